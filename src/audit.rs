@@ -1,0 +1,93 @@
+//! The words of the audit trail: who did what to which key, and what was refused.
+
+use crate::{
+    id::KeyId,
+    record::{Actor, Change},
+    time::Timestamp,
+};
+use std::net::IpAddr;
+
+/// One entry of the audit trail. It never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// Its number: 1, 2, 3, … without a gap.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// From which address, where there was one.
+    pub source: Option<IpAddr>,
+    /// What was done.
+    pub act: Act,
+    /// To which key.
+    pub key: Option<KeyId>,
+    /// The fields that changed, before.
+    pub before: Change,
+    /// The fields that changed, after; of a refused act, the fields that were asked for.
+    pub after: Change,
+}
+
+/// What an [`AuditEntry`] tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Act {
+    /// A key was made.
+    Create,
+    /// A key was changed.
+    Update,
+    /// A key was deleted.
+    Delete,
+    /// The host brought new scope names.
+    ExtendCatalogue,
+    /// An administrative act was refused.
+    Refuse {
+        /// Which act.
+        attempt: Attempt,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Act {
+    /// One word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::ExtendCatalogue => "extend_catalogue",
+            Self::Refuse { .. } => "refuse",
+        }
+    }
+}
+
+/// An administrative act that can be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attempt {
+    /// Making a key.
+    Create,
+    /// Reading keys, scopes or the trail.
+    List,
+    /// Changing a key.
+    Update,
+    /// Deleting a key.
+    Delete,
+    /// Verifying another's key.
+    Verify,
+}
+
+impl Attempt {
+    /// One word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::List => "list",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Verify => "verify",
+        }
+    }
+}

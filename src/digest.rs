@@ -1,0 +1,209 @@
+//! What we keep instead of the secret, and the seals on what we keep: every use of blake3.
+//!
+//! Without a pepper a digest is plain blake3 and the seals are checksums: they catch accidents and
+//! moved records, not someone who may write to the directory and knows this code. With a pepper
+//! all of them are keyed, and such a person can forge nothing.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// The blake3 digest of a key's whole text; keyed where the deployment has a pepper.
+///
+/// Comparing two digests takes the same time wherever they differ.
+///
+/// A digest cannot be turned back into its key, which has 190 random bits; still, `Debug` shows
+/// only how it begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(blake3::Hash);
+
+impl Digest {
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(blake3::Hash::from_bytes(bytes))
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// The first 16 bytes as two words: what the index compares. Keys are random, so the chance
+    /// that a stranger's key meets one of n keys is n/2¹²⁸; the ledger holds all 32 bytes.
+    #[inline]
+    pub(crate) fn fingerprint(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *self.0.as_bytes();
+        [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({}…)", self.0.to_hex().get(..8).unwrap_or_default())
+    }
+}
+
+/// Turns a key's text into its digest.
+pub(crate) struct Digester(Option<Zeroizing<[u8; 32]>>);
+
+impl Digester {
+    #[inline]
+    pub(crate) fn digest(&self, key: &[u8]) -> Digest {
+        Digest(match &self.0 {
+            None => blake3::hash(key),
+            Some(pepper) => blake3::keyed_hash(pepper, key),
+        })
+    }
+}
+
+/// A keyed hash for one purpose.
+#[derive(Clone)]
+pub(crate) struct Seal(Zeroizing<[u8; 32]>);
+
+impl Seal {
+    /// The hash of the parts, each preceded by its length, so that no two lists run together.
+    pub(crate) fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// The first 16 bytes of [`hash`](Self::hash).
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut tag = [0; 16];
+        tag.iter_mut().zip(self.hash(parts)).for_each(|(to, from)| *to = from);
+        tag
+    }
+}
+
+/// All keyed hashes of one store, derived once when it is opened.
+pub(crate) struct Seals {
+    /// Key text to digest.
+    pub(crate) digester: Digester,
+    /// Frames of records and scope names.
+    pub(crate) frame: Seal,
+    /// The meta record.
+    pub(crate) meta: Seal,
+    /// The chain of the audit trail.
+    pub(crate) trail: Seal,
+    /// The anchor.
+    pub(crate) anchor: Seal,
+    /// What meta keeps to recognise the pepper: all zero without one.
+    pub(crate) pepper_check: [u8; 16],
+}
+
+impl Seals {
+    /// Derives them from the pepper; `None` gives plain digests and checksums.
+    pub(crate) fn derive(pepper: Option<&[u8]>) -> Self {
+        let material = pepper.unwrap_or_default();
+        let key = |purpose: &str| {
+            Zeroizing::new(blake3::derive_key(&format!("portcullis 2026-11 {purpose}"), material))
+        };
+        let check = Seal(key("pepper check"));
+        Self {
+            digester: Digester(pepper.map(|_| key("digest"))),
+            frame: Seal(key("frame")),
+            meta: Seal(key("meta")),
+            trail: Seal(key("trail")),
+            anchor: Seal(key("anchor")),
+            pepper_check: pepper.map_or([0; 16], |_| check.tag(&[])),
+        }
+    }
+}
+
+/// An order-free hash of a set: the sum of its members' hashes modulo 2²⁵⁶. A member is taken out
+/// as it was put in, so that each change costs one addition and one subtraction, not a pass over
+/// the whole set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct SetHash([u64; 4]);
+
+impl SetHash {
+    pub(crate) fn insert(&mut self, member: [u8; 32]) {
+        let mut carry = false;
+        for (limb, word) in self.0.iter_mut().zip(limbs(member)) {
+            let (sum, over) = limb.overflowing_add(word);
+            let (sum, over_carry) = sum.overflowing_add(u64::from(carry));
+            *limb = sum;
+            carry = over || over_carry;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, member: [u8; 32]) {
+        let mut borrow = false;
+        for (limb, word) in self.0.iter_mut().zip(limbs(member)) {
+            let (rest, under) = limb.overflowing_sub(word);
+            let (rest, under_borrow) = rest.overflowing_sub(u64::from(borrow));
+            *limb = rest;
+            borrow = under || under_borrow;
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes
+            .iter_mut()
+            .zip(self.0.iter().flat_map(|limb| limb.to_le_bytes()))
+            .for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(limbs(bytes))
+    }
+}
+
+fn limbs(bytes: [u8; 32]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut limbs = [0; 4];
+    limbs.iter_mut().zip(words).for_each(|(to, from)| *to = u64::from_le_bytes(*from));
+    limbs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_set_hash_forgets_order_and_what_was_taken_out(
+            members: Vec<[u8; 32]>, other: [u8; 32],
+        ) {
+            let mut forward = SetHash::default();
+            members.iter().for_each(|m| forward.insert(*m));
+            let mut backward = SetHash::default();
+            backward.insert(other);
+            members.iter().rev().for_each(|m| backward.insert(*m));
+            backward.remove(other);
+            prop_assert_eq!(forward, backward);
+            prop_assert_eq!(SetHash::from_bytes(forward.to_bytes()), forward);
+        }
+    }
+
+    #[test]
+    fn a_set_hash_carries_over_all_limbs() {
+        let mut set = SetHash::default();
+        let mut one = [0; 32];
+        one[0] = 1;
+        set.remove(one);
+        assert_eq!(set.to_bytes(), [0xff; 32]);
+        set.insert(one);
+        assert_eq!(set, SetHash::default());
+    }
+
+    #[test]
+    fn a_pepper_changes_every_key() {
+        let (plain, peppered) = (Seals::derive(None), Seals::derive(Some(b"salt cellar")));
+        assert_eq!(plain.digester.digest(b"x"), Digest(blake3::hash(b"x")));
+        assert_ne!(plain.digester.digest(b"x"), peppered.digester.digest(b"x"));
+        let pairs = [
+            (&plain.frame, &peppered.frame),
+            (&plain.meta, &peppered.meta),
+            (&plain.trail, &peppered.trail),
+            (&plain.anchor, &peppered.anchor),
+        ];
+        assert!(pairs.iter().all(|(one, other)| one.tag(&[]) != other.tag(&[])));
+        assert_ne!(plain.pepper_check, peppered.pepper_check);
+    }
+}

@@ -1,0 +1,246 @@
+//! What failed on our side, and what to do about it.
+
+use crate::{
+    id::KeyId,
+    random::NoRandomness,
+    scope::{Scope, TooManyScopes, UnknownScope},
+};
+use std::{fmt, io, path::Path};
+
+/// Why the store could not do what it was asked. The texts never hold what a caller presented as
+/// a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value is outside its limits; nothing was changed.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Which value.
+        field: Field,
+        /// What it must be.
+        reason: Box<str>,
+    },
+    /// No scope of this name is offered; nothing was changed.
+    #[error("scopes: {0}")]
+    UnknownScope(Box<UnknownScope>),
+    /// The catalogue is full.
+    #[error("scopes: {0}")]
+    TooManyScopes(#[from] TooManyScopes),
+    /// No key has this id.
+    #[error("no key {0}; list the keys to find its id")]
+    NoSuchKey(KeyId),
+    /// Only an inactive key can be deleted.
+    #[error("{0} is active; deactivate it before deleting it")]
+    StillActive(KeyId),
+    /// The change would leave the store without an active root key that never expires.
+    #[error(
+        "{0} is the last active root key; make another one on the machine first (key create --root)"
+    )]
+    LastRoot(KeyId),
+    /// The key was changed since the caller last read it.
+    #[error("{0} was changed meanwhile; read it again and repeat the change")]
+    Changed(KeyId),
+    /// The acting key may not do this.
+    #[error("{0}")]
+    Forbidden(Forbidden),
+
+    /// Another process has the store open.
+    #[error("{dir} is already open in {holder}; stop that process or use its control socket")]
+    Locked {
+        /// The data directory.
+        dir: Box<Path>,
+        /// Who has it, as far as is known.
+        holder: Box<str>,
+    },
+    /// There is no store in the directory.
+    #[error(
+        "no store in {0}; if it should be there, check that its volume is mounted, else make one with init"
+    )]
+    NotFound(Box<Path>),
+    /// There is a store in the directory already.
+    #[error("{0} already holds a store; open it, or choose another directory")]
+    AlreadyExists(Box<Path>),
+    /// The path cannot be a data directory.
+    #[error("{dir} cannot be a data directory: {reason}")]
+    BadDirectory {
+        /// The path.
+        dir: Box<Path>,
+        /// Why not.
+        reason: Box<str>,
+    },
+    /// The store was written by a newer version.
+    #[error(
+        "the store has format {found}, and this version reads up to {known}; use a newer version"
+    )]
+    NewerFormat {
+        /// The format on disk.
+        found: u32,
+        /// The newest that this version reads.
+        known: u32,
+    },
+    /// The store was made with another pepper, or one was given to a store without.
+    #[error("the pepper does not match this store; give the one that it was made with")]
+    WrongPepper,
+    /// The store was made with another key prefix.
+    #[error("the keys of this store begin with '{0}'; leave the prefix out or give that one")]
+    WrongPrefix(Box<str>),
+    /// Something on disk is not as it was written.
+    #[error("the store is damaged ({0}); it was not opened, restore it from a backup")]
+    Damaged(Box<str>),
+    /// The database is older than its anchor.
+    #[error(
+        "the store was rolled back: it is at change {found}, its anchor has seen change {anchored}; keys that were \
+         taken away since would work again, so it was not opened; put the newer files back or restore a backup"
+    )]
+    RolledBack {
+        /// The newest change in the database.
+        found: u64,
+        /// The newest change that the anchor saw.
+        anchored: u64,
+    },
+    /// The disk has no room.
+    #[error("the disk is full while {doing}; make room, then reopen the store")]
+    Full {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The directory or its disk cannot be written.
+    #[error(
+        "no permission to write while {doing}; mount it writable or correct its owner, then reopen the store"
+    )]
+    ReadOnly {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// Another failure of the storage.
+    #[error("the storage failed while {doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The failure.
+        source: Box<io::Error>,
+    },
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The change could not be made durable: it may or may not be on disk. What it denied stays
+    /// denied in this process; what it allowed is not allowed.
+    #[error("the change is not durable, its outcome is unknown ({0}); reopen the store and look")]
+    NotDurable(Box<str>),
+    /// An earlier write failed, so nothing more is written until the store is reopened.
+    /// Validation goes on from memory, and what this change denied stays denied in this process.
+    #[error(
+        "the store stopped writing after a failure ({0}); this change was not written, reopen the store"
+    )]
+    Poisoned(Box<str>),
+}
+
+const _: () = assert!(size_of::<Error>() <= 40);
+
+impl Error {
+    pub(crate) fn invalid(field: Field, reason: impl Into<Box<str>>) -> Self {
+        Self::Invalid { field, reason: reason.into() }
+    }
+
+    pub(crate) fn io(doing: &'static str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { doing },
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::ReadOnly { doing }
+            }
+            _ => Self::Io { doing, source: Box::new(source) },
+        }
+    }
+
+    pub(crate) fn damaged(what: impl Into<Box<str>>) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
+/// A value that a caller gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Field {
+    /// The memorable name.
+    Name,
+    /// The scopes.
+    Scopes,
+    /// The owner.
+    Owner,
+    /// The metadata.
+    Metadata,
+    /// The end of a key.
+    ExpiresAt,
+    /// The whole record.
+    Record,
+    /// The prefix of keys.
+    Prefix,
+    /// The pepper.
+    Pepper,
+    /// The size of a page.
+    PageSize,
+    /// The token of a page.
+    PageToken,
+}
+
+impl Field {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Scopes => "scopes",
+            Self::Owner => "owner",
+            Self::Metadata => "metadata",
+            Self::ExpiresAt => "expires_at",
+            Self::Record => "record",
+            Self::Prefix => "prefix",
+            Self::Pepper => "pepper",
+            Self::PageSize => "page_size",
+            Self::PageToken => "page_token",
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why an acting key may not make a change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Forbidden {
+    /// The acting key was taken away before the change was planned.
+    #[error("the acting key is no longer valid")]
+    ActorRefused,
+    /// The acting key lacks this scope.
+    #[error("the acting key lacks the scope {0}")]
+    LacksScope(Scope),
+    /// The key would have a scope that its maker lacks.
+    #[error("a key grants at most its own scopes; make this key with one that has them all")]
+    ExceedsScopes,
+    /// The key would outlive its maker.
+    #[error(
+        "a key grants at most its own lifetime; choose an end that is not after the acting key's"
+    )]
+    ExceedsExpiry,
+    /// Only root sets an owner other than its own.
+    #[error("only a root key sets another owner; leave the owner out to pass on the acting key's")]
+    ForeignOwner,
+    /// Root keys are made on the machine.
+    #[error("a root key is made on the machine only (key create --root)")]
+    RootIsLocal,
+}
+
+impl From<Forbidden> for Error {
+    fn from(reason: Forbidden) -> Self {
+        Self::Forbidden(reason)
+    }
+}
+
+impl From<UnknownScope> for Error {
+    fn from(unknown: UnknownScope) -> Self {
+        Self::UnknownScope(Box::new(unknown))
+    }
+}

@@ -1,0 +1,30 @@
+//! Portcullis: an embedded API-key store.
+//!
+//! A service that offers an API has to issue keys, check one on every request, and take a bad one
+//! away at once. Portcullis does that inside the service's own process.
+
+// ── words: values; no I/O, no locks, no clock
+mod audit;
+mod base62;
+mod digest;
+pub mod error;
+mod id;
+mod principal;
+mod random;
+mod record;
+mod refusal;
+pub mod scope;
+mod secret;
+mod time;
+
+pub use audit::{Act, Attempt, AuditEntry};
+pub use digest::Digest;
+pub use error::Error;
+pub use id::{KeyId, ParseKeyIdError};
+pub use principal::Principal;
+pub use random::NoRandomness;
+pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
+pub use refusal::Refusal;
+pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
+pub use secret::{ParsePrefixError, Prefix, Secret};
+pub use time::Timestamp;

@@ -1,0 +1,433 @@
+//! All we know of a key but its secret, and whether that lets it pass now.
+
+use crate::{
+    error::{Error, Field},
+    id::KeyId,
+    refusal::Refusal,
+    scope::Grant,
+    time::Timestamp,
+};
+use std::{collections::BTreeMap, fmt};
+
+const MAX_NAME_CHARS: usize = 128;
+const MAX_OWNER_BYTES: usize = 128;
+const MAX_METADATA_ENTRIES: usize = 16;
+const MAX_METADATA_KEY_BYTES: usize = 64;
+const MAX_METADATA_VALUE_BYTES: usize = 256;
+/// 2500-01-01T00:00:00Z: seconds up to here fit the index's state word.
+const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
+
+/// Notes of the host on a key: at most 16 entries of 64 + 256 bytes.
+pub type Metadata = BTreeMap<String, String>;
+
+/// When a key stops working by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expiry {
+    /// Refused from this moment on. Whole seconds: a fraction is cut off.
+    At(Timestamp),
+    /// It does not stop by itself.
+    Never,
+}
+
+impl Expiry {
+    /// The same end in whole seconds.
+    fn in_whole_seconds(self) -> Self {
+        match self {
+            Self::At(end) => Self::At(Timestamp::from_secs(end.as_secs())),
+            Self::Never => Self::Never,
+        }
+    }
+
+    /// Whether the end has come.
+    pub fn has_come(self, now: Timestamp) -> bool {
+        match self {
+            Self::At(end) => now >= end,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Who made a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The process that the store is linked into.
+    Host,
+    /// A user of this machine, by number: the control socket or the command line.
+    Local(u32),
+    /// A key, over the Administration API.
+    Key(KeyId),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Local(uid) => write!(f, "local:{uid}"),
+            Self::Key(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+/// What a new key shall be. There is no default: each question is answered in writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// A memorable name, 1 to 128 characters; need not be unique.
+    pub name: String,
+    /// What it may do.
+    pub grant: Grant,
+    /// Whether it works from the start.
+    pub active: bool,
+    /// When it stops working by itself.
+    pub expiry: Expiry,
+    /// Whom it speaks for upstream, at most 128 bytes.
+    pub owner: Option<String>,
+    /// Notes of the host.
+    pub metadata: Metadata,
+}
+
+/// A change to a key: what is `None` stays as it is.
+///
+/// ```
+/// use portcullis::Change;
+/// let change = Change { active: Some(false), ..Change::default() };
+/// assert_eq!(change, Change::deactivate());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Change {
+    /// The memorable name.
+    pub name: Option<String>,
+    /// What it may do.
+    pub grant: Option<Grant>,
+    /// Whether it works.
+    pub active: Option<bool>,
+    /// When it stops working by itself.
+    pub expiry: Option<Expiry>,
+    /// Whom it speaks for; `Some(None)` takes the owner away.
+    pub owner: Option<Option<String>>,
+    /// Notes of the host, replaced as a whole.
+    pub metadata: Option<Metadata>,
+}
+
+impl Change {
+    /// Takes the key away; an update can bring it back.
+    pub fn deactivate() -> Self {
+        Self { active: Some(false), ..Self::default() }
+    }
+
+    /// Lets the key work again.
+    pub fn activate() -> Self {
+        Self { active: Some(true), ..Self::default() }
+    }
+}
+
+/// All that is kept of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// Its public name.
+    pub id: KeyId,
+    /// Its memorable name.
+    pub name: String,
+    /// What it may do.
+    pub grant: Grant,
+    /// Whether it works.
+    pub active: bool,
+    /// When it stops working by itself.
+    pub expiry: Expiry,
+    /// Whom it speaks for upstream.
+    pub owner: Option<String>,
+    /// Notes of the host.
+    pub metadata: Metadata,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: Actor,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Who last changed it.
+    pub updated_by: Actor,
+    /// Since when it is inactive.
+    pub inactive_since: Option<Timestamp>,
+    /// The key whose place it took.
+    pub replaces: Option<KeyId>,
+    /// The key that took its place.
+    pub replaced_by: Option<KeyId>,
+    /// The number of its last change in the store's sequence; it differs after each change.
+    pub revision: u64,
+}
+
+impl Record {
+    /// The record of a new key, if each value is within its limits.
+    pub(crate) fn new(
+        id: KeyId,
+        new: NewKey,
+        now: Timestamp,
+        by: Actor,
+        revision: u64,
+    ) -> Result<Self, Error> {
+        let record = Self {
+            id,
+            name: new.name,
+            grant: new.grant,
+            active: new.active,
+            expiry: new.expiry.in_whole_seconds(),
+            owner: new.owner,
+            metadata: new.metadata,
+            created_at: now,
+            created_by: by,
+            updated_at: now,
+            updated_by: by,
+            inactive_since: (!new.active).then_some(now),
+            replaces: None,
+            replaced_by: None,
+            revision,
+        };
+        record.check_limits()?;
+        Ok(record)
+    }
+
+    /// The record after a change; `None` where the change alters nothing.
+    pub(crate) fn changed(
+        &self,
+        change: Change,
+        now: Timestamp,
+        by: Actor,
+        revision: u64,
+    ) -> Result<Option<Self>, Error> {
+        let mut next = self.clone();
+        if let Some(name) = change.name {
+            next.name = name;
+        }
+        if let Some(grant) = change.grant {
+            next.grant = grant;
+        }
+        if let Some(active) = change.active {
+            next.active = active;
+        }
+        if let Some(expiry) = change.expiry {
+            next.expiry = expiry.in_whole_seconds();
+        }
+        if let Some(owner) = change.owner {
+            next.owner = owner;
+        }
+        if let Some(metadata) = change.metadata {
+            next.metadata = metadata;
+        }
+        next.check_limits()?;
+        if next == *self {
+            return Ok(None);
+        }
+        if next.active != self.active {
+            next.inactive_since = (!next.active).then_some(now);
+        }
+        (next.updated_at, next.updated_by, next.revision) = (now, by, revision);
+        Ok(Some(next))
+    }
+
+    /// The fields of this record that differ from another's, with this record's values; all of
+    /// them where there is no other.
+    pub(crate) fn fields_unlike(&self, other: Option<&Self>) -> Change {
+        fn unlike<T: PartialEq + Clone>(mine: &T, theirs: Option<&T>) -> Option<T> {
+            (theirs != Some(mine)).then(|| mine.clone())
+        }
+        Change {
+            name: unlike(&self.name, other.map(|o| &o.name)),
+            grant: unlike(&self.grant, other.map(|o| &o.grant)),
+            active: unlike(&self.active, other.map(|o| &o.active)),
+            expiry: unlike(&self.expiry, other.map(|o| &o.expiry)),
+            owner: unlike(&self.owner, other.map(|o| &o.owner)),
+            metadata: unlike(&self.metadata, other.map(|o| &o.metadata)),
+        }
+    }
+
+    /// Whether this is an active root key without an end.
+    pub(crate) fn is_lasting_root(&self) -> bool {
+        self.active && self.grant == Grant::All && self.expiry == Expiry::Never
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { active: self.active, grant: self.grant, expiry: self.expiry }
+    }
+
+    fn check_limits(&self) -> Result<(), Error> {
+        let chars = self.name.chars().count();
+        if chars == 0 || chars > MAX_NAME_CHARS || self.name.chars().any(char::is_control) {
+            return Err(Error::invalid(
+                Field::Name,
+                "must be 1 to 128 characters without control characters",
+            ));
+        }
+        if let Some(owner) = &self.owner
+            && (owner.is_empty()
+                || owner.len() > MAX_OWNER_BYTES
+                || owner.chars().any(char::is_control))
+        {
+            return Err(Error::invalid(
+                Field::Owner,
+                "must be 1 to 128 bytes without control characters, or absent",
+            ));
+        }
+        let fits = |(key, value): (&String, &String)| {
+            (1..=MAX_METADATA_KEY_BYTES).contains(&key.len())
+                && value.len() <= MAX_METADATA_VALUE_BYTES
+        };
+        if self.metadata.len() > MAX_METADATA_ENTRIES || !self.metadata.iter().all(fits) {
+            return Err(Error::invalid(
+                Field::Metadata,
+                "must be at most 16 entries with keys of 1 to 64 bytes and values of at most 256 bytes",
+            ));
+        }
+        if matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY) {
+            return Err(Error::invalid(
+                Field::ExpiresAt,
+                "must be before the year 2500; a key without an end never expires",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The part of a record that decides. Standings form a lattice: the meet of two lets pass only
+/// what both let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) active: bool,
+    pub(crate) grant: Grant,
+    pub(crate) expiry: Expiry,
+}
+
+impl Standing {
+    /// Whether a key of this standing passes; the clock is read only where the key has an end.
+    #[inline]
+    pub(crate) fn check(&self, now: impl FnOnce() -> Timestamp) -> Result<(), Refusal> {
+        if !self.active {
+            return Err(Refusal::Inactive);
+        }
+        if self.expiry != Expiry::Never && self.expiry.has_come(now()) {
+            return Err(Refusal::Expired);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn meet(self, other: Self) -> Self {
+        Self {
+            active: self.active && other.active,
+            grant: self.grant.meet(other.grant),
+            expiry: self.expiry.min(other.expiry),
+        }
+    }
+
+    /// Whether this lets pass nothing that the other does not.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.active <= other.active
+            && self.grant.is_within(&other.grant)
+            && self.expiry <= other.expiry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::Catalogue;
+
+    fn sample() -> NewKey {
+        NewKey {
+            name: "Nightly export".into(),
+            grant: Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(["api.read"]).unwrap()),
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        }
+    }
+
+    fn made(new: NewKey) -> Result<Record, Error> {
+        Record::new(KeyId::from_u64(1), new, Timestamp::from_secs(5), Actor::Host, 1)
+    }
+
+    #[test]
+    fn each_limit_names_its_field() {
+        let cases: [(Field, fn(&mut NewKey)); 10] = [
+            (Field::Name, |n| n.name.clear()),
+            (Field::Name, |n| n.name = "x".repeat(129)),
+            (Field::Name, |n| n.name = "a\nb".into()),
+            (Field::Owner, |n| n.owner = Some(String::new())),
+            (Field::Owner, |n| n.owner = Some("x".repeat(129))),
+            (Field::Metadata, |n| {
+                n.metadata = (0..17).map(|i| (i.to_string(), String::new())).collect()
+            }),
+            (Field::Metadata, |n| n.metadata = [("k".repeat(65), String::new())].into()),
+            (Field::Metadata, |n| n.metadata = [(String::new(), String::new())].into()),
+            (Field::Metadata, |n| n.metadata = [("k".into(), "v".repeat(257))].into()),
+            (Field::ExpiresAt, |n| n.expiry = Expiry::At(Timestamp::from_secs(16_725_225_601))),
+        ];
+        for (field, spoil) in cases {
+            let mut new = sample();
+            spoil(&mut new);
+            assert!(
+                matches!(made(new), Err(Error::Invalid { field: f, .. }) if f == field),
+                "{field}"
+            );
+        }
+        let mut new = sample();
+        new.name = "ü".repeat(128);
+        assert!(made(new).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_refused_from_the_instant_of_its_end_on() {
+        let mut new = sample();
+        new.expiry = Expiry::At(Timestamp::from_millis(10_999));
+        let record = made(new).unwrap();
+        assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(10)));
+        let at = |millis| record.standing().check(|| Timestamp::from_millis(millis));
+        assert_eq!(at(9_999), Ok(()));
+        assert_eq!(at(10_000), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_change_that_alters_nothing_is_none() {
+        let record = made(sample()).unwrap();
+        let same =
+            Change { name: Some(record.name.clone()), active: Some(true), ..Change::default() };
+        assert_eq!(
+            record.changed(same, Timestamp::from_secs(9), Actor::Local(0), 2).unwrap(),
+            None
+        );
+        let off = record
+            .changed(Change::deactivate(), Timestamp::from_secs(9), Actor::Local(0), 2)
+            .unwrap()
+            .unwrap();
+        assert_eq!((off.inactive_since, off.revision), (Some(Timestamp::from_secs(9)), 2));
+        assert_eq!(off.fields_unlike(Some(&record)), Change::deactivate());
+    }
+
+    #[test]
+    fn the_meet_is_within_both() {
+        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let grants = [
+            Grant::All,
+            Grant::Scopes(catalogue.empty()),
+            Grant::Scopes(catalogue.set(["api.read"]).unwrap()),
+            Grant::Scopes(catalogue.set(["api.read", "api.write"]).unwrap()),
+        ];
+        let ends = [
+            Expiry::Never,
+            Expiry::At(Timestamp::from_secs(1)),
+            Expiry::At(Timestamp::from_secs(2)),
+        ];
+        let mut all = Vec::new();
+        for active in [true, false] {
+            for grant in grants {
+                all.extend(ends.map(|expiry| Standing { active, grant, expiry }));
+            }
+        }
+        for a in &all {
+            for b in &all {
+                let meet = a.meet(*b);
+                assert!(meet.is_within(a) && meet.is_within(b));
+                assert_eq!(a.is_within(b), meet == *a);
+            }
+        }
+    }
+}

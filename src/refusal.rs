@@ -1,0 +1,61 @@
+//! Why a caller was turned away.
+
+use crate::scope::Scope;
+
+/// Why a caller was turned away: expected, cheap, without anything that the caller sent.
+///
+/// Outside, all but the last two look the same, byte for byte: a 401 that says
+/// `Invalid username/account key`. The reason is for the log and the metric.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The request has no `Authorization` header.
+    #[error("no credential")]
+    Missing,
+    /// The header is not Basic authentication with a key as the user and no password.
+    #[error("malformed credential")]
+    Malformed,
+    /// The request has more than one credential.
+    #[error("more than one credential")]
+    Ambiguous,
+    /// No such key.
+    #[error("unknown key")]
+    Unknown,
+    /// The key is inactive.
+    #[error("inactive key")]
+    Inactive,
+    /// The key's end has come.
+    #[error("expired key")]
+    Expired,
+    /// The key is valid and lacks this scope: 403.
+    #[error("the key lacks the scope {0}")]
+    LacksScope(Scope),
+    /// This replica may not answer now: 503, and nothing is said about the key.
+    #[error("authentication is unavailable")]
+    Unavailable,
+}
+
+impl Refusal {
+    /// The status of the answer: 401, 403 or 503.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::LacksScope(_) => 403,
+            Self::Unavailable => 503,
+            _ => 401,
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Ambiguous => "ambiguous",
+            Self::Unknown => "unknown",
+            Self::Inactive => "inactive",
+            Self::Expired => "expired",
+            Self::LacksScope(_) => "insufficient_scope",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}

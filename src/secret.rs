@@ -1,0 +1,243 @@
+//! The holder's secret: made, shown once, wiped.
+//!
+//! Secret: the whole text of a key. Not secret: its prefix, its id, its hint (`pcl_8fK2mQ9xZ1a`).
+
+use crate::{
+    base62,
+    id::{ID_DIGITS, KeyId},
+    random::{self, NoRandomness},
+};
+use std::fmt;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Random digits of a key: 32 of base62 are 190 bits.
+const SECRET_DIGITS: usize = 32;
+/// Digits of the checksum: 62^6 exceeds 2^32.
+const CHECK_DIGITS: usize = 6;
+/// What follows the prefix: `_`, the id, `_`, the random digits, the checksum.
+const TAIL: usize = 1 + ID_DIGITS + 1 + SECRET_DIGITS + CHECK_DIGITS;
+/// The longest key. One blake3 compression covers 64 bytes.
+pub(crate) const MAX_KEY_LEN: usize = 64;
+
+const _: () = assert!(Prefix::MAX_LEN + TAIL <= MAX_KEY_LEN);
+
+/// What every key of a deployment starts with: `[a-z][a-z0-9]{1,11}`, `pcl` unless it is set.
+///
+/// ```
+/// use portcullis::Prefix;
+/// assert_eq!(Prefix::new("acme").unwrap().as_str(), "acme");
+/// assert!(Prefix::new("Acme").is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    text: [u8; Self::MAX_LEN],
+    len: u8,
+}
+
+impl Prefix {
+    const MAX_LEN: usize = 12;
+
+    /// Checks the text, which is 2 to 12 small letters and digits, a letter first.
+    pub fn new(text: &str) -> Result<Self, ParsePrefixError> {
+        let bytes = text.as_bytes();
+        let fits = (2..=Self::MAX_LEN).contains(&bytes.len())
+            && bytes.first().is_some_and(u8::is_ascii_lowercase)
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !fits {
+            return Err(ParsePrefixError);
+        }
+        let mut padded = [0; Self::MAX_LEN];
+        for (to, from) in padded.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Ok(Self { text: padded, len: u8::try_from(bytes.len()).unwrap_or(0) })
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The hint for a key: what may be shown of it, `pcl_8fK2mQ9xZ1a`.
+    pub fn hint(&self, id: KeyId) -> String {
+        let digits = id.digits();
+        format!("{}_{}", self.as_str(), str::from_utf8(&digits).unwrap_or_default())
+    }
+
+    /// Whether these bytes have the length and the prefix of a key. Most garbage fails here,
+    /// before anything is hashed; the checksum is left to scanners.
+    #[inline]
+    pub(crate) fn begins(&self, key: &[u8]) -> bool {
+        let prefix = self.as_bytes();
+        key.len() == prefix.len() + TAIL
+            && key.starts_with(prefix)
+            && key.get(prefix.len()) == Some(&b'_')
+    }
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self { text: *b"pcl\0\0\0\0\0\0\0\0\0", len: 3 }
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not 2 to 12 small letters and digits, a letter first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a prefix is 2 to 12 small letters and digits, a letter first")]
+pub struct ParsePrefixError;
+
+/// The secret text of a key, in wiped memory, to be shown once.
+///
+/// It has no `Clone`, `Display`, `PartialEq` or `Serialize`: each of them is a way for a key to
+/// end up in a log, a second variable or a response that nobody meant. [`reveal`](Self::reveal)
+/// consumes it.
+///
+/// ```
+/// # use portcullis::*;
+/// # let store = Store::in_memory()?;
+/// let issued = store.issue(NewKey {
+///     name: "Nightly export".into(),
+///     grant: Grant::Scopes(store.scopes(["api.read"])?),
+///     active: true,
+///     expiry: Expiry::Never,
+///     owner: None,
+///     metadata: Metadata::new(),
+/// })?;
+/// issued.secret.reveal(|text| assert!(text.starts_with("pcl_")));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// Once revealed it is gone:
+///
+/// ```compile_fail
+/// fn twice(secret: portcullis::Secret) {
+///     secret.reveal(|_| ());
+///     secret.reveal(|_| ());
+/// }
+/// ```
+/// ```
+/// fn once(secret: portcullis::Secret) {
+///     secret.reveal(|_| ());
+/// }
+/// ```
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// A fresh key text for `id`.
+    pub(crate) fn generate(prefix: Prefix, id: KeyId) -> Result<Self, NoRandomness> {
+        // The capacity is never exceeded, so no copy is left behind by growing.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_LEN));
+        text.push_str(prefix.as_str());
+        text.push('_');
+        id.digits().iter().for_each(|&d| text.push(char::from(d)));
+        text.push('_');
+        let mut pool = Zeroizing::new([0u8; 64]);
+        let full = text.len() + SECRET_DIGITS;
+        while text.len() < full {
+            random::fill(&mut pool[..])?;
+            let digits = pool.iter().filter_map(|&byte| base62::digit_of_random(byte));
+            for digit in digits.take(full - text.len()) {
+                text.push(char::from(digit));
+            }
+        }
+        let mut check = checksum(text.as_bytes());
+        check.iter().for_each(|&d| text.push(char::from(d)));
+        check.zeroize();
+        Ok(Self(text))
+    }
+
+    /// Hands the text to `show`, once, and wipes it.
+    pub fn reveal<T>(self, show: impl FnOnce(&str) -> T) -> T {
+        show(&self.0)
+    }
+
+    /// Whether `text` has the shape and the checksum of a key of any deployment: what a secret
+    /// scanner asks of a match before it raises an alarm.
+    ///
+    /// ```
+    /// assert!(!portcullis::Secret::is_well_formed("pcl_8fK2mQ9xZ1a_0123456789"));
+    /// ```
+    pub fn is_well_formed(text: &str) -> bool {
+        let Some((prefix, _)) = text.split_once('_') else { return false };
+        let Ok(prefix) = Prefix::new(prefix) else { return false };
+        if !prefix.begins(text.as_bytes()) {
+            return false;
+        }
+        let (body, check) = text.as_bytes().split_at(text.len() - CHECK_DIGITS);
+        let (head, random) = body.split_at(body.len() - SECRET_DIGITS);
+        let id = head.get(prefix.as_bytes().len() + 1..head.len() - 1);
+        head.ends_with(b"_")
+            && id.is_some_and(|digits| KeyId::from_digits(digits).is_some())
+            && base62::is_base62(random)
+            && checksum(body) == check
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(<elided>)")
+    }
+}
+
+fn checksum(body: &[u8]) -> [u8; CHECK_DIGITS] {
+    base62::encode(u64::from(crc32fast::hash(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_id_and_carries_a_checksum() {
+        let id = KeyId::generate().unwrap();
+        let prefix = Prefix::default();
+        Secret::generate(prefix, id).unwrap().reveal(|text| {
+            assert_eq!(text.len(), 54);
+            assert!(text.starts_with(&format!("{}_", prefix.hint(id))));
+            assert!(prefix.begins(text.as_bytes()));
+            assert!(Secret::is_well_formed(text));
+            for at in 0..text.len() {
+                let mut wrong = text.as_bytes().to_vec();
+                wrong[at] = if wrong[at] == b'q' { b'r' } else { b'q' };
+                assert!(!Secret::is_well_formed(std::str::from_utf8(&wrong).unwrap()), "{at}");
+            }
+            assert!(!Secret::is_well_formed(&text[..53]));
+        });
+    }
+
+    #[test]
+    fn the_longest_prefix_still_fits_one_compression() {
+        let prefix = Prefix::new("abcdefghij12").unwrap();
+        Secret::generate(prefix, KeyId::from_u64(u64::MAX)).unwrap().reveal(|text| {
+            assert!(text.len() <= MAX_KEY_LEN);
+            assert!(Secret::is_well_formed(text));
+        });
+    }
+
+    #[test]
+    fn a_prefix_is_small_letters_and_digits() {
+        for wrong in ["", "a", "1ab", "aB", "a_b", "abcdefghijklm", "ä0"] {
+            assert!(Prefix::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn debug_elides_the_secret() {
+        let secret = Secret::generate(Prefix::default(), KeyId::from_u64(1)).unwrap();
+        assert_eq!(format!("{secret:?}"), "Secret(<elided>)");
+    }
+}
