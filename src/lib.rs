@@ -5,6 +5,17 @@
 
 // ── words: values; no I/O, no locks, no clock
 mod audit;
+
+// ── request
+mod credential;
+
+// ── state: one outside crate a room
+mod clock;
+mod codec;
+mod index;
+mod ledger;
+
+// ── walks
 mod base62;
 mod digest;
 pub mod error;
@@ -15,6 +26,7 @@ mod record;
 mod refusal;
 pub mod scope;
 mod secret;
+mod store;
 mod time;
 
 pub use audit::{Act, Attempt, AuditEntry};
@@ -27,4 +39,5 @@ pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
+pub use store::{Acting, Builder, Health, Issued, ListQuery, Page, Store};
 pub use time::Timestamp;

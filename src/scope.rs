@@ -316,10 +316,6 @@ impl ScopeSet {
         self.bits
     }
 
-    pub(crate) fn catalogue(&self) -> &'static Catalogue {
-        self.catalogue
-    }
-
     fn has(&self, number: usize) -> bool {
         self.bits.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }

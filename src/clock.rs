@@ -1,0 +1,92 @@
+//! The time, which does not run backwards.
+
+use crate::time::Timestamp;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// The wall clock may run this far ahead of the time that really passed before it is reported.
+const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// now = max(wall clock, the newest committed time): a clock that is set back revives no expired
+/// key.
+pub(crate) struct Clock {
+    /// Milliseconds; only rises.
+    newest: AtomicU64,
+    opened: (Instant, Timestamp),
+}
+
+impl Clock {
+    pub(crate) fn new(newest: Timestamp) -> Self {
+        let wall = Timestamp::from(SystemTime::now());
+        Self { newest: AtomicU64::new(newest.as_millis()), opened: (Instant::now(), wall) }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.not_before_newest(wall())
+    }
+
+    /// Notes the time of a committed change.
+    pub(crate) fn advance(&self, to: Timestamp) {
+        self.newest.fetch_max(to.as_millis(), Ordering::AcqRel);
+    }
+
+    /// How far the wall clock has jumped ahead since the store was opened, if by more than a day.
+    pub(crate) fn jump(&self) -> Option<Duration> {
+        self.jump_at(wall(), self.opened.0.elapsed())
+    }
+
+    fn not_before_newest(&self, wall: Timestamp) -> Timestamp {
+        wall.max(Timestamp::from_millis(self.newest.load(Ordering::Acquire)))
+    }
+
+    fn jump_at(&self, wall: Timestamp, passed: Duration) -> Option<Duration> {
+        let shown =
+            Duration::from_millis(wall.as_millis().saturating_sub(self.opened.1.as_millis()));
+        Some(shown.saturating_sub(passed)).filter(|ahead| *ahead > JUMP)
+    }
+}
+
+/// The coarse clock is a few milliseconds behind and costs a fifth of the exact one.
+#[cfg(target_os = "linux")]
+fn wall() -> Timestamp {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let millis = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wall() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_does_not_take_time_back() {
+        let clock = Clock::new(Timestamp::from_secs(100));
+        assert_eq!(clock.not_before_newest(Timestamp::from_secs(7)), Timestamp::from_secs(100));
+        clock.advance(Timestamp::from_secs(200));
+        clock.advance(Timestamp::from_secs(150));
+        assert_eq!(clock.not_before_newest(Timestamp::from_secs(7)), Timestamp::from_secs(200));
+        assert_eq!(clock.not_before_newest(Timestamp::from_secs(300)), Timestamp::from_secs(300));
+    }
+
+    #[test]
+    fn a_jump_ahead_of_more_than_a_day_is_reported() {
+        let clock = Clock::new(Timestamp::default());
+        let ahead = |secs: u64| Timestamp::from_millis(clock.opened.1.as_millis() + secs * 1000);
+        assert_eq!(clock.jump_at(ahead(86_400), Duration::ZERO), None);
+        assert_eq!(clock.jump_at(ahead(200_000), Duration::from_secs(190_000)), None);
+        assert_eq!(clock.jump_at(ahead(86_401), Duration::ZERO), Some(Duration::from_secs(86_401)));
+    }
+
+    #[test]
+    fn the_coarse_clock_is_near_the_exact_one() {
+        let exact = Timestamp::from(SystemTime::now()).as_millis();
+        assert!(exact.abs_diff(wall().as_millis()) < 1000);
+    }
+}

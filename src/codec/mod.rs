@@ -1,0 +1,268 @@
+//! Record ⇄ bytes: what lies on disk, each value in a frame that shows damage.
+//!
+//! A frame is `version ‖ payload ‖ tag`. The tag is the first 16 bytes of a keyed blake3 over the
+//! key under which the frame lies and all that precedes the tag, so that a frame that was moved is
+//! as bad as one that was altered. Entries of the audit trail end in their 32-byte chain head
+//! instead. The tag is checked before anything is decoded. The design document gives each byte.
+
+mod stored;
+
+use self::stored::{StoredEntry, StoredRecord};
+use crate::{
+    audit::AuditEntry,
+    digest::{Digest, Seal, SetHash},
+    error::{Error, Field},
+    record::Record,
+    scope::Catalogue,
+};
+use bincode::Options;
+use serde::{Deserialize, Serialize};
+
+/// The format that this version writes, and the newest that it reads.
+pub(crate) const FORMAT: u8 = 1;
+/// No value is longer: the storage engine puts longer ones into files that it never syncs.
+pub(crate) const MAX_VALUE: usize = 4096;
+/// A record with its frame. Two of them, before and after, must fit an entry of the trail.
+const MAX_RECORD: usize = 1536;
+const TAG: usize = 16;
+const HEAD: usize = 32;
+
+/// Where a value lies: one ordered tree with a letter for each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `a` and the big-endian sequence.
+    Entry(u64),
+    /// `k` and the digest.
+    Record(Digest),
+    /// `m`.
+    Meta,
+    /// `s` and the number.
+    Scope(u8),
+}
+
+impl Place {
+    pub(crate) const ENTRIES: &'static [u8] = b"a";
+    pub(crate) const RECORDS: &'static [u8] = b"k";
+    pub(crate) const SCOPES: &'static [u8] = b"s";
+
+    pub(crate) fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
+            Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
+            Self::Meta => b"m".to_vec(),
+            Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
+        }
+    }
+
+    /// The place that a key of the tree names.
+    pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
+        let (kind, rest) = key.split_at_checked(1)?;
+        match kind {
+            Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
+            Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
+            b"m" => rest.is_empty().then_some(Self::Meta),
+            Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
+            _ => None,
+        }
+    }
+}
+
+/// The state of the whole store after one change: what meta and anchor both vouch for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// Random, given at creation: tells this store from any other.
+    pub(crate) store: [u8; 16],
+    /// The number of the last change.
+    pub(crate) sequence: u64,
+    /// How many records there are.
+    pub(crate) records: u64,
+    /// How many scope names there are.
+    pub(crate) scopes: u64,
+    /// The order-free hash of all records and scope names.
+    pub(crate) sum: [u8; 32],
+    /// The chain head of the last entry of the trail.
+    pub(crate) head: [u8; 32],
+}
+
+impl Mark {
+    pub(crate) fn add(&mut self, frame_hash: [u8; 32]) {
+        let mut sum = SetHash::from_bytes(self.sum);
+        sum.insert(frame_hash);
+        self.sum = sum.to_bytes();
+    }
+
+    pub(crate) fn subtract(&mut self, frame_hash: [u8; 32]) {
+        let mut sum = SetHash::from_bytes(self.sum);
+        sum.remove(frame_hash);
+        self.sum = sum.to_bytes();
+    }
+}
+
+/// The meta record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// Recognises the pepper; first, so that it can be compared before the tag is.
+    pub(crate) pepper_check: [u8; 16],
+    pub(crate) mark: Mark,
+    /// The newest time of a committed change, in milliseconds.
+    pub(crate) newest: u64,
+    /// What every key begins with.
+    pub(crate) prefix: String,
+}
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_limit(MAX_VALUE as u64)
+        .reject_trailing_bytes()
+}
+
+fn pack(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![FORMAT];
+    options().serialize_into(&mut bytes, value).map_err(|_| {
+        Error::invalid(Field::Record, "is too long; shorten the name, the owner or the metadata")
+    })?;
+    Ok(bytes)
+}
+
+/// The payload decoded, once its frame was found intact.
+fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], place: Place) -> Result<T, Error> {
+    let (&version, payload) = body.split_first().ok_or_else(|| damaged(place))?;
+    if version != FORMAT {
+        return Err(Error::NewerFormat { found: version.into(), known: FORMAT.into() });
+    }
+    // The limit of the options is not applied to slices, so the length is checked here.
+    if payload.len() > MAX_VALUE {
+        return Err(damaged(place));
+    }
+    options().deserialize(payload).map_err(|_| damaged(place))
+}
+
+fn damaged(place: Place) -> Error {
+    Error::damaged(match place {
+        Place::Entry(sequence) => {
+            format!("entry {sequence} of the audit trail is not as it was written")
+        }
+        Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
+        Place::Meta => "the meta record is not as it was written".to_owned(),
+        Place::Scope(number) => format!("scope name {number} is not as it was written"),
+    })
+}
+
+/// The hash of a frame without its tag, under its place.
+fn hash(body: &[u8], place: Place, seal: &Seal) -> [u8; 32] {
+    seal.hash(&[&place.key(), body])
+}
+
+fn close(mut body: Vec<u8>, place: Place, seal: &Seal) -> Vec<u8> {
+    let hash = hash(&body, place, seal);
+    body.extend_from_slice(hash.first_chunk::<TAG>().map_or(&[][..], |tag| tag));
+    body
+}
+
+/// The body of a frame and its hash, if it is intact under this place.
+fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
+    let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(place))?;
+    let hash = hash(body, place, seal);
+    if hash.first_chunk::<TAG>() == Some(tag) { Ok((body, hash)) } else { Err(damaged(place)) }
+}
+
+/// The hash of an intact frame: what the sum over all of them is made of.
+pub(crate) fn frame_hash(frame: &[u8], place: Place, seal: &Seal) -> Result<[u8; 32], Error> {
+    open(frame, place, seal).map(|(_, hash)| hash)
+}
+
+pub(crate) fn encode_record(
+    record: &Record,
+    digest: Digest,
+    seal: &Seal,
+) -> Result<Vec<u8>, Error> {
+    let frame = close(pack(&StoredRecord::from(record))?, Place::Record(digest), seal);
+    if frame.len() > MAX_RECORD {
+        return Err(Error::invalid(
+            Field::Record,
+            "takes more than 1536 bytes; shorten the name, the owner or the metadata",
+        ));
+    }
+    Ok(frame)
+}
+
+pub(crate) fn decode_record(
+    frame: &[u8],
+    digest: Digest,
+    seal: &Seal,
+    catalogue: &'static Catalogue,
+) -> Result<Record, Error> {
+    let place = Place::Record(digest);
+    let (body, _) = open(frame, place, seal)?;
+    unpack::<StoredRecord>(body, place)?.into_record(catalogue).ok_or_else(|| damaged(place))
+}
+
+pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(&name)?, Place::Scope(number), seal))
+}
+
+pub(crate) fn decode_scope(frame: &[u8], number: u8, seal: &Seal) -> Result<String, Error> {
+    let place = Place::Scope(number);
+    unpack(open(frame, place, seal)?.0, place)
+}
+
+pub(crate) fn encode_meta(meta: &Meta, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(meta)?, Place::Meta, seal))
+}
+
+/// The meta record. A wrong pepper is told from damage by the check that stands in front.
+pub(crate) fn decode_meta(
+    frame: &[u8],
+    seal: &Seal,
+    pepper_check: [u8; 16],
+) -> Result<Meta, Error> {
+    match open(frame, Place::Meta, seal) {
+        Ok((body, _)) => unpack(body, Place::Meta),
+        Err(_) if frame.get(1..17).is_some_and(|check| check != pepper_check) => {
+            Err(Error::WrongPepper)
+        }
+        Err(damage) => Err(damage),
+    }
+}
+
+/// The frame of an entry that follows the entry with the head `previous`, and its own head.
+pub(crate) fn encode_entry(
+    entry: &AuditEntry,
+    previous: &[u8; 32],
+    trail: &Seal,
+) -> Result<(Vec<u8>, [u8; 32]), Error> {
+    let mut frame = pack(&StoredEntry::from(entry))?;
+    let head = trail.hash(&[previous, &frame]);
+    frame.extend_from_slice(&head);
+    if frame.len() > MAX_VALUE {
+        return Err(Error::invalid(
+            Field::Record,
+            "takes more room in the audit trail than an entry has",
+        ));
+    }
+    Ok((frame, head))
+}
+
+/// The entry and its head, if it follows the entry with the head `previous`.
+pub(crate) fn decode_entry(
+    frame: &[u8],
+    sequence: u64,
+    previous: &[u8; 32],
+    trail: &Seal,
+    catalogue: &'static Catalogue,
+) -> Result<(AuditEntry, [u8; 32]), Error> {
+    let place = Place::Entry(sequence);
+    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
+    if trail.hash(&[previous, body]) != *head {
+        return Err(damaged(place));
+    }
+    let entry =
+        unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
+    if entry.sequence == sequence { Ok((entry, *head)) } else { Err(damaged(place)) }
+}
+
+/// The head that a frame of the trail carries, unchecked.
+pub(crate) fn entry_head(frame: &[u8], sequence: u64) -> Result<[u8; 32], Error> {
+    frame.last_chunk::<HEAD>().copied().ok_or_else(|| damaged(Place::Entry(sequence)))
+}

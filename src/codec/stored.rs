@@ -1,0 +1,281 @@
+//! The payloads of the format: plain mirrors of our values, in the order in which their bytes lie.
+//!
+//! Appending a variant to an enum keeps the format; any other change here makes a new one.
+
+use crate::{
+    audit::{Act, Attempt, AuditEntry},
+    id::KeyId,
+    record::{Actor, Change, Expiry, Metadata, Record},
+    scope::{Catalogue, Grant},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+#[derive(Serialize, Deserialize)]
+enum StoredGrant {
+    Scopes([u64; 4]),
+    All,
+}
+
+impl From<Grant> for StoredGrant {
+    fn from(grant: Grant) -> Self {
+        match grant {
+            Grant::All => Self::All,
+            Grant::Scopes(set) => Self::Scopes(set.bits()),
+        }
+    }
+}
+
+impl StoredGrant {
+    fn into_grant(self, catalogue: &'static Catalogue) -> Option<Grant> {
+        match self {
+            Self::All => Some(Grant::All),
+            Self::Scopes(bits) => catalogue.set_of_bits(bits).map(Grant::Scopes),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredActor {
+    Host,
+    Local(u32),
+    Key(u64),
+}
+
+impl From<Actor> for StoredActor {
+    fn from(actor: Actor) -> Self {
+        match actor {
+            Actor::Host => Self::Host,
+            Actor::Local(uid) => Self::Local(uid),
+            Actor::Key(id) => Self::Key(id.as_u64()),
+        }
+    }
+}
+
+impl From<StoredActor> for Actor {
+    fn from(actor: StoredActor) -> Self {
+        match actor {
+            StoredActor::Host => Self::Host,
+            StoredActor::Local(uid) => Self::Local(uid),
+            StoredActor::Key(id) => Self::Key(KeyId::from_u64(id)),
+        }
+    }
+}
+
+/// Seconds, or nothing for "never".
+fn stored_expiry(expiry: Expiry) -> Option<u64> {
+    match expiry {
+        Expiry::At(end) => Some(end.as_secs()),
+        Expiry::Never => None,
+    }
+}
+
+fn expiry_of(stored: Option<u64>) -> Expiry {
+    stored.map_or(Expiry::Never, |secs| Expiry::At(Timestamp::from_secs(secs)))
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredRecord {
+    id: u64,
+    name: String,
+    grant: StoredGrant,
+    active: bool,
+    expires_at: Option<u64>,
+    owner: Option<String>,
+    metadata: Metadata,
+    created_at: u64,
+    created_by: StoredActor,
+    updated_at: u64,
+    updated_by: StoredActor,
+    inactive_since: Option<u64>,
+    replaces: Option<u64>,
+    replaced_by: Option<u64>,
+    revision: u64,
+}
+
+impl From<&Record> for StoredRecord {
+    fn from(record: &Record) -> Self {
+        Self {
+            id: record.id.as_u64(),
+            name: record.name.clone(),
+            grant: record.grant.into(),
+            active: record.active,
+            expires_at: stored_expiry(record.expiry),
+            owner: record.owner.clone(),
+            metadata: record.metadata.clone(),
+            created_at: record.created_at.as_millis(),
+            created_by: record.created_by.into(),
+            updated_at: record.updated_at.as_millis(),
+            updated_by: record.updated_by.into(),
+            inactive_since: record.inactive_since.map(Timestamp::as_millis),
+            replaces: record.replaces.map(KeyId::as_u64),
+            replaced_by: record.replaced_by.map(KeyId::as_u64),
+            revision: record.revision,
+        }
+    }
+}
+
+impl StoredRecord {
+    pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
+        Some(Record {
+            id: KeyId::from_u64(self.id),
+            name: self.name,
+            grant: self.grant.into_grant(catalogue)?,
+            active: self.active,
+            expiry: expiry_of(self.expires_at),
+            owner: self.owner,
+            metadata: self.metadata,
+            created_at: Timestamp::from_millis(self.created_at),
+            created_by: self.created_by.into(),
+            updated_at: Timestamp::from_millis(self.updated_at),
+            updated_by: self.updated_by.into(),
+            inactive_since: self.inactive_since.map(Timestamp::from_millis),
+            replaces: self.replaces.map(KeyId::from_u64),
+            replaced_by: self.replaced_by.map(KeyId::from_u64),
+            revision: self.revision,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredChange {
+    name: Option<String>,
+    grant: Option<StoredGrant>,
+    active: Option<bool>,
+    expires_at: Option<Option<u64>>,
+    owner: Option<Option<String>>,
+    metadata: Option<Metadata>,
+}
+
+impl From<&Change> for StoredChange {
+    fn from(change: &Change) -> Self {
+        Self {
+            name: change.name.clone(),
+            grant: change.grant.map(StoredGrant::from),
+            active: change.active,
+            expires_at: change.expiry.map(stored_expiry),
+            owner: change.owner.clone(),
+            metadata: change.metadata.clone(),
+        }
+    }
+}
+
+impl StoredChange {
+    fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
+        let grant = match self.grant {
+            Some(grant) => Some(grant.into_grant(catalogue)?),
+            None => None,
+        };
+        Some(Change {
+            name: self.name,
+            grant,
+            active: self.active,
+            expiry: self.expires_at.map(expiry_of),
+            owner: self.owner,
+            metadata: self.metadata,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredAct {
+    Create,
+    Update,
+    Delete,
+    ExtendCatalogue,
+    Refuse { attempt: StoredAttempt, reason: String },
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredAttempt {
+    Create,
+    List,
+    Update,
+    Delete,
+    Verify,
+}
+
+impl From<&Act> for StoredAct {
+    fn from(act: &Act) -> Self {
+        match act {
+            Act::Create => Self::Create,
+            Act::Update => Self::Update,
+            Act::Delete => Self::Delete,
+            Act::ExtendCatalogue => Self::ExtendCatalogue,
+            Act::Refuse { attempt, reason } => Self::Refuse {
+                attempt: match attempt {
+                    Attempt::Create => StoredAttempt::Create,
+                    Attempt::List => StoredAttempt::List,
+                    Attempt::Update => StoredAttempt::Update,
+                    Attempt::Delete => StoredAttempt::Delete,
+                    Attempt::Verify => StoredAttempt::Verify,
+                },
+                reason: reason.clone(),
+            },
+        }
+    }
+}
+
+impl From<StoredAct> for Act {
+    fn from(act: StoredAct) -> Self {
+        match act {
+            StoredAct::Create => Self::Create,
+            StoredAct::Update => Self::Update,
+            StoredAct::Delete => Self::Delete,
+            StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
+            StoredAct::Refuse { attempt, reason } => Self::Refuse {
+                attempt: match attempt {
+                    StoredAttempt::Create => Attempt::Create,
+                    StoredAttempt::List => Attempt::List,
+                    StoredAttempt::Update => Attempt::Update,
+                    StoredAttempt::Delete => Attempt::Delete,
+                    StoredAttempt::Verify => Attempt::Verify,
+                },
+                reason,
+            },
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredEntry {
+    sequence: u64,
+    at: u64,
+    actor: StoredActor,
+    source: Option<IpAddr>,
+    act: StoredAct,
+    key: Option<u64>,
+    before: StoredChange,
+    after: StoredChange,
+}
+
+impl From<&AuditEntry> for StoredEntry {
+    fn from(entry: &AuditEntry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            at: entry.at.as_millis(),
+            actor: entry.actor.into(),
+            source: entry.source,
+            act: (&entry.act).into(),
+            key: entry.key.map(KeyId::as_u64),
+            before: (&entry.before).into(),
+            after: (&entry.after).into(),
+        }
+    }
+}
+
+impl StoredEntry {
+    pub(super) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
+        Some(AuditEntry {
+            sequence: self.sequence,
+            at: Timestamp::from_millis(self.at),
+            actor: self.actor.into(),
+            source: self.source,
+            act: self.act.into(),
+            key: self.key.map(KeyId::from_u64),
+            before: self.before.into_change(catalogue)?,
+            after: self.after.into_change(catalogue)?,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! Distinct grants, numbered: many keys share few sets of scopes, and a number fits a word.
+
+use super::word::{GRANTS, Word};
+use crate::{record::Standing, scope::Grant};
+use std::{collections::HashMap, sync::OnceLock};
+
+const CHUNKS: usize = GRANTS.ilog2() as usize;
+
+/// An append-only list that is read without a lock: chunk n holds 2ⁿ grants.
+pub(super) struct Grants([OnceLock<Box<[OnceLock<Grant>]>>; CHUNKS]);
+
+/// The numbers that were given; `None` stands for "all scopes".
+#[derive(Default)]
+pub(super) struct Numbers(HashMap<Option<[u64; 4]>, u64>);
+
+impl Grants {
+    pub(super) fn new() -> Self {
+        Self([const { OnceLock::new() }; CHUNKS])
+    }
+
+    /// What a slot's word says; `None` for a slot without a key.
+    #[inline]
+    pub(super) fn standing(&self, word: Word) -> Option<Standing> {
+        if word == Word::GONE {
+            return None;
+        }
+        let (chunk, offset) = place(word.grant_number());
+        let grant = self.0.get(chunk)?.get()?.get(offset)?.get()?;
+        Some(word.standing(*grant))
+    }
+
+    /// The word for a standing; numbers its grant if it is new. A grant that finds no number
+    /// yields an inactive word: the key is refused.
+    pub(super) fn word(&self, standing: &Standing, numbers: &mut Numbers) -> Word {
+        let bits = match standing.grant {
+            Grant::All => None,
+            Grant::Scopes(set) => Some(set.bits()),
+        };
+        let next = numbers.0.len() as u64;
+        let number = *numbers.0.entry(bits).or_insert(next);
+        let (chunk, offset) = place(number);
+        let slot = self.0.get(chunk).map(|chunk| {
+            chunk.get_or_init(|| {
+                (0..1usize << chunk_bits(number)).map(|_| OnceLock::new()).collect()
+            })
+        });
+        match slot.and_then(|chunk| chunk.get(offset)) {
+            Some(slot) => {
+                slot.get_or_init(|| standing.grant);
+                Word::new(standing.active, standing.expiry, number)
+            }
+            None => Word::new(false, standing.expiry, 0),
+        }
+    }
+}
+
+fn chunk_bits(number: u64) -> u32 {
+    (number + 1).ilog2()
+}
+
+#[inline]
+fn place(number: u64) -> (usize, usize) {
+    let chunk = chunk_bits(number);
+    (chunk as usize, usize::try_from(number + 1 - (1 << chunk)).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{record::Expiry, scope::Catalogue};
+
+    #[test]
+    fn equal_grants_share_a_number_and_each_is_found_again() {
+        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let (grants, mut numbers) = (Grants::new(), Numbers::default());
+        let all: Vec<Grant> = std::iter::once(Grant::All)
+            .chain(
+                (0..1u64 << 13)
+                    .map(|bits| Grant::Scopes(catalogue.set_of_bits([bits, 0, 0, 0]).unwrap())),
+            )
+            .collect();
+        for _ in 0..2 {
+            for grant in &all {
+                let standing = Standing { active: true, grant: *grant, expiry: Expiry::Never };
+                let word = grants.word(&standing, &mut numbers);
+                assert_eq!(grants.standing(word), Some(standing));
+            }
+        }
+        assert_eq!(numbers.0.len(), all.len());
+        assert_eq!(grants.standing(Word::GONE), None);
+    }
+
+    #[test]
+    fn places_follow_each_other() {
+        assert_eq!(
+            (0..7).map(place).collect::<Vec<_>>(),
+            [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! The invariants of the index, by number.
+
+use super::*;
+use crate::{
+    digest::Seals,
+    record::{Actor, Expiry, Metadata, NewKey},
+    refusal::Refusal,
+    scope::{Catalogue, Grant},
+};
+use proptest::prelude::*;
+use std::{
+    collections::HashMap,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    thread,
+};
+
+fn digest(id: u64) -> Digest {
+    static SEALS: LazyLock<Seals> = LazyLock::new(|| Seals::derive(None));
+    SEALS.digester.digest(&id.to_le_bytes())
+}
+
+fn grant(names: &[&str]) -> Grant {
+    Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(names).unwrap())
+}
+
+fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
+    let new = NewKey {
+        name: "k".into(),
+        grant: grant(names),
+        active,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: Metadata::new(),
+    };
+    Arc::new(
+        Record::new(KeyId::from_u64(id), new, Timestamp::from_secs(id), Actor::Host, revision)
+            .unwrap(),
+    )
+}
+
+fn apply(index: &Index, record: &Arc<Record>) {
+    let id = record.id.as_u64();
+    index.apply(record.revision, record.id, digest(id), Some(Arc::clone(record))).unwrap();
+}
+
+fn delete(index: &Index, id: u64, sequence: u64) {
+    index.apply(sequence, KeyId::from_u64(id), digest(id), None).unwrap();
+}
+
+fn seen(index: &Index, id: u64) -> Option<Standing> {
+    let (found, standing) = index.find(&digest(id))?;
+    assert_eq!(found.as_u64(), id);
+    Some(standing)
+}
+
+#[test]
+fn invariant_2_revoke_reactivate_and_revoke_again_stays_refused_when_the_first_commits() {
+    let index = Index::new();
+    let made = record(1, 1, true, &["api.read"]);
+    apply(&index, &made);
+    let revoked = record(1, 2, false, &["api.read"]);
+    let active = record(1, 3, true, &["api.read"]);
+    let again = record(1, 4, false, &["api.read"]);
+    for change in [&revoked, &active, &again] {
+        index.deny(change.revision, change.id, change.standing());
+        assert!(!seen(&index, 1).unwrap().active);
+    }
+    for change in [&revoked, &active, &again] {
+        apply(&index, change);
+        assert!(!seen(&index, 1).unwrap().active);
+    }
+    apply(&index, &record(1, 5, true, &["api.read"]));
+    assert!(seen(&index, 1).unwrap().active);
+}
+
+#[test]
+fn invariant_2_a_change_that_is_both_is_refused_in_its_old_part_and_not_yet_allowed_in_its_new() {
+    let index = Index::new();
+    apply(&index, &record(1, 1, true, &["api.read"]));
+    let swapped = record(1, 2, true, &["api.write"]);
+    index.deny(2, swapped.id, swapped.standing());
+    assert_eq!(seen(&index, 1).unwrap().grant, grant(&[]));
+    apply(&index, &swapped);
+    assert_eq!(seen(&index, 1).unwrap().grant, grant(&["api.write"]));
+}
+
+#[test]
+fn invariant_2_a_denial_whose_commit_never_comes_stays() {
+    let index = Index::new();
+    let made = record(1, 1, true, &["api.read"]);
+    apply(&index, &made);
+    index.deny(u64::MAX, made.id, Standing { active: false, ..made.standing() });
+    apply(&index, &record(1, 7, true, &["api.read"]));
+    assert!(!seen(&index, 1).unwrap().active);
+}
+
+#[test]
+fn invariant_3_applying_twice_or_out_of_order_alters_nothing() {
+    let index = Index::new();
+    let (first, second) = (record(1, 1, true, &["api.read"]), record(1, 2, false, &["api.read"]));
+    apply(&index, &second);
+    apply(&index, &first);
+    apply(&index, &second);
+    assert_eq!(index.get(second.id).unwrap().0, second);
+    assert!(!seen(&index, 1).unwrap().active);
+    // A denial that comes after its own change has no end any more, so it must not begin.
+    index.deny(2, second.id, second.standing());
+    apply(&index, &record(1, 3, true, &["api.read"]));
+    assert!(seen(&index, 1).unwrap().active);
+}
+
+#[test]
+fn invariant_4_a_deleted_key_leaves_a_tombstone_that_nothing_revives() {
+    let index = Index::new();
+    delete(&index, 1, 5);
+    apply(&index, &record(1, 3, true, &["api.read"]));
+    assert_eq!(seen(&index, 1), None);
+    apply(&index, &record(2, 6, false, &["api.read"]));
+    delete(&index, 2, 7);
+    apply(&index, &record(2, 8, true, &["api.read"]));
+    assert_eq!(seen(&index, 2), None);
+    assert!(index.is_taken(KeyId::from_u64(2), &digest(2)));
+}
+
+#[test]
+fn two_keys_of_one_fingerprint_are_an_error() {
+    let index = Index::new();
+    apply(&index, &record(1, 1, true, &[]));
+    let other = record(2, 2, true, &[]);
+    assert!(index.apply(2, other.id, digest(1), Some(other)).is_err());
+    let moved = record(1, 3, true, &[]);
+    assert!(index.apply(3, moved.id, digest(9), Some(moved)).is_err());
+}
+
+/// The obvious index: a map of the committed records and a list of denials.
+#[derive(Default)]
+struct Model(HashMap<u64, (u64, Option<Arc<Record>>, Vec<(u64, Standing)>)>);
+
+impl Model {
+    fn seen(&self, id: u64) -> Option<Standing> {
+        let (_, record, denials) = self.0.get(&id)?;
+        let committed = record.as_ref()?.standing();
+        Some(denials.iter().fold(committed, |seen, (_, denied)| seen.meet(*denied)))
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_index_agrees_with_a_map(
+        steps in prop::collection::vec((0u64..400, 0u8..4, any::<bool>(), prop::sample::select(vec!["api.read", "api.write"])), 1..1500),
+    ) {
+        let (index, mut model) = (Index::new(), Model::default());
+        for (sequence, (id, step, active, name)) in (1u64..).zip(steps) {
+            let change = record(id, sequence, active, &[name]);
+            match step {
+                0 => {
+                    index.deny(sequence + 3, change.id, change.standing());
+                    if let Some((_, _, denials)) = model.0.get_mut(&id) {
+                        denials.push((sequence + 3, change.standing()));
+                    }
+                }
+                1 => {
+                    delete(&index, id, sequence);
+                    let entry = model.0.entry(id).or_insert((0, None, vec![]));
+                    if entry.0 == 0 || entry.1.is_some() {
+                        *entry = (sequence, None, vec![]);
+                    }
+                }
+                _ => {
+                    apply(&index, &change);
+                    let entry = model.0.entry(id).or_insert((0, None, vec![]));
+                    if sequence > entry.0 && (entry.0 == 0 || entry.1.is_some()) {
+                        entry.0 = sequence;
+                        entry.1 = Some(change);
+                        entry.2.retain(|(pending, _)| *pending > sequence);
+                    }
+                }
+            }
+            prop_assert_eq!(seen(&index, id), model.seen(id));
+        }
+        for id in 0..400 {
+            prop_assert_eq!(seen(&index, id), model.seen(id), "{}", id);
+        }
+    }
+}
+
+/// More readers than there are stripes, while keys are made, revoked and deleted and segments
+/// grow: once a denial returned nobody sees the key active, and nobody ever sees a state that no
+/// key had. Key n is only ever entitled to the scope of its parity.
+#[test]
+fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows() {
+    const KEYS: u64 = 3_000;
+    let index = Index::new();
+    let revoked = AtomicU64::new(0);
+    let made = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    let grants = [grant(&["api.read"]), grant(&["api.write"])];
+    thread::scope(|scope| {
+        for reader in 0..(STRIPES as u64 + 6) {
+            let (index, revoked, made, done) = (&index, &revoked, &made, &done);
+            scope.spawn(move || {
+                let mut id = reader;
+                while !done.load(Ordering::SeqCst) {
+                    id = (id + 7) % KEYS;
+                    let (before, there) =
+                        (revoked.load(Ordering::SeqCst), made.load(Ordering::SeqCst));
+                    let standing = seen(index, id);
+                    assert!(
+                        standing.is_some() || id >= there || id < revoked.load(Ordering::SeqCst)
+                    );
+                    if let Some(standing) = standing {
+                        assert_eq!(standing.grant, grants[(id % 2) as usize]);
+                        assert!(
+                            id >= before || !standing.active,
+                            "key {id} passed after its revocation"
+                        );
+                    }
+                    thread::yield_now();
+                }
+            });
+        }
+        let name = |id: u64| if id.is_multiple_of(2) { "api.read" } else { "api.write" };
+        for id in 0..KEYS {
+            apply(&index, &record(id, 2 * id + 1, true, &[name(id)]));
+            made.store(id + 1, Ordering::SeqCst);
+        }
+        for id in 0..KEYS {
+            let off = record(id, 2 * KEYS + 3 * id, false, &[name(id)]);
+            index.deny(off.revision, off.id, off.standing());
+            revoked.store(id + 1, Ordering::SeqCst);
+            apply(&index, &off);
+            if id.is_multiple_of(3) {
+                delete(&index, id, off.revision + 1);
+                apply(&index, &record(KEYS + id, off.revision + 2, true, &[name(id)]));
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert!((0..KEYS).all(|id| {
+        seen(&index, id)
+            .is_none_or(|standing| standing.check(Timestamp::default) == Err(Refusal::Inactive))
+    }));
+    let all = index.older_than(None, usize::MAX);
+    assert_eq!(all.len() as u64, KEYS);
+    assert!(all.is_sorted_by(|newer, older| (newer.created_at, newer.id) > (older.created_at, older.id)));
+}

@@ -1,0 +1,177 @@
+//! The anchor: a small file beside the database that knows how far it had come.
+//!
+//! No storage engine can notice that its files were put back to an older state; the anchor can.
+//! It has two slots, each within one sector of a block of its own. A commit overwrites the slot
+//! that the last successful sync does *not* vouch for, so that a power cut never tears both; the
+//! roles swap at each sync.
+
+use crate::{codec::Mark, digest::Seal, error::Error};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+const MAGIC: &[u8; 8] = b"PCLANCH1";
+const BLOCK: u64 = 4096;
+const BODY: usize = 8 + 16 + 8 + 8 + 8 + 32 + 32;
+const SLOT: usize = BODY + 16;
+
+const _: () = assert!(SLOT <= 512);
+
+/// The open anchor of a store.
+pub(super) struct Anchor {
+    file: File,
+    seal: Seal,
+    /// The slot to overwrite next: the one that is not vouched for.
+    spare: u64,
+    /// Whether the spare slot was written since the last sync.
+    dirty: bool,
+}
+
+impl Anchor {
+    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory.
+    pub(super) fn create(path: &Path, mark: &Mark, seal: &Seal) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let slot = encode(mark, seal);
+        file.write_all_at(&slot, 0)?;
+        file.write_all_at(&slot, BLOCK)?;
+        file.sync_all()
+    }
+
+    /// Opens the file; gives the newest mark that it holds.
+    pub(super) fn open(path: &Path, seal: &Seal) -> Result<(Self, Mark), Error> {
+        let opening = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => Error::damaged(format!(
+                "its anchor {} is missing; put that file back",
+                path.display()
+            )),
+            _ => Error::io("opening the anchor", e),
+        };
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
+        let read = |slot: u64| {
+            let mut bytes = [0; SLOT];
+            file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
+        };
+        let (newest, mark) = [0, 1]
+            .into_iter()
+            .filter_map(|slot| read(slot).map(|mark| (slot, mark)))
+            .max_by_key(|(_, mark)| mark.sequence)
+            .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
+        // What was read may still be in the page cache only.
+        file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
+        Ok((Self { file, seal: seal.clone(), spare: 1 - newest, dirty: false }, mark))
+    }
+
+    /// Notes that the database has safely come to `mark`.
+    pub(super) fn write(&mut self, mark: &Mark) -> io::Result<()> {
+        self.file.write_all_at(&encode(mark, &self.seal), self.spare * BLOCK)?;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Makes the last written slot the vouched one.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.sync_data()?;
+            self.spare = 1 - self.spare;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+fn encode(mark: &Mark, seal: &Seal) -> [u8; SLOT] {
+    let numbers = [mark.sequence, mark.records, mark.scopes].map(u64::to_le_bytes);
+    let body = [MAGIC, &mark.store[..], numbers.as_flattened(), &mark.sum, &mark.head].concat();
+    let tag = seal.tag(&[&body]);
+    let mut slot = [0; SLOT];
+    slot.iter_mut().zip(body.iter().chain(&tag)).for_each(|(to, from)| *to = *from);
+    slot
+}
+
+fn decode(slot: &[u8; SLOT], seal: &Seal) -> Option<Mark> {
+    let (body, tag) = slot.split_last_chunk::<16>()?;
+    if seal.tag(&[body]) != *tag {
+        return None;
+    }
+    let rest = body.strip_prefix(MAGIC)?;
+    let (store, rest) = rest.split_first_chunk()?;
+    let (sequence, rest) = rest.split_first_chunk()?;
+    let (records, rest) = rest.split_first_chunk()?;
+    let (scopes, rest) = rest.split_first_chunk()?;
+    let (sum, rest) = rest.split_first_chunk()?;
+    Some(Mark {
+        store: *store,
+        sequence: u64::from_le_bytes(*sequence),
+        records: u64::from_le_bytes(*records),
+        scopes: u64::from_le_bytes(*scopes),
+        sum: *sum,
+        head: rest.try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Seals;
+
+    fn mark(sequence: u64) -> Mark {
+        Mark { store: [7; 16], sequence, records: 3, scopes: 13, sum: [1; 32], head: [2; 32] }
+    }
+
+    fn fresh() -> (tempfile::TempDir, std::path::PathBuf, Seal) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let seal = Seals::derive(None).anchor;
+        Anchor::create(&path, &mark(0), &seal).unwrap();
+        (dir, path, seal)
+    }
+
+    #[test]
+    fn the_newest_mark_is_found_again() {
+        let (_dir, path, seal) = fresh();
+        for sequence in 1..=5 {
+            let (mut anchor, seen) = Anchor::open(&path, &seal).unwrap();
+            assert_eq!(seen, mark(sequence - 1));
+            anchor.write(&mark(sequence)).unwrap();
+            if sequence % 2 == 0 {
+                anchor.sync().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_vouched_slot() {
+        let (_dir, path, seal) = fresh();
+        let (mut anchor, _) = Anchor::open(&path, &seal).unwrap();
+        for sequence in 1..=4 {
+            anchor.write(&mark(sequence)).unwrap();
+            anchor.sync().unwrap();
+            // Whatever is written next may be torn anywhere.
+            let torn = anchor.spare * BLOCK;
+            anchor.file.write_all_at(&[0xee; SLOT], torn).unwrap();
+            assert_eq!(Anchor::open(&path, &seal).unwrap().1, mark(sequence));
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_seen() {
+        let seal = Seals::derive(None).anchor;
+        let slot = encode(&mark(9), &seal);
+        assert_eq!(decode(&slot, &seal), Some(mark(9)));
+        for bit in 0..SLOT * 8 {
+            let mut flipped = slot;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped, &seal), None, "{bit}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_of_another_pepper_is_not_believed() {
+        let (_dir, path, _) = fresh();
+        let other = Seals::derive(Some(b"other")).anchor;
+        assert!(matches!(Anchor::open(&path, &other), Err(Error::Damaged(_))));
+    }
+}

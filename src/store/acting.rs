@@ -1,0 +1,213 @@
+//! The verbs that change keys, on behalf of someone.
+
+use super::{
+    Issued, Store,
+    plan::{self, Authority},
+    writer::{Core, KeyChange, Note, Plans},
+};
+use crate::{
+    audit::{Act, Attempt},
+    digest::Digest,
+    error::{Error, Forbidden},
+    id::KeyId,
+    record::{Actor, Change, NewKey, Record},
+    secret::Secret,
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// The longest reason that the trail keeps.
+const MAX_REASON: usize = 200;
+
+/// The store's verbs on behalf of someone; made by [`Store::acting_as`].
+///
+/// A key acts with its own rights, as they are when the change is planned: it grants no more than
+/// it holds, and one that was taken away does nothing more. What is refused is in the audit trail.
+#[derive(Clone, Copy)]
+pub struct Acting<'s> {
+    store: &'s Store,
+    actor: Actor,
+    source: Option<IpAddr>,
+}
+
+impl<'s> Acting<'s> {
+    pub(super) fn new(store: &'s Store, actor: Actor, source: Option<IpAddr>) -> Self {
+        Self { store, actor, source }
+    }
+
+    /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
+    pub fn issue(&self, mut new: NewKey) -> Result<Issued, Error> {
+        let core = self.core();
+        let (id, secret, digest) = self.fresh_key()?;
+        let mut plans = core.plan();
+        let authority = self.authority(&plans)?;
+        plan::inherit_owner(&as_authority(authority.as_deref()), &mut new);
+        let record = Record::new(id, new, core.clock.now(), self.actor, plans.next_sequence())?;
+        let after = record.fields_unlike(None);
+        if let Err(refused) = plan::may_create(&as_authority(authority.as_deref()), &record) {
+            drop(plans);
+            return Err(self.refused(Attempt::Create, None, after, refused));
+        }
+        plans.check_writable()?;
+        let record = Arc::new(record);
+        let note = self.note(Act::Create, Some(id), Change::default(), after);
+        let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
+        let sequence = core.queue_change(&mut plans, &note, change)?;
+        core.wait(plans, sequence)?;
+        Ok(Issued { record, secret })
+    }
+
+    /// [`Store::update`] for this actor.
+    pub fn update(&self, id: KeyId, change: Change) -> Result<Arc<Record>, Error> {
+        self.change(id, None, change)
+    }
+
+    /// Like [`update`](Self::update), but only if the record still has this
+    /// [`revision`](Record::revision); else [`Error::Changed`], and nothing is changed.
+    pub fn update_if(
+        &self,
+        id: KeyId,
+        revision: u64,
+        change: Change,
+    ) -> Result<Arc<Record>, Error> {
+        self.change(id, Some(revision), change)
+    }
+
+    /// [`Store::revoke`] for this actor. Any key may revoke itself.
+    pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
+        self.change(id, None, Change::deactivate())
+    }
+
+    /// [`Store::delete`] for this actor.
+    pub fn delete(&self, id: KeyId) -> Result<(), Error> {
+        let core = self.core();
+        let mut plans = core.plan();
+        let authority = self.authority(&plans)?;
+        let (record, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        if let Err(refused) = plan::may_delete(&as_authority(authority.as_deref()), &record) {
+            drop(plans);
+            return Err(self.refused(Attempt::Delete, Some(id), Change::default(), refused));
+        }
+        plans.check_writable()?;
+        let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
+        let sequence =
+            core.queue_change(&mut plans, &note, KeyChange { id, digest, after: None })?;
+        core.wait(plans, sequence)
+    }
+
+    /// Writes an act that was refused elsewhere to the audit trail, such as a request of a key
+    /// that lacks the scope to list. The reason is cut to 200 bytes; it must hold no secret.
+    pub fn refuse(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) -> Result<(), Error> {
+        self.note_refusal(attempt, key, Change::default(), reason)
+    }
+
+    fn change(
+        &self,
+        id: KeyId,
+        expected: Option<u64>,
+        change: Change,
+    ) -> Result<Arc<Record>, Error> {
+        let core = self.core();
+        let mut plans = core.plan();
+        let authority = self.authority(&plans)?;
+        let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let asked = change.clone();
+        let after = before.changed(change, core.clock.now(), self.actor, plans.next_sequence())?;
+        let after_or_same = after.as_ref().unwrap_or(&before);
+        let authority = as_authority(authority.as_deref());
+        if let Err(refused) =
+            plan::may_update(&authority, &before, after_or_same, plans.lasting_roots)
+        {
+            drop(plans);
+            return Err(self.refused(Attempt::Update, Some(id), asked, refused));
+        }
+        if expected.is_some_and(|revision| revision != before.revision) {
+            return Err(Error::Changed(id));
+        }
+        let Some(after) = after else {
+            // What this answer says may rest on a change that is still on its way.
+            let pending = plans.pending_sequence(id);
+            core.wait(plans, pending)?;
+            return Ok(before);
+        };
+        if let Err(poisoned) = plans.check_writable() {
+            // No commit will ever end this denial: the key stays refused in this process.
+            core.index.deny(u64::MAX, id, after.standing());
+            return Err(poisoned);
+        }
+        let after = Arc::new(after);
+        let note = self.note(
+            Act::Update,
+            Some(id),
+            before.fields_unlike(Some(&after)),
+            after.fields_unlike(Some(&before)),
+        );
+        let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
+        let sequence = core.queue_change(&mut plans, &note, change)?;
+        core.wait(plans, sequence)?;
+        Ok(after)
+    }
+
+    /// A secret with an id and a digest that no key has or had.
+    fn fresh_key(&self) -> Result<(KeyId, Secret, Digest), Error> {
+        loop {
+            let id = KeyId::generate()?;
+            let secret = Secret::generate(self.store.prefix, id)?;
+            let digest = self.core().seals.digester.digest(secret.as_bytes());
+            if !self.core().index.is_taken(id, &digest) {
+                return Ok((id, secret, digest));
+            }
+        }
+    }
+
+    /// The acting key's record, if a key acts; it must be valid after all that is queued.
+    fn authority(&self, plans: &Plans) -> Result<Option<Arc<Record>>, Error> {
+        let Actor::Key(id) = self.actor else { return Ok(None) };
+        let core = self.core();
+        let actor = core.planned(plans, id).map(|(record, _)| record);
+        match actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok()) {
+            Some(record) => Ok(Some(record)),
+            None => Err(Forbidden::ActorRefused.into()),
+        }
+    }
+
+    fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
+        Note { actor: self.actor, source: self.source, act, key, before, after }
+    }
+
+    /// Notes the refusal. Whether or not that could be written, the act stays refused.
+    fn refused(
+        &self,
+        attempt: Attempt,
+        key: Option<KeyId>,
+        asked: Change,
+        refused: Error,
+    ) -> Error {
+        let _ = self.note_refusal(attempt, key, asked, &refused.to_string());
+        refused
+    }
+
+    fn note_refusal(
+        &self,
+        attempt: Attempt,
+        key: Option<KeyId>,
+        asked: Change,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let core = self.core();
+        let mut plans = core.plan();
+        plans.check_writable()?;
+        let reason =
+            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default().to_owned();
+        let note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
+        let sequence = core.queue(&mut plans, &note, Vec::new(), None)?;
+        core.wait(plans, sequence)
+    }
+
+    fn core(&self) -> &'s Core {
+        &self.store.writer
+    }
+}
+
+fn as_authority(actor: Option<&Record>) -> Authority<'_> {
+    actor.map_or(Authority::Machine, Authority::Key)
+}

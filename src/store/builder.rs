@@ -1,0 +1,129 @@
+//! How a store is opened.
+
+use super::{Store, writer::Writer};
+use crate::{
+    digest::Seals,
+    error::{Error, Field},
+    index::Index,
+    ledger::{Disk, Ledger, Location, Mode, Tip},
+    scope::{Catalogue, Scope},
+    secret::Prefix,
+    time::Timestamp,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use zeroize::Zeroizing;
+
+const SHORTEST_PEPPER: usize = 16;
+
+/// What a store is opened with; made by [`Store::builder`].
+///
+/// ```
+/// use portcullis::{Prefix, Store};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("keys");
+/// let store = Store::builder()
+///     .prefix(Prefix::new("acme")?)
+///     .scopes([("ledger.close".parse()?, "close a year".to_owned())])
+///     .open(&dir)?;
+/// assert!(store.scopes(["ledger.close"]).is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+#[must_use = "a builder opens nothing by itself"]
+pub struct Builder {
+    prefix: Option<Prefix>,
+    pepper: Option<Zeroizing<Vec<u8>>>,
+    scopes: Option<Vec<(Scope, String)>>,
+    anchor: Option<PathBuf>,
+}
+
+impl Builder {
+    /// What every key begins with: `pcl` unless it is said when the store is made. A store keeps
+    /// its prefix; opening it with another is an error.
+    pub fn prefix(mut self, prefix: Prefix) -> Self {
+        self.prefix = Some(prefix);
+        self
+    }
+
+    /// A secret of the deployment, at least 16 bytes, kept apart from the data directory. With it
+    /// whoever can write to the directory can forge nothing there. A store made with a pepper
+    /// opens only with it.
+    pub fn pepper(mut self, pepper: impl Into<Vec<u8>>) -> Self {
+        self.pepper = Some(Zeroizing::new(pepper.into()));
+        self
+    }
+
+    /// The host's own scopes, each with what it allows. Names that an earlier catalogue had and
+    /// this one lacks are kept by the keys that have them, and offered to no others. Without this
+    /// call every name that the store knows is offered.
+    pub fn scopes(mut self, scopes: impl IntoIterator<Item = (Scope, String)>) -> Self {
+        self.scopes.get_or_insert_default().extend(scopes);
+        self
+    }
+
+    /// Keeps the anchor in this file instead of the data directory. On another disk it also
+    /// catches a whole older directory that was put back.
+    pub fn anchor(mut self, file: impl Into<PathBuf>) -> Self {
+        self.anchor = Some(file.into());
+        self
+    }
+
+    /// Opens the store in `dir`, or makes one where the directory is absent or empty.
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
+        self.at(dir.as_ref(), Mode::OpenOrCreate)
+    }
+
+    /// Opens the store in `dir`; [`Error::NotFound`] where there is none.
+    pub fn open_existing(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
+        self.at(dir.as_ref(), Mode::Open)
+    }
+
+    /// Makes a store in `dir`; [`Error::AlreadyExists`] where there is one.
+    pub fn create(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
+        self.at(dir.as_ref(), Mode::Create)
+    }
+
+    /// A store that keeps nothing, for tests.
+    pub fn in_memory(self) -> Result<Store, Error> {
+        let seals = self.seals()?;
+        let catalogue = Catalogue::new(Vec::new(), self.scopes.as_deref())?;
+        let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+        let writer = Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip)?;
+        Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
+    }
+
+    fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
+        let seals = self.seals()?;
+        let location = Location { dir: dir.to_path_buf(), mode, anchor: self.anchor };
+        let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
+        let index = Index::new();
+        let mut stored = 0;
+        let catalogue = disk.load(
+            |names| {
+                stored = names.len();
+                Ok(Catalogue::new(names, self.scopes.as_deref())?)
+            },
+            |digest, record| {
+                index.apply(record.revision, record.id, digest, Some(Arc::new(record)))
+            },
+        )?;
+        let (tip, prefix) = (disk.tip(), disk.prefix()?);
+        let writer = Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip)?;
+        writer.extend_catalogue(stored)?;
+        Ok(Store { writer: Arc::new(writer), prefix })
+    }
+
+    fn seals(&self) -> Result<Arc<Seals>, Error> {
+        match &self.pepper {
+            Some(pepper) if pepper.len() < SHORTEST_PEPPER => {
+                Err(Error::invalid(Field::Pepper, "must be at least 16 bytes"))
+            }
+            pepper => Ok(Arc::new(Seals::derive(pepper.as_ref().map(|bytes| bytes.as_slice())))),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The store: issue, authenticate, update, revoke, delete, list.
+//!
+//! Two straight walks meet here. A header becomes a decision from memory alone:
+//! `credential` → `Digest` → index → standing → [`Principal`]. A change is planned under the
+//! writers' mutex, denied in the index at once where it is stricter, made durable by the writer
+//! thread, and only then applied and acknowledged.
+
+mod acting;
+mod builder;
+mod list;
+mod plan;
+mod writer;
+
+pub use self::{
+    acting::Acting,
+    builder::Builder,
+    list::{ListQuery, Page},
+};
+
+use self::writer::Writer;
+use crate::{
+    audit::AuditEntry,
+    credential::{self, KeyBuffer},
+    error::Error,
+    id::KeyId,
+    principal::Principal,
+    record::{Actor, Change, NewKey, Record},
+    refusal::Refusal,
+    scope::{Catalogue, ScopeSet},
+    secret::{Prefix, Secret},
+};
+use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+/// A key that was just made.
+#[derive(Debug)]
+pub struct Issued {
+    /// What is kept of it.
+    pub record: Arc<Record>,
+    /// Its secret, to be shown once.
+    pub secret: Secret,
+}
+
+/// How a store is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Why nothing is written any more, until the store is reopened. Validation goes on.
+    pub poisoned: Option<Box<str>>,
+    /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
+    /// keys may have expired early, and time will not go back.
+    pub clock_jump: Option<Duration>,
+}
+
+/// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
+///
+/// ```
+/// use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, scope::catalogue};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("keys");
+/// let store = Store::open(dir)?;
+/// let issued = store.issue(NewKey {
+///     name: "Nightly export".into(),
+///     grant: Grant::Scopes(store.scopes(["api.read"])?),
+///     active: true,
+///     expiry: Expiry::Never,
+///     owner: None,
+///     metadata: Metadata::new(),
+/// })?;
+/// let key = issued.secret.reveal(|text| text.to_owned()); // shown once
+///
+/// let principal = store.authenticate_key(key.as_bytes())?; // memory only
+/// principal.require(&catalogue::API_READ)?;
+///
+/// store.revoke(issued.record.id)?; // over when it returns
+/// assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    writer: Arc<Writer>,
+    prefix: Prefix,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes one where the directory is absent or empty.
+    ///
+    /// A service whose store must already be there says so with
+    /// [`Builder::open_existing`]: a volume that was not mounted looks like an empty directory.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().open(dir)
+    }
+
+    /// Sets prefix, pepper, scopes or anchor before opening.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A store that keeps nothing, for tests. It has no audit trail.
+    ///
+    /// ```
+    /// let store = portcullis::Store::in_memory()?;
+    /// assert!(store.list(&Default::default())?.records.is_empty());
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn in_memory() -> Result<Self, Error> {
+        Self::builder().in_memory()
+    }
+
+    /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
+    /// time that depends neither on the number of keys nor on where a digest differs.
+    ///
+    /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
+    /// set. Use [`authenticate_all`](Self::authenticate_all) for a request, which may have several
+    /// such headers.
+    ///
+    /// ```
+    /// # let store = portcullis::Store::in_memory()?;
+    /// let refused = store.authenticate(b"Basic bm90LWEta2V5Og==").unwrap_err();
+    /// assert_eq!((refused.status(), refused.code()), (401, "unknown"));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        let mut buffer = KeyBuffer::new();
+        let key = credential::read(authorization, &mut buffer)?;
+        self.authenticate_key(key)
+    }
+
+    /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
+    /// than one, even the same twice, is [`Refusal::Ambiguous`].
+    pub fn authenticate_all<'h>(
+        &self,
+        values: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Result<Principal, Refusal> {
+        let mut buffer = KeyBuffer::new();
+        let key = credential::read_all(values, &mut buffer)?;
+        self.authenticate_key(key)
+    }
+
+    /// Decides on the text of a key that came some other way than by a header.
+    pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
+        if !self.prefix.begins(key) {
+            return Err(Refusal::Unknown);
+        }
+        let digest = self.writer.seals.digester.digest(key);
+        let (id, standing) = self.writer.index.find(&digest).ok_or(Refusal::Unknown)?;
+        standing.check(|| self.writer.clock.now())?;
+        Ok(Principal::new(id, standing.grant))
+    }
+
+    /// Makes a key. It works once this returns, and it is on disk.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// let issued = store.issue(NewKey {
+    ///     name: "Till 4".into(),
+    ///     grant: Grant::Scopes(store.scopes(["api.read", "api.write"])?),
+    ///     active: true,
+    ///     expiry: Expiry::At(Timestamp::from_secs(4_000_000_000)),
+    ///     owner: Some("shop-17".into()),
+    ///     metadata: Metadata::from([("floor".into(), "2".into())]),
+    /// })?;
+    /// issued.secret.reveal(|text| assert_eq!(text.len(), 54));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
+        self.acting_as(Actor::Host, None).issue(new)
+    }
+
+    /// Changes a key. What the change denies is refused before it is durable; what it allows is
+    /// allowed once this returns. A change that alters nothing is no error.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let id = store.issue(new)?.record.id;
+    /// let record = store.update(id, Change { name: Some("Till 5".into()), ..Change::default() })?;
+    /// assert_eq!(record.name, "Till 5");
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn update(&self, id: KeyId, change: Change) -> Result<Arc<Record>, Error> {
+        self.acting_as(Actor::Host, None).update(id, change)
+    }
+
+    /// Takes a key away: a validation that starts after this returned refuses, on every thread.
+    ///
+    /// If the disk fails the error says so, and the key stays refused in this process all the
+    /// same. An [`update`](Self::update) with [`Change::activate`] brings the key back.
+    pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
+        self.update(id, Change::deactivate())
+    }
+
+    /// Deletes an inactive key for good; its audit trail stays.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let id = store.issue(new)?.record.id;
+    /// assert!(matches!(store.delete(id), Err(Error::StillActive(_))));
+    /// store.revoke(id)?;
+    /// store.delete(id)?;
+    /// assert!(matches!(store.get(id), Err(Error::NoSuchKey(_))));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn delete(&self, id: KeyId) -> Result<(), Error> {
+        self.acting_as(Actor::Host, None).delete(id)
+    }
+
+    /// The record of a key, as it is on disk.
+    ///
+    /// ```
+    /// # let store = portcullis::Store::in_memory()?;
+    /// let nobody = "key_00000000000".parse().unwrap();
+    /// assert!(matches!(store.get(nobody), Err(portcullis::Error::NoSuchKey(_))));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn get(&self, id: KeyId) -> Result<Arc<Record>, Error> {
+        self.writer.index.get(id).map(|(record, _)| record).ok_or(Error::NoSuchKey(id))
+    }
+
+    /// A page of records, newest first.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # for name in ["a", "b", "c"] {
+    /// #     store.issue(NewKey { name: name.into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #         expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # }
+    /// let mut query = ListQuery { active: Some(true), page_size: Some(2), ..ListQuery::default() };
+    /// let first = store.list(&query)?;
+    /// query.page_token = first.next_page_token;
+    /// assert_eq!((first.records.len(), store.list(&query)?.records.len()), (2, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn list(&self, query: &ListQuery) -> Result<Page, Error> {
+        list::page(&self.writer.index, query)
+    }
+
+    /// Up to `limit` entries of the audit trail after the one numbered `after`, oldest first, each
+    /// checked against the chain. This reads the disk.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = portcullis::Store::open(dir.path().join("keys"))?;
+    /// let first = &store.audit(0, 10)?[0];
+    /// assert_eq!((first.sequence, first.act.as_str()), (1, "extend_catalogue"));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+        self.writer.ledger.trail(after, limit, self.writer.catalogue)
+    }
+
+    /// The store's verbs on behalf of someone, whose rights are checked within each change.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = |name: &str, grant| NewKey { name: name.into(), grant, active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// let clerk = store.issue(new("clerk", Grant::Scopes(store.scopes(["admin.key.create", "api.read"])?)))?;
+    /// let acting = store.acting_as(Actor::Key(clerk.record.id), None);
+    /// assert!(acting.issue(new("reader", Grant::Scopes(store.scopes(["api.read"])?))).is_ok());
+    /// let refused = acting.issue(new("writer", Grant::Scopes(store.scopes(["api.write"])?)));
+    /// assert!(matches!(refused, Err(Error::Forbidden(_))));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn acting_as(&self, actor: Actor, source: Option<IpAddr>) -> Acting<'_> {
+        Acting::new(self, actor, source)
+    }
+
+    /// The set of the scopes with these names; an unknown name is an error that lists the known.
+    ///
+    /// ```
+    /// # let store = portcullis::Store::in_memory()?;
+    /// assert_eq!(store.scopes(["api.read", "api.write"])?.len(), 2);
+    /// assert!(store.scopes(["api.raed"]).unwrap_err().to_string().contains("api.read"));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn scopes<S: AsRef<str>>(
+        &self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Result<ScopeSet, Error> {
+        Ok(self.catalogue().set(names)?)
+    }
+
+    /// All scopes of this store.
+    pub fn catalogue(&self) -> &'static Catalogue {
+        self.writer.catalogue
+    }
+
+    /// What the keys of this store begin with.
+    pub fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
+    /// Whether it can still write, and whether its clock can be believed.
+    pub fn health(&self) -> Health {
+        Health { poisoned: self.writer.failure(), clock_jump: self.writer.clock.jump() }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

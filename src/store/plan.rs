@@ -1,0 +1,109 @@
+//! May this change be made? The rules, asked under the writers' mutex.
+//!
+//! Nobody grants more than they hold. The ways round it are closed here: making a key, changing
+//! one, bringing a stronger one back or lengthening its life, and speaking for another owner.
+
+use crate::{
+    error::{Error, Forbidden},
+    record::{NewKey, Record},
+    scope::{
+        Grant, Scope,
+        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
+    },
+};
+
+/// With whose rights a change is made.
+pub(super) enum Authority<'a> {
+    /// The host or a user of the machine: all rights.
+    Machine,
+    /// A key, valid at this moment.
+    Key(&'a Record),
+}
+
+impl Authority<'_> {
+    fn require(&self, scope: &Scope) -> Result<(), Forbidden> {
+        match self {
+            Self::Key(actor) if !actor.grant.allows(scope) => {
+                Err(Forbidden::LacksScope(scope.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the actor holds all that `record` would be entitled to, for as long.
+    fn covers(&self, record: &Record) -> Result<(), Forbidden> {
+        let Self::Key(actor) = self else { return Ok(()) };
+        if !record.grant.is_within(&actor.grant) {
+            return Err(Forbidden::ExceedsScopes);
+        }
+        if record.expiry > actor.expiry {
+            return Err(Forbidden::ExceedsExpiry);
+        }
+        Ok(())
+    }
+
+    fn may_set_owner(&self, owner: Option<&str>) -> Result<(), Forbidden> {
+        match self {
+            Self::Key(actor) if actor.grant != Grant::All && actor.owner.as_deref() != owner => {
+                Err(Forbidden::ForeignOwner)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A maker with an owner passes it on by itself.
+pub(super) fn inherit_owner(authority: &Authority<'_>, new: &mut NewKey) {
+    if let (Authority::Key(actor), None) = (authority, &new.owner) {
+        new.owner.clone_from(&actor.owner);
+    }
+}
+
+pub(super) fn may_create(authority: &Authority<'_>, record: &Record) -> Result<(), Error> {
+    authority.require(&ADMIN_KEY_CREATE)?;
+    if matches!(authority, Authority::Key(_)) && record.grant == Grant::All {
+        return Err(Forbidden::RootIsLocal.into());
+    }
+    authority.covers(record)?;
+    authority.may_set_owner(record.owner.as_deref())?;
+    Ok(())
+}
+
+pub(super) fn may_update(
+    authority: &Authority<'_>,
+    before: &Record,
+    after: &Record,
+    lasting_roots: usize,
+) -> Result<(), Error> {
+    let own_revocation = matches!(authority, Authority::Key(actor) if actor.id == before.id) && {
+        let mut revoked = before.clone();
+        revoked.active = false;
+        revoked.fields_unlike(Some(after)) == crate::record::Change::default()
+    };
+    if !own_revocation {
+        authority.require(&ADMIN_KEY_UPDATE)?;
+    }
+    if matches!(authority, Authority::Key(_))
+        && after.grant == Grant::All
+        && before.grant != Grant::All
+    {
+        return Err(Forbidden::RootIsLocal.into());
+    }
+    // Taking away is always allowed; whatever is looser in any part needs all of what results.
+    if !after.standing().is_within(&before.standing()) {
+        authority.covers(after)?;
+    }
+    if after.owner != before.owner {
+        authority.may_set_owner(after.owner.as_deref())?;
+        authority.may_set_owner(before.owner.as_deref())?;
+    }
+    if before.is_lasting_root() && !after.is_lasting_root() && lasting_roots <= 1 {
+        return Err(Error::LastRoot(before.id));
+    }
+    Ok(())
+}
+
+pub(super) fn may_delete(authority: &Authority<'_>, record: &Record) -> Result<(), Error> {
+    authority.require(&ADMIN_KEY_DELETE)?;
+    if record.active { Err(Error::StillActive(record.id)) } else { Ok(()) }
+}

@@ -1,0 +1,341 @@
+//! The writer: changes are planned one at a time, made durable in groups, and then applied.
+//!
+//! Planning holds a mutex and touches no disk. The thread takes all that is queued, commits it as
+//! one transaction, applies it to the index, and wakes whoever waits; meanwhile the next group
+//! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
+//! denied stays denied and what it allowed stays unseen.
+
+use crate::{
+    audit::{Act, AuditEntry},
+    clock::Clock,
+    codec::{self, Place},
+    digest::{Digest, Seals},
+    error::Error,
+    id::KeyId,
+    index::Index,
+    ledger::{Commit, Ledger, Put, Tip},
+    record::{Actor, Change, Record},
+    scope::Catalogue,
+};
+use std::{
+    collections::HashMap,
+    io, mem,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// How old the anchor on disk may get, which is what a power cut can hide from it.
+const ANCHOR_SYNC: Duration = Duration::from_secs(1);
+
+/// The shared state, and the thread that writes.
+pub(super) struct Writer {
+    core: Arc<Core>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a store is made of.
+pub(super) struct Core {
+    pub(super) index: Index,
+    pub(super) ledger: Ledger,
+    pub(super) clock: Clock,
+    pub(super) seals: Arc<Seals>,
+    pub(super) catalogue: &'static Catalogue,
+    plans: Mutex<Plans>,
+    /// There is something to write, or nothing ever again.
+    wake: Condvar,
+    /// Something was committed, or failed.
+    settled: Condvar,
+}
+
+/// What was planned and is not committed yet.
+pub(super) struct Plans {
+    /// The sequence and chain head after all that is queued.
+    tip: Tip,
+    /// Active root keys without an end after all that is queued.
+    pub(super) lasting_roots: usize,
+    /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
+    pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
+    queue: Vec<Queued>,
+    committed: u64,
+    failure: Option<Box<str>>,
+    closing: bool,
+}
+
+struct Queued {
+    commit: Commit,
+    change: Option<KeyChange>,
+}
+
+/// The new state of one key.
+pub(super) struct KeyChange {
+    pub(super) id: KeyId,
+    pub(super) digest: Digest,
+    /// `None` deletes it.
+    pub(super) after: Option<Arc<Record>>,
+}
+
+/// What goes into the trail about a change.
+pub(super) struct Note {
+    pub(super) actor: Actor,
+    pub(super) source: Option<IpAddr>,
+    pub(super) act: Act,
+    pub(super) key: Option<KeyId>,
+    pub(super) before: Change,
+    pub(super) after: Change,
+}
+
+impl Writer {
+    pub(super) fn start(
+        ledger: Ledger,
+        index: Index,
+        seals: Arc<Seals>,
+        catalogue: &'static Catalogue,
+        tip: Tip,
+    ) -> Result<Self, Error> {
+        let plans = Plans {
+            tip,
+            lasting_roots: index.lasting_roots(),
+            pending: HashMap::new(),
+            queue: Vec::new(),
+            committed: tip.sequence,
+            failure: None,
+            closing: false,
+        };
+        let core = Arc::new(Core {
+            index,
+            ledger,
+            clock: Clock::new(tip.newest),
+            seals,
+            catalogue,
+            plans: Mutex::new(plans),
+            wake: Condvar::new(),
+            settled: Condvar::new(),
+        });
+        let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
+            let core = Arc::clone(&core);
+            move || core.run()
+        });
+        Ok(Self {
+            core,
+            thread: Some(thread.map_err(|e| Error::io("starting the writer thread", e))?),
+        })
+    }
+
+    /// Gives numbers to the names of the catalogue after the first `stored`.
+    pub(super) fn extend_catalogue(&self, stored: usize) -> Result<(), Error> {
+        let new = self.catalogue.entries().iter().enumerate().skip(stored);
+        let puts = new
+            .map(|(number, entry)| {
+                let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;
+                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
+                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let note = Note {
+            actor: Actor::Host,
+            source: None,
+            act: Act::ExtendCatalogue,
+            key: None,
+            before: Change::default(),
+            after: Change::default(),
+        };
+        let mut plans = self.plan();
+        let sequence = self.queue(&mut plans, &note, puts, None)?;
+        self.wait(plans, sequence)
+    }
+}
+
+impl std::ops::Deref for Writer {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Drop for Writer {
+    /// Everything that is queued is written, and the anchor synced, before the store is closed.
+    fn drop(&mut self) {
+        self.plan().closing = true;
+        self.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it was contained and reported to whoever waited.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Plans {
+    /// The number that the next change will have.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.tip.sequence + 1
+    }
+
+    /// Whether a change may still be written.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+    }
+
+    /// The last change on its way for this key, or 0.
+    pub(super) fn pending_sequence(&self, id: KeyId) -> u64 {
+        self.pending.get(&id).map_or(0, |(sequence, _, _)| *sequence)
+    }
+}
+
+impl Core {
+    /// Takes the writers' mutex.
+    pub(super) fn plan(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn failure(&self) -> Option<Box<str>> {
+        self.plan().failure.clone()
+    }
+
+    /// The state of a key after all that is queued.
+    pub(super) fn planned(&self, plans: &Plans, id: KeyId) -> Option<(Arc<Record>, Digest)> {
+        match plans.pending.get(&id) {
+            Some((_, record, digest)) => record.clone().map(|record| (record, *digest)),
+            None => self.index.get(id),
+        }
+    }
+
+    /// Queues the new state of a key and its note, and denies at once what the change denies.
+    pub(super) fn queue_change(
+        &self,
+        plans: &mut Plans,
+        note: &Note,
+        change: KeyChange,
+    ) -> Result<u64, Error> {
+        let frame = match &change.after {
+            Some(record) => Some(codec::encode_record(record, change.digest, &self.seals.frame)?),
+            None => None,
+        };
+        let put = Put { place: Place::Record(change.digest), frame };
+        let before =
+            self.planned(plans, change.id).is_some_and(|(record, _)| record.is_lasting_root());
+        let after = change.after.as_ref().is_some_and(|record| record.is_lasting_root());
+        let (id, denial) = (change.id, change.after.as_ref().map(|record| record.standing()));
+        let pending = (plans.next_sequence(), change.after.clone(), change.digest);
+        let sequence = self.queue(plans, note, vec![put], Some(change))?;
+        plans.pending.insert(id, pending);
+        plans.lasting_roots = plans.lasting_roots + usize::from(after) - usize::from(before);
+        // Refuse first: if the disk fails, this process must still turn the key away.
+        if let Some(denial) = denial {
+            self.index.deny(sequence, id, denial);
+        }
+        Ok(sequence)
+    }
+
+    /// Queues a note alone or with its values.
+    pub(super) fn queue(
+        &self,
+        plans: &mut Plans,
+        note: &Note,
+        puts: Vec<Put>,
+        change: Option<KeyChange>,
+    ) -> Result<u64, Error> {
+        let entry = AuditEntry {
+            sequence: plans.next_sequence(),
+            at: self.clock.now(),
+            actor: note.actor,
+            source: note.source,
+            act: note.act.clone(),
+            key: note.key,
+            before: note.before.clone(),
+            after: note.after.clone(),
+        };
+        let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
+        let commit = Commit { sequence: entry.sequence, at: entry.at, entry: frame, head, puts };
+        plans.tip = Tip { sequence: entry.sequence, head, newest: entry.at };
+        plans.queue.push(Queued { commit, change });
+        self.wake.notify_one();
+        Ok(entry.sequence)
+    }
+
+    /// Waits until this change is durable and applied.
+    pub(super) fn wait(
+        &self,
+        mut plans: MutexGuard<'_, Plans>,
+        sequence: u64,
+    ) -> Result<(), Error> {
+        while plans.committed < sequence {
+            if let Some(failure) = &plans.failure {
+                return Err(Error::NotDurable(failure.clone()));
+            }
+            plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// The thread's life.
+    fn run(&self) {
+        let life = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(batch) = self.next_batch() {
+                let outcome = self.write(batch);
+                self.settle(outcome);
+            }
+            self.ledger.sync_anchor()
+        }));
+        let end = life.unwrap_or_else(|_| {
+            Err(Error::io("writing a change", io::Error::other("the writer panicked")))
+        });
+        self.settle(end.map(|()| self.plan().committed));
+    }
+
+    /// All that is queued, or an empty batch when it is time to sync the anchor, or `None` at the end.
+    fn next_batch(&self) -> Option<Vec<Queued>> {
+        let mut plans = self.plan();
+        let mut timed_out = false;
+        while plans.queue.is_empty() && !timed_out {
+            if plans.closing {
+                return None;
+            }
+            let woken =
+                self.wake.wait_timeout(plans, ANCHOR_SYNC).unwrap_or_else(PoisonError::into_inner);
+            (plans, timed_out) = (woken.0, woken.1.timed_out());
+        }
+        Some(mem::take(&mut plans.queue))
+    }
+
+    /// Commits a batch and applies it; gives the number of the last committed change.
+    fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
+        let (commits, changes): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|q| (q.commit, q.change)).unzip();
+        let Some(last) = commits.last() else {
+            self.ledger.sync_anchor()?;
+            return Ok(self.plan().committed);
+        };
+        self.ledger.commit(&commits)?;
+        self.clock.advance(last.at);
+        let mut plans = self.plan();
+        for (commit, change) in commits.iter().zip(changes) {
+            let Some(KeyChange { id, digest, after }) = change else { continue };
+            self.index.apply(commit.sequence, id, digest, after)?;
+            if plans.pending_sequence(id) <= commit.sequence {
+                plans.pending.remove(&id);
+            }
+        }
+        Ok(last.sequence)
+    }
+
+    /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
+    fn settle(&self, outcome: Result<u64, Error>) {
+        let mut plans = self.plan();
+        match outcome {
+            Ok(committed) => plans.committed = committed,
+            Err(error) => {
+                plans.failure.get_or_insert_with(|| error.to_string().into());
+                plans.queue.clear();
+            }
+        }
+        drop(plans);
+        self.settled.notify_all();
+    }
+}

@@ -1,0 +1,415 @@
+//! The lives of keys, through the public API and over reopenings.
+
+mod support;
+
+use portcullis::{
+    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Refusal, Store,
+    Timestamp, error::Field, error::Forbidden, scope::catalogue,
+};
+use support::{home, issue, new_key, scopes};
+
+#[test]
+fn a_key_works_from_issue_to_revocation_and_again_after_activation() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let (id, key) = issue(&store, new_key(&store, "Nightly export", &["api.read"]));
+    let principal = store.authenticate_key(&key).unwrap();
+    assert_eq!(principal.id(), id);
+    assert_eq!(principal.require(&catalogue::API_READ), Ok(()));
+    assert_eq!(
+        principal.require(&catalogue::API_WRITE),
+        Err(Refusal::LacksScope(catalogue::API_WRITE))
+    );
+    assert!(!store.revoke(id).unwrap().active);
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
+    store.update(id, Change::activate()).unwrap();
+    assert!(store.authenticate_key(&key).is_ok());
+}
+
+#[test]
+fn every_state_survives_reopening() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let (on, on_key) = issue(&store, new_key(&store, "on", &["api.read"]));
+    let (off, off_key) = issue(&store, new_key(&store, "off", &["api.read"]));
+    let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
+    store.revoke(off).unwrap();
+    store.revoke(gone).unwrap();
+    store.delete(gone).unwrap();
+    let metadata = [("team".to_owned(), "blue".to_owned())].into();
+    let change =
+        Change { owner: Some(Some("shop".into())), metadata: Some(metadata), ..Change::default() };
+    let changed = store.update(on, change).unwrap();
+    drop(store);
+
+    let store = Store::open(&home).unwrap();
+    assert_eq!(store.get(on).unwrap(), changed);
+    assert!(store.authenticate_key(&on_key).is_ok());
+    assert_eq!(store.authenticate_key(&off_key).unwrap_err(), Refusal::Inactive);
+    assert_eq!(store.authenticate_key(&gone_key).unwrap_err(), Refusal::Unknown);
+    assert!(matches!(store.get(gone), Err(Error::NoSuchKey(id)) if id == gone));
+}
+
+#[test]
+fn an_expired_key_is_refused() {
+    let store = Store::in_memory().unwrap();
+    let mut new = new_key(&store, "short", &["api.read"]);
+    new.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
+    let (id, key) = issue(&store, new);
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Expired);
+    store.update(id, Change { expiry: Some(Expiry::Never), ..Change::default() }).unwrap();
+    assert!(store.authenticate_key(&key).is_ok());
+}
+
+#[test]
+fn a_key_with_no_scopes_authenticates_and_may_do_nothing() {
+    let store = Store::in_memory().unwrap();
+    let (_, key) = issue(&store, new_key(&store, "bare", &[]));
+    let principal = store.authenticate_key(&key).unwrap();
+    for entry in store.catalogue().entries() {
+        assert!(principal.require(&entry.scope).is_err());
+    }
+}
+
+#[test]
+fn the_header_walk_ends_at_the_same_decision() {
+    let store = Store::in_memory().unwrap();
+    let (id, key) = issue(&store, new_key(&store, "header", &["api.read"]));
+    let header = support::basic(&key);
+    assert_eq!(store.authenticate(header.as_bytes()).unwrap().id(), id);
+    assert_eq!(store.authenticate_all([header.as_bytes()]).unwrap().id(), id);
+    assert_eq!(store.authenticate_all([]).unwrap_err(), Refusal::Missing);
+    assert_eq!(
+        store.authenticate_all([header.as_bytes(), header.as_bytes()]).unwrap_err(),
+        Refusal::Ambiguous
+    );
+    assert_eq!(store.authenticate(b"Bearer x").unwrap_err(), Refusal::Malformed);
+}
+
+#[test]
+fn one_wrong_character_anywhere_is_an_unknown_key() {
+    let store = Store::in_memory().unwrap();
+    let (_, key) = issue(&store, new_key(&store, "exact", &["api.read"]));
+    for at in 0..key.len() {
+        let mut wrong = key.clone();
+        wrong[at] = if wrong[at] == b'a' { b'b' } else { b'a' };
+        assert_eq!(store.authenticate_key(&wrong).unwrap_err(), Refusal::Unknown, "{at}");
+    }
+    assert_eq!(store.authenticate_key(&key[..key.len() - 1]).unwrap_err(), Refusal::Unknown);
+}
+
+#[test]
+fn only_an_inactive_key_is_deleted() {
+    let store = Store::in_memory().unwrap();
+    let (id, key) = issue(&store, new_key(&store, "busy", &["api.read"]));
+    assert!(matches!(store.delete(id), Err(Error::StillActive(_))));
+    assert!(store.authenticate_key(&key).is_ok());
+    store.revoke(id).unwrap();
+    store.delete(id).unwrap();
+    assert!(matches!(store.update(id, Change::activate()), Err(Error::NoSuchKey(_))));
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Unknown);
+}
+
+#[test]
+fn the_last_active_root_key_stays() {
+    let store = Store::in_memory().unwrap();
+    let root = |name: &str| NewKey { grant: Grant::All, ..new_key(&store, name, &[]) };
+    let (first, _) = issue(&store, root("first"));
+    let changes = [
+        Change::deactivate(),
+        Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() },
+        Change {
+            expiry: Some(Expiry::At(Timestamp::from_secs(9_000_000_000))),
+            ..Change::default()
+        },
+    ];
+    for change in &changes {
+        assert!(
+            matches!(store.update(first, change.clone()), Err(Error::LastRoot(id)) if id == first)
+        );
+    }
+    issue(&store, root("second"));
+    for change in changes {
+        store.update(first, change).unwrap();
+    }
+}
+
+#[test]
+fn a_stale_revision_changes_nothing() {
+    let store = Store::in_memory().unwrap();
+    let (id, _) = issue(&store, new_key(&store, "shared", &["api.read"]));
+    let seen = store.get(id).unwrap().revision;
+    let acting = store.acting_as(Actor::Local(0), None);
+    let renamed = acting
+        .update_if(id, seen, Change { name: Some("mine".into()), ..Change::default() })
+        .unwrap();
+    assert!(matches!(acting.update_if(id, seen, Change::deactivate()), Err(Error::Changed(_))));
+    assert!(store.get(id).unwrap().active);
+    assert!(!acting.update_if(id, renamed.revision, Change::deactivate()).unwrap().active);
+}
+
+#[test]
+fn bad_values_name_their_field_and_change_nothing() {
+    let store = Store::in_memory().unwrap();
+    let (id, _) = issue(&store, new_key(&store, "good", &["api.read"]));
+    let before = store.get(id).unwrap();
+    let long = Change { name: Some("x".repeat(1 << 20)), ..Change::default() };
+    assert!(matches!(store.update(id, long), Err(Error::Invalid { field: Field::Name, .. })));
+    let wide = (0..16).map(|n| (format!("{n}{}", "k".repeat(60)), "v".repeat(256))).collect();
+    let wide = Change { metadata: Some(wide), ..Change::default() };
+    assert!(matches!(store.update(id, wide), Err(Error::Invalid { field: Field::Record, .. })));
+    assert_eq!(store.get(id).unwrap(), before);
+    let unknown = store.scopes(["api.raed"]).unwrap_err().to_string();
+    assert!(unknown.contains("api.raed") && unknown.contains("api.read"), "{unknown}");
+    let pasted = store.scopes(["pcl_8fK2mQ9xZ1a_AAAABBBBCCCCDDDD"]).unwrap_err().to_string();
+    assert!(!pasted.contains("AAAABBBB"), "{pasted}");
+}
+
+mod no_key_grants_more_than_it_holds {
+    use super::*;
+
+    struct House {
+        store: Store,
+        clerk: KeyId,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let store = Store::in_memory().unwrap();
+            let held = ["admin.key.create", "admin.key.update", "admin.key.delete", "api.read"];
+            let mut new = new_key(&store, "clerk", &held);
+            new.expiry = Expiry::At(Timestamp::from_secs(5_000_000_000));
+            new.owner = Some("shop".into());
+            let (clerk, _) = issue(&store, new);
+            Self { store, clerk }
+        }
+
+        fn key(&self, scopes: &[&str], active: bool) -> KeyId {
+            let expiry = Expiry::At(Timestamp::from_secs(4_000_000_000));
+            issue(&self.store, NewKey { active, expiry, ..new_key(&self.store, "target", scopes) })
+                .0
+        }
+
+        fn update(&self, id: KeyId, change: Change) -> Result<(), Forbidden> {
+            let acting = self.store.acting_as(Actor::Key(self.clerk), None);
+            forbidden(acting.update(id, change).map(|_| ()))
+        }
+
+        fn create(&self, spoil: impl FnOnce(&mut NewKey)) -> Result<Option<String>, Forbidden> {
+            let mut new = new_key(&self.store, "child", &["api.read"]);
+            new.expiry = Expiry::At(Timestamp::from_secs(5_000_000_000));
+            spoil(&mut new);
+            let made = self.store.acting_as(Actor::Key(self.clerk), None).issue(new);
+            forbidden(made.map(|issued| issued.record.owner.clone()))
+        }
+    }
+
+    fn forbidden<T>(outcome: Result<T, Error>) -> Result<T, Forbidden> {
+        outcome.map_err(|e| match e {
+            Error::Forbidden(reason) => reason,
+            other => panic!("{other}"),
+        })
+    }
+
+    #[test]
+    fn by_creating() {
+        let house = House::new();
+        assert_eq!(house.create(|_| ()), Ok(Some("shop".into())));
+        let wider = scopes(&house.store, &["api.read", "api.write"]);
+        assert_eq!(house.create(|new| new.grant = wider), Err(Forbidden::ExceedsScopes));
+        assert_eq!(house.create(|new| new.grant = Grant::All), Err(Forbidden::RootIsLocal));
+        assert_eq!(house.create(|new| new.expiry = Expiry::Never), Err(Forbidden::ExceedsExpiry));
+        assert_eq!(
+            house.create(|new| new.owner = Some("rival".into())),
+            Err(Forbidden::ForeignOwner)
+        );
+    }
+
+    #[test]
+    fn by_updating() {
+        let house = House::new();
+        let target = house.key(&["api.read"], true);
+        let wider = Change {
+            grant: Some(scopes(&house.store, &["api.read", "api.write"])),
+            ..Change::default()
+        };
+        assert_eq!(house.update(target, wider.clone()), Err(Forbidden::ExceedsScopes));
+        assert_eq!(house.update(house.clerk, wider), Err(Forbidden::ExceedsScopes));
+        let root = Change { grant: Some(Grant::All), ..Change::default() };
+        assert_eq!(house.update(target, root), Err(Forbidden::RootIsLocal));
+        let owner = Change { owner: Some(Some("rival".into())), ..Change::default() };
+        assert_eq!(house.update(target, owner), Err(Forbidden::ForeignOwner));
+    }
+
+    #[test]
+    fn by_bringing_back_a_stronger_key() {
+        let house = House::new();
+        let stronger = house.key(&["api.write"], false);
+        assert_eq!(house.update(stronger, Change::activate()), Err(Forbidden::ExceedsScopes));
+        let weaker = house.key(&["api.read"], false);
+        assert_eq!(house.update(weaker, Change::activate()), Ok(()));
+    }
+
+    #[test]
+    fn by_lengthening_a_life() {
+        let house = House::new();
+        let until = |secs| Change {
+            expiry: Some(Expiry::At(Timestamp::from_secs(secs))),
+            ..Change::default()
+        };
+        let stronger = house.key(&["api.write"], true);
+        assert_eq!(house.update(stronger, until(4_500_000_000)), Err(Forbidden::ExceedsScopes));
+        let own = house.key(&["api.read"], true);
+        assert_eq!(house.update(own, until(5_000_000_001)), Err(Forbidden::ExceedsExpiry));
+        assert_eq!(house.update(own, until(5_000_000_000)), Ok(()));
+    }
+
+    #[test]
+    fn yet_taking_away_is_always_allowed() {
+        let house = House::new();
+        let stronger = house.key(&["api.read", "api.write"], true);
+        let narrowed =
+            Change { grant: Some(scopes(&house.store, &["api.write"])), ..Change::default() };
+        assert_eq!(house.update(stronger, narrowed), Ok(()));
+        assert_eq!(house.update(stronger, Change::deactivate()), Ok(()));
+    }
+
+    #[test]
+    fn and_not_after_it_was_taken_away() {
+        let house = House::new();
+        let target = house.key(&["api.read"], true);
+        house.store.revoke(house.clerk).unwrap();
+        assert_eq!(house.update(target, Change::deactivate()), Err(Forbidden::ActorRefused));
+        assert_eq!(house.create(|_| ()), Err(Forbidden::ActorRefused));
+    }
+
+    #[test]
+    fn and_only_with_the_right_scope_but_for_its_own_end() {
+        let house = House::new();
+        let (reader, _) = issue(&house.store, new_key(&house.store, "reader", &["api.read"]));
+        let target = house.key(&["api.read"], true);
+        let acting = house.store.acting_as(Actor::Key(reader), None);
+        let lacks = |scope: portcullis::Scope| Err(Forbidden::LacksScope(scope));
+        assert_eq!(
+            forbidden(acting.revoke(target).map(|_| ())),
+            lacks(catalogue::ADMIN_KEY_UPDATE)
+        );
+        assert_eq!(forbidden(acting.delete(target)), lacks(catalogue::ADMIN_KEY_DELETE));
+        let new = new_key(&house.store, "child", &["api.read"]);
+        assert_eq!(forbidden(acting.issue(new).map(|_| ())), lacks(catalogue::ADMIN_KEY_CREATE));
+        let renamed = Change { name: Some("x".into()), active: Some(false), ..Change::default() };
+        assert_eq!(
+            forbidden(acting.update(reader, renamed).map(|_| ())),
+            lacks(catalogue::ADMIN_KEY_UPDATE)
+        );
+        assert!(!acting.revoke(reader).unwrap().active);
+    }
+}
+
+#[test]
+fn the_trail_tells_every_change_and_every_refused_act() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let (clerk, _) = issue(&store, new_key(&store, "clerk", &["admin.key.create", "api.read"]));
+    let source = Some("192.0.2.7".parse().unwrap());
+    let acting = store.acting_as(Actor::Key(clerk), source);
+    acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
+    let child = acting.issue(new_key(&store, "child", &["api.read"])).unwrap().record.id;
+    store.revoke(child).unwrap();
+    store.delete(child).unwrap();
+    drop(store);
+
+    let store = Store::open(&home).unwrap();
+    let trail = store.audit(0, 100).unwrap();
+    let told: Vec<_> =
+        trail.iter().map(|entry| (entry.act.as_str(), entry.actor, entry.key)).collect();
+    assert_eq!(
+        told,
+        [
+            ("extend_catalogue", Actor::Host, None),
+            ("create", Actor::Host, Some(clerk)),
+            ("refuse", Actor::Key(clerk), None),
+            ("create", Actor::Key(clerk), Some(child)),
+            ("update", Actor::Host, Some(child)),
+            ("delete", Actor::Host, Some(child)),
+        ]
+    );
+    assert!(trail.iter().map(|entry| entry.sequence).eq(1..=6));
+    assert!(
+        matches!(&trail[2].act, Act::Refuse { reason, .. } if reason.contains("its own scopes"))
+    );
+    assert_eq!((trail[2].after.name.as_deref(), trail[2].source), (Some("thief"), source));
+    assert_eq!((&trail[4].before, &trail[4].after), (&Change::activate(), &Change::deactivate()));
+    assert_eq!(store.audit(4, 1).unwrap(), trail[4..5]);
+    assert!(store.audit(6, 10).unwrap().is_empty() && store.audit(99, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_page_token_is_stable_under_inserts_and_deletions() {
+    let store = Store::in_memory().unwrap();
+    let ids: Vec<KeyId> =
+        (0..5).map(|n| issue(&store, new_key(&store, &format!("k{n}"), &[])).0).collect();
+    let mut query = ListQuery { page_size: Some(2), ..ListQuery::default() };
+    let first = store.list(&query).unwrap();
+    let last_seen = first.records[1].id;
+    store.revoke(last_seen).unwrap();
+    store.delete(last_seen).unwrap();
+    issue(&store, new_key(&store, "newer", &[]));
+    query.page_token = first.next_page_token;
+    query.page_size = Some(200);
+    let rest = store.list(&query).unwrap();
+    assert!(rest.next_page_token.is_none());
+    let mut seen: Vec<KeyId> = first.records.iter().chain(&rest.records).map(|r| r.id).collect();
+    assert_eq!(seen.len(), 5);
+    seen.sort();
+    let mut all = ids;
+    all.sort();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn a_list_is_filtered_by_name_state_and_scope() {
+    let store = Store::in_memory().unwrap();
+    let (read, _) = issue(&store, new_key(&store, "Nightly Export", &["api.read"]));
+    let (write, _) = issue(&store, new_key(&store, "import", &["api.write"]));
+    store.revoke(write).unwrap();
+    let ids = |query: ListQuery| {
+        store.list(&query).unwrap().records.iter().map(|r| r.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(ListQuery { text: Some("EXPORT".into()), ..ListQuery::default() }), [read]);
+    assert_eq!(ids(ListQuery { text: Some(write.to_string()), ..ListQuery::default() }), [write]);
+    assert_eq!(ids(ListQuery { active: Some(false), ..ListQuery::default() }), [write]);
+    assert_eq!(ids(ListQuery { scope: Some(catalogue::API_READ), ..ListQuery::default() }), [read]);
+    for wrong in [0, 201] {
+        let query = ListQuery { page_size: Some(wrong), ..ListQuery::default() };
+        assert!(matches!(store.list(&query), Err(Error::Invalid { field: Field::PageSize, .. })));
+    }
+    let query = ListQuery { page_token: Some("nonsense".into()), ..ListQuery::default() };
+    assert!(matches!(store.list(&query), Err(Error::Invalid { field: Field::PageToken, .. })));
+}
+
+#[test]
+fn a_store_keeps_its_prefix_its_scopes_and_its_pepper() {
+    let (_dir, home) = home();
+    let pepper = b"sixteen bytes or more".to_vec();
+    let scope: portcullis::Scope = "ledger.close".parse().unwrap();
+    let first = Store::builder()
+        .prefix(Prefix::new("acme").unwrap())
+        .pepper(pepper.clone())
+        .scopes([(scope.clone(), "close a year".to_owned())]);
+    let store = first.create(&home).unwrap();
+    let (_, key) = issue(&store, new_key(&store, "closer", &["ledger.close"]));
+    assert!(key.starts_with(b"acme_"));
+    drop(store);
+
+    assert!(matches!(Store::open(&home), Err(Error::WrongPepper)));
+    let other = Store::builder().pepper(pepper.clone()).prefix(Prefix::new("pcl").unwrap());
+    assert!(matches!(other.open(&home), Err(Error::WrongPrefix(p)) if &*p == "acme"));
+    let again = Store::builder().pepper(pepper.clone()).open_existing(&home).unwrap();
+    assert!(again.authenticate_key(&key).unwrap().require(&scope).is_ok());
+    assert!(again.scopes(["ledger.close"]).is_ok());
+    drop(again);
+    let without = Store::builder().pepper(pepper).scopes([]).open(&home).unwrap();
+    assert!(without.authenticate_key(&key).unwrap().require(&scope).is_ok());
+    assert!(matches!(without.scopes(["ledger.close"]), Err(Error::UnknownScope(_))));
+}
