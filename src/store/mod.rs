@@ -311,3 +311,6 @@ impl fmt::Debug for Store {
         f.debug_struct("Store").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Deny early, allow late: what readers see while a change is on its way, and after it failed.
+
+use super::*;
+use crate::{
+    digest::Seals,
+    index::Index,
+    ledger::{
+        Ledger, Tip,
+        scripted::{Script, Scripted},
+    },
+    record::{Expiry, Metadata},
+    scope::Grant,
+    time::Timestamp,
+};
+use std::thread;
+
+/// A store whose commits wait for the test.
+fn scripted() -> (Store, Script) {
+    let (ledger, script) = Scripted::new();
+    let catalogue = Catalogue::new(vec![], None).unwrap();
+    let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+    let seals = Arc::new(Seals::derive(None));
+    let writer =
+        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip).unwrap();
+    (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
+}
+
+fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
+    NewKey {
+        name: "k".into(),
+        grant: Grant::Scopes(store.scopes(names).unwrap()),
+        active,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: Metadata::new(),
+    }
+}
+
+/// Issues a key with a commit that succeeds.
+fn issue(store: &Store, script: &Script, new: NewKey) -> (KeyId, String) {
+    script.verdict(true);
+    let issued = store.issue(new).unwrap();
+    script.begun();
+    (issued.record.id, issued.secret.reveal(str::to_owned))
+}
+
+/// Starts a change on a thread of its own.
+fn spawn<T: Send + 'static>(
+    store: &Store,
+    change: impl FnOnce(&Store) -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let store = store.clone();
+    thread::spawn(move || change(&store))
+}
+
+/// Waits until so many changes were planned in all.
+fn planned(store: &Store, sequence: u64) {
+    while store.writer.plan().next_sequence() <= sequence {
+        thread::yield_now();
+    }
+}
+
+fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
+    store.authenticate_key(key.as_bytes()).map(|_| ())
+}
+
+#[test]
+fn a_new_key_is_unseen_until_it_is_durable() {
+    let (store, script) = scripted();
+    let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
+    script.begun();
+    assert!(store.list(&ListQuery::default()).unwrap().records.is_empty());
+    assert!(store.writer.index.older_than(None, 1).is_empty());
+    script.verdict(true);
+    let key = issuing.join().unwrap().unwrap().secret.reveal(str::to_owned);
+    assert_eq!(decision(&store, &key), Ok(()));
+}
+
+#[test]
+fn a_revocation_is_refused_before_it_is_durable_and_acknowledged_after() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let revoking = spawn(&store, move |store| store.revoke(id));
+    script.begun();
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    assert!(!revoking.is_finished());
+    assert!(store.get(id).unwrap().active, "what is reported is what is on disk");
+    script.verdict(true);
+    assert!(!revoking.join().unwrap().unwrap().active);
+    assert!(!store.get(id).unwrap().active);
+}
+
+#[test]
+fn an_activation_is_refused_until_it_is_durable() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], false));
+    let activating = spawn(&store, move |store| store.update(id, Change::activate()));
+    script.begun();
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    script.verdict(true);
+    activating.join().unwrap().unwrap();
+    assert_eq!(decision(&store, &key), Ok(()));
+}
+
+#[test]
+fn scopes_are_narrowed_at_once_and_widened_when_durable() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let swapped = Change {
+        grant: Some(Grant::Scopes(store.scopes(["api.write"]).unwrap())),
+        ..Change::default()
+    };
+    let swapping = spawn(&store, move |store| store.update(id, swapped));
+    script.begun();
+    let granted = |store: &Store| *store.authenticate_key(key.as_bytes()).unwrap().grant();
+    assert_eq!(granted(&store), Grant::Scopes(store.scopes([""; 0]).unwrap()));
+    script.verdict(true);
+    swapping.join().unwrap().unwrap();
+    assert_eq!(granted(&store), Grant::Scopes(store.scopes(["api.write"]).unwrap()));
+}
+
+#[test]
+fn an_end_that_comes_earlier_comes_at_once() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let ended = Change { expiry: Some(Expiry::At(Timestamp::from_secs(1))), ..Change::default() };
+    let ending = spawn(&store, move |store| store.update(id, ended));
+    script.begun();
+    assert_eq!(decision(&store, &key), Err(Refusal::Expired));
+    script.verdict(true);
+    ending.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let first = spawn(&store, move |store| store.revoke(id));
+    script.begun();
+    let second = spawn(&store, move |store| store.update(id, Change::activate()));
+    planned(&store, 3);
+    let third = spawn(&store, move |store| store.revoke(id));
+    planned(&store, 4);
+    script.verdict(true);
+    first.join().unwrap().unwrap();
+    assert_eq!(script.begun(), 2);
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    script.verdict(true);
+    assert!(second.join().unwrap().is_ok() && third.join().unwrap().is_ok());
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+}
+
+#[test]
+fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
+    let (store, script) = scripted();
+    let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let first = spawn(&store, move |store| store.revoke(id));
+    script.begun();
+    let again = spawn(&store, move |store| store.revoke(id));
+    thread::sleep(Duration::from_millis(50));
+    assert!(!again.is_finished());
+    script.verdict(false);
+    assert!(matches!(first.join().unwrap(), Err(Error::NotDurable(_))));
+    assert!(matches!(again.join().unwrap(), Err(Error::NotDurable(_))));
+}
+
+#[test]
+fn after_a_failed_write_denials_hold_nothing_new_is_allowed_and_validation_goes_on() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let (_, third_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    script.verdict(false);
+    assert!(matches!(store.revoke(id), Err(Error::NotDurable(_))));
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    assert!(store.health().poisoned.is_some());
+
+    assert!(matches!(store.update(id, Change::activate()), Err(Error::Poisoned(_))));
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    assert!(matches!(store.revoke(other), Err(Error::Poisoned(_))));
+    assert_eq!(decision(&store, &other_key), Err(Refusal::Inactive));
+    assert!(matches!(store.issue(new_key(&store, &["api.read"], true)), Err(Error::Poisoned(_))));
+    assert!(matches!(store.delete(id), Err(Error::Poisoned(_))));
+    assert_eq!(decision(&store, &third_key), Ok(()));
+}
+
+#[test]
+fn a_revocation_queued_behind_a_write_that_fails_stays_refused() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let issuing =
+        spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)).map(|_| ()));
+    script.begun();
+    let revoking = spawn(&store, move |store| store.revoke(id));
+    planned(&store, 3);
+    script.verdict(false);
+    assert!(matches!(issuing.join().unwrap(), Err(Error::NotDurable(_))));
+    assert!(matches!(revoking.join().unwrap(), Err(Error::NotDurable(_))));
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+}
+
+#[test]
+fn a_rejected_plan_touches_nothing() {
+    let (store, script) = scripted();
+    let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
+    let (id, key) = issue(&store, &script, root);
+    script.verdict(true); // For the note of the refusal in the trail.
+    assert!(matches!(store.revoke(id), Err(Error::LastRoot(_))));
+    let stale = store.acting_as(Actor::Host, None).update_if(
+        id,
+        99,
+        Change { name: Some("x".into()), ..Change::default() },
+    );
+    assert!(matches!(stale, Err(Error::Changed(_))));
+    assert_eq!(decision(&store, &key), Ok(()));
+    assert_eq!(store.writer.plan().next_sequence(), 3);
+}
+
+#[test]
+fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
+    let (store, script) = scripted();
+    let names = ["admin.key.update", "admin.key.create", "api.read"];
+    let (clerk, _) = issue(&store, &script, new_key(&store, &names, true));
+    let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let revoking = spawn(&store, move |store| store.revoke(clerk));
+    script.begun();
+    let acting = store.acting_as(Actor::Key(clerk), None);
+    assert!(matches!(acting.revoke(other), Err(Error::Forbidden(_))));
+    assert!(matches!(acting.issue(new_key(&store, &["api.read"], true)), Err(Error::Forbidden(_))));
+    assert_eq!(decision(&store, &other_key), Ok(()));
+    script.verdict(true);
+    revoking.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_last_root_is_counted_after_what_is_on_its_way() {
+    let (store, script) = scripted();
+    let root = || NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
+    let (first, _) = issue(&store, &script, root());
+    let (second, _) = issue(&store, &script, root());
+    let revoking = spawn(&store, move |store| store.revoke(first));
+    script.begun();
+    let refused = spawn(&store, move |store| store.revoke(second));
+    planned(&store, 4);
+    script.verdict(true);
+    script.verdict(true);
+    revoking.join().unwrap().unwrap();
+    assert!(matches!(refused.join().unwrap(), Err(Error::LastRoot(_))));
+}
+
+#[test]
+fn what_gathers_during_a_commit_goes_with_the_next() {
+    let (store, script) = scripted();
+    let first = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)).map(|_| ()));
+    assert_eq!(script.begun(), 1);
+    let more: Vec<_> = (0..5)
+        .map(|_| spawn(&store, |store| store.issue(new_key(store, &[], true)).map(|_| ())))
+        .collect();
+    planned(&store, 6);
+    script.verdict(true);
+    assert_eq!(script.begun(), 5);
+    script.verdict(true);
+    assert!(
+        first.join().unwrap().is_ok()
+            && more.into_iter().all(|issuing| issuing.join().unwrap().is_ok())
+    );
+}
+
+#[test]
+fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
+    let (store, script) = scripted();
+    let issuing: Vec<_> = (0..4)
+        .map(|_| spawn(&store, |store| store.issue(new_key(store, &[], true)).map(|_| ())))
+        .collect();
+    planned(&store, 4);
+    drop(script); // The ledger panics from here on.
+    assert!(issuing.into_iter().all(|issuing| matches!(
+        issuing.join().unwrap(),
+        Err(Error::NotDurable(_) | Error::Poisoned(_))
+    )));
+    assert!(store.health().poisoned.is_some());
+}
