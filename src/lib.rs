@@ -4,18 +4,18 @@
 //! away at once. Portcullis does that inside the service's own process.
 
 // ── words: values; no I/O, no locks, no clock
-mod audit;
 mod base62;
-mod digest;
-pub mod error;
-mod id;
-mod principal;
 mod random;
-mod record;
-mod refusal;
-pub mod scope;
-mod secret;
 mod time;
+mod id;
+mod secret;
+mod digest;
+pub mod scope;
+mod refusal;
+pub mod error;
+mod record;
+mod principal;
+mod audit;
 
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
