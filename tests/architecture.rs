@@ -458,7 +458,7 @@ fn what_only_looks_like_an_import_is_let_through() {
         /// [`web`](crate::web) /* crate::web */
         /* crate::web /* crate::web */ crate::web */
         pub(crate) const A: &str = "crate::web \" crate::web";
-        const B: &str = r#"crate::web "crate::web""#;
+        const B: &str = r#"crate::web " crate::web"#;
         const C: [char; 2] = ['"', '\''];
         use super::Seam;
         #[cfg(test)]
@@ -477,7 +477,7 @@ fn what_only_looks_like_an_import_is_let_through() {
 #[test]
 fn an_outside_crate_in_another_room_is_caught() {
     let bite = |path, text, expected: &[&str]| {
-        bites(&names_outside_crates_in_their_room(path, text), expected)
+        bites(&names_outside_crates_in_their_room(path, text), expected);
     };
     bite("store.rs", "use std::fmt;\nuse sled::Db;", &["store.rs:2: 'sled' belongs to"]);
     bite("store.rs", "pub use {std::fmt, sled::Db};", &["'sled'"]);
