@@ -4,30 +4,30 @@
 //! away at once. Portcullis does that inside the service's own process.
 
 // ── words: values; no I/O, no locks, no clock
+mod base62;
+mod random;
+mod time;
+mod id;
+mod secret;
+mod digest;
+pub mod scope;
+mod refusal;
+pub mod error;
+mod record;
+mod principal;
 mod audit;
 
 // ── request
 mod credential;
 
 // ── state: one outside crate a room
-mod clock;
 mod codec;
-mod index;
+mod clock;
 mod ledger;
+mod index;
 
 // ── walks
-mod base62;
-mod digest;
-pub mod error;
-mod id;
-mod principal;
-mod random;
-mod record;
-mod refusal;
-pub mod scope;
-mod secret;
 mod store;
-mod time;
 
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;

@@ -1,1 +1,3 @@
+//! The program: HTTPS, the command line, the control socket.
+
 fn main() {}
