@@ -17,6 +17,12 @@ pub mod scope;
 mod secret;
 mod time;
 
+// ── request
+mod credential;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;

@@ -1,0 +1,501 @@
+//! What `Authorization` carries → the key that a caller presents.
+//!
+//! The key is the user of Basic authentication (RFC 7617); the password is empty or not set. What
+//! is accepted is a table in `docs`; every refusal looks the same outside, so this room has one
+//! word for all that can be wrong with a value.
+//!
+//! Secret: the header, the decoded key. Not secret: how long they are, and where the first fault
+//! would be, though no work is saved by knowing it: faults are gathered and judged once.
+//!
+//! Why a decoder of our own: `base64` takes half as long again and serves alphabets that we refuse,
+//! and the SIMD one is unsafe code in front of every request.
+
+#[cfg(test)]
+#[path = "../tests/support/slow_parser.rs"]
+mod slow_parser;
+
+use crate::{refusal::Refusal, secret::MAX_KEY_LEN};
+use std::fmt;
+use zeroize::Zeroize;
+
+/// The longest header value that is looked at.
+const MAX_VALUE_LEN: usize = 1024;
+/// The longest base64 text, padding included: that of the longest key and a colon.
+const MAX_TEXT_LEN: usize = (MAX_KEY_LEN + 1).div_ceil(3) * 4;
+/// Characters that are decoded at a time, and the bytes that they spell.
+const CHARS: usize = 16;
+const BYTES: usize = CHARS / 4 * 3;
+/// Room for the longest text, to whole steps.
+const ROOM: usize = MAX_TEXT_LEN.div_ceil(CHARS) * BYTES;
+
+/// Reads the presented key from all the `Authorization` values of one request.
+///
+/// Two values are refused even where they are identical: a request that different readers
+/// understand differently is how others get fooled.
+#[inline]
+pub(crate) fn read_all<'b, 'h>(
+    values: impl IntoIterator<Item = &'h [u8]>,
+    buffer: &'b mut KeyBuffer,
+) -> Result<&'b [u8], Refusal> {
+    let mut values = values.into_iter();
+    let first = values.next().ok_or(Refusal::Missing)?;
+    if values.next().is_some() {
+        return Err(Refusal::Ambiguous);
+    }
+    read(first, buffer)
+}
+
+/// Reads the presented key from one `Authorization` value into `buffer`.
+///
+/// What comes back is 1 to 64 bytes of visible ASCII without a colon; whether it is a key is for
+/// others to say.
+#[inline]
+pub(crate) fn read<'b>(
+    authorization: &[u8],
+    buffer: &'b mut KeyBuffer,
+) -> Result<&'b [u8], Refusal> {
+    if authorization.len() > MAX_VALUE_LEN {
+        return Err(Refusal::Malformed);
+    }
+    token(authorization).and_then(|token| decode(token, &mut buffer.0)).ok_or(Refusal::Malformed)
+}
+
+/// Where a presented key lies while it is checked: on the caller's stack, wiped on drop.
+///
+/// It has no `Clone`, and [`read`] decodes into it in place. Make it where it stays: moving it
+/// after use would leave the old place unwiped.
+pub(crate) struct KeyBuffer([u8; ROOM]);
+
+const _: () = assert!(std::mem::needs_drop::<KeyBuffer>());
+
+impl KeyBuffer {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self([0; ROOM])
+    }
+
+    /// As a slice, which `zeroize` fills with a few wide stores; an array it wipes byte by byte, in
+    /// about the time of decoding it.
+    #[inline]
+    fn wipe(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl Drop for KeyBuffer {
+    #[inline]
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl fmt::Debug for KeyBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyBuffer(<elided>)")
+    }
+}
+
+/// The base64 text: what follows `Basic` and its spaces.
+#[inline]
+fn token(mut value: &[u8]) -> Option<&[u8]> {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    let (scheme, rest) = value.split_at_checked(b"Basic".len())?;
+    // RFC 9110 §11.4 separates by 1*SP; white space of other kinds is not the grammar's.
+    let [b' ', token @ ..] = rest else { return None };
+    let mut token = token;
+    while let [b' ', rest @ ..] = token {
+        token = rest;
+    }
+    scheme.eq_ignore_ascii_case(b"Basic").then_some(token)
+}
+
+/// The user that `token` spells, decoded straight into `bytes`: a copy on the way would be one
+/// that nobody wipes.
+#[inline]
+fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
+    if token.len() > MAX_TEXT_LEN {
+        return None;
+    }
+    // Padding that completes the last group of four. Any other `=` stays, and is no digit.
+    let text = match token {
+        [text @ .., b'=', b'='] | [text @ .., b'='] if token.len() % 4 == 0 => text,
+        text => text,
+    };
+    // A short end is filled up with zero bits. A digit that stands alone spells no byte.
+    let end_len = text.len().checked_sub(1)? % CHARS + 1;
+    let kept = end_len * 6 / 8;
+    if end_len % 4 == 1 {
+        return None;
+    }
+    let (head, end) = text.split_at_checked(text.len() - end_len)?;
+    let (head, _) = head.as_chunks::<CHARS>();
+    let end = match text.last_chunk::<CHARS>() {
+        Some(chunk) => u128::from_le_bytes(*chunk) >> (8 * (CHARS - end_len)),
+        None => end.iter().rev().fold(0, |word, &digit| word << 8 | u128::from(digit)),
+    };
+    let filler = u128::from_le_bytes([b'A'; CHARS]) << (8 * (end_len - 1)) << 8;
+
+    let (places, _) = bytes.as_chunks_mut::<BYTES>();
+    let (last_place, places) = places.get_mut(..=head.len())?.split_last_mut()?;
+    let mut faults = Faults::default();
+    for (place, digits) in places.iter_mut().zip(head) {
+        let words = faults.decode(*digits);
+        *place = bytes_of(words);
+        faults.check_user(words);
+    }
+
+    let words = faults.decode((end | filler).to_le_bytes());
+    *last_place = bytes_of(words);
+    // Bits of the text beyond its last byte are zero, or two texts would spell one key.
+    let [low, high] = words.map(u128::from);
+    let word = high << 48 | low;
+    let beyond = u128::MAX << (8 * kept);
+    let trailing = word & beyond;
+    // Here alone may a colon stand. It counts as a `0`, as do the bytes that are not there.
+    let last_at = 8 * (kept - 1);
+    let ends_in_colon = (word >> last_at) & 0xff == u128::from(b':');
+    let to_zero = u128::from(if ends_in_colon { b':' ^ b'0' } else { 0 }) << last_at;
+    let [low, high] = [each(b'0'); 2].map(u128::from);
+    let user = (word ^ to_zero) | (high << 48 | low) & beyond;
+    #[expect(clippy::cast_possible_truncation, reason = "48 bits are meant")]
+    faults.check_user([user as u64 & each(0xff), (user >> 48) as u64]);
+
+    let len = (head.len() * BYTES + kept).checked_sub(usize::from(ends_in_colon))?;
+    let sound = faults.none() && trailing == 0 && (1..=MAX_KEY_LEN).contains(&len);
+    if sound { bytes.get(..len) } else { None }
+}
+
+/// What is wrong with a text, gathered over all of it and judged once.
+#[derive(Default)]
+struct Faults {
+    digits: [u8; CHARS],
+    user: [u64; 2],
+}
+
+impl Faults {
+    /// Sixteen digits to two words of six bytes, the first one lowest.
+    ///
+    /// Arithmetic, not a table: the compiler makes vectors of it, and no address depends on the
+    /// key. `+` and `/` are no digits here, nor what URL-safe base64 has in their place: text of
+    /// `[A-Za-z0-9_:]` never needs them, so nothing legitimate is lost.
+    #[inline]
+    fn decode(&mut self, digits: [u8; CHARS]) -> [u64; 2] {
+        let mut sextets = [0; CHARS];
+        for ((sextet, fault), digit) in sextets.iter_mut().zip(&mut self.digits).zip(digits) {
+            let within = |first: u8, count| all_ones(digit.wrapping_sub(first) < count);
+            let (upper, lower, number) = (within(b'A', 26), within(b'a', 26), within(b'0', 10));
+            let offset = upper & 0u8.wrapping_sub(b'A')
+                | lower & 26u8.wrapping_sub(b'a')
+                | number & 52u8.wrapping_sub(b'0');
+            *sextet = digit.wrapping_add(offset);
+            *fault |= !(upper | lower | number);
+        }
+        let (halves, _) = sextets.as_chunks::<8>();
+        let mut words = [0; 2];
+        for (word, half) in words.iter_mut().zip(halves) {
+            *word = join(u64::from_le_bytes(*half));
+        }
+        words
+    }
+
+    /// Notes bytes that are not visible ASCII, and colons: the top bit of the byte's own place is
+    /// set. A byte of 0x80 or more may carry into the next, but is a fault already.
+    #[inline]
+    fn check_user(&mut self, words: [u64; 2]) {
+        for (fault, word) in self.user.iter_mut().zip(words) {
+            let visible = word + each(0x80 - b'!');
+            let delete = word + each(0x80 - 0x7f);
+            let no_colon = (word ^ each(b':')) + each(0x7f);
+            *fault |= word | delete | !(visible & no_colon);
+        }
+    }
+
+    #[inline]
+    fn none(&self) -> bool {
+        let [a, b] = self.user;
+        u128::from_le_bytes(self.digits) == 0 && (a | b) & each(0x80) == 0
+    }
+}
+
+#[inline]
+fn all_ones(condition: bool) -> u8 {
+    if condition { u8::MAX } else { 0 }
+}
+
+/// Eight sextets, a byte each, to the six bytes that they spell. Both halves go at once.
+#[inline]
+fn join(sextets: u64) -> u64 {
+    const HALVES: u64 = 1 << 32 | 1;
+    let first = sextets << 2 & (0xfc * HALVES) | sextets >> 12 & (0x03 * HALVES);
+    let second = sextets << 4 & (0xf000 * HALVES) | sextets >> 10 & (0x0f00 * HALVES);
+    let third = sextets << 6 & (0xc0_0000 * HALVES) | sextets >> 8 & (0x3f_0000 * HALVES);
+    let bytes = first | second | third;
+    bytes & 0xff_ffff | bytes >> 8 & 0xffff_ff00_0000
+}
+
+/// The byte in each of the six places of a word.
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte, byte, byte, byte, byte, byte, 0, 0])
+}
+
+#[inline]
+fn bytes_of([low, high]: [u64; 2]) -> [u8; BYTES] {
+    let [bytes @ .., _, _, _, _] = (u128::from(high) << 48 | u128::from(low)).to_le_bytes();
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "pcl_00000000000_ThisIsNotARealKeyItIsOnlyForTests00000";
+
+    /// Base64 as anyone writes it, with padding.
+    fn base64(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for group in bytes.chunks(3) {
+            let word = group.iter().fold(0, |word, &byte| word << 8 | usize::from(byte));
+            let word = word << (8 * (3 - group.len()));
+            for place in 0..4 {
+                let digit = char::from(ALPHABET[word >> (18 - 6 * place) & 63]);
+                text.push(if place <= group.len() { digit } else { '=' });
+            }
+        }
+        text
+    }
+
+    fn basic(user_and_password: impl AsRef<[u8]>) -> String {
+        format!("Basic {}", base64(user_and_password.as_ref()))
+    }
+
+    fn read_key(value: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
+        read(value.as_ref(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    }
+
+    #[track_caller]
+    fn agrees_with_the_slow_parser(value: &[u8]) {
+        let slow = slow_parser::parse(value).ok_or(Refusal::Malformed);
+        assert_eq!(read_key(value), slow, "{:?}", value.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn what_the_table_accepts() {
+        let text = base64(format!("{KEY}:").as_bytes());
+        let bare = base64(KEY.as_bytes());
+        let cases = [
+            ("base64(KEY:)", format!("Basic {text}")),
+            ("base64(KEY), no colon", format!("Basic {bare}")),
+            ("any letter case of the scheme", format!("bAsIC {text}")),
+            ("any letter case of the scheme: capitals", format!("BASIC {text}")),
+            ("one or more spaces after the scheme", format!("Basic     {text}")),
+            ("white space around the whole value", format!(" \t Basic {text}\t  ")),
+            ("unpadded base64", format!("Basic {}", text.trim_end_matches('='))),
+            ("unpadded base64, no colon", format!("Basic {}", bare.trim_end_matches('='))),
+            ("a value of 1,024 bytes", format!("Basic {text}{}", " ".repeat(1018 - text.len()))),
+        ];
+        for (row, value) in cases {
+            assert_eq!(read_key(&value).as_deref(), Ok(KEY.as_bytes()), "{row}: {value:?}");
+            agrees_with_the_slow_parser(value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_the_table_refuses() {
+        let text = base64(format!("{KEY}:").as_bytes());
+        // 51 letters and no colon: whole groups, so no padding belongs there.
+        let whole = base64(&KEY.as_bytes()[..51]);
+        let swap = |at: usize, with: &str| {
+            let mut text = text.clone();
+            text.replace_range(at..=at, with);
+            format!("Basic {text}")
+        };
+        let unpadded = text.trim_end_matches('=');
+        assert_eq!(unpadded.len() % 4, 2);
+        assert!(text.ends_with("g==") && !whole.contains('='));
+        let cases = [
+            ("a non-empty password", basic(format!("{KEY}:x"))),
+            ("a non-empty password: a second colon", basic(format!("{KEY}::"))),
+            ("a non-empty password: None", basic(format!("{KEY}:None"))),
+            ("empty user: a password alone", basic(format!(":{KEY}"))),
+            ("empty user: a colon alone", basic(":")),
+            ("empty user: two colons", basic("::")),
+            ("empty user: Basic alone", "Basic".into()),
+            ("empty user: Basic and a space", "Basic ".into()),
+            ("empty user: padding alone", "Basic ==".into()),
+            ("empty user: a whole group of padding", "Basic ====".into()),
+            ("an empty value", String::new()),
+            ("no space after the scheme", format!("Basic{text}")),
+            ("another scheme", format!("Bearer {KEY}")),
+            ("another scheme of five letters", format!("Digest {text}").replace("Digest", "Baaic")),
+            ("a TAB after the scheme", format!("Basic\t{text}")),
+            ("a TAB after the scheme and a space", format!("Basic \t{text}")),
+            ("a TAB after the scheme, then a space", format!("Basic\t {text}")),
+            ("non-zero trailing bits", format!("Basic {}h==", &unpadded[..unpadded.len() - 1])),
+            (
+                "non-zero trailing bits, unpadded",
+                format!("Basic {}h", &unpadded[..unpadded.len() - 1]),
+            ),
+            ("non-zero trailing bits of two", "Basic YWJ=".into()),
+            ("inner =", swap(20, "=")),
+            ("inner = between two texts", format!("Basic {text}{text}")),
+            ("= in front", format!("Basic =={unpadded}")),
+            ("too many =", format!("Basic {text}=")),
+            ("too many =: three", format!("Basic {unpadded}===")),
+            ("too many = after whole groups", format!("Basic {whole}=")),
+            ("too many = after whole groups: four", format!("Basic {whole}====")),
+            ("too few =", format!("Basic {unpadded}=")),
+            ("a digit that stands alone", format!("Basic {whole}A")),
+            ("a digit that stands alone, padded", format!("Basic {whole}A===")),
+            ("spaces", swap(20, " ")),
+            ("commas", swap(20, ",")),
+            ("URL-safe characters: -", swap(20, "-")),
+            ("URL-safe characters: _", swap(20, "_")),
+            ("+", swap(20, "+")),
+            ("/", swap(20, "/")),
+            ("non-ASCII in the user", basic(format!("{}é:", &KEY[..52]))),
+            ("control characters in the user", basic(format!("{}\u{7}:", &KEY[..53]))),
+            ("control characters in the user: NUL", basic(format!("{KEY}\0"))),
+            ("control characters in the user: DEL", basic(format!("{KEY}\u{7f}:"))),
+            ("spaces in the user", basic("a key:")),
+            ("spaces in the user, at its end", basic(format!("{KEY} "))),
+            ("Basic a, Basic a", format!("Basic {text}, Basic {text}")),
+            ("Basic a, Basic a, short", "Basic YQ, Basic YQ".into()),
+            ("a value over 1,024 bytes", format!("Basic {text}{}", " ".repeat(1019 - text.len()))),
+            ("a value over 1,024 bytes of base64", format!("Basic {}", "A".repeat(100_000))),
+            ("a user over 64 bytes", basic("k".repeat(65))),
+            ("a user over 64 bytes and a colon", basic(format!("{}:", "k".repeat(65)))),
+        ];
+        for (row, value) in cases {
+            assert_eq!(read_key(&value), Err(Refusal::Malformed), "{row}: {value:?}");
+            agrees_with_the_slow_parser(value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn raw_bytes_from_0x80_in_the_header_are_refused() {
+        let valid = basic(KEY).into_bytes();
+        for at in 0..=valid.len() {
+            for byte in 0x80..=0xff {
+                let mut value = valid.clone();
+                value.insert(at, byte);
+                assert_eq!(read_key(&value), Err(Refusal::Malformed), "{byte:#x} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_authorization_lines_even_identical_are_refused() {
+        let valid = basic(KEY).into_bytes();
+        let of = |values: &[&[u8]]| {
+            read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+        };
+        assert_eq!(of(&[]), Err(Refusal::Missing));
+        assert_eq!(of(&[&valid]).as_deref(), Ok(KEY.as_bytes()));
+        assert_eq!(of(&[&valid, &valid]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[&valid, b""]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[b"", b"Bearer x", &valid]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[b""]), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn every_length_of_user_reads_as_it_was_sent() {
+        for len in 1..=64 {
+            let user: String =
+                ('!'..='z').filter(|&c| c != ':' && c != '>' && c != '?').take(len).collect();
+            for sent in [user.clone(), format!("{user}:")] {
+                let value = basic(&sent);
+                let unpadded = value.trim_end_matches('=');
+                assert_eq!(read_key(&value).as_deref(), Ok(user.as_bytes()), "{len}");
+                assert_eq!(read_key(unpadded).as_deref(), Ok(user.as_bytes()), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_the_key_alphabet_never_needs_plus_or_slash() {
+        let alphabet: Vec<u8> =
+            (0..128u8).filter(|c| c.is_ascii_alphanumeric() || *c == b'_' || *c == b':').collect();
+        assert_eq!(alphabet.len(), 64);
+        let is_plain = |bytes: &[u8]| !base64(bytes).contains(['+', '/']);
+        for &a in &alphabet {
+            assert!(is_plain(&[a]));
+            for &b in &alphabet {
+                assert!(is_plain(&[a, b]));
+                assert!(alphabet.iter().all(|&c| is_plain(&[a, b, c])));
+            }
+        }
+        assert!(!is_plain(b"ab~"));
+    }
+
+    #[test]
+    fn any_byte_at_any_place_reads_as_the_slow_parser_reads_it() {
+        for valid in [basic(KEY), basic(format!("{KEY}:")), basic("k".repeat(64)), basic("ab")] {
+            for at in 0..valid.len() {
+                for byte in 0..=u8::MAX {
+                    let mut value = valid.clone().into_bytes();
+                    value[at] = byte;
+                    agrees_with_the_slow_parser(&value);
+                }
+                agrees_with_the_slow_parser(&valid.as_bytes()[..at]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_serves_again_and_shows_nothing() {
+        let mut buffer = KeyBuffer::new();
+        assert!(read(basic("k".repeat(64)).as_bytes(), &mut buffer).is_ok());
+        assert_eq!(read(basic("short:").as_bytes(), &mut buffer), Ok(&b"short"[..]));
+        assert_eq!(format!("{buffer:?}"), "KeyBuffer(<elided>)");
+        assert!(buffer.0.contains(&b'k'));
+        buffer.wipe();
+        assert_eq!(buffer.0, [0; ROOM]);
+    }
+
+    /// Values near the border: each part is mostly right, and one byte may be spoilt.
+    fn near_valid() -> impl Strategy<Value = Vec<u8>> {
+        let scheme = prop::sample::select(vec![
+            "Basic ", "basic  ", " BASIC ", "Basic\t", "Bearer ", "Basic",
+        ]);
+        let user = prop_oneof![
+            4 => prop::collection::vec(prop::sample::select(KEY.as_bytes()), 0..70),
+            2 => prop::collection::vec(b' '..=b'~', 0..70),
+            1 => prop::collection::vec(any::<u8>(), 0..70),
+        ];
+        let password = prop::sample::select(vec!["", ":", ":", "::", ":x"]);
+        let padding = prop::sample::select(vec![None, None, Some(""), Some("="), Some("==")]);
+        let spoilt = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+        (scheme, user, password, padding, spoilt).prop_map(
+            |(scheme, mut user, password, padding, spoilt)| {
+                user.extend(password.bytes());
+                let text = base64(&user);
+                let text = match padding {
+                    None => text,
+                    Some(padding) => format!("{}{padding}", text.trim_end_matches('=')),
+                };
+                let mut value = format!("{scheme}{text}").into_bytes();
+                if let Some((at, byte)) = spoilt {
+                    let at = at.index(value.len());
+                    value[at] = byte;
+                }
+                value
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_read_as_the_slow_parser_reads_them(value: Vec<u8>) {
+            agrees_with_the_slow_parser(&value);
+        }
+
+        #[test]
+        fn values_near_the_border_read_as_the_slow_parser_reads_them(value in near_valid()) {
+            agrees_with_the_slow_parser(&value);
+        }
+    }
+}
