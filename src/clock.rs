@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The wall clock may run this far ahead of the time that really passed before it is reported.
-const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
+const JUMP: Duration = Duration::from_hours(24);
 
 /// now = max(wall clock, the newest committed time): a clock that is set back revives no expired
 /// key.

@@ -30,8 +30,9 @@ impl Digest {
     /// that a stranger's key meets one of n keys is n/2¹²⁸; the ledger holds all 32 bytes.
     #[inline]
     pub(crate) fn fingerprint(&self) -> [u64; 2] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *self.0.as_bytes();
-        [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
+        let (words, _) = self.0.as_bytes().as_chunks::<8>();
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        [words.next().unwrap_or(0), words.next().unwrap_or(0)]
     }
 }
 
@@ -171,10 +172,14 @@ mod tests {
             members: Vec<[u8; 32]>, other: [u8; 32],
         ) {
             let mut forward = SetHash::default();
-            members.iter().for_each(|m| forward.insert(*m));
+            for member in &members {
+                forward.insert(*member);
+            }
             let mut backward = SetHash::default();
             backward.insert(other);
-            members.iter().rev().for_each(|m| backward.insert(*m));
+            for member in members.iter().rev() {
+                backward.insert(*member);
+            }
             backward.remove(other);
             prop_assert_eq!(forward, backward);
             prop_assert_eq!(SetHash::from_bytes(forward.to_bytes()), forward);

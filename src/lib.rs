@@ -29,6 +29,9 @@ mod index;
 // ── walks
 mod store;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;

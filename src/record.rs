@@ -347,14 +347,15 @@ mod tests {
 
     #[test]
     fn each_limit_names_its_field() {
-        let cases: [(Field, fn(&mut NewKey)); 10] = [
+        type Spoil = fn(&mut NewKey);
+        let cases: [(Field, Spoil); 10] = [
             (Field::Name, |n| n.name.clear()),
             (Field::Name, |n| n.name = "x".repeat(129)),
             (Field::Name, |n| n.name = "a\nb".into()),
             (Field::Owner, |n| n.owner = Some(String::new())),
             (Field::Owner, |n| n.owner = Some("x".repeat(129))),
             (Field::Metadata, |n| {
-                n.metadata = (0..17).map(|i| (i.to_string(), String::new())).collect()
+                n.metadata = (0..17).map(|i| (i.to_string(), String::new())).collect();
             }),
             (Field::Metadata, |n| n.metadata = [("k".repeat(65), String::new())].into()),
             (Field::Metadata, |n| n.metadata = [(String::new(), String::new())].into()),

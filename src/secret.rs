@@ -139,7 +139,9 @@ impl Secret {
         let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_LEN));
         text.push_str(prefix.as_str());
         text.push('_');
-        id.digits().iter().for_each(|&d| text.push(char::from(d)));
+        for digit in id.digits() {
+            text.push(char::from(digit));
+        }
         text.push('_');
         let mut pool = Zeroizing::new([0u8; 64]);
         let full = text.len() + SECRET_DIGITS;
@@ -151,7 +153,9 @@ impl Secret {
             }
         }
         let mut check = checksum(text.as_bytes());
-        check.iter().for_each(|&d| text.push(char::from(d)));
+        for &digit in &check {
+            text.push(char::from(digit));
+        }
         check.zeroize();
         Ok(Self(text))
     }

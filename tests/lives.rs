@@ -1,5 +1,7 @@
 //! The lives of keys, through the public API and over reopenings.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test panics to fail")]
+
 mod support;
 
 use portcullis::{

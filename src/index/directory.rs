@@ -31,6 +31,14 @@ impl Entry {
     }
 }
 
+/// What became of a committed change.
+pub(super) enum Folded {
+    /// It is not newer than what is here, or its key was deleted.
+    Stale,
+    /// Readers may see this from now on.
+    Visible(Option<Standing>),
+}
+
 #[derive(Default)]
 pub(super) struct Directory {
     entries: HashMap<KeyId, Entry>,
@@ -54,20 +62,19 @@ impl Directory {
         Some((entry.digest, entry.visible()))
     }
 
-    /// Folds a committed change in; gives what readers may see from now on, or `None` if the
-    /// change is not newer than what is here.
+    /// Folds a committed change in.
     pub(super) fn apply(
         &mut self,
         sequence: u64,
         id: KeyId,
         digest: Digest,
         record: Option<Arc<Record>>,
-    ) -> Option<Option<Standing>> {
+    ) -> Folded {
         let fresh = Entry { digest, record: None, applied: 0, pending: Vec::new() };
         let entry = self.entries.entry(id).or_insert(fresh);
         let deleted = entry.applied > 0 && entry.record.is_none();
         if sequence <= entry.applied || deleted {
-            return None;
+            return Folded::Stale;
         }
         if let Some(old) = &entry.record {
             self.by_age.remove(&(old.created_at, id));
@@ -80,7 +87,7 @@ impl Directory {
         entry.record = record;
         entry.applied = sequence;
         entry.pending.retain(|(pending, _)| *pending > sequence);
-        Some(entry.visible())
+        Folded::Visible(entry.visible())
     }
 
     pub(super) fn digest_of(&self, id: KeyId) -> Option<Digest> {

@@ -26,7 +26,12 @@ mod grants;
 mod segment;
 mod word;
 
-use self::{directory::Directory, grants::Grants, segment::Segment, word::Word};
+use self::{
+    directory::{Directory, Folded},
+    grants::Grants,
+    segment::Segment,
+    word::Word,
+};
 use crate::{
     digest::Digest,
     error::Error,
@@ -115,7 +120,9 @@ impl Index {
         {
             return Err(Error::damaged(format!("{id} meets another key in the index")));
         }
-        let Some(visible) = directory.apply(sequence, id, digest, record) else { return Ok(()) };
+        let Folded::Visible(visible) = directory.apply(sequence, id, digest, record) else {
+            return Ok(());
+        };
         match (known, visible) {
             (None, Some(standing)) => {
                 let word = self.grants.word(&standing, &mut directory.numbers);

@@ -137,7 +137,10 @@ fn two_keys_of_one_fingerprint_are_an_error() {
 
 /// The obvious index: a map of the committed records and a list of denials.
 #[derive(Default)]
-struct Model(HashMap<u64, (u64, Option<Arc<Record>>, Vec<(u64, Standing)>)>);
+struct Model(HashMap<u64, ModelEntry>);
+
+/// The last change, the record, the denials.
+type ModelEntry = (u64, Option<Arc<Record>>, Vec<(u64, Standing)>);
 
 impl Model {
     fn seen(&self, id: u64) -> Option<Standing> {

@@ -35,7 +35,7 @@ impl Word {
             Expiry::Never => NEVER,
         };
         // `GONE` has the end 0: an end at the epoch is moved by a second, which has come as well.
-        Self(TAKEN | u64::from(active) * ACTIVE | end.max(1) << END_SHIFT | grant % GRANTS)
+        Self(TAKEN | (u64::from(active) * ACTIVE) | (end.max(1) << END_SHIFT) | (grant % GRANTS))
     }
 
     pub(super) const fn from_raw(raw: u64) -> Self {

@@ -8,6 +8,7 @@
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
+    engine::{self, Doing, contained},
     home::{Home, sync_parent, sync_tree},
 };
 use crate::{
@@ -28,14 +29,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
 };
-
-/// More only duplicates the index.
-const CACHE_BYTES: u64 = 8 << 20;
-/// sled's threads hold its lock for a while after the last handle is gone.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// An open disk ledger.
 pub(crate) struct Disk {
@@ -72,8 +66,9 @@ impl Disk {
         if !sled_dir.join("db").is_file() {
             return Err(Error::damaged("its database file is missing"));
         }
-        remove_unfinished_snapshots(&sled_dir).map_err(|e| Error::io("opening the store", e))?;
-        let db = open_sled(&sled_dir, &at.dir)?;
+        engine::remove_unfinished_snapshots(&sled_dir)
+            .map_err(|e| Error::io("opening the store", e))?;
+        let db = engine::open(&sled_dir, &at.dir)?;
         // What sled has just read may still be in the page cache only.
         sync_tree(&ledger)
             .and_then(|()| sync_parent(&ledger))
@@ -337,7 +332,7 @@ fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> 
         Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: prefix.as_str().into() };
     let frame = codec::encode_meta(&meta, &seals.meta)?;
     let sled_dir = nursery.join("sled");
-    let db = open_sled(&sled_dir, &nursery)?;
+    let db = engine::open(&sled_dir, &nursery)?;
     contained(Doing::Creating, || {
         db.insert(Place::Meta.key(), frame)?;
         db.flush()?;
@@ -349,92 +344,6 @@ fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> 
         .and_then(|()| sync_parent(&path))
         .map_err(|e| Error::io(doing, e))?;
     home.adopt(&nursery)
-}
-
-/// A kill while sled opens leaves a partial snapshot that it would refuse ever after.
-fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(sled_dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// `flush_every_ms(None)`: the flush is the commit's. Our own lock is held, so whoever holds sled's
-/// is a store that this process has just closed.
-fn open_sled(sled_dir: &Path, dir: &Path) -> Result<sled::Db, Error> {
-    let patience = Instant::now() + LINGER;
-    loop {
-        let config =
-            sled::Config::new().path(sled_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
-                if Instant::now() > patience {
-                    return Err(Error::Locked {
-                        dir: dir.into(),
-                        holder: "a process that holds its database".into(),
-                    });
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            Ok(opened) => return opened.map_err(|e| failed(Doing::Opening, e)),
-            Err(_) => return Err(panicked(Doing::Opening)),
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Creating,
-    Opening,
-    Reading,
-    Writing,
-}
-
-impl Doing {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "making the store",
-            Self::Opening => "opening the store",
-            Self::Reading => "reading the audit trail",
-            Self::Writing => "writing a change",
-        }
-    }
-}
-
-/// Runs one call of sled; neither its errors nor its panics get further.
-fn contained<T>(doing: Doing, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked(doing))?.map_err(|e| failed(doing, e))
-}
-
-fn panicked(doing: Doing) -> Error {
-    match doing {
-        Doing::Opening => Error::damaged("the database cannot be read"),
-        _ => Error::io(doing.as_str(), io::Error::other("the storage engine panicked")),
-    }
-}
-
-fn failed(doing: Doing, error: sled::Error) -> Error {
-    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
-    match error {
-        // While opening, these come from bytes that make no sense, not from the disk.
-        sled::Error::Io(e)
-            if doing == Doing::Opening
-                && matches!(
-                    e.kind(),
-                    InvalidData | InvalidInput | NotFound | Other | UnexpectedEof
-                ) =>
-        {
-            Error::damaged(format!("the database cannot be read: {e}"))
-        }
-        sled::Error::Io(e) => Error::io(doing.as_str(), e),
-        other if doing == Doing::Opening => {
-            Error::damaged(format!("the database cannot be read: {other}"))
-        }
-        other => Error::io(doing.as_str(), io::Error::other(other.to_string())),
-    }
 }
 
 fn misplaced() -> Error {
