@@ -1,6 +1,8 @@
 //! What several tests need: a place for a store, keys, headers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod disk;
+
 use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::path::PathBuf;
 
