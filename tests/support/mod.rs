@@ -1,5 +1,5 @@
 //! What several tests need: a place for a store, keys, headers.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod disk;
 
