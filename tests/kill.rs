@@ -21,6 +21,15 @@
 //! PORTCULLIS_KILLS=10000 cargo test --release --test kill -- --nocapture
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by them, and tells its counts"
+)]
+
 mod support;
 
 use portcullis::{Change, Error, KeyId, Store};
@@ -210,8 +219,7 @@ impl Campaign {
         let mut found: BTreeMap<String, State> = BTreeMap::new();
         for record in records(&store) {
             let number = record.owner.as_ref().unwrap().trim_start_matches("owner-");
-            let state =
-                State::There { active: record.active, owner: number.parse().unwrap() };
+            let state = State::There { active: record.active, owner: number.parse().unwrap() };
             assert!(self.keys.contains_key(&record.name), "{} was never tried", record.name);
             assert!(found.insert(record.name.clone(), state).is_none(), "{} twice", record.name);
         }
