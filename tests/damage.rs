@@ -187,6 +187,12 @@ fn snapshots(home: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.file_stem().is_some_and(|stem| stem == "snap")).collect()
 }
 
+fn remove_snapshots(home: &Path) {
+    for path in snapshots(home) {
+        fs::remove_file(path).unwrap();
+    }
+}
+
 fn flip(file: &Path, at: u64) {
     let file = fs::File::options().read(true).write(true).open(file).unwrap();
     let mut byte = [0];
@@ -400,7 +406,7 @@ mod a_database {
             let home = house.copy(&format!("empty {keep_snapshots}"));
             cut(&db(&home), |_| 0);
             if !keep_snapshots {
-                snapshots(&home).iter().for_each(|path| fs::remove_file(path).unwrap());
+                remove_snapshots(&home);
             }
             house.is_damaged(&home, "");
         }
@@ -420,7 +426,7 @@ mod a_database {
                 let home = house.copy(&format!("cut {n} {keep_snapshots}"));
                 cut(&db(&home), |_| left);
                 if !keep_snapshots {
-                    snapshots(&home).iter().for_each(|path| fs::remove_file(path).unwrap());
+                    remove_snapshots(&home);
                 }
                 match house.look(&home) {
                     Err(Error::Damaged(_) | Error::RolledBack { .. }) => {}
@@ -447,9 +453,8 @@ mod a_database {
     fn without_its_snapshots_is_whole() {
         let house = House::new();
         let home = house.copy("without");
-        let removed = snapshots(&home);
-        assert!(!removed.is_empty());
-        removed.iter().for_each(|path| fs::remove_file(path).unwrap());
+        assert!(!snapshots(&home).is_empty());
+        remove_snapshots(&home);
         house.is_whole(&home);
     }
 
@@ -461,7 +466,7 @@ mod a_database {
             flip(&path, fs::metadata(&path).unwrap().len() / 2);
         }
         house.is_damaged(&home, "");
-        snapshots(&home).iter().for_each(|path| fs::remove_file(path).unwrap());
+        remove_snapshots(&home);
         house.is_whole(&home);
     }
 
@@ -530,9 +535,9 @@ mod a_database {
 
         let aged = house.copy("aged");
         tamper(&aged, |db| {
-            old.iter().for_each(|(key, frame)| {
+            for (key, frame) in &old {
                 db.insert(key, frame).unwrap();
-            });
+            }
         });
         house.is_damaged(&aged, "it should hold");
 
@@ -777,7 +782,7 @@ fn many_damaged_copies_are_refused_or_whole() {
             Ok(Err(Error::Damaged(_))) => refused += 1,
             Ok(Err(Error::RolledBack { .. })) => rolled_back += 1,
             Ok(Err(other)) => panic!("{told}: {other:?}"),
-            Err(_) => panic!("{told}: it panicked, or what it held differs"),
+            Err(_panic) => panic!("{told}: it panicked, or what it held differs"),
         }
         assert!(opening.elapsed() < Duration::from_secs(10), "{told}: it took too long");
         fs::remove_dir_all(&home).unwrap();

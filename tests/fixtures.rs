@@ -162,9 +162,8 @@ fn write_fixture(place: &Path) {
     let held = ["admin.key.create", "admin.key.update", "api.read"];
     let clerk = make(&store, new_key(&store, "clerk", &held), "ok");
     let acting = store.acting_as(Actor::Key(clerk), Some("192.0.2.7".parse().unwrap()));
-    acting
-        .update(off, Change { name: Some("off, renamed".into()), ..Change::default() })
-        .unwrap_or_else(|error| panic!("{error}"));
+    let renamed = Change { name: Some("off, renamed".into()), ..Change::default() };
+    acting.update(off, renamed).unwrap();
     acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
     let source = Some("2001:db8::7".parse().unwrap());
     store.acting_as(Actor::Key(clerk), source).refuse(Attempt::List, None, "no scope").unwrap();

@@ -45,7 +45,7 @@ use std::{
 };
 use support::{
     disk::{Chance, copy, grouped, number, records, room},
-    issue, new_key,
+    new_key,
 };
 
 const HOME: &str = "PORTCULLIS_TEST_KILL_HOME";
@@ -124,6 +124,8 @@ struct Campaign {
     keys: BTreeMap<String, Known>,
     /// The end of the trail that was checked.
     trail: u64,
+    /// Changes that were acknowledged since.
+    done: usize,
 }
 
 impl Campaign {
@@ -166,11 +168,15 @@ impl Campaign {
                 false
             }
         };
+        let ended = child.try_wait().unwrap().is_some();
         child.kill().unwrap();
         child.wait().unwrap();
         counts.kills += 1;
         counts.within_opening += usize::from(within_opening);
-        for line in reader.join().unwrap() {
+        let lines = reader.join().unwrap();
+        let explained = lines.iter().any(|line| line.starts_with("failed"));
+        assert!(!ended || explained, "the child ended by itself and did not say why");
+        for line in lines {
             self.hear(&line, counts);
         }
     }
@@ -191,6 +197,7 @@ impl Campaign {
                     known.key = Some(key.as_bytes().to_vec());
                 }
                 counts.acknowledged += 1;
+                self.done += 1;
             }
             Some("failed") => {
                 counts.unopenable += usize::from(words.next() == Some("opening"));
@@ -238,9 +245,13 @@ impl Campaign {
             }
             (known.acknowledged, known.in_flight) = (state, None);
         }
-        // Keys that are gone are checked once more, and then forgotten.
         let news = store.audit(self.trail, usize::MAX).unwrap();
+        if news.len() < self.done {
+            println!("{} changes were acknowledged, the trail tells of {}", self.done, news.len());
+            counts.lost += 1;
+        }
         self.trail = news.last().map_or(self.trail, |entry| entry.sequence);
+        self.done = 0;
         drop(store);
         if place.exists() {
             fs::remove_dir_all(place).unwrap();
@@ -346,18 +357,18 @@ fn change_keys(store: &Store, writer: usize, seed: usize) -> Result<(), Error> {
     let mut chance = Chance((seed * WRITERS + writer) as u64);
     for turn in 0.. {
         let at = chance.below(KEYS);
-        let Some((name, id, state)) = keys.get_mut(at) else {
+        let Some((name, id, current)) = keys.get_mut(at) else {
             let name = format!("{mine}{seed}-{turn}");
-            let state = State::There { active: true, owner: turn };
+            let fresh = State::There { active: true, owner: turn };
             let mut new = new_key(store, &name, &["api.read"]);
             new.owner = Some(owner(turn));
-            tell(&format!("try {name} {}", state.to_line()));
-            let (id, key) = issue(store, new);
-            tell(&format!("done {name} {}", String::from_utf8(key).unwrap()));
-            keys.push((name, id, state));
+            tell(&format!("try {name} {}", fresh.to_line()));
+            let issued = store.issue(new)?;
+            tell(&issued.secret.reveal(|key| format!("done {name} {key}")));
+            keys.push((name, issued.record.id, fresh));
             continue;
         };
-        let State::There { active, owner: number } = *state else { unreachable!() };
+        let State::There { active, owner: number } = *current else { unreachable!() };
         let next = match chance.below(4) {
             0 if !active => State::Absent,
             1 => State::There { active, owner: number + 1 },
@@ -379,7 +390,7 @@ fn change_keys(store: &Store, writer: usize, seed: usize) -> Result<(), Error> {
         if next == State::Absent {
             keys.swap_remove(at);
         } else {
-            *state = next;
+            *current = next;
         }
     }
     Ok(())
