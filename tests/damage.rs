@@ -27,7 +27,7 @@ use std::{
     fs::{self, Permissions},
     io::{BufRead, BufReader, Write},
     os::unix::fs::{FileExt, PermissionsExt},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -474,7 +474,7 @@ mod a_database {
     fn with_a_half_written_snapshot_opens() {
         let house = House::new();
         let home = house.copy("half");
-        let half = sled_dir(&home).join("snap.0000000000000FFF.generating");
+        let half = sled_dir(&home).join("snap.0FFFFFFFFFFFFFFF.generating");
         fs::write(&half, [0x5a; 100]).unwrap();
         house.is_whole(&home);
         assert!(!half.exists());
@@ -773,6 +773,10 @@ fn many_damaged_copies_are_refused_or_whole() {
     while tried < copies && began.elapsed() < patience {
         let mut chance = Chance(tried as u64);
         let home = house.copy("copy");
+        // Without a snapshot the engine reads the whole log, and takes a wound for its end.
+        if chance.below(3) == 0 {
+            remove_snapshots(&home);
+        }
         let files = files(&home);
         let file = &files[chance.below(files.len())];
         let told = format!("copy {tried}, {}: {}", file.display(), wound(file, &mut chance));
@@ -782,7 +786,10 @@ fn many_damaged_copies_are_refused_or_whole() {
             Ok(Err(Error::Damaged(_))) => refused += 1,
             Ok(Err(Error::RolledBack { .. })) => rolled_back += 1,
             Ok(Err(other)) => panic!("{told}: {other:?}"),
-            Err(_panic) => panic!("{told}: it panicked, or what it held differs"),
+            Err(panic) => {
+                println!("{told}: it panicked, or what it held differs");
+                resume_unwind(panic)
+            }
         }
         assert!(opening.elapsed() < Duration::from_secs(10), "{told}: it took too long");
         fs::remove_dir_all(&home).unwrap();

@@ -378,8 +378,8 @@ fn change_keys(store: &Store, writer: usize, seed: usize) -> Result<(), Error> {
         match next {
             State::Absent => store.delete(*id)?,
             State::There { owner: new, .. } if new != number => {
-                let change = Change { owner: Some(Some(owner(new))), ..Change::default() };
-                store.update(*id, change).map(|_| ())?;
+                let renamed = Change { owner: Some(Some(owner(new))), ..Change::default() };
+                store.update(*id, renamed).map(|_| ())?;
             }
             State::There { active: true, .. } => {
                 store.update(*id, Change::activate()).map(|_| ())?;
