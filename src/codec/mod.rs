@@ -6,6 +6,8 @@
 //! instead. The tag is checked before anything is decoded. The design document gives each byte.
 
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use self::stored::{StoredEntry, StoredRecord};
 use crate::{

@@ -130,6 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_slot_are_these() {
+        let seal = Seals::derive(None).anchor;
+        let slot: String =
+            encode(&mark(0x0102), &seal).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            slot,
+            "50434c414e434831 07070707070707070707070707070707 0201000000000000 \
+         0300000000000000 0d00000000000000 \
+         0101010101010101010101010101010101010101010101010101010101010101 \
+         0202020202020202020202020202020202020202020202020202020202020202 \
+         b64a08483476c04adbcf6bb8ccb97d8b"
+                .replace(' ', "")
+        );
+    }
+
+    #[test]
     fn the_newest_mark_is_found_again() {
         let (_dir, path, seal) = fresh();
         for sequence in 1..=5 {

@@ -15,8 +15,8 @@ use std::{
 };
 
 /// What a data directory may hold before a store is made in it: what an interrupted creation and
-/// the server leave, and what a freshly formatted disk has.
-const HARMLESS: [&str; 5] = ["lock", "ledger.new", "tls", "control.sock", "lost+found"];
+/// the server leave, what a freshly formatted disk has, and a store that is just being made.
+const HARMLESS: [&str; 6] = ["lock", "ledger.new", "ledger", "tls", "control.sock", "lost+found"];
 
 /// What to do where there is no store, or where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ impl Home {
             }
             Err(e) => return Err(Error::io("looking at the data directory", e)),
         }
+        // Before the lock, so that nothing is left in a directory that is not ours.
+        if mode != Mode::Open && !dir.join("ledger").exists() {
+            check_free(dir)?;
+        }
         let home = Self { dir: dir.to_path_buf(), _lock: lock(dir, mode)? };
         match (mode, home.has_ledger()) {
             (Mode::Open, false) => Err(Error::NotFound(dir.into())),
@@ -76,16 +80,7 @@ impl Home {
     /// An empty place to make a ledger in.
     pub(super) fn nursery(&self) -> Result<PathBuf, Error> {
         let doing = "making the store";
-        let entries = fs::read_dir(&self.dir).map_err(|e| Error::io(doing, e))?;
-        for entry in entries {
-            let name = entry.map_err(|e| Error::io(doing, e))?.file_name();
-            if !HARMLESS.iter().any(|harmless| name == *harmless) {
-                return Err(bad(
-                    &self.dir,
-                    "it holds other files; choose an absent or empty directory",
-                ));
-            }
-        }
+        check_free(&self.dir)?;
         let nursery = self.dir.join("ledger.new");
         match fs::remove_dir_all(&nursery) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(doing, e)),
@@ -104,6 +99,18 @@ impl Home {
         fs::rename(nursery, self.ledger()).map_err(|e| Error::io(doing, e))?;
         sync_dir(&self.dir).and_then(|()| sync_parent(&self.dir)).map_err(|e| Error::io(doing, e))
     }
+}
+
+/// Whether a store may be made here.
+fn check_free(dir: &Path) -> Result<(), Error> {
+    let failed = |e| Error::io("looking at the data directory", e);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == *harmless) {
+            return Err(bad(dir, "it holds other files; choose an absent or empty directory"));
+        }
+    }
+    Ok(())
 }
 
 fn bad(dir: &Path, reason: &str) -> Error {

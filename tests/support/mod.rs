@@ -2,9 +2,13 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "for tests; each uses a part of it"
 )]
+
+pub(crate) mod disk;
 
 use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::path::PathBuf;

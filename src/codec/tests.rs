@@ -1,0 +1,247 @@
+//! The bytes on disk, fixed: whoever changes one of these has made a new format.
+
+use super::*;
+use crate::{
+    audit::{Act, Attempt},
+    digest::Seals,
+    id::KeyId,
+    record::{Actor, Change, Expiry},
+    scope::Grant,
+    time::Timestamp,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The fields of a frame stand apart in the literals.
+fn bytes(golden: &str) -> String {
+    golden.replace(' ', "")
+}
+
+fn catalogue() -> &'static Catalogue {
+    Catalogue::new(Vec::new(), None).unwrap()
+}
+
+fn digest() -> Digest {
+    Digest::from_bytes([0xd1; 32])
+}
+
+fn full() -> Record {
+    Record {
+        id: KeyId::from_u64(0x0102_0304_0506_0708),
+        name: "Nachtläufer".into(),
+        grant: Grant::Scopes(catalogue().set(["api.read", "api.write"]).unwrap()),
+        active: false,
+        expiry: Expiry::At(Timestamp::from_secs(0x1122_3344)),
+        owner: Some("shop".into()),
+        metadata: [("floor".into(), "2".into()), ("team".into(), String::new())].into(),
+        created_at: Timestamp::from_millis(0x0a0b),
+        created_by: Actor::Host,
+        updated_at: Timestamp::from_millis(0x0c0d),
+        updated_by: Actor::Local(1000),
+        inactive_since: Some(Timestamp::from_millis(0x0e0f)),
+        replaces: Some(KeyId::from_u64(7)),
+        replaced_by: Some(KeyId::from_u64(8)),
+        revision: 42,
+    }
+}
+
+fn root() -> Record {
+    Record {
+        name: "r".into(),
+        grant: Grant::All,
+        active: true,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: crate::record::Metadata::new(),
+        updated_by: Actor::Key(KeyId::from_u64(9)),
+        inactive_since: None,
+        replaces: None,
+        replaced_by: None,
+        ..full()
+    }
+}
+
+fn entry(act: Act) -> AuditEntry {
+    AuditEntry {
+        sequence: 3,
+        at: Timestamp::from_millis(0x0a0b),
+        actor: Actor::Key(KeyId::from_u64(9)),
+        source: Some("192.0.2.7".parse().unwrap()),
+        act,
+        key: Some(KeyId::from_u64(7)),
+        before: Change::activate(),
+        after: Change {
+            owner: Some(None),
+            expiry: Some(Expiry::Never),
+            grant: Some(Grant::All),
+            ..Change::deactivate()
+        },
+    }
+}
+
+fn mark() -> Mark {
+    Mark { store: [7; 16], sequence: 3, records: 2, scopes: 13, sum: [1; 32], head: [2; 32] }
+}
+
+#[test]
+fn the_bytes_of_a_record_are_these() {
+    let seal = Seals::derive(None).frame;
+    let golden = [
+        (
+            full(),
+            "01 0807060504030201 0c00000000000000 4e616368746cc3a475666572 00000000 \
+         c000000000000000 0000000000000000 0000000000000000 0000000000000000 00 01 \
+         4433221100000000 01 0400000000000000 73686f70 0200000000000000 \
+         0500000000000000 666c6f6f72 0100000000000000 32 0400000000000000 7465616d \
+         0000000000000000 0b0a000000000000 00000000 0d0c000000000000 01000000 \
+         e8030000 01 0f0e000000000000 01 0700000000000000 01 0800000000000000 \
+         2a00000000000000 d76153857853db648e534052eb55d2fc",
+        ),
+        (
+            root(),
+            "01 0807060504030201 0100000000000000 72 01000000 01 00 00 0000000000000000 \
+         0b0a000000000000 00000000 0d0c000000000000 02000000 0900000000000000 00 00 \
+         00 2a00000000000000 330a3f57fd020a9e634cdfd784b156ff",
+        ),
+    ];
+    for (record, golden) in golden {
+        let frame = encode_record(&record, digest(), &seal).unwrap();
+        assert_eq!(hex(&frame), bytes(golden));
+        assert_eq!(decode_record(&frame, digest(), &seal, catalogue()).unwrap(), record);
+    }
+}
+
+#[test]
+fn the_bytes_of_a_scope_name_are_these() {
+    let seal = Seals::derive(None).frame;
+    let frame = encode_scope("api.read", 3, &seal).unwrap();
+    assert_eq!(
+        hex(&frame),
+        bytes("01 0800000000000000 6170692e72656164 f9f8bc314ba83917638538b0cd2cfb50")
+    );
+    assert_eq!(decode_scope(&frame, 3, &seal).unwrap(), "api.read");
+}
+
+#[test]
+fn the_bytes_of_the_meta_record_are_these() {
+    let golden = [
+        (
+            None,
+            "01 00000000000000000000000000000000 07070707070707070707070707070707 \
+         0300000000000000 0200000000000000 0d00000000000000 \
+         0101010101010101010101010101010101010101010101010101010101010101 \
+         0202020202020202020202020202020202020202020202020202020202020202 \
+         0b0a000000000000 0300000000000000 70636c 437941c7c58c095c0f8e784f247bd3a7",
+        ),
+        (
+            Some(&b"sixteen bytes or more"[..]),
+            "01 3b2d377f47047218519622df908bfc6f 07070707070707070707070707070707 \
+         0300000000000000 0200000000000000 0d00000000000000 \
+         0101010101010101010101010101010101010101010101010101010101010101 \
+         0202020202020202020202020202020202020202020202020202020202020202 \
+         0b0a000000000000 0300000000000000 70636c b13b6eb8036d31433bcea4797ac8d215",
+        ),
+    ];
+    for (pepper, golden) in golden {
+        let seals = Seals::derive(pepper);
+        let check = seals.pepper_check;
+        let meta = Meta { pepper_check: check, mark: mark(), newest: 0x0a0b, prefix: "pcl".into() };
+        let frame = encode_meta(&meta, &seals.meta).unwrap();
+        assert_eq!(hex(&frame), bytes(golden));
+        assert_eq!(decode_meta(&frame, &seals.meta, check).unwrap(), meta);
+    }
+}
+
+#[test]
+fn the_bytes_of_an_entry_are_these() {
+    let seal = Seals::derive(None).trail;
+    let refused = Act::Refuse { attempt: Attempt::Verify, reason: "no".into() };
+    let golden = [
+        (
+            Act::Update,
+            "01 0300000000000000 0b0a000000000000 02000000 0900000000000000 01 00000000 \
+         c0000207 01000000 01 0700000000000000 00 00 0101 00 00 00 00 0101000000 0100 \
+         0100 0100 00 \
+         3ab02f79e9cd2b98588c58eb9a7e970e727e913bce37113ad080975f7c188a88",
+        ),
+        (
+            refused,
+            "01 0300000000000000 0b0a000000000000 02000000 0900000000000000 01 00000000 \
+         c0000207 04000000 04000000 0200000000000000 6e6f 01 0700000000000000 00 00 \
+         0101 00 00 00 00 0101000000 0100 0100 0100 00 \
+         65eefa4e964ca3d60aec724b14f53777a3a03be51556419725d3cd9d690163cd",
+        ),
+    ];
+    for (act, golden) in golden {
+        let (frame, head) = encode_entry(&entry(act.clone()), &[5; 32], &seal).unwrap();
+        assert_eq!(hex(&frame), bytes(golden));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry(act), head));
+    }
+}
+
+#[test]
+fn the_keys_of_the_tree_are_these() {
+    let golden = [
+        (Place::Entry(0x0102), "610000000000000102".to_owned()),
+        (Place::Record(digest()), format!("6b{}", "d1".repeat(32))),
+        (Place::Meta, "6d".to_owned()),
+        (Place::Scope(3), "7303".to_owned()),
+    ];
+    for (place, key) in golden {
+        assert_eq!(hex(&place.key()), key);
+        assert_eq!(Place::from_key(&place.key()), Some(place));
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_a_frame_is_seen() {
+    let seals = Seals::derive(None);
+    let record = encode_record(&full(), digest(), &seals.frame).unwrap();
+    let meta = Meta { pepper_check: [0; 16], mark: mark(), newest: 1, prefix: "pcl".into() };
+    let meta = encode_meta(&meta, &seals.meta).unwrap();
+    let (entry, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.trail).unwrap();
+    let flipped = |frame: &[u8], bit: usize| {
+        let mut frame = frame.to_vec();
+        frame[bit / 8] ^= 1 << (bit % 8);
+        frame
+    };
+    for bit in 0..record.len() * 8 {
+        let frame = flipped(&record, bit);
+        let found = decode_record(&frame, digest(), &seals.frame, catalogue());
+        assert!(matches!(found, Err(Error::Damaged(_))), "{bit}");
+    }
+    for bit in 0..meta.len() * 8 {
+        let found = decode_meta(&flipped(&meta, bit), &seals.meta, [0; 16]);
+        assert!(matches!(found, Err(Error::Damaged(_) | Error::WrongPepper)), "{bit}");
+    }
+    for bit in 0..entry.len() * 8 {
+        let frame = flipped(&entry, bit);
+        let found = decode_entry(&frame, 3, &[5; 32], &seals.trail, catalogue());
+        assert!(matches!(found, Err(Error::Damaged(_))), "{bit}");
+    }
+}
+
+#[test]
+fn a_frame_is_good_in_its_own_place_only() {
+    let seals = Seals::derive(None);
+    let frame = encode_record(&full(), digest(), &seals.frame).unwrap();
+    let elsewhere = Digest::from_bytes([0xd2; 32]);
+    assert!(decode_record(&frame, elsewhere, &seals.frame, catalogue()).is_err());
+    let frame = encode_scope("api.read", 3, &seals.frame).unwrap();
+    assert!(decode_scope(&frame, 4, &seals.frame).is_err());
+    let (frame, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.trail).unwrap();
+    assert!(decode_entry(&frame, 3, &[6; 32], &seals.trail, catalogue()).is_err());
+    assert!(decode_entry(&frame, 4, &[5; 32], &seals.trail, catalogue()).is_err());
+}
+
+#[test]
+fn a_newer_format_is_named_as_such() {
+    let seal = Seals::derive(None).frame;
+    let place = Place::Record(digest());
+    let newer = close(vec![FORMAT + 1, 1, 2, 3], place, &seal);
+    let found = decode_record(&newer, digest(), &seal, catalogue());
+    assert!(matches!(found, Err(Error::NewerFormat { found: 2, known: 1 })));
+}
