@@ -29,6 +29,14 @@ mod index;
 // ── walks
 mod store;
 
+// ── doors: each a feature
+#[cfg(feature = "axum")]
+pub mod web;
+#[cfg(feature = "admin")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod server;
+
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;
