@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
+use tracing::level_filters::LevelFilter;
 
 /// Issue API keys, check them, and take one away at once.
 #[derive(Parser)]
@@ -83,6 +84,9 @@ pub(crate) struct Serve {
     /// Serve plain HTTP to a proxy that speaks TLS to the clients.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
+    /// How much to log: error, warn, info or debug.
+    #[arg(long, value_name = "LEVEL", env = "PORTCULLIS_LOG", default_value = "info")]
+    pub(crate) log_level: LevelFilter,
     /// Log as JSON.
     #[arg(long)]
     pub(crate) log_json: bool,

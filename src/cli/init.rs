@@ -75,7 +75,7 @@ impl KeyFile {
     }
 
     fn keep(&mut self, key: &Key) -> Result<(), Failure> {
-        let secret = key.key.as_deref().unwrap_or_default();
+        let secret = key.secret.as_deref().unwrap_or_default();
         let mut text = Vec::with_capacity(secret.len() + 1);
         text.extend_from_slice(secret.as_bytes());
         text.push(b'\n');

@@ -37,7 +37,7 @@ pub(crate) async fn create(
 /// Shows a key that was just made.
 pub(crate) fn show_new(answer: &Answer, json: bool) -> Result<(), Failure> {
     let key: Key = answer.read()?;
-    let Some(secret) = &key.key else {
+    let Some(secret) = &key.secret else {
         return Err(Failure::failed("the server made the key and did not say it"));
     };
     output::line(if json { answer.bytes() } else { secret.as_bytes() })?;

@@ -6,6 +6,7 @@ mod door;
 mod failure;
 mod init;
 mod keys;
+mod log;
 mod output;
 mod place;
 mod process;
@@ -18,7 +19,6 @@ use door::Door;
 use failure::Failure;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::EnvFilter;
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
@@ -61,11 +61,6 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 /// What a short command needs: one thread, and errors of the store on standard error.
 fn on_one_thread() -> Result<Runtime, Failure> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new("portcullis=error"))
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_ansi(false)
-        .init();
+    log::of_command();
     Builder::new_current_thread().enable_all().build().map_err(Failure::io("starting"))
 }

@@ -26,8 +26,9 @@ pub(crate) struct Key {
     updated_by: String,
     inactive_since: Option<String>,
     expires_at: Option<String>,
-    /// The secret, of a key that was just made.
-    pub(crate) key: Option<String>,
+    /// Only of a key that was just made.
+    #[serde(rename = "key")]
+    pub(crate) secret: Option<String>,
 }
 
 /// Prints to standard output past its buffer, which lives as long as the process and is not wiped.

@@ -4,9 +4,7 @@ use super::failure::Failure;
 use portcullis::Secret;
 use rustix::{
     fs::Mode,
-    process::{
-        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
-    },
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
 use std::{env, io};
 
@@ -14,8 +12,7 @@ use std::{env, io};
 /// as a core image.
 pub(crate) fn keep_to_itself() -> Result<(), Failure> {
     umask(Mode::RWXG | Mode::RWXO);
-    let maximum = getrlimit(Resource::Core).maximum;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: maximum.map(|_| 0).or(Some(0)) })
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|error| Failure::io("keeping core images away")(io::Error::from(error)))
 }

@@ -3,7 +3,7 @@
 use super::{
     args::{Place, Serve},
     failure::Failure,
-    init,
+    init, log,
     output::{self, Key},
 };
 use portcullis::{
@@ -11,15 +11,13 @@ use portcullis::{
     server::{Certificate, Transport, control::Control, serve},
 };
 use std::{
-    io::{self, IsTerminal},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
 };
 use tokio::runtime::Builder;
-use tracing_subscriber::EnvFilter;
 
 pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
-    log(asked);
+    log::of_server(asked.log_level, asked.log_json);
     if !asked.listen.ip().is_loopback() && asked.tls_cert.is_none() && !asked.behind_proxy {
         return Err(Failure::usage(format!(
             "{} can be reached from other machines: give a certificate with --tls-cert and --tls-key, or say that a \
@@ -70,7 +68,7 @@ async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Fail
     let address = address(listener)?;
     let store = place.builder()?.create(&place.data)?;
     let key: Key = init::root_key(store.clone()).await?.read()?;
-    let secret = key.key.unwrap_or_default();
+    let secret = key.secret.unwrap_or_default();
     let data = place.data.display();
     let text = format!(
         "made a store in {data}\n\
@@ -99,16 +97,4 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(Failure::io("asking for the port"))
-}
-
-/// Logs to standard error. No secret reaches it: no header, no body, no path and no query is logged.
-fn log(asked: &Serve) {
-    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,portcullis=info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if asked.log_json {
-        log.json().init();
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).init();
-    }
 }
