@@ -32,8 +32,10 @@ mod store;
 // ── doors: each a feature
 #[cfg(feature = "axum")]
 pub mod web;
+
 #[cfg(feature = "admin")]
 pub mod admin;
+
 #[cfg(feature = "server")]
 pub mod server;
 

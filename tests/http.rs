@@ -1,5 +1,7 @@
 //! The Administration API as a client meets it, over a store in memory.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
+
 mod support;
 
 use axum::{

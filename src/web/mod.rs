@@ -4,4 +4,5 @@ mod caller;
 mod responses;
 
 pub use caller::authenticate;
+#[cfg(feature = "admin")]
 pub(crate) use responses::{FieldError, Problem};
