@@ -29,8 +29,15 @@ mod index;
 // ── walks
 mod store;
 
+// ── doors: each a feature
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(feature = "axum")]
+pub mod web;
+#[cfg(feature = "admin")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;

@@ -1,0 +1,134 @@
+//! Who acts: a key that was presented, or a user of this machine.
+
+use super::{denied::Denied, sparingly::Sparingly};
+use crate::{Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, web};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::request::Parts,
+};
+use std::net::{IpAddr, SocketAddr};
+use tokio::task::spawn_blocking;
+
+static REFUSALS: Sparingly = Sparingly::new();
+
+/// A user of this machine, as an extension of a request. **It has root's rights**, and no header
+/// can make one: only code that has checked who is at the other end inserts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalUser(u32);
+
+impl LocalUser {
+    /// The user with this number.
+    pub fn new(uid: u32) -> Self {
+        Self(uid)
+    }
+
+    /// The user's number.
+    pub fn uid(self) -> u32 {
+        self.0
+    }
+}
+
+/// Who acts. A handler that takes a `Caller` cannot be reached without one.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// The holder of a key, and the address that it came from where that is known.
+    Key(Principal, Option<IpAddr>),
+    /// A user of this machine.
+    Local(LocalUser),
+}
+
+impl FromRequestParts<Store> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Refusal> {
+        if let Some(user) = parts.extensions.get::<LocalUser>() {
+            return Ok(Self::Local(*user));
+        }
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        match web::authenticate(store, &parts.headers) {
+            Ok(principal) => Ok(Self::Key(principal, peer)),
+            Err(refusal) => {
+                if let Some(unsaid) = REFUSALS.permit() {
+                    let peer = peer.map(tracing::field::display);
+                    tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
+                }
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl Caller {
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Key(principal, _) => Actor::Key(principal.id()),
+            Self::Local(user) => Actor::Local(user.uid()),
+        }
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::Key(_, source) => *source,
+            Self::Local(_) => None,
+        }
+    }
+
+    /// Whether the caller is this key.
+    pub(crate) fn is(&self, id: KeyId) -> bool {
+        matches!(self, Self::Key(principal, _) if principal.id() == id)
+    }
+
+    /// Passes a user of this machine, and a key that is entitled to `scope`. Another is turned
+    /// away, which is written to the trail.
+    pub(crate) async fn require(
+        &self,
+        store: &Store,
+        scope: &Scope,
+        attempt: Attempt,
+        key: Option<KeyId>,
+    ) -> Result<(), Denied> {
+        let refusal = match self {
+            Self::Local(_) => return Ok(()),
+            Self::Key(principal, _) => match principal.require(scope) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => refusal,
+            },
+        };
+        let reason = refusal.to_string();
+        let written = self.act(store, move |acting| acting.refuse(attempt, key, &reason)).await;
+        if written.is_err() {
+            // The caller is turned away all the same; the cause is in the log already.
+            tracing::error!(actor = %self.actor(), "a refused act is missing from the trail");
+        }
+        Err(refusal.into())
+    }
+
+    /// Runs `work` as this caller, where waiting for the disk blocks nobody else. It is carried
+    /// through even if the client goes away meanwhile.
+    pub(crate) async fn act<T: Send + 'static>(
+        &self,
+        store: &Store,
+        work: impl FnOnce(Acting<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Denied> {
+        let (store, actor, source) = (store.clone(), self.actor(), self.source());
+        run(move || work(store.acting_as(actor, source))).await
+    }
+}
+
+/// Asks the store something that may take a while.
+pub(crate) async fn ask<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Denied> {
+    let store = store.clone();
+    run(move || work(&store)).await
+}
+
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Denied> {
+    match spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(stopped) => Err(Denied::stopped(&stopped)),
+    }
+}

@@ -1,0 +1,331 @@
+//! A request's JSON body → typed fields.
+//!
+//! A body may hold a key, if only by mistake. So no parser's own message is passed on, since those
+//! quote the input, and a name is repeated only where it cannot be a key.
+
+use super::moment;
+use crate::{
+    Timestamp,
+    web::{FieldError, Problem},
+};
+use axum::{
+    body::{Body, Bytes, HttpBody, to_bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, error::Category};
+use std::{fmt, time::Duration};
+
+const MAX_BODY_BYTES: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_SHOWN_NAME: usize = 32;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// A field that a caller may leave out, or give as `null`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Given<T> {
+    Absent,
+    Null,
+    Value(T),
+}
+
+/// The fields of a body. Each question takes its field away; what nobody asked for is unknown.
+/// All that is wrong is collected and told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    given: Vec<(String, Value)>,
+    wrong: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Reads a body of one of these types.
+    pub(crate) async fn read(
+        headers: &HeaderMap,
+        body: Body,
+        accepted: &[&'static str],
+    ) -> Result<Self, Problem> {
+        check_type(headers, accepted)?;
+        Self::parse(&read(body).await?)
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(body) {
+            Ok(Object(given)) => Ok(Self { given, wrong: Vec::new() }),
+            Err(error) if error.classify() == Category::Data => {
+                Err(Problem::invalid(vec![FieldError::body("must be a JSON object")]))
+            }
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let detail = format!("the body is not JSON: look at line {line}, column {column}");
+                Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-json", detail))
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, _)| given == name)
+    }
+
+    /// Notes which of these are absent as wrong.
+    pub(crate) fn require(&mut self, names: &[&'static str]) {
+        for name in names {
+            if !self.has(name) {
+                self.wrong(name, "is required");
+            }
+        }
+    }
+
+    /// A text, or `null`.
+    pub(crate) fn text(&mut self, name: &'static str) -> Given<String> {
+        self.value(name, "must be a string", |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// A text that may not be `null`.
+    pub(crate) fn plain_text(&mut self, name: &'static str) -> Option<String> {
+        let given = self.text(name);
+        self.not_null(name, given)
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let given = self.value(name, "must be true or false", |value| value.as_bool());
+        self.not_null(name, given)
+    }
+
+    /// A list of texts.
+    pub(crate) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let given = self.value(name, "must be a list of strings", |value| match value {
+            Value::Array(items) => items
+                .into_iter()
+                .map(|item| if let Value::String(text) = item { Some(text) } else { None })
+                .collect(),
+            _ => None,
+        });
+        self.not_null(name, given)
+    }
+
+    /// A moment, or `null`.
+    pub(crate) fn moment(&mut self, name: &'static str) -> Given<Timestamp> {
+        let expected = "must be a time after 1969 such as 2030-01-31T12:00:00Z (RFC 3339), or null";
+        self.value(name, expected, |value| value.as_str().and_then(moment::from_text))
+    }
+
+    /// Texts by name, each of them possibly `null`, or `null` for all of them.
+    pub(crate) fn notes(&mut self, name: &'static str) -> Given<Vec<(String, Option<String>)>> {
+        self.value(name, "must be an object whose values are strings", |value| match value {
+            Value::Object(notes) => notes
+                .into_iter()
+                .map(|(key, note)| match note {
+                    Value::String(text) => Some((key, Some(text))),
+                    Value::Null => Some((key, None)),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        })
+    }
+
+    fn wrong(&mut self, name: &'static str, detail: &str) {
+        self.wrong.push(FieldError::field(name, detail));
+    }
+
+    /// Passes if every field was known and right.
+    pub(crate) fn finish(mut self, known: &str) -> Result<(), Problem> {
+        for (name, _) in self.given {
+            let error = if is_showable(&name) {
+                FieldError::field(
+                    &name,
+                    format!("is not a known field; the known ones are {known}"),
+                )
+            } else {
+                FieldError::body(format!(
+                    "has a field that is not known; the known ones are {known}"
+                ))
+            };
+            self.wrong.push(error);
+        }
+        if self.wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(self.wrong)) }
+    }
+
+    fn value<T>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        read: impl FnOnce(Value) -> Option<T>,
+    ) -> Given<T> {
+        let Some(place) = self.given.iter().position(|(given, _)| given == name) else {
+            return Given::Absent;
+        };
+        let (_, value) = self.given.swap_remove(place);
+        if self.has(name) {
+            // Two readers of one body could see two values.
+            self.given.retain(|(given, _)| given != name);
+            self.wrong(name, "is given more than once");
+            return Given::Absent;
+        }
+        if value.is_null() {
+            return Given::Null;
+        }
+        if let Some(value) = read(value) {
+            return Given::Value(value);
+        }
+        self.wrong(name, expected);
+        Given::Absent
+    }
+
+    fn not_null<T>(&mut self, name: &'static str, given: Given<T>) -> Option<T> {
+        match given {
+            Given::Value(value) => Some(value),
+            Given::Absent => None,
+            Given::Null => {
+                self.wrong(name, "cannot be null");
+                None
+            }
+        }
+    }
+}
+
+/// Whether a name is one that a program would use, so that repeating it gives no key away.
+pub(crate) fn is_showable(name: &str) -> bool {
+    (1..=MAX_SHOWN_NAME).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Result<(), Problem> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let given = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = given.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_accepted = accepted.iter().any(|a| essence.eq_ignore_ascii_case(a.as_bytes()));
+    if is_accepted && types.next().is_none() {
+        return Ok(());
+    }
+    let accepted = accepted.join(", ");
+    let detail = format!("send the body with the header Content-Type: {JSON}");
+    let problem =
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
+    match HeaderValue::from_str(&accepted) {
+        Ok(value) if accepted.contains(MERGE_PATCH) => {
+            Err(problem.with_header(ACCEPT_PATCH, value))
+        }
+        _ => Err(problem),
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    };
+    let most = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
+    if body.size_hint().lower() > most {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The limit is the one failure that the client is still there to hear of.
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => {
+            let detail = "the body did not arrive in time";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail))
+        }
+    }
+}
+
+/// A JSON object as it was written, repeated names included.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Object(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(result: Result<impl fmt::Debug, Problem>) -> String {
+        format!("{:?}", result.unwrap_err())
+    }
+
+    #[test]
+    fn each_question_takes_its_field_and_the_rest_is_unknown() {
+        let mut fields = Fields::parse(br#"{"name":"a","owner":null,"colour":"red"}"#).unwrap();
+        assert_eq!(fields.plain_text("name"), Some("a".into()));
+        assert_eq!(fields.text("owner"), Given::Null);
+        assert_eq!(fields.flag("active"), None);
+        assert!(said(fields.finish("name")).contains("/colour"));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let body = br#"{"name":7,"active":"yes","scopes":["a",1],"expires_at":"soon","metadata":{"a":1},"owner":"a","owner":"b"}"#;
+        let mut fields = Fields::parse(body).unwrap();
+        assert_eq!(fields.plain_text("name"), None);
+        assert_eq!(fields.flag("active"), None);
+        assert_eq!(fields.texts("scopes"), None);
+        assert_eq!(fields.moment("expires_at"), Given::Absent);
+        assert_eq!(fields.notes("metadata"), Given::Absent);
+        assert_eq!(fields.text("owner"), Given::Absent);
+        let said = said(fields.finish(""));
+        for name in ["/name", "/active", "/scopes", "/expires_at", "/metadata", "/owner"] {
+            assert!(said.contains(name), "{name} in {said}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_not_repeated() {
+        let key = "pcl_8fK2mQ9xZ1a_0123456789abcdefghijABCDEFGHIJ01234567";
+        for body in [
+            format!(r#"{{"{key}":1}}"#),
+            format!(r#"{{"name":"{key}"#),
+            format!(r#""{key}""#),
+            key.to_owned(),
+        ] {
+            let said = match Fields::parse(body.as_bytes()) {
+                Ok(fields) => said(fields.finish("name")),
+                Err(problem) => format!("{problem:?}"),
+            };
+            assert!(!said.contains("8fK2mQ9xZ1a"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_type_has_parameters_and_one_line() {
+        let with = |types: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for t in types {
+                headers.append(CONTENT_TYPE, HeaderValue::from_static(t));
+            }
+            check_type(&headers, &[JSON, MERGE_PATCH]).is_ok()
+        };
+        assert!(with(&["application/json"]) && with(&["Application/JSON; charset=utf-8"]));
+        assert!(with(&["application/merge-patch+json"]));
+        assert!(!with(&[]) && !with(&["text/plain"]) && !with(&[JSON, JSON]));
+    }
+}

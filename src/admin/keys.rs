@@ -1,0 +1,286 @@
+//! The keys: made, listed, shown, changed, deleted.
+
+use super::{
+    caller::{Caller, ask},
+    denied::Denied,
+    fields::{Fields, Given, JSON, MERGE_PATCH},
+    query, wire,
+};
+use crate::{
+    Acting, Attempt, Change, Error, Expiry, Grant, KeyId, Metadata, NewKey, Record, Store,
+    scope::catalogue,
+    web::{FieldError, Problem},
+};
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, OriginalUri, Path, Query, State, rejection::QueryRejection},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{IF_MATCH, LOCATION},
+        request::Parts,
+    },
+    response::Response,
+};
+use serde::Serialize;
+use std::{convert::Infallible, sync::Arc};
+
+const FIELDS: &str = "name, scopes, active, expires_at, owner and metadata";
+/// How often a merge of metadata begins anew where others keep changing the same key.
+const MERGE_ATTEMPTS: usize = 8;
+
+#[derive(Serialize)]
+struct Listing<'r> {
+    keys: Vec<wire::Key<'r>>,
+    next_page_token: Option<String>,
+}
+
+/// `GET /v1/keys`
+pub(crate) async fn list(
+    State(store): State<Store>,
+    caller: Caller,
+    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Response, Denied> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let Query(parameters) = parameters.map_err(|_| {
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", "the query is not name=value&…")
+    })?;
+    let query = query::read(&store, &parameters)?;
+    let page = ask(&store, move |store| store.list(&query)).await?;
+    let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
+    Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
+}
+
+/// `POST /v1/keys`
+pub(crate) async fn create(
+    State(store): State<Store>,
+    caller: Caller,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Denied> {
+    caller.require(&store, &catalogue::ADMIN_KEY_CREATE, Attempt::Create, None).await?;
+    let fields = Fields::read(&headers, body, &[JSON]).await?;
+    let new = new_key(&store, fields)?;
+    let issued = caller.act(&store, move |acting| acting.issue(new)).await?;
+    let location = format!("{}/{}", uri.path(), issued.record.id);
+    let mut response = wire::issued(&store, issued);
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `GET /v1/keys/{id}`
+pub(crate) async fn show(
+    State(store): State<Store>,
+    caller: Caller,
+    id: Id,
+) -> Result<Response, Denied> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, id.known()).await?;
+    let id = id.or_not_found()?;
+    let record = ask(&store, move |store| store.get(id)).await?;
+    Ok(wire::key(&store, &record))
+}
+
+/// `PATCH /v1/keys/{id}`
+pub(crate) async fn update(
+    State(store): State<Store>,
+    caller: Caller,
+    id: Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Denied> {
+    let own = id.known().is_some_and(|id| caller.is(id));
+    if !own {
+        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, id.known()).await?;
+    }
+    let fields = Fields::read(&headers, body, &[JSON, MERGE_PATCH]).await;
+    let asked = fields.map_err(Denied::from).and_then(|fields| Asked::read(&store, fields));
+    // Any key may take itself away, and without the scope nothing more.
+    let resigns = matches!(&asked, Ok(asked) if asked.is_resignation());
+    if own && !resigns {
+        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, id.known()).await?;
+    }
+    let (asked, id, revision) = (asked?, id.or_not_found()?, revision(&headers)?);
+    let reader = store.clone();
+    let record =
+        caller.act(&store, move |acting| asked.apply(&reader, acting, id, revision)).await?;
+    Ok(wire::key(&store, &record))
+}
+
+/// `DELETE /v1/keys/{id}`
+pub(crate) async fn delete(
+    State(store): State<Store>,
+    caller: Caller,
+    id: Id,
+    headers: HeaderMap,
+) -> Result<StatusCode, Denied> {
+    caller.require(&store, &catalogue::ADMIN_KEY_DELETE, Attempt::Delete, id.known()).await?;
+    let (id, revision) = (id.or_not_found()?, revision(&headers)?);
+    let reader = store.clone();
+    let deleted = caller.act(&store, move |acting| {
+        if let Some(revision) = revision
+            && reader.get(id)?.revision != revision
+        {
+            return Err(Error::Changed(id));
+        }
+        acting.delete(id)
+    });
+    deleted.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, Denied> {
+    fields.require(&["name", "scopes"]);
+    let name = fields.plain_text("name").unwrap_or_default();
+    let scopes = fields.texts("scopes").unwrap_or_default();
+    let active = fields.flag("active").unwrap_or(true);
+    let expiry = match fields.moment("expires_at") {
+        Given::Value(end) => Expiry::At(end),
+        Given::Null | Given::Absent => Expiry::Never,
+    };
+    let owner = match fields.text("owner") {
+        Given::Value(owner) => Some(owner),
+        Given::Null | Given::Absent => None,
+    };
+    let mut metadata = Metadata::new();
+    if let Given::Value(notes) = fields.notes("metadata") {
+        merge(&mut metadata, &notes);
+    }
+    fields.finish(FIELDS)?;
+    Ok(NewKey { name, grant: grant(store, &scopes)?, active, expiry, owner, metadata })
+}
+
+/// A change as it was asked for. Metadata is merged (RFC 7396), which needs what is there.
+struct Asked {
+    change: Change,
+    notes: Option<Vec<Note>>,
+}
+
+type Note = (String, Option<String>);
+
+impl Asked {
+    fn read(store: &Store, mut fields: Fields) -> Result<Self, Denied> {
+        let name = fields.plain_text("name");
+        let scopes = fields.texts("scopes");
+        let active = fields.flag("active");
+        let expiry = match fields.moment("expires_at") {
+            Given::Value(end) => Some(Expiry::At(end)),
+            Given::Null => Some(Expiry::Never),
+            Given::Absent => None,
+        };
+        let owner = match fields.text("owner") {
+            Given::Value(owner) => Some(Some(owner)),
+            Given::Null => Some(None),
+            Given::Absent => None,
+        };
+        let (metadata, notes) = match fields.notes("metadata") {
+            Given::Value(notes) => (None, Some(notes)),
+            Given::Null => (Some(Metadata::new()), None),
+            Given::Absent => (None, None),
+        };
+        fields.finish(FIELDS)?;
+        let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
+        Ok(Self { change: Change { name, grant, active, expiry, owner, metadata }, notes })
+    }
+
+    fn is_resignation(&self) -> bool {
+        self.notes.is_none() && self.change == Change::deactivate()
+    }
+
+    fn apply(
+        self,
+        store: &Store,
+        acting: Acting<'_>,
+        id: KeyId,
+        revision: Option<u64>,
+    ) -> Result<Arc<Record>, Error> {
+        let Some(notes) = self.notes else {
+            return match revision {
+                Some(revision) => acting.update_if(id, revision, self.change),
+                None => acting.update(id, self.change),
+            };
+        };
+        let mut attempts = 0;
+        loop {
+            let current = store.get(id)?;
+            let mut metadata = current.metadata.clone();
+            merge(&mut metadata, &notes);
+            let change = Change { metadata: Some(metadata), ..self.change.clone() };
+            attempts += 1;
+            match acting.update_if(id, revision.unwrap_or(current.revision), change) {
+                Err(Error::Changed(_)) if revision.is_none() && attempts < MERGE_ATTEMPTS => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+fn merge(metadata: &mut Metadata, notes: &[Note]) {
+    for (key, note) in notes {
+        match note {
+            Some(note) => metadata.insert(key.clone(), note.clone()),
+            None => metadata.remove(key),
+        };
+    }
+}
+
+/// The scopes by name; `*` alone means all of them, which the store leaves to the machine.
+fn grant(store: &Store, names: &[String]) -> Result<Grant, Denied> {
+    if names == ["*"] {
+        return Ok(Grant::All);
+    }
+    if names.iter().any(|name| name == "*") {
+        let error = FieldError::field("scopes", "'*' means every scope and stands alone");
+        return Err(Problem::invalid(vec![error]).into());
+    }
+    Ok(Grant::Scopes(store.scopes(names)?))
+}
+
+/// The revision that `If-Match` asks for. A tag that is none of ours matches nothing.
+fn revision(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let mut tags = headers.get_all(IF_MATCH).iter();
+    let Some(tag) = tags.next() else { return Ok(None) };
+    let tag = tag.as_bytes();
+    if tag == b"*" {
+        return Ok(None);
+    }
+    if tags.next().is_some() || tag.contains(&b',') {
+        let detail = "give one entity tag in If-Match, as the ETag header had it";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-condition", detail));
+    }
+    let revision = tag
+        .strip_prefix(b"\"")
+        .and_then(|tag| tag.strip_suffix(b"\""))
+        .and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    revision.map(Some).ok_or_else(|| {
+        let detail = "the key has another entity tag; read it again and repeat the change";
+        Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", detail)
+    })
+}
+
+/// The id in the path. Whether there can be such a key is said after the caller's rights are known.
+pub(crate) struct Id(Option<KeyId>);
+
+impl Id {
+    fn known(&self) -> Option<KeyId> {
+        self.0
+    }
+
+    fn or_not_found(&self) -> Result<KeyId, Problem> {
+        self.0.ok_or_else(|| {
+            let detail = "no key has this id; an id is 'key_' and 11 letters or digits, list the keys to find it";
+            Problem::new(StatusCode::NOT_FOUND, "no-such-key", detail)
+        })
+    }
+}
+
+impl FromRequestParts<Store> for Id {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, store).await;
+        Ok(Self(path.ok().and_then(|Path(id)| id.parse().ok())))
+    }
+}

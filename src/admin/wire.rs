@@ -1,0 +1,108 @@
+//! A key as JSON: the same in every answer and in `--json`.
+
+use super::moment;
+use crate::{Expiry, Grant, Issued, Metadata, Record, Store, web::Problem};
+use axum::{
+    body::Body,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, ETAG},
+    },
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// Room for the largest key, so that no copy is left behind by growing: a record is at most
+/// 1.5 KiB, of which each byte takes at most six in JSON.
+const MOST_BYTES: usize = 12 * 1024;
+
+/// A key, its secret only where it was just made.
+#[derive(Serialize)]
+pub(crate) struct Key<'r> {
+    id: String,
+    name: &'r str,
+    hint: String,
+    scopes: Vec<&'static str>,
+    active: bool,
+    owner: Option<&'r str>,
+    metadata: &'r Metadata,
+    created_at: String,
+    created_by: String,
+    updated_at: String,
+    updated_by: String,
+    inactive_since: Option<String>,
+    last_used_at: Option<String>,
+    expires_at: Option<String>,
+    replaces: Option<String>,
+    replaced_by: Option<String>,
+    #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
+    secret: Option<&'r str>,
+}
+
+impl<'r> Key<'r> {
+    pub(crate) fn new(store: &Store, record: &'r Record) -> Self {
+        Self {
+            id: record.id.to_string(),
+            name: &record.name,
+            hint: store.prefix().hint(record.id),
+            scopes: match &record.grant {
+                Grant::All => vec!["*"],
+                Grant::Scopes(set) => set.iter().map(crate::Scope::as_str).collect(),
+            },
+            active: record.active,
+            owner: record.owner.as_deref(),
+            metadata: &record.metadata,
+            created_at: moment::to_text(record.created_at),
+            created_by: record.created_by.to_string(),
+            updated_at: moment::to_text(record.updated_at),
+            updated_by: record.updated_by.to_string(),
+            inactive_since: record.inactive_since.map(moment::to_text),
+            // The store does not keep the last use yet.
+            last_used_at: None,
+            expires_at: match record.expiry {
+                Expiry::At(end) => Some(moment::to_text(end)),
+                Expiry::Never => None,
+            },
+            replaces: record.replaces.map(|id| id.to_string()),
+            replaced_by: record.replaced_by.map(|id| id.to_string()),
+            secret: None,
+        }
+    }
+}
+
+/// An answer with this body.
+pub(crate) fn json(body: &impl Serialize) -> Response {
+    let mut text = Vec::with_capacity(MOST_BYTES);
+    if serde_json::to_writer(&mut text, body).is_err() {
+        let detail = "the answer could not be written";
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response();
+    }
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An answer with this key, and its revision as the entity tag.
+pub(crate) fn key(store: &Store, record: &Record) -> Response {
+    tagged(json(&Key::new(store, record)), record)
+}
+
+/// An answer with a key that was just made, its secret in it.
+pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
+    let record = issued.record;
+    let body = Key::new(store, &record);
+    let response = issued.secret.reveal(|text| json(&Key { secret: Some(text), ..body }));
+    tagged(response, &record)
+}
+
+/// The entity tag of a record.
+pub(crate) fn tag(record: &Record) -> String {
+    format!("\"{}\"", record.revision)
+}
+
+fn tagged(mut response: Response, record: &Record) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(&tag(record)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}

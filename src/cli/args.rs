@@ -1,0 +1,261 @@
+//! What can be asked on the command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+use tracing::level_filters::LevelFilter;
+
+/// Issue API keys, check them, and take one away at once.
+#[derive(Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
+                  5 the store is locked or its server unreachable."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the store is, and what it takes to open it.
+#[derive(Args, Clone)]
+pub(crate) struct Place {
+    /// The directory of the store.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PORTCULLIS_DATA",
+        default_value = "./portcullis-data"
+    )]
+    pub(crate) data: PathBuf,
+    /// A file, on another disk, that tells if the store was rolled back.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) anchor: Option<PathBuf>,
+    /// A file that only you can read, whose content goes into every digest.
+    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
+    pub(crate) pepper_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a store and its first root key, which is shown once.
+    Init(Init),
+    /// Serve the Administration API over HTTPS.
+    Serve(Serve),
+    /// Make, list, change and take away keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// List the scopes that a key can have.
+    Scopes,
+    /// Check a key that comes on standard input.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// Write the root key to this new file, closed to others, rather than to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// What every key begins with.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<String>,
+    /// A scope of your own, beside the built-in ones; may be repeated.
+    #[arg(long = "scope", value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) scopes: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    pub(crate) listen: SocketAddr,
+    /// The certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Serve plain HTTP to a proxy that speaks TLS to the clients.
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub(crate) behind_proxy: bool,
+    /// How much to log: error, warn, info or debug.
+    #[arg(long, value_name = "LEVEL", env = "PORTCULLIS_LOG", default_value = "info")]
+    pub(crate) log_level: LevelFilter,
+    /// Log as JSON.
+    #[arg(long)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key; its text alone goes to standard output, once.
+    Create(Create),
+    /// List the keys, newest first.
+    List(List),
+    /// Show a key.
+    Show(One),
+    /// Change a key.
+    Update(Update),
+    /// Take a key away at once; an update with --active yes brings it back.
+    Revoke(One),
+    /// Delete an inactive key for good.
+    Delete(Delete),
+}
+
+#[derive(Args)]
+pub(crate) struct One {
+    /// The key's id, key_…
+    pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// A memorable name.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// A scope; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
+        required_unless_present = "root", conflicts_with = "root")]
+    pub(crate) scopes: Vec<String>,
+    /// Grant every scope, later ones included.
+    #[arg(long)]
+    pub(crate) root: bool,
+    /// The key does not work until it is activated.
+    #[arg(long)]
+    pub(crate) inactive: bool,
+    /// When it stops working, such as 2030-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_at: Option<String>,
+    /// After how long it stops working, such as 90d, 12h or 30m.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
+    pub(crate) expires_in: Option<u32>,
+    /// Whom it speaks for.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// A note on it; may be repeated.
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
+    pub(crate) meta: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Only active, or only inactive keys.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) active: Option<YesNo>,
+    /// Only keys with this scope.
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+    /// Only keys with this text in their name.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Update {
+    /// The key's id, key_…
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Changes {
+    /// The new name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A scope of the new set; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+    /// Whether it works.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) active: Option<YesNo>,
+    /// When it stops working, such as 2030-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_at: Option<String>,
+    /// It does not stop by itself.
+    #[arg(long, conflicts_with = "expires_at")]
+    pub(crate) never_expires: bool,
+    /// Whom it speaks for.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// It speaks for nobody.
+    #[arg(long, conflicts_with = "owner")]
+    pub(crate) no_owner: bool,
+    /// A note to set; may be repeated.
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
+    pub(crate) meta: Vec<(String, String)>,
+    /// A note to take away; may be repeated.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) no_meta: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Delete {
+    /// The key's id, key_…
+    pub(crate) id: String,
+    /// Say that it is meant: nothing brings the key back.
+    #[arg(long, required = true)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// A scope that the key must have; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+fn note(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, note)| (name.to_owned(), note.to_owned()))
+        .ok_or_else(|| "a note is NAME=TEXT".into())
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let unit = |last| match last {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        'd' => Some(86_400),
+        'w' => Some(7 * 86_400),
+        _ => None,
+    };
+    text.char_indices()
+        .next_back()
+        .and_then(|(at, last)| Some((text.get(..at)?.parse::<u32>().ok()?, unit(last)?)))
+        .and_then(|(count, unit)| count.checked_mul(unit))
+        .ok_or_else(|| "a duration is a number and s, m, h, d or w, such as 90d".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        assert_eq!(seconds("90d"), Ok(90 * 86_400));
+        assert_eq!(seconds("30m"), Ok(1800));
+        for wrong in ["", "d", "90", "90 d", "-1d", "1.5h", "99999999w", "9é"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The way to the router: the control socket of a running server, or a store of our own.
+
+use super::{args::Place, failure::Failure};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{Method, Request, StatusCode, header},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use portcullis::{
+    Store,
+    admin::{self, LocalUser},
+    server::control,
+};
+use rustix::process::geteuid;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::ErrorKind;
+use tower::ServiceExt;
+
+/// A way to the router, with root's rights.
+pub(crate) enum Door {
+    /// A server runs.
+    Socket(SendRequest<Full<Bytes>>),
+    /// No server runs.
+    Own(Router),
+}
+
+/// What the router did.
+pub(crate) struct Answer(Bytes);
+
+impl Door {
+    /// Over the control socket if a server answers there, else over the store itself.
+    pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
+        let unreachable = |error: &dyn std::error::Error| {
+            let data = place.data.display();
+            Failure::unreachable(format!("the server of {data} cannot be reached: {error}"))
+        };
+        match control::connect(&place.data) {
+            Ok(stream) => {
+                let (sender, connection) =
+                    handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+                // It ends with the sender; what it has to say, the sender says as well.
+                tokio::spawn(connection);
+                Ok(Self::Socket(sender))
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
+                    Ok(Self::over(place.builder()?.open_existing(&place.data)?))
+                }
+                _ => Err(unreachable(&error)),
+            },
+        }
+    }
+
+    /// Over a store that is open in this process.
+    pub(crate) fn over(store: Store) -> Self {
+        Self::Own(admin::router(store))
+    }
+
+    /// Sends a request; an answer that is no success is a failure of the command.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(bytes)
+            .map_err(|error| Failure::failed(format!("{path} is no path: {error}")))?;
+        let (status, bytes) = match self {
+            Self::Socket(sender) => over_socket(sender, request.map(Full::new)).await?,
+            Self::Own(router) => {
+                request.extensions_mut().insert(LocalUser::new(geteuid().as_raw()));
+                in_process(router.clone(), request.map(Body::from)).await?
+            }
+        };
+        if status.is_success() {
+            Ok(Answer(bytes))
+        } else {
+            Err(Failure::answer(status.as_u16(), &bytes))
+        }
+    }
+}
+
+impl Answer {
+    /// The answer as it came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What the answer says.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        // The parser's own message might quote a key.
+        serde_json::from_slice(&self.0)
+            .map_err(|_| Failure::failed("the answer of the server is of another version"))
+    }
+}
+
+async fn over_socket(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Failure> {
+    let lost = |error: hyper::Error| {
+        Failure::unreachable(format!(
+            "the server went away before it answered, so look whether the change was made: {error}"
+        ))
+    };
+    let response = sender.send_request(request).await.map_err(lost)?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await.map_err(lost)?.to_bytes()))
+}
+
+async fn in_process(
+    router: Router,
+    request: Request<Body>,
+) -> Result<(StatusCode, Bytes), Failure> {
+    let Ok(response) = router.oneshot(request).await;
+    let status = response.status();
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|error| Failure::failed(format!("the answer broke off: {error}")))?;
+    Ok((status, body.to_bytes()))
+}

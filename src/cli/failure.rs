@@ -1,0 +1,90 @@
+//! Why a command ends without having done what it was asked, and its exit code.
+
+use portcullis::Error;
+use serde::Deserialize;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// What a command says on standard error before it ends.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done.
+    Failed(String),
+    /// It was asked wrongly.
+    Usage(String),
+    /// Another process has the store, and does not answer.
+    Unreachable(String),
+    /// The arguments; clap says it best.
+    Arguments(clap::Error),
+}
+
+impl Failure {
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    pub(crate) fn unreachable(text: impl Into<String>) -> Self {
+        Self::Unreachable(text.into())
+    }
+
+    /// A failure of the operating system while `doing` something.
+    pub(crate) fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        move |error| Self::Failed(format!("{doing}: {}", error.into()))
+    }
+
+    /// What the router said no with.
+    pub(crate) fn answer(status: u16, body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Problem {
+            detail: String,
+        }
+        let text = serde_json::from_slice(body)
+            .map_or_else(|_| format!("the server answered {status}"), |p: Problem| p.detail);
+        match status {
+            400 | 413 | 422 => Self::Usage(text),
+            _ => Self::Failed(text),
+        }
+    }
+
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::FAILURE,
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Unreachable(_) => ExitCode::from(5),
+            Self::Arguments(error) => u8::try_from(error.exit_code()).unwrap_or(2).into(),
+        }
+    }
+
+    pub(crate) fn tell(&self) {
+        // There is nobody left to tell if this fails.
+        let _ = match self {
+            Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => {
+                writeln!(io::stderr(), "error: {text}")
+            }
+            Self::Arguments(error) => error.print(),
+        };
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Locked { .. } => Self::Unreachable(error.to_string()),
+            Error::Invalid { .. } | Error::UnknownScope(_) => Self::Usage(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `init`: a new store and its first root key.
+
+use super::{
+    args::{Init, Place},
+    door::{Answer, Door},
+    failure::Failure,
+    keys,
+    output::{self, Key},
+};
+use axum::http::Method;
+use portcullis::{Builder, Prefix, Scope, Store};
+use serde_json::json;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitCode, Failure> {
+    let builder = with_options(place.builder()?, asked)?;
+    // The file comes first: if the key could not be kept, there should be no store either.
+    let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
+    let store = builder.create(&place.data)?;
+    let answer = root_key(store).await?;
+    match &mut file {
+        Some(file) => {
+            file.keep(&answer.read::<Key>()?)?;
+            if json {
+                output::line(format!("{}", json!({"key_file": file.path})).as_bytes())?;
+            }
+            output::say(&format!("the root key is in {}", file.path.display()));
+        }
+        None => keys::show_new(&answer, json)?,
+    }
+    output::say(&format!("the store is in {}", place.data.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first key of a store. The store is closed again, but for what its owner keeps of it.
+pub(crate) async fn root_key(store: Store) -> Result<Answer, Failure> {
+    let body = json!({"name": "root", "scopes": ["*"]});
+    Door::over(store).send(Method::POST, "/v1/keys", Some(&body)).await
+}
+
+fn with_options(mut builder: Builder, asked: &Init) -> Result<Builder, Failure> {
+    if let Some(prefix) = &asked.prefix {
+        let prefix =
+            Prefix::new(prefix).map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
+        builder = builder.prefix(prefix);
+    }
+    if !asked.scopes.is_empty() {
+        let named = asked.scopes.iter().map(|name| Ok((name.parse::<Scope>()?, String::new())));
+        let scopes: Result<Vec<_>, portcullis::scope::ParseScopeError> = named.collect();
+        let scopes = scopes.map_err(|error| Failure::usage(format!("--scope: {error}")))?;
+        builder = builder.scopes(scopes);
+    }
+    Ok(builder)
+}
+
+/// A file for the key, new and closed to others. It goes again unless the key is in it.
+struct KeyFile {
+    path: PathBuf,
+    file: File,
+    holds_key: bool,
+}
+
+impl KeyFile {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let doing = format!("creating the key file {}, which must not exist", path.display());
+        let file = file.map_err(Failure::io(doing))?;
+        Ok(Self { path: path.into(), file, holds_key: false })
+    }
+
+    fn keep(&mut self, key: &Key) -> Result<(), Failure> {
+        let secret = key.secret.as_deref().unwrap_or_default();
+        let mut text = Vec::with_capacity(secret.len() + 1);
+        text.extend_from_slice(secret.as_bytes());
+        text.push(b'\n');
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_all());
+        let doing = format!(
+            "writing the root key to {} (the store was made; make another key with: key create --root)",
+            self.path.display()
+        );
+        written.map_err(Failure::io(doing))?;
+        self.holds_key = true;
+        Ok(())
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        if !self.holds_key {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

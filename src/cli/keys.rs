@@ -1,0 +1,199 @@
+//! `key …` and `scopes`.
+
+use super::{
+    args::{Changes, Create, Delete, List, Update, YesNo},
+    door::{Answer, Door},
+    failure::Failure,
+    output::{self, Key},
+};
+use axum::http::Method;
+use portcullis::KeyId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json, value::RawValue};
+use std::{fmt::Write, process::ExitCode, time::Duration};
+
+/// As many as the router gives at once.
+const PAGE_SIZE: usize = 200;
+
+/// `key create`: the secret alone goes to standard output.
+pub(crate) async fn create(
+    door: &mut Door,
+    asked: Create,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut body = Map::new();
+    body.insert("name".into(), asked.name.into());
+    body.insert("scopes".into(), if asked.root { json!(["*"]) } else { json!(asked.scopes) });
+    body.insert("active".into(), (!asked.inactive).into());
+    let end = asked.expires_in.map(from_now).transpose()?.or(asked.expires_at);
+    body.insert("expires_at".into(), end.into());
+    body.insert("owner".into(), asked.owner.into());
+    body.insert("metadata".into(), asked.meta.into_iter().collect());
+    let answer = door.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
+    show_new(&answer, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a key that was just made.
+pub(crate) fn show_new(answer: &Answer, json: bool) -> Result<(), Failure> {
+    let key: Key = answer.read()?;
+    let Some(secret) = &key.secret else {
+        return Err(Failure::failed("the server made the key and did not say it"));
+    };
+    output::line(if json { answer.bytes() } else { secret.as_bytes() })?;
+    output::say(&format!("made {} ({}); the key is shown only this once", key.id, key.name));
+    Ok(())
+}
+
+/// `key list`: all of them, page by page.
+pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<ExitCode, Failure> {
+    #[derive(Deserialize, Serialize)]
+    struct Listing {
+        keys: Vec<Box<RawValue>>,
+        next_page_token: Option<String>,
+    }
+    let mut all = Listing { keys: Vec::new(), next_page_token: None };
+    loop {
+        let mut path = format!("/v1/keys?page_size={PAGE_SIZE}");
+        let active = asked.active.map(|active| (active == YesNo::Yes).to_string());
+        for (name, value) in [
+            ("active", &active),
+            ("scope", &asked.scope),
+            ("q", &asked.search),
+            ("page_token", &all.next_page_token),
+        ] {
+            if let Some(value) = value {
+                let _ = write!(path, "&{name}={}", encoded(value));
+            }
+        }
+        let page: Listing = door.send(Method::GET, &path, None).await?.read()?;
+        all.keys.extend(page.keys);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_none() {
+            break;
+        }
+    }
+    if json {
+        let text = serde_json::to_vec(&all).unwrap_or_default();
+        output::line(&text)?;
+    } else {
+        let keys: Result<Vec<Key>, _> =
+            all.keys.iter().map(|key| serde_json::from_str(key.get())).collect();
+        let keys = keys.map_err(|_| Failure::failed("the server is of another version"))?;
+        output::print(output::table(&keys).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `key show`
+pub(crate) async fn show(door: &mut Door, id: &str, json: bool) -> Result<ExitCode, Failure> {
+    let answer = door.send(Method::GET, &path_of(id)?, None).await?;
+    show_one(&answer, json)
+}
+
+/// `key update`
+pub(crate) async fn update(
+    door: &mut Door,
+    asked: Update,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let path = path_of(&asked.id)?;
+    let answer = door.send(Method::PATCH, &path, Some(&patch(asked.changes))).await?;
+    show_one(&answer, json)
+}
+
+/// `key revoke`: over when it returns.
+pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<ExitCode, Failure> {
+    let body = json!({"active": false});
+    let answer = door.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
+    if json {
+        return show_one(&answer, json);
+    }
+    let key: Key = answer.read()?;
+    output::say(&format!("{} ({}) is inactive", key.id, key.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `key delete`
+pub(crate) async fn delete(door: &mut Door, asked: &Delete) -> Result<ExitCode, Failure> {
+    door.send(Method::DELETE, &path_of(&asked.id)?, None).await?;
+    output::say(&format!("deleted {}", asked.id));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `scopes`
+pub(crate) async fn scopes(door: &mut Door, json: bool) -> Result<ExitCode, Failure> {
+    #[derive(Deserialize)]
+    struct Scopes {
+        scopes: Vec<Scope>,
+    }
+    #[derive(Deserialize)]
+    struct Scope {
+        name: String,
+        description: String,
+    }
+    let answer = door.send(Method::GET, "/v1/scopes", None).await?;
+    if json {
+        output::line(answer.bytes())?;
+    } else {
+        let Scopes { scopes } = answer.read()?;
+        let rows: Vec<[String; 2]> = scopes.into_iter().map(|s| [s.name, s.description]).collect();
+        output::print(output::aligned(rows.iter()).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_one(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        output::line(answer.bytes())?;
+    } else {
+        output::print(output::card(&answer.read()?).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn patch(changes: Changes) -> Value {
+    let mut body = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(name.into(), value);
+        }
+    };
+    set("name", changes.name.map(Value::from));
+    set("scopes", (!changes.scopes.is_empty()).then(|| json!(changes.scopes)));
+    set("active", changes.active.map(|active| Value::from(active == YesNo::Yes)));
+    set("expires_at", changes.never_expires.then_some(Value::Null));
+    set("expires_at", changes.expires_at.map(Value::from));
+    set("owner", changes.no_owner.then_some(Value::Null));
+    set("owner", changes.owner.map(Value::from));
+    let kept = changes.meta.into_iter().map(|(name, note)| (name, Value::from(note)));
+    let gone = changes.no_meta.into_iter().map(|name| (name, Value::Null));
+    let notes: Map<String, Value> = kept.chain(gone).collect();
+    set("metadata", (!notes.is_empty()).then_some(Value::Object(notes)));
+    Value::Object(body)
+}
+
+/// The path of a key. What is no id is not sent: it may be a key by mistake.
+fn path_of(id: &str) -> Result<String, Failure> {
+    let id: KeyId = id.parse().map_err(|error| Failure::usage(format!("ID: {error}")))?;
+    Ok(format!("/v1/keys/{id}"))
+}
+
+fn from_now(seconds: u32) -> Result<String, Failure> {
+    jiff::Timestamp::now()
+        .checked_add(Duration::from_secs(seconds.into()))
+        .map(|end| end.to_string())
+        .map_err(|_| Failure::usage("--expires-in: this end is out of reach"))
+}
+
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}

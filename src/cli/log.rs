@@ -1,0 +1,34 @@
+//! The log, on standard error.
+//!
+//! Only our own lines are written, whatever the level: the layers below know nothing of keys and
+//! print headers when they are asked for detail.
+
+use std::io::{self, IsTerminal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+/// Starts the log of a server.
+pub(crate) fn of_server(level: LevelFilter, json: bool) {
+    let lines = fmt::layer().with_writer(io::stderr);
+    if json {
+        start(lines.json(), level);
+    } else {
+        start(lines.with_ansi(io::stderr().is_terminal()), level);
+    }
+}
+
+/// Starts the log of a short command: why the store failed, if it does.
+pub(crate) fn of_command() {
+    let lines = fmt::layer().with_writer(io::stderr).without_time().with_ansi(false);
+    start(lines, LevelFilter::ERROR);
+}
+
+fn start<L>(lines: L, level: LevelFilter)
+where
+    L: Layer<tracing_subscriber::Registry> + Send + Sync,
+{
+    let ours = Targets::new().with_target("portcullis", level);
+    tracing_subscriber::registry().with(lines.with_filter(ours)).init();
+}

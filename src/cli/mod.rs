@@ -1,0 +1,66 @@
+//! The command line. Every command is a request to the same router that the server has: over the
+//! control socket where a server runs, else over a store that the command opens itself.
+
+mod args;
+mod door;
+mod failure;
+mod init;
+mod keys;
+mod log;
+mod output;
+mod place;
+mod process;
+mod serve;
+mod verify;
+
+use args::{Arguments, Command, KeyCommand};
+use clap::Parser;
+use door::Door;
+use failure::Failure;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> ExitCode {
+    match prepare().and_then(dispatch) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.tell();
+            failure.code()
+        }
+    }
+}
+
+fn prepare() -> Result<Arguments, Failure> {
+    process::keep_to_itself()?;
+    process::refuse_keys_as_arguments()?;
+    Arguments::try_parse().map_err(Failure::from)
+}
+
+fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { place, json, command } = arguments;
+    match command {
+        Command::Serve(options) => serve::run(&place, &options),
+        Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        command => on_one_thread()?.block_on(async {
+            let mut door = Door::open(&place).await?;
+            match command {
+                Command::Key(KeyCommand::Create(o)) => keys::create(&mut door, o, json).await,
+                Command::Key(KeyCommand::List(o)) => keys::list(&mut door, &o, json).await,
+                Command::Key(KeyCommand::Show(o)) => keys::show(&mut door, &o.id, json).await,
+                Command::Key(KeyCommand::Update(o)) => keys::update(&mut door, o, json).await,
+                Command::Key(KeyCommand::Revoke(o)) => keys::revoke(&mut door, &o.id, json).await,
+                Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
+                Command::Scopes => keys::scopes(&mut door, json).await,
+                Command::Verify(options) => verify::run(&mut door, &options, json).await,
+                Command::Serve(_) | Command::Init(_) => Ok(ExitCode::SUCCESS),
+            }
+        }),
+    }
+}
+
+/// What a short command needs: one thread, and errors of the store on standard error.
+fn on_one_thread() -> Result<Runtime, Failure> {
+    log::of_command();
+    Builder::new_current_thread().enable_all().build().map_err(Failure::io("starting"))
+}

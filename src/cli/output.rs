@@ -1,0 +1,126 @@
+//! What a command prints.
+
+use super::failure::Failure;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+};
+
+/// A key as the router describes it.
+#[derive(Deserialize)]
+pub(crate) struct Key {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    hint: String,
+    scopes: Vec<String>,
+    active: bool,
+    owner: Option<String>,
+    metadata: BTreeMap<String, String>,
+    created_at: String,
+    created_by: String,
+    updated_at: String,
+    updated_by: String,
+    inactive_since: Option<String>,
+    expires_at: Option<String>,
+    /// Only of a key that was just made.
+    #[serde(rename = "key")]
+    pub(crate) secret: Option<String>,
+}
+
+/// Prints to standard output past its buffer, which lives as long as the process and is not wiped.
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
+    let output = io::stdout().as_fd().try_clone_to_owned();
+    let written = output.and_then(|fd| File::from(fd).write_all(text));
+    written.map_err(Failure::io("writing to standard output"))
+}
+
+/// Prints a line.
+pub(crate) fn line(text: &[u8]) -> Result<(), Failure> {
+    let mut line = Vec::with_capacity(text.len() + 1);
+    line.extend_from_slice(text);
+    line.push(b'\n');
+    print(&line)
+}
+
+/// Says something to whoever sits there; it is not part of the output.
+pub(crate) fn say(text: &str) {
+    // A command that did its work has not failed for want of a listener.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// The keys as a table.
+pub(crate) fn table(keys: &[Key]) -> String {
+    let rows: Vec<[String; 6]> = keys.iter().map(row).collect();
+    let head = ["ID", "NAME", "SCOPES", "ACTIVE", "EXPIRES", "CREATED"].map(String::from);
+    aligned(std::iter::once(&head).chain(&rows))
+}
+
+/// Rows whose columns stand below each other.
+pub(crate) fn aligned<'r, const N: usize>(
+    rows: impl Iterator<Item = &'r [String; N]> + Clone,
+) -> String {
+    let mut widths = [0; N];
+    for row in rows.clone() {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut cells = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(cells, "{cell:<width$}  ");
+        }
+        text.push_str(cells.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(key: &Key) -> [String; 6] {
+    [
+        key.id.clone(),
+        key.name.clone(),
+        scopes(key),
+        yes_no(key.active).into(),
+        key.expires_at.clone().unwrap_or_else(|| "never".into()),
+        key.created_at.clone(),
+    ]
+}
+
+fn scopes(key: &Key) -> String {
+    if key.scopes.is_empty() { "none".into() } else { key.scopes.join(" ") }
+}
+
+fn yes_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+/// One key, a line for each thing known of it.
+pub(crate) fn card(key: &Key) -> String {
+    let mut rows = vec![
+        ["id".into(), key.id.clone()],
+        ["name".into(), key.name.clone()],
+        ["hint".into(), key.hint.clone()],
+        ["scopes".into(), scopes(key)],
+        ["active".into(), yes_no(key.active).into()],
+        ["expires".into(), key.expires_at.clone().unwrap_or_else(|| "never".into())],
+        ["created".into(), format!("{} by {}", key.created_at, key.created_by)],
+        ["changed".into(), format!("{} by {}", key.updated_at, key.updated_by)],
+    ];
+    rows.extend(key.inactive_since.iter().map(|since| ["inactive since".into(), since.clone()]));
+    rows.extend(key.owner.iter().map(|owner| ["owner".into(), owner.clone()]));
+    // Notes may have line breaks and more, and a terminal obeys what it is sent.
+    rows.extend(
+        key.metadata.iter().map(|(name, note)| [plain(&format!("note {name}")), plain(note)]),
+    );
+    aligned(rows.iter())
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

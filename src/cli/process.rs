@@ -1,0 +1,31 @@
+//! What this process owes the secrets that pass through it.
+
+use super::failure::Failure;
+use portcullis::Secret;
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
+};
+use std::{env, io};
+
+/// Files are closed to others, and no other process of the user reads this one's memory, alive or
+/// as a core image.
+pub(crate) fn keep_to_itself() -> Result<(), Failure> {
+    umask(Mode::RWXG | Mode::RWXO);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| Failure::io("keeping core images away")(io::Error::from(error)))
+}
+
+/// Arguments can be read by every user of the machine and stay in the shell's history; and an
+/// error about them would repeat them.
+pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
+    let is_key = |text: &str| text.split(['=', ':', '/']).any(Secret::is_well_formed);
+    if env::args_os().skip(1).any(|argument| argument.to_str().is_some_and(is_key)) {
+        return Err(Failure::usage(
+            "a key was given as an argument, where others can read it; give it on standard input, and replace it \
+             if others could have seen it",
+        ));
+    }
+    Ok(())
+}

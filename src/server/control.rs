@@ -1,0 +1,135 @@
+//! The control socket: the machine's own way in, for the user who owns the server and for root.
+
+use crate::admin::LocalUser;
+use axum::{Extension, middleware::AddExtension};
+use axum_server::accept::Accept;
+use rustix::process::geteuid;
+use std::{
+    fs::{self, File, Permissions},
+    future::{Ready, ready},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
+    path::{Path, PathBuf},
+};
+use tokio::net::UnixStream;
+use tower::Layer;
+
+const NAME: &str = "control.sock";
+/// The longest path that a socket's address holds.
+const MAX_PATH: usize = 107;
+
+/// The socket of a server, bound. Its file goes when this does.
+pub struct Control {
+    listener: UnixListener,
+    file: Remove,
+}
+
+/// Removes the socket's file, which would mislead nobody but a reader of the directory.
+pub(crate) struct Remove(PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Control {
+    /// Binds the socket of the store in `data`. The caller has that store open, so that a file
+    /// which is there already was left behind by a server that is dead.
+    pub fn bind(data: &Path) -> io::Result<Self> {
+        let path = data.join(NAME);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = at_short_path(data, |path| UnixListener::bind(path))?;
+        let file = Remove(path);
+        // The directory is closed to others already; the file says so itself.
+        fs::set_permissions(&file.0, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, file })
+    }
+
+    pub(crate) fn into_parts(self) -> (UnixListener, Remove) {
+        (self.listener, self.file)
+    }
+}
+
+/// Connects to the server that has the store in `data` open. `NotFound` or `ConnectionRefused`
+/// means that there is none. To be called within a tokio runtime.
+pub fn connect(data: &Path) -> io::Result<UnixStream> {
+    // Whoever listens will be handed keys, so it is looked at before anything is sent.
+    let stream = at_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
+    stream.set_nonblocking(true)?;
+    let stream = UnixStream::from_std(stream)?;
+    let (server, own) = (stream.peer_cred()?.uid(), geteuid().as_raw());
+    if server == own || own == 0 {
+        Ok(stream)
+    } else {
+        let text = format!("the control socket belongs to user {server}, and this is user {own}");
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+/// Runs `work` with a path to the socket that fits an address, however deep the directory is.
+fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let path = data.join(NAME);
+    if path.as_os_str().len() <= MAX_PATH {
+        return work(&path);
+    }
+    let directory = File::open(data)?;
+    work(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(NAME))
+}
+
+/// Lets the server's own user and root pass, and nobody else, whatever the file's mode says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnerOnly;
+
+impl<S> Accept<UnixStream, S> for OwnerOnly {
+    type Stream = UnixStream;
+    type Service = AddExtension<S, LocalUser>;
+    type Future = Ready<io::Result<(UnixStream, Self::Service)>>;
+
+    fn accept(&self, stream: UnixStream, service: S) -> Self::Future {
+        ready(stream.peer_cred().and_then(|peer| {
+            let uid = peer.uid();
+            if uid == geteuid().as_raw() || uid == 0 {
+                Ok((stream, Extension(LocalUser::new(uid)).layer(service)))
+            } else {
+                tracing::warn!(uid, "turned another user away from the control socket");
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_directory_has_a_socket_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
+        fs::create_dir_all(&deep).unwrap();
+        let control = Control::bind(&deep).unwrap();
+        let mode = fs::metadata(deep.join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(at_short_path(&deep, |path| std::os::unix::net::UnixStream::connect(path)).is_ok());
+        drop(control);
+        assert!(!deep.join(NAME).exists());
+    }
+
+    #[test]
+    fn a_file_that_a_dead_server_left_is_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let left = Control::bind(data.path()).unwrap();
+        let (listener, file) = left.into_parts();
+        drop(listener);
+        assert!(data.path().join(NAME).exists());
+        std::mem::forget(file);
+        assert!(Control::bind(data.path()).is_ok());
+    }
+}

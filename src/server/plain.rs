@@ -1,0 +1,108 @@
+//! Plain HTTP is refused rather than redirected: the key has crossed the wire already.
+
+use crate::web::Problem;
+use axum::{
+    extract::Request,
+    http::{HeaderValue, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use axum_server::accept::Accept;
+use std::{future::Future, io, pin::Pin, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 0x16;
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+const MOST_IGNORED_BYTES: u64 = 256 * 1024;
+
+/// Lets TLS pass and answers anything else with a 403 in the clear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlsOnly;
+
+impl<S: Send + 'static> Accept<TcpStream, S> for TlsOnly {
+    type Stream = TcpStream;
+    type Service = S;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(TcpStream, S)>> + Send>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        Box::pin(async move {
+            let mut first = [0];
+            match timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut first)).await {
+                Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Ok(_)) if first == [HANDSHAKE] => {
+                    stream.set_nodelay(true)?;
+                    Ok((stream, service))
+                }
+                Ok(Ok(_)) => {
+                    let _ = timeout(FAREWELL_TIMEOUT, refuse(stream)).await;
+                    Err(io::Error::other("plain HTTP on the TLS port"))
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+}
+
+fn refusal(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "plain-http", detail)
+}
+
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let body =
+        refusal("this port speaks HTTPS only; a key that was sent in the clear should be replaced")
+            .text();
+    let head = format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would reset the connection and take the answer with it.
+    let mut ignored = [0; 4096];
+    let mut rest = stream.take(MOST_IGNORED_BYTES);
+    while rest.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+/// Behind a proxy: refuses what the proxy says came to it by plain HTTP.
+pub(crate) async fn refuse_forwarded_plain_http(request: Request, next: Next) -> Response {
+    let forwarded = request.headers().get_all("x-forwarded-proto");
+    if forwarded.iter().all(is_https) {
+        return next.run(request).await;
+    }
+    refusal("use https; a key that was sent in the clear should be replaced").into_response()
+}
+
+/// A chain of proxies lists a scheme for each hop; one hop in the clear is one too many.
+fn is_https(schemes: &HeaderValue) -> bool {
+    schemes.as_bytes().split(|&b| b == b',').all(|s| s.trim_ascii().eq_ignore_ascii_case(b"https"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_all_the_way_is_https() {
+        for (schemes, https) in [
+            ("https", true),
+            ("HTTPS", true),
+            ("https, https", true),
+            ("http", false),
+            ("https,http", false),
+            ("", false),
+            ("wss", false),
+        ] {
+            assert_eq!(is_https(&HeaderValue::from_static(schemes)), https, "{schemes}");
+        }
+    }
+}

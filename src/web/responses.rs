@@ -1,0 +1,207 @@
+//! The answers to those who may not, and to those who asked wrongly: problem details (RFC 9457)
+//! that carry the documented `message` as well.
+
+use crate::{Refusal, Scope};
+use axum::{
+    body::Body,
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// Some clients send a key only after a challenge, and Java's throws without one.
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="Portcullis", charset="UTF-8""#);
+
+/// One text for every refusal of authentication, so that the outside learns one thing.
+const UNAUTHORIZED: &str = concat!(
+    r#"{"type":"urn:portcullis:invalid-key","title":"Unauthorized","status":401,"#,
+    r#""detail":"Send the API key as the Basic user name with an empty password.","#,
+    r#""message":"Invalid username/account key"}"#
+);
+
+impl IntoResponse for Refusal {
+    /// 401 with the same bytes for every refusal of authentication; 403 without a challenge where
+    /// a valid key lacks a scope; 503 where this replica may not answer.
+    fn into_response(self) -> Response {
+        match self {
+            Self::LacksScope(scope) => Problem::lacks_scope(&scope).into_response(),
+            Self::Unavailable => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "authentication is unavailable at the moment; try again shortly",
+            )
+            .into_response(),
+            _ => (
+                StatusCode::UNAUTHORIZED,
+                [
+                    (CONTENT_TYPE, PROBLEM_JSON),
+                    (WWW_AUTHENTICATE, CHALLENGE),
+                    (CACHE_CONTROL, NO_STORE),
+                ],
+                UNAUTHORIZED,
+            )
+                .into_response(),
+        }
+    }
+}
+
+/// An answer that says what is wrong. Its texts never hold what a caller sent, except for names
+/// that cannot be a key.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    kind: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    required_scopes: Vec<Scope>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// A problem as it is sent.
+#[derive(Serialize)]
+struct Document<'p> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'p str,
+    status: u16,
+    detail: &'p str,
+    message: &'p str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'p [FieldError],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    required_scopes: Vec<&'p str>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            status,
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            required_scopes: Vec::new(),
+            header: None,
+        }))
+    }
+
+    pub(crate) fn lacks_scope(scope: &Scope) -> Self {
+        let detail = format!("the key is valid and lacks the scope {scope}");
+        let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient-scope", detail);
+        problem.0.required_scopes.push(scope.clone());
+        problem
+    }
+
+    /// The JSON text, for a connection that has no router yet.
+    pub(crate) fn text(&self) -> String {
+        let parts = &self.0;
+        let document = Document {
+            kind: format!("urn:portcullis:{}", parts.kind),
+            title: parts.status.canonical_reason().unwrap_or("Error"),
+            status: parts.status.as_u16(),
+            detail: &parts.detail,
+            message: &parts.detail,
+            errors: &parts.errors,
+            required_scopes: parts.required_scopes.iter().map(Scope::as_str).collect(),
+        };
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.text()));
+        *response.status_mut() = self.0.status;
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+        if let Some((name, value)) = self.0.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// What is wrong with one value of a request.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum FieldError {
+    /// A field of the body, or the whole body where the pointer is empty.
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "the admin routes make them"))]
+    Field { pointer: String, detail: String },
+    /// A parameter of the query.
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "the admin routes make them"))]
+    Parameter { parameter: String, detail: String },
+}
+
+#[cfg(feature = "admin")]
+impl Problem {
+    /// 422: the request is well formed, and these values of it are wrong.
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        let said: Vec<String> = errors.iter().map(FieldError::sentence).collect();
+        let mut problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", said.join("; "));
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// The same problem with a header.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+}
+
+#[cfg(feature = "admin")]
+impl FieldError {
+    pub(crate) fn field(name: &str, detail: impl Into<String>) -> Self {
+        Self::Field { pointer: format!("/{name}"), detail: detail.into() }
+    }
+
+    pub(crate) fn body(detail: impl Into<String>) -> Self {
+        Self::Field { pointer: String::new(), detail: detail.into() }
+    }
+
+    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self::Parameter { parameter: name.into(), detail: detail.into() }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Field { pointer, detail } if pointer.is_empty() => format!("the body {detail}"),
+            Self::Field { pointer, detail } => {
+                format!("{}: {detail}", pointer.trim_start_matches('/'))
+            }
+            Self::Parameter { parameter, detail } => format!("{parameter}: {detail}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_401_is_valid_json_and_has_the_documented_message() {
+        let body: Value = serde_json::from_str(UNAUTHORIZED).unwrap();
+        assert_eq!(body["message"], "Invalid username/account key");
+        assert_eq!(body["status"], 401);
+    }
+
+    #[test]
+    fn a_403_says_what_is_missing_and_does_not_challenge() {
+        let response = Refusal::LacksScope(crate::scope::catalogue::API_READ).into_response();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
+        let text = Problem::lacks_scope(&crate::scope::catalogue::API_READ).text();
+        assert!(text.contains(r#""required_scopes":["api.read"]"#), "{text}");
+    }
+}
