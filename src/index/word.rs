@@ -1,9 +1,11 @@
 //! A slot's decisive state in one word.
 //!
-//!     bit 63        a key lies here (an empty slot is all zero)
-//!     bit 62        it is active
-//!     bits 28..62   its end in seconds since the epoch; all ones: never
-//!     bits 0..28    the number of its grant
+//! ```text
+//! bit 63        a key lies here (an empty slot is all zero)
+//! bit 62        it is active
+//! bits 28..62   its end in seconds since the epoch; all ones: never
+//! bits 0..28    the number of its grant
+//! ```
 
 use crate::{
     record::{Expiry, Standing},

@@ -132,8 +132,9 @@ mod tests {
     #[test]
     fn the_bytes_of_a_slot_are_these() {
         let seal = Seals::derive(None).anchor;
-        let slot: String =
-            encode(&mark(0x0102), &seal).iter().map(|byte| format!("{byte:02x}")).collect();
+        let slot: String = encode(&mark(0x0102), &seal)
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         assert_eq!(
             slot,
             "50434c414e434831 07070707070707070707070707070707 0201000000000000 \

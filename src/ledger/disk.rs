@@ -314,12 +314,19 @@ impl Drop for Disk {
 fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> Result<(), Error> {
     let doing = "making the store";
     if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
-        return Err(Error::damaged(format!(
-            "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
-            anchor.display()
-        )));
+        // A kill between the anchor and the name of the ledger leaves both, and no change in them.
+        let unborn = home.nursery().exists()
+            && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
+        if unborn {
+            fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
+        } else {
+            return Err(Error::damaged(format!(
+                "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
+                anchor.display()
+            )));
+        }
     }
-    let nursery = home.nursery()?;
+    let nursery = home.empty_nursery()?;
     let mark = Mark {
         store: random::array()?,
         sequence: 0,

@@ -1,10 +1,12 @@
 //! The data directory: who may use it, its lock, its layout, and what must be synced in it.
 //!
-//!     <dir>/           0700, of the user who runs us
-//!       lock           held while a store is open; names the holder
-//!       ledger/        made as ledger.new/ and renamed when it is whole
-//!         sled/        the database
-//!         anchor       unless it is kept elsewhere
+//! ```text
+//! <dir>/           0700, of the user who runs us
+//!   lock           held while a store is open; names the holder
+//!   ledger/        made as ledger.new/ and renamed when it is whole
+//!     sled/        the database
+//!     anchor       unless it is kept elsewhere
+//! ```
 
 use crate::error::Error;
 use std::{
@@ -77,11 +79,16 @@ impl Home {
         self.dir.join("ledger")
     }
 
-    /// An empty place to make a ledger in.
-    pub(super) fn nursery(&self) -> Result<PathBuf, Error> {
+    /// Where a ledger is made.
+    pub(super) fn nursery(&self) -> PathBuf {
+        self.dir.join("ledger.new")
+    }
+
+    /// That place, with nothing in it.
+    pub(super) fn empty_nursery(&self) -> Result<PathBuf, Error> {
         let doing = "making the store";
         check_free(&self.dir)?;
-        let nursery = self.dir.join("ledger.new");
+        let nursery = self.nursery();
         match fs::remove_dir_all(&nursery) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(doing, e)),
             _ => {}

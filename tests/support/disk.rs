@@ -48,7 +48,7 @@ pub(crate) fn records(store: &Store) -> Vec<Arc<Record>> {
 pub(crate) struct Chance(pub u64);
 
 impl Chance {
-    pub fn word(&mut self) -> u64 {
+    pub(crate) fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -57,7 +57,7 @@ impl Chance {
     }
 
     /// A number from 0 up to, and without, `end`.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.word() % end as u64).unwrap()
     }
 }
