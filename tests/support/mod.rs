@@ -1,21 +1,25 @@
 //! What several tests need: a place for a store, keys, headers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod base64;
+
+pub(crate) use self::base64::base64;
+
 use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::path::PathBuf;
 
 /// A directory that goes with the test, and the place of a store in it.
-pub fn home() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn home() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("keys");
     (dir, home)
 }
 
-pub fn scopes(store: &Store, names: &[&str]) -> Grant {
+pub(crate) fn scopes(store: &Store, names: &[&str]) -> Grant {
     Grant::Scopes(store.scopes(names).unwrap())
 }
 
-pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
+pub(crate) fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
     NewKey {
         name: name.into(),
         grant: scopes(store, names),
@@ -27,27 +31,12 @@ pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
 }
 
 /// Issues a key and reveals it.
-pub fn issue(store: &Store, new: NewKey) -> (KeyId, Vec<u8>) {
+pub(crate) fn issue(store: &Store, new: NewKey) -> (KeyId, Vec<u8>) {
     let issued = store.issue(new).unwrap();
     (issued.record.id, issued.secret.reveal(|text| text.as_bytes().to_vec()))
 }
 
 /// The header of Basic authentication for a user without a password.
-pub fn basic(user: &[u8]) -> String {
+pub(crate) fn basic(user: &[u8]) -> String {
     format!("Basic {}", base64(&[user, b":"].concat()))
-}
-
-/// Padded base64, bit by bit.
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
-            << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
