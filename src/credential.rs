@@ -1,14 +1,14 @@
 //! What `Authorization` carries → the key that a caller presents.
 //!
-//! The key is the user of Basic authentication (RFC 7617); the password is empty or not set. What
-//! is accepted is a table in `docs`; every refusal looks the same outside, so this room has one
-//! word for all that can be wrong with a value.
+//! The key is the user of Basic authentication (RFC 7617); the password is empty or not set. All
+//! else is refused, and every refusal looks the same outside, so one word serves for all that can
+//! be wrong with a value.
 //!
-//! Secret: the header, the decoded key. Not secret: how long they are, and where the first fault
-//! would be, though no work is saved by knowing it: faults are gathered and judged once.
+//! Secret: the header, the decoded key. Not secret: their lengths. Faults are gathered over the
+//! whole text and judged once.
 //!
-//! Why a decoder of our own: `base64` takes half as long again and serves alphabets that we refuse,
-//! and the SIMD one is unsafe code in front of every request.
+//! Why a decoder of our own: `base64` serves alphabets that we refuse and leaves the user to a
+//! second pass, and its vector rivals put unsafe code in front of every request.
 
 #[cfg(test)]
 #[path = "../tests/support/slow_parser.rs"]
@@ -22,8 +22,11 @@ use zeroize::Zeroize;
 const MAX_VALUE_LEN: usize = 1024;
 /// The longest base64 text, padding included: that of the longest key and a colon.
 const MAX_TEXT_LEN: usize = (MAX_KEY_LEN + 1).div_ceil(3) * 4;
-/// What the longest text decodes to.
-const MAX_DECODED_LEN: usize = MAX_TEXT_LEN / 4 * 3;
+/// Characters that are decoded at a time, and the bytes that they spell.
+const CHARS: usize = 16;
+const BYTES: usize = CHARS / 4 * 3;
+/// Room for the longest text, to whole steps.
+const ROOM: usize = MAX_TEXT_LEN.div_ceil(CHARS) * BYTES;
 
 /// Reads the presented key from all the `Authorization` values of one request.
 ///
@@ -61,18 +64,17 @@ pub(crate) fn read<'b>(
 ///
 /// It has no `Clone`, and [`read`] decodes into it in place. Make it where it stays: moving it
 /// after use would leave the old place unwiped.
-pub(crate) struct KeyBuffer([u8; MAX_DECODED_LEN]);
+pub(crate) struct KeyBuffer([u8; ROOM]);
 
 const _: () = assert!(std::mem::needs_drop::<KeyBuffer>());
 
 impl KeyBuffer {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self([0; MAX_DECODED_LEN])
+        Self([0; ROOM])
     }
 
-    /// As a slice, which `zeroize` fills with a few wide stores; an array it wipes byte by byte, in
-    /// about the time of decoding it.
+    /// As a slice, which `zeroize` fills with a few wide stores; an array it wipes byte by byte.
     #[inline]
     fn wipe(&mut self) {
         self.0.as_mut_slice().zeroize();
@@ -98,151 +100,460 @@ fn token(mut value: &[u8]) -> Option<&[u8]> {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
-    let (scheme, rest) = value.split_at_checked(b"Basic".len())?;
-    // RFC 9110 §11.4 separates by 1*SP; white space of other kinds is not the grammar's.
-    let [b' ', token @ ..] = rest else { return None };
-    let mut token = token;
+    // RFC 9110 §11.4 has 1*SP here; white space of other kinds is not the grammar's.
+    let [scheme @ .., b' '] = value.first_chunk::<6>()? else { return None };
+    let mut token = value.get(6..)?;
     while let [b' ', rest @ ..] = token {
         token = rest;
     }
-    scheme.eq_ignore_ascii_case(b"Basic").then_some(token)
+    // The bit 0x20 makes letters small, and makes a letter of nothing else.
+    (scheme.map(|letter| letter | 0x20) == *b"basic").then_some(token)
 }
 
 /// The user that `token` spells, decoded straight into `bytes`: a copy on the way would be one
 /// that nobody wipes.
 #[inline]
-fn decode<'b>(token: &[u8], bytes: &'b mut [u8; MAX_DECODED_LEN]) -> Option<&'b [u8]> {
+fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
     if token.len() > MAX_TEXT_LEN {
         return None;
     }
     // Padding that completes the last group of four. Any other `=` stays, and is no digit.
     let text = match token {
-        [text @ .., b'=', b'='] | [text @ .., b'='] if token.len() % 4 == 0 => text,
+        [text @ .., b'=', b'='] | [text @ .., b'='] if token.len().is_multiple_of(4) => text,
         text => text,
     };
-    let (octets, rest) = text.as_chunks::<8>();
-    let (head, last, kept) = match (octets, rest) {
-        ([head @ .., last], []) => (head, *last, 6),
-        (head, &[a, b]) => (head, [a, b, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO], 1),
-        (head, &[a, b, c]) => (head, [a, b, c, ZERO, ZERO, ZERO, ZERO, ZERO], 2),
-        (head, &[a, b, c, d]) => (head, [a, b, c, d, ZERO, ZERO, ZERO, ZERO], 3),
-        (head, &[a, b, c, d, e, f]) => (head, [a, b, c, d, e, f, ZERO, ZERO], 4),
-        (head, &[a, b, c, d, e, f, g]) => (head, [a, b, c, d, e, f, g, ZERO], 5),
-        _ => return None,
+    // The last 1 to 16 characters: shifted down to where they begin, and filled up.
+    let end_len = text.len().checked_sub(1)? % CHARS + 1;
+    let end = ENDS.get(end_len - 1)?;
+    let (head, rest) = text.split_at_checked(text.len() - end_len)?;
+    let (head, _) = head.as_chunks::<CHARS>();
+    let last = match text.last_chunk::<CHARS>() {
+        Some(chunk) => u128::from_le_bytes(*chunk) >> (8 * (CHARS - end_len)),
+        None => rest.iter().rev().fold(0, |word, &digit| word << 8 | u128::from(digit)),
     };
+    let last = (last | end.filler).to_le_bytes();
+
     let (places, _) = bytes.as_chunks_mut::<6>();
+    let (places, _) = places.as_chunks_mut::<2>();
     let (last_place, places) = places.get_mut(..=head.len())?.split_last_mut()?;
-
-    let mut faults = Faults::default();
+    let mut faults = Faults { digits_are_sound: [u8::MAX; CHARS], user: [0; 2], trailing: [0; 2] };
     for (place, digits) in places.iter_mut().zip(head) {
-        let word = faults.decode(*digits);
-        *place = low_bytes(word);
-        faults.check_user(word);
+        let words = faults.decode(*digits);
+        *place = words.map(bytes_of);
+        faults.check_user(words, [0; 2]);
     }
+    let words = faults.decode(last);
+    *last_place = words.map(bytes_of);
+    let ends_in_colon = faults.check_end(words, end);
 
-    let word = faults.decode(last);
-    *last_place = low_bytes(word);
-    let missing_bits = 48 - 8 * kept;
-    // Bits of the text beyond its last byte are zero, or two texts would spell one key.
-    let beyond = (1 << missing_bits) - 1;
-    faults.trailing |= word & beyond;
-    // Here alone may a colon stand. It counts as a `0`, as do the bytes that are not there.
-    let colon = u64::from((word >> missing_bits) & 0xff == u64::from(b':'));
-    let colon_to_zero = (colon * u64::from(b':' ^ b'0')) << missing_bits;
-    faults.check_user((word ^ colon_to_zero) | (each(b'0') & beyond));
-
-    let len = (head.len() * 6 + kept).checked_sub(usize::from(colon == 1))?;
-    let sound = faults.none() && (1..=MAX_KEY_LEN).contains(&len);
+    let len = (head.len() * BYTES + end.kept).checked_sub(usize::from(ends_in_colon))?;
+    let sound = faults.none() && end.kept != 0 && (1..=MAX_KEY_LEN).contains(&len);
     if sound { bytes.get(..len) } else { None }
 }
 
-/// What is wrong with a text, gathered without a branch over all of it.
-#[derive(Default)]
+/// What is wrong with a text, gathered over all of it and judged once.
 struct Faults {
-    digits: u32,
-    user: u64,
-    trailing: u64,
+    digits_are_sound: [u8; CHARS],
+    user: [u64; 2],
+    trailing: [u64; 2],
 }
 
 impl Faults {
-    /// Eight digits to six bytes, in the low bits, the first one highest.
+    /// Sixteen digits to two words of six bytes, the first one highest.
+    ///
+    /// Arithmetic, not a table: the compiler makes vectors of it, and no address depends on the
+    /// key. `+` and `/` are no digits here, nor what URL-safe base64 has in their place: text of
+    /// `[A-Za-z0-9_:]` never needs them, so nothing legitimate is lost.
     #[inline]
-    fn decode(&mut self, digits: [u8; 8]) -> u64 {
-        let [a, b, c, d, e, f, g, h] = digits;
-        let high = FIRST.of(a) | SECOND.of(b) | THIRD.of(c) | FOURTH.of(d);
-        let low = FIRST.of(e) | SECOND.of(f) | THIRD.of(g) | FOURTH.of(h);
-        self.digits |= high | low;
-        u64::from(high) << 24 | u64::from(low)
+    fn decode(&mut self, digits: [u8; CHARS]) -> [u64; 2] {
+        let mut sextets = [0; CHARS];
+        for ((sextet, sound), digit) in
+            sextets.iter_mut().zip(&mut self.digits_are_sound).zip(digits)
+        {
+            let above = |border: u8| all_ones(digit.cast_signed() > border.cast_signed());
+            let (from_0, past_9) = (above(b'0' - 1), above(b'9'));
+            let (from_upper_a, past_upper_z) = (above(b'A' - 1), above(b'Z'));
+            let (from_a, past_z) = (above(b'a' - 1), above(b'z'));
+            *sextet = digit
+                .wrapping_add(52u8 - b'0')
+                .wrapping_sub(from_upper_a & (b'A' + 52 - b'0'))
+                .wrapping_sub(from_a & (b'a' - 26 - b'A'));
+            *sound &= from_0 ^ past_9 ^ from_upper_a ^ past_upper_z ^ from_a ^ past_z;
+        }
+        let (halves, _) = sextets.as_chunks::<8>();
+        let mut words = [0; 2];
+        for (word, half) in words.iter_mut().zip(halves) {
+            *word = join(u64::from_le_bytes(*half));
+        }
+        words
     }
 
-    /// Notes bytes that are not visible ASCII, and colons: the top bit of the byte's own place is
-    /// set. A byte of 0x80 or more may carry into the next, but is a fault already.
+    /// Notes bytes that are not visible ASCII, and colons where none may be: the top bit of the
+    /// byte's own place is set. A byte of 0x80 or more may carry into the next, but is a fault
+    /// already.
     #[inline]
-    fn check_user(&mut self, word: u64) {
-        let visible = word + each(0x80 - b'!');
-        let delete = word + each(0x80 - 0x7f);
-        let no_colon = (word ^ each(b':')) + each(0x7f);
-        self.user |= word | delete | !(visible & no_colon);
+    fn check_user(&mut self, words: [u64; 2], colon_allowed: [u64; 2]) {
+        for ((fault, word), allowed) in self.user.iter_mut().zip(words).zip(colon_allowed) {
+            let visible = word + each(0x80 - b'!');
+            let delete = word + each(0x80 - 0x7f);
+            *fault |= word | delete | !(visible & (other_than_colon(word) | allowed));
+        }
+    }
+
+    /// The same for the last words, whose last byte may be a colon: whether it is.
+    #[inline]
+    fn check_end(&mut self, words: [u64; 2], end: &End) -> bool {
+        let mut filled = words;
+        let mut other = [0; 2];
+        for (((word, trailing), beyond), (other, last)) in filled
+            .iter_mut()
+            .zip(&mut self.trailing)
+            .zip(end.beyond)
+            .zip(other.iter_mut().zip(end.last))
+        {
+            *other = other_than_colon(*word) & last;
+            // Bits of the text beyond its last byte are zero, or two texts would spell one key.
+            *trailing = *word & beyond;
+            // Bytes that are not there pass for a `0`.
+            *word |= each(b'0') & beyond;
+        }
+        self.check_user(filled, end.last);
+        other == [0; 2]
     }
 
     #[inline]
     fn none(&self) -> bool {
-        u64::from(self.digits & NO_DIGIT) | (self.user & each(0x80)) | self.trailing == 0
+        let ([a, b], [c, d]) = (self.user, self.trailing);
+        self.digits_are_sound == [u8::MAX; CHARS] && (a | b) & each(0x80) | c | d == 0
     }
 }
 
-/// The byte in each of the six places of a decoded word.
+/// How an end of so many characters is filled up and judged: shifts by its length, made beforehand.
+struct End {
+    /// Zero bits for the characters that are not there.
+    filler: u128,
+    /// How many bytes the end spells: none if its last digit stands alone.
+    kept: usize,
+    /// All bits of the bytes that are not there.
+    beyond: [u64; 2],
+    /// The top bit of the last byte that is.
+    last: [u64; 2],
+}
+
+/// By length less one.
+static ENDS: [End; CHARS] = {
+    let mut ends = [const { End::of(1) }; CHARS];
+    let mut rest: &mut [End] = &mut ends;
+    let mut len = 0;
+    while let [end, tail @ ..] = rest {
+        len += 1;
+        *end = End::of(len);
+        rest = tail;
+    }
+    ends
+};
+
+impl End {
+    const fn of(len: usize) -> Self {
+        let kept = if len % 4 == 1 { 0 } else { len * 6 / 8 };
+        Self {
+            filler: u128::from_le_bytes([b'A'; CHARS]) << (8 * (len - 1)) << 8,
+            kept,
+            beyond: halves((1 << (8 * (BYTES - kept))) - 1),
+            last: halves(0x80 << (8 * (BYTES - kept))),
+        }
+    }
+}
+
+/// The low twelve bytes as two words of six.
+#[expect(clippy::cast_possible_truncation, reason = "what is cut off is meant to be")]
+const fn halves(bytes: u128) -> [u64; 2] {
+    [(bytes >> 48) as u64 & each(0xff), bytes as u64 & each(0xff)]
+}
+
+/// The top bit of the byte's place is set unless it is a colon.
+#[inline]
+fn other_than_colon(word: u64) -> u64 {
+    (word ^ each(b':')) + each(0x7f)
+}
+
+#[inline]
+fn all_ones(condition: bool) -> u8 {
+    if condition { u8::MAX } else { 0 }
+}
+
+/// Eight sextets, a byte each, to the six bytes that they spell: pairs to 12 bits, fours to 24, all
+/// to 48.
+#[inline]
+fn join(sextets: u64) -> u64 {
+    const EVERY_OTHER_BYTE: u64 = 0x00ff_00ff_00ff_00ff;
+    const EVERY_OTHER_PAIR: u64 = 0x0000_ffff_0000_ffff;
+    let pairs = (sextets & EVERY_OTHER_BYTE) << 6 | sextets >> 8 & EVERY_OTHER_BYTE;
+    let fours = (pairs & EVERY_OTHER_PAIR) << 12 | pairs >> 16 & EVERY_OTHER_PAIR;
+    (fours << 24 | fours >> 32) & each(0xff)
+}
+
+/// The byte in each of the six places of a word.
 const fn each(byte: u8) -> u64 {
     u64::from_be_bytes([0, 0, byte, byte, byte, byte, byte, byte])
 }
 
 #[inline]
-fn low_bytes(word: u64) -> [u8; 6] {
+fn bytes_of(word: u64) -> [u8; 6] {
     let [_, _, bytes @ ..] = word.to_be_bytes();
     bytes
 }
 
-/// The base64 digit of zero bits, which stands in for what a short end lacks.
-const ZERO: u8 = b'A';
-/// The bit above those of a group: what the tables give for everything but a digit.
-const NO_DIGIT: u32 = 1 << 31;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-/// The bits of each digit where they belong in a group of four, first to last.
-static FIRST: Digits = Digits::shifted(18);
-static SECOND: Digits = Digits::shifted(12);
-static THIRD: Digits = Digits::shifted(6);
-static FOURTH: Digits = Digits::shifted(0);
+    const KEY: &str = "pcl_00000000000_ThisIsNotARealKeyItIsOnlyForTests00000";
 
-struct Digits([u32; 256]);
-
-impl Digits {
-    const fn shifted(shift: u32) -> Self {
-        let mut bits = [NO_DIGIT; 256];
-        let mut rest: &mut [u32] = &mut bits;
-        let mut character = 0u8;
-        while let [place, tail @ ..] = rest {
-            if let Some(sextet) = sextet(character) {
-                *place = (sextet as u32) << shift;
+    /// Base64 as anyone writes it, with padding.
+    fn base64(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for group in bytes.chunks(3) {
+            let word = group.iter().fold(0, |word, &byte| word << 8 | usize::from(byte));
+            let word = word << (8 * (3 - group.len()));
+            for place in 0..4 {
+                let digit = char::from(ALPHABET[word >> (18 - 6 * place) & 63]);
+                text.push(if place <= group.len() { digit } else { '=' });
             }
-            character = character.wrapping_add(1);
-            rest = tail;
         }
-        Self(bits)
+        text
     }
 
-    #[inline]
-    fn of(&self, character: u8) -> u32 {
-        self.0.get(usize::from(character)).copied().unwrap_or(NO_DIGIT)
+    fn basic(user_and_password: impl AsRef<[u8]>) -> String {
+        format!("Basic {}", base64(user_and_password.as_ref()))
     }
-}
 
-/// Letters and digits only. Text of `[A-Za-z0-9_:]` never needs `+` and `/`, nor what URL-safe
-/// base64 has in their place, so nothing legitimate is lost.
-const fn sextet(character: u8) -> Option<u8> {
-    match character {
-        b'A'..=b'Z' => Some(character - b'A'),
-        b'a'..=b'z' => Some(character - b'a' + 26),
-        b'0'..=b'9' => Some(character - b'0' + 52),
-        _ => None,
+    fn read_key(value: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
+        read(value.as_ref(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    }
+
+    #[track_caller]
+    fn agrees_with_the_slow_parser(value: &[u8]) {
+        let slow = slow_parser::parse(value).ok_or(Refusal::Malformed);
+        assert_eq!(read_key(value), slow, "{:?}", value.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn what_the_table_accepts() {
+        let text = base64(format!("{KEY}:").as_bytes());
+        let bare = base64(KEY.as_bytes());
+        let cases = [
+            ("base64(KEY:)", format!("Basic {text}")),
+            ("base64(KEY), no colon", format!("Basic {bare}")),
+            ("any letter case of the scheme", format!("bAsIC {text}")),
+            ("any letter case of the scheme: capitals", format!("BASIC {text}")),
+            ("one or more spaces after the scheme", format!("Basic     {text}")),
+            ("white space around the whole value", format!(" \t Basic {text}\t  ")),
+            ("unpadded base64", format!("Basic {}", text.trim_end_matches('='))),
+            ("unpadded base64, no colon", format!("Basic {}", bare.trim_end_matches('='))),
+            ("a value of 1,024 bytes", format!("Basic {text}{}", " ".repeat(1018 - text.len()))),
+        ];
+        for (row, value) in cases {
+            assert_eq!(read_key(&value).as_deref(), Ok(KEY.as_bytes()), "{row}: {value:?}");
+            agrees_with_the_slow_parser(value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_the_table_refuses() {
+        let text = base64(format!("{KEY}:").as_bytes());
+        // 51 letters and no colon: whole groups, so no padding belongs there.
+        let whole = base64(&KEY.as_bytes()[..51]);
+        let swap = |at: usize, with: &str| {
+            let mut text = text.clone();
+            text.replace_range(at..=at, with);
+            format!("Basic {text}")
+        };
+        let unpadded = text.trim_end_matches('=');
+        assert_eq!(unpadded.len() % 4, 2);
+        assert!(text.ends_with("g==") && !whole.contains('='));
+        let cases = [
+            ("a non-empty password", basic(format!("{KEY}:x"))),
+            ("a non-empty password: a second colon", basic(format!("{KEY}::"))),
+            ("a non-empty password: None", basic(format!("{KEY}:None"))),
+            ("empty user: a password alone", basic(format!(":{KEY}"))),
+            ("empty user: a colon alone", basic(":")),
+            ("empty user: two colons", basic("::")),
+            ("empty user: Basic alone", "Basic".into()),
+            ("empty user: Basic and a space", "Basic ".into()),
+            ("empty user: padding alone", "Basic ==".into()),
+            ("empty user: a whole group of padding", "Basic ====".into()),
+            ("an empty value", String::new()),
+            ("no space after the scheme", format!("Basic{text}")),
+            ("another scheme", format!("Bearer {KEY}")),
+            ("another scheme of five letters", format!("Digest {text}").replace("Digest", "Baaic")),
+            ("a TAB after the scheme", format!("Basic\t{text}")),
+            ("a TAB after the scheme and a space", format!("Basic \t{text}")),
+            ("a TAB after the scheme, then a space", format!("Basic\t {text}")),
+            ("non-zero trailing bits", format!("Basic {}h==", &unpadded[..unpadded.len() - 1])),
+            (
+                "non-zero trailing bits, unpadded",
+                format!("Basic {}h", &unpadded[..unpadded.len() - 1]),
+            ),
+            ("non-zero trailing bits of two", "Basic YWJ=".into()),
+            ("inner =", swap(20, "=")),
+            ("inner = between two texts", format!("Basic {text}{text}")),
+            ("= in front", format!("Basic =={unpadded}")),
+            ("too many =", format!("Basic {text}=")),
+            ("too many =: three", format!("Basic {unpadded}===")),
+            ("too many = after whole groups", format!("Basic {whole}=")),
+            ("too many = after whole groups: four", format!("Basic {whole}====")),
+            ("too few =", format!("Basic {unpadded}=")),
+            ("a digit that stands alone", format!("Basic {whole}A")),
+            ("a digit that stands alone, padded", format!("Basic {whole}A===")),
+            ("spaces", swap(20, " ")),
+            ("commas", swap(20, ",")),
+            ("URL-safe characters: -", swap(20, "-")),
+            ("URL-safe characters: _", swap(20, "_")),
+            ("+", swap(20, "+")),
+            ("/", swap(20, "/")),
+            ("non-ASCII in the user", basic(format!("{}é:", &KEY[..52]))),
+            ("control characters in the user", basic(format!("{}\u{7}:", &KEY[..53]))),
+            ("control characters in the user: NUL", basic(format!("{KEY}\0"))),
+            ("control characters in the user: DEL", basic(format!("{KEY}\u{7f}:"))),
+            ("spaces in the user", basic("a key:")),
+            ("spaces in the user, at its end", basic(format!("{KEY} "))),
+            ("Basic a, Basic a", format!("Basic {text}, Basic {text}")),
+            ("Basic a, Basic a, short", "Basic YQ, Basic YQ".into()),
+            ("a value over 1,024 bytes", format!("Basic {text}{}", " ".repeat(1019 - text.len()))),
+            ("a value over 1,024 bytes of base64", format!("Basic {}", "A".repeat(100_000))),
+            ("a user over 64 bytes", basic("k".repeat(65))),
+            ("a user over 64 bytes and a colon", basic(format!("{}:", "k".repeat(65)))),
+        ];
+        for (row, value) in cases {
+            assert_eq!(read_key(&value), Err(Refusal::Malformed), "{row}: {value:?}");
+            agrees_with_the_slow_parser(value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn raw_bytes_from_0x80_in_the_header_are_refused() {
+        let valid = basic(KEY).into_bytes();
+        for at in 0..=valid.len() {
+            for byte in 0x80..=0xff {
+                let mut value = valid.clone();
+                value.insert(at, byte);
+                assert_eq!(read_key(&value), Err(Refusal::Malformed), "{byte:#x} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_authorization_lines_even_identical_are_refused() {
+        let valid = basic(KEY).into_bytes();
+        let of = |values: &[&[u8]]| {
+            read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+        };
+        assert_eq!(of(&[]), Err(Refusal::Missing));
+        assert_eq!(of(&[&valid]).as_deref(), Ok(KEY.as_bytes()));
+        assert_eq!(of(&[&valid, &valid]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[&valid, b""]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[b"", b"Bearer x", &valid]), Err(Refusal::Ambiguous));
+        assert_eq!(of(&[b""]), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn every_length_of_user_reads_as_it_was_sent() {
+        for len in 1..=64 {
+            let user: String =
+                ('!'..='z').filter(|&c| c != ':' && c != '>' && c != '?').take(len).collect();
+            for sent in [user.clone(), format!("{user}:")] {
+                let value = basic(&sent);
+                let unpadded = value.trim_end_matches('=');
+                assert_eq!(read_key(&value).as_deref(), Ok(user.as_bytes()), "{len}");
+                assert_eq!(read_key(unpadded).as_deref(), Ok(user.as_bytes()), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_the_key_alphabet_never_needs_plus_or_slash() {
+        let alphabet: Vec<u8> =
+            (0..128u8).filter(|c| c.is_ascii_alphanumeric() || *c == b'_' || *c == b':').collect();
+        assert_eq!(alphabet.len(), 64);
+        let is_plain = |bytes: &[u8]| !base64(bytes).contains(['+', '/']);
+        for &a in &alphabet {
+            assert!(is_plain(&[a]));
+            for &b in &alphabet {
+                assert!(is_plain(&[a, b]));
+                assert!(alphabet.iter().all(|&c| is_plain(&[a, b, c])));
+            }
+        }
+        assert!(!is_plain(b"ab~"));
+    }
+
+    #[test]
+    fn any_byte_at_any_place_reads_as_the_slow_parser_reads_it() {
+        for valid in [basic(KEY), basic(format!("{KEY}:")), basic("k".repeat(64)), basic("ab")] {
+            for at in 0..valid.len() {
+                for byte in 0..=u8::MAX {
+                    let mut value = valid.clone().into_bytes();
+                    value[at] = byte;
+                    agrees_with_the_slow_parser(&value);
+                }
+                agrees_with_the_slow_parser(&valid.as_bytes()[..at]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_serves_again_and_shows_nothing() {
+        let mut buffer = KeyBuffer::new();
+        assert!(read(basic("k".repeat(64)).as_bytes(), &mut buffer).is_ok());
+        assert_eq!(read(basic("short:").as_bytes(), &mut buffer), Ok(&b"short"[..]));
+        assert_eq!(format!("{buffer:?}"), "KeyBuffer(<elided>)");
+        assert!(buffer.0.contains(&b'k'));
+        buffer.wipe();
+        assert_eq!(buffer.0, [0; ROOM]);
+    }
+
+    /// Values near the border: each part is mostly right, and one byte may be spoilt.
+    fn near_valid() -> impl Strategy<Value = Vec<u8>> {
+        let scheme = prop::sample::select(vec![
+            "Basic ", "basic  ", " BASIC ", "Basic\t", "Bearer ", "Basic",
+        ]);
+        let user = prop_oneof![
+            4 => prop::collection::vec(prop::sample::select(KEY.as_bytes()), 0..70),
+            2 => prop::collection::vec(b' '..=b'~', 0..70),
+            1 => prop::collection::vec(any::<u8>(), 0..70),
+        ];
+        let password = prop::sample::select(vec!["", ":", ":", "::", ":x"]);
+        let padding = prop::sample::select(vec![None, None, Some(""), Some("="), Some("==")]);
+        let spoilt = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+        (scheme, user, password, padding, spoilt).prop_map(
+            |(scheme, mut user, password, padding, spoilt)| {
+                user.extend(password.bytes());
+                let text = base64(&user);
+                let text = match padding {
+                    None => text,
+                    Some(padding) => format!("{}{padding}", text.trim_end_matches('=')),
+                };
+                let mut value = format!("{scheme}{text}").into_bytes();
+                if let Some((at, byte)) = spoilt {
+                    let at = at.index(value.len());
+                    value[at] = byte;
+                }
+                value
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_read_as_the_slow_parser_reads_them(value: Vec<u8>) {
+            agrees_with_the_slow_parser(&value);
+        }
+
+        #[test]
+        fn values_near_the_border_read_as_the_slow_parser_reads_them(value in near_valid()) {
+            agrees_with_the_slow_parser(&value);
+        }
     }
 }

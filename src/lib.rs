@@ -29,6 +29,12 @@ mod secret;
 mod store;
 mod time;
 
+// ── request
+mod credential;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;

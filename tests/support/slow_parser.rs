@@ -11,7 +11,7 @@ pub(crate) fn parse(authorization: &[u8]) -> Option<Vec<u8>> {
     let value = latin1(authorization);
     let value = value.trim_matches([' ', '\t']);
     let (scheme, rest) = value.split_once(' ')?;
-    if scheme.to_ascii_lowercase() != "basic" {
+    if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = latin1(&decode_base64(rest.trim_start_matches(' '))?);

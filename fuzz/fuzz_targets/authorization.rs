@@ -1,0 +1,22 @@
+//! Any bytes as an `Authorization` value: the parser and the slow one agree, and neither panics.
+//! A line break makes two values of it.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use portcullis::{Refusal, fuzzing};
+
+#[path = "../../tests/support/slow_parser.rs"]
+mod slow_parser;
+
+fuzz_target!(|data: &[u8]| {
+    let slow = |value: &[u8]| slow_parser::parse(value).ok_or(Refusal::Malformed);
+    assert_eq!(fuzzing::read(data), slow(data));
+
+    let values: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
+    let expected = match values[..] {
+        [value] => slow(value),
+        _ => Err(Refusal::Ambiguous),
+    };
+    assert_eq!(fuzzing::read_all(&values), expected);
+});
