@@ -219,8 +219,12 @@ impl<'s> Acting<'s> {
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
-        let reason =
-            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default().to_owned();
+        let reason = if Secret::is_pasted_in(reason) {
+            "(a reason that held what looks like an API key)"
+        } else {
+            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
+        };
+        let reason = reason.to_owned();
         let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
         let mut queued = core.queue(&mut plans, &note, Vec::new(), None);
         if matches!(queued, Err(Error::Invalid { .. })) {
