@@ -29,9 +29,6 @@ mod secret;
 mod store;
 mod time;
 
-// ── request
-mod credential;
-
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
