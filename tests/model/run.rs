@@ -27,13 +27,16 @@ pub(crate) fn run(steps: &[Step], home: Option<&Path>) {
     }
 }
 
+/// How the next page is asked for, and where the last one ended.
+type Turn = (ListQuery, Filter, Place);
+
 struct Walk<'h> {
     home: Option<&'h Path>,
     /// Nothing only while it is reopened.
     store: Option<Store>,
     model: Model,
-    /// The last page that had more: how it was asked for, and where it ended.
-    turn: Option<(ListQuery, Filter, Place)>,
+    /// The last page that had more.
+    turn: Option<Turn>,
     /// How much of the trail was compared.
     told: usize,
 }
@@ -79,11 +82,11 @@ impl Walk<'_> {
                     page_size: filter.size,
                     page_token: bad,
                 };
-                self.list(query, filter, None);
+                self.list_all(query, &filter);
             }
             Step::TurnPage => {
                 if let Some((query, filter, place)) = self.turn.take() {
-                    self.list(query, filter, Some(place));
+                    self.turn = self.list(query, filter, Some(place));
                 }
             }
             Step::Mangle { key, how, at } => self.mangle(*key, *how, *at),
@@ -223,7 +226,18 @@ impl Walk<'_> {
         self.change(Actor::Host, id, &edit, None, |store| store.update(id, change));
     }
 
-    fn list(&mut self, mut query: ListQuery, filter: Filter, place: Option<Place>) {
+    /// Every page. A later step may go on from the first one, when much may have changed.
+    fn list_all(&mut self, query: ListQuery, filter: &Filter) {
+        let first = self.list(query, filter.clone(), None);
+        let mut next = first.clone();
+        while let Some((query, filter, place)) = next {
+            next = self.list(query, filter, Some(place));
+        }
+        self.turn = first.or(self.turn.take());
+    }
+
+    /// One page, and how to go on.
+    fn list(&self, mut query: ListQuery, filter: Filter, place: Option<Place>) -> Option<Turn> {
         let real = self.store().list(&query);
         let bad_token = place.is_none() && query.page_token.is_some();
         let expected = self.model.list(&filter, place).and_then(|page| {
@@ -239,9 +253,12 @@ impl Walk<'_> {
                 }
                 assert_eq!(page.next_page_token.is_some(), last.is_some());
                 query.page_token = page.next_page_token;
-                self.turn = last.map(|last| (query, filter, last));
+                last.map(|last| (query, filter, last))
             }
-            (real, expected) => same_fault(&real, &expected),
+            (real, expected) => {
+                same_fault(&real, &expected);
+                None
+            }
         }
     }
 
