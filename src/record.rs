@@ -392,9 +392,10 @@ mod tests {
 
     #[test]
     fn a_key_that_was_pasted_into_a_field_is_not_kept() {
+        type Paste = fn(&mut NewKey, String);
         let key = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
         let key = key.reveal(|text| format!("from {text}."));
-        let cases: [(Field, fn(&mut NewKey, String)); 4] = [
+        let cases: [(Field, Paste); 4] = [
             (Field::Name, |n, key| n.name = key),
             (Field::Owner, |n, key| n.owner = Some(key)),
             (Field::Metadata, |n, key| n.metadata = [("note".into(), key)].into()),

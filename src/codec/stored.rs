@@ -177,20 +177,17 @@ impl From<&Change> for StoredChange {
 
 impl StoredChange {
     fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
-        /// Nothing stays nothing; what is there must be sound.
-        fn sound<S, T>(stored: Option<S>, of: impl FnOnce(S) -> Option<T>) -> Option<Option<T>> {
-            match stored {
-                Some(stored) => of(stored).map(Some),
-                None => Some(None),
-            }
-        }
+        // Nothing stays nothing; what is there must be sound.
+        let grant = self.grant.map(|grant| grant.into_grant(catalogue).ok_or(()));
+        let expiry = self.expires_at.map(|end| expiry_of(end).ok_or(()));
+        let metadata = self.metadata.map(|metadata| metadata_of(metadata).ok_or(()));
         Some(Change {
             name: self.name,
-            grant: sound(self.grant, |grant| grant.into_grant(catalogue))?,
+            grant: grant.transpose().ok()?,
             active: self.active,
-            expiry: sound(self.expires_at, expiry_of)?,
+            expiry: expiry.transpose().ok()?,
             owner: self.owner,
-            metadata: sound(self.metadata, metadata_of)?,
+            metadata: metadata.transpose().ok()?,
         })
     }
 }

@@ -175,14 +175,13 @@ impl<'s> Acting<'s> {
         let plans = core.plan();
         let Actor::Key(id) = self.actor else { return Ok((plans, None)) };
         let actor = core.planned(&plans, id).map(|(record, _)| record);
-        match actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok()) {
-            Some(record) => Ok((plans, Some(record))),
-            None => {
-                drop(plans);
-                let refused = Forbidden::ActorRefused.into();
-                Err(self.refused(attempt, target, Change::default(), refused))
-            }
+        let actor = actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok());
+        if actor.is_some() {
+            return Ok((plans, actor));
         }
+        drop(plans);
+        let refused = Forbidden::ActorRefused.into();
+        Err(self.refused(attempt, target, Change::default(), refused))
     }
 
     /// A set that another store made has other numbers: its names are looked up in this one.
