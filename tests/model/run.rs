@@ -296,7 +296,7 @@ impl Walk<'_> {
 
     fn present(&self, key: &Key) {
         let store = self.store();
-        let expected = self.model.decision(key, now());
+        let expected = Model::decision(key, now());
         let decision = store.authenticate_key(key.text.as_bytes());
         let header = store.authenticate(basic(key.text.as_bytes()).as_bytes());
         assert_eq!(header.as_ref().map(Principal::id), decision.as_ref().map(Principal::id));

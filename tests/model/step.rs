@@ -66,6 +66,7 @@ pub(crate) struct Draft {
 
 /// Which fields of a draft a change takes over.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "one for each field")]
 pub(crate) struct Partial {
     pub(crate) draft: Draft,
     pub(crate) name: bool,

@@ -1,4 +1,11 @@
 //! What several tests need: a place for a store, keys, headers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops"
+)]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 mod base64;
