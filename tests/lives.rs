@@ -239,6 +239,10 @@ mod no_key_grants_more_than_it_holds {
         assert_eq!(house.update(target, root), Err(Forbidden::RootIsLocal));
         let owner = Change { owner: Some(Some("rival".into())), ..Change::default() };
         assert_eq!(house.update(target, owner), Err(Forbidden::ForeignOwner));
+        let rivals = Change { owner: Some(Some("rival".into())), ..Change::default() };
+        house.store.update(target, rivals).unwrap();
+        let taken = Change { owner: Some(Some("shop".into())), ..Change::default() };
+        assert_eq!(house.update(target, taken), Err(Forbidden::ForeignOwner));
     }
 
     #[test]
