@@ -1,9 +1,17 @@
 //! Private parsers, opened to the fuzz targets without widening the public API.
 
 use crate::{
+    codec::{self, FORMAT, Place},
     credential::{self, KeyBuffer},
+    digest::{Digest, Seals},
+    error::Error,
+    id::KeyId,
+    record::{Actor, Expiry, Metadata, NewKey, Record},
     refusal::Refusal,
+    scope::{Catalogue, Grant},
+    time::Timestamp,
 };
+use std::sync::LazyLock;
 
 /// The key that one `Authorization` value presents.
 pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -13,4 +21,57 @@ pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
 /// The key that all `Authorization` values of a request present.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
     credential::read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+}
+
+/// The payload of a record in a frame that is intact.
+pub fn close_record(payload: &[u8]) -> Vec<u8> {
+    let body = [&[FORMAT], payload].concat();
+    let tag = seals().frame.tag(&[&Place::Record(digest()).key(), &body]);
+    [&body[..], &tag].concat()
+}
+
+/// The record in a frame.
+pub fn decode_record(frame: &[u8]) -> Result<Record, Error> {
+    codec::decode_record(frame, digest(), &seals().frame, catalogue()?)
+}
+
+/// The frame of a record.
+pub fn encode_record(record: &Record) -> Result<Vec<u8>, Error> {
+    codec::encode_record(record, digest(), &seals().frame)
+}
+
+/// Some record, to be altered.
+pub fn record() -> Result<Record, Error> {
+    let new = NewKey {
+        name: "some".to_owned(),
+        grant: Grant::All,
+        active: true,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: Metadata::new(),
+    };
+    Record::new(key_id(0), new, Timestamp::default(), Actor::Host, 1)
+}
+
+/// Any id.
+pub fn key_id(number: u64) -> KeyId {
+    KeyId::from_u64(number)
+}
+
+/// The scopes with these numbers, if there are so many.
+pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
+    Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
+}
+
+fn catalogue() -> Result<&'static Catalogue, Error> {
+    Ok(Catalogue::new(Vec::new(), None)?)
+}
+
+fn seals() -> &'static Seals {
+    static SEALS: LazyLock<Seals> = LazyLock::new(|| Seals::derive(None));
+    &SEALS
+}
+
+fn digest() -> Digest {
+    Digest::from_bytes([0; 32])
 }

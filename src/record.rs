@@ -5,6 +5,7 @@ use crate::{
     id::KeyId,
     refusal::Refusal,
     scope::Grant,
+    secret::Secret,
     time::Timestamp,
 };
 use std::{collections::BTreeMap, fmt};
@@ -283,7 +284,22 @@ impl Record {
                 "must be before the year 2500; a key without an end never expires",
             ));
         }
-        Ok(())
+        self.check_for_secrets()
+    }
+
+    /// A key is nowhere but with its holder, so none is kept that was pasted into the wrong field.
+    fn check_for_secrets(&self) -> Result<(), Error> {
+        let notes = self.metadata.iter().flat_map(|(key, value)| [key, value]);
+        let fields = std::iter::once((Field::Name, &self.name))
+            .chain(self.owner.as_ref().map(|owner| (Field::Owner, owner)))
+            .chain(notes.map(|note| (Field::Metadata, note)));
+        match fields.into_iter().find(|(_, text)| Secret::is_pasted_in(text)) {
+            Some((field, _)) => Err(Error::invalid(
+                field,
+                "looks like an API key; leave it out, and revoke that key if others may have seen it",
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -328,7 +344,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::Catalogue;
+    use crate::{scope::Catalogue, secret::Prefix};
 
     fn sample() -> NewKey {
         NewKey {
@@ -373,6 +389,26 @@ mod tests {
         let mut new = sample();
         new.name = "ü".repeat(128);
         assert!(made(new).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_was_pasted_into_a_field_is_not_kept() {
+        type Paste = fn(&mut NewKey, String);
+        let key = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
+        let key = key.reveal(|text| format!("from {text}."));
+        let cases: [(Field, Paste); 4] = [
+            (Field::Name, |n, key| n.name = key),
+            (Field::Owner, |n, key| n.owner = Some(key)),
+            (Field::Metadata, |n, key| n.metadata = [("note".into(), key)].into()),
+            (Field::Metadata, |n, key| n.metadata = [(key, "note".into())].into()),
+        ];
+        for (field, paste) in cases {
+            let mut new = sample();
+            paste(&mut new, key.clone());
+            let refused = made(new).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{field}: looks like an API key")), "{refused}");
+            assert!(!refused.contains(&key));
+        }
     }
 
     #[test]

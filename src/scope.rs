@@ -234,6 +234,14 @@ impl Catalogue {
         Ok(set)
     }
 
+    /// The set of the same names here, where it was made of another catalogue.
+    pub(crate) fn localized(&'static self, set: ScopeSet) -> Result<ScopeSet, UnknownScope> {
+        if std::ptr::eq(self, set.catalogue) {
+            return Ok(set);
+        }
+        self.set(set.iter().map(Scope::as_str))
+    }
+
     fn offered_names(&self) -> String {
         let names: Vec<&str> =
             self.0.iter().filter(|e| e.offered).map(|e| e.scope.as_str()).collect();

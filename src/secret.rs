@@ -186,6 +186,11 @@ impl Secret {
             && checksum(body) == check
     }
 
+    /// Whether a key was pasted into this text, by itself or among other words.
+    pub(crate) fn is_pasted_in(text: &str) -> bool {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(Self::is_well_formed)
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -221,6 +226,21 @@ mod tests {
             }
             assert!(!Secret::is_well_formed(&text[..53]));
         });
+    }
+
+    #[test]
+    fn a_pasted_key_is_found_among_other_words() {
+        let secret = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
+        secret.reveal(|text| {
+            for around in ["{}", "made with {} by hand", "key={}", "\"{}\",", "{}:", "ü{}ü"] {
+                assert!(Secret::is_pasted_in(&around.replace("{}", text)), "{around}");
+            }
+            assert!(!Secret::is_pasted_in(&text[..53]));
+        });
+        assert!(!Secret::is_pasted_in(&format!(
+            "see {}",
+            Prefix::default().hint(KeyId::from_u64(7))
+        )));
     }
 
     #[test]

@@ -71,8 +71,22 @@ fn stored_expiry(expiry: Expiry) -> Option<u64> {
     }
 }
 
-fn expiry_of(stored: Option<u64>) -> Expiry {
-    stored.map_or(Expiry::Never, |secs| Expiry::At(Timestamp::from_secs(secs)))
+/// `None` for an end that is not one: no other number may stand for the same moment.
+fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
+    let Some(secs) = stored else { return Some(Expiry::Never) };
+    let end = Timestamp::from_secs(secs);
+    (end.as_secs() == secs).then_some(Expiry::At(end))
+}
+
+/// In the order of their keys, each once: the bytes of the map, but with one spelling.
+type StoredMetadata = Vec<(String, String)>;
+
+fn stored_metadata(metadata: &Metadata) -> StoredMetadata {
+    metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn metadata_of(stored: StoredMetadata) -> Option<Metadata> {
+    stored.is_sorted_by(|(one, _), (next, _)| one < next).then(|| stored.into_iter().collect())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,7 +97,7 @@ pub(super) struct StoredRecord {
     active: bool,
     expires_at: Option<u64>,
     owner: Option<String>,
-    metadata: Metadata,
+    metadata: StoredMetadata,
     created_at: u64,
     created_by: StoredActor,
     updated_at: u64,
@@ -103,7 +117,7 @@ impl From<&Record> for StoredRecord {
             active: record.active,
             expires_at: stored_expiry(record.expiry),
             owner: record.owner.clone(),
-            metadata: record.metadata.clone(),
+            metadata: stored_metadata(&record.metadata),
             created_at: record.created_at.as_millis(),
             created_by: record.created_by.into(),
             updated_at: record.updated_at.as_millis(),
@@ -123,9 +137,9 @@ impl StoredRecord {
             name: self.name,
             grant: self.grant.into_grant(catalogue)?,
             active: self.active,
-            expiry: expiry_of(self.expires_at),
+            expiry: expiry_of(self.expires_at)?,
             owner: self.owner,
-            metadata: self.metadata,
+            metadata: metadata_of(self.metadata)?,
             created_at: Timestamp::from_millis(self.created_at),
             created_by: self.created_by.into(),
             updated_at: Timestamp::from_millis(self.updated_at),
@@ -145,7 +159,7 @@ struct StoredChange {
     active: Option<bool>,
     expires_at: Option<Option<u64>>,
     owner: Option<Option<String>>,
-    metadata: Option<Metadata>,
+    metadata: Option<StoredMetadata>,
 }
 
 impl From<&Change> for StoredChange {
@@ -156,24 +170,24 @@ impl From<&Change> for StoredChange {
             active: change.active,
             expires_at: change.expiry.map(stored_expiry),
             owner: change.owner.clone(),
-            metadata: change.metadata.clone(),
+            metadata: change.metadata.as_ref().map(stored_metadata),
         }
     }
 }
 
 impl StoredChange {
     fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
-        let grant = match self.grant {
-            Some(grant) => Some(grant.into_grant(catalogue)?),
-            None => None,
-        };
+        // Nothing stays nothing; what is there must be sound.
+        let grant = self.grant.map(|grant| grant.into_grant(catalogue).ok_or(()));
+        let expiry = self.expires_at.map(|end| expiry_of(end).ok_or(()));
+        let metadata = self.metadata.map(|metadata| metadata_of(metadata).ok_or(()));
         Some(Change {
             name: self.name,
-            grant,
+            grant: grant.transpose().ok()?,
             active: self.active,
-            expiry: self.expires_at.map(expiry_of),
+            expiry: expiry.transpose().ok()?,
             owner: self.owner,
-            metadata: self.metadata,
+            metadata: metadata.transpose().ok()?,
         })
     }
 }
@@ -277,5 +291,30 @@ impl StoredEntry {
             before: self.before.into_change(catalogue)?,
             after: self.after.into_change(catalogue)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_has_one_order_and_no_key_twice() {
+        let stored = |keys: &[&str]| {
+            metadata_of(keys.iter().map(|key| ((*key).to_owned(), String::new())).collect())
+        };
+        assert_eq!(stored(&["a", "b"]).map(|metadata| metadata.len()), Some(2));
+        assert_eq!((stored(&["b", "a"]), stored(&["a", "a"])), (None, None));
+        let map: Metadata = [("a".into(), "1".into()), ("b".into(), "2".into())].into();
+        let (as_map, as_list) =
+            (super::super::pack(&map), super::super::pack(&stored_metadata(&map)));
+        assert_eq!(as_map.unwrap(), as_list.unwrap());
+    }
+
+    #[test]
+    fn an_end_beyond_all_moments_is_none() {
+        assert_eq!(expiry_of(None), Some(Expiry::Never));
+        assert_eq!(expiry_of(Some(5)), Some(Expiry::At(Timestamp::from_secs(5))));
+        assert_eq!(expiry_of(Some(u64::MAX)), None);
     }
 }

@@ -11,9 +11,13 @@ use crate::{
     error::{Error, Forbidden},
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
+    scope::Grant,
     secret::Secret,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, MutexGuard},
+};
 
 /// The longest reason that the trail keeps.
 const MAX_REASON: usize = 200;
@@ -38,8 +42,8 @@ impl<'s> Acting<'s> {
     pub fn issue(&self, mut new: NewKey) -> Result<Issued, Error> {
         let core = self.core();
         let (id, secret, digest) = self.fresh_key()?;
-        let mut plans = core.plan();
-        let authority = self.authority(&plans)?;
+        let (mut plans, authority) = self.begin(Attempt::Create, None)?;
+        self.localize(&mut new.grant)?;
         plan::inherit_owner(&as_authority(authority.as_deref()), &mut new);
         let record = Record::new(id, new, core.clock.now(), self.actor, plans.next_sequence())?;
         let after = record.fields_unlike(None);
@@ -80,8 +84,7 @@ impl<'s> Acting<'s> {
     /// [`Store::delete`] for this actor.
     pub fn delete(&self, id: KeyId) -> Result<(), Error> {
         let core = self.core();
-        let mut plans = core.plan();
-        let authority = self.authority(&plans)?;
+        let (mut plans, authority) = self.begin(Attempt::Delete, Some(id))?;
         let (record, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
         if let Err(refused) = plan::may_delete(&as_authority(authority.as_deref()), &record) {
             drop(plans);
@@ -104,12 +107,14 @@ impl<'s> Acting<'s> {
         &self,
         id: KeyId,
         expected: Option<u64>,
-        change: Change,
+        mut change: Change,
     ) -> Result<Arc<Record>, Error> {
         let core = self.core();
-        let mut plans = core.plan();
-        let authority = self.authority(&plans)?;
+        let (mut plans, authority) = self.begin(Attempt::Update, Some(id))?;
         let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        if let Some(grant) = &mut change.grant {
+            self.localize(grant)?;
+        }
         let asked = change.clone();
         let after = before.changed(change, core.clock.now(), self.actor, plans.next_sequence())?;
         let after_or_same = after.as_ref().unwrap_or(&before);
@@ -159,15 +164,32 @@ impl<'s> Acting<'s> {
         }
     }
 
-    /// The acting key's record, if a key acts; it must be valid after all that is queued.
-    fn authority(&self, plans: &Plans) -> Result<Option<Arc<Record>>, Error> {
-        let Actor::Key(id) = self.actor else { return Ok(None) };
+    /// Starts a plan, with the acting key's record if a key acts; it must be valid after all that
+    /// is queued.
+    fn begin(
+        &self,
+        attempt: Attempt,
+        target: Option<KeyId>,
+    ) -> Result<(MutexGuard<'s, Plans>, Option<Arc<Record>>), Error> {
         let core = self.core();
-        let actor = core.planned(plans, id).map(|(record, _)| record);
-        match actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok()) {
-            Some(record) => Ok(Some(record)),
-            None => Err(Forbidden::ActorRefused.into()),
+        let plans = core.plan();
+        let Actor::Key(id) = self.actor else { return Ok((plans, None)) };
+        let actor = core.planned(&plans, id).map(|(record, _)| record);
+        let actor = actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok());
+        if actor.is_some() {
+            return Ok((plans, actor));
         }
+        drop(plans);
+        let refused = Forbidden::ActorRefused.into();
+        Err(self.refused(attempt, target, Change::default(), refused))
+    }
+
+    /// A set that another store made has other numbers: its names are looked up in this one.
+    fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
+        if let Grant::Scopes(set) = grant {
+            *set = self.core().catalogue.localized(*set)?;
+        }
+        Ok(())
     }
 
     fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
@@ -196,10 +218,20 @@ impl<'s> Acting<'s> {
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
-        let reason =
-            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default().to_owned();
-        let note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
-        let sequence = core.queue(&mut plans, &note, Vec::new(), None)?;
+        let reason = if Secret::is_pasted_in(reason) {
+            "(a reason that held what looks like an API key)"
+        } else {
+            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
+        };
+        let reason = reason.to_owned();
+        let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
+        let mut queued = core.queue(&mut plans, &note, Vec::new(), None);
+        if matches!(queued, Err(Error::Invalid { .. })) {
+            // Whoever asks for more notes than an entry has room for is told of all the same.
+            note.after.metadata = None;
+            queued = core.queue(&mut plans, &note, Vec::new(), None);
+        }
+        let sequence = queued?;
         core.wait(plans, sequence)
     }
 

@@ -10,6 +10,10 @@
 
 pub(crate) mod disk;
 
+mod base64;
+
+pub(crate) use self::base64::base64;
+
 use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::path::PathBuf;
 
@@ -44,19 +48,4 @@ pub(crate) fn issue(store: &Store, new: NewKey) -> (KeyId, Vec<u8>) {
 /// The header of Basic authentication for a user without a password.
 pub(crate) fn basic(user: &[u8]) -> String {
     format!("Basic {}", base64(&[user, b":"].concat()))
-}
-
-/// Padded base64, bit by bit.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
-            << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
