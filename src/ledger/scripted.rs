@@ -8,7 +8,11 @@ use std::{
         Mutex,
         mpsc::{Receiver, Sender, channel},
     },
+    time::Duration,
 };
+
+/// A test that forgets a verdict fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The ledger's side.
 pub(crate) struct Scripted {
@@ -30,7 +34,7 @@ impl Scripted {
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         self.began.send(batch.len()).unwrap();
-        let durable = self.verdicts.lock().unwrap().recv().unwrap();
+        let durable = self.verdicts.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         if durable {
             Ok(())
         } else {
@@ -42,7 +46,7 @@ impl Scripted {
 impl Script {
     /// Waits until a commit has begun; gives the number of its changes.
     pub(crate) fn begun(&self) -> usize {
-        self.began.recv().unwrap()
+        self.began.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Lets the next commit succeed or fail.

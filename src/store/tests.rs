@@ -224,12 +224,19 @@ fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
     let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(clerk));
     script.begun();
-    let acting = store.acting_as(Actor::Key(clerk), None);
-    assert!(matches!(acting.revoke(other), Err(Error::Forbidden(_))));
-    assert!(matches!(acting.issue(new_key(&store, &["api.read"], true)), Err(Error::Forbidden(_))));
+    let takeover =
+        spawn(&store, move |store| store.acting_as(Actor::Key(clerk), None).revoke(other));
+    planned(&store, 4);
+    let minting = spawn(&store, move |store| {
+        store.acting_as(Actor::Key(clerk), None).issue(new_key(store, &["api.read"], true))
+    });
+    planned(&store, 5);
     assert_eq!(decision(&store, &other_key), Ok(()));
     script.verdict(true);
+    script.verdict(true); // For the notes of both refusals in the trail.
     revoking.join().unwrap().unwrap();
+    assert!(matches!(takeover.join().unwrap(), Err(Error::Forbidden(_))));
+    assert!(matches!(minting.join().unwrap(), Err(Error::Forbidden(_))));
 }
 
 #[test]
