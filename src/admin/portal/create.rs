@@ -11,7 +11,8 @@ use crate::{
     Attempt, Error, Grant, Issued, KeyId, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE,
 };
 use axum::{
-    http::{HeaderMap, StatusCode, header::HOST},
+    extract::OriginalUri,
+    http::{HeaderMap, StatusCode, Uri, header::HOST, uri::Authority},
     response::Response,
 };
 use maud::html;
@@ -25,6 +26,7 @@ pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {
 /// `POST /keys`: answers with the reveal page itself, so that the key is kept nowhere until then.
 pub(crate) async fn create(
     visitor: Visitor,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     mut pairs: Pairs,
 ) -> Result<Response, Stop> {
@@ -64,7 +66,8 @@ pub(crate) async fn create(
     match issued.await {
         Ok(issued) => {
             settle(Form::Sent(Some(issued.record.id)));
-            Ok(reveal(&visitor, &headers, issued))
+            let origin = origin(&visitor, &uri, &headers);
+            Ok(reveal(&visitor, &origin, issued))
         }
         Err(denied) => {
             let (status, wrongs) = Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?;
@@ -105,9 +108,9 @@ fn show(
 }
 
 /// The page that shows a key, once.
-pub(crate) fn reveal(visitor: &Visitor, headers: &HeaderMap, issued: Issued) -> Response {
+pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Response {
     let record = issued.record;
-    let whoami = format!("{}{}", origin(visitor, headers), visitor.base.path("/v1/whoami"));
+    let whoami = format!("{origin}{}", visitor.base.path("/v1/whoami"));
     // On this machine the certificate is most often one that nobody vouches for.
     let is_here = visitor.site.origin.as_ref().is_some_and(|o| o.loopback_port().is_some());
     let trust = if is_here { "-k " } else { "" };
@@ -166,12 +169,14 @@ fn already_revealed(visitor: &Visitor, id: Option<KeyId>) -> Response {
 }
 
 /// The address that programs reach this server by, as far as it is known.
-fn origin(visitor: &Visitor, headers: &HeaderMap) -> String {
+pub(crate) fn origin(visitor: &Visitor, uri: &Uri, headers: &HeaderMap) -> String {
     if let Some(origin) = &visitor.site.origin {
         return origin.to_string();
     }
     let is_of_host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 has the host in the place of the address.
+    let host = uri.authority().map(Authority::as_str);
+    let host = host.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()));
     match host.filter(|host| host.bytes().all(is_of_host)) {
         Some(host) => format!("https://{host}"),
         None => "https://YOUR-SERVER".into(),
