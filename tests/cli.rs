@@ -446,6 +446,16 @@ fn an_idle_client_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn the_server_leaves_no_core_image() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
+
+#[test]
 fn a_name_of_a_mebibyte_is_answered_over_http_1_and_2() {
     if !has_curl() {
         return;
