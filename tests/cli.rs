@@ -246,6 +246,26 @@ fn an_address_that_others_reach_needs_tls() {
 }
 
 #[test]
+fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
+    let home = Home::new();
+    for origin in ["keys.example.com", "http://keys.example.com", "https://keys.example.com/keys"] {
+        let said = home.fails(2, &["serve", "--public-origin", origin]);
+        assert!(said.contains("such as https://keys.example.com"), "{said}");
+    }
+    if !has_curl() {
+        return;
+    }
+    let server = home.serve(&["--public-origin", "https://keys.example.com"]);
+    let (status, page) = curl("", &[&format!("{}/login", server.url)]);
+    assert_eq!(status, 200);
+    assert!(page.contains("Admin key"), "{page}");
+    let foreign =
+        ["-X", "POST", "-H", &format!("origin: {}", server.url), &format!("{}/login", server.url)];
+    assert_eq!(curl("", &foreign).0, 403);
+    assert!(server.stop().success());
+}
+
+#[test]
 fn a_server_makes_a_store_for_development_only() {
     let home = Home::new();
     let anchor = home.0.path().join("anchor");
@@ -443,6 +463,36 @@ fn an_idle_client_does_not_hold_up_the_end() {
     assert!(server.stop().success());
     assert!(start.elapsed() < Duration::from_secs(10));
     drop(idle);
+}
+
+#[test]
+fn the_server_leaves_no_core_image() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
+
+#[test]
+fn a_name_of_a_mebibyte_is_answered_over_http_1_and_2() {
+    if !has_curl() {
+        return;
+    }
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let root = keys_in(&server.said).first().unwrap().to_string();
+    let body = home.0.path().join("body");
+    fs::write(&body, format!(r#"{{"name":"{}","scopes":[]}}"#, "x".repeat(1 << 20))).unwrap();
+    let (data, keys) = (format!("@{}", body.display()), format!("{}/v1/keys", server.url));
+    for version in ["--http1.1", "--http2"] {
+        let (status, said) =
+            curl(&root, &[&JSON[..], &[version, "--data-binary", &data, &keys]].concat());
+        assert_eq!(status, 413, "{version}: {said}");
+        assert!(said.contains("65536 bytes"), "{said}");
+    }
+    assert_eq!(home.done(&["key", "list", "--json"]).matches("\"id\":").count(), 1);
 }
 
 #[test]

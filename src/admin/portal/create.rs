@@ -149,7 +149,8 @@ pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Respons
     frame::page(&Frame::of(visitor, "Your new API key"), StatusCode::CREATED, &body)
 }
 
-fn already_revealed(visitor: &Visitor, id: Option<KeyId>) -> Response {
+/// What a form answers that was sent before.
+pub(crate) fn already_revealed(visitor: &Visitor, id: Option<KeyId>) -> Response {
     let body = html! {
         div .card .notice {
             h1 { "This key was already revealed" }
