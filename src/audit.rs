@@ -41,6 +41,11 @@ pub enum Act {
     Delete,
     /// The host brought new scope names.
     ExtendCatalogue,
+    /// Another key took a key's place, in all but its secret. The entry is of the old one.
+    Rotate {
+        /// The new key.
+        into: KeyId,
+    },
     /// An administrative act was refused.
     Refuse {
         /// Which act.
@@ -58,6 +63,7 @@ impl Act {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
+            Self::Rotate { .. } => "rotate",
             Self::Refuse { .. } => "refuse",
         }
     }
@@ -77,6 +83,8 @@ pub enum Attempt {
     Delete,
     /// Verifying another's key.
     Verify,
+    /// Putting a new key in the place of one.
+    Rotate,
 }
 
 impl Attempt {
@@ -88,6 +96,7 @@ impl Attempt {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Verify => "verify",
+            Self::Rotate => "rotate",
         }
     }
 }

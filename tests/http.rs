@@ -296,6 +296,7 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
         (Method::POST, "/v1/keys", "admin.key.create"),
         (Method::POST, "/v1/verify", "admin.key.verify"),
         (Method::PATCH, &other, "admin.key.update"),
+        (Method::POST, &format!("{other}/rotate"), "admin.key.update"),
         (Method::DELETE, &other, "admin.key.delete"),
     ] {
         let reply = server.ask(&weak, method.clone(), path, None).await;
@@ -310,6 +311,43 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
     }
     assert_eq!(server.patch(&weak, own, json!({"active": false})).await.status, StatusCode::OK);
     assert_eq!(server.get(&weak, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_once_and_the_old_one_ends() {
+    let server = Server::new();
+    let (id, key) = server.key(&["api.read"]);
+    let path = format!("/v1/keys/{id}/rotate");
+    let made = server.post(&server.root, &path, json!({"grace_seconds": 3600})).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let json = made.json();
+    let (new, secret) = (json["id"].as_str().unwrap(), json["key"].as_str().unwrap());
+    assert_eq!(made.header("location"), format!("/v1/keys/{new}"));
+    assert_eq!(json["replaces"], id.to_string());
+    assert_eq!(server.get(&server.root, made.header("location")).await.json()["id"], *new);
+    assert_eq!(server.get(secret, "/v1/whoami").await.json()["id"], *new);
+    let old = server.get(&key, "/v1/whoami").await.json();
+    assert_eq!(old["replaced_by"], *new);
+    assert!(old["expires_at"].is_string());
+    let again = server.post(&server.root, &path, json!({})).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+
+    // Without a body there is no grace.
+    let path = format!("/v1/keys/{new}/rotate");
+    let at_once = server.ask(&server.root, Method::POST, &path, None).await;
+    assert_eq!(at_once.status, StatusCode::CREATED);
+    assert_eq!(server.get(secret, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
+    for body in [
+        json!({"grace_seconds": -1}),
+        json!({"grace_seconds": "1h"}),
+        json!({"grace_seconds": 366 * 86_400 + 1}),
+        json!({"grace": 1}),
+    ] {
+        let (id, _) = server.key(&["api.read"]);
+        let path = format!("/v1/keys/{id}/rotate");
+        let reply = server.post(&server.root, &path, body.clone()).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ impl From<Error> for Denied {
             }
             Error::NoSuchKey(_) => Problem::new(StatusCode::NOT_FOUND, "no-such-key", text),
             Error::StillActive(_) => conflict("still-active"),
+            Error::NotCurrent { .. } => conflict("not-current"),
             Error::LastRoot(_) => conflict("last-root-key"),
             Error::Changed(_) => {
                 Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", text)

@@ -54,6 +54,19 @@ impl Fields {
         Self::parse(&read(body).await?)
     }
 
+    /// Like [`read`](Self::read), for a body whose fields all may be absent: so may the body.
+    pub(crate) async fn read_or_none(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        if headers.contains_key(CONTENT_TYPE) {
+            check_type(headers, &[JSON])?;
+        }
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        check_type(headers, &[JSON])?;
+        Self::parse(&bytes)
+    }
+
     fn parse(body: &[u8]) -> Result<Self, Problem> {
         match serde_json::from_slice(body) {
             Ok(Object(given)) => Ok(Self { given, wrong: Vec::new() }),
@@ -98,6 +111,12 @@ impl Fields {
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &'static str) -> Option<bool> {
         let given = self.value(name, "must be true or false", |value| value.as_bool());
+        self.not_null(name, given)
+    }
+
+    /// A whole number from 0 on.
+    pub(crate) fn count(&mut self, name: &'static str) -> Option<u64> {
+        let given = self.value(name, "must be a whole number from 0 on", |value| value.as_u64());
         self.not_null(name, given)
     }
 

@@ -63,12 +63,16 @@ pub(crate) async fn create(
     let new = new_key(&store, fields)?;
     let issued = caller.act(&store, move |acting| acting.issue(new)).await?;
     let location = format!("{}/{}", uri.path(), issued.record.id);
-    let mut response = wire::issued(&store, issued);
+    Ok(created(wire::issued(&store, issued), location))
+}
+
+/// The answer that says where the new key is.
+pub(crate) fn created(mut response: Response, location: String) -> Response {
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// `GET /v1/keys/{id}`
@@ -264,11 +268,11 @@ fn revision(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 pub(crate) struct Id(Option<KeyId>);
 
 impl Id {
-    fn known(&self) -> Option<KeyId> {
+    pub(crate) fn known(&self) -> Option<KeyId> {
         self.0
     }
 
-    fn or_not_found(&self) -> Result<KeyId, Problem> {
+    pub(crate) fn or_not_found(&self) -> Result<KeyId, Problem> {
         self.0.ok_or_else(|| {
             let detail = "no key has this id; an id is 'key_' and 11 letters or digits, list the keys to find it";
             Problem::new(StatusCode::NOT_FOUND, "no-such-key", detail)

@@ -8,6 +8,7 @@ mod fields;
 mod keys;
 mod moment;
 mod query;
+mod rotate;
 mod sparingly;
 mod verify;
 mod wire;
@@ -40,6 +41,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/whoami", get(about::whoami))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::delete))
+        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/scopes", get(about::scopes))
         .route("/v1/verify", post(verify::verify))
         .route("/healthz", get(about::alive))

@@ -104,6 +104,8 @@ pub(crate) enum KeyCommand {
     Update(Update),
     /// Take a key away at once; an update with --active yes brings it back.
     Revoke(One),
+    /// Put a new key in the place of one; its text alone goes to standard output, once.
+    Rotate(Rotate),
     /// Delete an inactive key for good.
     Delete(Delete),
 }
@@ -194,6 +196,15 @@ pub(crate) struct Changes {
     /// A note to take away; may be repeated.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) no_meta: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// The id of the key whose place is taken, key_…
+    pub(crate) id: String,
+    /// How long it works on, such as 1h or 7d; without this it is inactive at once.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) grace: Option<u32>,
 }
 
 #[derive(Args)]

@@ -50,6 +50,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Command::Key(KeyCommand::Show(o)) => keys::show(&mut door, &o.id, json).await,
                 Command::Key(KeyCommand::Update(o)) => keys::update(&mut door, o, json).await,
                 Command::Key(KeyCommand::Revoke(o)) => keys::revoke(&mut door, &o.id, json).await,
+                Command::Key(KeyCommand::Rotate(o)) => keys::rotate(&mut door, &o, json).await,
                 Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
                 Command::Scopes => keys::scopes(&mut door, json).await,
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,

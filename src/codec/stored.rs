@@ -199,6 +199,7 @@ enum StoredAct {
     Delete,
     ExtendCatalogue,
     Refuse { attempt: StoredAttempt, reason: String },
+    Rotate { into: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,6 +209,7 @@ enum StoredAttempt {
     Update,
     Delete,
     Verify,
+    Rotate,
 }
 
 impl From<&Act> for StoredAct {
@@ -217,6 +219,7 @@ impl From<&Act> for StoredAct {
             Act::Update => Self::Update,
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
+            Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
             Act::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     Attempt::Create => StoredAttempt::Create,
@@ -224,6 +227,7 @@ impl From<&Act> for StoredAct {
                     Attempt::Update => StoredAttempt::Update,
                     Attempt::Delete => StoredAttempt::Delete,
                     Attempt::Verify => StoredAttempt::Verify,
+                    Attempt::Rotate => StoredAttempt::Rotate,
                 },
                 reason: reason.clone(),
             },
@@ -238,6 +242,7 @@ impl From<StoredAct> for Act {
             StoredAct::Update => Self::Update,
             StoredAct::Delete => Self::Delete,
             StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
+            StoredAct::Rotate { into } => Self::Rotate { into: KeyId::from_u64(into) },
             StoredAct::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     StoredAttempt::Create => Attempt::Create,
@@ -245,6 +250,7 @@ impl From<StoredAct> for Act {
                     StoredAttempt::Update => Attempt::Update,
                     StoredAttempt::Delete => Attempt::Delete,
                     StoredAttempt::Verify => Attempt::Verify,
+                    StoredAttempt::Rotate => Attempt::Rotate,
                 },
                 reason,
             },

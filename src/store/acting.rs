@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     audit::{Act, Attempt},
+    codec,
     digest::Digest,
-    error::{Error, Forbidden},
+    error::{Error, Field, Forbidden},
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
     scope::Grant,
@@ -17,8 +18,11 @@ use crate::{
 use std::{
     net::IpAddr,
     sync::{Arc, MutexGuard},
+    time::Duration,
 };
 
+/// A key whose place was taken is not to work on for ever.
+const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
 /// The longest reason that the trail keeps.
 const MAX_REASON: usize = 200;
 
@@ -51,11 +55,12 @@ impl<'s> Acting<'s> {
             drop(plans);
             return Err(self.refused(Attempt::Create, None, after, refused));
         }
+        codec::check_length(&record, None)?;
         plans.check_writable()?;
         let record = Arc::new(record);
         let note = self.note(Act::Create, Some(id), Change::default(), after);
         let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
-        let sequence = core.queue_change(&mut plans, &note, change)?;
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
         Ok(Issued { record, secret })
     }
@@ -92,9 +97,47 @@ impl<'s> Acting<'s> {
         }
         plans.check_writable()?;
         let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
-        let sequence =
-            core.queue_change(&mut plans, &note, KeyChange { id, digest, after: None })?;
+        let change = KeyChange { id, digest, after: None };
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)
+    }
+
+    /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
+    /// rotated on the machine only.
+    pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
+        if grace > LONGEST_GRACE {
+            return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
+        }
+        let core = self.core();
+        let (new_id, secret, new_digest) = self.fresh_key()?;
+        let (mut plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+        let authority = as_authority(authority.as_deref());
+        let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let now = core.clock.now();
+        if let Err(refused) = plan::may_rotate(&authority, &before, now) {
+            drop(plans);
+            return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
+        }
+        let record = before.successor(new_id, now, self.actor, plans.next_sequence())?;
+        let old = before.replaced(&record, grace);
+        if let Err(poisoned) = plans.check_writable() {
+            core.index.deny(u64::MAX, id, old.standing());
+            return Err(poisoned);
+        }
+        let note = self.note(
+            Act::Rotate { into: new_id },
+            Some(id),
+            before.fields_unlike(Some(&old)),
+            old.fields_unlike(Some(&before)),
+        );
+        let record = Arc::new(record);
+        let changes = vec![
+            KeyChange { id: new_id, digest: new_digest, after: Some(Arc::clone(&record)) },
+            KeyChange { id, digest, after: Some(Arc::new(old)) },
+        ];
+        let sequence = core.queue_changes(&mut plans, &note, changes)?;
+        core.wait(plans, sequence)?;
+        Ok(Issued { record, secret })
     }
 
     /// Writes an act that was refused elsewhere to the audit trail, such as a request of a key
@@ -134,6 +177,7 @@ impl<'s> Acting<'s> {
             core.wait(plans, pending)?;
             return Ok(before);
         };
+        codec::check_length(&after, Some(&before))?;
         if let Err(poisoned) = plans.check_writable() {
             // No commit will ever end this denial: the key stays refused in this process.
             core.index.deny(u64::MAX, id, after.standing());
@@ -147,7 +191,7 @@ impl<'s> Acting<'s> {
             after.fields_unlike(Some(&before)),
         );
         let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
-        let sequence = core.queue_change(&mut plans, &note, change)?;
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
         Ok(after)
     }
@@ -225,11 +269,11 @@ impl<'s> Acting<'s> {
         };
         let reason = reason.to_owned();
         let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
-        let mut queued = core.queue(&mut plans, &note, Vec::new(), None);
+        let mut queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
             // Whoever asks for more notes than an entry has room for is told of all the same.
             note.after.metadata = None;
-            queued = core.queue(&mut plans, &note, Vec::new(), None);
+            queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
         }
         let sequence = queued?;
         core.wait(plans, sequence)
