@@ -537,3 +537,20 @@ fn a_rotated_key_is_printed_alone_and_the_old_one_ends() {
     let next = home.done(&["key", "rotate", &id_of(&root)]);
     assert_eq!((home.verify(&root, &[]), home.verify(next.trim(), &[])), (3, 0));
 }
+
+#[test]
+fn the_trail_is_told_and_checked() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
+    let new = home.done(&["key", "rotate", &id_of(&key)]);
+    let told = home.done(&["audit"]);
+    let last = told.lines().last().unwrap();
+    for part in ["4  ", "rotate", &id_of(&key), &id_of(new.trim()), "local:"] {
+        assert!(last.contains(part), "{part} in {told}");
+    }
+    assert_eq!(home.done(&["audit", "--after", "2", "--json"]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written\n");
+    home.fails(2, &["audit", "--key", "nonsense"]);
+}

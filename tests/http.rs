@@ -44,7 +44,10 @@ impl Reply {
 
 impl Server {
     fn new() -> Self {
-        let store = Store::in_memory().unwrap();
+        Self::over(Store::in_memory().unwrap())
+    }
+
+    fn over(store: Store) -> Self {
         let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
         let (root_id, root) = issue(&store, root);
         let root = String::from_utf8(root).unwrap();
@@ -607,4 +610,43 @@ fn a_refused_act_is_in_the_trail() {
     let last = store.audit(0, 100).unwrap().pop().unwrap();
     assert_eq!((last.act.as_str(), last.actor), ("refuse", Actor::Key(id)));
     assert_eq!(last.source, Some([192, 0, 2, 7].into()));
+}
+
+#[tokio::test]
+async fn the_trail_is_read_page_by_page_and_by_key() {
+    let (_dir, home) = support::home();
+    let server = Server::over(Store::open(home).unwrap());
+    let (id, weak) = server.key(&["api.read"]);
+    server.patch(&server.root, id, json!({"owner": "shop", "name": "till"})).await;
+    server.get(&weak, "/v1/keys").await;
+    let path = format!("/v1/keys/{id}/rotate");
+    let new = server.post(&server.root, &path, json!({})).await.json()["id"].clone();
+
+    let all = server.get(&server.root, "/v1/audit").await.json();
+    assert_eq!(all["next_after"], Value::Null);
+    let entries = all["entries"].as_array().unwrap();
+    let acts: Vec<_> = entries.iter().map(|entry| entry["act"].as_str().unwrap()).collect();
+    assert_eq!(acts, ["extend_catalogue", "create", "create", "update", "refuse", "rotate"]);
+    let update = &entries[3];
+    assert_eq!((&update["sequence"], &update["key"]), (&json!(4), &json!(id.to_string())));
+    assert_eq!(update["actor"], server.root_id.to_string());
+    assert_eq!(update["before"], json!({"owner": null, "name": "some"}));
+    assert_eq!(update["after"], json!({"owner": "shop", "name": "till"}));
+    assert_eq!(entries[4]["refused"]["attempt"], "list");
+    assert_eq!((&entries[5]["key"], &entries[5]["replaced_by"]), (&json!(id.to_string()), &new));
+
+    let page = server.get(&server.root, "/v1/audit?after=1&limit=2").await.json();
+    assert_eq!((&page["entries"][1]["sequence"], &page["next_after"]), (&json!(3), &json!(3)));
+    let of = server.get(&server.root, &format!("/v1/audit?key={id}")).await.json();
+    assert_eq!((of["entries"].as_array().unwrap().len(), &of["next_after"]), (3, &Value::Null));
+    let path = format!("/v1/audit?key={}", new.as_str().unwrap());
+    let of = server.get(&server.root, &path).await.json();
+    assert_eq!(of["entries"][0]["sequence"], 6);
+    for query in ["limit=0", "limit=1001", "after=x", "key=pcl_", "colour=red", "after=1&after=2"] {
+        let reply = server.get(&server.root, &format!("/v1/audit?{query}")).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+    }
+    assert_eq!(server.get(&weak, "/v1/audit").await.status, StatusCode::UNAUTHORIZED);
+    let (_, weak) = server.key(&["admin.key.update"]);
+    assert_eq!(server.get(&weak, "/v1/audit").await.status, StatusCode::FORBIDDEN);
 }

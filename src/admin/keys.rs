@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{FromRequestParts, OriginalUri, Path, Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, OriginalUri, Path, State},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{IF_MATCH, LOCATION},
@@ -38,13 +38,10 @@ struct Listing<'r> {
 pub(crate) async fn list(
     State(store): State<Store>,
     caller: Caller,
-    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    pairs: query::Pairs,
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let Query(parameters) = parameters.map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", "the query is not name=value&…")
-    })?;
-    let query = query::read(&store, &parameters)?;
+    let query = query::list(&store, pairs)?;
     let page = ask(&store, move |store| store.list(&query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))

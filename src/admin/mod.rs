@@ -10,6 +10,7 @@ mod moment;
 mod query;
 mod rotate;
 mod sparingly;
+mod trail;
 mod verify;
 mod wire;
 
@@ -24,8 +25,8 @@ use axum::{
 
 pub use caller::LocalUser;
 
-/// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/whoami`, `/v1/verify`,
-/// `/healthz` and `/readyz`.
+/// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
+/// `/v1/verify`, `/healthz` and `/readyz`.
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -43,6 +44,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::delete))
         .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/scopes", get(about::scopes))
+        .route("/v1/audit", get(trail::audit))
         .route("/v1/verify", post(verify::verify))
         .route("/healthz", get(about::alive))
         .route("/readyz", get(about::ready))
@@ -60,7 +62,7 @@ async fn never_stored(mut response: Response) -> Response {
 }
 
 async fn no_such_path() -> Response {
-    let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/whoami and /v1/verify";
+    let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/audit, /v1/whoami and /v1/verify";
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail).into_response()
 }
 

@@ -1,7 +1,7 @@
 //! A key as JSON: the same in every answer and in `--json`.
 
 use super::moment;
-use crate::{Expiry, Grant, Issued, Metadata, Record, Store, web::Problem};
+use crate::{Expiry, Grant, Issued, Metadata, Record, Scope, Store, web::Problem};
 use axum::{
     body::Body,
     http::{
@@ -45,10 +45,7 @@ impl<'r> Key<'r> {
             id: record.id.to_string(),
             name: &record.name,
             hint: store.prefix().hint(record.id),
-            scopes: match &record.grant {
-                Grant::All => vec!["*"],
-                Grant::Scopes(set) => set.iter().map(crate::Scope::as_str).collect(),
-            },
+            scopes: scopes(&record.grant),
             active: record.active,
             owner: record.owner.as_deref(),
             metadata: &record.metadata,
@@ -67,6 +64,14 @@ impl<'r> Key<'r> {
             replaced_by: record.replaced_by.map(|id| id.to_string()),
             secret: None,
         }
+    }
+}
+
+/// The names of the scopes; `*` alone for root.
+pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
+    match grant {
+        Grant::All => vec!["*"],
+        Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),
     }
 }
 

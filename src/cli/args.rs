@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Scopes,
     /// Check a key that comes on standard input.
     Verify(Verify),
+    /// Tell who did what, oldest first; as JSON, an entry a line.
+    Audit(Audit),
 }
 
 #[derive(Args)]
@@ -214,6 +216,19 @@ pub(crate) struct Delete {
     /// Say that it is meant: nothing brings the key back.
     #[arg(long, required = true)]
     pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Audit {
+    /// Only what was done to this key, key_…
+    #[arg(long, value_name = "ID")]
+    pub(crate) key: Option<String>,
+    /// Only the entries after this one.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Check the whole trail, of which each entry vouches for the one before, and only count it.
+    #[arg(long, conflicts_with_all = ["key", "after"])]
+    pub(crate) verify: bool,
 }
 
 #[derive(Args)]
