@@ -27,6 +27,15 @@ pub struct AuditEntry {
     pub before: Change,
     /// The fields that changed, after; of a refused act, the fields that were asked for.
     pub after: Change,
+    /// What is kept of a request that is done once.
+    pub(crate) once: Option<Once>,
+}
+
+/// A request that is done once, however often it is sent: hashes of its name and of what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Once {
+    pub(crate) request: [u8; 16],
+    pub(crate) payload: [u8; 16],
 }
 
 /// What an [`AuditEntry`] tells of.

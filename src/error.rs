@@ -45,6 +45,11 @@ pub enum Error {
         "{0} is the last active root key; make another one on the machine first (key create --root)"
     )]
     LastRoot(KeyId),
+    /// The name of a request that is done once was given to another request.
+    #[error(
+        "this idempotency key was used with another request; give each request a key of its own"
+    )]
+    OtherRequest,
     /// The key was changed since the caller last read it.
     #[error("{0} was changed meanwhile; read it again and repeat the change")]
     Changed(KeyId),

@@ -650,3 +650,72 @@ async fn the_trail_is_read_page_by_page_and_by_key() {
     let (_, weak) = server.key(&["admin.key.update"]);
     assert_eq!(server.get(&weak, "/v1/audit").await.status, StatusCode::FORBIDDEN);
 }
+
+impl Server {
+    async fn post_once(&self, key: &str, path: &str, name: &str, body: &Value) -> Reply {
+        let request = Request::post(path)
+            .header("authorization", basic(key.as_bytes()))
+            .header("content-type", "application/json")
+            .header("idempotency-key", name)
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        self.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_twice_under_one_name_makes_one_key() {
+    let (_dir, home) = support::home();
+    let mut server = Server::over(Store::open(&home).unwrap());
+    let (root, body) = (server.root.clone(), json!({"name": "till", "scopes": ["api.read"]}));
+    let made = server.post_once(&root, "/v1/keys", "a-1", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let id = made.json()["id"].clone();
+    let again = |made: Reply| {
+        assert_eq!((made.status, made.header("idempotency-replayed")), (StatusCode::OK, "true"));
+        let json = made.json();
+        assert_eq!(json.as_object().unwrap().get("key"), Some(&Value::Null));
+        json["id"].clone()
+    };
+    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
+    let other = json!({"name": "other", "scopes": ["api.read"]});
+    let refused = server.post_once(&root, "/v1/keys", "a-1", &other).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.json()["errors"][0]["parameter"], "Idempotency-Key");
+    assert_eq!(
+        server.post_once(&root, "/v1/keys", "", &body).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+
+    // The name belongs to its actor and its route.
+    let (_, clerk) = server.key(&["admin.key.create", "admin.key.update", "api.read"]);
+    let of_clerk = server.post_once(&clerk, "/v1/keys", "a-1", &body).await;
+    assert_eq!(of_clerk.status, StatusCode::CREATED);
+    let path = format!("/v1/keys/{}/rotate", id.as_str().unwrap());
+    let rotated = server.post_once(&root, &path, "a-1", &json!({})).await;
+    assert_eq!(rotated.status, StatusCode::CREATED);
+    let new = rotated.json()["id"].clone();
+    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    assert_eq!(
+        server.post_once(&root, &path, "a-2", &json!({})).await.status,
+        StatusCode::CONFLICT
+    );
+
+    // It is in the change's own transaction, so that a restart forgets nothing.
+    server.router = Router::new();
+    server.store = Store::in_memory().unwrap();
+    let store = Store::open(&home).unwrap();
+    server.router = router(store.clone());
+    server.store = store;
+    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
+    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    let keys = server.get(&root, "/v1/keys").await.json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 5);
+    // What was refused was not done, and whoever lost the scope learns nothing.
+    let (weak_id, weak) = server.key(&["admin.key.create", "api.read"]);
+    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    server.patch(&root, weak_id, json!({"scopes": []})).await;
+    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(made.status, StatusCode::FORBIDDEN);
+}

@@ -39,6 +39,7 @@ pub(crate) enum Given<T> {
 /// All that is wrong is collected and told at once.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
+    body: Bytes,
     given: Vec<(String, Value)>,
     wrong: Vec<FieldError>,
 }
@@ -51,7 +52,7 @@ impl Fields {
         accepted: &[&'static str],
     ) -> Result<Self, Problem> {
         check_type(headers, accepted)?;
-        Self::parse(&read(body).await?)
+        Self::parse(read(body).await?)
     }
 
     /// Like [`read`](Self::read), for a body whose fields all may be absent: so may the body.
@@ -64,12 +65,17 @@ impl Fields {
             return Ok(Self::default());
         }
         check_type(headers, &[JSON])?;
-        Self::parse(&bytes)
+        Self::parse(bytes)
     }
 
-    fn parse(body: &[u8]) -> Result<Self, Problem> {
-        match serde_json::from_slice(body) {
-            Ok(Object(given)) => Ok(Self { given, wrong: Vec::new() }),
+    /// The body as it came.
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    fn parse(body: Bytes) -> Result<Self, Problem> {
+        match serde_json::from_slice(&body) {
+            Ok(Object(given)) => Ok(Self { body, given, wrong: Vec::new() }),
             Err(error) if error.classify() == Category::Data => {
                 Err(Problem::invalid(vec![FieldError::body("must be a JSON object")]))
             }
@@ -294,7 +300,8 @@ mod tests {
 
     #[test]
     fn each_question_takes_its_field_and_the_rest_is_unknown() {
-        let mut fields = Fields::parse(br#"{"name":"a","owner":null,"colour":"red"}"#).unwrap();
+        let mut fields =
+            Fields::parse(br#"{"name":"a","owner":null,"colour":"red"}"#[..].into()).unwrap();
         assert_eq!(fields.plain_text("name"), Some("a".into()));
         assert_eq!(fields.text("owner"), Given::Null);
         assert_eq!(fields.flag("active"), None);
@@ -304,7 +311,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let body = br#"{"name":7,"active":"yes","scopes":["a",1],"expires_at":"soon","metadata":{"a":1},"owner":"a","owner":"b"}"#;
-        let mut fields = Fields::parse(body).unwrap();
+        let mut fields = Fields::parse(body[..].into()).unwrap();
         assert_eq!(fields.plain_text("name"), None);
         assert_eq!(fields.flag("active"), None);
         assert_eq!(fields.texts("scopes"), None);
@@ -326,7 +333,7 @@ mod tests {
             format!(r#""{key}""#),
             key.to_owned(),
         ] {
-            let said = match Fields::parse(body.as_bytes()) {
+            let said = match Fields::parse(body.into()) {
                 Ok(fields) => said(fields.finish("name")),
                 Err(problem) => format!("{problem:?}"),
             };

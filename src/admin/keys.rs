@@ -4,10 +4,12 @@ use super::{
     caller::{Caller, ask},
     denied::Denied,
     fields::{Fields, Given, JSON, MERGE_PATCH},
+    once::Manner,
     query, wire,
 };
 use crate::{
-    Acting, Attempt, Change, Error, Expiry, Grant, KeyId, Metadata, NewKey, Record, Store,
+    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, NewKey, Outcome,
+    Record, Store,
     scope::catalogue,
     web::{FieldError, Problem},
 };
@@ -57,14 +59,17 @@ pub(crate) async fn create(
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_CREATE, Attempt::Create, None).await?;
     let fields = Fields::read(&headers, body, &[JSON]).await?;
+    let manner = Manner::read(&headers, "POST /v1/keys".to_owned(), fields.body())?;
     let new = new_key(&store, fields)?;
-    let issued = caller.act(&store, move |acting| acting.issue(new)).await?;
-    let location = format!("{}/{}", uri.path(), issued.record.id);
-    Ok(created(wire::issued(&store, issued), location))
+    let work = move |acting: Acting<'_>, request: Option<&Idempotency<'_>>| match request {
+        Some(request) => acting.issue_once(new, request),
+        None => acting.issue(new).map(Outcome::Issued),
+    };
+    manner.answer(&store, &caller, uri.path(), work).await
 }
 
 /// The answer that says where the new key is.
-pub(crate) fn created(mut response: Response, location: String) -> Response {
+pub(crate) fn created(mut response: Response, location: &str) -> Response {
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);

@@ -7,6 +7,7 @@ mod denied;
 mod fields;
 mod keys;
 mod moment;
+mod once;
 mod query;
 mod rotate;
 mod sparingly;

@@ -36,7 +36,7 @@ pub(crate) struct Key<'r> {
     replaces: Option<String>,
     replaced_by: Option<String>,
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
-    secret: Option<&'r str>,
+    secret: Option<Option<&'r str>>,
 }
 
 impl<'r> Key<'r> {
@@ -96,8 +96,13 @@ pub(crate) fn key(store: &Store, record: &Record) -> Response {
 pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
     let record = issued.record;
     let body = Key::new(store, &record);
-    let response = issued.secret.reveal(|text| json(&Key { secret: Some(text), ..body }));
+    let response = issued.secret.reveal(|text| json(&Key { secret: Some(Some(text)), ..body }));
     tagged(response, &record)
+}
+
+/// An answer with a key that was made before: its secret was shown then.
+pub(crate) fn not_again(store: &Store, record: &Record) -> Response {
+    tagged(json(&Key { secret: Some(None), ..Key::new(store, record) }), record)
 }
 
 /// The entity tag of a record.

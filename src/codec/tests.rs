@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    audit::{Act, Attempt},
+    audit::{Act, Attempt, Once},
     digest::Seals,
     id::KeyId,
     record::{Actor, Change, Expiry},
@@ -78,6 +78,7 @@ fn entry(act: Act) -> AuditEntry {
             grant: Some(Grant::All),
             ..Change::deactivate()
         },
+        once: None,
     }
 }
 
@@ -209,6 +210,30 @@ fn the_bytes_of_an_entry_are_these() {
         assert_eq!(hex(&frame), bytes(golden));
         let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
         assert_eq!(decoded, (entry(act), head));
+    }
+}
+
+#[test]
+fn the_bytes_of_a_request_that_is_done_once_are_these() {
+    let seal = Seals::derive(None).trail;
+    let once = Once { request: [0x0a; 16], payload: [0x0b; 16] };
+    let golden = [
+        (
+            Act::Create,
+            "06000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
+        ),
+        (
+            Act::Rotate { into: KeyId::from_u64(8) },
+            "07000000 0800000000000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a \
+             0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
+        ),
+    ];
+    for (act, golden) in golden {
+        let entry = AuditEntry { once: Some(once), ..entry(act) };
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        assert!(hex(&frame).contains(&bytes(golden)), "{}", hex(&frame));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
     }
 }
 

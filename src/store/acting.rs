@@ -2,17 +2,21 @@
 
 use super::{
     Issued, Store,
+    once::{Done, Idempotency, Outcome},
     plan::{self, Authority},
     writer::{Core, KeyChange, Note, Plans},
 };
 use crate::{
-    audit::{Act, Attempt},
+    audit::{Act, Attempt, Once},
     codec,
     digest::Digest,
     error::{Error, Field, Forbidden},
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
-    scope::Grant,
+    scope::{
+        Grant, Scope,
+        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
+    },
     secret::Secret,
 };
 use std::{
@@ -43,22 +47,46 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
-    pub fn issue(&self, mut new: NewKey) -> Result<Issued, Error> {
+    pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
+        let fresh = self.fresh_key()?;
+        let (plans, authority) = self.begin(Attempt::Create, None)?;
+        self.create(plans, authority.as_deref(), fresh, new, None)
+    }
+
+    /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
+    pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
+        let fresh = self.fresh_key()?;
+        let once = request.once(self.actor, &self.core().seals.request);
+        let (plans, authority) = self.begin(Attempt::Create, None)?;
+        let authority = authority.as_deref();
+        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_CREATE, once)? {
+            return self.done_before(plans, &done);
+        }
+        self.create(plans, authority, fresh, new, Some(once)).map(Outcome::Issued)
+    }
+
+    fn create(
+        &self,
+        mut plans: MutexGuard<'_, Plans>,
+        authority: Option<&Record>,
+        (id, secret, digest): (KeyId, Secret, Digest),
+        mut new: NewKey,
+        once: Option<Once>,
+    ) -> Result<Issued, Error> {
         let core = self.core();
-        let (id, secret, digest) = self.fresh_key()?;
-        let (mut plans, authority) = self.begin(Attempt::Create, None)?;
         self.localize(&mut new.grant)?;
-        plan::inherit_owner(&as_authority(authority.as_deref()), &mut new);
+        plan::inherit_owner(&as_authority(authority), &mut new);
         let record = Record::new(id, new, core.clock.now(), self.actor, plans.next_sequence())?;
         let after = record.fields_unlike(None);
-        if let Err(refused) = plan::may_create(&as_authority(authority.as_deref()), &record) {
+        if let Err(refused) = plan::may_create(&as_authority(authority), &record) {
             drop(plans);
             return Err(self.refused(Attempt::Create, None, after, refused));
         }
         codec::check_length(&record, None)?;
         plans.check_writable()?;
         let record = Arc::new(record);
-        let note = self.note(Act::Create, Some(id), Change::default(), after);
+        let mut note = self.note(Act::Create, Some(id), Change::default(), after);
+        note.once = once;
         let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
         let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
@@ -105,16 +133,43 @@ impl<'s> Acting<'s> {
     /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
     /// rotated on the machine only.
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
+        let fresh = self.fresh_key()?;
+        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+        self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
+    }
+
+    /// Like [`rotate`](Self::rotate), but only once for all that is sent under this name.
+    pub fn rotate_once(
+        &self,
+        id: KeyId,
+        grace: Duration,
+        request: &Idempotency<'_>,
+    ) -> Result<Outcome, Error> {
+        let fresh = self.fresh_key()?;
+        let once = request.once(self.actor, &self.core().seals.request);
+        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+        let authority = authority.as_deref();
+        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_UPDATE, once)? {
+            return self.done_before(plans, &done);
+        }
+        self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
+    }
+
+    fn replace(
+        &self,
+        mut plans: MutexGuard<'_, Plans>,
+        authority: Option<&Record>,
+        (new_id, secret, new_digest): (KeyId, Secret, Digest),
+        (id, grace): (KeyId, Duration),
+        once: Option<Once>,
+    ) -> Result<Issued, Error> {
         if grace > LONGEST_GRACE {
             return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
         }
         let core = self.core();
-        let (new_id, secret, new_digest) = self.fresh_key()?;
-        let (mut plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
-        let authority = as_authority(authority.as_deref());
         let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
         let now = core.clock.now();
-        if let Err(refused) = plan::may_rotate(&authority, &before, now) {
+        if let Err(refused) = plan::may_rotate(&as_authority(authority), &before, now) {
             drop(plans);
             return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
         }
@@ -124,12 +179,9 @@ impl<'s> Acting<'s> {
             core.index.deny(u64::MAX, id, old.standing());
             return Err(poisoned);
         }
-        let note = self.note(
-            Act::Rotate { into: new_id },
-            Some(id),
-            before.fields_unlike(Some(&old)),
-            old.fields_unlike(Some(&before)),
-        );
+        let (was, is) = (before.fields_unlike(Some(&old)), old.fields_unlike(Some(&before)));
+        let mut note = self.note(Act::Rotate { into: new_id }, Some(id), was, is);
+        note.once = once;
         let record = Arc::new(record);
         let changes = vec![
             KeyChange { id: new_id, digest: new_digest, after: Some(Arc::clone(&record)) },
@@ -196,6 +248,27 @@ impl<'s> Acting<'s> {
         Ok(after)
     }
 
+    /// The same request as one that was done. Who may not do it does not learn that it was.
+    fn done(
+        &self,
+        plans: &Plans,
+        authority: Option<&Record>,
+        scope: &Scope,
+        once: Once,
+    ) -> Result<Option<Done>, Error> {
+        if as_authority(authority).has(scope) {
+            plans.requests.find(once, self.core().clock.now())
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// What that request made, once it is durable.
+    fn done_before(&self, plans: MutexGuard<'_, Plans>, done: &Done) -> Result<Outcome, Error> {
+        self.core().wait(plans, done.sequence)?;
+        self.store.get(done.id).map(Outcome::Before)
+    }
+
     /// A secret with an id and a digest that no key has or had.
     fn fresh_key(&self) -> Result<(KeyId, Secret, Digest), Error> {
         loop {
@@ -237,7 +310,7 @@ impl<'s> Acting<'s> {
     }
 
     fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
-        Note { actor: self.actor, source: self.source, act, key, before, after }
+        Note { actor: self.actor, source: self.source, act, key, before, after, once: None }
     }
 
     /// Notes the refusal. Whether or not that could be written, the act stays refused.

@@ -8,6 +8,7 @@
 mod acting;
 mod builder;
 mod list;
+mod once;
 mod plan;
 mod writer;
 
@@ -15,6 +16,7 @@ pub use self::{
     acting::Acting,
     builder::Builder,
     list::{ListQuery, Page},
+    once::{Idempotency, Outcome},
 };
 
 use self::writer::Writer;

@@ -22,6 +22,11 @@ pub(super) enum Authority<'a> {
 }
 
 impl Authority<'_> {
+    /// Whether the actor is entitled to this scope.
+    pub(super) fn has(&self, scope: &Scope) -> bool {
+        self.require(scope).is_ok()
+    }
+
     fn require(&self, scope: &Scope) -> Result<(), Forbidden> {
         match self {
             Self::Key(actor) if !actor.grant.allows(scope) => {

@@ -321,3 +321,23 @@ fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
     )));
     assert!(store.health().poisoned.is_some());
 }
+
+#[test]
+fn a_duplicate_waits_for_the_request_that_it_repeats() {
+    let (store, script) = scripted();
+    let once = |store: &Store| {
+        let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
+        let new = new_key(store, &["api.read"], true);
+        store.acting_as(Actor::Host, None).issue_once(new, &request)
+    };
+    let first = spawn(&store, once);
+    script.begun();
+    let second = spawn(&store, once);
+    thread::sleep(Duration::from_millis(50));
+    assert!(!second.is_finished());
+    script.verdict(true);
+    let Outcome::Issued(issued) = first.join().unwrap().unwrap() else { panic!("not issued") };
+    let Outcome::Before(record) = second.join().unwrap().unwrap() else { panic!("issued twice") };
+    assert_eq!(record, issued.record);
+    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
+}

@@ -5,8 +5,9 @@
 //! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
 //! denied stays denied and what it allowed stays unseen.
 
+use super::once::Remembered;
 use crate::{
-    audit::{Act, AuditEntry},
+    audit::{Act, AuditEntry, Once},
     clock::Clock,
     codec::{self, Place},
     digest::{Digest, Seals},
@@ -58,6 +59,7 @@ pub(super) struct Plans {
     pub(super) lasting_roots: usize,
     /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
     pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
+    pub(super) requests: Remembered,
     queue: Vec<Queued>,
     committed: u64,
     failure: Option<Box<str>>,
@@ -85,6 +87,7 @@ pub(super) struct Note {
     pub(super) key: Option<KeyId>,
     pub(super) before: Change,
     pub(super) after: Change,
+    pub(super) once: Option<Once>,
 }
 
 impl Writer {
@@ -95,7 +98,9 @@ impl Writer {
         catalogue: &'static Catalogue,
         tip: Tip,
     ) -> Result<Self, Error> {
+        let clock = Clock::new(tip.newest);
         let plans = Plans {
+            requests: Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?,
             tip,
             lasting_roots: index.lasting_roots(),
             pending: HashMap::new(),
@@ -107,7 +112,7 @@ impl Writer {
         let core = Arc::new(Core {
             index,
             ledger,
-            clock: Clock::new(tip.newest),
+            clock,
             seals,
             catalogue,
             plans: Mutex::new(plans),
@@ -144,6 +149,7 @@ impl Writer {
             key: None,
             before: Change::default(),
             after: Change::default(),
+            once: None,
         };
         let mut plans = self.plan();
         let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
@@ -257,9 +263,11 @@ impl Core {
             key: note.key,
             before: note.before.clone(),
             after: note.after.clone(),
+            once: note.once,
         };
         let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
         let commit = Commit { sequence: entry.sequence, at: entry.at, entry: frame, head, puts };
+        plans.requests.note(&entry);
         plans.tip = Tip { sequence: entry.sequence, head, newest: entry.at };
         plans.queue.push(Queued { commit, changes });
         self.wake.notify_one();
