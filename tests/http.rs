@@ -108,7 +108,8 @@ async fn every_refusal_of_authentication_has_the_same_bytes() {
         ..new_key(&server.store, "old", &["api.read"])
     };
     let (_, expired_key) = issue(&server.store, expired);
-    let unknown = format!("{}x", &server.root[..server.root.len() - 1]);
+    let last = if server.root.ends_with('x') { "y" } else { "x" };
+    let unknown = format!("{}{last}", &server.root[..server.root.len() - 1]);
     let root = basic(server.root.as_bytes());
     let cases: Vec<Vec<Vec<u8>>> = vec![
         vec![],
@@ -718,4 +719,143 @@ async fn a_request_that_is_sent_twice_under_one_name_makes_one_key() {
     server.patch(&root, weak_id, json!({"scopes": []})).await;
     let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
     assert_eq!(made.status, StatusCode::FORBIDDEN);
+}
+
+/// The ways to get more than one holds, each over HTTP. What is refused changes nothing and is in
+/// the trail.
+mod nobody_grants_more_than_they_hold {
+    use super::*;
+    use portcullis::{Expiry, Timestamp};
+
+    const HELD: [&str; 5] =
+        ["admin.key.create", "admin.key.update", "admin.key.list", "api.read", "admin.key.delete"];
+
+    struct House {
+        _dir: tempfile::TempDir,
+        server: Server,
+        clerk_id: KeyId,
+        clerk: String,
+    }
+
+    impl House {
+        /// A clerk who owns all but `api.write`, until 2090, and speaks for the shop.
+        fn new() -> Self {
+            let (dir, home) = support::home();
+            let server = Server::over(Store::open(home).unwrap());
+            let new = NewKey {
+                expiry: until(4_000_000_000),
+                owner: Some("shop".into()),
+                ..new_key(&server.store, "clerk", &HELD)
+            };
+            let (clerk_id, clerk) = issue(&server.store, new);
+            Self { _dir: dir, server, clerk_id, clerk: String::from_utf8(clerk).unwrap() }
+        }
+
+        fn target(&self, scopes: &[&str], expiry: Expiry, owner: &str, active: bool) -> KeyId {
+            let new = new_key(&self.server.store, "target", scopes);
+            let owner = Some(owner.to_owned());
+            issue(&self.server.store, NewKey { expiry, owner, active, ..new }).0
+        }
+
+        /// The clerk must not be let do this.
+        async fn refused(&self, method: Method, path: &str, body: Value) {
+            let keys = self.server.get(&self.server.root, "/v1/keys").await.bytes;
+            let told = self.server.store.audit(0, 1000).unwrap().len();
+            let reply = self.server.ask(&self.clerk, method, path, Some(body.clone())).await;
+            assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} {body}");
+            assert!(!reply.headers.contains_key("www-authenticate"));
+            assert_eq!(self.server.get(&self.server.root, "/v1/keys").await.bytes, keys);
+            let entries = self.server.store.audit(told as u64, 10).unwrap();
+            assert_eq!(entries.len(), 1);
+            assert_eq!(entries[0].actor, Actor::Key(self.clerk_id));
+            assert_eq!(entries[0].act.as_str(), "refuse");
+        }
+
+        async fn refused_change(&self, id: KeyId, body: Value) {
+            self.refused(Method::PATCH, &format!("/v1/keys/{id}"), body).await;
+        }
+
+        async fn refused_rotation(&self, id: KeyId) {
+            self.refused(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
+        }
+    }
+
+    fn until(secs: u64) -> Expiry {
+        Expiry::At(Timestamp::from_secs(secs))
+    }
+
+    const SOON: &str = "2050-01-01T00:00:00Z";
+
+    #[tokio::test]
+    async fn by_creating() {
+        let house = House::new();
+        for scopes in [json!(["api.read", "api.write"]), json!(["*"])] {
+            let body = json!({"name": "a", "scopes": scopes, "expires_at": SOON});
+            house.refused(Method::POST, "/v1/keys", body).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_making_a_key_that_outlives_them() {
+        let house = House::new();
+        for end in [Value::Null, json!("2099-01-01T00:00:00Z")] {
+            let body = json!({"name": "a", "scopes": ["api.read"], "expires_at": end});
+            house.refused(Method::POST, "/v1/keys", body).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_speaking_for_another() {
+        let house = House::new();
+        let body =
+            json!({"name": "a", "scopes": ["api.read"], "expires_at": SOON, "owner": "rival"});
+        house.refused(Method::POST, "/v1/keys", body).await;
+        let own = house.target(&["api.read"], until(3_000_000_000), "shop", true);
+        house.refused_change(own, json!({"owner": "rival"})).await;
+        let foreign = house.target(&["api.read"], until(3_000_000_000), "rival", true);
+        house.refused_change(foreign, json!({"owner": "shop"})).await;
+    }
+
+    #[tokio::test]
+    async fn by_updating() {
+        let house = House::new();
+        let target = house.target(&["api.read"], until(3_000_000_000), "shop", true);
+        for id in [target, house.clerk_id] {
+            house.refused_change(id, json!({"scopes": ["api.read", "api.write"]})).await;
+            house.refused_change(id, json!({"scopes": ["*"]})).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_rotating() {
+        let house = House::new();
+        let end = until(3_000_000_000);
+        house.refused_rotation(house.target(&["api.write"], end, "shop", true)).await;
+        house.refused_rotation(house.target(&["api.read"], Expiry::Never, "shop", true)).await;
+        house.refused_rotation(house.target(&["api.read"], end, "rival", true)).await;
+        house.refused_rotation(house.server.root_id).await;
+        let own = house.target(&["api.read"], end, "shop", true);
+        let path = format!("/v1/keys/{own}/rotate");
+        let made = house.server.post(&house.clerk, &path, json!({})).await;
+        assert_eq!(made.status, StatusCode::CREATED);
+        // Not even root over the network: its secret would cross the wire.
+        let path = format!("/v1/keys/{}/rotate", house.server.root_id);
+        let made = house.server.post(&house.server.root, &path, json!({})).await;
+        assert_eq!(made.status, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn by_bringing_back_a_stronger_key() {
+        let house = House::new();
+        let target = house.target(&["api.write"], until(3_000_000_000), "shop", false);
+        house.refused_change(target, json!({"active": true})).await;
+    }
+
+    #[tokio::test]
+    async fn by_lengthening_the_life_of_a_stronger_key_or_their_own() {
+        let house = House::new();
+        let target = house.target(&["api.write"], until(3_000_000_000), "shop", true);
+        house.refused_change(target, json!({"expires_at": "2080-01-01T00:00:00Z"})).await;
+        house.refused_change(house.clerk_id, json!({"expires_at": null})).await;
+    }
 }

@@ -253,6 +253,17 @@ fn a_stale_revision_changes_nothing() {
 }
 
 #[test]
+fn a_stale_revision_deletes_nothing() {
+    let store = Store::in_memory().unwrap();
+    let (id, _) = issue(&store, new_key(&store, "old", &["api.read"]));
+    let seen = store.get(id).unwrap().revision;
+    let now = store.revoke(id).unwrap().revision;
+    let acting = store.acting_as(Actor::Host, None);
+    assert!(matches!(acting.delete_if(id, seen), Err(Error::Changed(_))));
+    acting.delete_if(id, now).unwrap();
+}
+
+#[test]
 fn bad_values_name_their_field_and_change_nothing() {
     let store = Store::in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "good", &["api.read"]));
@@ -430,6 +441,13 @@ mod no_key_grants_more_than_it_holds {
             lacks(catalogue::ADMIN_KEY_UPDATE)
         );
         assert_eq!(forbidden(acting.delete(target)), lacks(catalogue::ADMIN_KEY_DELETE));
+        // It does not learn which keys there are either.
+        let nobody = "key_00000000000".parse().unwrap();
+        assert_eq!(
+            forbidden(acting.revoke(nobody).map(|_| ())),
+            lacks(catalogue::ADMIN_KEY_UPDATE)
+        );
+        assert_eq!(forbidden(acting.delete(nobody)), lacks(catalogue::ADMIN_KEY_DELETE));
         let new = new_key(&house.store, "child", &["api.read"]);
         assert_eq!(forbidden(acting.issue(new).map(|_| ())), lacks(catalogue::ADMIN_KEY_CREATE));
         let renamed = Change { name: Some("x".into()), active: Some(false), ..Change::default() };

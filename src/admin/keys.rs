@@ -124,14 +124,9 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_DELETE, Attempt::Delete, id.known()).await?;
     let (id, revision) = (id.or_not_found()?, revision(&headers)?);
-    let reader = store.clone();
-    let deleted = caller.act(&store, move |acting| {
-        if let Some(revision) = revision
-            && reader.get(id)?.revision != revision
-        {
-            return Err(Error::Changed(id));
-        }
-        acting.delete(id)
+    let deleted = caller.act(&store, move |acting| match revision {
+        Some(revision) => acting.delete_if(id, revision),
+        None => acting.delete(id),
     });
     deleted.await?;
     Ok(StatusCode::NO_CONTENT)

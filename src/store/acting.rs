@@ -15,7 +15,7 @@ use crate::{
     record::{Actor, Change, NewKey, Record},
     scope::{
         Grant, Scope,
-        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
+        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
     },
     secret::Secret,
 };
@@ -116,9 +116,23 @@ impl<'s> Acting<'s> {
 
     /// [`Store::delete`] for this actor.
     pub fn delete(&self, id: KeyId) -> Result<(), Error> {
+        self.remove(id, None)
+    }
+
+    /// Like [`delete`](Self::delete), but only if the record still has this
+    /// [`revision`](Record::revision).
+    pub fn delete_if(&self, id: KeyId, revision: u64) -> Result<(), Error> {
+        self.remove(id, Some(revision))
+    }
+
+    fn remove(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
         let core = self.core();
-        let (mut plans, authority) = self.begin(Attempt::Delete, Some(id))?;
-        let (record, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let (plans, authority) = self.begin(Attempt::Delete, Some(id))?;
+        let (mut plans, record, digest) =
+            self.target(plans, authority.as_deref(), Attempt::Delete, id)?;
+        if expected.is_some_and(|revision| revision != record.revision) {
+            return Err(Error::Changed(id));
+        }
         if let Err(refused) = plan::may_delete(&as_authority(authority.as_deref()), &record) {
             drop(plans);
             return Err(self.refused(Attempt::Delete, Some(id), Change::default(), refused));
@@ -157,7 +171,7 @@ impl<'s> Acting<'s> {
 
     fn replace(
         &self,
-        mut plans: MutexGuard<'_, Plans>,
+        plans: MutexGuard<'s, Plans>,
         authority: Option<&Record>,
         (new_id, secret, new_digest): (KeyId, Secret, Digest),
         (id, grace): (KeyId, Duration),
@@ -167,7 +181,7 @@ impl<'s> Acting<'s> {
             return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
         }
         let core = self.core();
-        let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let (mut plans, before, digest) = self.target(plans, authority, Attempt::Rotate, id)?;
         let now = core.clock.now();
         if let Err(refused) = plan::may_rotate(&as_authority(authority), &before, now) {
             drop(plans);
@@ -205,8 +219,9 @@ impl<'s> Acting<'s> {
         mut change: Change,
     ) -> Result<Arc<Record>, Error> {
         let core = self.core();
-        let (mut plans, authority) = self.begin(Attempt::Update, Some(id))?;
-        let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let (plans, authority) = self.begin(Attempt::Update, Some(id))?;
+        let (mut plans, before, digest) =
+            self.target(plans, authority.as_deref(), Attempt::Update, id)?;
         if let Some(grant) = &mut change.grant {
             self.localize(grant)?;
         }
@@ -299,6 +314,27 @@ impl<'s> Acting<'s> {
         drop(plans);
         let refused = Forbidden::ActorRefused.into();
         Err(self.refused(attempt, target, Change::default(), refused))
+    }
+
+    /// The key that is to be changed, after all that is queued. Whoever may change none does not
+    /// learn which there are.
+    fn target(
+        &self,
+        plans: MutexGuard<'s, Plans>,
+        authority: Option<&Record>,
+        attempt: Attempt,
+        id: KeyId,
+    ) -> Result<(MutexGuard<'s, Plans>, Arc<Record>, Digest), Error> {
+        if let Some((record, digest)) = self.core().planned(&plans, id) {
+            return Ok((plans, record, digest));
+        }
+        let scope = if attempt == Attempt::Delete { ADMIN_KEY_DELETE } else { ADMIN_KEY_UPDATE };
+        if as_authority(authority).has(&scope) {
+            return Err(Error::NoSuchKey(id));
+        }
+        drop(plans);
+        let refused = Forbidden::LacksScope(scope).into();
+        Err(self.refused(attempt, Some(id), Change::default(), refused))
     }
 
     /// A set that another store made has other numbers: its names are looked up in this one.

@@ -366,7 +366,7 @@ impl Model {
         now: Timestamp,
     ) -> Result<Record, Fault> {
         let actor = self.authority(by, Attempt::Update, Some(id), now)?;
-        let before = self.find(id).ok_or(Fault::NoSuchKey)?.clone();
+        let before = self.target(by, Attempt::Update, actor.as_ref(), id)?;
         let fields = before.fields.edited(edit);
         fields.check_limits()?;
         let allowed = match actor {
@@ -412,7 +412,7 @@ impl Model {
 
     fn delete(&mut self, by: Actor, id: KeyId, now: Timestamp) -> Result<(), Fault> {
         let actor = self.authority(by, Attempt::Delete, Some(id), now)?;
-        let before = self.find(id).ok_or(Fault::NoSuchKey)?.fields.clone();
+        let before = self.target(by, Attempt::Delete, actor.as_ref(), id)?.fields;
         let fault = match actor {
             Some(actor) if !actor.powers.have("admin.key.delete") => {
                 Some(Fault::Forbidden(lacks("admin.key.delete")))
@@ -485,6 +485,30 @@ impl Model {
                 let fault = Fault::Forbidden(Forbidden::ActorRefused);
                 Err(self.refuse(by, attempt, target, Edit::default(), fault))
             }
+        }
+    }
+
+    /// The key that is to be changed; whoever may change none does not learn which there are.
+    fn target(
+        &mut self,
+        by: Actor,
+        attempt: Attempt,
+        actor: Option<&Fields>,
+        id: KeyId,
+    ) -> Result<Record, Fault> {
+        if let Some(record) = self.find(id) {
+            return Ok(record.clone());
+        }
+        let scope = match attempt {
+            Attempt::Delete => "admin.key.delete",
+            _ => "admin.key.update",
+        };
+        match actor {
+            Some(actor) if !actor.powers.have(scope) => {
+                let fault = Fault::Forbidden(lacks(scope));
+                Err(self.refuse(by, attempt, Some(id), Edit::default(), fault))
+            }
+            _ => Err(Fault::NoSuchKey),
         }
     }
 
