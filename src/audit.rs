@@ -27,6 +27,15 @@ pub struct AuditEntry {
     pub before: Change,
     /// The fields that changed, after; of a refused act, the fields that were asked for.
     pub after: Change,
+    /// What is kept of a request that is done once.
+    pub(crate) once: Option<Once>,
+}
+
+/// A request that is done once, however often it is sent: hashes of its name and of what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Once {
+    pub(crate) request: [u8; 16],
+    pub(crate) payload: [u8; 16],
 }
 
 /// What an [`AuditEntry`] tells of.
@@ -41,6 +50,11 @@ pub enum Act {
     Delete,
     /// The host brought new scope names.
     ExtendCatalogue,
+    /// Another key took a key's place, in all but its secret. The entry is of the old one.
+    Rotate {
+        /// The new key.
+        into: KeyId,
+    },
     /// An administrative act was refused.
     Refuse {
         /// Which act.
@@ -58,6 +72,7 @@ impl Act {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
+            Self::Rotate { .. } => "rotate",
             Self::Refuse { .. } => "refuse",
         }
     }
@@ -77,6 +92,8 @@ pub enum Attempt {
     Delete,
     /// Verifying another's key.
     Verify,
+    /// Putting a new key in the place of one.
+    Rotate,
 }
 
 impl Attempt {
@@ -88,6 +105,7 @@ impl Attempt {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Verify => "verify",
+            Self::Rotate => "rotate",
         }
     }
 }

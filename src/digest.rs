@@ -90,6 +90,8 @@ pub(crate) struct Seals {
     pub(crate) trail: Seal,
     /// The anchor.
     pub(crate) anchor: Seal,
+    /// Requests that are done once.
+    pub(crate) request: Seal,
     /// What meta keeps to recognise the pepper: all zero without one.
     pub(crate) pepper_check: [u8; 16],
 }
@@ -108,6 +110,7 @@ impl Seals {
             meta: Seal(key("meta")),
             trail: Seal(key("trail")),
             anchor: Seal(key("anchor")),
+            request: Seal(key("request")),
             pepper_check: pepper.map_or([0; 16], |_| check.tag(&[])),
         }
     }

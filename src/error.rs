@@ -32,11 +32,24 @@ pub enum Error {
     /// Only an inactive key can be deleted.
     #[error("{0} is active; deactivate it before deleting it")]
     StillActive(KeyId),
+    /// Only a key that works and was not replaced yet can be rotated.
+    #[error("{id} is {state}; only a key that works and was not replaced yet can be rotated")]
+    NotCurrent {
+        /// The key.
+        id: KeyId,
+        /// What it is instead.
+        state: &'static str,
+    },
     /// The change would leave the store without an active root key that never expires.
     #[error(
         "{0} is the last active root key; make another one on the machine first (key create --root)"
     )]
     LastRoot(KeyId),
+    /// The name of a request that is done once was given to another request.
+    #[error(
+        "this idempotency key was used with another request; give each request a key of its own"
+    )]
+    OtherRequest,
     /// The key was changed since the caller last read it.
     #[error("{0} was changed meanwhile; read it again and repeat the change")]
     Changed(KeyId),
@@ -177,6 +190,8 @@ pub enum Field {
     Prefix,
     /// The pepper.
     Pepper,
+    /// How long a rotated key works on.
+    Grace,
     /// The size of a page.
     PageSize,
     /// The token of a page.
@@ -195,6 +210,7 @@ impl Field {
             Self::Record => "record",
             Self::Prefix => "prefix",
             Self::Pepper => "pepper",
+            Self::Grace => "grace_seconds",
             Self::PageSize => "page_size",
             Self::PageToken => "page_token",
         }
@@ -229,7 +245,7 @@ pub enum Forbidden {
     #[error("only a root key sets another owner; leave the owner out to pass on the acting key's")]
     ForeignOwner,
     /// Root keys are made on the machine.
-    #[error("a root key is made on the machine only (key create --root)")]
+    #[error("a root key is made and rotated on the machine only (key create --root, key rotate)")]
     RootIsLocal,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     secret::Secret,
     time::Timestamp,
 };
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 const MAX_NAME_CHARS: usize = 128;
 const MAX_OWNER_BYTES: usize = 128;
@@ -37,6 +37,13 @@ impl Expiry {
             Self::At(end) => Self::At(Timestamp::from_secs(end.as_secs())),
             Self::Never => Self::Never,
         }
+    }
+
+    /// The end, in whole seconds, of a span that begins now and is not cut short.
+    fn after(now: Timestamp, span: Duration) -> Self {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let end = now.as_millis().saturating_add(millis).div_ceil(1000);
+        Self::At(Timestamp::from_secs(end))
     }
 
     /// Whether the end has come.
@@ -185,6 +192,44 @@ impl Record {
         };
         record.check_limits()?;
         Ok(record)
+    }
+
+    /// The record of the key that takes this one's place: the same in all but its secret.
+    pub(crate) fn successor(
+        &self,
+        id: KeyId,
+        now: Timestamp,
+        by: Actor,
+        revision: u64,
+    ) -> Result<Self, Error> {
+        let new = NewKey {
+            name: self.name.clone(),
+            grant: self.grant,
+            active: true,
+            expiry: self.expiry,
+            owner: self.owner.clone(),
+            metadata: self.metadata.clone(),
+        };
+        Ok(Self { replaces: Some(self.id), ..Self::new(id, new, now, by, revision)? })
+    }
+
+    /// This record once `successor` has taken its place: without a grace it is inactive, else its
+    /// end comes after the grace, unless it comes earlier anyway.
+    pub(crate) fn replaced(&self, successor: &Self, grace: Duration) -> Self {
+        let now = successor.created_at;
+        let mut old = Self {
+            replaced_by: Some(successor.id),
+            updated_at: now,
+            updated_by: successor.created_by,
+            revision: successor.revision,
+            ..self.clone()
+        };
+        if grace.is_zero() {
+            (old.active, old.inactive_since) = (false, Some(now));
+        } else {
+            old.expiry = self.expiry.min(Expiry::after(now, grace));
+        }
+        old
     }
 
     /// The record after a change; `None` where the change alters nothing.

@@ -570,3 +570,37 @@ fn memory_of(process: u32) -> String {
     }
     String::from_utf8_lossy(&image).into_owned()
 }
+
+#[test]
+fn a_rotated_key_is_printed_alone_and_the_old_one_ends() {
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    let old = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
+    let (root, old) = (keys_in(&root)[0].to_owned(), old.trim().to_owned());
+    let new = home.done(&["key", "rotate", &id_of(&old), "--grace", "1h"]);
+    assert_eq!(keys_in(&new), [new.trim()]);
+    assert_eq!((home.verify(&old, &[]), home.verify(new.trim(), &[])), (0, 0));
+    assert!(home.fails(1, &["key", "rotate", &id_of(&old)]).contains("replaced already"));
+    let newer = home.done(&["key", "rotate", &id_of(&new)]);
+    assert_eq!((home.verify(new.trim(), &[]), home.verify(newer.trim(), &[])), (3, 0));
+    // The last root key, too, here on its machine.
+    let next = home.done(&["key", "rotate", &id_of(&root)]);
+    assert_eq!((home.verify(&root, &[]), home.verify(next.trim(), &[])), (3, 0));
+}
+
+#[test]
+fn the_trail_is_told_and_checked() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
+    let new = home.done(&["key", "rotate", &id_of(&key)]);
+    let told = home.done(&["audit"]);
+    let last = told.lines().last().unwrap();
+    for part in ["4  ", "rotate", &id_of(&key), &id_of(new.trim()), "local:"] {
+        assert!(last.contains(part), "{part} in {told}");
+    }
+    assert_eq!(home.done(&["audit", "--after", "2", "--json"]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written\n");
+    home.fails(2, &["audit", "--key", "nonsense"]);
+}

@@ -44,7 +44,10 @@ impl Reply {
 
 impl Server {
     fn new() -> Self {
-        let store = Store::in_memory().unwrap();
+        Self::over(Store::in_memory().unwrap())
+    }
+
+    fn over(store: Store) -> Self {
         let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
         let (root_id, root) = issue(&store, root);
         let root = String::from_utf8(root).unwrap();
@@ -105,7 +108,8 @@ async fn every_refusal_of_authentication_has_the_same_bytes() {
         ..new_key(&server.store, "old", &["api.read"])
     };
     let (_, expired_key) = issue(&server.store, expired);
-    let unknown = format!("{}x", &server.root[..server.root.len() - 1]);
+    let last = if server.root.ends_with('x') { "y" } else { "x" };
+    let unknown = format!("{}{last}", &server.root[..server.root.len() - 1]);
     let root = basic(server.root.as_bytes());
     let cases: Vec<Vec<Vec<u8>>> = vec![
         vec![],
@@ -296,6 +300,7 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
         (Method::POST, "/v1/keys", "admin.key.create"),
         (Method::POST, "/v1/verify", "admin.key.verify"),
         (Method::PATCH, &other, "admin.key.update"),
+        (Method::POST, &format!("{other}/rotate"), "admin.key.update"),
         (Method::DELETE, &other, "admin.key.delete"),
     ] {
         let reply = server.ask(&weak, method.clone(), path, None).await;
@@ -310,6 +315,43 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
     }
     assert_eq!(server.patch(&weak, own, json!({"active": false})).await.status, StatusCode::OK);
     assert_eq!(server.get(&weak, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_once_and_the_old_one_ends() {
+    let server = Server::new();
+    let (id, key) = server.key(&["api.read"]);
+    let path = format!("/v1/keys/{id}/rotate");
+    let made = server.post(&server.root, &path, json!({"grace_seconds": 3600})).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let json = made.json();
+    let (new, secret) = (json["id"].as_str().unwrap(), json["key"].as_str().unwrap());
+    assert_eq!(made.header("location"), format!("/v1/keys/{new}"));
+    assert_eq!(json["replaces"], id.to_string());
+    assert_eq!(server.get(&server.root, made.header("location")).await.json()["id"], *new);
+    assert_eq!(server.get(secret, "/v1/whoami").await.json()["id"], *new);
+    let old = server.get(&key, "/v1/whoami").await.json();
+    assert_eq!(old["replaced_by"], *new);
+    assert!(old["expires_at"].is_string());
+    let again = server.post(&server.root, &path, json!({})).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+
+    // Without a body there is no grace.
+    let path = format!("/v1/keys/{new}/rotate");
+    let at_once = server.ask(&server.root, Method::POST, &path, None).await;
+    assert_eq!(at_once.status, StatusCode::CREATED);
+    assert_eq!(server.get(secret, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
+    for body in [
+        json!({"grace_seconds": -1}),
+        json!({"grace_seconds": "1h"}),
+        json!({"grace_seconds": 366 * 86_400 + 1}),
+        json!({"grace": 1}),
+    ] {
+        let (id, _) = server.key(&["api.read"]);
+        let path = format!("/v1/keys/{id}/rotate");
+        let reply = server.post(&server.root, &path, body.clone()).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    }
 }
 
 #[tokio::test]
@@ -569,4 +611,251 @@ fn a_refused_act_is_in_the_trail() {
     let last = store.audit(0, 100).unwrap().pop().unwrap();
     assert_eq!((last.act.as_str(), last.actor), ("refuse", Actor::Key(id)));
     assert_eq!(last.source, Some([192, 0, 2, 7].into()));
+}
+
+#[tokio::test]
+async fn the_trail_is_read_page_by_page_and_by_key() {
+    let (_dir, home) = support::home();
+    let server = Server::over(Store::open(home).unwrap());
+    let (id, weak) = server.key(&["api.read"]);
+    server.patch(&server.root, id, json!({"owner": "shop", "name": "till"})).await;
+    server.get(&weak, "/v1/keys").await;
+    let path = format!("/v1/keys/{id}/rotate");
+    let new = server.post(&server.root, &path, json!({})).await.json()["id"].clone();
+
+    let all = server.get(&server.root, "/v1/audit").await.json();
+    assert_eq!(all["next_after"], Value::Null);
+    let entries = all["entries"].as_array().unwrap();
+    let acts: Vec<_> = entries.iter().map(|entry| entry["act"].as_str().unwrap()).collect();
+    assert_eq!(acts, ["extend_catalogue", "create", "create", "update", "refuse", "rotate"]);
+    let update = &entries[3];
+    assert_eq!((&update["sequence"], &update["key"]), (&json!(4), &json!(id.to_string())));
+    assert_eq!(update["actor"], server.root_id.to_string());
+    assert_eq!(update["before"], json!({"owner": null, "name": "some"}));
+    assert_eq!(update["after"], json!({"owner": "shop", "name": "till"}));
+    assert_eq!(entries[4]["refused"]["attempt"], "list");
+    assert_eq!((&entries[5]["key"], &entries[5]["replaced_by"]), (&json!(id.to_string()), &new));
+
+    let page = server.get(&server.root, "/v1/audit?after=1&limit=2").await.json();
+    assert_eq!((&page["entries"][1]["sequence"], &page["next_after"]), (&json!(3), &json!(3)));
+    let of = server.get(&server.root, &format!("/v1/audit?key={id}")).await.json();
+    assert_eq!((of["entries"].as_array().unwrap().len(), &of["next_after"]), (3, &Value::Null));
+    let path = format!("/v1/audit?key={}", new.as_str().unwrap());
+    let of = server.get(&server.root, &path).await.json();
+    assert_eq!(of["entries"][0]["sequence"], 6);
+    for query in ["limit=0", "limit=1001", "after=x", "key=pcl_", "colour=red", "after=1&after=2"] {
+        let reply = server.get(&server.root, &format!("/v1/audit?{query}")).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+    }
+    assert_eq!(server.get(&weak, "/v1/audit").await.status, StatusCode::UNAUTHORIZED);
+    let (_, weak) = server.key(&["admin.key.update"]);
+    assert_eq!(server.get(&weak, "/v1/audit").await.status, StatusCode::FORBIDDEN);
+}
+
+impl Server {
+    async fn post_once(&self, key: &str, path: &str, name: &str, body: &Value) -> Reply {
+        let request = Request::post(path)
+            .header("authorization", basic(key.as_bytes()))
+            .header("content-type", "application/json")
+            .header("idempotency-key", name)
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        self.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_twice_under_one_name_makes_one_key() {
+    let (_dir, home) = support::home();
+    let mut server = Server::over(Store::open(&home).unwrap());
+    let (root, body) = (server.root.clone(), json!({"name": "till", "scopes": ["api.read"]}));
+    let made = server.post_once(&root, "/v1/keys", "a-1", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let id = made.json()["id"].clone();
+    let again = |made: Reply| {
+        assert_eq!((made.status, made.header("idempotency-replayed")), (StatusCode::OK, "true"));
+        let json = made.json();
+        assert_eq!(json.as_object().unwrap().get("key"), Some(&Value::Null));
+        json["id"].clone()
+    };
+    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
+    let other = json!({"name": "other", "scopes": ["api.read"]});
+    let refused = server.post_once(&root, "/v1/keys", "a-1", &other).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.json()["errors"][0]["parameter"], "Idempotency-Key");
+    assert_eq!(
+        server.post_once(&root, "/v1/keys", "", &body).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+
+    // The name belongs to its actor and its route.
+    let (_, clerk) = server.key(&["admin.key.create", "admin.key.update", "api.read"]);
+    let of_clerk = server.post_once(&clerk, "/v1/keys", "a-1", &body).await;
+    assert_eq!(of_clerk.status, StatusCode::CREATED);
+    let path = format!("/v1/keys/{}/rotate", id.as_str().unwrap());
+    let rotated = server.post_once(&root, &path, "a-1", &json!({})).await;
+    assert_eq!(rotated.status, StatusCode::CREATED);
+    let new = rotated.json()["id"].clone();
+    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    assert_eq!(
+        server.post_once(&root, &path, "a-2", &json!({})).await.status,
+        StatusCode::CONFLICT
+    );
+
+    // It is in the change's own transaction, so that a restart forgets nothing.
+    server.router = Router::new();
+    server.store = Store::in_memory().unwrap();
+    let store = Store::open(&home).unwrap();
+    server.router = router(store.clone());
+    server.store = store;
+    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
+    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    let keys = server.get(&root, "/v1/keys").await.json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 5);
+    // What was refused was not done, and whoever lost the scope learns nothing.
+    let (weak_id, weak) = server.key(&["admin.key.create", "api.read"]);
+    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    server.patch(&root, weak_id, json!({"scopes": []})).await;
+    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(made.status, StatusCode::FORBIDDEN);
+}
+
+/// The ways to get more than one holds, each over HTTP. What is refused changes nothing and is in
+/// the trail.
+mod nobody_grants_more_than_they_hold {
+    use super::*;
+    use portcullis::{Expiry, Timestamp};
+
+    const HELD: [&str; 5] =
+        ["admin.key.create", "admin.key.update", "admin.key.list", "api.read", "admin.key.delete"];
+
+    struct House {
+        _dir: tempfile::TempDir,
+        server: Server,
+        clerk_id: KeyId,
+        clerk: String,
+    }
+
+    impl House {
+        /// A clerk who owns all but `api.write`, until 2090, and speaks for the shop.
+        fn new() -> Self {
+            let (dir, home) = support::home();
+            let server = Server::over(Store::open(home).unwrap());
+            let new = NewKey {
+                expiry: until(4_000_000_000),
+                owner: Some("shop".into()),
+                ..new_key(&server.store, "clerk", &HELD)
+            };
+            let (clerk_id, clerk) = issue(&server.store, new);
+            Self { _dir: dir, server, clerk_id, clerk: String::from_utf8(clerk).unwrap() }
+        }
+
+        fn target(&self, scopes: &[&str], expiry: Expiry, owner: &str, active: bool) -> KeyId {
+            let new = new_key(&self.server.store, "target", scopes);
+            let owner = Some(owner.to_owned());
+            issue(&self.server.store, NewKey { expiry, owner, active, ..new }).0
+        }
+
+        /// The clerk must not be let do this.
+        async fn refused(&self, method: Method, path: &str, body: Value) {
+            let keys = self.server.get(&self.server.root, "/v1/keys").await.bytes;
+            let told = self.server.store.audit(0, 1000).unwrap().len();
+            let reply = self.server.ask(&self.clerk, method, path, Some(body.clone())).await;
+            assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} {body}");
+            assert!(!reply.headers.contains_key("www-authenticate"));
+            assert_eq!(self.server.get(&self.server.root, "/v1/keys").await.bytes, keys);
+            let entries = self.server.store.audit(told as u64, 10).unwrap();
+            assert_eq!(entries.len(), 1);
+            assert_eq!(entries[0].actor, Actor::Key(self.clerk_id));
+            assert_eq!(entries[0].act.as_str(), "refuse");
+        }
+
+        async fn refused_change(&self, id: KeyId, body: Value) {
+            self.refused(Method::PATCH, &format!("/v1/keys/{id}"), body).await;
+        }
+
+        async fn refused_rotation(&self, id: KeyId) {
+            self.refused(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
+        }
+    }
+
+    fn until(secs: u64) -> Expiry {
+        Expiry::At(Timestamp::from_secs(secs))
+    }
+
+    const SOON: &str = "2050-01-01T00:00:00Z";
+
+    #[tokio::test]
+    async fn by_creating() {
+        let house = House::new();
+        for scopes in [json!(["api.read", "api.write"]), json!(["*"])] {
+            let body = json!({"name": "a", "scopes": scopes, "expires_at": SOON});
+            house.refused(Method::POST, "/v1/keys", body).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_making_a_key_that_outlives_them() {
+        let house = House::new();
+        for end in [Value::Null, json!("2099-01-01T00:00:00Z")] {
+            let body = json!({"name": "a", "scopes": ["api.read"], "expires_at": end});
+            house.refused(Method::POST, "/v1/keys", body).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_speaking_for_another() {
+        let house = House::new();
+        let body =
+            json!({"name": "a", "scopes": ["api.read"], "expires_at": SOON, "owner": "rival"});
+        house.refused(Method::POST, "/v1/keys", body).await;
+        let own = house.target(&["api.read"], until(3_000_000_000), "shop", true);
+        house.refused_change(own, json!({"owner": "rival"})).await;
+        let foreign = house.target(&["api.read"], until(3_000_000_000), "rival", true);
+        house.refused_change(foreign, json!({"owner": "shop"})).await;
+    }
+
+    #[tokio::test]
+    async fn by_updating() {
+        let house = House::new();
+        let target = house.target(&["api.read"], until(3_000_000_000), "shop", true);
+        for id in [target, house.clerk_id] {
+            house.refused_change(id, json!({"scopes": ["api.read", "api.write"]})).await;
+            house.refused_change(id, json!({"scopes": ["*"]})).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn by_rotating() {
+        let house = House::new();
+        let end = until(3_000_000_000);
+        house.refused_rotation(house.target(&["api.write"], end, "shop", true)).await;
+        house.refused_rotation(house.target(&["api.read"], Expiry::Never, "shop", true)).await;
+        house.refused_rotation(house.target(&["api.read"], end, "rival", true)).await;
+        house.refused_rotation(house.server.root_id).await;
+        let own = house.target(&["api.read"], end, "shop", true);
+        let path = format!("/v1/keys/{own}/rotate");
+        let made = house.server.post(&house.clerk, &path, json!({})).await;
+        assert_eq!(made.status, StatusCode::CREATED);
+        // Not even root over the network: its secret would cross the wire.
+        let path = format!("/v1/keys/{}/rotate", house.server.root_id);
+        let made = house.server.post(&house.server.root, &path, json!({})).await;
+        assert_eq!(made.status, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn by_bringing_back_a_stronger_key() {
+        let house = House::new();
+        let target = house.target(&["api.write"], until(3_000_000_000), "shop", false);
+        house.refused_change(target, json!({"active": true})).await;
+    }
+
+    #[tokio::test]
+    async fn by_lengthening_the_life_of_a_stronger_key_or_their_own() {
+        let house = House::new();
+        let target = house.target(&["api.write"], until(3_000_000_000), "shop", true);
+        house.refused_change(target, json!({"expires_at": "2080-01-01T00:00:00Z"})).await;
+        house.refused_change(house.clerk_id, json!({"expires_at": null})).await;
+    }
 }

@@ -8,6 +8,7 @@ use portcullis::{
     Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Refusal, Store,
     Timestamp, error::Field, error::Forbidden, scope::catalogue,
 };
+use std::time::Duration;
 use support::{home, issue, new_key, scopes};
 
 #[test]
@@ -137,6 +138,107 @@ fn the_last_active_root_key_stays() {
 }
 
 #[test]
+fn a_rotated_key_hands_all_but_its_secret_on_and_ends() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let end = Expiry::At(Timestamp::from_secs(9_000_000_000));
+    let new = NewKey {
+        expiry: end,
+        owner: Some("shop".into()),
+        metadata: [("team".into(), "blue".into())].into(),
+        ..new_key(&store, "till", &["api.read"])
+    };
+    let (old, old_key) = issue(&store, new);
+    let rotated = store.rotate(old, Duration::ZERO).unwrap();
+    let (new, new_key) = (rotated.record.id, rotated.secret.reveal(|k| k.as_bytes().to_vec()));
+    assert_eq!(store.authenticate_key(&old_key).unwrap_err(), Refusal::Inactive);
+    assert_eq!(store.authenticate_key(&new_key).unwrap().id(), new);
+    let (was, is) = (store.get(old).unwrap(), store.get(new).unwrap());
+    assert_eq!((was.replaced_by, is.replaces, is.active), (Some(new), Some(old), true));
+    assert_eq!(
+        (&is.name, is.grant, is.expiry, &is.owner, &is.metadata),
+        (&was.name, was.grant, end, &was.owner, &was.metadata)
+    );
+    let entry = store.audit(0, 100).unwrap().pop().unwrap();
+    assert_eq!((entry.act, entry.key), (Act::Rotate { into: new }, Some(old)));
+    assert_eq!((entry.before, entry.after), (Change::activate(), Change::deactivate()));
+    drop(store);
+
+    let store = Store::open(&home).unwrap();
+    assert_eq!((store.get(old).unwrap(), store.get(new).unwrap()), (was, is));
+    assert_eq!(store.authenticate_key(&old_key).unwrap_err(), Refusal::Inactive);
+    assert_eq!(store.authenticate_key(&new_key).unwrap().id(), new);
+}
+
+#[test]
+fn a_grace_keeps_the_old_key_alive_but_not_past_its_own_end() {
+    let store = Store::in_memory().unwrap();
+    let (id, key) = issue(&store, new_key(&store, "long", &["api.read"]));
+    let made = store.rotate(id, Duration::from_hours(1)).unwrap().record;
+    assert!(store.authenticate_key(&key).is_ok());
+    let end = made.created_at.as_millis().div_ceil(1000) + 3600;
+    assert_eq!(store.get(id).unwrap().expiry, Expiry::At(Timestamp::from_secs(end)));
+    assert_eq!(made.expiry, Expiry::Never);
+    let soon = Expiry::At(Timestamp::from_secs(made.created_at.as_secs() + 60));
+    let (id, _) = issue(&store, NewKey { expiry: soon, ..new_key(&store, "short", &["api.read"]) });
+    store.rotate(id, Duration::from_hours(1)).unwrap();
+    assert_eq!(store.get(id).unwrap().expiry, soon);
+    let (id, _) = issue(&store, new_key(&store, "greedy", &["api.read"]));
+    let refused = store.rotate(id, Duration::from_hours(367 * 24));
+    assert!(matches!(refused, Err(Error::Invalid { field: Field::Grace, .. })));
+}
+
+#[test]
+fn only_a_key_that_works_is_rotated_and_once() {
+    let store = Store::in_memory().unwrap();
+    let why_not = |id| match store.rotate(id, Duration::from_mins(1)) {
+        Err(Error::NotCurrent { state, .. }) => state,
+        other => panic!("{other:?}"),
+    };
+    let (replaced, _) = issue(&store, new_key(&store, "a", &["api.read"]));
+    store.rotate(replaced, Duration::from_mins(1)).unwrap();
+    assert_eq!(why_not(replaced), "replaced already");
+    let (off, _) = issue(&store, new_key(&store, "a", &["api.read"]));
+    store.revoke(off).unwrap();
+    assert_eq!(why_not(off), "inactive");
+    let past = Expiry::At(Timestamp::from_secs(1_000_000));
+    let (over, _) = issue(&store, NewKey { expiry: past, ..new_key(&store, "a", &[]) });
+    assert_eq!(why_not(over), "expired");
+    let nobody = "key_00000000000".parse().unwrap();
+    assert!(matches!(store.rotate(nobody, Duration::ZERO), Err(Error::NoSuchKey(_))));
+}
+
+#[test]
+fn the_last_root_key_is_rotated_on_the_machine() {
+    let store = Store::in_memory().unwrap();
+    let (first, key) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "r", &[]) });
+    let by_itself = store.acting_as(Actor::Key(first), None).rotate(first, Duration::ZERO);
+    assert!(matches!(by_itself, Err(Error::Forbidden(Forbidden::RootIsLocal))));
+    let second = store.rotate(first, Duration::ZERO).unwrap().record;
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
+    assert_eq!(second.grant, Grant::All);
+    assert!(matches!(store.revoke(second.id), Err(Error::LastRoot(_))));
+}
+
+#[test]
+fn the_longest_key_is_still_revoked_and_rotated() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let with_notes = |bytes: usize| {
+        let note = |i: usize| (i.to_string(), "x".repeat(bytes.saturating_sub(i * 256).min(256)));
+        NewKey { metadata: (0..6).map(note).collect(), ..new_key(&store, "long", &["api.read"]) }
+    };
+    let most = (0..1536).rev().find(|bytes| store.issue(with_notes(*bytes)).is_ok()).unwrap();
+    let (id, key) = issue(&store, with_notes(most));
+    let acting = store.acting_as(Actor::Local(7), None);
+    let next = acting.rotate(id, Duration::from_hours(1)).unwrap();
+    acting.revoke(id).unwrap();
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
+    let next = acting.rotate(next.record.id, Duration::ZERO).unwrap();
+    acting.revoke(next.record.id).unwrap();
+}
+
+#[test]
 fn a_stale_revision_changes_nothing() {
     let store = Store::in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "shared", &["api.read"]));
@@ -148,6 +250,17 @@ fn a_stale_revision_changes_nothing() {
     assert!(matches!(acting.update_if(id, seen, Change::deactivate()), Err(Error::Changed(_))));
     assert!(store.get(id).unwrap().active);
     assert!(!acting.update_if(id, renamed.revision, Change::deactivate()).unwrap().active);
+}
+
+#[test]
+fn a_stale_revision_deletes_nothing() {
+    let store = Store::in_memory().unwrap();
+    let (id, _) = issue(&store, new_key(&store, "old", &["api.read"]));
+    let seen = store.get(id).unwrap().revision;
+    let now = store.revoke(id).unwrap().revision;
+    let acting = store.acting_as(Actor::Host, None);
+    assert!(matches!(acting.delete_if(id, seen), Err(Error::Changed(_))));
+    acting.delete_if(id, now).unwrap();
 }
 
 #[test]
@@ -271,6 +384,33 @@ mod no_key_grants_more_than_it_holds {
     }
 
     #[test]
+    fn by_rotating_a_stronger_key() {
+        let house = House::new();
+        let acting = house.store.acting_as(Actor::Key(house.clerk), None);
+        let rotate = |id| forbidden(acting.rotate(id, Duration::ZERO).map(|_| ()));
+        let key = |scopes: &[&str], expiry, owner: Option<&str>| {
+            let new = NewKey { expiry, ..new_key(&house.store, "target", scopes) };
+            issue(&house.store, NewKey { owner: owner.map(String::from), ..new }).0
+        };
+        let end = Expiry::At(Timestamp::from_secs(4_000_000_000));
+        let stronger = key(&["api.write"], end, Some("shop"));
+        assert_eq!(rotate(stronger), Err(Forbidden::ExceedsScopes));
+        let lasting = key(&["api.read"], Expiry::Never, Some("shop"));
+        assert_eq!(rotate(lasting), Err(Forbidden::ExceedsExpiry));
+        let rivals = key(&["api.read"], end, Some("rival"));
+        assert_eq!(rotate(rivals), Err(Forbidden::ForeignOwner));
+        let nobodys = key(&["api.read"], end, None);
+        assert_eq!(rotate(nobodys), Err(Forbidden::ForeignOwner));
+        assert_eq!(rotate(key(&["api.read"], end, Some("shop"))), Ok(()));
+        let (reader, _) = issue(&house.store, new_key(&house.store, "reader", &["api.read"]));
+        let acting = house.store.acting_as(Actor::Key(reader), None);
+        assert_eq!(
+            forbidden(acting.rotate(reader, Duration::ZERO).map(|_| ())),
+            Err(Forbidden::LacksScope(catalogue::ADMIN_KEY_UPDATE))
+        );
+    }
+
+    #[test]
     fn yet_taking_away_is_always_allowed() {
         let house = House::new();
         let stronger = house.key(&["api.read", "api.write"], true);
@@ -301,6 +441,13 @@ mod no_key_grants_more_than_it_holds {
             lacks(catalogue::ADMIN_KEY_UPDATE)
         );
         assert_eq!(forbidden(acting.delete(target)), lacks(catalogue::ADMIN_KEY_DELETE));
+        // It does not learn which keys there are either.
+        let nobody = "key_00000000000".parse().unwrap();
+        assert_eq!(
+            forbidden(acting.revoke(nobody).map(|_| ())),
+            lacks(catalogue::ADMIN_KEY_UPDATE)
+        );
+        assert_eq!(forbidden(acting.delete(nobody)), lacks(catalogue::ADMIN_KEY_DELETE));
         let new = new_key(&house.store, "child", &["api.read"]);
         assert_eq!(forbidden(acting.issue(new).map(|_| ())), lacks(catalogue::ADMIN_KEY_CREATE));
         let renamed = Change { name: Some("x".into()), active: Some(false), ..Change::default() };

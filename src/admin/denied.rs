@@ -10,6 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+const OTHER_REQUEST: &str = "was used with another request; give each request a key of its own";
+
 /// Why a handler does not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Denied {
@@ -69,8 +71,12 @@ impl From<Error> for Denied {
             Error::UnknownScope(unknown) => {
                 Problem::invalid(vec![FieldError::field("scopes", unknown.to_string())])
             }
+            Error::OtherRequest => {
+                Problem::invalid(vec![FieldError::parameter("Idempotency-Key", OTHER_REQUEST)])
+            }
             Error::NoSuchKey(_) => Problem::new(StatusCode::NOT_FOUND, "no-such-key", text),
             Error::StillActive(_) => conflict("still-active"),
+            Error::NotCurrent { .. } => conflict("not-current"),
             Error::LastRoot(_) => conflict("last-root-key"),
             Error::Changed(_) => {
                 Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", text)

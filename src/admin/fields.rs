@@ -40,6 +40,7 @@ pub(crate) enum Given<T> {
 /// All that is wrong is collected and told at once.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
+    body: Bytes,
     given: Vec<(String, Value)>,
     wrong: Vec<FieldError>,
 }
@@ -52,12 +53,30 @@ impl Fields {
         accepted: &[&'static str],
     ) -> Result<Self, Problem> {
         check_type(headers, accepted)?;
-        Self::parse(&read(body).await?)
+        Self::parse(read(body).await?)
     }
 
-    fn parse(body: &[u8]) -> Result<Self, Problem> {
-        match serde_json::from_slice(body) {
-            Ok(Object(given)) => Ok(Self { given, wrong: Vec::new() }),
+    /// Like [`read`](Self::read), for a body whose fields all may be absent: so may the body.
+    pub(crate) async fn read_or_none(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        if headers.contains_key(CONTENT_TYPE) {
+            check_type(headers, &[JSON])?;
+        }
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        check_type(headers, &[JSON])?;
+        Self::parse(bytes)
+    }
+
+    /// The body as it came.
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    fn parse(body: Bytes) -> Result<Self, Problem> {
+        match serde_json::from_slice(&body) {
+            Ok(Object(given)) => Ok(Self { body, given, wrong: Vec::new() }),
             Err(error) if error.classify() == Category::Data => {
                 Err(Problem::invalid(vec![FieldError::body("must be a JSON object")]))
             }
@@ -99,6 +118,12 @@ impl Fields {
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &'static str) -> Option<bool> {
         let given = self.value(name, "must be true or false", |value| value.as_bool());
+        self.not_null(name, given)
+    }
+
+    /// A whole number from 0 on.
+    pub(crate) fn count(&mut self, name: &'static str) -> Option<u64> {
+        let given = self.value(name, "must be a whole number from 0 on", |value| value.as_u64());
         self.not_null(name, given)
     }
 
@@ -285,7 +310,8 @@ mod tests {
 
     #[test]
     fn each_question_takes_its_field_and_the_rest_is_unknown() {
-        let mut fields = Fields::parse(br#"{"name":"a","owner":null,"colour":"red"}"#).unwrap();
+        let mut fields =
+            Fields::parse(br#"{"name":"a","owner":null,"colour":"red"}"#[..].into()).unwrap();
         assert_eq!(fields.plain_text("name"), Some("a".into()));
         assert_eq!(fields.text("owner"), Given::Null);
         assert_eq!(fields.flag("active"), None);
@@ -295,7 +321,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let body = br#"{"name":7,"active":"yes","scopes":["a",1],"expires_at":"soon","metadata":{"a":1},"owner":"a","owner":"b"}"#;
-        let mut fields = Fields::parse(body).unwrap();
+        let mut fields = Fields::parse(body[..].into()).unwrap();
         assert_eq!(fields.plain_text("name"), None);
         assert_eq!(fields.flag("active"), None);
         assert_eq!(fields.texts("scopes"), None);
@@ -317,7 +343,7 @@ mod tests {
             format!(r#""{key}""#),
             key.to_owned(),
         ] {
-            let said = match Fields::parse(body.as_bytes()) {
+            let said = match Fields::parse(body.into()) {
                 Ok(fields) => said(fields.finish("name")),
                 Err(problem) => format!("{problem:?}"),
             };

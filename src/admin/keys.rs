@@ -4,16 +4,18 @@ use super::{
     caller::{Caller, ask},
     denied::Denied,
     fields::{Fields, Given, JSON, MERGE_PATCH},
+    once::Manner,
     query, wire,
 };
 use crate::{
-    Acting, Attempt, Change, Error, Expiry, Grant, KeyId, Metadata, NewKey, Record, Store,
+    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, NewKey, Outcome,
+    Record, Store,
     scope::catalogue,
     web::{FieldError, Problem},
 };
 use axum::{
     body::Body,
-    extract::{FromRequestParts, OriginalUri, Path, Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, OriginalUri, Path, State},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{IF_MATCH, LOCATION},
@@ -38,13 +40,10 @@ struct Listing<'r> {
 pub(crate) async fn list(
     State(store): State<Store>,
     caller: Caller,
-    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    pairs: query::Pairs,
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let Query(parameters) = parameters.map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", "the query is not name=value&…")
-    })?;
-    let query = query::read(&store, &parameters)?;
+    let query = query::list(&store, pairs)?;
     let page = ask(&store, move |store| store.list(&query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
@@ -60,15 +59,22 @@ pub(crate) async fn create(
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_CREATE, Attempt::Create, None).await?;
     let fields = Fields::read(&headers, body, &[JSON]).await?;
+    let manner = Manner::read(&headers, "POST /v1/keys".to_owned(), fields.body())?;
     let new = new_key(&store, fields)?;
-    let issued = caller.act(&store, move |acting| acting.issue(new)).await?;
-    let location = format!("{}/{}", uri.path(), issued.record.id);
-    let mut response = wire::issued(&store, issued);
+    let work = move |acting: Acting<'_>, request: Option<&Idempotency<'_>>| match request {
+        Some(request) => acting.issue_once(new, request),
+        None => acting.issue(new).map(Outcome::Issued),
+    };
+    manner.answer(&store, &caller, uri.path(), work).await
+}
+
+/// The answer that says where the new key is.
+pub(crate) fn created(mut response: Response, location: &str) -> Response {
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// `GET /v1/keys/{id}`
@@ -118,14 +124,9 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_DELETE, Attempt::Delete, id.known()).await?;
     let (id, revision) = (id.or_not_found()?, revision(&headers)?);
-    let reader = store.clone();
-    let deleted = caller.act(&store, move |acting| {
-        if let Some(revision) = revision
-            && reader.get(id)?.revision != revision
-        {
-            return Err(Error::Changed(id));
-        }
-        acting.delete(id)
+    let deleted = caller.act(&store, move |acting| match revision {
+        Some(revision) => acting.delete_if(id, revision),
+        None => acting.delete(id),
     });
     deleted.await?;
     Ok(StatusCode::NO_CONTENT)
@@ -264,11 +265,11 @@ fn revision(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 pub(crate) struct Id(Option<KeyId>);
 
 impl Id {
-    fn known(&self) -> Option<KeyId> {
+    pub(crate) fn known(&self) -> Option<KeyId> {
         self.0
     }
 
-    fn or_not_found(&self) -> Result<KeyId, Problem> {
+    pub(crate) fn or_not_found(&self) -> Result<KeyId, Problem> {
         self.0.ok_or_else(|| {
             let detail = "no key has this id; an id is 'key_' and 11 letters or digits, list the keys to find it";
             Problem::new(StatusCode::NOT_FOUND, "no-such-key", detail)

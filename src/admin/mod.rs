@@ -8,10 +8,13 @@ mod denied;
 mod fields;
 mod keys;
 mod moment;
+mod once;
 mod origin;
 mod portal;
 mod query;
+mod rotate;
 mod sparingly;
+mod trail;
 mod verify;
 mod wire;
 
@@ -28,8 +31,8 @@ pub use caller::LocalUser;
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
 
-/// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/whoami`, `/v1/verify`,
-/// `/healthz` and `/readyz`.
+/// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
+/// `/v1/verify`, `/healthz` and `/readyz`.
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -45,7 +48,9 @@ pub fn router(store: Store) -> Router {
         .route("/v1/whoami", get(about::whoami))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::delete))
+        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/scopes", get(about::scopes))
+        .route("/v1/audit", get(trail::audit))
         .route("/v1/verify", post(verify::verify))
         .route("/healthz", get(about::alive))
         .route("/readyz", get(about::ready))
@@ -63,7 +68,7 @@ async fn never_stored(mut response: Response) -> Response {
 }
 
 async fn no_such_path() -> Response {
-    let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/whoami and /v1/verify";
+    let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/audit, /v1/whoami and /v1/verify";
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail).into_response()
 }
 

@@ -1,7 +1,7 @@
 //! A key as JSON: the same in every answer and in `--json`.
 
 use super::moment;
-use crate::{Expiry, Grant, Issued, Metadata, Record, Store, web::Problem};
+use crate::{Expiry, Grant, Issued, Metadata, Record, Scope, Store, web::Problem};
 use axum::{
     body::Body,
     http::{
@@ -36,7 +36,7 @@ pub(crate) struct Key<'r> {
     replaces: Option<String>,
     replaced_by: Option<String>,
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
-    secret: Option<&'r str>,
+    secret: Option<Option<&'r str>>,
 }
 
 impl<'r> Key<'r> {
@@ -45,10 +45,7 @@ impl<'r> Key<'r> {
             id: record.id.to_string(),
             name: &record.name,
             hint: store.prefix().hint(record.id),
-            scopes: match &record.grant {
-                Grant::All => vec!["*"],
-                Grant::Scopes(set) => set.iter().map(crate::Scope::as_str).collect(),
-            },
+            scopes: scopes(&record.grant),
             active: record.active,
             owner: record.owner.as_deref(),
             metadata: &record.metadata,
@@ -67,6 +64,14 @@ impl<'r> Key<'r> {
             replaced_by: record.replaced_by.map(|id| id.to_string()),
             secret: None,
         }
+    }
+}
+
+/// The names of the scopes; `*` alone for root.
+pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
+    match grant {
+        Grant::All => vec!["*"],
+        Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),
     }
 }
 
@@ -91,8 +96,13 @@ pub(crate) fn key(store: &Store, record: &Record) -> Response {
 pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
     let record = issued.record;
     let body = Key::new(store, &record);
-    let response = issued.secret.reveal(|text| json(&Key { secret: Some(text), ..body }));
+    let response = issued.secret.reveal(|text| json(&Key { secret: Some(Some(text)), ..body }));
     tagged(response, &record)
+}
+
+/// An answer with a key that was made before: its secret was shown then.
+pub(crate) fn not_again(store: &Store, record: &Record) -> Response {
+    tagged(json(&Key { secret: Some(None), ..Key::new(store, record) }), record)
 }
 
 /// The entity tag of a record.

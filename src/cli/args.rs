@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Scopes,
     /// Check a key that comes on standard input.
     Verify(Verify),
+    /// Tell who did what, oldest first; as JSON, an entry a line.
+    Audit(Audit),
 }
 
 #[derive(Args)]
@@ -108,6 +110,8 @@ pub(crate) enum KeyCommand {
     Update(Update),
     /// Take a key away at once; an update with --active yes brings it back.
     Revoke(One),
+    /// Put a new key in the place of one; its text alone goes to standard output, once.
+    Rotate(Rotate),
     /// Delete an inactive key for good.
     Delete(Delete),
 }
@@ -201,12 +205,34 @@ pub(crate) struct Changes {
 }
 
 #[derive(Args)]
+pub(crate) struct Rotate {
+    /// The id of the key whose place is taken, key_…
+    pub(crate) id: String,
+    /// How long it works on, such as 1h or 7d; without this it is inactive at once.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) grace: Option<u32>,
+}
+
+#[derive(Args)]
 pub(crate) struct Delete {
     /// The key's id, key_…
     pub(crate) id: String,
     /// Say that it is meant: nothing brings the key back.
     #[arg(long, required = true)]
     pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Audit {
+    /// Only what was done to this key, key_…
+    #[arg(long, value_name = "ID")]
+    pub(crate) key: Option<String>,
+    /// Only the entries after this one.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Check the whole trail, of which each entry vouches for the one before, and only count it.
+    #[arg(long, conflicts_with_all = ["key", "after"])]
+    pub(crate) verify: bool,
 }
 
 #[derive(Args)]

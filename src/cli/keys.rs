@@ -1,7 +1,7 @@
 //! `key …` and `scopes`.
 
 use super::{
-    args::{Changes, Create, Delete, List, Update, YesNo},
+    args::{Changes, Create, Delete, List, Rotate, Update, YesNo},
     door::{Answer, Door},
     failure::Failure,
     output::{self, Key},
@@ -111,6 +111,23 @@ pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<Exit
     }
     let key: Key = answer.read()?;
     output::say(&format!("{} ({}) is inactive", key.id, key.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `key rotate`: the new secret alone goes to standard output.
+pub(crate) async fn rotate(
+    door: &mut Door,
+    asked: &Rotate,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let path = format!("{}/rotate", path_of(&asked.id)?);
+    let grace = asked.grace.unwrap_or(0);
+    let answer = door.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
+    show_new(&answer, json)?;
+    output::say(&match asked.grace {
+        None | Some(0) => format!("{} is inactive", asked.id),
+        Some(grace) => format!("{} works for {grace} s more at most", asked.id),
+    });
     Ok(ExitCode::SUCCESS)
 }
 

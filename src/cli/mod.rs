@@ -2,6 +2,7 @@
 //! control socket where a server runs, else over a store that the command opens itself.
 
 mod args;
+mod audit;
 mod door;
 mod failure;
 mod init;
@@ -50,8 +51,10 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Command::Key(KeyCommand::Show(o)) => keys::show(&mut door, &o.id, json).await,
                 Command::Key(KeyCommand::Update(o)) => keys::update(&mut door, o, json).await,
                 Command::Key(KeyCommand::Revoke(o)) => keys::revoke(&mut door, &o.id, json).await,
+                Command::Key(KeyCommand::Rotate(o)) => keys::rotate(&mut door, &o, json).await,
                 Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
                 Command::Scopes => keys::scopes(&mut door, json).await,
+                Command::Audit(options) => audit::run(&mut door, &options, json).await,
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,
                 Command::Serve(_) | Command::Init(_) => Ok(ExitCode::SUCCESS),
             }

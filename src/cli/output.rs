@@ -121,6 +121,7 @@ pub(crate) fn card(key: &Key) -> String {
     aligned(rows.iter())
 }
 
-fn plain(text: &str) -> String {
+/// The text without what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -14,7 +14,7 @@ use crate::{
     audit::AuditEntry,
     digest::{Digest, Seal, SetHash},
     error::{Error, Field},
-    record::Record,
+    record::{Actor, Expiry, Record},
     scope::Catalogue,
 };
 use bincode::Options;
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const FORMAT: u8 = 1;
 /// No value is longer: the storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
-/// A record with its frame. Two of them, before and after, must fit an entry of the trail.
+/// A record with its frame, as long as it can become without a longer name, owner or metadata.
+/// Two of them, before and after, must fit an entry of the trail.
 const MAX_RECORD: usize = 1536;
 const TAG: usize = 16;
 const HEAD: usize = 32;
@@ -179,14 +180,36 @@ pub(crate) fn encode_record(
     digest: Digest,
     seal: &Seal,
 ) -> Result<Vec<u8>, Error> {
-    let frame = close(pack(&StoredRecord::from(record))?, Place::Record(digest), seal);
-    if frame.len() > MAX_RECORD {
-        return Err(Error::invalid(
+    Ok(close(pack(&StoredRecord::from(record))?, Place::Record(digest), seal))
+}
+
+/// Refuses a record that is too long, unless the one before it was no shorter. The marks that a
+/// key gets in its life count from the start: no key is too long to be revoked or rotated.
+pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(), Error> {
+    let length = full_length(record)?;
+    if length <= MAX_RECORD {
+        return Ok(());
+    }
+    match before.map(full_length).transpose()? {
+        Some(before) if length <= before => Ok(()),
+        _ => Err(Error::invalid(
             Field::Record,
             "takes more than 1536 bytes; shorten the name, the owner or the metadata",
-        ));
+        )),
     }
-    Ok(frame)
+}
+
+fn full_length(record: &Record) -> Result<usize, Error> {
+    let full = Record {
+        expiry: Expiry::At(record.created_at),
+        created_by: Actor::Key(record.id),
+        updated_by: Actor::Key(record.id),
+        inactive_since: Some(record.created_at),
+        replaces: Some(record.id),
+        replaced_by: Some(record.id),
+        ..record.clone()
+    };
+    Ok(pack(&StoredRecord::from(&full))?.len() + TAG)
 }
 
 pub(crate) fn decode_record(

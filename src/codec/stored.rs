@@ -3,7 +3,7 @@
 //! Appending a variant to an enum keeps the format; any other change here makes a new one.
 
 use crate::{
-    audit::{Act, Attempt, AuditEntry},
+    audit::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Catalogue, Grant},
@@ -199,6 +199,35 @@ enum StoredAct {
     Delete,
     ExtendCatalogue,
     Refuse { attempt: StoredAttempt, reason: String },
+    Rotate { into: u64 },
+    CreateOnce { once: StoredOnce },
+    RotateOnce { into: u64, once: StoredOnce },
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct StoredOnce {
+    request: [u8; 16],
+    payload: [u8; 16],
+}
+
+impl StoredAct {
+    fn of(entry: &AuditEntry) -> Self {
+        let once = entry.once.map(|Once { request, payload }| StoredOnce { request, payload });
+        match (Self::from(&entry.act), once) {
+            (Self::Create, Some(once)) => Self::CreateOnce { once },
+            (Self::Rotate { into }, Some(once)) => Self::RotateOnce { into, once },
+            (act, _) => act,
+        }
+    }
+
+    fn once(&self) -> Option<Once> {
+        match self {
+            Self::CreateOnce { once } | Self::RotateOnce { once, .. } => {
+                Some(Once { request: once.request, payload: once.payload })
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,6 +237,7 @@ enum StoredAttempt {
     Update,
     Delete,
     Verify,
+    Rotate,
 }
 
 impl From<&Act> for StoredAct {
@@ -217,6 +247,7 @@ impl From<&Act> for StoredAct {
             Act::Update => Self::Update,
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
+            Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
             Act::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     Attempt::Create => StoredAttempt::Create,
@@ -224,6 +255,7 @@ impl From<&Act> for StoredAct {
                     Attempt::Update => StoredAttempt::Update,
                     Attempt::Delete => StoredAttempt::Delete,
                     Attempt::Verify => StoredAttempt::Verify,
+                    Attempt::Rotate => StoredAttempt::Rotate,
                 },
                 reason: reason.clone(),
             },
@@ -234,10 +266,13 @@ impl From<&Act> for StoredAct {
 impl From<StoredAct> for Act {
     fn from(act: StoredAct) -> Self {
         match act {
-            StoredAct::Create => Self::Create,
+            StoredAct::Create | StoredAct::CreateOnce { .. } => Self::Create,
             StoredAct::Update => Self::Update,
             StoredAct::Delete => Self::Delete,
             StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
+            StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
+                Self::Rotate { into: KeyId::from_u64(into) }
+            }
             StoredAct::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     StoredAttempt::Create => Attempt::Create,
@@ -245,6 +280,7 @@ impl From<StoredAct> for Act {
                     StoredAttempt::Update => Attempt::Update,
                     StoredAttempt::Delete => Attempt::Delete,
                     StoredAttempt::Verify => Attempt::Verify,
+                    StoredAttempt::Rotate => Attempt::Rotate,
                 },
                 reason,
             },
@@ -271,7 +307,7 @@ impl From<&AuditEntry> for StoredEntry {
             at: entry.at.as_millis(),
             actor: entry.actor.into(),
             source: entry.source,
-            act: (&entry.act).into(),
+            act: StoredAct::of(entry),
             key: entry.key.map(KeyId::as_u64),
             before: (&entry.before).into(),
             after: (&entry.after).into(),
@@ -286,6 +322,7 @@ impl StoredEntry {
             at: Timestamp::from_millis(self.at),
             actor: self.actor.into(),
             source: self.source,
+            once: self.act.once(),
             act: self.act.into(),
             key: self.key.map(KeyId::from_u64),
             before: self.before.into_change(catalogue)?,

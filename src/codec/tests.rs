@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    audit::{Act, Attempt},
+    audit::{Act, Attempt, Once},
     digest::Seals,
     id::KeyId,
     record::{Actor, Change, Expiry},
@@ -78,6 +78,7 @@ fn entry(act: Act) -> AuditEntry {
             grant: Some(Grant::All),
             ..Change::deactivate()
         },
+        once: None,
     }
 }
 
@@ -111,6 +112,29 @@ fn the_bytes_of_a_record_are_these() {
         assert_eq!(hex(&frame), bytes(golden));
         assert_eq!(decode_record(&frame, digest(), &seal, catalogue()).unwrap(), record);
     }
+}
+
+#[test]
+fn a_record_has_1536_bytes_with_all_the_marks_it_may_get() {
+    let with = |notes: usize| Record {
+        metadata: [("n".into(), "x".repeat(256)), ("o".into(), "x".repeat(notes))].into(),
+        name: "x".repeat(128),
+        owner: Some("x".repeat(128)),
+        ..full()
+    };
+    let length = |record: &Record| {
+        encode_record(record, digest(), &Seals::derive(None).frame).unwrap().len()
+    };
+    // Actors are shorter here than a key is, once by eight and once by four bytes.
+    let most = with(1536 - 12 - length(&with(0)));
+    assert_eq!(length(&most), 1536 - 12);
+    assert!(check_length(&most, None).is_ok());
+    let more = with(1536 - 12 - length(&with(0)) + 1);
+    assert!(matches!(check_length(&more, None), Err(Error::Invalid { field: Field::Record, .. })));
+    // It is never too long for what happens to it.
+    let revoked = Record { active: false, ..more.clone() };
+    assert!(check_length(&revoked, Some(&more)).is_ok());
+    assert!(check_length(&revoked, Some(&most)).is_err());
 }
 
 #[test]
@@ -173,12 +197,43 @@ fn the_bytes_of_an_entry_are_these() {
          0101 00 00 00 00 0101000000 0100 0100 0100 00 \
          65eefa4e964ca3d60aec724b14f53777a3a03be51556419725d3cd9d690163cd",
         ),
+        (
+            Act::Rotate { into: KeyId::from_u64(8) },
+            "01 0300000000000000 0b0a000000000000 02000000 0900000000000000 01 00000000 \
+         c0000207 05000000 0800000000000000 01 0700000000000000 00 00 0101 00 00 00 00 \
+         0101000000 0100 0100 0100 00 \
+         b1feaeabbd4a06a5fe864b2988d14bd1d1e16285d168d5849d50c84d6aa840ce",
+        ),
     ];
     for (act, golden) in golden {
         let (frame, head) = encode_entry(&entry(act.clone()), &[5; 32], &seal).unwrap();
         assert_eq!(hex(&frame), bytes(golden));
         let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
         assert_eq!(decoded, (entry(act), head));
+    }
+}
+
+#[test]
+fn the_bytes_of_a_request_that_is_done_once_are_these() {
+    let seal = Seals::derive(None).trail;
+    let once = Once { request: [0x0a; 16], payload: [0x0b; 16] };
+    let golden = [
+        (
+            Act::Create,
+            "06000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
+        ),
+        (
+            Act::Rotate { into: KeyId::from_u64(8) },
+            "07000000 0800000000000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a \
+             0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
+        ),
+    ];
+    for (act, golden) in golden {
+        let entry = AuditEntry { once: Some(once), ..entry(act) };
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        assert!(hex(&frame).contains(&bytes(golden)), "{}", hex(&frame));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
     }
 }
 

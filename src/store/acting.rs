@@ -2,23 +2,31 @@
 
 use super::{
     Issued, Store,
+    once::{Done, Idempotency, Outcome},
     plan::{self, Authority},
     writer::{Core, KeyChange, Note, Plans},
 };
 use crate::{
-    audit::{Act, Attempt},
+    audit::{Act, Attempt, Once},
+    codec,
     digest::Digest,
-    error::{Error, Forbidden},
+    error::{Error, Field, Forbidden},
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
-    scope::Grant,
+    scope::{
+        Grant, Scope,
+        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
+    },
     secret::Secret,
 };
 use std::{
     net::IpAddr,
     sync::{Arc, MutexGuard},
+    time::Duration,
 };
 
+/// A key whose place was taken is not to work on for ever.
+const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
 /// The longest reason that the trail keeps.
 const MAX_REASON: usize = 200;
 
@@ -39,23 +47,48 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
-    pub fn issue(&self, mut new: NewKey) -> Result<Issued, Error> {
+    pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
+        let fresh = self.fresh_key()?;
+        let (plans, authority) = self.begin(Attempt::Create, None)?;
+        self.create(plans, authority.as_deref(), fresh, new, None)
+    }
+
+    /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
+    pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
+        let fresh = self.fresh_key()?;
+        let once = request.once(self.actor, &self.core().seals.request);
+        let (plans, authority) = self.begin(Attempt::Create, None)?;
+        let authority = authority.as_deref();
+        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_CREATE, once)? {
+            return self.done_before(plans, &done);
+        }
+        self.create(plans, authority, fresh, new, Some(once)).map(Outcome::Issued)
+    }
+
+    fn create(
+        &self,
+        mut plans: MutexGuard<'_, Plans>,
+        authority: Option<&Record>,
+        (id, secret, digest): (KeyId, Secret, Digest),
+        mut new: NewKey,
+        once: Option<Once>,
+    ) -> Result<Issued, Error> {
         let core = self.core();
-        let (id, secret, digest) = self.fresh_key()?;
-        let (mut plans, authority) = self.begin(Attempt::Create, None)?;
         self.localize(&mut new.grant)?;
-        plan::inherit_owner(&as_authority(authority.as_deref()), &mut new);
+        plan::inherit_owner(&as_authority(authority), &mut new);
         let record = Record::new(id, new, core.clock.now(), self.actor, plans.next_sequence())?;
         let after = record.fields_unlike(None);
-        if let Err(refused) = plan::may_create(&as_authority(authority.as_deref()), &record) {
+        if let Err(refused) = plan::may_create(&as_authority(authority), &record) {
             drop(plans);
             return Err(self.refused(Attempt::Create, None, after, refused));
         }
+        codec::check_length(&record, None)?;
         plans.check_writable()?;
         let record = Arc::new(record);
-        let note = self.note(Act::Create, Some(id), Change::default(), after);
+        let mut note = self.note(Act::Create, Some(id), Change::default(), after);
+        note.once = once;
         let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
-        let sequence = core.queue_change(&mut plans, &note, change)?;
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
         Ok(Issued { record, secret })
     }
@@ -83,18 +116,94 @@ impl<'s> Acting<'s> {
 
     /// [`Store::delete`] for this actor.
     pub fn delete(&self, id: KeyId) -> Result<(), Error> {
+        self.remove(id, None)
+    }
+
+    /// Like [`delete`](Self::delete), but only if the record still has this
+    /// [`revision`](Record::revision).
+    pub fn delete_if(&self, id: KeyId, revision: u64) -> Result<(), Error> {
+        self.remove(id, Some(revision))
+    }
+
+    fn remove(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
         let core = self.core();
-        let (mut plans, authority) = self.begin(Attempt::Delete, Some(id))?;
-        let (record, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let (plans, authority) = self.begin(Attempt::Delete, Some(id))?;
+        let (mut plans, record, digest) =
+            self.target(plans, authority.as_deref(), Attempt::Delete, id)?;
+        if expected.is_some_and(|revision| revision != record.revision) {
+            return Err(Error::Changed(id));
+        }
         if let Err(refused) = plan::may_delete(&as_authority(authority.as_deref()), &record) {
             drop(plans);
             return Err(self.refused(Attempt::Delete, Some(id), Change::default(), refused));
         }
         plans.check_writable()?;
         let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
-        let sequence =
-            core.queue_change(&mut plans, &note, KeyChange { id, digest, after: None })?;
+        let change = KeyChange { id, digest, after: None };
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)
+    }
+
+    /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
+    /// rotated on the machine only.
+    pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
+        let fresh = self.fresh_key()?;
+        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+        self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
+    }
+
+    /// Like [`rotate`](Self::rotate), but only once for all that is sent under this name.
+    pub fn rotate_once(
+        &self,
+        id: KeyId,
+        grace: Duration,
+        request: &Idempotency<'_>,
+    ) -> Result<Outcome, Error> {
+        let fresh = self.fresh_key()?;
+        let once = request.once(self.actor, &self.core().seals.request);
+        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+        let authority = authority.as_deref();
+        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_UPDATE, once)? {
+            return self.done_before(plans, &done);
+        }
+        self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
+    }
+
+    fn replace(
+        &self,
+        plans: MutexGuard<'s, Plans>,
+        authority: Option<&Record>,
+        (new_id, secret, new_digest): (KeyId, Secret, Digest),
+        (id, grace): (KeyId, Duration),
+        once: Option<Once>,
+    ) -> Result<Issued, Error> {
+        if grace > LONGEST_GRACE {
+            return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
+        }
+        let core = self.core();
+        let (mut plans, before, digest) = self.target(plans, authority, Attempt::Rotate, id)?;
+        let now = core.clock.now();
+        if let Err(refused) = plan::may_rotate(&as_authority(authority), &before, now) {
+            drop(plans);
+            return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
+        }
+        let record = before.successor(new_id, now, self.actor, plans.next_sequence())?;
+        let old = before.replaced(&record, grace);
+        if let Err(poisoned) = plans.check_writable() {
+            core.index.deny(u64::MAX, id, old.standing());
+            return Err(poisoned);
+        }
+        let (was, is) = (before.fields_unlike(Some(&old)), old.fields_unlike(Some(&before)));
+        let mut note = self.note(Act::Rotate { into: new_id }, Some(id), was, is);
+        note.once = once;
+        let record = Arc::new(record);
+        let changes = vec![
+            KeyChange { id: new_id, digest: new_digest, after: Some(Arc::clone(&record)) },
+            KeyChange { id, digest, after: Some(Arc::new(old)) },
+        ];
+        let sequence = core.queue_changes(&mut plans, &note, changes)?;
+        core.wait(plans, sequence)?;
+        Ok(Issued { record, secret })
     }
 
     /// Writes an act that was refused elsewhere to the audit trail, such as a request of a key
@@ -110,8 +219,9 @@ impl<'s> Acting<'s> {
         mut change: Change,
     ) -> Result<Arc<Record>, Error> {
         let core = self.core();
-        let (mut plans, authority) = self.begin(Attempt::Update, Some(id))?;
-        let (before, digest) = core.planned(&plans, id).ok_or(Error::NoSuchKey(id))?;
+        let (plans, authority) = self.begin(Attempt::Update, Some(id))?;
+        let (mut plans, before, digest) =
+            self.target(plans, authority.as_deref(), Attempt::Update, id)?;
         if let Some(grant) = &mut change.grant {
             self.localize(grant)?;
         }
@@ -134,6 +244,7 @@ impl<'s> Acting<'s> {
             core.wait(plans, pending)?;
             return Ok(before);
         };
+        codec::check_length(&after, Some(&before))?;
         if let Err(poisoned) = plans.check_writable() {
             // No commit will ever end this denial: the key stays refused in this process.
             core.index.deny(u64::MAX, id, after.standing());
@@ -147,9 +258,30 @@ impl<'s> Acting<'s> {
             after.fields_unlike(Some(&before)),
         );
         let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
-        let sequence = core.queue_change(&mut plans, &note, change)?;
+        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
         Ok(after)
+    }
+
+    /// The same request as one that was done. Who may not do it does not learn that it was.
+    fn done(
+        &self,
+        plans: &Plans,
+        authority: Option<&Record>,
+        scope: &Scope,
+        once: Once,
+    ) -> Result<Option<Done>, Error> {
+        if as_authority(authority).has(scope) {
+            plans.requests.find(once, self.core().clock.now())
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// What that request made, once it is durable.
+    fn done_before(&self, plans: MutexGuard<'_, Plans>, done: &Done) -> Result<Outcome, Error> {
+        self.core().wait(plans, done.sequence)?;
+        self.store.get(done.id).map(Outcome::Before)
     }
 
     /// A secret with an id and a digest that no key has or had.
@@ -184,6 +316,27 @@ impl<'s> Acting<'s> {
         Err(self.refused(attempt, target, Change::default(), refused))
     }
 
+    /// The key that is to be changed, after all that is queued. Whoever may change none does not
+    /// learn which there are.
+    fn target(
+        &self,
+        plans: MutexGuard<'s, Plans>,
+        authority: Option<&Record>,
+        attempt: Attempt,
+        id: KeyId,
+    ) -> Result<(MutexGuard<'s, Plans>, Arc<Record>, Digest), Error> {
+        if let Some((record, digest)) = self.core().planned(&plans, id) {
+            return Ok((plans, record, digest));
+        }
+        let scope = if attempt == Attempt::Delete { ADMIN_KEY_DELETE } else { ADMIN_KEY_UPDATE };
+        if as_authority(authority).has(&scope) {
+            return Err(Error::NoSuchKey(id));
+        }
+        drop(plans);
+        let refused = Forbidden::LacksScope(scope).into();
+        Err(self.refused(attempt, Some(id), Change::default(), refused))
+    }
+
     /// A set that another store made has other numbers: its names are looked up in this one.
     fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
         if let Grant::Scopes(set) = grant {
@@ -193,7 +346,7 @@ impl<'s> Acting<'s> {
     }
 
     fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
-        Note { actor: self.actor, source: self.source, act, key, before, after }
+        Note { actor: self.actor, source: self.source, act, key, before, after, once: None }
     }
 
     /// Notes the refusal. Whether or not that could be written, the act stays refused.
@@ -225,11 +378,11 @@ impl<'s> Acting<'s> {
         };
         let reason = reason.to_owned();
         let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
-        let mut queued = core.queue(&mut plans, &note, Vec::new(), None);
+        let mut queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
             // Whoever asks for more notes than an entry has room for is told of all the same.
             note.after.metadata = None;
-            queued = core.queue(&mut plans, &note, Vec::new(), None);
+            queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
         }
         let sequence = queued?;
         core.wait(plans, sequence)

@@ -1,4 +1,4 @@
-//! The store: issue, authenticate, update, revoke, delete, list.
+//! The store: issue, authenticate, update, revoke, rotate, delete, list.
 //!
 //! Two straight walks meet here. A header becomes a decision from memory alone:
 //! `credential` → `Digest` → index → standing → [`Principal`]. A change is planned under the
@@ -8,6 +8,7 @@
 mod acting;
 mod builder;
 mod list;
+mod once;
 mod plan;
 mod writer;
 
@@ -15,6 +16,7 @@ pub use self::{
     acting::Acting,
     builder::Builder,
     list::{ListQuery, Page},
+    once::{Idempotency, Outcome},
 };
 
 use self::writer::Writer;
@@ -209,6 +211,26 @@ impl Store {
     /// same. An [`update`](Self::update) with [`Change::activate`] brings the key back.
     pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
         self.update(id, Change::deactivate())
+    }
+
+    /// Puts a new key in the place of one: the same name, scopes, end, owner and metadata, and
+    /// another secret. In the same change the old one ends: now, or after the grace.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # use std::time::Duration;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let old = store.issue(new)?.record.id;
+    /// let new = store.rotate(old, Duration::from_secs(3600))?; // the old one works for an hour more
+    /// assert_eq!(new.record.replaces, Some(old));
+    /// assert_eq!(store.get(old)?.replaced_by, Some(new.record.id));
+    /// assert!(matches!(store.rotate(old, Duration::ZERO), Err(Error::NotCurrent { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
+        self.acting_as(Actor::Host, None).rotate(id, grace)
     }
 
     /// Deletes an inactive key for good; its audit trail stays.

@@ -1,7 +1,7 @@
 //! May this change be made? The rules, asked under the writers' mutex.
 //!
 //! Nobody grants more than they hold. The ways round it are closed here: making a key, changing
-//! one, bringing a stronger one back or lengthening its life, and speaking for another owner.
+//! one, rotating one, bringing a stronger one back or lengthening its life, and speaking for another owner.
 
 use crate::{
     error::{Error, Forbidden},
@@ -10,6 +10,7 @@ use crate::{
         Grant, Scope,
         catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
     },
+    time::Timestamp,
 };
 
 /// With whose rights a change is made.
@@ -21,6 +22,11 @@ pub(super) enum Authority<'a> {
 }
 
 impl Authority<'_> {
+    /// Whether the actor is entitled to this scope.
+    pub(super) fn has(&self, scope: &Scope) -> bool {
+        self.require(scope).is_ok()
+    }
+
     fn require(&self, scope: &Scope) -> Result<(), Forbidden> {
         match self {
             Self::Key(actor) if !actor.grant.allows(scope) => {
@@ -101,6 +107,31 @@ pub(super) fn may_update(
         return Err(Error::LastRoot(before.id));
     }
     Ok(())
+}
+
+/// A new secret of a stronger key, or of one that speaks for another, is a take-over: whoever
+/// rotates a key holds all of it.
+pub(super) fn may_rotate(
+    authority: &Authority<'_>,
+    record: &Record,
+    now: Timestamp,
+) -> Result<(), Error> {
+    authority.require(&ADMIN_KEY_UPDATE)?;
+    if matches!(authority, Authority::Key(_)) && record.grant == Grant::All {
+        return Err(Forbidden::RootIsLocal.into());
+    }
+    authority.covers(record)?;
+    authority.may_set_owner(record.owner.as_deref())?;
+    let state = if record.replaced_by.is_some() {
+        "replaced already"
+    } else if !record.active {
+        "inactive"
+    } else if record.expiry.has_come(now) {
+        "expired"
+    } else {
+        return Ok(());
+    };
+    Err(Error::NotCurrent { id: record.id, state })
 }
 
 pub(super) fn may_delete(authority: &Authority<'_>, record: &Record) -> Result<(), Error> {

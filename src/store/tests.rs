@@ -120,6 +120,40 @@ fn scopes_are_narrowed_at_once_and_widened_when_durable() {
 }
 
 #[test]
+fn a_rotation_denies_the_old_key_at_once_and_lets_the_new_one_pass_when_durable() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let rotating = spawn(&store, move |store| store.rotate(id, Duration::ZERO));
+    assert_eq!(script.begun(), 1);
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
+    script.verdict(true);
+    let issued = rotating.join().unwrap().unwrap();
+    let second = issued.record.id;
+    let new = issued.secret.reveal(str::to_owned);
+    assert_eq!((decision(&store, &key), decision(&store, &new)), (Err(Refusal::Inactive), Ok(())));
+
+    script.verdict(false);
+    assert!(matches!(store.rotate(second, Duration::ZERO), Err(Error::NotDurable(_))));
+    assert_eq!(decision(&store, &new), Err(Refusal::Inactive));
+    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 2);
+}
+
+#[test]
+fn a_key_whose_revocation_is_on_its_way_is_not_rotated() {
+    let (store, script) = scripted();
+    let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let revoking = spawn(&store, move |store| store.revoke(id));
+    script.begun();
+    let rotating = spawn(&store, move |store| store.rotate(id, Duration::ZERO));
+    planned(&store, 3); // The note of the refusal.
+    script.verdict(true);
+    script.verdict(true);
+    revoking.join().unwrap().unwrap();
+    assert!(matches!(rotating.join().unwrap(), Err(Error::NotCurrent { .. })));
+}
+
+#[test]
 fn an_end_that_comes_earlier_comes_at_once() {
     let (store, script) = scripted();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -286,4 +320,24 @@ fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
         Err(Error::NotDurable(_) | Error::Poisoned(_))
     )));
     assert!(store.health().poisoned.is_some());
+}
+
+#[test]
+fn a_duplicate_waits_for_the_request_that_it_repeats() {
+    let (store, script) = scripted();
+    let once = |store: &Store| {
+        let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
+        let new = new_key(store, &["api.read"], true);
+        store.acting_as(Actor::Host, None).issue_once(new, &request)
+    };
+    let first = spawn(&store, once);
+    script.begun();
+    let second = spawn(&store, once);
+    thread::sleep(Duration::from_millis(50));
+    assert!(!second.is_finished());
+    script.verdict(true);
+    let Outcome::Issued(issued) = first.join().unwrap().unwrap() else { panic!("not issued") };
+    let Outcome::Before(record) = second.join().unwrap().unwrap() else { panic!("issued twice") };
+    assert_eq!(record, issued.record);
+    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
 }

@@ -5,8 +5,9 @@
 //! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
 //! denied stays denied and what it allowed stays unseen.
 
+use super::once::Remembered;
 use crate::{
-    audit::{Act, AuditEntry},
+    audit::{Act, AuditEntry, Once},
     clock::Clock,
     codec::{self, Place},
     digest::{Digest, Seals},
@@ -58,6 +59,7 @@ pub(super) struct Plans {
     pub(super) lasting_roots: usize,
     /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
     pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
+    pub(super) requests: Remembered,
     queue: Vec<Queued>,
     committed: u64,
     failure: Option<Box<str>>,
@@ -66,7 +68,7 @@ pub(super) struct Plans {
 
 struct Queued {
     commit: Commit,
-    change: Option<KeyChange>,
+    changes: Vec<KeyChange>,
 }
 
 /// The new state of one key.
@@ -85,6 +87,7 @@ pub(super) struct Note {
     pub(super) key: Option<KeyId>,
     pub(super) before: Change,
     pub(super) after: Change,
+    pub(super) once: Option<Once>,
 }
 
 impl Writer {
@@ -95,7 +98,9 @@ impl Writer {
         catalogue: &'static Catalogue,
         tip: Tip,
     ) -> Result<Self, Error> {
+        let clock = Clock::new(tip.newest);
         let plans = Plans {
+            requests: Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?,
             tip,
             lasting_roots: index.lasting_roots(),
             pending: HashMap::new(),
@@ -107,7 +112,7 @@ impl Writer {
         let core = Arc::new(Core {
             index,
             ledger,
-            clock: Clock::new(tip.newest),
+            clock,
             seals,
             catalogue,
             plans: Mutex::new(plans),
@@ -144,9 +149,10 @@ impl Writer {
             key: None,
             before: Change::default(),
             after: Change::default(),
+            once: None,
         };
         let mut plans = self.plan();
-        let sequence = self.queue(&mut plans, &note, puts, None)?;
+        let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
         self.wait(plans, sequence)
     }
 }
@@ -212,29 +218,36 @@ impl Core {
         }
     }
 
-    /// Queues the new state of a key and its note, and denies at once what the change denies.
-    pub(super) fn queue_change(
+    /// Queues the new states of keys and their note as one change, and denies at once what it
+    /// denies.
+    pub(super) fn queue_changes(
         &self,
         plans: &mut Plans,
         note: &Note,
-        change: KeyChange,
+        changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
-        let frame = match &change.after {
-            Some(record) => Some(codec::encode_record(record, change.digest, &self.seals.frame)?),
-            None => None,
-        };
-        let put = Put { place: Place::Record(change.digest), frame };
-        let before =
-            self.planned(plans, change.id).is_some_and(|(record, _)| record.is_lasting_root());
-        let after = change.after.as_ref().is_some_and(|record| record.is_lasting_root());
-        let (id, denial) = (change.id, change.after.as_ref().map(|record| record.standing()));
-        let pending = (plans.next_sequence(), change.after.clone(), change.digest);
-        let sequence = self.queue(plans, note, vec![put], Some(change))?;
-        plans.pending.insert(id, pending);
-        plans.lasting_roots = plans.lasting_roots + usize::from(after) - usize::from(before);
-        // Refuse first: if the disk fails, this process must still turn the key away.
-        if let Some(denial) = denial {
-            self.index.deny(sequence, id, denial);
+        let mut puts = Vec::with_capacity(changes.len());
+        let (mut gained, mut lost) = (0, 0);
+        for KeyChange { id, digest, after } in &changes {
+            let frame = after
+                .as_ref()
+                .map(|record| codec::encode_record(record, *digest, &self.seals.frame))
+                .transpose()?;
+            puts.push(Put { place: Place::Record(*digest), frame });
+            let before = self.planned(plans, *id);
+            lost += usize::from(before.is_some_and(|(record, _)| record.is_lasting_root()));
+            gained += usize::from(after.as_ref().is_some_and(|record| record.is_lasting_root()));
+        }
+        let planned: Vec<_> =
+            changes.iter().map(|change| (change.id, change.after.clone(), change.digest)).collect();
+        let sequence = self.queue(plans, note, puts, changes)?;
+        plans.lasting_roots = plans.lasting_roots + gained - lost;
+        for (id, after, digest) in planned {
+            // Refuse first: if the disk fails, this process must still turn the key away.
+            if let Some(record) = &after {
+                self.index.deny(sequence, id, record.standing());
+            }
+            plans.pending.insert(id, (sequence, after, digest));
         }
         Ok(sequence)
     }
@@ -245,7 +258,7 @@ impl Core {
         plans: &mut Plans,
         note: &Note,
         puts: Vec<Put>,
-        change: Option<KeyChange>,
+        changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
         let entry = AuditEntry {
             sequence: plans.next_sequence(),
@@ -256,11 +269,13 @@ impl Core {
             key: note.key,
             before: note.before.clone(),
             after: note.after.clone(),
+            once: note.once,
         };
         let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
         let commit = Commit { sequence: entry.sequence, at: entry.at, entry: frame, head, puts };
+        plans.requests.note(&entry);
         plans.tip = Tip { sequence: entry.sequence, head, newest: entry.at };
-        plans.queue.push(Queued { commit, change });
+        plans.queue.push(Queued { commit, changes });
         self.wake.notify_one();
         Ok(entry.sequence)
     }
@@ -313,7 +328,7 @@ impl Core {
     /// Commits a batch and applies it; gives the number of the last committed change.
     fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
         let (commits, changes): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|q| (q.commit, q.change)).unzip();
+            batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
         let Some(last) = commits.last() else {
             self.ledger.sync_anchor()?;
             return Ok(self.plan().committed);
@@ -321,11 +336,12 @@ impl Core {
         self.ledger.commit(&commits)?;
         self.clock.advance(last.at);
         let mut plans = self.plan();
-        for (commit, change) in commits.iter().zip(changes) {
-            let Some(KeyChange { id, digest, after }) = change else { continue };
-            self.index.apply(commit.sequence, id, digest, after)?;
-            if plans.pending_sequence(id) <= commit.sequence {
-                plans.pending.remove(&id);
+        for (commit, changes) in commits.iter().zip(changes) {
+            for KeyChange { id, digest, after } in changes {
+                self.index.apply(commit.sequence, id, digest, after)?;
+                if plans.pending_sequence(id) <= commit.sequence {
+                    plans.pending.remove(&id);
+                }
             }
         }
         Ok(last.sequence)

@@ -190,25 +190,18 @@ struct Record {
 }
 
 impl Record {
-    /// The length of its frame, by the description of the format.
+    /// The length of its frame when it has all the marks of a long life, by the description of
+    /// the format.
     fn length(&self) -> usize {
         let text = |text: &String| 8 + text.len();
-        let actor = |actor: Actor| match actor {
-            Actor::Host => 4,
-            Actor::Local(_) => 8,
-            Actor::Key(_) => 12,
-        };
         let fields = &self.fields;
-        let fixed = 1 + 8 + 4 + 1 + 1 + 1 + 8 + 8 + 8 + 1 + 1 + 1 + 8 + 16;
+        let (marks, actors) = (9 * 4, 12 + 12);
+        let fixed = 1 + 8 + 4 + 1 + 1 + 8 + 8 + 8 + marks + actors + 8 + 16;
         fixed
             + text(&fields.name)
             + if fields.powers == Powers::All { 0 } else { 32 }
-            + if fields.end == End::Never { 0 } else { 8 }
             + fields.owner.as_ref().map_or(0, text)
             + fields.metadata.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
-            + actor(self.created_by)
-            + actor(self.updated_by)
-            + self.inactive_since.map_or(0, |_| 8)
     }
 }
 
@@ -373,7 +366,7 @@ impl Model {
         now: Timestamp,
     ) -> Result<Record, Fault> {
         let actor = self.authority(by, Attempt::Update, Some(id), now)?;
-        let before = self.find(id).ok_or(Fault::NoSuchKey)?.clone();
+        let before = self.target(by, Attempt::Update, actor.as_ref(), id)?;
         let fields = before.fields.edited(edit);
         fields.check_limits()?;
         let allowed = match actor {
@@ -404,7 +397,7 @@ impl Model {
             after.inactive_since = if fields.active { None } else { Some(now) };
         }
         after.fields = fields;
-        if after.length() > 1536 {
+        if after.length() > 1536 && after.length() > before.length() {
             return Err(Fault::Invalid(Field::Record));
         }
         let unlike = (before.fields.unlike(&after.fields), after.fields.unlike(&before.fields));
@@ -419,7 +412,7 @@ impl Model {
 
     fn delete(&mut self, by: Actor, id: KeyId, now: Timestamp) -> Result<(), Fault> {
         let actor = self.authority(by, Attempt::Delete, Some(id), now)?;
-        let before = self.find(id).ok_or(Fault::NoSuchKey)?.fields.clone();
+        let before = self.target(by, Attempt::Delete, actor.as_ref(), id)?.fields;
         let fault = match actor {
             Some(actor) if !actor.powers.have("admin.key.delete") => {
                 Some(Fault::Forbidden(lacks("admin.key.delete")))
@@ -492,6 +485,30 @@ impl Model {
                 let fault = Fault::Forbidden(Forbidden::ActorRefused);
                 Err(self.refuse(by, attempt, target, Edit::default(), fault))
             }
+        }
+    }
+
+    /// The key that is to be changed; whoever may change none does not learn which there are.
+    fn target(
+        &mut self,
+        by: Actor,
+        attempt: Attempt,
+        actor: Option<&Fields>,
+        id: KeyId,
+    ) -> Result<Record, Fault> {
+        if let Some(record) = self.find(id) {
+            return Ok(record.clone());
+        }
+        let scope = match attempt {
+            Attempt::Delete => "admin.key.delete",
+            _ => "admin.key.update",
+        };
+        match actor {
+            Some(actor) if !actor.powers.have(scope) => {
+                let fault = Fault::Forbidden(lacks(scope));
+                Err(self.refuse(by, attempt, Some(id), Edit::default(), fault))
+            }
+            _ => Err(Fault::NoSuchKey),
         }
     }
 

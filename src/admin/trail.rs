@@ -1,0 +1,172 @@
+//! `GET /v1/audit`: the trail, oldest entry first.
+
+use super::{
+    caller::{Caller, ask},
+    denied::Denied,
+    moment, query, wire,
+};
+use crate::{
+    Act, Attempt, AuditEntry, Change, Error, Expiry, KeyId, Metadata, Store,
+    scope::catalogue,
+    web::{FieldError, Problem},
+};
+use axum::{extract::State, response::Response};
+use serde::Serialize;
+
+const DEFAULT_LIMIT: usize = 100;
+const LARGEST_LIMIT: usize = 1000;
+const STRIDE: usize = 500;
+/// A search for one key gives its answer after so many strides, and says where to go on.
+const STRIDES: usize = 20;
+
+#[derive(Serialize)]
+struct Listing<'e> {
+    entries: Vec<Entry<'e>>,
+    next_after: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Entry<'e> {
+    sequence: u64,
+    at: String,
+    actor: String,
+    source: Option<String>,
+    act: &'static str,
+    key: Option<String>,
+    replaced_by: Option<String>,
+    before: Fields<'e>,
+    after: Fields<'e>,
+    refused: Option<Refused<'e>>,
+}
+
+#[derive(Serialize)]
+struct Refused<'e> {
+    attempt: &'static str,
+    reason: &'e str,
+}
+
+/// Only the fields that changed; `null` is a value.
+#[derive(Serialize)]
+struct Fields<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'e Metadata>,
+}
+
+impl<'e> Entry<'e> {
+    fn new(entry: &'e AuditEntry) -> Self {
+        let (replaced_by, refused) = match &entry.act {
+            Act::Rotate { into } => (Some(into.to_string()), None),
+            Act::Refuse { attempt, reason } => {
+                (None, Some(Refused { attempt: attempt.as_str(), reason }))
+            }
+            _ => (None, None),
+        };
+        Self {
+            sequence: entry.sequence,
+            at: moment::to_text(entry.at),
+            actor: entry.actor.to_string(),
+            source: entry.source.map(|source| source.to_string()),
+            act: entry.act.as_str(),
+            key: entry.key.map(|id| id.to_string()),
+            replaced_by,
+            before: Fields::new(&entry.before),
+            after: Fields::new(&entry.after),
+            refused,
+        }
+    }
+}
+
+impl<'e> Fields<'e> {
+    fn new(change: &'e Change) -> Self {
+        Self {
+            name: change.name.as_deref(),
+            scopes: change.grant.as_ref().map(wire::scopes),
+            active: change.active,
+            expires_at: change.expiry.map(|expiry| match expiry {
+                Expiry::At(end) => Some(moment::to_text(end)),
+                Expiry::Never => None,
+            }),
+            owner: change.owner.as_ref().map(Option::as_deref),
+            metadata: change.metadata.as_ref(),
+        }
+    }
+}
+
+/// What is asked for.
+struct Asked {
+    after: u64,
+    limit: usize,
+    key: Option<KeyId>,
+}
+
+impl Asked {
+    fn read(pairs: query::Pairs) -> Result<Self, Problem> {
+        let mut asked = Self { after: 0, limit: DEFAULT_LIMIT, key: None };
+        query::each(pairs, "after, limit and key", |name, value| {
+            match name {
+                "after" => asked.after = query::number(value, "must be the number of an entry")?,
+                "limit" => asked.limit = query::number(value, LIMITS)?,
+                "key" => asked.key = Some(value.parse().map_err(|_| "must be the id of a key")?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        if (1..=LARGEST_LIMIT).contains(&asked.limit) {
+            Ok(asked)
+        } else {
+            Err(Problem::invalid(vec![FieldError::parameter("limit", LIMITS)]))
+        }
+    }
+
+    fn is_met(&self, entry: &AuditEntry) -> bool {
+        self.key.is_none_or(|key| {
+            entry.key == Some(key) || matches!(entry.act, Act::Rotate { into } if into == key)
+        })
+    }
+
+    /// The entries, and where to go on unless that is the end.
+    fn find(&self, store: &Store) -> Result<(Vec<AuditEntry>, Option<u64>), Error> {
+        let (mut found, mut place) = (Vec::new(), self.after);
+        for _ in 0..STRIDES {
+            let stride = store.audit(place, STRIDE.min(self.limit + 1))?;
+            if stride.is_empty() {
+                return Ok((found, None));
+            }
+            for entry in stride {
+                if found.len() == self.limit {
+                    return Ok((found, Some(place)));
+                }
+                place = entry.sequence;
+                if self.is_met(&entry) {
+                    found.push(entry);
+                }
+            }
+        }
+        Ok((found, Some(place)))
+    }
+}
+
+const LIMITS: &str = "must be a number from 1 to 1000";
+
+/// Answers `{entries, next_after}`. A page may have fewer entries than were asked for, even none,
+/// and more to come: `next_after` alone tells the end.
+pub(crate) async fn audit(
+    State(store): State<Store>,
+    caller: Caller,
+    pairs: query::Pairs,
+) -> Result<Response, Denied> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let asked = Asked::read(pairs)?;
+    let (entries, next_after) = ask(&store, move |store| asked.find(store)).await?;
+    Ok(wire::json(&Listing { entries: entries.iter().map(Entry::new).collect(), next_after }))
+}

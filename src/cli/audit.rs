@@ -1,0 +1,98 @@
+//! `audit`: who did what, and whether the trail is whole.
+
+use super::{args::Audit, door::Door, failure::Failure, output};
+use axum::http::Method;
+use portcullis::KeyId;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::process::ExitCode;
+
+/// As many as the router gives at once.
+const LIMIT: usize = 1000;
+
+#[derive(Deserialize)]
+struct Page {
+    entries: Vec<Box<RawValue>>,
+    next_after: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    sequence: u64,
+    at: String,
+    actor: String,
+    source: Option<String>,
+    act: String,
+    key: Option<String>,
+    replaced_by: Option<String>,
+    refused: Option<Refused>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    attempt: String,
+    reason: String,
+}
+
+/// Page by page, since a trail has no end; every page is checked as it is read.
+pub(crate) async fn run(door: &mut Door, asked: &Audit, json: bool) -> Result<ExitCode, Failure> {
+    let key = match &asked.key {
+        Some(id) => {
+            let id: KeyId =
+                id.parse().map_err(|error| Failure::usage(format!("--key: {error}")))?;
+            format!("&key={id}")
+        }
+        None => String::new(),
+    };
+    let (mut after, mut count) = (Some(asked.after), 0);
+    while let Some(place) = after {
+        let path = format!("/v1/audit?limit={LIMIT}&after={place}{key}");
+        let page: Page = door.send(Method::GET, &path, None).await?.read()?;
+        (after, count) = (page.next_after, count + page.entries.len());
+        if !asked.verify {
+            show(&page.entries, json)?;
+        }
+    }
+    if asked.verify {
+        let said = if json {
+            format!("{{\"entries\":{count},\"intact\":true}}")
+        } else {
+            format!("{count} entries, each as it was written")
+        };
+        output::line(said.as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
+    if json {
+        let mut lines = String::new();
+        for entry in entries {
+            lines.push_str(entry.get());
+            lines.push('\n');
+        }
+        return output::print(lines.as_bytes());
+    }
+    let entries: Result<Vec<Entry>, _> =
+        entries.iter().map(|entry| serde_json::from_str(entry.get())).collect();
+    let entries = entries.map_err(|_| Failure::failed("the server is of another version"))?;
+    let rows: Vec<[String; 6]> = entries.into_iter().map(row).collect();
+    output::print(output::aligned(rows.iter()).as_bytes())
+}
+
+fn row(entry: Entry) -> [String; 6] {
+    let from = entry.source.map(|source| format!(" from {source}")).unwrap_or_default();
+    let told = match (entry.refused, entry.replaced_by) {
+        (Some(refused), _) => format!("{}: {}", refused.attempt, output::plain(&refused.reason)),
+        (None, Some(new)) => format!("by {new}"),
+        (None, None) => String::new(),
+    };
+    [
+        entry.sequence.to_string(),
+        entry.at,
+        format!("{}{from}", entry.actor),
+        entry.act,
+        entry.key.unwrap_or_default(),
+        told,
+    ]
+}
