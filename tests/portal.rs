@@ -251,6 +251,40 @@ async fn a_form_makes_one_key_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_key_is_rotated_once_and_the_old_one_ends() {
+    let browser = Browser::logged_in().await;
+    let (id, old) = browser.key(&["api.read"]);
+    let here = format!("/keys/{id}");
+    browser.get(&here).await.says("Rotate…");
+    let path = format!("{here}/rotate");
+    let form = browser.get(&path).await.hidden("form");
+    let rotated = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    assert_eq!(rotated.status, StatusCode::CREATED);
+    rotated.says("It is shown only once.");
+    let new = browser.store.authenticate_key(rotated.keys()[0].as_bytes()).unwrap().id();
+    assert!(browser.store.authenticate_key(old.as_bytes()).is_err());
+    let again = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
+    again.says("already revealed");
+    // What was replaced is not replaced again; a form of no session leads back.
+    let form = browser.get(&path).await.hidden("form");
+    let late = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    assert_eq!((late.status, late.keys().len()), (StatusCode::CONFLICT, 0));
+    browser.post(&path, &[("form", "x"), ("grace", "0")]).await.leads_to(&path);
+    assert!(!browser.get(&here).await.text.contains("Rotate…"));
+    browser.get(&format!("/keys/{new}")).await.says("Replaces");
+
+    // Nobody takes a stronger key over by rotating it.
+    let mut clerk = browser;
+    let (_, weak) = clerk.key(&["admin.key.list", "admin.key.update"]);
+    clerk.log_in(&weak).await;
+    let path = format!("/keys/{new}/rotate");
+    let form = clerk.get(&path).await.hidden("form");
+    let refused = clerk.post(&path, &[("form", &form), ("grace", "0")]).await;
+    assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
+}
+
+#[tokio::test]
 async fn a_name_that_is_markup_stays_text() {
     let browser = Browser::logged_in().await;
     let name = "<script>alert(1)</script>\"'&";

@@ -237,6 +237,15 @@ if (process.env.PORTAL_ALL_PICTURES) {
   await mouse.page.screenshot({ path: join(all, "audit-phone.png") });
   await mouse.page.setViewportSize({ width: 1280, height: 800 });
 }
+await mouse.page.goto(url);
+await mouse.page.getByRole("link", { name: "Embed service" }).click();
+await mouse.page.getByRole("link", { name: "Rotate…" }).click();
+await check(mouse, "rotate");
+if (process.env.PORTAL_ALL_PICTURES) await mouse.page.screenshot({ path: join(process.env.PORTAL_ALL_PICTURES, "rotate.png") });
+await mouse.page.getByRole("radio", { name: "One day" }).check();
+await mouse.page.getByRole("button", { name: "Rotate key" }).click();
+await mouse.page.getByText("Copy this key now.").waitFor();
+assert.equal(await whoami(mouse.page, await mouse.page.locator("#key").inputValue()), 200);
 await mouse.page.goto(`${url}/keys/key_00000000000`);
 assert.equal(await heading(mouse.page), "Not found");
 await check(mouse, "not found");

@@ -127,7 +127,7 @@ fn parse(visitor: &Visitor, id: &str) -> Result<KeyId, Stop> {
 }
 
 /// The key of this id, for a visitor that has the scope.
-async fn find(
+pub(crate) async fn find(
     visitor: &Visitor,
     id: &str,
     scope: &Scope,
@@ -168,6 +168,7 @@ async fn show(
             }
             div .aside {
                 (facts(visitor, record))
+                (rotation(visitor, record, &here))
                 (removal(visitor, record, &here))
             }
         }
@@ -203,6 +204,20 @@ fn facts(visitor: &Visitor, record: &Record) -> Markup {
                 @for (label, other) in [("Replaces", record.replaces), ("Replaced by", record.replaced_by)] {
                     @if let Some(other) = other { dt { (label) } dd { (trail::key(visitor, other)) } }
                 }
+            }
+        }
+    }
+}
+
+/// A new secret in the place of this one; a root key gets it on the machine only.
+fn rotation(visitor: &Visitor, record: &Record, here: &str) -> Markup {
+    let is_current = record.active && record.replaced_by.is_none() && record.grant != Grant::All;
+    html! {
+        @if is_current && visitor.may(&ADMIN_KEY_UPDATE) {
+            div .card {
+                h2 { "Rotate it" }
+                p .hint { "A new key takes its place. The old one can work on for a while." }
+                a .button href=(format!("{here}/rotate")) { "Rotate…" }
             }
         }
     }

@@ -12,6 +12,7 @@ mod frame;
 mod guard;
 mod listing;
 mod login;
+mod rotate;
 mod session;
 mod trail;
 mod visitor;
@@ -77,6 +78,7 @@ impl Portal {
             .route("/keys/{id}", get(edit::page).post(edit::save))
             .route("/keys/{id}/deactivate", post(edit::deactivate))
             .route("/keys/{id}/delete", get(edit::confirm_deletion).post(edit::delete))
+            .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
             .route("/audit", get(trail::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::from_fn_with_state(site.clone(), guard::refuse_foreign_forms))

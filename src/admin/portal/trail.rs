@@ -34,13 +34,21 @@ pub(crate) fn activity(store: &Store, id: KeyId) -> Result<Activity, Error> {
         let start = end.saturating_sub(STRIDE).max(oldest);
         let stride = before(store, start, end)?;
         end = start;
-        entries
-            .extend(stride.into_iter().filter(|e| e.key == Some(id) || e.actor == Actor::Key(id)));
+        entries.extend(stride.into_iter().filter(|entry| tells_of(entry, id)));
     }
-    let born = |entry: &AuditEntry| entry.key == Some(id) && entry.act == Act::Create;
+    let born = |entry: &AuditEntry| match &entry.act {
+        Act::Create => entry.key == Some(id),
+        Act::Rotate { into } => *into == id,
+        _ => false,
+    };
     let is_cut = entries.len() > MOST_SHOWN || end > 0 && !entries.last().is_some_and(born);
     entries.truncate(MOST_SHOWN);
     Ok(Activity { entries, is_cut })
+}
+
+fn tells_of(entry: &AuditEntry, id: KeyId) -> bool {
+    let made = matches!(&entry.act, Act::Rotate { into } if *into == id);
+    made || entry.key == Some(id) || entry.actor == Actor::Key(id)
 }
 
 /// The entries after `start` up to `end`, newest first.
@@ -109,7 +117,7 @@ pub(crate) fn table(visitor: &Visitor, entries: &[AuditEntry], columns: Columns)
                                 td { (frame::time(entry.at)) }
                                 td .wide { (actor(visitor, entry.actor)) }
                                 td {
-                                    (act(entry))
+                                    (act(visitor, entry))
                                     span .slim .faint { "by " (actor(visitor, entry.actor)) }
                                 }
                                 @if all {
@@ -146,13 +154,14 @@ pub(crate) fn key(visitor: &Visitor, id: KeyId) -> Markup {
     html! { a href=(page) title=(id) { (record.name) } }
 }
 
-fn act(entry: &AuditEntry) -> Markup {
+fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
     let (class, word) = match (&entry.act, entry.before.active, entry.after.active) {
         (Act::Create, ..) => ("act made", "Created"),
         (Act::Update, Some(true), Some(false)) => ("act ended", "Deactivated"),
         (Act::Update, Some(false), Some(true)) => ("act made", "Activated"),
         (Act::Update, ..) => ("act", "Changed"),
         (Act::Delete, ..) => ("act ended", "Deleted"),
+        (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
         (Act::Refuse { .. }, ..) => ("act refused", "Refused"),
         #[allow(unreachable_patterns, reason = "a later version knows more acts")]
@@ -164,6 +173,7 @@ fn act(entry: &AuditEntry) -> Markup {
             @if let Act::Refuse { attempt, reason } = &entry.act {
                 li { (attempted(*attempt)) ": " (reason) }
             }
+            @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(visitor, *into)) } }
             @if let (Act::Delete, Some(name)) = (&entry.act, &entry.before.name) {
                 li { "Name: " (name) }
             } @else {
@@ -179,6 +189,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::List => "look at keys",
         Attempt::Update => "change a key",
         Attempt::Delete => "delete a key",
+        Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
         #[allow(unreachable_patterns, reason = "a later version knows more attempts")]
         other => other.as_str(),
