@@ -111,7 +111,11 @@ where
     }
 }
 
-impl<P, T: Clone + Send + Sync + 'static> From<Guarded<P, T>> for Router {
+impl<P, T, O> From<Guarded<P, T>> for Router<O>
+where
+    T: Clone + Send + Sync + 'static,
+    O: Clone + Send + Sync + 'static,
+{
     fn from(guarded: Guarded<P, T>) -> Self {
         let router = guarded.routes.into_iter().fold(Router::new(), |router, (path, methods)| {
             router.route(&path, methods.fallback(no_such_method))
