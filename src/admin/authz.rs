@@ -37,6 +37,13 @@ static MISCONFIGURED: Sparingly = Sparingly::new();
 /// * **5xx** where the question is wrong (no scope, an unknown one, another parameter) or nothing
 ///   can be said. It is never 200, nor 429, of which nginx makes 500.
 ///
+/// Complete configurations are in `deploy/`, and say what was tested. Two things that they mind:
+///
+/// * A key is the user name of Basic authentication, so that the usual log format of nginx prints
+///   it, and so does its error log at level info, where a request has the header twice.
+/// * A client's `Connection: X-Auth-Owner` makes some proxies drop that header on the way. A service
+///   behind one refuses a request in which one of the four is absent; empty is something else.
+///
 /// Envoy appends the client's path and query to its own: it asks `/authz/scope/api.read`, and what
 /// follows is ignored. There several scopes are joined by commas.
 ///
