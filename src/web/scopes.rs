@@ -74,10 +74,10 @@ macro_rules! scopes {
 
         /// These scopes, each with what it allows.
         #[allow(dead_code, reason = "a program may use the types alone")]
-        pub(crate) fn registry() -> Vec<($crate::Scope, String)> {
-            vec![$((
+        pub(crate) fn registry() -> ::std::vec::Vec<($crate::Scope, ::std::string::String)> {
+            ::std::vec![$((
                 <$name as $crate::web::TypedScope>::SCOPE,
-                String::from(concat!("" $(, $about)?)),
+                ::std::string::String::from(concat!("" $(, $about)?)),
             )),+]
         }
     };
