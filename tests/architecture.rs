@@ -20,6 +20,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("crc32fast", &["secret"]),
     ("crossbeam_utils", &["index"]),
     ("etcd_client", &["ledger/etcd"]),
+    ("maud", &["admin/portal"]),
     ("parking_lot", &["index"]),
     ("rand", &["random"]),
     ("rcgen", &["server"]),

@@ -1,4 +1,5 @@
-//! The Administration API: a router over a store, to be mounted in a host or served by the binary.
+//! The Administration API and the portal: routers over a store, to be mounted in a host or served by
+//! the binary.
 
 mod about;
 mod authz;
@@ -8,6 +9,8 @@ mod denied;
 mod fields;
 mod keys;
 mod moment;
+mod origin;
+mod portal;
 mod query;
 mod sparingly;
 mod verify;
@@ -24,6 +27,8 @@ use axum::{
 
 pub use authz::forward_auth;
 pub use caller::LocalUser;
+pub use origin::{Origin, ParseOriginError};
+pub use portal::Portal;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/whoami`, `/v1/verify`,
 /// `/healthz` and `/readyz`, and `/authz` for proxies ([`forward_auth`]).

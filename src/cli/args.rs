@@ -1,6 +1,7 @@
 //! What can be asked on the command line.
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use portcullis::admin::Origin;
 use std::{net::SocketAddr, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
@@ -46,7 +47,7 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Make a store and its first root key, which is shown once.
     Init(Init),
-    /// Serve the Administration API over HTTPS.
+    /// Serve the portal and the Administration API over HTTPS.
     Serve(Serve),
     /// Make, list, change and take away keys.
     #[command(subcommand)]
@@ -84,6 +85,9 @@ pub(crate) struct Serve {
     /// Serve plain HTTP to a proxy that speaks TLS to the clients.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
+    /// The origin that browsers reach the portal by: https, host and port.
+    #[arg(long, value_name = "URL", env = "PORTCULLIS_PUBLIC_ORIGIN")]
+    pub(crate) public_origin: Option<Origin>,
     /// How much to log: error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", env = "PORTCULLIS_LOG", default_value = "info")]
     pub(crate) log_level: LevelFilter,

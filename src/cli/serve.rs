@@ -53,7 +53,9 @@ async fn run_until_signal(place: &Place, asked: &Serve) -> Result<(), Failure> {
         let _ = output::line(format!("listening on {scheme}://{address}").as_bytes());
         tracing::info!(%address, scheme, "listening");
     };
-    serve(store, listener, transport, control, ready).await.map_err(Failure::io("serving"))
+    serve(store, listener, transport, control, asked.public_origin.clone(), ready)
+        .await
+        .map_err(Failure::io("serving"))
 }
 
 /// Only for development does a server make its own store: a volume that failed to mount must not

@@ -1,10 +1,13 @@
-//! The server: the administration router over HTTPS and over the control socket, until a signal.
+//! The server: API and portal over HTTPS and over the control socket, until a signal.
 
 pub mod control;
 mod plain;
 mod tls;
 
-use crate::{Store, admin};
+use crate::{
+    Store,
+    admin::{self, Origin, Portal},
+};
 use axum::{Router, extract::MatchedPath, extract::Request, middleware, response::Response};
 use axum_server::{Address, Handle, Server};
 use control::{Control, OwnerOnly};
@@ -43,16 +46,21 @@ impl Transport {
     }
 }
 
-/// Serves the store until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
+/// Serves the API and the portal of a store, which browsers reach under `public_origin`, until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
 /// seconds. `ready` is called once, when requests are answered.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
     transport: Transport,
     control: Control,
+    public_origin: Option<Origin>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let app = admin::router(store).layer(middleware::from_fn(log));
+    let mut portal = Portal::new(store.clone());
+    if let Some(origin) = public_origin.or_else(|| own_origin(&listener, &transport)) {
+        portal = portal.at(origin);
+    }
+    let app = admin::router(store).merge(portal.router()).layer(middleware::from_fn(log));
     let (interrupt, terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
 
@@ -97,6 +105,15 @@ pub async fn serve(
     drop(removed_at_the_end);
     outside.map_err(io::Error::other)??;
     at_home.map_err(io::Error::other)?
+}
+
+/// The origin of a server that browsers reach on this machine and without a proxy.
+fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
+    let address = listener.local_addr().ok().filter(|address| address.ip().is_loopback())?;
+    match transport {
+        Transport::Tls(_) => format!("https://{address}").parse().ok(),
+        Transport::BehindProxy => None,
+    }
 }
 
 /// Which of the two signals came first.
