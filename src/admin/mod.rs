@@ -8,6 +8,7 @@ mod fields;
 mod keys;
 mod moment;
 mod once;
+mod openapi;
 mod query;
 mod rotate;
 mod sparingly;
@@ -21,13 +22,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
+
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::LocalUser;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
-/// `/v1/verify`, `/healthz` and `/readyz`.
+/// `/v1/verify`, `/healthz` and `/readyz`, and all of it described at `/openapi.json`.
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -39,16 +42,18 @@ pub use caller::LocalUser;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn router(store: Store) -> Router {
-    Router::new()
-        .route("/v1/whoami", get(about::whoami))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::delete))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
-        .route("/v1/scopes", get(about::scopes))
-        .route("/v1/audit", get(trail::audit))
-        .route("/v1/verify", post(verify::verify))
-        .route("/healthz", get(about::alive))
-        .route("/readyz", get(about::ready))
+    let (router, document) = OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .routes(routes!(about::whoami))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::update, keys::delete))
+        .routes(routes!(rotate::rotate))
+        .routes(routes!(about::scopes))
+        .routes(routes!(trail::audit))
+        .routes(routes!(verify::verify))
+        .routes(routes!(about::alive))
+        .routes(routes!(about::ready))
+        .split_for_parts();
+    openapi::described(router, document, store.catalogue())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(browser::refuse_foreign_origins))
