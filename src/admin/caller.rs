@@ -48,13 +48,18 @@ impl FromRequestParts<Store> for Caller {
         match web::authenticate(store, &parts.headers) {
             Ok(principal) => Ok(Self::Key(principal, peer)),
             Err(refusal) => {
-                if let Some(unsaid) = REFUSALS.permit() {
-                    let peer = peer.map(tracing::field::display);
-                    tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
-                }
+                log(&refusal, peer);
                 Err(refusal)
             }
         }
+    }
+}
+
+/// Says why a caller was refused, which the caller is not told.
+pub(crate) fn log(refusal: &Refusal, peer: Option<IpAddr>) {
+    if let Some(unsaid) = REFUSALS.permit() {
+        let peer = peer.map(tracing::field::display);
+        tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
     }
 }
 

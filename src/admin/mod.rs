@@ -1,6 +1,7 @@
 //! The Administration API: a router over a store, to be mounted in a host or served by the binary.
 
 mod about;
+mod authz;
 mod browser;
 mod caller;
 mod denied;
@@ -23,14 +24,15 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
-
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use authz::forward_auth;
 pub use caller::LocalUser;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
-/// `/v1/verify`, `/healthz` and `/readyz`, and all of it described at `/openapi.json`.
+/// `/v1/verify`, `/healthz` and `/readyz`, all of it described at `/openapi.json`, and `/authz` for
+/// proxies ([`forward_auth`]).
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -42,6 +44,8 @@ pub use caller::LocalUser;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn router(store: Store) -> Router {
+    // Outside the layers: a proxy asks on behalf of pages of any origin.
+    let authz = forward_auth(store.clone());
     let (router, document) = OpenApiRouter::with_openapi(openapi::Api::openapi())
         .routes(routes!(about::whoami))
         .routes(routes!(keys::list, keys::create))
@@ -59,6 +63,7 @@ pub fn router(store: Store) -> Router {
         .layer(middleware::from_fn(browser::refuse_foreign_origins))
         .layer(middleware::map_response(never_stored))
         .with_state(store)
+        .merge(authz)
 }
 
 /// Keys and what is known of them have no place in a cache, of a browser or in between.

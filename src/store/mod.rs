@@ -317,6 +317,12 @@ impl Store {
         self.writer.catalogue
     }
 
+    /// Whether both are handles of one store.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.writer, &other.writer)
+    }
+
     /// What the keys of this store begin with.
     pub fn prefix(&self) -> Prefix {
         self.prefix
