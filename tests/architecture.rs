@@ -26,6 +26,8 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("rcgen", &["server"]),
     ("rustls", &["server"]),
     ("sled", &["ledger"]),
+    ("utoipa", &["admin"]),
+    ("utoipa_axum", &["admin"]),
 ];
 
 const SHORTEST_PURPOSE: usize = 20;

@@ -3,13 +3,44 @@
 use super::{
     caller::{Caller, ask},
     denied::Denied,
-    wire,
+    openapi, wire,
 };
 use crate::{Attempt, Error, Plane, Refusal, Store, scope::catalogue, web::Problem};
 use axum::{extract::State, http::StatusCode, response::Response};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
+
+/// What a key can be given.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Scopes {
+    scopes: Vec<Scope>,
+}
+
+/// One of them.
+#[derive(Serialize, ToSchema)]
+struct Scope {
+    name: &'static str,
+    /// `administration` or `data`.
+    plane: &'static str,
+    description: &'static str,
+}
+
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    status: &'static str,
+}
 
 /// The caller's own key: what people try first.
+#[utoipa::path(
+    get,
+    path = "/v1/whoami",
+    responses(
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String)))
+    ),
+    security(("key" = []))
+)]
 pub(crate) async fn whoami(State(store): State<Store>, caller: Caller) -> Result<Response, Denied> {
     let id = match caller {
         Caller::Key(principal, _) => principal.id(),
@@ -28,30 +59,53 @@ pub(crate) async fn whoami(State(store): State<Store>, caller: Caller) -> Result
 }
 
 /// The scopes that a key can be given.
+#[utoipa::path(
+    get,
+    path = "/v1/scopes",
+    responses(
+        (status = 200, description = "the scopes", body = Scopes)
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
 pub(crate) async fn scopes(State(store): State<Store>, caller: Caller) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let entries = store.catalogue().entries().iter().filter(|entry| entry.offered);
-    let scopes: Vec<_> = entries
-        .map(|entry| {
-            let plane = match entry.scope.plane() {
-                Plane::Administration => "administration",
-                Plane::Data => "data",
-            };
-            json!({"name": entry.scope.as_str(), "plane": plane, "description": entry.description})
-        })
-        .collect();
-    Ok(wire::json(&json!({"scopes": scopes})))
+    let scopes = entries.map(|entry| Scope {
+        name: entry.scope.as_str(),
+        plane: match entry.scope.plane() {
+            Plane::Administration => "administration",
+            Plane::Data => "data",
+        },
+        description: &entry.description,
+    });
+    Ok(wire::json(&Scopes { scopes: scopes.collect() }))
 }
 
 /// The process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    responses(
+        (status = 200, description = "it does", body = Health)
+    )
+)]
 pub(crate) async fn alive() -> Response {
-    wire::json(&json!({"status": "ok"}))
+    wire::json(&Health { status: "ok" })
 }
 
 /// The store takes changes. The cause, where it does not, is in the log: it may name files.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "it does", body = Health),
+        (status = 503, description = "it does not", body = openapi::ProblemDetails,
+            content_type = "application/problem+json")
+    )
+)]
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {
     if store.health().poisoned.is_none() {
-        return Ok(wire::json(&json!({"status": "ok"})));
+        return Ok(wire::json(&Health { status: "ok" }));
     }
     let detail = "the store stopped writing after a failure; keys are still checked, reopen the store to change them";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))

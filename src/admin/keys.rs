@@ -5,7 +5,7 @@ use super::{
     denied::Denied,
     fields::{Fields, Given, JSON, MERGE_PATCH},
     once::Manner,
-    query, wire,
+    openapi, query, wire,
 };
 use crate::{
     Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, NewKey, Outcome,
@@ -25,18 +25,36 @@ use axum::{
 };
 use serde::Serialize;
 use std::{convert::Infallible, sync::Arc};
+use utoipa::ToSchema;
 
 const FIELDS: &str = "name, scopes, active, expires_at, owner and metadata";
 /// How often a merge of metadata begins anew where others keep changing the same key.
 const MERGE_ATTEMPTS: usize = 8;
 
-#[derive(Serialize)]
-struct Listing<'r> {
+/// A page of keys.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeyPage)]
+pub(crate) struct Listing<'r> {
     keys: Vec<wire::Key<'r>>,
     next_page_token: Option<String>,
 }
 
-/// `GET /v1/keys`
+/// Lists keys, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    params(
+        ("active" = Option<bool>, Query, description = "Only active, or only inactive keys"),
+        ("scope" = Option<String>, Query, description = "Only keys that are entitled to this scope"),
+        ("q" = Option<String>, Query, description = "Only keys with this text in their name or id"),
+        ("page_size" = Option<u8>, Query, minimum = 1, maximum = 200, description = "How many at most: 50 unless said"),
+        ("page_token" = Option<String>, Query, description = "Where the last page ended")
+    ),
+    responses(
+        (status = 200, description = "a page of keys", body = Listing<'_>)
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
 pub(crate) async fn list(
     State(store): State<Store>,
     caller: Caller,
@@ -49,7 +67,22 @@ pub(crate) async fn list(
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
 }
 
-/// `POST /v1/keys`
+/// Makes a key, which is shown once.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent twice within a day, it is done once")
+    ),
+    request_body(content = openapi::NewKey),
+    responses(
+        (status = 201, description = "the key, which is shown only this once", body = wire::Key<'_>,
+            headers(("Location" = String), ("ETag" = String))),
+        (status = 200, description = "it was made before, under the same Idempotency-Key", body = wire::Key<'_>,
+            headers(("Idempotency-Replayed" = String), ("ETag" = String)))
+    ),
+    security(("key" = ["admin.key.create"]))
+)]
 pub(crate) async fn create(
     State(store): State<Store>,
     caller: Caller,
@@ -77,7 +110,18 @@ pub(crate) fn created(mut response: Response, location: &str) -> Response {
     response
 }
 
-/// `GET /v1/keys/{id}`
+/// Shows a key, but not its secret.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    params(
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`")
+    ),
+    responses(
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String)))
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
 pub(crate) async fn show(
     State(store): State<Store>,
     caller: Caller,
@@ -89,7 +133,25 @@ pub(crate) async fn show(
     Ok(wire::key(&store, &record))
 }
 
-/// `PATCH /v1/keys/{id}`
+/// Changes a key: what it denies is denied at once. Any key may deactivate itself.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}",
+    params(
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+    ),
+    request_body(content(
+        (openapi::KeyChange = "application/merge-patch+json"),
+        (openapi::KeyChange = "application/json")
+    )),
+    responses(
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String))),
+        (status = 409, description = "it is the last root key", body = openapi::ProblemDetails,
+            content_type = "application/problem+json")
+    ),
+    security(("key" = ["admin.key.update"]))
+)]
 pub(crate) async fn update(
     State(store): State<Store>,
     caller: Caller,
@@ -115,7 +177,21 @@ pub(crate) async fn update(
     Ok(wire::key(&store, &record))
 }
 
-/// `DELETE /v1/keys/{id}`
+/// Deletes an inactive key for good.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    params(
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+    ),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 409, description = "it is active", body = openapi::ProblemDetails,
+            content_type = "application/problem+json")
+    ),
+    security(("key" = ["admin.key.delete"]))
+)]
 pub(crate) async fn delete(
     State(store): State<Store>,
     caller: Caller,

@@ -10,6 +10,7 @@ mod fields;
 mod keys;
 mod moment;
 mod once;
+mod openapi;
 mod origin;
 mod portal;
 mod query;
@@ -25,8 +26,9 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use authz::forward_auth;
 pub use caller::LocalUser;
@@ -34,7 +36,8 @@ pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
-/// `/v1/verify`, `/healthz` and `/readyz`, and `/authz` for proxies ([`forward_auth`]).
+/// `/v1/verify`, `/healthz` and `/readyz`, all of it described at `/openapi.json`, and `/authz` for
+/// proxies ([`forward_auth`]).
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -48,16 +51,18 @@ pub use portal::Portal;
 pub fn router(store: Store) -> Router {
     // Outside the layers: a proxy asks on behalf of pages of any origin.
     let authz = forward_auth(store.clone());
-    Router::new()
-        .route("/v1/whoami", get(about::whoami))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::delete))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
-        .route("/v1/scopes", get(about::scopes))
-        .route("/v1/audit", get(trail::audit))
-        .route("/v1/verify", post(verify::verify))
-        .route("/healthz", get(about::alive))
-        .route("/readyz", get(about::ready))
+    let (router, document) = OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .routes(routes!(about::whoami))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::update, keys::delete))
+        .routes(routes!(rotate::rotate))
+        .routes(routes!(about::scopes))
+        .routes(routes!(trail::audit))
+        .routes(routes!(verify::verify))
+        .routes(routes!(about::alive))
+        .routes(routes!(about::ready))
+        .split_for_parts();
+    openapi::described(router, document, store.catalogue())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(browser::refuse_foreign_origins))

@@ -1,6 +1,8 @@
 //! `POST /v1/keys/{id}/rotate`: a new key in the place of one.
 
-use super::{caller::Caller, denied::Denied, fields::Fields, keys::Id, once::Manner};
+use super::{
+    caller::Caller, denied::Denied, fields::Fields, keys::Id, once::Manner, openapi, wire,
+};
 use crate::{Acting, Attempt, Idempotency, Outcome, Store, scope::catalogue};
 use axum::{
     body::Body,
@@ -10,7 +12,25 @@ use axum::{
 };
 use std::time::Duration;
 
-/// Answers 201 with the new key, its secret in it.
+/// Puts a new key in the place of one, and ends the old one.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    params(
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent twice within a day, it is done once")
+    ),
+    request_body(content = Option<openapi::Rotation>),
+    responses(
+        (status = 201, description = "the key, which is shown only this once", body = wire::Key<'_>,
+            headers(("Location" = String), ("ETag" = String))),
+        (status = 200, description = "it was made before, under the same Idempotency-Key", body = wire::Key<'_>,
+            headers(("Idempotency-Replayed" = String), ("ETag" = String))),
+        (status = 409, description = "it is inactive, expired or replaced already",
+            body = openapi::ProblemDetails, content_type = "application/problem+json")
+    ),
+    security(("key" = ["admin.key.update"]))
+)]
 pub(crate) async fn rotate(
     State(store): State<Store>,
     caller: Caller,

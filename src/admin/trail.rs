@@ -12,6 +12,7 @@ use crate::{
 };
 use axum::{extract::State, response::Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 const DEFAULT_LIMIT: usize = 100;
 const LARGEST_LIMIT: usize = 1000;
@@ -19,13 +20,17 @@ const STRIDE: usize = 500;
 /// A search for one key gives its answer after so many strides, and says where to go on.
 const STRIDES: usize = 20;
 
-#[derive(Serialize)]
-struct Listing<'e> {
+/// A page of the trail.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPage)]
+pub(crate) struct Listing<'e> {
     entries: Vec<Entry<'e>>,
     next_after: Option<u64>,
 }
 
-#[derive(Serialize)]
+/// Who did what to which key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 struct Entry<'e> {
     sequence: u64,
     at: String,
@@ -39,14 +44,16 @@ struct Entry<'e> {
     refused: Option<Refused<'e>>,
 }
 
-#[derive(Serialize)]
+/// What was refused, and why.
+#[derive(Serialize, ToSchema)]
 struct Refused<'e> {
     attempt: &'static str,
     reason: &'e str,
 }
 
 /// Only the fields that changed; `null` is a value.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedFields)]
 struct Fields<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'e str>,
@@ -55,10 +62,13 @@ struct Fields<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     active: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     expires_at: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     owner: Option<Option<&'e str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     metadata: Option<&'e Metadata>,
 }
 
@@ -160,6 +170,19 @@ const LIMITS: &str = "must be a number from 1 to 1000";
 
 /// Answers `{entries, next_after}`. A page may have fewer entries than were asked for, even none,
 /// and more to come: `next_after` alone tells the end.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    params(
+        ("after" = Option<u64>, Query, description = "Only entries after this one"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "How many at most: 100 unless said"),
+        ("key" = Option<String>, Query, description = "Only what was done to this key")
+    ),
+    responses(
+        (status = 200, description = "a page of the trail", body = Listing<'_>)
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
 pub(crate) async fn audit(
     State(store): State<Store>,
     caller: Caller,

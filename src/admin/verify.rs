@@ -4,23 +4,35 @@ use super::{
     caller::{Caller, ask},
     denied::Denied,
     fields::{Fields, JSON},
-    wire,
+    openapi, wire,
 };
 use crate::{Attempt, Grant, KeyId, Record, Refusal, Scope, Store, scope::catalogue};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-#[derive(Serialize)]
-struct Verdict<'r> {
+/// What a key is worth.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Verdict<'r> {
     valid: bool,
+    /// `VALID`, `UNKNOWN`, `INACTIVE`, `EXPIRED` or `INSUFFICIENT_SCOPE`.
     code: &'static str,
     key: Option<wire::Key<'r>>,
 }
 
 /// Answers 200 with `{valid, code, key}`, whatever the verdict. Only callers that may ask this
 /// learn why a key is refused.
+#[utoipa::path(
+    post,
+    path = "/v1/verify",
+    request_body(content = openapi::Presented),
+    responses(
+        (status = 200, description = "the verdict", body = Verdict<'_>)
+    ),
+    security(("key" = ["admin.key.verify"]))
+)]
 pub(crate) async fn verify(
     State(store): State<Store>,
     caller: Caller,

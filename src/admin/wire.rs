@@ -11,13 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Room for the largest key, so that no copy is left behind by growing: a record is at most
 /// 1.5 KiB, of which each byte takes at most six in JSON.
 const MOST_BYTES: usize = 12 * 1024;
 
 /// A key, its secret only where it was just made.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Key<'r> {
     id: String,
     name: &'r str,
@@ -25,6 +26,7 @@ pub(crate) struct Key<'r> {
     scopes: Vec<&'static str>,
     active: bool,
     owner: Option<&'r str>,
+    #[schema(value_type = BTreeMap<String, String>)]
     metadata: &'r Metadata,
     created_at: String,
     created_by: String,
@@ -36,6 +38,7 @@ pub(crate) struct Key<'r> {
     replaces: Option<String>,
     replaced_by: Option<String>,
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     secret: Option<Option<&'r str>>,
 }
 
