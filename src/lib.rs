@@ -43,6 +43,7 @@ pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
+pub use index::Revocation;
 pub use principal::Principal;
 pub use random::NoRandomness;
 pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};

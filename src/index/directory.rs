@@ -94,6 +94,11 @@ impl Directory {
         self.entries.get(&id).map(|entry| entry.digest)
     }
 
+    /// What readers may see of a key.
+    pub(super) fn visible(&self, id: KeyId) -> Option<Standing> {
+        self.entries.get(&id).and_then(Entry::visible)
+    }
+
     pub(super) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
         let entry = self.entries.get(&id)?;
         entry.record.as_ref().map(|record| (Arc::clone(record), entry.digest))

@@ -250,3 +250,34 @@ fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows()
     assert_eq!(all.len() as u64, KEYS);
     assert!(all.is_sorted_by(|newer, older| (newer.created_at, newer.id) > (older.created_at, older.id)));
 }
+
+#[test]
+fn invariant_6_a_watch_is_over_when_its_key_is_denied_and_leaves_nothing_behind() {
+    let index = Index::new();
+    let (now, both) = (Timestamp::from_secs(9), grant(&["api.read", "api.write"]));
+    let narrow = grant(&["api.read"]);
+    let watched = |id, grant| index.watch(&Principal::new(KeyId::from_u64(id), grant), now);
+    assert!(watched(1, both).is_over(), "a key that is not there");
+    apply(&index, &record(1, 1, true, &["api.read", "api.write"]));
+    apply(&index, &record(2, 2, true, &["api.read", "api.write"]));
+    let (wide, narrower, other) = (watched(1, both), watched(1, narrow), watched(2, both));
+    assert!(!wide.is_over() && !narrower.is_over());
+
+    let id = KeyId::from_u64(1);
+    index.deny(3, id, record(1, 3, true, &["api.read"]).standing());
+    assert!(wide.is_over() && !narrower.is_over());
+    index.deny(4, id, record(1, 4, false, &["api.read"]).standing());
+    assert!(narrower.is_over());
+    apply(&index, &record(1, 5, true, &["api.read", "api.write"]));
+    assert!(seen(&index, 1).unwrap().active && !watched(1, both).is_over());
+    assert!(wide.is_over() && narrower.is_over(), "what is over stays over");
+
+    let last = watched(1, both);
+    delete(&index, 1, 6);
+    assert!(last.is_over() && !other.is_over());
+    assert_eq!(index.watches.count(), 4);
+    drop((wide, narrower, last));
+    assert_eq!(index.watches.count(), 1);
+    drop(index);
+    assert!(other.is_over(), "the store is closed");
+}

@@ -23,6 +23,7 @@ use crate::{
     credential::{self, KeyBuffer},
     error::Error,
     id::KeyId,
+    index::Revocation,
     principal::Principal,
     record::{Actor, Change, NewKey, Record},
     refusal::Refusal,
@@ -147,6 +148,27 @@ impl Store {
         let (id, standing) = self.writer.index.find(&digest).ok_or(Refusal::Unknown)?;
         standing.check(|| self.writer.clock.now())?;
         Ok(Principal::new(id, standing.grant))
+    }
+
+    /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
+    /// It is over at once when the key is revoked, deleted or narrowed below what it was let in
+    /// with, and when it expires. Requests that end by themselves need none and pay nothing.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
+    /// let watch = store.revocation(&principal); // a future, for any runtime
+    /// assert!(!watch.is_over());
+    /// store.revoke(principal.id())?;
+    /// assert!(watch.is_over());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn revocation(&self, principal: &Principal) -> Revocation {
+        self.writer.index.watch(principal, self.writer.clock.now())
     }
 
     /// Makes a key. It works once this returns, and it is on disk.

@@ -2,7 +2,9 @@
 
 mod caller;
 mod responses;
+mod streams;
 
 pub use caller::authenticate;
 #[cfg(feature = "admin")]
 pub(crate) use responses::{FieldError, Problem};
+pub use streams::{KeyEnd, Revoked, UntilRevoked, until_revoked};
