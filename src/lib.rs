@@ -50,5 +50,5 @@ pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
-pub use store::{Acting, Builder, Health, Issued, ListQuery, Page, Store};
+pub use store::{Acting, Builder, Count, Health, Issued, ListQuery, Page, Store};
 pub use time::Timestamp;

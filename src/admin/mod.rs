@@ -8,7 +8,7 @@ mod fields;
 mod keys;
 mod moment;
 mod query;
-mod sparingly;
+pub(crate) mod sparingly;
 mod verify;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! What can be asked on the command line.
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use portcullis::server::Network;
 use std::{net::SocketAddr, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
@@ -84,6 +85,18 @@ pub(crate) struct Serve {
     /// Serve plain HTTP to a proxy that speaks TLS to the clients.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
+    /// A proxy whose X-Forwarded-For is believed, as an address or a range; may be repeated.
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS[/BITS]", action = ArgAction::Append)]
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Serve at most so many connections at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 900)]
+    pub(crate) max_connections: usize,
+    /// Before stopping, say "not ready" and go on serving for this long, such as 5s.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "0s")]
+    pub(crate) drain_delay: u32,
     /// How much to log: error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", env = "PORTCULLIS_LOG", default_value = "info")]
     pub(crate) log_level: LevelFilter,

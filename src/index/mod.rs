@@ -177,6 +177,11 @@ impl Index {
         self.directory.read().older_than(place, limit)
     }
 
+    /// How many keys are committed, and how many of them are active.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        self.directory.read().count()
+    }
+
     /// How many active root keys without an end are committed.
     pub(crate) fn lasting_roots(&self) -> usize {
         self.directory.read().lasting_roots()

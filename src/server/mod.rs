@@ -1,22 +1,34 @@
 //! The server: the administration router over HTTPS and over the control socket, until a signal.
 
+mod connections;
 pub mod control;
+mod flood;
+mod guard;
+mod metrics;
+mod notify;
 mod plain;
+mod signals;
+mod source;
 mod tls;
 
 use crate::{Store, admin};
 use axum::{Router, extract::MatchedPath, extract::Request, middleware, response::Response};
-use axum_server::{Address, Handle, Server};
+use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
+use connections::Limit;
 use control::{Control, OwnerOnly};
+use guard::Guard;
+use metrics::Metrics;
 use plain::TlsOnly;
+use signals::Signals;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::net::SocketAddr as SocketPath,
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,20 +55,37 @@ impl Transport {
     }
 }
 
+/// How the server behaves towards its operator and its network.
+pub struct Operation {
+    /// Where the metrics are, for whoever reaches that address; nowhere without one.
+    pub metrics: Option<TcpListener>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// So many connections at once; one more is closed.
+    pub max_connections: usize,
+    /// After the signal to stop `/readyz` says 503 for so long while everything is still served.
+    pub drain_delay: Duration,
+}
+
 /// Serves the store until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
-/// seconds. `ready` is called once, when requests are answered.
+/// seconds. SIGHUP reads the certificate again. `ready` is called once, when requests are answered.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
     transport: Transport,
     control: Control,
+    operation: Operation,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let app = admin::router(store).layer(middleware::from_fn(log));
-    let (interrupt, terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let signals = Signals::new()?;
+    let metrics = Metrics::new();
+    let guard = Guard::new(store.clone(), metrics.clone(), operation.trusted_proxies);
+    let guard = Arc::new(guard);
+    let local_app = admin::router(store.clone()).layer(middleware::from_fn(log));
+    let app =
+        local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
 
-    // One control, so that one signal ends both.
+    // One control, so that one signal ends all.
     let stop = axum_server::Control::new();
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
@@ -64,20 +93,32 @@ pub async fn serve(
     let at_home = limited(axum_server::from_unix(socket)?)
         .handle(local)
         .acceptor(OwnerOnly)
-        .serve(app.clone().into_make_service());
+        .serve(local_app.into_make_service());
     let at_home = tokio::spawn(at_home);
+    if let Some(listener) = operation.metrics {
+        listener.set_nonblocking(true)?;
+        let watched = limited(axum_server::from_tcp(listener)?)
+            .handle(Handle::with_control(stop.clone()))
+            .serve(metrics.clone().router(store).into_make_service());
+        tokio::spawn(watched);
+    }
 
     let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
+    let mut certificate = None;
     let outside = match transport {
-        Transport::Tls(certificate) => {
+        Transport::Tls(own) => {
             let app = app.into_make_service_with_connect_info::<SocketAddr>();
-            let acceptor = certificate.acceptor().acceptor(TlsOnly);
+            let acceptor = own.acceptor().acceptor(TlsOnly);
+            certificate = Some(own);
+            let acceptor = Limit::new(operation.max_connections, metrics, acceptor);
             tokio::spawn(server.acceptor(acceptor).serve(app))
         }
         Transport::BehindProxy => {
             let app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
             let app: Router = app;
-            tokio::spawn(server.serve(app.into_make_service_with_connect_info::<SocketAddr>()))
+            let app = app.into_make_service_with_connect_info::<SocketAddr>();
+            let acceptor = Limit::new(operation.max_connections, metrics, DefaultAcceptor::new());
+            tokio::spawn(server.acceptor(acceptor).serve(app))
         }
     };
     remote.listening().await;
@@ -85,8 +126,7 @@ pub async fn serve(
 
     let stopper = stop.clone();
     let signal = tokio::spawn(async move {
-        let name = first(interrupt, terminate).await;
-        tracing::info!(signal = name, "finishing the requests under way");
+        signals.attend(certificate, &guard, operation.drain_delay).await;
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
     let outside = outside.await;
@@ -97,14 +137,6 @@ pub async fn serve(
     drop(removed_at_the_end);
     outside.map_err(io::Error::other)??;
     at_home.map_err(io::Error::other)?
-}
-
-/// Which of the two signals came first.
-async fn first(mut interrupt: Signal, mut terminate: Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    }
 }
 
 /// A client that says nothing must not keep a connection.

@@ -52,6 +52,16 @@ pub struct Health {
     pub clock_jump: Option<Duration>,
 }
 
+/// How many keys a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Count {
+    /// Those that are set active, expired ones included.
+    pub active: usize,
+    /// Those that are not.
+    pub inactive: usize,
+}
+
 /// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
 ///
 /// ```
@@ -263,6 +273,18 @@ impl Store {
     /// ```
     pub fn list(&self, query: &ListQuery) -> Result<Page, Error> {
         list::page(&self.writer.index, query)
+    }
+
+    /// How many keys there are; counted as they change, not now.
+    ///
+    /// ```
+    /// let count = portcullis::Store::in_memory()?.count();
+    /// assert_eq!((count.active, count.inactive), (0, 0));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn count(&self) -> Count {
+        let (all, active) = self.writer.index.count();
+        Count { active, inactive: all - active }
     }
 
     /// Up to `limit` entries of the audit trail after the one numbered `after`, oldest first, each
