@@ -1,7 +1,19 @@
 //! Portcullis: an embedded API-key store.
 //!
 //! A service that offers an API has to issue keys, check one on every request, and take a bad one
-//! away at once. Portcullis does that inside the service's own process.
+//! away at once. Portcullis does that inside the service's own process, with no server to ask:
+//! [`Store::issue`], [`Store::authenticate`], [`Principal::require`], [`Store::revoke`].
+//!
+//! Three sentences hold: *a key that was taken away never works again; a key that was acknowledged
+//! is never lost; a secret is never anywhere but with its holder.* The [`design`] says how.
+//!
+//! There are two kinds of failure. A [`Refusal`] is the caller's: expected, cheap, and the same to
+//! the outside whatever its reason. An [`Error`] is ours, and says what to do.
+//!
+//! Features: `axum` guards a host's routes, `admin` is the Administration API as a router, `server`
+//! the program. Without any there is the store alone.
+//!
+//! The modules are in reading order: each imports only from those above it, and a test keeps it so.
 
 // ── words: values; no I/O, no locks, no clock
 mod base62;
@@ -38,6 +50,14 @@ pub mod web;
 pub mod admin;
 #[cfg(feature = "server")]
 pub mod server;
+
+/// Why Portcullis is as it is, and each byte that it writes.
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;

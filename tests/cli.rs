@@ -446,6 +446,36 @@ fn an_idle_client_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn the_server_leaves_no_core_image() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
+
+#[test]
+fn a_name_of_a_mebibyte_is_answered_over_http_1_and_2() {
+    if !has_curl() {
+        return;
+    }
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let root = keys_in(&server.said).first().unwrap().to_string();
+    let body = home.0.path().join("body");
+    fs::write(&body, format!(r#"{{"name":"{}","scopes":[]}}"#, "x".repeat(1 << 20))).unwrap();
+    let (data, keys) = (format!("@{}", body.display()), format!("{}/v1/keys", server.url));
+    for version in ["--http1.1", "--http2"] {
+        let (status, said) =
+            curl(&root, &[&JSON[..], &[version, "--data-binary", &data, &keys]].concat());
+        assert_eq!(status, 413, "{version}: {said}");
+        assert!(said.contains("65536 bytes"), "{said}");
+    }
+    assert_eq!(home.done(&["key", "list", "--json"]).matches("\"id\":").count(), 1);
+}
+
+#[test]
 fn no_key_stays_in_the_servers_memory_or_on_its_disk() {
     if !has_curl() {
         return;

@@ -335,6 +335,21 @@ mod a_directory {
     }
 
     #[test]
+    fn of_another_user_is_refused_and_left_as_it_was() {
+        let dir = room();
+        if std::os::unix::fs::chown(dir.path(), Some(12_345), None).is_err() {
+            assert!(std::env::var_os("CI").is_none(), "giving a directory away takes root");
+            eprintln!("SKIPPED: giving a directory away takes root, so this test shows nothing");
+            return;
+        }
+        let refused = Store::open(dir.path());
+        assert!(
+            matches!(&refused, Err(Error::BadDirectory { reason, .. }) if reason.contains("another user"))
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn is_closed_to_others_and_so_are_its_files() {
         let dir = room();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
