@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use portcullis::server::Network;
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
 /// Issue API keys, check them, and take one away at once.
@@ -91,6 +91,10 @@ pub(crate) struct Serve {
     /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Answer bad keys with 429 after so many from one address, and then one a second; a valid key
+    /// is never limited.
+    #[arg(long, value_name = "COUNT", default_value = "60")]
+    pub(crate) max_bad_keys: NonZeroU32,
     /// Serve at most so many connections at once.
     #[arg(long, value_name = "COUNT", default_value_t = 900)]
     pub(crate) max_connections: usize,

@@ -73,6 +73,7 @@ fn operation(asked: &Serve) -> Result<Operation, Failure> {
     Ok(Operation {
         metrics,
         trusted_proxies: asked.trusted_proxies.clone(),
+        max_bad_keys: asked.max_bad_keys,
         max_connections: asked.max_connections,
         drain_delay: Duration::from_secs(asked.drain_delay.into()),
     })

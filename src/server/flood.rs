@@ -12,8 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many bad keys at once, and then one a second.
-const BURST: NonZeroU32 = NonZeroU32::new(60).unwrap();
+/// After the first ones, one bad key in this time.
 const PERIOD: Duration = Duration::from_secs(1);
 /// So many sources are told apart, at some hundred bytes each; the others share one account.
 const SOURCES: usize = 50_000;
@@ -31,8 +30,9 @@ pub(super) struct Floods {
 }
 
 impl Floods {
-    pub(super) fn new() -> Option<Self> {
-        let quota = Quota::with_period(PERIOD)?.allow_burst(BURST);
+    /// Slows a source after so many bad keys.
+    pub(super) fn new(allowed: NonZeroU32) -> Option<Self> {
+        let quota = Quota::with_period(PERIOD)?.allow_burst(allowed);
         Some(Self {
             limiter: RateLimiter::hashmap(quota),
             clock: DefaultClock::default(),
@@ -78,9 +78,11 @@ fn account(source: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const ALLOWED: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
     #[test]
     fn a_flood_is_slowed_and_its_neighbours_are_not() {
-        let floods = Floods::new().unwrap();
+        let floods = Floods::new(ALLOWED).unwrap();
         let flood: IpAddr = "203.0.113.9".parse().unwrap();
         let let_through = (0..1000).filter(|_| floods.note(flood).is_ok()).count();
         assert!((60..=62).contains(&let_through), "{let_through}");
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_those_without_an_account_share_one() {
-        let floods = Floods::new().unwrap();
+        let floods = Floods::new(ALLOWED).unwrap();
         for n in 0..u32::try_from(SOURCES).unwrap() + 10_000 {
             let _ = floods.note(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n)));
         }

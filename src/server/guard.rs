@@ -21,6 +21,7 @@ use axum::{
 };
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -73,17 +74,25 @@ pub(super) struct Guard {
     floods: Option<Floods>,
     trusted: Vec<Network>,
     requests: Semaphore,
+    /// How long a request may take until its answer begins.
+    patience: Duration,
     is_draining: AtomicBool,
 }
 
 impl Guard {
-    pub(super) fn new(store: Store, metrics: Metrics, trusted: Vec<Network>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        metrics: Metrics,
+        trusted: Vec<Network>,
+        max_bad_keys: NonZeroU32,
+    ) -> Self {
         Self {
             store,
             metrics,
-            floods: Floods::new(),
+            floods: Floods::new(max_bad_keys),
             trusted,
             requests: Semaphore::new(REQUESTS),
+            patience: REQUEST_TIMEOUT,
             is_draining: AtomicBool::new(false),
         }
     }
@@ -154,7 +163,7 @@ pub(super) async fn stand(
     {
         return too_many(wait);
     }
-    let Ok(response) = timeout(REQUEST_TIMEOUT, next.run(request)).await else {
+    let Ok(response) = timeout(guard.patience, next.run(request)).await else {
         let detail = "the request took too long and its outcome is unknown; look, then try again";
         return unavailable(detail).into_response();
     };
@@ -174,4 +183,39 @@ fn too_many(wait: Duration) -> Response {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-bad-keys", detail)
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, body::Body, middleware, routing::get};
+    use tower::ServiceExt;
+
+    /// The answer to a request for `path` behind this guard; `/never` is never answered.
+    async fn ask(guard: Guard, path: &str) -> Response {
+        let stand = middleware::from_fn_with_state(Arc::new(guard), stand);
+        let never = std::future::pending::<StatusCode>;
+        let app = Router::new().route("/", get(StatusCode::OK)).route("/never", get(never));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        app.layer(stand).oneshot(request).await.unwrap()
+    }
+
+    fn guard() -> Guard {
+        Guard::new(Store::in_memory().unwrap(), Metrics::new(), Vec::new(), NonZeroU32::MIN)
+    }
+
+    #[tokio::test]
+    async fn one_request_too_many_is_told_to_come_back() {
+        assert_eq!(ask(guard(), "/").await.status(), StatusCode::OK);
+        let full = Guard { requests: Semaphore::new(0), ..guard() };
+        let answer = ask(full, "/").await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
+        let hasty = Guard { patience: Duration::from_millis(10), ..guard() };
+        assert_eq!(ask(hasty, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

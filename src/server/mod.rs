@@ -23,6 +23,7 @@ use signals::Signals;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroU32,
     os::unix::net::SocketAddr as SocketPath,
     sync::Arc,
     time::{Duration, Instant},
@@ -61,6 +62,8 @@ pub struct Operation {
     pub metrics: Option<TcpListener>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// After so many bad keys from one address more of them are answered with 429.
+    pub max_bad_keys: NonZeroU32,
     /// So many connections at once; one more is closed.
     pub max_connections: usize,
     /// After the signal to stop `/readyz` says 503 for so long while everything is still served.
@@ -79,8 +82,12 @@ pub async fn serve(
 ) -> io::Result<()> {
     let signals = Signals::new()?;
     let metrics = Metrics::new();
-    let guard = Guard::new(store.clone(), metrics.clone(), operation.trusted_proxies);
-    let guard = Arc::new(guard);
+    let guard = Arc::new(Guard::new(
+        store.clone(),
+        metrics.clone(),
+        operation.trusted_proxies,
+        operation.max_bad_keys,
+    ));
     let local_app = admin::router(store.clone()).layer(middleware::from_fn(log));
     let app =
         local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
