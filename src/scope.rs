@@ -4,6 +4,8 @@
 //! never given again). A [`ScopeSet`] is a bit set over that table, so that the question "may it?"
 //! is a bit, and so that adding scopes never changes what a stored record means.
 
+pub mod catalogue;
+
 use std::{borrow::Cow, fmt, str::FromStr, sync::Mutex};
 
 /// The most scope names a store can number.
@@ -32,8 +34,22 @@ pub enum Plane {
 pub struct Scope(Cow<'static, str>);
 
 impl Scope {
-    /// A name that is known to be well formed; a test walks all of them.
-    const fn known(name: &'static str) -> Self {
+    /// A name of the program's own. In a constant, a name that is not well formed does not compile.
+    ///
+    /// ```
+    /// use portcullis::Scope;
+    /// const CLOSE_YEAR: Scope = Scope::from_static("ledger.close-year");
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use portcullis::Scope;
+    /// const CLOSE_YEAR: Scope = Scope::from_static("Ledger.close-year");
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a constant, where the name is not well formed.
+    pub const fn from_static(name: &'static str) -> Self {
+        assert!(is_well_formed(name), "a scope is small words joined by dots, such as api.read");
         Self(Cow::Borrowed(name))
     }
 
@@ -44,8 +60,41 @@ impl Scope {
 
     /// The API it belongs to.
     pub fn plane(&self) -> Plane {
-        if self.0.starts_with("admin.") { Plane::Administration } else { Plane::Data }
+        Plane::of(&self.0)
     }
+}
+
+impl Plane {
+    /// The API that a scope of this name belongs to.
+    pub const fn of(name: &str) -> Self {
+        match name.as_bytes() {
+            [b'a', b'd', b'm', b'i', b'n', b'.', ..] => Self::Administration,
+            _ => Self::Data,
+        }
+    }
+}
+
+/// Words of small letters and digits joined by dots; from the second on with `_` and `-` as well.
+const fn is_well_formed(name: &str) -> bool {
+    let mut rest = name.as_bytes();
+    if rest.len() > MAX_SCOPE_LEN {
+        return false;
+    }
+    let (mut dots, mut begins) = (0, true);
+    while let [byte, after @ ..] = rest {
+        match *byte {
+            b'a'..=b'z' => begins = false,
+            b'0'..=b'9' if !begins => {}
+            b'_' | b'-' if !begins && dots > 0 => {}
+            b'.' if !begins => {
+                dots += 1;
+                begins = true;
+            }
+            _ => return false,
+        }
+        rest = after;
+    }
+    dots > 0 && !begins
 }
 
 impl fmt::Display for Scope {
@@ -64,18 +113,11 @@ impl FromStr for Scope {
     type Err = ParseScopeError;
 
     fn from_str(name: &str) -> Result<Self, ParseScopeError> {
-        let part = |part: &str, rest: &[u8]| {
-            part.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || rest.contains(&b))
-        };
-        let mut parts = name.split('.');
-        let well_formed = name.len() <= MAX_SCOPE_LEN
-            && part(parts.next().unwrap_or_default(), b"")
-            && name.contains('.')
-            && parts.all(|p| part(p, b"_-"));
-        if well_formed { Ok(Self(Cow::Owned(name.to_owned()))) } else { Err(ParseScopeError) }
+        if is_well_formed(name) {
+            Ok(Self(Cow::Owned(name.to_owned())))
+        } else {
+            Err(ParseScopeError)
+        }
     }
 }
 
@@ -102,42 +144,6 @@ pub struct UnknownScope {
     "a store numbers at most 256 scopes, those of earlier catalogues included; bring fewer new ones"
 )]
 pub struct TooManyScopes;
-
-/// The scopes that every store knows.
-pub mod catalogue {
-    use super::Scope;
-
-    macro_rules! scopes {
-        ($list:ident: $($name:ident = $text:literal, $about:literal;)*) => {
-            $(#[doc = concat!("`", $text, "`: ", $about, ".")] pub const $name: Scope = Scope::known($text);)*
-            pub(super) const $list: &[(Scope, &str)] = &[$(($name, $about)),*];
-        };
-    }
-
-    scopes! { DOCUMENTED:
-        ADMIN_ACCOUNT_CREATE = "admin.account.create", "create new business accounts";
-        ADMIN_ACCOUNT_LIST = "admin.account.list", "list existing business accounts";
-        ADMIN_ACCOUNT_UPDATE = "admin.account.update", "change an existing business account, for example deactivate it";
-        ADMIN_CONNECTION_DISCONNECT = "admin.connection.disconnect", "disconnect an API connection that a business user has authorised";
-        ADMIN_CONNECTION_HEALTH = "admin.connection.health", "detailed status of the API connectivity of business accounts";
-        ADMIN_EMBED_TOKEN = "admin.embed.token", "generate embed tokens";
-        API_READ = "api.read", "read everything in the Data API";
-        API_WRITE = "api.write", "write everything in the Data API";
-    }
-
-    scopes! { KEY_MANAGEMENT:
-        ADMIN_KEY_CREATE = "admin.key.create", "make API keys";
-        ADMIN_KEY_LIST = "admin.key.list", "list API keys, scopes and the audit trail";
-        ADMIN_KEY_UPDATE = "admin.key.update", "change, deactivate and rotate API keys";
-        ADMIN_KEY_DELETE = "admin.key.delete", "delete inactive API keys for good";
-        ADMIN_KEY_VERIFY = "admin.key.verify", "ask whether a key is valid, and why not";
-    }
-
-    /// The name of the scope and what it allows, in the order of their numbers.
-    pub(super) fn built_in() -> impl Iterator<Item = &'static (Scope, &'static str)> {
-        DOCUMENTED.iter().chain(KEY_MANAGEMENT)
-    }
-}
 
 /// One scope of a catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,9 +416,10 @@ mod tests {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }
         let long = format!("a.{}", "b".repeat(63));
-        for bad in
-            ["", "a", "a.", ".a", "a..b", "A.b", "a.B", "1a.b", "a.1", "a_b.c", "a.b ", "*", &long]
-        {
+        for bad in [
+            "", "a", "a.", ".a", "a..b", "A.b", "a.B", "1a.b", "a.1", "a_b.c", "a._b", "a.b ", "*",
+            &long,
+        ] {
             assert!(bad.parse::<Scope>().is_err(), "{bad}");
         }
     }

@@ -21,6 +21,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("crossbeam_utils", &["index"]),
     ("etcd_client", &["ledger/etcd"]),
     ("governor", &["server"]),
+    ("maud", &["admin/portal"]),
     ("parking_lot", &["index"]),
     ("prometheus_client", &["server"]),
     ("rand", &["random"]),

@@ -246,6 +246,26 @@ fn an_address_that_others_reach_needs_tls() {
 }
 
 #[test]
+fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
+    let home = Home::new();
+    for origin in ["keys.example.com", "http://keys.example.com", "https://keys.example.com/keys"] {
+        let said = home.fails(2, &["serve", "--public-origin", origin]);
+        assert!(said.contains("such as https://keys.example.com"), "{said}");
+    }
+    if !has_curl() {
+        return;
+    }
+    let server = home.serve(&["--public-origin", "https://keys.example.com"]);
+    let (status, page) = curl("", &[&format!("{}/login", server.url)]);
+    assert_eq!(status, 200);
+    assert!(page.contains("Admin key"), "{page}");
+    let foreign =
+        ["-X", "POST", "-H", &format!("origin: {}", server.url), &format!("{}/login", server.url)];
+    assert_eq!(curl("", &foreign).0, 403);
+    assert!(server.stop().success());
+}
+
+#[test]
 fn a_server_makes_a_store_for_development_only() {
     let home = Home::new();
     let anchor = home.0.path().join("anchor");

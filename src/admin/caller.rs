@@ -4,7 +4,7 @@ use super::{denied::Denied, sparingly::Sparingly};
 use crate::{Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, web};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::request::Parts,
+    http::{Extensions, request::Parts},
 };
 use std::net::{IpAddr, SocketAddr};
 use tokio::task::spawn_blocking;
@@ -44,18 +44,28 @@ impl FromRequestParts<Store> for Caller {
         if let Some(user) = parts.extensions.get::<LocalUser>() {
             return Ok(Self::Local(*user));
         }
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let peer = peer(&parts.extensions);
         match web::authenticate(store, &parts.headers) {
             Ok(principal) => Ok(Self::Key(principal, peer)),
             Err(refusal) => {
-                if let Some(unsaid) = REFUSALS.permit() {
-                    let peer = peer.map(tracing::field::display);
-                    tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
-                }
+                log(&refusal, peer);
                 Err(refusal)
             }
         }
     }
+}
+
+/// Says why a caller was refused, which the caller is not told.
+pub(crate) fn log(refusal: &Refusal, peer: Option<IpAddr>) {
+    if let Some(unsaid) = REFUSALS.permit() {
+        let peer = peer.map(tracing::field::display);
+        tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
+    }
+}
+
+/// The address that a request came from, where that is known.
+pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
 }
 
 impl Caller {

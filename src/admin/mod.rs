@@ -1,12 +1,16 @@
-//! The Administration API: a router over a store, to be mounted in a host or served by the binary.
+//! The Administration API and the portal: routers over a store, to be mounted in a host or served by
+//! the binary.
 
 mod about;
+mod authz;
 mod browser;
 mod caller;
 mod denied;
 mod fields;
 mod keys;
 mod moment;
+mod origin;
+mod portal;
 mod query;
 pub(crate) mod sparingly;
 mod verify;
@@ -21,10 +25,13 @@ use axum::{
     routing::{get, post},
 };
 
+pub use authz::forward_auth;
 pub use caller::LocalUser;
+pub use origin::{Origin, ParseOriginError};
+pub use portal::Portal;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/whoami`, `/v1/verify`,
-/// `/healthz` and `/readyz`.
+/// `/healthz` and `/readyz`, and `/authz` for proxies ([`forward_auth`]).
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
@@ -36,6 +43,8 @@ pub use caller::LocalUser;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn router(store: Store) -> Router {
+    // Outside the layers: a proxy asks on behalf of pages of any origin.
+    let authz = forward_auth(store.clone());
     Router::new()
         .route("/v1/whoami", get(about::whoami))
         .route("/v1/keys", get(keys::list).post(keys::create))
@@ -49,6 +58,7 @@ pub fn router(store: Store) -> Router {
         .layer(middleware::from_fn(browser::refuse_foreign_origins))
         .layer(middleware::map_response(never_stored))
         .with_state(store)
+        .merge(authz)
 }
 
 /// Keys and what is known of them have no place in a cache, of a browser or in between.

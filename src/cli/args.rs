@@ -1,7 +1,7 @@
 //! What can be asked on the command line.
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use portcullis::server::Network;
+use portcullis::{admin::Origin, server::Network};
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
@@ -47,7 +47,7 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Make a store and its first root key, which is shown once.
     Init(Init),
-    /// Serve the Administration API over HTTPS.
+    /// Serve the portal and the Administration API over HTTPS.
     Serve(Serve),
     /// Make, list, change and take away keys.
     #[command(subcommand)]
@@ -101,6 +101,9 @@ pub(crate) struct Serve {
     /// Before stopping, say "not ready" and go on serving for this long, such as 5s.
     #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "0s")]
     pub(crate) drain_delay: u32,
+    /// The origin that browsers reach the portal by: https, host and port.
+    #[arg(long, value_name = "URL", env = "PORTCULLIS_PUBLIC_ORIGIN")]
+    pub(crate) public_origin: Option<Origin>,
     /// How much to log: error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", env = "PORTCULLIS_LOG", default_value = "info")]
     pub(crate) log_level: LevelFilter,

@@ -71,6 +71,7 @@ fn operation(asked: &Serve) -> Result<Operation, Failure> {
         );
     }
     Ok(Operation {
+        public_origin: asked.public_origin.clone(),
         metrics,
         trusted_proxies: asked.trusted_proxies.clone(),
         max_bad_keys: asked.max_bad_keys,

@@ -1,4 +1,4 @@
-//! The server: the administration router over HTTPS and over the control socket, until a signal.
+//! The server: API and portal over HTTPS and over the control socket, until a signal.
 
 mod connections;
 pub mod control;
@@ -11,7 +11,10 @@ mod signals;
 mod source;
 mod tls;
 
-use crate::{Store, admin};
+use crate::{
+    Store,
+    admin::{self, Origin, Portal},
+};
 use axum::{Router, extract::MatchedPath, extract::Request, middleware, response::Response};
 use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
 use connections::Limit;
@@ -58,6 +61,8 @@ impl Transport {
 
 /// How the server behaves towards its operator and its network.
 pub struct Operation {
+    /// The origin that browsers reach the portal by, where it is not the server's own.
+    pub public_origin: Option<Origin>,
     /// Where the metrics are, for whoever reaches that address; nowhere without one.
     pub metrics: Option<TcpListener>,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -70,7 +75,7 @@ pub struct Operation {
     pub drain_delay: Duration,
 }
 
-/// Serves the store until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
+/// Serves the API and the portal until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
 /// seconds. SIGHUP reads the certificate again. `ready` is called once, when requests are answered.
 pub async fn serve(
     store: Store,
@@ -88,7 +93,12 @@ pub async fn serve(
         operation.trusted_proxies,
         operation.max_bad_keys,
     ));
-    let local_app = admin::router(store.clone()).layer(middleware::from_fn(log));
+    let mut portal = Portal::new(store.clone());
+    if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
+        portal = portal.at(origin);
+    }
+    let local_app =
+        admin::router(store.clone()).merge(portal.router()).layer(middleware::from_fn(log));
     let app =
         local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
 
@@ -144,6 +154,15 @@ pub async fn serve(
     drop(removed_at_the_end);
     outside.map_err(io::Error::other)??;
     at_home.map_err(io::Error::other)?
+}
+
+/// The origin of a server that browsers reach on this machine and without a proxy.
+fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
+    let address = listener.local_addr().ok().filter(|address| address.ip().is_loopback())?;
+    match transport {
+        Transport::Tls(_) => format!("https://{address}").parse().ok(),
+        Transport::BehindProxy => None,
+    }
 }
 
 /// A client that says nothing must not keep a connection.

@@ -21,6 +21,7 @@ use self::writer::Writer;
 use crate::{
     audit::AuditEntry,
     credential::{self, KeyBuffer},
+    digest::Digest,
     error::Error,
     id::KeyId,
     index::Revocation,
@@ -154,8 +155,12 @@ impl Store {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
         }
-        let digest = self.writer.seals.digester.digest(key);
-        let (id, standing) = self.writer.index.find(&digest).ok_or(Refusal::Unknown)?;
+        self.authenticate_digest(&self.writer.seals.digester.digest(key))
+    }
+
+    /// Decides anew on a key that was presented before, without keeping its text.
+    pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+        let (id, standing) = self.writer.index.find(digest).ok_or(Refusal::Unknown)?;
         standing.check(|| self.writer.clock.now())?;
         Ok(Principal::new(id, standing.grant))
     }
@@ -179,6 +184,18 @@ impl Store {
     /// ```
     pub fn revocation(&self, principal: &Principal) -> Revocation {
         self.writer.index.watch(principal, self.writer.clock.now())
+    }
+
+    /// What is kept in place of a key's text.
+    #[cfg(feature = "admin")]
+    pub(crate) fn digest(&self, key: &[u8]) -> Digest {
+        self.writer.seals.digester.digest(key)
+    }
+
+    /// The number of the newest change that is on disk, and so of the newest entry of the trail.
+    #[cfg(feature = "admin")]
+    pub(crate) fn newest_change(&self) -> u64 {
+        self.writer.committed()
     }
 
     /// Makes a key. It works once this returns, and it is on disk.
@@ -337,6 +354,12 @@ impl Store {
     /// All scopes of this store.
     pub fn catalogue(&self) -> &'static Catalogue {
         self.writer.catalogue
+    }
+
+    /// Whether both are handles of one store.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.writer, &other.writer)
     }
 
     /// What the keys of this store begin with.

@@ -194,6 +194,12 @@ impl Core {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of the newest committed change.
+    #[cfg(feature = "admin")]
+    pub(super) fn committed(&self) -> u64 {
+        self.plan().committed
+    }
+
     pub(super) fn failure(&self) -> Option<Box<str>> {
         self.plan().failure.clone()
     }

@@ -152,6 +152,21 @@ impl Problem {
         problem
     }
 
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What is wrong, in a sentence.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The values that are wrong.
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
     /// The same problem with a header.
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.header = Some((name, value));
@@ -171,6 +186,21 @@ impl FieldError {
 
     pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
         Self::Parameter { parameter: name.into(), detail: detail.into() }
+    }
+
+    /// Which value is wrong; empty for the whole body.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Field { pointer, .. } => pointer.trim_start_matches('/'),
+            Self::Parameter { parameter, .. } => parameter,
+        }
+    }
+
+    /// What it must be.
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            Self::Field { detail, .. } | Self::Parameter { detail, .. } => detail,
+        }
     }
 
     fn sentence(&self) -> String {

@@ -1,0 +1,185 @@
+//! Add API Key, and the one page that ever shows a key.
+
+use super::{
+    fields::Fields,
+    form::{KeyForm, Pairs, Place, Wrongs},
+    frame::{self, Frame},
+    session::{Form, Token},
+    visitor::{Stop, Visitor},
+};
+use crate::{
+    Attempt, Error, Grant, Issued, KeyId, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE,
+};
+use axum::{
+    extract::OriginalUri,
+    http::{HeaderMap, StatusCode, Uri, header::HOST, uri::Authority},
+    response::Response,
+};
+use maud::html;
+
+/// `GET /keys/new`
+pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {
+    visitor.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
+    show(&visitor, None, StatusCode::OK, &KeyForm::empty(), &Wrongs::default())
+}
+
+/// `POST /keys`: answers with the reveal page itself, so that the key is kept nowhere until then.
+pub(crate) async fn create(
+    visitor: Visitor,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    mut pairs: Pairs,
+) -> Result<Response, Stop> {
+    visitor.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
+    let token = Token::from_text(&pairs.text("form"));
+    let form = KeyForm::read(&mut pairs);
+    let mut wrongs = Wrongs::default();
+    let expiry = form.expiry(&mut wrongs);
+    if form.scopes.is_empty() {
+        wrongs.add(Place::Scopes, "Choose at least one scope.");
+    }
+    match visitor.site.sessions.send_form(visitor.session, token) {
+        Form::Open => {}
+        Form::Sent(id) => return Ok(already_revealed(&visitor, id)),
+        Form::Unknown => {
+            let mut wrongs = Wrongs::default();
+            let why = "This form was open for too long. Nothing was made; look it over and save it again.";
+            wrongs.add(Place::Whole, why);
+            return show(&visitor, None, StatusCode::CONFLICT, &form, &wrongs);
+        }
+    }
+    let settle = |outcome| {
+        if let Some(token) = token {
+            visitor.site.sessions.settle_form(visitor.session, token, outcome);
+        }
+    };
+    if !wrongs.is_empty() {
+        settle(Form::Open);
+        return show(&visitor, token, StatusCode::UNPROCESSABLE_ENTITY, &form, &wrongs);
+    }
+    let (store, asked) = (visitor.site.store.clone(), form.clone());
+    let issued = visitor.caller.act(&visitor.site.store, move |acting| {
+        let grant = Grant::Scopes(store.scopes(&asked.scopes)?);
+        let (name, active) = (asked.name, asked.active);
+        acting.issue(NewKey { name, grant, active, expiry, owner: None, metadata: Metadata::new() })
+    });
+    match issued.await {
+        Ok(issued) => {
+            settle(Form::Sent(Some(issued.record.id)));
+            let origin = origin(&visitor, &uri, &headers);
+            Ok(reveal(&visitor, &origin, issued))
+        }
+        Err(denied) => {
+            let (status, wrongs) = Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?;
+            // Where it is not known what became of the key, the form is not good for another one.
+            let token = token.filter(|_| !status.is_server_error());
+            if token.is_some() {
+                settle(Form::Open);
+            }
+            show(&visitor, token, status, &form, &wrongs)
+        }
+    }
+}
+
+fn show(
+    visitor: &Visitor,
+    token: Option<Token>,
+    status: StatusCode,
+    form: &KeyForm,
+    wrongs: &Wrongs,
+) -> Result<Response, Stop> {
+    let token = match token {
+        Some(token) => Ok(token),
+        None => visitor.site.sessions.open_form(visitor.session),
+    };
+    let token = token.map_err(|error| visitor.stop(Error::from(error)))?;
+    let body = html! {
+        div .head { h1 { "Add API Key" } }
+        form .card .sheet method="post" action=(visitor.base.path("/keys")) {
+            input type="hidden" name="form" value=(token.to_text());
+            (Fields { visitor, form, wrongs, held: None }.show())
+            div .actions {
+                button .primary type="submit" { "Save Changes" }
+                a .button .quiet href=(visitor.base.path("/")) { "Cancel" }
+            }
+        }
+    };
+    Ok(frame::page(&Frame::of(visitor, "Add API Key"), status, &body))
+}
+
+/// The page that shows a key, once.
+pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Response {
+    let record = issued.record;
+    let whoami = format!("{origin}{}", visitor.base.path("/v1/whoami"));
+    // On this machine the certificate is most often one that nobody vouches for.
+    let is_here = visitor.site.origin.as_ref().is_some_and(|o| o.loopback_port().is_some());
+    let trust = if is_here { "-k " } else { "" };
+    let page_of_key = visitor.base.path(&format!("/keys/{}", record.id));
+    let body = issued.secret.reveal(|key| {
+        html! {
+            div .head { h1 { "Your new API key" } }
+            div .card .reveal {
+                p .banner .warn role="status" {
+                    strong { "Copy this key now." } " It is shown only once."
+                }
+                div .field {
+                    label for="key" { "API key for " strong { (record.name) } }
+                    div .copy {
+                        input #key .mono type="text" value=(key) readonly autofocus autocomplete="off"
+                            spellcheck="false" aria-describedby="key-hint";
+                        button .primary type="button" data-copy="key" hidden { "Copy" }
+                    }
+                    p .hint #key-hint { "Whoever has it can do what its scopes allow: keep it like a password." }
+                    p .hint .told role="status" data-told {}
+                }
+                @if !record.active {
+                    p .hint { "It is inactive, and works once you set Active to Yes." }
+                }
+                details open {
+                    summary { "Try it" }
+                    pre { code { "curl " (trust) "-u " (key) ": " (whoami) } }
+                }
+                div .actions {
+                    a .button .primary href=(visitor.base.path("/")) { "I have stored it" }
+                    a .button .quiet href=(page_of_key) { "Edit this key" }
+                }
+            }
+        }
+    });
+    frame::page(&Frame::of(visitor, "Your new API key"), StatusCode::CREATED, &body)
+}
+
+/// What a form answers that was sent before.
+pub(crate) fn already_revealed(visitor: &Visitor, id: Option<KeyId>) -> Response {
+    let body = html! {
+        div .card .notice {
+            h1 { "This key was already revealed" }
+            p {
+                "The form was sent before, and its key was shown then. It cannot be shown again, and no second key \
+                 was made. If you did not copy it, make a new key and deactivate this one."
+            }
+            p .actions {
+                @if let Some(id) = id {
+                    a .button .primary href=(visitor.base.path(&format!("/keys/{id}"))) { "Look at this key" }
+                }
+                a .button .quiet href=(visitor.base.path("/")) { "Back to API Keys" }
+            }
+        }
+    };
+    frame::page(&Frame::of(visitor, "Already revealed"), StatusCode::CONFLICT, &body)
+}
+
+/// The address that programs reach this server by, as far as it is known.
+pub(crate) fn origin(visitor: &Visitor, uri: &Uri, headers: &HeaderMap) -> String {
+    if let Some(origin) = &visitor.site.origin {
+        return origin.to_string();
+    }
+    let is_of_host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+    // HTTP/2 has the host in the place of the address.
+    let host = uri.authority().map(Authority::as_str);
+    let host = host.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()));
+    match host.filter(|host| host.bytes().all(is_of_host)) {
+        Some(host) => format!("https://{host}"),
+        None => "https://YOUR-SERVER".into(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Logging in with a key, and out again.
+
+use super::{
+    Site,
+    form::Pairs,
+    frame::{self, Frame, mark},
+    visitor::{Base, Stop, Visitor, forget, remember, token},
+};
+use crate::{
+    Attempt,
+    admin::caller::{self, Caller},
+    scope::catalogue::ADMIN_KEY_LIST,
+};
+use axum::{
+    extract::{FromRequest, Query, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use maud::html;
+use zeroize::Zeroizing;
+
+/// `GET /login`
+pub(crate) async fn page(
+    base: Base,
+    Query(query): Query<Vec<(String, String)>>,
+    visitor: Result<Visitor, Stop>,
+) -> Response {
+    if let Ok(visitor) = visitor {
+        return visitor.base.redirect("/");
+    }
+    let notice = query.iter().find_map(|(name, _)| match name.as_str() {
+        "ended" => Some("Your session has ended. Log in again."),
+        "out" => Some("You are logged out."),
+        _ => None,
+    });
+    show(&base, StatusCode::OK, notice, None)
+}
+
+/// `POST /login`
+pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result<Response, Stop> {
+    let base = Base::of(request.uri(), request.extensions());
+    let peer = caller::peer(request.extensions());
+    // Whoever logs in anew has no use for the old session.
+    if let Some(session) = token(&site, request.headers()) {
+        site.sessions.end(session);
+    }
+    let mut form = Pairs::from_request(request, &site).await?;
+    let key = Zeroizing::new(form.text("key"));
+    let digest = site.store.digest(key.trim().as_bytes());
+    let Ok(principal) = site.store.authenticate_key(key.trim().as_bytes()) else {
+        tracing::warn!(peer = peer.map(tracing::field::display), "refused a login to the portal");
+        let why = "This key is not valid. Check that it is whole and active.";
+        return Ok(show(&base, StatusCode::UNAUTHORIZED, None, Some(why)));
+    };
+    let caller = Caller::Key(principal, peer);
+    if caller.require(&site.store, &ADMIN_KEY_LIST, Attempt::List, None).await.is_err() {
+        let why =
+            "This key may not see API keys: it lacks the scope admin.key.list. Use an admin key.";
+        return Ok(show(&base, StatusCode::FORBIDDEN, None, Some(why)));
+    }
+    match site.sessions.begin(digest) {
+        Ok(session) => Ok(remember(&site, session, base.redirect("/"))),
+        Err(error) => {
+            tracing::error!(%error, "no session can be made");
+            let why = "The server cannot make a session at the moment.";
+            Ok(show(&base, StatusCode::SERVICE_UNAVAILABLE, None, Some(why)))
+        }
+    }
+}
+
+/// `POST /logout`
+pub(crate) async fn log_out(State(site): State<Site>, base: Base, headers: HeaderMap) -> Response {
+    if let Some(session) = token(&site, &headers) {
+        site.sessions.end(session);
+    }
+    forget(&site, base.redirect("/login?out=1"))
+}
+
+fn show(base: &Base, status: StatusCode, notice: Option<&str>, wrong: Option<&str>) -> Response {
+    let body = html! {
+        div .card .login {
+            div .brand { (mark()) span { "Portcullis" } }
+            h1 { "Log in" }
+            p .lead { "Use an admin key to manage API keys." }
+            @if let Some(notice) = notice { p .banner role="status" { (notice) } }
+            form method="post" action=(base.path("/login")) {
+                // Password managers ask for a user's name.
+                input type="text" name="username" value="admin" autocomplete="username" hidden readonly;
+                div .field .wrong[wrong.is_some()] {
+                    label for="key" { "Admin key" }
+                    @if let Some(wrong) = wrong { p .error #key-error { (wrong) } }
+                    input #key .mono name="key" type="password" required autofocus
+                        autocomplete="current-password" spellcheck="false" autocapitalize="off"
+                        aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "key-error")];
+                }
+                button .primary .wide type="submit" { "Log in" }
+            }
+        }
+    };
+    frame::page(&Frame::outside(base, "Log in"), status, &body)
+}

@@ -1,0 +1,111 @@
+//! The portal: Developers ▸ API Keys for people, in pages that the server renders.
+//!
+//! It stands on the same walks as the API. A visitor is a key that logged in; each page asks the
+//! store anew whether that key is valid and what it may do, and what it changes is its own act in
+//! the trail. The pages need no script but for copying, and ask no other server for anything.
+
+mod create;
+mod edit;
+mod fields;
+mod form;
+mod frame;
+mod guard;
+mod listing;
+mod login;
+mod session;
+mod trail;
+mod visitor;
+
+use super::origin::Origin;
+use crate::Store;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, post},
+};
+use session::Sessions;
+use std::sync::Arc;
+
+const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// The portal of a store, to be merged with the [API](super::router), whose paths it leaves alone,
+/// and mounted with it.
+///
+/// ```
+/// use portcullis::admin::{Portal, router};
+/// # let store = portcullis::Store::in_memory()?;
+/// let portal = Portal::new(store.clone()).at("https://keys.example.com".parse()?);
+/// let app = axum::Router::new().nest("/admin", router(store).merge(portal.router()));
+/// # let _: axum::Router = app;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Portal {
+    store: Store,
+    origin: Option<Origin>,
+}
+
+impl Portal {
+    /// A portal that learns from browsers alone whether a form is of its own origin: from the
+    /// header `Sec-Fetch-Site`.
+    pub fn new(store: Store) -> Self {
+        Self { store, origin: None }
+    }
+
+    /// Names the origin under which browsers reach the portal. A form of another one is refused.
+    #[must_use]
+    pub fn at(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// The pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/assets/…`.
+    pub fn router(self) -> Router {
+        let cookie = match self.origin.as_ref().and_then(Origin::loopback_port) {
+            Some(port) => format!("__Host-portcullis-{port}"),
+            None => "__Host-portcullis".into(),
+        };
+        let parts =
+            Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
+        let site = Site(Arc::new(parts));
+        Router::new()
+            .route("/", get(listing::list))
+            .route("/login", get(login::page).post(login::log_in))
+            .route("/logout", post(login::log_out))
+            .route("/keys", post(create::create))
+            .route("/keys/new", get(create::page))
+            .route("/keys/{id}", get(edit::page).post(edit::save))
+            .route("/keys/{id}/deactivate", post(edit::deactivate))
+            .route("/keys/{id}/delete", get(edit::confirm_deletion).post(edit::delete))
+            .route("/audit", get(trail::page))
+            .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+            .layer(middleware::from_fn_with_state(site.clone(), guard::refuse_foreign_forms))
+            .layer(middleware::map_response(guard::not_stored))
+            .route("/assets/portal.css", get(frame::style))
+            .route("/assets/portal.js", get(frame::script))
+            .route("/assets/favicon.svg", get(frame::icon))
+            .route("/favicon.ico", get(frame::icon))
+            .layer(middleware::map_response(guard::closed))
+            .with_state(site)
+    }
+}
+
+/// What all pages share.
+#[derive(Clone)]
+pub(crate) struct Site(Arc<Parts>);
+
+pub(crate) struct Parts {
+    store: Store,
+    sessions: Sessions,
+    origin: Option<Origin>,
+    /// The name of the session's cookie.
+    cookie: String,
+}
+
+impl std::ops::Deref for Site {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

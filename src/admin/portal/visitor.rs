@@ -1,0 +1,198 @@
+//! A session's cookie → the key that logged in, asked anew on each request.
+
+use super::{
+    Site,
+    frame::{self, Frame},
+    session::Token,
+};
+use crate::{
+    Attempt, KeyId, Principal, Refusal, Scope,
+    admin::{
+        caller::{self, Caller},
+        denied::Denied,
+    },
+};
+use axum::{
+    extract::{FromRequestParts, OriginalUri},
+    http::{
+        Extensions, HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{COOKIE, LOCATION, SET_COOKIE},
+        request::Parts,
+    },
+    response::{IntoResponse, Response},
+};
+
+/// Who is logged in. A page that takes a `Visitor` is never shown to anybody else.
+pub(crate) struct Visitor {
+    pub(crate) site: Site,
+    pub(crate) base: Base,
+    pub(crate) session: Token,
+    pub(crate) caller: Caller,
+    pub(crate) principal: Principal,
+    /// The name of the visitor's key.
+    pub(crate) name: String,
+}
+
+impl FromRequestParts<Site> for Visitor {
+    type Rejection = Stop;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Stop> {
+        let base = Base::of(&parts.uri, &parts.extensions);
+        let out = |base: &Base| Stop::from(base.redirect("/login"));
+        let Some(session) = token(site, &parts.headers) else { return Err(out(&base)) };
+        let principal = site
+            .sessions
+            .find(session)
+            .and_then(|digest| site.store.authenticate_digest(&digest).ok());
+        let Some(principal) = principal else {
+            site.sessions.end(session);
+            return Err(Stop::from(forget(site, base.redirect("/login?ended=1"))));
+        };
+        let name = site.store.get(principal.id()).map(|record| record.name.clone());
+        let caller = Caller::Key(principal.clone(), caller::peer(&parts.extensions));
+        let name = name.unwrap_or_default();
+        Ok(Self { site: site.clone(), base, session, caller, principal, name })
+    }
+}
+
+impl Visitor {
+    /// Whether the visitor's key has this scope.
+    pub(crate) fn may(&self, scope: &Scope) -> bool {
+        self.principal.grant().allows(scope)
+    }
+
+    /// Passes a visitor whose key has this scope. Another gets a page that says so, and the trail
+    /// has it.
+    pub(crate) async fn require(
+        &self,
+        scope: &Scope,
+        attempt: Attempt,
+        key: Option<KeyId>,
+    ) -> Result<(), Stop> {
+        let allowed = self.caller.require(&self.site.store, scope, attempt, key).await;
+        allowed.map_err(|denied| self.stop(denied))
+    }
+
+    /// Whether this is the visitor's own key.
+    pub(crate) fn is(&self, id: KeyId) -> bool {
+        self.principal.id() == id
+    }
+
+    /// Ends the walk with a page that says why.
+    pub(crate) fn stop(&self, denied: impl Into<Denied>) -> Stop {
+        let (status, why) = match denied.into() {
+            Denied::Refused(Refusal::LacksScope(scope)) => {
+                (StatusCode::FORBIDDEN, format!("Your key lacks the scope {scope}."))
+            }
+            Denied::Refused(Refusal::Unavailable) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Try again shortly.".into())
+            }
+            Denied::Refused(_) => {
+                self.site.sessions.end(self.session);
+                return Stop::from(forget(&self.site, self.base.redirect("/login?ended=1")));
+            }
+            Denied::Wrong(problem) => (problem.status(), sentence(problem.detail())),
+        };
+        let title = match status {
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::FORBIDDEN => "Not allowed",
+            status if status.is_server_error() => "Not available",
+            _ => "Not possible",
+        };
+        Stop::from(frame::notice(&Frame::of(self, title), status, &why))
+    }
+
+    /// The page of a key that is not there.
+    pub(crate) fn no_such_key(&self) -> Stop {
+        let why = "There is no key with this id. It may have been deleted.";
+        let frame = Frame::of(self, "Not found");
+        Stop::from(frame::notice(&frame, StatusCode::NOT_FOUND, why))
+    }
+}
+
+/// A text of the API as a sentence of a page.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut signs = text.chars();
+    let first = signs.next().map(|sign| sign.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", signs.as_str())
+}
+
+/// An answer that ends a walk early.
+#[derive(Debug)]
+pub(crate) struct Stop(Box<Response>);
+
+impl From<Response> for Stop {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+impl IntoResponse for Stop {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+/// Where the portal is mounted: what stands before its own paths.
+pub(crate) struct Base(String);
+
+impl Base {
+    pub(crate) fn of(uri: &Uri, extensions: &Extensions) -> Self {
+        let full = extensions.get::<OriginalUri>().map_or(uri.path(), |uri| uri.0.path());
+        Self(full.strip_suffix(uri.path()).unwrap_or(full).trim_end_matches('/').to_owned())
+    }
+
+    /// A path of the portal as browsers see it.
+    pub(crate) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
+    /// Leads a browser to another page, which it gets.
+    pub(crate) fn redirect(&self, path: &str) -> Response {
+        let mut response = StatusCode::SEE_OTHER.into_response();
+        if let Ok(place) = HeaderValue::try_from(self.path(path)) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        response
+    }
+}
+
+impl FromRequestParts<Site> for Base {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _: &Site,
+    ) -> Result<Self, std::convert::Infallible> {
+        Ok(Self::of(&parts.uri, &parts.extensions))
+    }
+}
+
+/// The session that the cookie names.
+pub(crate) fn token(site: &Site, headers: &HeaderMap) -> Option<Token> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    let (_, text) = pairs.find(|(name, _)| name.trim() == site.cookie)?;
+    Token::from_text(text.trim())
+}
+
+/// Gives the browser the session.
+pub(crate) fn remember(site: &Site, session: Token, response: Response) -> Response {
+    with_cookie(response, &format!("{}={}; {ATTRIBUTES}", site.cookie, session.to_text()))
+}
+
+/// Takes the session from the browser.
+pub(crate) fn forget(site: &Site, response: Response) -> Response {
+    with_cookie(response, &format!("{}=; {ATTRIBUTES}; Max-Age=0", site.cookie))
+}
+
+const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+
+fn with_cookie(mut response: Response, text: &str) -> Response {
+    if let Ok(mut value) = HeaderValue::try_from(text) {
+        value.set_sensitive(true);
+        response.headers_mut().append(SET_COOKIE, value);
+    }
+    response
+}

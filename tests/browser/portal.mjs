@@ -1,0 +1,282 @@
+// Drives the portal in headless Chromium, by keyboard and by mouse. Run by tests/browser.rs.
+//
+// On every page, in light and in dark: axe finds nothing at WCAG 2.2 AA. All the while: the policy
+// reports nothing, no request leaves the origin, and the console stays silent.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const { PORTAL_URL: url, PORTAL_KEY: root, PORTAL_PROFILE: profile, PORTAL_PICTURES: pictures } = process.env;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const reports = [];
+const visited = new Set();
+let checked = 0;
+mkdirSync(pictures, { recursive: true });
+
+async function launch(name, options = {}) {
+  const context = await chromium.launchPersistentContext(join(profile, name), {
+    executablePath: process.env.CHROMIUM,
+    headless: true,
+    ignoreHTTPSErrors: true,
+    viewport: { width: 1280, height: 800 },
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    ...options,
+  });
+  context.setDefaultTimeout(10_000);
+  context.on("request", (request) => {
+    const target = new URL(request.url());
+    if (target.origin !== url) reports.push(`a request left the origin: ${target.origin}`);
+  });
+  const page = context.pages()[0] ?? (await context.newPage());
+  page.on("console", (message) => {
+    // An answer that is meant to be an error is one in the console, too; and this test may be
+    // quicker to type into a field than the page is to focus it.
+    const expected = /Failed to load resource: the server responded|Autofocus processing was blocked/;
+    if (!expected.test(message.text())) reports.push(`console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => reports.push(`script: ${error.message}`));
+  page.on("dialog", (dialog) => { reports.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Audits.enable").catch(() => {});
+  cdp.on("Audits.issueAdded", ({ issue }) => {
+    if (issue.code === "ContentSecurityPolicyIssue") reports.push(`policy: ${JSON.stringify(issue.details)}`);
+  });
+  return { context, page, cdp };
+}
+
+// The policy keeps scripts out of the page, and axe with them; an isolated world is beside it.
+async function violations(cdp) {
+  const { frameTree } = await cdp.send("Page.getFrameTree");
+  const { executionContextId: contextId } = await cdp.send("Page.createIsolatedWorld", {
+    frameId: frameTree.frame.id, worldName: "axe",
+  });
+  await cdp.send("Runtime.evaluate", { contextId, expression: axe });
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+  const run = `axe.run(document, { runOnly: ${JSON.stringify(tags)} }).then((found) => JSON.stringify(
+    found.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html + " " + n.failureSummary).join("; "))))`;
+  const { result, exceptionDetails } = await cdp.send("Runtime.evaluate", {
+    contextId, expression: run, awaitPromise: true,
+  });
+  assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails));
+  return JSON.parse(result.value);
+}
+
+async function check({ page, cdp }, name) {
+  visited.add(name);
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    assert.deepEqual(await violations(cdp), [], `${name}, ${colorScheme}`);
+    for (const width of [1280, 360, 320]) {
+      await page.setViewportSize({ width, height: 800 });
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(over <= 0, `${name} is ${over} px too wide at ${width}`);
+    }
+    assert.deepEqual(await violations(cdp), [], `${name}, ${colorScheme}, on a phone`);
+    await page.setViewportSize({ width: 1280, height: 800 });
+    checked += 1;
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+}
+
+const shot = (page, name, options = {}) => page.screenshot({ path: join(pictures, name), ...options });
+const heading = (page) => page.locator("h1").innerText();
+const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.innerText.trim());
+
+/** Presses Tab until this has the focus: it can be reached, and its focus can be seen. */
+async function tabTo(page, wanted) {
+  for (let step = 0; step < 60; step += 1) {
+    if ((await focused(page)) === wanted) {
+      const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+      assert.notEqual(outline, "none", `the focus on ${wanted} cannot be seen`);
+      return;
+    }
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`${wanted} cannot be reached by keyboard`);
+}
+
+async function press(page, wanted, key = "Enter") {
+  await tabTo(page, wanted);
+  await Promise.all([page.waitForEvent("load"), page.keyboard.press(key)]);
+}
+
+async function add(page, name, scopes, options = {}) {
+  await page.goto(`${url}/keys/new`);
+  await page.getByLabel("Name", { exact: true }).fill(name);
+  for (const scope of scopes) await page.getByLabel(scope, { exact: true }).check();
+  if (options.inactive) await page.getByRole("radio", { name: "No" }).check();
+  if (options.expires) await page.getByLabel("Expires").fill(options.expires);
+  await page.getByRole("button", { name: "Save Changes" }).click();
+  await page.waitForSelector("#key");
+  return page.locator("#key").inputValue();
+}
+
+async function logIn(page, key) {
+  await page.goto(url);
+  await page.getByLabel("Admin key").fill(key);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.waitForSelector("h1:has-text('API Keys')");
+}
+
+const whoami = (page, key) => page.request.get(`${url}/v1/whoami`, {
+  headers: { authorization: `Basic ${Buffer.from(`${key}:`).toString("base64")}` },
+}).then((answer) => answer.status());
+
+// ── by keyboard alone: log in, add a key, copy it, take it away, delete it, log out
+const browser = await launch("keyboard");
+const { context, page } = browser;
+await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: url });
+await page.goto(url);
+assert.equal(await heading(page), "Log in");
+await check(browser, "login");
+await tabTo(page, "key");
+await page.keyboard.type("pcl_nonsense");
+await press(page, "Log in");
+assert.equal(await focused(page), "key");
+assert.match(await page.locator("#key-error").innerText(), /not valid/);
+await check(browser, "login, refused");
+await tabTo(page, "key");
+await page.keyboard.type(root);
+await press(page, "Log in");
+assert.equal(await heading(page), "API Keys");
+await press(page, "Add API Key");
+await check(browser, "add");
+assert.equal(await focused(page), "name");
+await page.keyboard.type("Nightly export");
+await press(page, "Save Changes");
+assert.equal(await focused(page), "scopes");
+await check(browser, "add, refused");
+await tabTo(page, "scope-api-read");
+await page.keyboard.press("Space");
+await press(page, "Save Changes");
+assert.equal(await heading(page), "Your new API key");
+assert.equal(await focused(page), "key");
+const key = await page.locator("#key").inputValue();
+await check(browser, "reveal");
+await tabTo(page, "Copy");
+await page.keyboard.press("Enter");
+await page.getByText("The key is on your clipboard.").waitFor();
+assert.equal(await page.evaluate(() => navigator.clipboard.readText()), key);
+assert.equal(await whoami(page, key), 200);
+// Reloading sends the form again, and makes no second key.
+await page.reload();
+assert.equal(await heading(page), "This key was already revealed");
+assert.ok(!(await page.content()).includes(key));
+await check(browser, "already revealed");
+await press(page, "Back to API Keys");
+await press(page, "Nightly export");
+await check(browser, "key");
+await tabTo(page, "active-yes");
+await page.keyboard.press("ArrowRight");
+await press(page, "Save Changes");
+await page.getByText("Your changes are saved.").waitFor();
+assert.equal(await whoami(page, key), 401);
+await check(browser, "key, inactive");
+await press(page, "Delete…");
+await check(browser, "delete");
+await press(page, "Delete key");
+await page.getByText("The key was deleted.").waitFor();
+await press(page, "Log out");
+await page.getByText("You are logged out.").waitFor();
+await context.close();
+
+// ── by mouse: a full list, its search, markup as a name, the audit log, a session that ends
+const mouse = await launch("mouse");
+await logIn(mouse.page, root);
+const soon = new Date(Date.now() + 90 * 86_400_000).toISOString().slice(0, 10);
+const data = ["api.read", "api.write"];
+await add(mouse.page, "Embed service", ["admin.embed.token"]);
+await add(mouse.page, "Old till, floor 2", ["api.read"], { inactive: true });
+await add(mouse.page, "Ledger import", data, { expires: soon });
+await add(mouse.page, "<script>alert(1)</script>", ["api.read"]);
+const clerk = await add(mouse.page, "Key desk", ["admin.key.list", "admin.key.create", "admin.key.update", ...data]);
+await add(mouse.page, "Connection watch", ["admin.connection.health", "admin.account.list", "admin.account.update"]);
+await mouse.page.getByRole("link", { name: "I have stored it" }).click();
+assert.equal(await mouse.page.locator("tbody tr").count(), 7);
+assert.ok(await mouse.page.getByRole("link", { name: "<script>alert(1)</script>" }).isVisible());
+await check(mouse, "list");
+await mouse.page.getByRole("link", { name: "<script>alert(1)</script>" }).click();
+assert.equal(await heading(mouse.page), "<script>alert(1)</script>");
+await mouse.page.getByRole("button", { name: "Deactivate" }).click();
+await mouse.page.getByRole("link", { name: "Delete…" }).click();
+await mouse.page.getByRole("button", { name: "Delete key" }).click();
+await mouse.page.getByLabel("Search").fill("TILL");
+await mouse.page.getByLabel("Status").selectOption("inactive");
+await mouse.page.getByRole("button", { name: "Search" }).click();
+assert.equal(await mouse.page.locator("tbody tr").count(), 1);
+await mouse.page.getByRole("link", { name: "Clear" }).click();
+await mouse.page.mouse.move(0, 0);
+await shot(mouse.page, "portal-list.png");
+await mouse.page.emulateMedia({ colorScheme: "dark" });
+await shot(mouse.page, "portal-list-dark.png");
+await mouse.page.emulateMedia({ colorScheme: "light" });
+await mouse.page.goto(`${url}/?q=nothing+like+it`);
+await check(mouse, "list, empty");
+await mouse.page.getByRole("link", { name: "Audit log" }).click();
+assert.equal(await heading(mouse.page), "Audit log");
+await check(mouse, "audit log");
+if (process.env.PORTAL_ALL_PICTURES) {
+  const all = process.env.PORTAL_ALL_PICTURES;
+  await mouse.page.screenshot({ path: join(all, "audit.png") });
+  await mouse.page.goto(`${url}/keys/new`);
+  await mouse.page.screenshot({ path: join(all, "add.png"), fullPage: true });
+  await mouse.page.goto(url);
+  await mouse.page.getByRole("link", { name: "Ledger import" }).click();
+  await mouse.page.screenshot({ path: join(all, "edit.png"), fullPage: true });
+  await mouse.page.emulateMedia({ colorScheme: "dark" });
+  await mouse.page.screenshot({ path: join(all, "edit-dark.png"), fullPage: true });
+  await mouse.page.setViewportSize({ width: 360, height: 740 });
+  await mouse.page.screenshot({ path: join(all, "edit-phone-dark.png"), fullPage: true });
+  await mouse.page.emulateMedia({ colorScheme: "light" });
+  await mouse.page.goto(url);
+  await mouse.page.screenshot({ path: join(all, "list-phone.png") });
+  await mouse.page.goto(`${url}/audit`);
+  await mouse.page.screenshot({ path: join(all, "audit-phone.png") });
+  await mouse.page.setViewportSize({ width: 1280, height: 800 });
+}
+await mouse.page.goto(`${url}/keys/key_00000000000`);
+assert.equal(await heading(mouse.page), "Not found");
+await check(mouse, "not found");
+
+// A clerk sees what it may not grant, and is out once its key is taken away.
+const desk = await launch("desk");
+await logIn(desk.page, clerk);
+await desk.page.getByRole("link", { name: "Add API Key" }).click();
+assert.ok(await desk.page.getByLabel("admin.embed.token", { exact: true }).isDisabled());
+assert.ok(await desk.page.getByLabel("api.read", { exact: true }).isEnabled());
+await check(desk, "add, by a clerk");
+await mouse.page.goto(url);
+await mouse.page.getByRole("link", { name: "Key desk" }).click();
+await mouse.page.getByRole("button", { name: "Deactivate" }).click();
+await mouse.page.getByText("Your changes are saved.").waitFor();
+await desk.page.reload();
+await desk.page.getByText("Your session has ended.").waitFor();
+if (process.env.PORTAL_ALL_PICTURES) await desk.page.screenshot({ path: join(process.env.PORTAL_ALL_PICTURES, "login.png") });
+await desk.context.close();
+
+// The picture shows a key of this test's store, which is gone when the test ends.
+await add(mouse.page, "Payroll sync", data);
+await shot(mouse.page, "portal-reveal.png");
+await mouse.context.close();
+
+// ── without JavaScript: everything but copying
+const plain = await launch("plain", { javaScriptEnabled: false });
+await logIn(plain.page, root);
+const shown = await add(plain.page, "Without script", ["api.read"]);
+assert.equal(await plain.page.getByRole("button", { name: "Copy" }).count(), 0);
+assert.equal(await whoami(plain.page, shown), 200);
+await plain.page.getByRole("link", { name: "I have stored it" }).click();
+await plain.page.getByRole("link", { name: "Without script" }).click();
+await plain.page.getByRole("radio", { name: "No" }).check();
+await plain.page.getByRole("button", { name: "Save Changes" }).click();
+await plain.page.getByText("Your changes are saved.").waitFor();
+assert.equal(await whoami(plain.page, shown), 401);
+await plain.page.getByRole("button", { name: "Log out" }).click();
+await plain.page.getByText("You are logged out.").waitFor();
+await plain.context.close();
+
+assert.deepEqual(reports, []);
+console.log(`${visited.size} pages, ${checked} checks by axe in light and dark, wide and narrow: nothing found`);
