@@ -63,11 +63,14 @@ pub use audit::{Act, Attempt, AuditEntry};
 pub use digest::Digest;
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
+pub use index::Revocation;
 pub use principal::Principal;
 pub use random::NoRandomness;
 pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
-pub use store::{Acting, Builder, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store};
+pub use store::{
+    Acting, Builder, Count, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
+};
 pub use time::Timestamp;

@@ -15,7 +15,7 @@ mod origin;
 mod portal;
 mod query;
 mod rotate;
-mod sparingly;
+pub(crate) mod sparingly;
 mod trail;
 mod verify;
 mod wire;

@@ -1,8 +1,8 @@
 //! What can be asked on the command line.
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use portcullis::admin::Origin;
-use std::{net::SocketAddr, path::PathBuf};
+use portcullis::{admin::Origin, server::Network};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
 /// Issue API keys, check them, and take one away at once.
@@ -87,6 +87,22 @@ pub(crate) struct Serve {
     /// Serve plain HTTP to a proxy that speaks TLS to the clients.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
+    /// A proxy whose X-Forwarded-For is believed, as an address or a range; may be repeated.
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS[/BITS]", action = ArgAction::Append)]
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Answer bad keys with 429 after so many from one address, and then one a second; a valid key
+    /// is never limited.
+    #[arg(long, value_name = "COUNT", default_value = "60")]
+    pub(crate) max_bad_keys: NonZeroU32,
+    /// Serve at most so many connections at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 900)]
+    pub(crate) max_connections: usize,
+    /// Before stopping, say "not ready" and go on serving for this long, such as 5s.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "0s")]
+    pub(crate) drain_delay: u32,
     /// The origin that browsers reach the portal by: https, host and port.
     #[arg(long, value_name = "URL", env = "PORTCULLIS_PUBLIC_ORIGIN")]
     pub(crate) public_origin: Option<Origin>,

@@ -8,11 +8,12 @@ use super::{
 };
 use portcullis::{
     Store,
-    server::{Certificate, Transport, control::Control, serve},
+    server::{Certificate, Operation, Transport, control::Control, serve},
 };
 use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
+    time::Duration,
 };
 use tokio::runtime::Builder;
 
@@ -53,9 +54,30 @@ async fn run_until_signal(place: &Place, asked: &Serve) -> Result<(), Failure> {
         let _ = output::line(format!("listening on {scheme}://{address}").as_bytes());
         tracing::info!(%address, scheme, "listening");
     };
-    serve(store, listener, transport, control, asked.public_origin.clone(), ready)
+    serve(store, listener, transport, control, operation(asked)?, ready)
         .await
         .map_err(Failure::io("serving"))
+}
+
+fn operation(asked: &Serve) -> Result<Operation, Failure> {
+    let metrics = asked.metrics_listen.map(bind).transpose()?;
+    if let Some(listener) = &metrics {
+        let address = address(listener)?;
+        tracing::info!(%address, "serving metrics");
+    }
+    if asked.behind_proxy && asked.trusted_proxies.is_empty() {
+        tracing::warn!(
+            "no --trusted-proxy: all clients seem to come from the proxy, in the trail and where bad keys are counted"
+        );
+    }
+    Ok(Operation {
+        public_origin: asked.public_origin.clone(),
+        metrics,
+        trusted_proxies: asked.trusted_proxies.clone(),
+        max_bad_keys: asked.max_bad_keys,
+        max_connections: asked.max_connections,
+        drain_delay: Duration::from_secs(asked.drain_delay.into()),
+    })
 }
 
 /// Only for development does a server make its own store: a volume that failed to mount must not

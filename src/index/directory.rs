@@ -44,6 +44,7 @@ pub(super) struct Directory {
     entries: HashMap<KeyId, Entry>,
     by_age: BTreeSet<(Timestamp, KeyId)>,
     lasting_roots: usize,
+    active: usize,
     pub(super) numbers: Numbers,
 }
 
@@ -79,10 +80,12 @@ impl Directory {
         if let Some(old) = &entry.record {
             self.by_age.remove(&(old.created_at, id));
             self.lasting_roots -= usize::from(old.is_lasting_root());
+            self.active -= usize::from(old.active);
         }
         if let Some(new) = &record {
             self.by_age.insert((new.created_at, id));
             self.lasting_roots += usize::from(new.is_lasting_root());
+            self.active += usize::from(new.active);
         }
         entry.record = record;
         entry.applied = sequence;
@@ -92,6 +95,11 @@ impl Directory {
 
     pub(super) fn digest_of(&self, id: KeyId) -> Option<Digest> {
         self.entries.get(&id).map(|entry| entry.digest)
+    }
+
+    /// What readers may see of a key.
+    pub(super) fn visible(&self, id: KeyId) -> Option<Standing> {
+        self.entries.get(&id).and_then(Entry::visible)
     }
 
     pub(super) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
@@ -107,6 +115,11 @@ impl Directory {
         let end = place.map_or(Bound::Unbounded, Bound::Excluded);
         let older = self.by_age.range((Bound::Unbounded, end)).rev();
         older.filter_map(|(_, id)| self.get(*id).map(|(record, _)| record)).take(limit).collect()
+    }
+
+    /// How many keys there are, and how many of them are active.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.by_age.len(), self.active)
     }
 
     pub(super) fn lasting_roots(&self) -> usize {

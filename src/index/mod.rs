@@ -20,22 +20,27 @@
 //! 4. A deleted key is gone, its slot is not used again before a rebuild, and no reader ever sees
 //!    another key's state.
 //! 5. A lookup allocates nothing and takes no lock that is held across I/O.
+//! 6. A watch whose key is denied is over when `deny` or `apply` returned, and whoever awaits it
+//!    is woken.
 
 mod directory;
 mod grants;
 mod segment;
+mod watch;
 mod word;
 
 use self::{
     directory::{Directory, Folded},
     grants::Grants,
     segment::Segment,
+    watch::Watches,
     word::Word,
 };
 use crate::{
     digest::Digest,
     error::Error,
     id::KeyId,
+    principal::Principal,
     record::{Record, Standing},
     time::Timestamp,
 };
@@ -47,7 +52,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
 };
+pub use watch::Revocation;
 
 const STRIPES: usize = 64;
 const SEGMENTS: usize = 256;
@@ -74,6 +81,8 @@ pub(crate) struct Index {
     grants: Grants,
     /// The records; whoever changes anything holds this for writing.
     directory: RwLock<Directory>,
+    /// Work in flight that ends with its key. Only changes look here, never a lookup.
+    watches: Arc<Watches>,
 }
 
 impl Index {
@@ -86,6 +95,7 @@ impl Index {
                 .collect(),
             grants: Grants::new(),
             directory: RwLock::new(Directory::default()),
+            watches: Arc::default(),
         }
     }
 
@@ -100,9 +110,11 @@ impl Index {
     /// Lets a key pass no more than `standing` allows until the change `sequence` is applied.
     pub(crate) fn deny(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
-        if let Some((digest, visible)) = directory.deny(sequence, id, standing) {
-            self.publish(digest, &mut directory, visible);
-        }
+        let Some((digest, visible)) = directory.deny(sequence, id, standing) else { return };
+        self.publish(digest, &mut directory, visible);
+        let woken = self.watches.tell(id, visible);
+        drop(directory);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Makes a committed change visible: a record, or its deletion.
@@ -131,7 +143,19 @@ impl Index {
             (None, None) => {}
             (Some(_), visible) => self.publish(digest, &mut directory, visible),
         }
+        let woken = self.watches.tell(id, visible);
+        drop(directory);
+        woken.into_iter().for_each(Waker::wake);
         Ok(())
+    }
+
+    /// A watch that is over once the key may do less than its holder was let in with.
+    pub(crate) fn watch(&self, holder: &Principal, now: Timestamp) -> Revocation {
+        // Registered first, looked at second: `watch` says why nothing is missed.
+        let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
+        let directory = self.directory.read();
+        watch.see(directory.visible(holder.id()));
+        watch
     }
 
     /// Whether a key with this id or digest exists or existed since the store was opened.
@@ -151,6 +175,11 @@ impl Index {
         limit: usize,
     ) -> Vec<Arc<Record>> {
         self.directory.read().older_than(place, limit)
+    }
+
+    /// How many keys are committed, and how many of them are active.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        self.directory.read().count()
     }
 
     /// How many active root keys without an end are committed.
@@ -211,6 +240,12 @@ impl Index {
             mine.get()
         });
         self.stripes.get(mine).map(|stripe| &**stripe)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.watches.end_all();
     }
 }
 

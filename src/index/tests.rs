@@ -250,3 +250,85 @@ fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows()
     assert_eq!(all.len() as u64, KEYS);
     assert!(all.is_sorted_by(|newer, older| (newer.created_at, newer.id) > (older.created_at, older.id)));
 }
+
+#[test]
+fn invariant_6_a_watch_is_over_when_its_key_is_denied_and_leaves_nothing_behind() {
+    let index = Index::new();
+    let (now, both) = (Timestamp::from_secs(9), grant(&["api.read", "api.write"]));
+    let narrow = grant(&["api.read"]);
+    let watched = |id, grant| index.watch(&Principal::new(KeyId::from_u64(id), grant), now);
+    assert!(watched(1, both).is_over(), "a key that is not there");
+    apply(&index, &record(1, 1, true, &["api.read", "api.write"]));
+    apply(&index, &record(2, 2, true, &["api.read", "api.write"]));
+    let (wide, narrower, other) = (watched(1, both), watched(1, narrow), watched(2, both));
+    assert!(!wide.is_over() && !narrower.is_over());
+
+    let id = KeyId::from_u64(1);
+    index.deny(3, id, record(1, 3, true, &["api.read"]).standing());
+    assert!(wide.is_over() && !narrower.is_over());
+    index.deny(4, id, record(1, 4, false, &["api.read"]).standing());
+    assert!(narrower.is_over());
+    apply(&index, &record(1, 5, true, &["api.read", "api.write"]));
+    assert!(seen(&index, 1).unwrap().active && !watched(1, both).is_over());
+    assert!(wide.is_over() && narrower.is_over(), "what is over stays over");
+
+    let last = watched(1, both);
+    delete(&index, 1, 6);
+    assert!(last.is_over() && !other.is_over());
+    assert_eq!(index.watches.count(), 4);
+    drop((wide, narrower, last));
+    assert_eq!(index.watches.count(), 1);
+    drop(index);
+    assert!(other.is_over(), "the store is closed");
+}
+
+#[test]
+fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
+    struct Woken(AtomicBool);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    // Both sides set out together and dawdle for all combinations of some steps.
+    let rounds: u64 = 40_000;
+    let dawdle = |steps: u64| (0..steps % 32).for_each(|_| std::hint::spin_loop());
+    let until = |round: u64, clock: &AtomicU64| {
+        let mut spins = 0;
+        while clock.load(Ordering::SeqCst) < round {
+            spins += 1;
+            if spins % 1000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    let (index, begun, denied) = (Index::new(), AtomicU64::new(0), AtomicU64::new(0));
+    let both = grant(&["api.read", "api.write"]);
+    let refused = record(1, 1, false, &["api.read"]).standing();
+    let again = record(1, 1, true, &["api.read", "api.write"]);
+    let (id, now) = (KeyId::from_u64(1), Timestamp::from_secs(9));
+    let (mut missed, mut lost) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=rounds {
+                until(round, &begun);
+                dawdle(round);
+                index.deny(2 * round, id, refused);
+                denied.store(round, Ordering::SeqCst);
+            }
+        });
+        for round in 1..=rounds {
+            index.apply(2 * round - 1, id, digest(1), Some(Arc::clone(&again))).unwrap();
+            let woken = Arc::new(Woken(AtomicBool::new(false)));
+            let waker = Waker::from(Arc::clone(&woken));
+            begun.store(round, Ordering::SeqCst);
+            dawdle(round / 32);
+            let mut watch = std::pin::pin!(index.watch(&Principal::new(id, both), now));
+            let polled = watch.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+            until(round, &denied);
+            // Asserted below: here a failure would leave the other side waiting.
+            missed += usize::from(!watch.is_over());
+            lost += usize::from(polled.is_pending() && !woken.0.load(Ordering::SeqCst));
+        }
+    });
+    assert_eq!(missed, 0, "watches that missed a denial");
+    assert_eq!(lost, 0, "wake-ups that were lost");
+}

@@ -1,7 +1,14 @@
 //! The server: API and portal over HTTPS and over the control socket, until a signal.
 
+mod connections;
 pub mod control;
+mod flood;
+mod guard;
+mod metrics;
+mod notify;
 mod plain;
+mod signals;
+mod source;
 mod tls;
 
 use crate::{
@@ -9,17 +16,23 @@ use crate::{
     admin::{self, Origin, Portal},
 };
 use axum::{Router, extract::MatchedPath, extract::Request, middleware, response::Response};
-use axum_server::{Address, Handle, Server};
+use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
+use connections::Limit;
 use control::{Control, OwnerOnly};
+use guard::Guard;
+use metrics::Metrics;
 use plain::TlsOnly;
+use signals::Signals;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroU32,
     os::unix::net::SocketAddr as SocketPath,
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,25 +59,50 @@ impl Transport {
     }
 }
 
-/// Serves the API and the portal of a store, which browsers reach under `public_origin`, until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
-/// seconds. `ready` is called once, when requests are answered.
+/// How the server behaves towards its operator and its network.
+pub struct Operation {
+    /// The origin that browsers reach the portal by, where it is not the server's own.
+    pub public_origin: Option<Origin>,
+    /// Where the metrics are, for whoever reaches that address; nowhere without one.
+    pub metrics: Option<TcpListener>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// After so many bad keys from one address more of them are answered with 429.
+    pub max_bad_keys: NonZeroU32,
+    /// So many connections at once; one more is closed.
+    pub max_connections: usize,
+    /// After the signal to stop `/readyz` says 503 for so long while everything is still served.
+    pub drain_delay: Duration,
+}
+
+/// Serves the API and the portal until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
+/// seconds. SIGHUP reads the certificate again. `ready` is called once, when requests are answered.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
     transport: Transport,
     control: Control,
-    public_origin: Option<Origin>,
+    operation: Operation,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
+    let signals = Signals::new()?;
+    let metrics = Metrics::new();
+    let guard = Arc::new(Guard::new(
+        store.clone(),
+        metrics.clone(),
+        operation.trusted_proxies,
+        operation.max_bad_keys,
+    ));
     let mut portal = Portal::new(store.clone());
-    if let Some(origin) = public_origin.or_else(|| own_origin(&listener, &transport)) {
+    if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
         portal = portal.at(origin);
     }
-    let app = admin::router(store).merge(portal.router()).layer(middleware::from_fn(log));
-    let (interrupt, terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let local_app =
+        admin::router(store.clone()).merge(portal.router()).layer(middleware::from_fn(log));
+    let app =
+        local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
 
-    // One control, so that one signal ends both.
+    // One control, so that one signal ends all.
     let stop = axum_server::Control::new();
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
@@ -72,20 +110,32 @@ pub async fn serve(
     let at_home = limited(axum_server::from_unix(socket)?)
         .handle(local)
         .acceptor(OwnerOnly)
-        .serve(app.clone().into_make_service());
+        .serve(local_app.into_make_service());
     let at_home = tokio::spawn(at_home);
+    if let Some(listener) = operation.metrics {
+        listener.set_nonblocking(true)?;
+        let watched = limited(axum_server::from_tcp(listener)?)
+            .handle(Handle::with_control(stop.clone()))
+            .serve(metrics.clone().router(store).into_make_service());
+        tokio::spawn(watched);
+    }
 
     let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
+    let mut certificate = None;
     let outside = match transport {
-        Transport::Tls(certificate) => {
+        Transport::Tls(own) => {
             let app = app.into_make_service_with_connect_info::<SocketAddr>();
-            let acceptor = certificate.acceptor().acceptor(TlsOnly);
+            let acceptor = own.acceptor().acceptor(TlsOnly);
+            certificate = Some(own);
+            let acceptor = Limit::new(operation.max_connections, metrics, acceptor);
             tokio::spawn(server.acceptor(acceptor).serve(app))
         }
         Transport::BehindProxy => {
             let app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
             let app: Router = app;
-            tokio::spawn(server.serve(app.into_make_service_with_connect_info::<SocketAddr>()))
+            let app = app.into_make_service_with_connect_info::<SocketAddr>();
+            let acceptor = Limit::new(operation.max_connections, metrics, DefaultAcceptor::new());
+            tokio::spawn(server.acceptor(acceptor).serve(app))
         }
     };
     remote.listening().await;
@@ -93,8 +143,7 @@ pub async fn serve(
 
     let stopper = stop.clone();
     let signal = tokio::spawn(async move {
-        let name = first(interrupt, terminate).await;
-        tracing::info!(signal = name, "finishing the requests under way");
+        signals.attend(certificate, &guard, operation.drain_delay).await;
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
     let outside = outside.await;
@@ -113,14 +162,6 @@ fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
     match transport {
         Transport::Tls(_) => format!("https://{address}").parse().ok(),
         Transport::BehindProxy => None,
-    }
-}
-
-/// Which of the two signals came first.
-async fn first(mut interrupt: Signal, mut terminate: Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
     }
 }
 

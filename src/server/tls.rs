@@ -10,8 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A certificate and its private key, ready to serve.
-pub struct Certificate(RustlsConfig);
+/// A certificate and its private key, ready to serve. They are read again on SIGHUP.
+pub struct Certificate {
+    config: RustlsConfig,
+    cert: PathBuf,
+    key: PathBuf,
+}
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +49,19 @@ impl Certificate {
     pub async fn read(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
         // The second call of a process fails and changes nothing, which is as well.
         let _ = aws_lc_rs::default_provider().install_default();
-        RustlsConfig::from_pem_file(cert, key).await.map(Self).map_err(|source| {
-            CertificateError::Unusable { cert: cert.into(), key: key.into(), source }
+        let (cert, key) = (cert.to_path_buf(), key.to_path_buf());
+        match RustlsConfig::from_pem_file(&cert, &key).await {
+            Ok(config) => Ok(Self { config, cert, key }),
+            Err(source) => Err(CertificateError::Unusable { cert, key, source }),
+        }
+    }
+
+    /// Reads the two files again, for the connections from now on. On an error the old certificate
+    /// stays.
+    pub(crate) async fn reload(&self) -> Result<(), CertificateError> {
+        let (cert, key) = (&self.cert, &self.key);
+        self.config.reload_from_pem_file(cert, key).await.map_err(|source| {
+            CertificateError::Unusable { cert: cert.clone(), key: key.clone(), source }
         })
     }
 
@@ -62,7 +77,7 @@ impl Certificate {
     }
 
     pub(crate) fn acceptor(&self) -> RustlsAcceptor {
-        RustlsAcceptor::new(self.0.clone())
+        RustlsAcceptor::new(self.config.clone())
     }
 }
 

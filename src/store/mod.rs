@@ -26,6 +26,7 @@ use crate::{
     digest::Digest,
     error::Error,
     id::KeyId,
+    index::Revocation,
     principal::Principal,
     record::{Actor, Change, NewKey, Record},
     refusal::Refusal,
@@ -52,6 +53,16 @@ pub struct Health {
     /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
     /// keys may have expired early, and time will not go back.
     pub clock_jump: Option<Duration>,
+}
+
+/// How many keys a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Count {
+    /// Those that are set active, expired ones included.
+    pub active: usize,
+    /// Those that are not.
+    pub inactive: usize,
 }
 
 /// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
@@ -154,6 +165,27 @@ impl Store {
         let (id, standing) = self.writer.index.find(digest).ok_or(Refusal::Unknown)?;
         standing.check(|| self.writer.clock.now())?;
         Ok(Principal::new(id, standing.grant))
+    }
+
+    /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
+    /// It is over at once when the key is revoked, deleted or narrowed below what it was let in
+    /// with, and when it expires. Requests that end by themselves need none and pay nothing.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
+    /// let watch = store.revocation(&principal); // a future, for any runtime
+    /// assert!(!watch.is_over());
+    /// store.revoke(principal.id())?;
+    /// assert!(watch.is_over());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn revocation(&self, principal: &Principal) -> Revocation {
+        self.writer.index.watch(principal, self.writer.clock.now())
     }
 
     /// What is kept in place of a key's text.
@@ -280,6 +312,18 @@ impl Store {
     /// ```
     pub fn list(&self, query: &ListQuery) -> Result<Page, Error> {
         list::page(&self.writer.index, query)
+    }
+
+    /// How many keys there are; counted as they change, not now.
+    ///
+    /// ```
+    /// let count = portcullis::Store::in_memory()?.count();
+    /// assert_eq!((count.active, count.inactive), (0, 0));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn count(&self) -> Count {
+        let (all, active) = self.writer.index.count();
+        Count { active, inactive: all - active }
     }
 
     /// Up to `limit` entries of the audit trail after the one numbered `after`, oldest first, each

@@ -9,6 +9,7 @@ mod guarded;
 mod layer;
 mod responses;
 pub mod scopes;
+mod streams;
 
 pub use caller::authenticate;
 pub use extract::ApiKey;
@@ -20,3 +21,4 @@ pub(crate) use responses::Problem;
 #[doc(hidden)]
 pub use scopes::is_administration;
 pub use scopes::{Administration, Data, OnPlane, TypedScope};
+pub use streams::{KeyEnd, Revoked, UntilRevoked, until_revoked};

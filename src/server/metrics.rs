@@ -1,0 +1,98 @@
+//! What operators watch, in the text format of Prometheus. No label tells one key from another.
+
+use super::guard::Verdict;
+use crate::Store;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+use std::{sync::Arc, time::Duration};
+
+const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A check takes some hundred nanoseconds; a busy or swapping machine shows in the upper ones.
+const BUCKETS: [f64; 12] =
+    [2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+/// The counters.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    registry: Arc<Registry>,
+    checks: Family<ByResult, Counter>,
+    seconds: Histogram,
+    keys: Family<ByState, Gauge>,
+    pub(super) limited: Counter,
+    pub(super) connections_refused: Counter,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("portcullis");
+        let checks = Family::<ByResult, Counter>::default();
+        let seconds = Histogram::new(BUCKETS);
+        let keys = Family::<ByState, Gauge>::default();
+        let (limited, connections_refused) = (Counter::default(), Counter::default());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("auth_requests", "Keys that were checked", checks.clone());
+        registry.register(
+            "auth_duration_seconds",
+            "How long the check of a key took",
+            seconds.clone(),
+        );
+        registry.register("auth_limited", "Bad keys answered with 429", limited.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed because there were too many",
+            connections_refused.clone(),
+        );
+        registry.register("keys", "Keys in the store, by their Active Yes or No", keys.clone());
+        registry.register("build", "What runs", build);
+        for result in Verdict::ALL {
+            // Named from the start, so that a rate sees the first one.
+            drop(checks.get_or_create(&ByResult { result }));
+        }
+        Self { registry: Arc::new(registry), checks, seconds, keys, limited, connections_refused }
+    }
+
+    pub(super) fn checked(&self, verdict: &Verdict, took: Option<Duration>) {
+        self.checks.get_or_create(&ByResult { result: verdict.code() }).inc();
+        if let Some(took) = took {
+            self.seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A router with `/metrics` alone, for a listener of its own.
+    pub(super) fn router(self, store: Store) -> Router {
+        Router::new().route("/metrics", get(show)).with_state((self, store))
+    }
+}
+
+async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
+    let count = store.count();
+    for (state, keys) in [("active", count.active), ("inactive", count.inactive)] {
+        metrics.keys.get_or_create(&ByState { state }).set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+    let mut text = String::new();
+    match encode(&mut text, &metrics.registry) {
+        Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

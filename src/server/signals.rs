@@ -1,0 +1,71 @@
+//! What signals do: read the certificate again, or stop without dropping anybody.
+
+use super::{guard::Guard, notify::Manager, tls::Certificate};
+use std::{io, time::Duration};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+
+/// The signals, awaited from the moment this is made.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    manager: Manager,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            manager: Manager::from_env(),
+        })
+    }
+
+    /// Says that the server is ready, and returns when it is time to stop accepting. Until then,
+    /// for `drain_delay` after the signal, it says that it is not ready and answers all the same,
+    /// so that whoever balances the load can send the next requests elsewhere.
+    pub(super) async fn attend(
+        mut self,
+        certificate: Option<Certificate>,
+        guard: &Guard,
+        drain_delay: Duration,
+    ) {
+        self.manager.ready();
+        loop {
+            let name = tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.hang_up.recv() => {
+                    self.manager.reloading();
+                    reload(certificate.as_ref()).await;
+                    self.manager.ready();
+                    continue;
+                }
+            };
+            tracing::info!(signal = name, "finishing the requests under way");
+            break;
+        }
+        guard.drain();
+        self.manager.stopping();
+        tokio::select! {
+            () = sleep(drain_delay) => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn reload(certificate: Option<&Certificate>) {
+    let Some(certificate) = certificate else {
+        tracing::info!("SIGHUP: there is no certificate to read again");
+        return;
+    };
+    match certificate.reload().await {
+        Ok(()) => tracing::info!("read the certificate again"),
+        Err(error) => tracing::error!(%error, "the old certificate stays"),
+    }
+}

@@ -1,0 +1,319 @@
+//! What operators rely on: metrics, readiness, draining, limits, certificates that change, the
+//! service manager, and floods of bad keys that hurt nobody else.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, clippy::panic)]
+
+#[path = "support/serving.rs"]
+mod serving;
+mod support;
+
+use portcullis::{Actor, Store};
+use serving::{Home, Serving, has, id_of, runs, text};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+/// Status, head and body of a request by plain HTTP, on a connection of its own.
+fn ask(address: &str, path: &str, headers: &[String]) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let headers = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect::<String>();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = text(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+fn with_key(key: &str) -> String {
+    format!("authorization: {}", support::basic(key.as_bytes()))
+}
+
+fn forwarded_for(hops: &str) -> String {
+    format!("x-forwarded-for: {hops}")
+}
+
+/// A store with a root key.
+fn home() -> (Home, String) {
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    (home, root)
+}
+
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < WATCHDOG, "{what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// An address that nobody listens on now.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn the_metrics_tell_results_and_states_and_no_key() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let inactive = home.key("inactive", "api.read");
+    home.done(&["key", "revoke", &id_of(&inactive)]);
+    let server = home.serve(&["--behind-proxy", "--metrics-listen", &metrics]);
+    let whoami = |headers: &[String]| ask(server.address(), "/v1/whoami", headers).0;
+    assert_eq!(whoami(&[with_key(&root)]), 200);
+    assert_eq!(whoami(&[with_key(&root)]), 200);
+    assert_eq!(whoami(&[]), 401);
+    assert_eq!(whoami(&[with_key(&inactive)]), 401);
+    assert_eq!(whoami(&[with_key("pcl_nonsense")]), 401);
+    assert_eq!(whoami(&["authorization: Basic !".into()]), 401);
+    assert_eq!(whoami(&[with_key(&root), with_key(&root)]), 401);
+    assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
+
+    let (status, head, told) = ask(&metrics, "/metrics", &[]);
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    for line in [
+        "portcullis_auth_requests_total{result=\"valid\"} 2",
+        "portcullis_auth_requests_total{result=\"missing\"} 1",
+        "portcullis_auth_requests_total{result=\"inactive\"} 1",
+        "portcullis_auth_requests_total{result=\"unknown\"} 1",
+        "portcullis_auth_requests_total{result=\"malformed\"} 1",
+        "portcullis_auth_requests_total{result=\"ambiguous\"} 1",
+        "portcullis_auth_requests_total{result=\"expired\"} 0",
+        "portcullis_auth_duration_seconds_count 6",
+        "portcullis_auth_duration_seconds_bucket{le=\"+Inf\"} 6",
+        "portcullis_keys{state=\"active\"} 1",
+        "portcullis_keys{state=\"inactive\"} 1",
+        "portcullis_auth_limited_total 0",
+        concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
+    }
+    for key in [&root, &inactive] {
+        let id = key.split('_').nth(1).unwrap();
+        assert!(!told.contains(id), "{told}");
+    }
+    // A listener of its own: neither serves what the other does.
+    assert_eq!(ask(&metrics, "/v1/whoami", &[with_key(&root)]).0, 404);
+    assert_eq!(ask(server.address(), "/metrics", &[]).0, 404);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
+    let (home, root) = home();
+    let inactive = home.key("inactive", "api.read");
+    home.done(&["key", "revoke", &id_of(&inactive)]);
+    let metrics = free_address();
+    let options =
+        ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--metrics-listen", &metrics];
+    let server = home.serve(&options);
+    let from = |source: &str, key: &str| {
+        ask(server.address(), "/v1/whoami", &[with_key(key), forwarded_for(source)])
+    };
+    let (flood, neighbour) = ("203.0.113.9", "203.0.113.10");
+    let mut answers: Vec<_> = (0..100).map(|_| from(flood, "pcl_nonsense")).collect();
+    assert_eq!(answers[0].0, 401);
+    let (status, head, body) = answers.pop().unwrap();
+    assert_eq!(status, 429);
+    let wait = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap();
+    assert!(wait.parse::<u64>().unwrap() >= 1, "{wait}");
+    assert!(head.contains("application/problem+json") && body.contains("\"message\""), "{body}");
+
+    // The same source: a valid key passes, and an inactive one looks like any other bad one.
+    for _ in 0..20 {
+        assert_eq!(from(flood, &root).0, 200);
+    }
+    assert_eq!(from(flood, &inactive).0, 429);
+    // No key at all is no bad key: clients ask for the challenge that way.
+    assert_eq!(ask(server.address(), "/v1/whoami", &[forwarded_for(flood)]).0, 401);
+    // What the client wrote itself neither helps it nor hurts who is named there.
+    assert_eq!(from(&format!("{neighbour}, {flood}"), "pcl_nonsense").0, 429);
+    assert_eq!(from(neighbour, "pcl_nonsense").0, 401);
+    // The proxy that asks on behalf of others is never told to wait.
+    let authz = ["/authz?scope=api.read", "/authz"].map(|path| {
+        ask(server.address(), path, &[with_key("pcl_nonsense"), forwarded_for(flood)]).0
+    });
+    assert!(!authz.contains(&429), "{authz:?}");
+
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    let limited = told.lines().find_map(|l| l.strip_prefix("portcullis_auth_limited_total "));
+    assert!(limited.unwrap().parse::<u32>().unwrap() >= 30, "{told}");
+    assert!(server.stop().success());
+    assert!(home.log().contains("too many bad keys"), "{}", home.log());
+}
+
+#[test]
+fn the_trail_has_the_address_that_a_trusted_proxy_names_and_no_other() {
+    let (home, _) = home();
+    let clerk = home.key("clerk", "api.read");
+    let hops = forwarded_for("198.51.100.1, 203.0.113.9");
+    for trusted in [true, false] {
+        let proxy: &[&str] = if trusted { &["--trusted-proxy", "127.0.0.1"] } else { &[] };
+        let server = home.serve(&[&["--behind-proxy"], proxy].concat());
+        // It lacks the scope, which is written to the trail.
+        let (status, ..) = ask(server.address(), "/v1/keys", &[with_key(&clerk), hops.clone()]);
+        assert_eq!(status, 403);
+        assert!(server.stop().success());
+        let store = Store::open(home.data()).unwrap();
+        let trail = store.audit(0, 100).unwrap();
+        let last = trail.last().unwrap();
+        assert!(matches!(last.actor, Actor::Key(_)), "{last:?}");
+        let source = if trusted { "203.0.113.9" } else { "127.0.0.1" };
+        assert_eq!(last.source, Some(source.parse().unwrap()));
+    }
+}
+
+#[test]
+fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
+    let (home, root) = home();
+    let server = home.serve(&["--behind-proxy", "--drain-delay", "2s"]);
+    assert_eq!(ask(server.address(), "/readyz", &[]).0, 200);
+    let start = Instant::now();
+    server.signal("TERM");
+    eventually("it says that it is not ready", || ask(server.address(), "/readyz", &[]).0 == 503);
+    assert_eq!(ask(server.address(), "/v1/whoami", &[with_key(&root)]).0, 200);
+    assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
+    assert!(server.wait().success());
+    assert!(start.elapsed() >= Duration::from_secs(2));
+
+    // Whoever is in a hurry says so twice.
+    let server = home.serve(&["--behind-proxy", "--drain-delay", "1h"]);
+    server.signal("TERM");
+    eventually("it says that it is not ready", || ask(server.address(), "/readyz", &[]).0 == 503);
+    server.signal("TERM");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn one_connection_too_many_is_closed_and_room_comes_back() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let options = ["--behind-proxy", "--max-connections", "2", "--metrics-listen", &metrics];
+    let server = home.serve(&options);
+    let request = format!("GET /v1/whoami HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", with_key(&root));
+    let keep = || {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        // A connection that was closed at once may look like either.
+        stream.read_exact(&mut first).map(|()| (stream, text(&first)))
+    };
+    let (first, second) = (keep().unwrap(), keep().unwrap());
+    assert_eq!((first.1.as_str(), second.1.as_str()), ("HTTP/1.1 200", "HTTP/1.1 200"));
+    assert!(keep().is_err());
+    drop(first);
+    eventually("room comes back", || keep().is_ok());
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    assert!(!told.contains("portcullis_connections_refused_total 0"), "{told}");
+    drop(second);
+}
+
+/// A certificate for this machine, as a server of its own made it.
+fn certificate() -> (Home, Serving) {
+    let home = Home::new();
+    home.done(&["init"]);
+    let server = home.serve(&[]);
+    (home, server)
+}
+
+#[test]
+fn sighup_reads_the_certificate_again_and_an_error_keeps_the_old_one() {
+    if !has("curl", runs(Command::new("curl").arg("--version"))) {
+        return;
+    }
+    let (old, _server) = certificate();
+    let (new, _other) = certificate();
+    let (home, _) = home();
+    let (cert, key) = (home.room().join("cert.pem"), home.room().join("key.pem"));
+    let install = |from: &Path, name: &str, to: &Path| {
+        fs::copy(from.join("tls").join(name), to).unwrap();
+    };
+    install(&old.data(), "cert.pem", &cert);
+    install(&old.data(), "key.pem", &key);
+    let paths = [cert.to_str().unwrap(), key.to_str().unwrap()];
+    let server = home.serve(&["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    let vouched_by = |home: &Home| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "20", "--cacert"]).arg(home.data().join("tls/cert.pem"));
+        runs(curl.arg(format!("{}/healthz", server.url)))
+    };
+    assert!(vouched_by(&old) && !vouched_by(&new));
+
+    // A certificate whose key is still the old one.
+    install(&new.data(), "cert.pem", &cert);
+    server.signal("HUP");
+    eventually("it says so", || home.log().contains("the old certificate stays"));
+    assert!(vouched_by(&old));
+    install(&new.data(), "key.pem", &key);
+    server.signal("HUP");
+    eventually("the new one is served", || vouched_by(&new));
+    assert!(!vouched_by(&old));
+    fs::write(&cert, "not a certificate").unwrap();
+    server.signal("HUP");
+    eventually("it says so again", || home.log().matches("the old certificate stays").count() == 2);
+    assert!(vouched_by(&new));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn the_service_manager_is_told_of_each_change_of_state() {
+    let (home, _) = home();
+    let path = home.room().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(WATCHDOG)).unwrap();
+    let told = || {
+        let mut part = [0; 256];
+        let length = socket.recv(&mut part).unwrap();
+        text(&part[..length])
+    };
+    let server = home.serve_with(&["--behind-proxy"], &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    assert_eq!(told(), "READY=1");
+    server.signal("HUP");
+    assert!(told().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(told(), "READY=1");
+    server.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn what_is_no_network_is_named() {
+    let (home, _) = home();
+    let output = home
+        .command(&["serve", "--behind-proxy", "--trusted-proxy", "10.0.0.0/40"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("10.0.0.0/8"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_unit_is_exposed_no_more_than_it_says() {
+    let mut analyze = Command::new("systemd-analyze");
+    if !has("systemd-analyze", runs(analyze.arg("--version"))) {
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/portcullis.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=12"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    assert!(fs::read_to_string(unit).unwrap().contains("says 1.2 "));
+}

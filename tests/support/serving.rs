@@ -1,0 +1,140 @@
+//! The built binary as a server, for tests that drive it from outside.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A place for a store, and commands on it.
+pub(crate) struct Home(tempfile::TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The directory that goes with the test.
+    pub(crate) fn room(&self) -> PathBuf {
+        self.0.path().to_path_buf()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PORTCULLIS_DATA", self.data())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs what must succeed, and gives its standard output.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// Makes a key by way of the command line, and gives its text.
+    pub(crate) fn key(&self, name: &str, scopes: &str) -> String {
+        self.done(&["key", "create", "--name", name, "--scope", scopes])
+    }
+
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
+        self.serve_with(arguments, &[])
+    }
+
+    /// Serves with these variables in the environment, until the server says that it listens.
+    pub(crate) fn serve_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Serving {
+        let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let log = fs::File::create(self.0.path().join("log")).unwrap();
+        let mut command = self.command(&all);
+        command.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("listening on ") {
+            let before = said.len();
+            output.read_line(&mut said).unwrap();
+            assert!(said.len() > before, "{}", self.log());
+        }
+        let url = said.lines().last().unwrap().replace("listening on ", "");
+        Serving { child, url, said }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join("log")).unwrap()
+    }
+}
+
+/// A server that runs; it is killed if the test ends early.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) said: String,
+}
+
+impl Serving {
+    /// Sends a signal, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn id_of(key: &str) -> String {
+    format!("key_{}", key.split('_').nth(1).unwrap())
+}
+
+/// Whether a program runs at all.
+pub(crate) fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|Output { status, .. }| status.success())
+}
+
+/// Whether a test's means are there. In CI it fails without them; elsewhere it says, loudly, that
+/// it is skipped.
+pub(crate) fn has(means: &str, there: bool) -> bool {
+    if !there {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{means} is missing");
+        eprintln!("SKIPPED: {means} is missing, so this test shows nothing");
+    }
+    there
+}
