@@ -7,6 +7,7 @@
 
 mod acting;
 mod builder;
+mod health;
 mod list;
 mod once;
 mod plan;
@@ -15,6 +16,7 @@ mod writer;
 pub use self::{
     acting::Acting,
     builder::Builder,
+    health::{Count, Health},
     list::{ListQuery, Page},
     once::{Idempotency, Outcome},
 };
@@ -42,27 +44,6 @@ pub struct Issued {
     pub record: Arc<Record>,
     /// Its secret, to be shown once.
     pub secret: Secret,
-}
-
-/// How a store is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Health {
-    /// Why nothing is written any more, until the store is reopened. Validation goes on.
-    pub poisoned: Option<Box<str>>,
-    /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
-    /// keys may have expired early, and time will not go back.
-    pub clock_jump: Option<Duration>,
-}
-
-/// How many keys a store has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Count {
-    /// Those that are set active, expired ones included.
-    pub active: usize,
-    /// Those that are not.
-    pub inactive: usize,
 }
 
 /// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
@@ -387,11 +368,6 @@ impl Store {
     /// What the keys of this store begin with.
     pub fn prefix(&self) -> Prefix {
         self.prefix
-    }
-
-    /// Whether it can still write, and whether its clock can be believed.
-    pub fn health(&self) -> Health {
-        Health { poisoned: self.writer.failure(), clock_jump: self.writer.clock.jump() }
     }
 }
 
