@@ -55,7 +55,7 @@ pub mod server;
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 
