@@ -15,7 +15,11 @@ use crate::{
     Store,
     admin::{self, Origin, Portal},
 };
-use axum::{Router, extract::MatchedPath, extract::Request, middleware, response::Response};
+use axum::{
+    extract::{MatchedPath, Request},
+    middleware,
+    response::Response,
+};
 use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
 use connections::Limit;
 use control::{Control, OwnerOnly};
@@ -86,6 +90,7 @@ pub async fn serve(
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let signals = Signals::new()?;
+    let clock = tokio::spawn(tell_of_a_jump(store.clone()));
     let metrics = Metrics::new();
     let guard = Arc::new(Guard::new(
         store.clone(),
@@ -132,7 +137,6 @@ pub async fn serve(
         }
         Transport::BehindProxy => {
             let app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
-            let app: Router = app;
             let app = app.into_make_service_with_connect_info::<SocketAddr>();
             let acceptor = Limit::new(operation.max_connections, metrics, DefaultAcceptor::new());
             tokio::spawn(server.acceptor(acceptor).serve(app))
@@ -151,9 +155,26 @@ pub async fn serve(
     stop.graceful_shutdown(Some(DRAIN_TIMEOUT));
     let at_home = at_home.await;
     signal.abort();
+    clock.abort();
     drop(removed_at_the_end);
     outside.map_err(io::Error::other)??;
     at_home.map_err(io::Error::other)?
+}
+
+/// A clock that jumps ahead ends keys before their time, and time does not go back after it.
+async fn tell_of_a_jump(store: Store) {
+    let mut minutes = tokio::time::interval(Duration::from_mins(1));
+    loop {
+        minutes.tick().await;
+        if let Some(ahead) = store.health().clock_jump {
+            let hours = ahead.as_secs() / 3600;
+            tracing::error!(
+                hours,
+                "the wall clock jumped ahead; correct it and restart before more is written"
+            );
+            return;
+        }
+    }
 }
 
 /// The origin of a server that browsers reach on this machine and without a proxy.
