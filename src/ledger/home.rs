@@ -11,14 +11,20 @@
 use crate::error::Error;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{self, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// What a data directory may hold before a store is made in it: what an interrupted creation and
 /// the server leave, what a freshly formatted disk has, and a store that is just being made.
 const HARMLESS: [&str; 6] = ["lock", "ledger.new", "ledger", "tls", "control.sock", "lost+found"];
+
+/// A store that this process has just closed may look open for a moment: a child that another
+/// thread is starting has our file until it runs its own program.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What to do where there is no store, or where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,24 +155,28 @@ fn lock(dir: &Path, mode: Mode) -> Result<File, Error> {
         io::ErrorKind::NotFound => Error::NotFound(dir.into()),
         _ => Error::io(doing, e),
     })?;
-    match file.try_lock() {
-        Ok(()) => {
-            let note = format!("process {}\n", std::process::id());
-            file.set_len(0)
-                .and_then(|()| file.rewind())
-                .and_then(|()| file.write_all(note.as_bytes()))
-                .map_err(|e| Error::io(doing, e))?;
-            Ok(file)
+    let own_note = format!("process {}\n", std::process::id());
+    let patience = Instant::now() + LINGER;
+    loop {
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| file.write_all(own_note.as_bytes()))
+                    .map_err(|e| Error::io(doing, e))?;
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(Error::io(doing, e)),
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
+        let holder = fs::read_to_string(&path).unwrap_or_default();
+        if holder != own_note || Instant::now() > patience {
             // A note that cannot be read only makes the message poorer.
-            let named =
-                file.take(64).read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-            let holder = if named { holder.trim() } else { "another process" };
-            Err(Error::Locked { dir: dir.into(), holder: holder.into() })
+            let holder = Some(holder.trim()).filter(|holder| !holder.is_empty());
+            let holder = holder.unwrap_or("another process").into();
+            return Err(Error::Locked { dir: dir.into(), holder });
         }
-        Err(TryLockError::Error(e)) => Err(Error::io(doing, e)),
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
