@@ -2,9 +2,7 @@
 //! which they hand over a key. What is accepted and what is refused is the table of the contract.
 //!
 //! A client that is not installed fails the test in CI and is named loudly elsewhere; `.ci/run`
-//! installs them all. Rust has no row of its own: the command line is a hyper client already
-//! (`tests/cli.rs`), and reqwest would bring some sixty crates for the one header that hyper sends
-//! as well.
+//! installs them all. reqwest comes with the tests, without TLS: it asks behind a proxy.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, clippy::panic)]
 
@@ -322,4 +320,26 @@ fn java_http_client() {
             ("connection", "200"),
         ],
     );
+}
+
+#[test]
+fn reqwest() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.key("clients", "api.read");
+    let serving = home.serve(&["--behind-proxy"]);
+    let url = format!("{}/v1/whoami", serving.url);
+    let client = reqwest::blocking::Client::new();
+    let status =
+        |request: reqwest::blocking::RequestBuilder| request.send().unwrap().status().as_u16();
+    let (get, nothing) = (|| client.get(&url), None::<&str>);
+    assert_eq!(status(get()), 401);
+    assert_eq!(status(get().basic_auth(&key, nothing)), 200);
+    assert_eq!(status(get().basic_auth(&key, Some(""))), 200);
+    assert_eq!(status(get().basic_auth(&key, Some("password"))), 401);
+    assert_eq!(status(get().basic_auth("", Some(&key))), 401);
+    assert_eq!(status(client.get(url.replace("://", &format!("://{key}@")))), 200);
+    // `header` adds a line: both are sent, and two are one too many.
+    let twice = get().basic_auth(&key, nothing).basic_auth(&key, nothing);
+    assert_eq!(status(twice), 401);
 }
