@@ -117,15 +117,22 @@ impl Book {
         self.names.get_mut(name).unwrap().possible.pop();
     }
 
-    /// How many changes were acknowledged since the last comparison.
-    pub(crate) fn news(&self) -> usize {
-        self.done
-    }
-
     /// Compares with a store that was opened since, and takes what it shows for acknowledged: it
     /// must not change its mind.
     pub(crate) fn compare(&mut self, store: &Store, findings: &mut Findings) {
+        self.compare_keys(store, findings);
+        let news = store.audit(self.trail, usize::MAX).unwrap();
+        if news.len() < self.done {
+            println!("{} changes were acknowledged, the trail tells of {}", self.done, news.len());
+            findings.lost += 1;
+        }
+        self.trail = news.last().map_or(self.trail, |entry| entry.sequence);
         findings.acknowledged += self.done;
+        self.done = 0;
+    }
+
+    /// The same without the trail, which may not be readable.
+    pub(crate) fn compare_keys(&mut self, store: &Store, findings: &mut Findings) {
         let mut found: BTreeMap<String, (Option<Arc<Record>>, bool)> = BTreeMap::new();
         for record in records(store) {
             assert!(self.names.contains_key(&record.name), "{} was never tried", record.name);
@@ -166,13 +173,6 @@ impl Book {
             known.possible.clear();
             known.tried.clear();
         }
-        let news = store.audit(self.trail, usize::MAX).unwrap();
-        if news.len() < self.done {
-            println!("{} changes were acknowledged, the trail tells of {}", self.done, news.len());
-            findings.lost += 1;
-        }
-        self.trail = news.last().map_or(self.trail, |entry| entry.sequence);
-        self.done = 0;
     }
 
     /// Compares with what the store in which the changes were tried lets pass now: what was
