@@ -53,7 +53,7 @@ use support::{
 /// A child that takes longer counts as a hang; it makes several calls.
 const HANG: Duration = Duration::from_secs(60);
 /// Most of a child's time goes into waiting for the engine's threads to end.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 const CAUSES: [Cause; 7] = [
     Cause::Full,
     Cause::FailingWrite,
@@ -279,7 +279,7 @@ fn the_promises_hold_on_a_real_full_filesystem() {
 fn the_promises_hold_where_files_may_grow_no_further() {
     let dir = tempfile::tempdir().unwrap();
     // Blocks of 512 or 1,024 bytes, as the shell counts them; the engine's file begins with 512 KiB.
-    let command = after("trap '' XFSZ; ulimit -f 1300", dir.path());
+    let command = after("trap '' XFSZ; ulimit -S -f 1300", dir.path());
     real("a limit on files", command, Cause::Limited);
 }
 

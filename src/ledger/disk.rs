@@ -68,6 +68,7 @@ impl Disk {
             return Err(Error::damaged("its database file is missing"));
         }
         engine::remove_unfinished_snapshots(&sled_dir)
+            .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // What sled has just read may still be in the page cache only.

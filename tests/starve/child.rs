@@ -8,6 +8,7 @@ use super::{
     },
 };
 use portcullis::{Error, Store};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{
     fs::{self, File},
     io::Write,
@@ -175,15 +176,21 @@ impl Scene {
             }
         }
         // Whatever the attempts to open it do: nothing of it may do harm.
-        let while_it_lasts = self.open();
+        let while_it_lasts = if self.is_elsewhere() {
+            let gone = Store::builder().open_existing(&self.home);
+            assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
+            None
+        } else {
+            self.open()
+        };
         if let Some(Ok(store)) = while_it_lasts {
             self.compare(&store, Book::compare_keys);
             self.call("closing", || drop(store));
         }
         self.end();
         if self.course.cause == Cause::Removed {
-            let gone = Store::builder().open_existing(&self.home);
-            assert!(matches!(gone, Err(Error::NotFound(_))));
+            let news = self.book.lock().unwrap().news();
+            self.counts.lock().unwrap().found.acknowledged += news;
             return;
         }
         match self.open() {
@@ -232,6 +239,10 @@ impl Scene {
         let _ = self.call("listing", || store.list(&portcullis::ListQuery::default()));
         let _ = self.call("reading the trail", || store.audit(0, 10));
         self.call("closing", || drop(store));
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.course.cause, Cause::Moved | Cause::Removed)
     }
 
     fn is_patient(&self) -> bool {
@@ -334,12 +345,11 @@ impl Scene {
         self.held.lock().unwrap().clear();
         match self.course.cause {
             Cause::ReallyFull => fs::remove_file(self.filler()).unwrap(),
-            Cause::Moved => {
-                let _ = fs::remove_dir_all(&self.home);
-                fs::rename(self.away(), &self.home).unwrap();
-            }
-            Cause::Removed => {
-                let _ = fs::remove_dir_all(&self.home);
+            Cause::Moved => fs::rename(self.away(), &self.home).unwrap(),
+            Cause::Limited => {
+                let mut limit = getrlimit(Resource::Fsize);
+                limit.current = limit.maximum;
+                setrlimit(Resource::Fsize, limit).unwrap();
             }
             _ => {}
         }

@@ -117,6 +117,11 @@ impl Book {
         self.names.get_mut(name).unwrap().possible.pop();
     }
 
+    /// How many changes were acknowledged since the last comparison.
+    pub(crate) fn news(&self) -> usize {
+        self.done
+    }
+
     /// Compares with a store that was opened since, and takes what it shows for acknowledged: it
     /// must not change its mind.
     pub(crate) fn compare(&mut self, store: &Store, findings: &mut Findings) {
