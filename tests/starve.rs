@@ -54,10 +54,11 @@ use support::{
 const HANG: Duration = Duration::from_secs(60);
 /// Most of a child's time goes into waiting for the engine's threads to end.
 const AT_ONCE: usize = 8;
-const CAUSES: [Cause; 7] = [
+const CAUSES: [Cause; 8] = [
     Cause::Full,
     Cause::FailingWrite,
     Cause::FailingSync,
+    Cause::FailingSyncAlone,
     Cause::ReadOnly,
     Cause::NoHandles,
     Cause::FailingRead,
@@ -205,7 +206,7 @@ fn the_promises_hold_where_the_disk_fails() {
     if let Some(home) = std::env::var_os(child::HOME) {
         child::work(&PathBuf::from(home));
     }
-    let scenes = number("PORTCULLIS_STARVES", 63);
+    let scenes = number("PORTCULLIS_STARVES", 72);
     let shim = Shim::build();
     let counts = Mutex::new(Counts::default());
     let next = Mutex::new(0..scenes);

@@ -39,6 +39,8 @@ pub(crate) enum Cause {
     Full,
     FailingWrite,
     FailingSync,
+    /// While all that promises nothing succeeds.
+    FailingSyncAlone,
     ReadOnly,
     NoHandles,
     FailingRead,
@@ -85,6 +87,7 @@ impl Course {
                 "Full" => Cause::Full,
                 "FailingWrite" => Cause::FailingWrite,
                 "FailingSync" => Cause::FailingSync,
+                "FailingSyncAlone" => Cause::FailingSyncAlone,
                 "ReadOnly" => Cause::ReadOnly,
                 "NoHandles" => Cause::NoHandles,
                 "FailingRead" => Cause::FailingRead,
@@ -316,13 +319,19 @@ impl Scene {
     // ── the cause
 
     fn begin(&self) {
-        let all = faults::WRITE | faults::SYNC | faults::OPEN | faults::NAMES | faults::READ;
+        let all = faults::WRITE
+            | faults::SYNC
+            | faults::OPEN
+            | faults::NAMES
+            | faults::READ
+            | faults::RANGE;
         // The numbers of Linux.
         let (enospc, eio, erofs, emfile) = (28, 5, 30, 24);
         let (calls, error) = match self.course.cause {
             Cause::Full => (faults::WRITE | faults::NAMES, enospc),
             Cause::FailingWrite => (faults::WRITE, eio),
-            Cause::FailingSync => (faults::SYNC, eio),
+            Cause::FailingSync => (faults::SYNC | faults::RANGE, eio),
+            Cause::FailingSyncAlone => (faults::SYNC, eio),
             Cause::ReadOnly => (faults::WRITE | faults::NAMES | faults::OPEN_TO_WRITE, erofs),
             Cause::NoHandles => (faults::OPEN, emfile),
             Cause::FailingRead => (faults::READ, eio),

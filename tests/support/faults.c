@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { WRITE = 1, SYNC = 2, OPEN = 4, NAMES = 8, READ = 16, OPEN_TO_WRITE = 32 };
+enum { WRITE = 1, SYNC = 2, OPEN = 4, NAMES = 8, READ = 16, OPEN_TO_WRITE = 32, RANGE = 64 };
 enum { KILL = 9999 };
 
 struct control {
@@ -184,7 +184,7 @@ int ftruncate(int fd, off_t len) { return ftruncate64(fd, len); }
 int fsync(int fd) { ON_FILE(SYNC, fd, syscall(SYS_fsync, fd)) }
 int fdatasync(int fd) { ON_FILE(SYNC, fd, syscall(SYS_fdatasync, fd)) }
 int sync_file_range(int fd, off64_t at, off64_t len, unsigned flags) {
-    ON_FILE(SYNC, fd, syscall(SYS_sync_file_range, fd, at, len, flags))
+    ON_FILE(RANGE, fd, syscall(SYS_sync_file_range, fd, at, len, flags))
 }
 int fchmod(int fd, mode_t mode) { ON_FILE(NAMES, fd, syscall(SYS_fchmod, fd, mode)) }
 

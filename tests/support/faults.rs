@@ -18,6 +18,8 @@ pub(crate) const OPEN: u32 = 4;
 pub(crate) const NAMES: u32 = 8;
 pub(crate) const READ: u32 = 16;
 pub(crate) const OPEN_TO_WRITE: u32 = 32;
+/// Parts of files are handed to the disk, which promises nothing.
+pub(crate) const RANGE: u32 = 64;
 
 /// Instead of an error: SIGKILL.
 const KILL: u32 = 9999;
@@ -77,7 +79,7 @@ impl Faults {
 
     /// The process ends at one of its calls: before it, or halfway through a write.
     pub(crate) fn kill(&self, after: u32) {
-        self.fail(WRITE | SYNC | OPEN | NAMES, KILL, after, 1);
+        self.fail(WRITE | SYNC | OPEN | NAMES | RANGE, KILL, after, 1);
     }
 
     /// The cause is gone.
