@@ -16,6 +16,7 @@ use crate::{
     codec::{self, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
+    planted::Bug,
     random,
     record::Record,
     scope::{Catalogue, Scope},
@@ -124,7 +125,7 @@ impl Disk {
             found.records += 1;
             each(digest, codec::decode_record(frame, digest, seal, catalogue)?)
         })?;
-        if found == expected {
+        if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -149,11 +150,23 @@ impl Disk {
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        let meta = contained(doing, || self.transact(batch, &state.meta))?;
+        let meta = contained(doing, || {
+            if Bug::TwoTransactions.is_planted() {
+                return self.transact_twice(batch, &state.meta);
+            }
+            self.transact(batch, &state.meta)
+        })?;
+        if Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         contained(doing, || self.db()?.flush())?;
-        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        if !Bug::NoFsync.is_planted() {
+            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        }
         self.check_blobs()?;
-        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         state.meta = meta;
         Ok(())
     }
@@ -214,6 +227,25 @@ impl Disk {
         })
     }
 
+    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
+    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Meta> {
+        let mut meta = before.clone();
+        for put in batch.iter().flat_map(|commit| &commit.puts) {
+            let old = match &put.frame {
+                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
+                None => self.db()?.remove(put.place.key())?,
+            };
+            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
+                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
+        }
+        self.db()?.flush()?;
+        let rest: Vec<_> = batch
+            .iter()
+            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
+            .collect();
+        self.transact(&rest, &meta)
+    }
+
     /// Keeps count and sum in step with one write.
     fn account(
         &self,
@@ -242,6 +274,9 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
+        if Bug::NoAnchor.is_planted() {
+            return Ok(());
+        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -306,6 +341,9 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // sled panics here where syncs keep failing; what was acknowledged is safe already.
         let db = self.db.take();
+        if Bug::Uncontained.is_planted() {
+            return drop(db);
+        }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
