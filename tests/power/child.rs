@@ -63,14 +63,16 @@ pub(crate) fn work(home: &Path) -> ! {
                 found.iter().filter(|r| r.name.starts_with(&mine)).map(Arc::clone).collect();
             let chance = Chance((session * THREADS + number) as u64);
             let mut hand = Hand { store: &store, marks: &marks, number, keys, chance };
-            scope.spawn(move || (0..changes).for_each(|turn| hand.change(session, turn)));
+            scope.spawn(move || {
+                (0..changes).for_each(|turn| hand.change(session, turn));
+                // Every other session ends as a kill would end it, with changes in flight.
+                if changes > 0 && session.is_multiple_of(2) {
+                    std::process::exit(0);
+                }
+            });
         }
     });
-    // Every other session ends as a kill would end it.
-    if session.is_multiple_of(2) {
-        marks.say(&Mark::Closing);
-        drop(store);
-    }
+    drop(store);
     std::process::exit(0)
 }
 

@@ -53,7 +53,6 @@ impl Known {
                 }
                 self.acknowledged += 1;
             }
-            Mark::Closing => {}
         }
     }
 

@@ -19,7 +19,6 @@ pub(crate) enum Mark {
         records: Vec<Facts>,
         key: Option<String>,
     },
-    Closing,
 }
 
 impl Mark {
