@@ -8,7 +8,7 @@
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
-    engine::{self, Doing, contained},
+    engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
 };
 use crate::{
@@ -27,15 +27,13 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// An open disk ledger.
 pub(crate) struct Disk {
-    /// `None` only while it is dropped.
-    db: Option<sled::Db>,
+    db: Database,
     /// sled's own file, for the sync that sled leaves out.
     file: File,
     blobs: PathBuf,
@@ -77,7 +75,7 @@ impl Disk {
             .map_err(|e| Error::io("syncing the store", e))?;
         let file =
             File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
-        let meta = contained(Doing::Opening, || db.get(Place::Meta.key()))?
+        let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
@@ -85,7 +83,7 @@ impl Disk {
         }
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
-            db: Some(db),
+            db,
             file,
             blobs: sled_dir.join("blobs"),
             state: Mutex::new(State { meta, anchor }),
@@ -330,22 +328,11 @@ impl Disk {
     }
 
     fn db(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
+        self.db.get()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // sled panics here where syncs keep failing; what was acknowledged is safe already.
-        let db = self.db.take();
-        if Bug::Uncontained.is_planted() {
-            return drop(db);
-        }
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
 
@@ -383,8 +370,8 @@ fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> 
     let sled_dir = nursery.join("sled");
     let db = engine::open(&sled_dir, &nursery)?;
     contained(Doing::Creating, || {
-        db.insert(Place::Meta.key(), frame)?;
-        db.flush()?;
+        db.get()?.insert(Place::Meta.key(), frame)?;
+        db.get()?.flush()?;
         drop(db);
         Ok(())
     })?;

@@ -16,6 +16,26 @@ const READ_BYTES: usize = 1 << 20;
 /// sled's threads hold its lock for a while after the last handle is gone.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// An open database. Wherever it ends, in an opening that failed later too, its end is contained.
+pub(super) struct Database(Option<sled::Db>);
+
+impl Database {
+    pub(super) fn get(&self) -> sled::Result<&sled::Db> {
+        self.0.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // sled panics here where syncs keep failing; what was acknowledged is safe already.
+        let db = self.0.take();
+        if Bug::Uncontained.is_planted() {
+            return drop(db);
+        }
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
+}
+
 /// A kill while sled opens leaves a partial snapshot that it would refuse ever after.
 pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
     if Bug::KeepGenerating.is_planted() {
@@ -48,7 +68,7 @@ pub(super) fn read_through(sled_dir: &Path) -> io::Result<()> {
 
 /// `flush_every_ms(None)`: the flush is the commit's. Our own lock is held, so whoever holds sled's
 /// is a store that this process has just closed.
-pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<sled::Db, Error> {
+pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<Database, Error> {
     let patience = Instant::now() + LINGER;
     loop {
         let config =
@@ -63,7 +83,10 @@ pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<sled::Db, Error> {
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-            Ok(opened) => return opened.map_err(|e| failed(Doing::Opening, e)),
+            Ok(opened) => {
+                let opened = opened.map_err(|e| failed(Doing::Opening, e));
+                return opened.map(|db| Database(Some(db)));
+            }
             Err(_) => return Err(panicked(Doing::Opening)),
         }
     }
