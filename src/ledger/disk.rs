@@ -8,6 +8,7 @@
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
+    bulk::Bulk,
     engine::{self, Doing, contained},
     home::{Home, sync_parent, sync_tree},
 };
@@ -16,7 +17,6 @@ use crate::{
     codec::{self, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
-    random,
     record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -27,7 +27,7 @@ use std::{
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -56,12 +56,14 @@ impl Disk {
         prefix: Option<Prefix>,
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
-        let home = Home::enter(&at.dir, at.mode)?;
+        let mut home = Home::enter(&at.dir, at.mode)?;
+        if !home.has_ledger() {
+            let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
+            let nothing = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+            home = Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(nothing)?;
+        }
         let ledger = home.ledger();
         let anchor_path = at.anchor.clone().unwrap_or_else(|| ledger.join("anchor"));
-        if !home.has_ledger() {
-            create(&home, at.anchor.as_deref(), prefix.unwrap_or_default(), &seals)?;
-        }
         let sled_dir = ledger.join("sled");
         if !sled_dir.join("db").is_file() {
             return Err(Error::damaged("its database file is missing"));
@@ -308,49 +310,6 @@ impl Drop for Disk {
         let db = self.db.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
-}
-
-/// Makes a whole, empty ledger beside the name that it will have.
-fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> Result<(), Error> {
-    let doing = "making the store";
-    if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
-        // A kill between the anchor and the name of the ledger leaves both, and no change in them.
-        let unborn = home.nursery().exists()
-            && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
-        if unborn {
-            fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
-        } else {
-            return Err(Error::damaged(format!(
-                "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
-                anchor.display()
-            )));
-        }
-    }
-    let nursery = home.empty_nursery()?;
-    let mark = Mark {
-        store: random::array()?,
-        sequence: 0,
-        records: 0,
-        scopes: 0,
-        sum: [0; 32],
-        head: [0; 32],
-    };
-    let meta =
-        Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: prefix.as_str().into() };
-    let frame = codec::encode_meta(&meta, &seals.meta)?;
-    let sled_dir = nursery.join("sled");
-    let db = engine::open(&sled_dir, &nursery)?;
-    contained(Doing::Creating, || {
-        db.insert(Place::Meta.key(), frame)?;
-        db.flush()?;
-        drop(db);
-        Ok(())
-    })?;
-    let path = anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf);
-    Anchor::create(&path, &mark, &seals.anchor)
-        .and_then(|()| sync_parent(&path))
-        .map_err(|e| Error::io(doing, e))?;
-    home.adopt(&nursery)
 }
 
 fn misplaced() -> Error {

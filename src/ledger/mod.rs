@@ -4,13 +4,15 @@
 //! decides anything, and it applies nothing to the index: the store does, after the commit.
 
 mod anchor;
+mod bulk;
 mod disk;
 mod engine;
 mod home;
 #[cfg(test)]
 pub(crate) mod scripted;
 
-pub(crate) use self::{disk::Disk, home::Mode};
+#[allow(unused_imports, reason = "for restore, which comes next")]
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode};
 
 use crate::{audit::AuditEntry, codec::Place, error::Error, scope::Catalogue, time::Timestamp};
 use std::path::PathBuf;
