@@ -36,6 +36,7 @@ mod credential;
 mod codec;
 mod clock;
 mod ledger;
+pub mod backup;
 mod index;
 
 // ── walks

@@ -11,11 +11,12 @@ use super::{
     bulk::Bulk,
     engine::{self, Doing, contained},
     home::{Home, sync_parent, sync_tree},
+    snapshot::{Kept, Snapshot},
 };
 use crate::{
     audit::AuditEntry,
     codec::{self, Mark, Meta, Place},
-    digest::{Digest, Seals},
+    digest::{Digest, Seal, Seals},
     error::Error,
     record::Record,
     scope::{Catalogue, Scope},
@@ -44,9 +45,13 @@ pub(crate) struct Disk {
     _home: Home,
 }
 
-struct State {
-    meta: Meta,
+pub(super) struct State {
+    pub(super) meta: Meta,
     anchor: Anchor,
+    /// What snapshots that are being read need.
+    pub(super) kept: Kept,
+    /// A commit began and did not end well: the tree may be ahead of meta.
+    pub(super) unfinished: bool,
 }
 
 impl Disk {
@@ -88,7 +93,7 @@ impl Disk {
             db: Some(db),
             file,
             blobs: sled_dir.join("blobs"),
-            state: Mutex::new(State { meta, anchor }),
+            state: Mutex::new(State { meta, anchor, kept: Kept::default(), unfinished: false }),
             seals,
             _home: home,
         };
@@ -122,9 +127,10 @@ impl Disk {
         let catalogue = numbered(names)?;
         self.scan(Place::RECORDS, |place, frame| {
             let Place::Record(digest) = place else { return Err(misplaced()) };
-            found.add(codec::frame_hash(frame, place, seal)?);
+            let (record, hash) = codec::decode_record(frame, digest, seal, catalogue)?;
+            found.add(hash);
             found.records += 1;
-            each(digest, codec::decode_record(frame, digest, seal, catalogue)?)
+            each(digest, record)
         })?;
         if found == expected {
             Ok(catalogue)
@@ -151,13 +157,24 @@ impl Disk {
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        let meta = contained(doing, || self.transact(batch, &state.meta))?;
+        state.unfinished = true;
+        let wanted = state.kept.is_wanted();
+        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
+        for (place, old) in before {
+            state.kept.note(place, old.as_deref());
+        }
         contained(doing, || self.db()?.flush())?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         self.check_blobs()?;
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
+        state.unfinished = false;
         Ok(())
+    }
+
+    /// This moment, to be read while changes go on.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
+        Snapshot::begin(self)
     }
 
     pub(super) fn trail(
@@ -187,9 +204,15 @@ impl Disk {
         self.state().anchor.sync().map_err(|e| Error::io("syncing the anchor", e))
     }
 
-    fn transact(&self, batch: &[Commit], before: &Meta) -> sled::Result<Meta> {
+    /// Gives the new meta record and, where they are wanted, the values before.
+    fn transact(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+        wanted: bool,
+    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
         let outcome = self.db()?.transaction(|tree| {
-            let mut meta = before.clone();
+            let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
                 for put in &commit.puts {
                     let key = put.place.key();
@@ -199,6 +222,9 @@ impl Disk {
                     };
                     self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
                         .map_err(ConflictableTransactionError::Abort)?;
+                    if wanted {
+                        olds.push((put.place, old));
+                    }
                 }
                 tree.insert(Place::Entry(commit.sequence).key(), commit.entry.as_slice())?;
                 meta.mark.sequence = commit.sequence;
@@ -208,7 +234,7 @@ impl Disk {
             let frame = codec::encode_meta(&meta, &self.seals.meta)
                 .map_err(ConflictableTransactionError::Abort)?;
             tree.insert(Place::Meta.key(), frame)?;
-            Ok(meta)
+            Ok((meta, olds))
         });
         outcome.map_err(|e| match e {
             TransactionError::Storage(e) => e,
@@ -295,11 +321,15 @@ impl Disk {
         codec::entry_head(&self.entry(sequence)?, sequence)
     }
 
-    fn db(&self) -> sled::Result<&sled::Db> {
+    pub(super) fn meta_seal(&self) -> &Seal {
+        &self.seals.meta
+    }
+
+    pub(super) fn db(&self) -> sled::Result<&sled::Db> {
         self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -312,6 +342,6 @@ impl Drop for Disk {
     }
 }
 
-fn misplaced() -> Error {
+pub(super) fn misplaced() -> Error {
     Error::damaged("a value lies under a key that is not one")
 }

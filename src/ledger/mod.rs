@@ -10,9 +10,9 @@ mod engine;
 mod home;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod snapshot;
 
-#[allow(unused_imports, reason = "for restore, which comes next")]
-pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode};
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, snapshot::Snapshot};
 
 use crate::{audit::AuditEntry, codec::Place, error::Error, scope::Catalogue, time::Timestamp};
 use std::path::PathBuf;
@@ -84,6 +84,14 @@ impl Ledger {
             Self::Memory => Ok(Vec::new()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// This moment, to be read while changes go on; `None` of a ledger that keeps nothing.
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot<'_>>, Error> {
+        match self {
+            Self::Disk(disk) => disk.snapshot().map(Some),
+            _ => Ok(None),
         }
     }
 

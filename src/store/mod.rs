@@ -11,6 +11,7 @@ mod health;
 mod list;
 mod once;
 mod plan;
+mod saved;
 mod writer;
 
 pub use self::{
