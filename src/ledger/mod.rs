@@ -7,6 +7,7 @@ mod anchor;
 mod disk;
 mod engine;
 mod home;
+pub(crate) mod inspect;
 #[cfg(test)]
 pub(crate) mod scripted;
 
