@@ -14,6 +14,7 @@ use crate::{
     audit::AuditEntry,
     digest::{Digest, Seal, SetHash},
     error::{Error, Field},
+    id::KeyId,
     record::{Actor, Expiry, Record},
     scope::Catalogue,
 };
@@ -35,6 +36,8 @@ const HEAD: usize = 32;
 pub(crate) enum Place {
     /// `a` and the big-endian sequence.
     Entry(u64),
+    /// `f`.
+    Floor,
     /// `k` and the digest.
     Record(Digest),
     /// `m`.
@@ -52,6 +55,7 @@ impl Place {
         match self {
             Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
             Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
+            Self::Floor => b"f".to_vec(),
             Self::Meta => b"m".to_vec(),
             Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
         }
@@ -63,6 +67,7 @@ impl Place {
         match kind {
             Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
             Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
+            b"f" => rest.is_empty().then_some(Self::Floor),
             b"m" => rest.is_empty().then_some(Self::Meta),
             Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
             _ => None,
@@ -113,6 +118,17 @@ pub(crate) struct Meta {
     pub(crate) prefix: String,
 }
 
+/// Where the trail begins: what lay before was cut away, and this vouches for how it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Floor {
+    /// The last entry that was cut away; 0 where none was.
+    pub(crate) through: u64,
+    /// Its chain head.
+    pub(crate) head: [u8; 32],
+    /// The entry that tells of the cut.
+    pub(crate) cut: u64,
+}
+
 fn options() -> impl Options {
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
@@ -147,6 +163,7 @@ fn damaged(place: Place) -> Error {
             format!("entry {sequence} of the audit trail is not as it was written")
         }
         Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
+        Place::Floor => "where its audit trail begins is not as it was written".to_owned(),
         Place::Meta => "the meta record is not as it was written".to_owned(),
         Place::Scope(number) => format!("scope name {number} is not as it was written"),
     })
@@ -253,6 +270,14 @@ pub(crate) fn decode_meta(
     }
 }
 
+pub(crate) fn encode_floor(floor: &Floor, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(floor)?, Place::Floor, seal))
+}
+
+pub(crate) fn decode_floor(frame: &[u8], seal: &Seal) -> Result<Floor, Error> {
+    unpack(open(frame, Place::Floor, seal)?.0, Place::Floor)
+}
+
 /// The frame of an entry that follows the entry with the head `previous`, and its own head.
 pub(crate) fn encode_entry(
     entry: &AuditEntry,
@@ -304,6 +329,21 @@ fn follow_on<'a>(
 ) -> Result<(&'a [u8], [u8; 32]), Error> {
     let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
     if trail.hash(&[previous, body]) == *head { Ok((body, *head)) } else { Err(damaged(place)) }
+}
+
+/// What a frame of the trail says, whether or not it follows another.
+pub(crate) fn decode_entry_unchecked(
+    frame: &[u8],
+    sequence: u64,
+    catalogue: &'static Catalogue,
+) -> Option<AuditEntry> {
+    let (body, _) = frame.split_last_chunk::<HEAD>()?;
+    unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
+}
+
+/// The id that a damaged frame of a record seems to name.
+pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
+    frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
 }
 
 /// The head that a frame of the trail carries, unchecked.

@@ -50,18 +50,20 @@ impl Anchor {
             _ => Error::io("opening the anchor", e),
         };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
-        let read = |slot: u64| {
-            let mut bytes = [0; SLOT];
-            file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
-        };
         let (newest, mark) = [0, 1]
             .into_iter()
-            .filter_map(|slot| read(slot).map(|mark| (slot, mark)))
+            .filter_map(|slot| read(&file, slot, seal).map(|mark| (slot, mark)))
             .max_by_key(|(_, mark)| mark.sequence)
             .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
         // What was read may still be in the page cache only.
         file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
         Ok((Self { file, seal: seal.clone(), spare: 1 - newest, dirty: false }, mark))
+    }
+
+    /// What the two slots hold, where they are intact. Nothing is written.
+    pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
+        let file = File::open(path)?;
+        Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
 
     /// Notes that the database has safely come to `mark`.
@@ -80,6 +82,11 @@ impl Anchor {
         }
         Ok(())
     }
+}
+
+fn read(file: &File, slot: u64, seal: &Seal) -> Option<Mark> {
+    let mut bytes = [0; SLOT];
+    file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
 }
 
 fn encode(mark: &Mark, seal: &Seal) -> [u8; SLOT] {

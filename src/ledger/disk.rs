@@ -250,8 +250,11 @@ impl Disk {
         old: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<(), Error> {
-        let count =
-            if matches!(place, Place::Scope(_)) { &mut mark.scopes } else { &mut mark.records };
+        let count = match place {
+            Place::Scope(_) => &mut mark.scopes,
+            Place::Record(_) => &mut mark.records,
+            _ => return Ok(()),
+        };
         match (old.is_some(), new.is_some()) {
             (false, true) => *count += 1,
             (true, false) => *count = count.saturating_sub(1),

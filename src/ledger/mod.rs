@@ -8,6 +8,7 @@ mod bulk;
 mod disk;
 mod engine;
 mod home;
+pub(crate) mod inspect;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod snapshot;
