@@ -55,6 +55,13 @@ pub enum Act {
         /// The new key.
         into: KeyId,
     },
+    /// The store was made from a backup.
+    Restore {
+        /// The last change that was in the backup.
+        backup: u64,
+        /// Whether it was known what was taken away later.
+        later_known: bool,
+    },
     /// An administrative act was refused.
     Refuse {
         /// Which act.
@@ -73,6 +80,7 @@ impl Act {
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
             Self::Rotate { .. } => "rotate",
+            Self::Restore { .. } => "restore",
             Self::Refuse { .. } => "refuse",
         }
     }

@@ -7,14 +7,23 @@
 //! checksums, and the file is to be kept as the directory is.
 
 mod format;
+mod later;
+mod old;
 mod read;
+mod restore;
 mod take;
 
+pub use self::{
+    later::{Fate, LaterChange},
+    restore::{Later, Restored},
+};
+
 pub(crate) use self::{
-    read::{Item, Reader},
+    restore::{Into, restore},
     take::take,
 };
 
+use self::read::{Item, Reader};
 use crate::{digest::Seals, error::Error, time::Timestamp};
 use std::io::Read;
 

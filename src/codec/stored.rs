@@ -202,6 +202,7 @@ enum StoredAct {
     Rotate { into: u64 },
     CreateOnce { once: StoredOnce },
     RotateOnce { into: u64, once: StoredOnce },
+    Restore { backup: u64, later_known: bool },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -248,6 +249,9 @@ impl From<&Act> for StoredAct {
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
+            Act::Restore { backup, later_known } => {
+                Self::Restore { backup: *backup, later_known: *later_known }
+            }
             Act::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     Attempt::Create => StoredAttempt::Create,
@@ -273,6 +277,7 @@ impl From<StoredAct> for Act {
             StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
                 Self::Rotate { into: KeyId::from_u64(into) }
             }
+            StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
             StoredAct::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     StoredAttempt::Create => Attempt::Create,

@@ -99,13 +99,18 @@ impl Bulk {
         })
     }
 
+    /// A place that is emptied before the next attempt, for what is needed on the way.
+    pub(crate) fn nursery(&self) -> &Path {
+        &self.nursery
+    }
+
     /// Adds a value: an intact frame under its own place, each place once.
     pub(crate) fn put(&mut self, place: Place, frame: Vec<u8>) -> Result<(), Error> {
         let mark = &mut self.meta.mark;
         match place {
             Place::Record(_) => mark.records += 1,
             Place::Scope(_) => mark.scopes += 1,
-            Place::Entry(_) | Place::Meta => {}
+            Place::Entry(_) | Place::Floor | Place::Meta => {}
         }
         if matches!(place, Place::Record(_) | Place::Scope(_)) {
             mark.add(codec::frame_hash(&frame, place, &self.seals.frame)?);

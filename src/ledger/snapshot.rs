@@ -11,7 +11,7 @@ use super::{
     engine::{Doing, contained},
 };
 use crate::{
-    codec::{self, Meta, Place},
+    codec::{self, Floor, Meta, Place},
     error::Error,
 };
 use std::{
@@ -25,8 +25,7 @@ const STRIDE: usize = 256;
 /// What is kept for a reader that is slower than the changes. A reader that is slower still fails.
 const MOST_KEPT: usize = 64 << 20;
 
-/// No value lies under these; all entries and records lie between them.
-const BEFORE_ENTRIES: &[u8] = Place::ENTRIES;
+/// All records lie before this, and no value under it.
 const AFTER_RECORDS: &[u8] = b"l";
 
 /// A moment of a ledger.
@@ -35,6 +34,8 @@ pub(crate) struct Snapshot<'d> {
     number: u64,
     meta: Meta,
     meta_frame: Vec<u8>,
+    floor: Floor,
+    floor_frame: Option<Vec<u8>>,
     scopes: Vec<Vec<u8>>,
 }
 
@@ -87,13 +88,18 @@ impl<'d> Snapshot<'d> {
         let scopes = contained(Doing::Reading, || {
             db?.scan_prefix(Place::SCOPES).values().map(|v| v.map(|v| v.to_vec())).collect()
         })?;
+        let floor_frame =
+            contained(Doing::Reading, || disk.db()?.get(Place::Floor.key()))?.map(|v| v.to_vec());
+        let floor = floor_frame.as_ref().map(|f| codec::decode_floor(f, disk.meta_seal()));
+        let floor = floor.transpose()?.unwrap_or_default();
         let meta_frame = codec::encode_meta(&meta, disk.meta_seal())?;
         let number = state.kept.next;
         state.kept.next += 1;
-        let reader = Reader { cursor: BEFORE_ENTRIES.to_vec(), before: BTreeMap::new(), bytes: 0 };
+        let reader =
+            Reader { cursor: Place::Entry(floor.through).key(), before: BTreeMap::new(), bytes: 0 };
         state.kept.readers.insert(number, reader);
         drop(state);
-        Ok(Self { disk, number, meta, meta_frame, scopes })
+        Ok(Self { disk, number, meta, meta_frame, floor, floor_frame, scopes })
     }
 
     /// What vouches for all of it.
@@ -104,6 +110,11 @@ impl<'d> Snapshot<'d> {
     /// The same as it lies in the ledger.
     pub(crate) fn meta_frame(&self) -> &[u8] {
         &self.meta_frame
+    }
+
+    /// Where the trail begins, and the frame of that where something was cut away.
+    pub(crate) fn floor(&self) -> (Floor, Option<&[u8]>) {
+        (self.floor, self.floor_frame.as_deref())
     }
 
     /// The frames of the scope names, in the order of their numbers.

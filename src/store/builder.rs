@@ -39,7 +39,7 @@ pub struct Builder {
     prefix: Option<Prefix>,
     pepper: Option<Zeroizing<Vec<u8>>>,
     scopes: Option<Vec<(Scope, String)>>,
-    anchor: Option<PathBuf>,
+    pub(super) anchor: Option<PathBuf>,
 }
 
 impl Builder {

@@ -2,10 +2,14 @@
 
 use super::{Builder, Store};
 use crate::{
-    backup::{self, Progress, Summary},
+    backup::{self, Later, Progress, Restored, Summary},
     error::Error,
+    record::Actor,
 };
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    path::Path,
+};
 
 impl Store {
     /// Writes all that the store holds to `to`, while everything else goes on: it is the store as
@@ -44,5 +48,40 @@ impl Builder {
         progress: impl FnMut(Progress),
     ) -> Result<Summary, Error> {
         backup::verify(from, &*self.seals()?, progress)
+    }
+
+    /// Makes a new store in `dir`, which is absent or empty, from a backup. It is not opened.
+    ///
+    /// Every key is met with what was decided on it after the backup was taken, as `later` tells:
+    /// what was revoked, narrowed, shortened, rotated away or deleted stays so. Where that cannot be
+    /// known to its end, nothing is made. The new trail has the old one in it, and `by` is in its
+    /// last entry. Of the builder pepper and anchor count.
+    ///
+    /// ```
+    /// # use portcullis::{*, backup::Later};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    /// # let store = Store::open(&old)?;
+    /// # let id = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?.record.id;
+    /// let mut bytes = Vec::new();
+    /// store.backup(&mut bytes, |_| ())?;
+    /// store.revoke(id)?;
+    /// drop(store);
+    /// let later = Later::Directory { data: old, anchor: None };
+    /// Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ())?;
+    /// assert!(!Store::open(&new)?.get(id)?.active);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn restore(
+        &self,
+        from: impl Read,
+        dir: impl AsRef<Path>,
+        later: &Later,
+        by: Actor,
+        progress: impl FnMut(Progress),
+    ) -> Result<Restored, Error> {
+        let into = backup::Into { dir: dir.as_ref(), anchor: self.anchor.as_deref(), by };
+        backup::restore(from, &into, later, &self.seals()?, progress)
     }
 }
