@@ -61,6 +61,10 @@ impl Kept {
 
     /// Notes what was under a place before a change.
     pub(super) fn note(&mut self, place: Place, old: Option<&[u8]>) {
+        // All others are read at once, when a snapshot begins.
+        if !matches!(place, Place::Entry(_) | Place::Record(_)) {
+            return;
+        }
         let key = place.key();
         for reader in self.readers.values_mut() {
             if key <= reader.cursor || reader.bytes > MOST_KEPT || reader.before.contains_key(&key)
@@ -134,10 +138,14 @@ impl<'d> Snapshot<'d> {
             let slow = "the changes are faster than what the backup is written to; write it to a faster place";
             return Err(Error::io("taking the backup", io::Error::other(slow)));
         }
-        // Later entries than the last lie between the two ranges.
-        let end = if reader.cursor < last_entry { last_entry } else { AFTER_RECORDS.to_vec() };
+        // Entries that are newer than the snapshot lie between the two ranges.
+        let (start, end) = if reader.cursor < last_entry {
+            (reader.cursor.as_slice(), last_entry)
+        } else {
+            (reader.cursor.as_slice().max(Place::RECORDS), AFTER_RECORDS.to_vec())
+        };
         let found = contained(Doing::Reading, || {
-            let range = (Excluded(reader.cursor.as_slice()), Included(end.as_slice()));
+            let range = (Excluded(start), Included(end.as_slice()));
             self.disk.db()?.range::<&[u8], _>(range).take(STRIDE).collect::<Result<Vec<_>, _>>()
         })?;
         let cursor = match found.last() {
