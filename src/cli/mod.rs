@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod backup;
 mod door;
 mod failure;
 mod init;
@@ -11,6 +12,8 @@ mod log;
 mod output;
 mod place;
 mod process;
+mod progress;
+mod restore;
 mod serve;
 mod verify;
 
@@ -43,6 +46,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(options) => serve::run(&place, &options),
         Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
+        Command::Restore(options) => {
+            log::of_command();
+            restore::run(&place, &options, json)
+        }
         command => on_one_thread()?.block_on(async {
             let mut door = Door::open(&place).await?;
             match command {
@@ -56,7 +64,10 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Command::Scopes => keys::scopes(&mut door, json).await,
                 Command::Audit(options) => audit::run(&mut door, &options, json).await,
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,
-                Command::Serve(_) | Command::Init(_) => Ok(ExitCode::SUCCESS),
+                Command::Export => keys::export(&mut door).await,
+                Command::Serve(_) | Command::Init(_) | Command::Backup(_) | Command::Restore(_) => {
+                    Ok(ExitCode::SUCCESS)
+                }
             }
         }),
     }
