@@ -5,6 +5,8 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod trail;
+
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
@@ -12,8 +14,7 @@ use super::{
     home::{Home, sync_parent, sync_tree},
 };
 use crate::{
-    audit::AuditEntry,
-    codec::{self, Mark, Meta, Place},
+    codec::{self, Floor, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     random,
@@ -46,6 +47,7 @@ pub(crate) struct Disk {
 
 struct State {
     meta: Meta,
+    floor: Floor,
     anchor: Anchor,
 }
 
@@ -81,12 +83,15 @@ impl Disk {
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
+        let floor = contained(Doing::Opening, || db.get(Place::Floor.key()))?;
+        let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
+        let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
             db: Some(db),
             file,
             blobs: sled_dir.join("blobs"),
-            state: Mutex::new(State { meta, anchor }),
+            state: Mutex::new(State { meta, floor, anchor }),
             seals,
             _home: home,
         };
@@ -155,30 +160,10 @@ impl Disk {
         self.check_blobs()?;
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
-        Ok(())
-    }
-
-    pub(super) fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        let last = self.state().meta.mark.sequence;
-        let mut head = match after {
-            0 => [0; 32],
-            _ if after > last => return Ok(Vec::new()),
-            _ => self.head_of(after)?,
-        };
-        let mut entries = Vec::new();
-        for sequence in (after + 1..=last).take(limit) {
-            let frame = self.entry(sequence)?;
-            let (entry, next) =
-                codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
-            entries.push(entry);
-            head = next;
+        if let Some(floor) = self.floor_in(batch)? {
+            state.floor = floor;
         }
-        Ok(entries)
+        Ok(())
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {
@@ -254,12 +239,12 @@ impl Disk {
         let same_past = if mark.sequence == anchored.sequence {
             mark == *anchored
         } else {
-            anchored.sequence == 0 || self.head_of(anchored.sequence)? == anchored.head
+            self.head_of(anchored.sequence)? == anchored.head
         };
         if !same_past {
             return Err(Error::damaged("its past is not the one that its anchor saw"));
         }
-        if mark.sequence > 0 && self.head_of(mark.sequence)? != mark.head {
+        if self.head_of(mark.sequence)? != mark.head {
             return Err(Error::damaged("its audit trail does not end where its meta record says"));
         }
         Ok(())
@@ -284,16 +269,6 @@ impl Disk {
             each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)?;
         }
         Ok(())
-    }
-
-    fn entry(&self, sequence: u64) -> Result<sled::IVec, Error> {
-        contained(Doing::Reading, || self.db()?.get(Place::Entry(sequence).key()))?.ok_or_else(
-            || Error::damaged(format!("entry {sequence} of the audit trail is missing")),
-        )
-    }
-
-    fn head_of(&self, sequence: u64) -> Result<[u8; 32], Error> {
-        codec::entry_head(&self.entry(sequence)?, sequence)
     }
 
     fn db(&self) -> sled::Result<&sled::Db> {

@@ -118,7 +118,7 @@ impl Builder {
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 
-    fn seals(&self) -> Result<Arc<Seals>, Error> {
+    pub(super) fn seals(&self) -> Result<Arc<Seals>, Error> {
         match &self.pepper {
             Some(pepper) if pepper.len() < SHORTEST_PEPPER => {
                 Err(Error::invalid(Field::Pepper, "must be at least 16 bytes"))
