@@ -100,6 +100,14 @@ pub enum Error {
     /// Something on disk is not as it was written.
     #[error("the store is damaged ({0}); it was not opened, restore it from a backup")]
     Damaged(Box<str>),
+    /// A backup is not as it was written.
+    #[error("the backup cannot be used ({0}); use another one")]
+    BadBackup(Box<str>),
+    /// It is not known what was taken away after a backup was taken.
+    #[error(
+        "what was taken away after the backup is not known ({0}), and it would work again; nothing was restored,          give the old directory or an exported audit trail that is whole"
+    )]
+    LaterDenials(Box<str>),
     /// The database is older than its anchor.
     #[error(
         "the store was rolled back: it is at change {found}, its anchor has seen change {anchored}; keys that were \
@@ -163,6 +171,10 @@ impl Error {
             }
             _ => Self::Io { doing, source: Box::new(source) },
         }
+    }
+
+    pub(crate) fn bad_backup(what: impl Into<Box<str>>) -> Self {
+        Self::BadBackup(what.into())
     }
 
     pub(crate) fn damaged(what: impl Into<Box<str>>) -> Self {

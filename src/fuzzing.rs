@@ -32,7 +32,7 @@ pub fn close_record(payload: &[u8]) -> Vec<u8> {
 
 /// The record in a frame.
 pub fn decode_record(frame: &[u8]) -> Result<Record, Error> {
-    codec::decode_record(frame, digest(), &seals().frame, catalogue()?)
+    codec::decode_record(frame, digest(), &seals().frame, catalogue()?).map(|(record, _)| record)
 }
 
 /// The frame of a record.

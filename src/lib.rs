@@ -37,6 +37,7 @@ mod codec;
 mod proof;
 mod clock;
 mod ledger;
+pub mod backup;
 mod index;
 
 // ── walks

@@ -229,15 +229,17 @@ fn full_length(record: &Record) -> Result<usize, Error> {
     Ok(pack(&StoredRecord::from(&full))?.len() + TAG)
 }
 
+/// The record and the hash of its frame.
 pub(crate) fn decode_record(
     frame: &[u8],
     digest: Digest,
     seal: &Seal,
     catalogue: &'static Catalogue,
-) -> Result<Record, Error> {
+) -> Result<(Record, [u8; 32]), Error> {
     let place = Place::Record(digest);
-    let (body, _) = open(frame, place, seal)?;
-    unpack::<StoredRecord>(body, place)?.into_record(catalogue).ok_or_else(|| damaged(place))
+    let (body, hash) = open(frame, place, seal)?;
+    let record = unpack::<StoredRecord>(body, place)?.into_record(catalogue);
+    record.map(|record| (record, hash)).ok_or_else(|| damaged(place))
 }
 
 pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
@@ -303,13 +305,30 @@ pub(crate) fn decode_entry(
     catalogue: &'static Catalogue,
 ) -> Result<(AuditEntry, [u8; 32]), Error> {
     let place = Place::Entry(sequence);
-    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
-    if trail.hash(&[previous, body]) != *head {
-        return Err(damaged(place));
-    }
+    let (body, head) = follow_on(frame, place, previous, trail)?;
     let entry =
         unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
-    if entry.sequence == sequence { Ok((entry, *head)) } else { Err(damaged(place)) }
+    if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(place)) }
+}
+
+/// The head of a frame of the trail, if it follows the entry with the head `previous`.
+pub(crate) fn follow(
+    frame: &[u8],
+    sequence: u64,
+    previous: &[u8; 32],
+    trail: &Seal,
+) -> Result<[u8; 32], Error> {
+    follow_on(frame, Place::Entry(sequence), previous, trail).map(|(_, head)| head)
+}
+
+fn follow_on<'a>(
+    frame: &'a [u8],
+    place: Place,
+    previous: &[u8; 32],
+    trail: &Seal,
+) -> Result<(&'a [u8], [u8; 32]), Error> {
+    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
+    if trail.hash(&[previous, body]) == *head { Ok((body, *head)) } else { Err(damaged(place)) }
 }
 
 /// What a frame of the trail says, whether or not it follows another.

@@ -10,14 +10,15 @@ mod trail;
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
+    bulk::Bulk,
     engine::{self, Doing, contained},
     home::{Home, sync_parent, sync_tree},
+    snapshot::{Kept, Snapshot},
 };
 use crate::{
     codec::{self, Floor, Mark, Meta, Place},
-    digest::{Digest, Seals},
+    digest::{Digest, Seal, Seals},
     error::Error,
-    random,
     record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -28,7 +29,7 @@ use std::{
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,10 +46,14 @@ pub(crate) struct Disk {
     _home: Home,
 }
 
-struct State {
-    meta: Meta,
-    floor: Floor,
+pub(super) struct State {
+    pub(super) meta: Meta,
+    pub(super) floor: Floor,
     anchor: Anchor,
+    /// What snapshots that are being read need.
+    pub(super) kept: Kept,
+    /// A commit began and did not end well: the tree may be ahead of meta.
+    pub(super) unfinished: bool,
 }
 
 impl Disk {
@@ -58,12 +63,14 @@ impl Disk {
         prefix: Option<Prefix>,
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
-        let home = Home::enter(&at.dir, at.mode)?;
+        let mut home = Home::enter(&at.dir, at.mode)?;
+        if !home.has_ledger() {
+            let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
+            let nothing = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+            home = Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(nothing)?;
+        }
         let ledger = home.ledger();
         let anchor_path = at.anchor.clone().unwrap_or_else(|| ledger.join("anchor"));
-        if !home.has_ledger() {
-            create(&home, at.anchor.as_deref(), prefix.unwrap_or_default(), &seals)?;
-        }
         let sled_dir = ledger.join("sled");
         if !sled_dir.join("db").is_file() {
             return Err(Error::damaged("its database file is missing"));
@@ -91,7 +98,13 @@ impl Disk {
             db: Some(db),
             file,
             blobs: sled_dir.join("blobs"),
-            state: Mutex::new(State { meta, floor, anchor }),
+            state: Mutex::new(State {
+                meta,
+                floor,
+                anchor,
+                kept: Kept::default(),
+                unfinished: false,
+            }),
             seals,
             _home: home,
         };
@@ -125,9 +138,10 @@ impl Disk {
         let catalogue = numbered(names)?;
         self.scan(Place::RECORDS, |place, frame| {
             let Place::Record(digest) = place else { return Err(misplaced()) };
-            found.add(codec::frame_hash(frame, place, seal)?);
+            let (record, hash) = codec::decode_record(frame, digest, seal, catalogue)?;
+            found.add(hash);
             found.records += 1;
-            each(digest, codec::decode_record(frame, digest, seal, catalogue)?)
+            each(digest, record)
         })?;
         if found == expected {
             Ok(catalogue)
@@ -154,7 +168,12 @@ impl Disk {
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        let meta = contained(doing, || self.transact(batch, &state.meta))?;
+        state.unfinished = true;
+        let wanted = state.kept.is_wanted();
+        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
+        for (place, old) in before {
+            state.kept.note(place, old.as_deref());
+        }
         contained(doing, || self.db()?.flush())?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         self.check_blobs()?;
@@ -163,16 +182,28 @@ impl Disk {
         if let Some(floor) = self.floor_in(batch)? {
             state.floor = floor;
         }
+        state.unfinished = false;
         Ok(())
+    }
+
+    /// This moment, to be read while changes go on.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
+        Snapshot::begin(self)
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {
         self.state().anchor.sync().map_err(|e| Error::io("syncing the anchor", e))
     }
 
-    fn transact(&self, batch: &[Commit], before: &Meta) -> sled::Result<Meta> {
+    /// Gives the new meta record and, where they are wanted, the values before.
+    fn transact(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+        wanted: bool,
+    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
         let outcome = self.db()?.transaction(|tree| {
-            let mut meta = before.clone();
+            let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
                 for put in &commit.puts {
                     let key = put.place.key();
@@ -182,6 +213,9 @@ impl Disk {
                     };
                     self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
                         .map_err(ConflictableTransactionError::Abort)?;
+                    if wanted {
+                        olds.push((put.place, old));
+                    }
                 }
                 tree.insert(Place::Entry(commit.sequence).key(), commit.entry.as_slice())?;
                 meta.mark.sequence = commit.sequence;
@@ -191,7 +225,7 @@ impl Disk {
             let frame = codec::encode_meta(&meta, &self.seals.meta)
                 .map_err(ConflictableTransactionError::Abort)?;
             tree.insert(Place::Meta.key(), frame)?;
-            Ok(meta)
+            Ok((meta, olds))
         });
         outcome.map_err(|e| match e {
             TransactionError::Storage(e) => e,
@@ -271,11 +305,15 @@ impl Disk {
         Ok(())
     }
 
-    fn db(&self) -> sled::Result<&sled::Db> {
+    pub(super) fn meta_seal(&self) -> &Seal {
+        &self.seals.meta
+    }
+
+    pub(super) fn db(&self) -> sled::Result<&sled::Db> {
         self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -288,49 +326,6 @@ impl Drop for Disk {
     }
 }
 
-/// Makes a whole, empty ledger beside the name that it will have.
-fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> Result<(), Error> {
-    let doing = "making the store";
-    if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
-        // A kill between the anchor and the name of the ledger leaves both, and no change in them.
-        let unborn = home.nursery().exists()
-            && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
-        if unborn {
-            fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
-        } else {
-            return Err(Error::damaged(format!(
-                "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
-                anchor.display()
-            )));
-        }
-    }
-    let nursery = home.empty_nursery()?;
-    let mark = Mark {
-        store: random::array()?,
-        sequence: 0,
-        records: 0,
-        scopes: 0,
-        sum: [0; 32],
-        head: [0; 32],
-    };
-    let meta =
-        Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: prefix.as_str().into() };
-    let frame = codec::encode_meta(&meta, &seals.meta)?;
-    let sled_dir = nursery.join("sled");
-    let db = engine::open(&sled_dir, &nursery)?;
-    contained(Doing::Creating, || {
-        db.insert(Place::Meta.key(), frame)?;
-        db.flush()?;
-        drop(db);
-        Ok(())
-    })?;
-    let path = anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf);
-    Anchor::create(&path, &mark, &seals.anchor)
-        .and_then(|()| sync_parent(&path))
-        .map_err(|e| Error::io(doing, e))?;
-    home.adopt(&nursery)
-}
-
-fn misplaced() -> Error {
+pub(super) fn misplaced() -> Error {
     Error::damaged("a value lies under a key that is not one")
 }

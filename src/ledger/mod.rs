@@ -4,14 +4,16 @@
 //! decides anything, and it applies nothing to the index: the store does, after the commit.
 
 mod anchor;
+mod bulk;
 mod disk;
 mod engine;
 mod home;
 pub(crate) mod inspect;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod snapshot;
 
-pub(crate) use self::{disk::Disk, home::Mode};
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, snapshot::Snapshot};
 
 use crate::{
     audit::AuditEntry,
@@ -115,6 +117,14 @@ impl Ledger {
     pub(crate) fn stretch(&self, after: u64, limit: usize) -> Result<Option<Stretch>, Error> {
         match self {
             Self::Disk(disk) => disk.stretch(after, limit).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// This moment, to be read while changes go on; `None` of a ledger that keeps nothing.
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot<'_>>, Error> {
+        match self {
+            Self::Disk(disk) => disk.snapshot().map(Some),
             _ => Ok(None),
         }
     }

@@ -12,6 +12,7 @@ mod list;
 mod once;
 mod plan;
 mod retention;
+mod saved;
 mod writer;
 
 pub use self::{

@@ -110,10 +110,14 @@ impl Disk {
         if start > floor { Ok(Some((start, self.head_of(start)?))) } else { Ok(None) }
     }
 
-    /// Removes entries below the floor, some at a time; true while there are more.
+    /// Removes entries below the floor, some at a time; true while there are more. Not while a
+    /// snapshot is read, which may be of a moment before the cut; then a later call does.
     pub(in crate::ledger) fn sweep(&self) -> Result<bool, Error> {
         let doing = Doing::Writing;
         let state = self.state();
+        if state.kept.is_wanted() {
+            return Ok(false);
+        }
         let above = Place::Entry(state.floor.through + 1).key();
         let below = contained(doing, || {
             let first = Place::Entry(0).key();

@@ -172,18 +172,16 @@ impl Inspection {
         });
         self.scan(Place::RECORDS, |key, frame| {
             let Some((key, frame)) = key.zip(frame) else { return each(Found::Unreadable) };
-            let Some(place @ Place::Record(digest)) = Place::from_key(key) else {
+            let Some(Place::Record(digest)) = Place::from_key(key) else {
                 return each(Found::Stray);
             };
-            let record = codec::decode_record(frame, digest, seal, self.catalogue);
-            let hash = codec::frame_hash(frame, place, seal);
-            each(match (record, hash) {
-                (Ok(record), Ok(hash)) => {
+            each(match codec::decode_record(frame, digest, seal, self.catalogue) {
+                Ok((record, hash)) => {
                     mark.records += 1;
                     mark.add(hash);
                     Found::Intact(digest, Box::new(record))
                 }
-                _ => Found::Damaged(digest, codec::probable_id(frame)),
+                Err(_) => Found::Damaged(digest, codec::probable_id(frame)),
             });
         });
         mark
