@@ -42,6 +42,7 @@ mod index;
 
 // ── walks
 mod store;
+pub mod doctor;
 
 // ── doors: each a feature
 #[cfg(fuzzing)]

@@ -221,13 +221,19 @@ impl<'b> ExportReader<'b> {
         Ok(())
     }
 
+    /// What is wrong if a file ends here.
+    pub fn cut_short(&self) -> Option<ExportError> {
+        match (&self.chain, &self.end) {
+            (_, Some(_)) => None,
+            (Some(chain), None) => Some(ExportError::NoTrailer(chain.last())),
+            (None, None) => Some(ExportError::Empty),
+        }
+    }
+
     /// How many entries there were, and what the trail had come to at the end.
     pub fn finish(self) -> Result<(u64, TrailEnd), ExportError> {
-        match (self.chain, self.end) {
-            (_, Some(end)) => Ok((self.entries, end)),
-            (Some(chain), None) => Err(ExportError::NoTrailer(chain.last())),
-            (None, None) => Err(ExportError::Empty),
-        }
+        let wrong = self.cut_short().unwrap_or(ExportError::Empty);
+        self.end.map(|end| (self.entries, end)).ok_or(wrong)
     }
 }
 

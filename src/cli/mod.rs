@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod doctor;
 mod door;
 mod failure;
 mod init;
@@ -12,6 +13,7 @@ mod output;
 mod place;
 mod process;
 mod serve;
+mod trail;
 mod verify;
 
 use args::{Arguments, Command, KeyCommand};
@@ -42,6 +44,13 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { place, json, command } = arguments;
     match command {
         Command::Serve(options) => serve::run(&place, &options),
+        Command::Doctor(options) => {
+            log::of_command();
+            doctor::run(&place, &options, json)
+        }
+        Command::Audit(options) if options.verify => {
+            on_one_thread()?.block_on(trail::verify(&place, &options, json))
+        }
         Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
         command => on_one_thread()?.block_on(async {
             let mut door = Door::open(&place).await?;
@@ -54,9 +63,13 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Command::Key(KeyCommand::Rotate(o)) => keys::rotate(&mut door, &o, json).await,
                 Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
                 Command::Scopes => keys::scopes(&mut door, json).await,
-                Command::Audit(options) => audit::run(&mut door, &options, json).await,
+                Command::Audit(options) => match &options.export {
+                    Some(file) => trail::export(&mut door, &options, file).await,
+                    None if options.cut => trail::cut(&mut door, &options.age, json).await,
+                    None => audit::run(&mut door, &options, json).await,
+                },
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,
-                Command::Serve(_) | Command::Init(_) => Ok(ExitCode::SUCCESS),
+                Command::Serve(_) | Command::Init(_) | Command::Doctor(_) => Ok(ExitCode::SUCCESS),
             }
         }),
     }

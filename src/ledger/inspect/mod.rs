@@ -10,7 +10,7 @@ mod trail;
 
 pub(crate) use self::{
     outside::Outside,
-    trail::{Fault, Link},
+    trail::Fault,
 };
 
 use self::copy::Copy;
