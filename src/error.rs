@@ -208,6 +208,8 @@ pub enum Field {
     PageSize,
     /// The token of a page.
     PageToken,
+    /// The moment before which the trail is cut away.
+    Before,
 }
 
 impl Field {
@@ -225,6 +227,7 @@ impl Field {
             Self::Grace => "grace_seconds",
             Self::PageSize => "page_size",
             Self::PageToken => "page_token",
+            Self::Before => "before",
         }
     }
 }
@@ -259,6 +262,9 @@ pub enum Forbidden {
     /// Root keys are made on the machine.
     #[error("a root key is made and rotated on the machine only (key create --root, key rotate)")]
     RootIsLocal,
+    /// The trail is cut on the machine: no key wipes out its traces.
+    #[error("the audit trail is cut on the machine only (audit --cut)")]
+    TrailIsLocal,
 }
 
 impl From<Forbidden> for Error {

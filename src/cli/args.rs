@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
     name = "portcullis",
     version,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
-                  5 the store is locked or its server unreachable."
+                  or something is wrong with a store or its trail, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell who did what, oldest first; as JSON, an entry a line.
     Audit(Audit),
+    /// Say what is wrong with a store's directory, without changing it.
+    Doctor(Doctor),
     /// Write all that the store holds to a file or to standard output, also while it is served.
     Backup(Backup),
     /// Make a new store from a backup; what was taken away since the backup stays taken away.
@@ -253,9 +255,48 @@ pub(crate) struct Audit {
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
-    /// Check the whole trail, of which each entry vouches for the one before, and only count it.
-    #[arg(long, conflicts_with_all = ["key", "after"])]
+    /// Check the whole trail, of which each entry vouches for the one before: that of the store, or
+    /// of the exported files that are named, each joined on to the one before.
+    #[arg(long, conflicts_with_all = ["key", "after", "export", "cut"])]
     pub(crate) verify: bool,
+    /// With --verify: files that --export wrote, the oldest first.
+    #[arg(value_name = "FILE", requires = "verify")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the trail to this new file, or to standard output (-), as lines of JSON that prove
+    /// themselves.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "cut"])]
+    pub(crate) export: Option<PathBuf>,
+    /// Remove old entries for good; what stays is still proved. Export them first.
+    #[arg(long, conflicts_with_all = ["key", "after"])]
+    pub(crate) cut: bool,
+    #[command(flatten)]
+    pub(crate) age: Age,
+}
+
+/// What --cut removes.
+#[derive(Args)]
+#[group(requires = "cut", multiple = false)]
+pub(crate) struct Age {
+    /// With --cut: the entries before this moment, such as 2026-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<String>,
+    /// With --cut: the entries that are older than this, such as 365d.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) keep: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Write what can be proved intact and current into a new store in this directory, and list
+    /// what could not be saved.
+    #[arg(long, value_name = "NEW_DIR")]
+    pub(crate) repair: Option<PathBuf>,
+    /// With --repair: what every key begins with, where the old store cannot tell.
+    #[arg(long, value_name = "PREFIX", requires = "repair")]
+    pub(crate) prefix: Option<String>,
+    /// Where the copy of the database that is looked at is made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
 }
 
 #[derive(Args)]

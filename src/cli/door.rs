@@ -34,6 +34,14 @@ pub(crate) struct Answer(Bytes);
 impl Door {
     /// Over the control socket if a server answers there, else over the store itself.
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
+        match Self::of_server(place).await? {
+            Some(door) => Ok(door),
+            None => Ok(Self::over(place.builder()?.open_existing(&place.data)?)),
+        }
+    }
+
+    /// Over the control socket, if a server answers there.
+    pub(crate) async fn of_server(place: &Place) -> Result<Option<Self>, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
             let data = place.data.display();
             Failure::unreachable(format!("the server of {data} cannot be reached: {error}"))
@@ -44,11 +52,11 @@ impl Door {
                     handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
                 // It ends with the sender; what it has to say, the sender says as well.
                 tokio::spawn(connection);
-                Ok(Self::Socket(sender))
+                Ok(Some(Self::Socket(sender)))
             }
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
-                    Ok(Self::over(place.builder()?.open_existing(&place.data)?))
+                    Ok(None)
                 }
                 _ => Err(unreachable(&error)),
             },

@@ -54,8 +54,13 @@ pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<Ex
     })
     .await?;
     if json {
-        let all = json!({"keys": keys, "next_page_token": null});
-        output::line(all.to_string().as_bytes())?;
+        #[derive(Serialize)]
+        struct Listing {
+            keys: Vec<Box<RawValue>>,
+            next_page_token: Option<String>,
+        }
+        let text = serde_json::to_vec(&Listing { keys, next_page_token: None });
+        output::line(&text.unwrap_or_default())?;
     } else {
         let keys: Result<Vec<Key>, _> =
             keys.iter().map(|key| serde_json::from_str(key.get())).collect();

@@ -28,6 +28,9 @@ pub(super) struct Anchor {
     spare: u64,
     /// Whether the spare slot was written since the last sync.
     dirty: bool,
+    /// The change that was last written, and the one that the last sync vouches for.
+    written: u64,
+    vouched: u64,
 }
 
 impl Anchor {
@@ -57,7 +60,15 @@ impl Anchor {
             .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
         // What was read may still be in the page cache only.
         file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
-        Ok((Self { file, seal: seal.clone(), spare: 1 - newest, dirty: false }, mark))
+        let anchor = Self {
+            file,
+            seal: seal.clone(),
+            spare: 1 - newest,
+            dirty: false,
+            written: mark.sequence,
+            vouched: mark.sequence,
+        };
+        Ok((anchor, mark))
     }
 
     /// What the two slots hold, where they are intact. Nothing is written.
@@ -70,6 +81,7 @@ impl Anchor {
     pub(super) fn write(&mut self, mark: &Mark) -> io::Result<()> {
         self.file.write_all_at(&encode(mark, &self.seal), self.spare * BLOCK)?;
         self.dirty = true;
+        self.written = mark.sequence;
         Ok(())
     }
 
@@ -79,8 +91,14 @@ impl Anchor {
             self.file.sync_data()?;
             self.spare = 1 - self.spare;
             self.dirty = false;
+            self.vouched = self.written;
         }
         Ok(())
+    }
+
+    /// The change that it will still know of after a power cut.
+    pub(super) fn vouched(&self) -> u64 {
+        self.vouched
     }
 }
 

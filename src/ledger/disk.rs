@@ -5,6 +5,8 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod trail;
+
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
@@ -14,8 +16,7 @@ use super::{
     snapshot::{Kept, Snapshot},
 };
 use crate::{
-    audit::AuditEntry,
-    codec::{self, Mark, Meta, Place},
+    codec::{self, Floor, Mark, Meta, Place},
     digest::{Digest, Seal, Seals},
     error::Error,
     record::Record,
@@ -47,6 +48,7 @@ pub(crate) struct Disk {
 
 pub(super) struct State {
     pub(super) meta: Meta,
+    pub(super) floor: Floor,
     anchor: Anchor,
     /// What snapshots that are being read need.
     pub(super) kept: Kept,
@@ -88,12 +90,21 @@ impl Disk {
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
+        let floor = contained(Doing::Opening, || db.get(Place::Floor.key()))?;
+        let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
+        let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
             db: Some(db),
             file,
             blobs: sled_dir.join("blobs"),
-            state: Mutex::new(State { meta, anchor, kept: Kept::default(), unfinished: false }),
+            state: Mutex::new(State {
+                meta,
+                floor,
+                anchor,
+                kept: Kept::default(),
+                unfinished: false,
+            }),
             seals,
             _home: home,
         };
@@ -168,6 +179,9 @@ impl Disk {
         self.check_blobs()?;
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
+        if let Some(floor) = self.floor_in(batch)? {
+            state.floor = floor;
+        }
         state.unfinished = false;
         Ok(())
     }
@@ -175,29 +189,6 @@ impl Disk {
     /// This moment, to be read while changes go on.
     pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
         Snapshot::begin(self)
-    }
-
-    pub(super) fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        let last = self.state().meta.mark.sequence;
-        let mut head = match after {
-            0 => [0; 32],
-            _ if after > last => return Ok(Vec::new()),
-            _ => self.head_of(after)?,
-        };
-        let mut entries = Vec::new();
-        for sequence in (after + 1..=last).take(limit) {
-            let frame = self.entry(sequence)?;
-            let (entry, next) =
-                codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
-            entries.push(entry);
-            head = next;
-        }
-        Ok(entries)
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {
@@ -282,12 +273,12 @@ impl Disk {
         let same_past = if mark.sequence == anchored.sequence {
             mark == *anchored
         } else {
-            anchored.sequence == 0 || self.head_of(anchored.sequence)? == anchored.head
+            self.head_of(anchored.sequence)? == anchored.head
         };
         if !same_past {
             return Err(Error::damaged("its past is not the one that its anchor saw"));
         }
-        if mark.sequence > 0 && self.head_of(mark.sequence)? != mark.head {
+        if self.head_of(mark.sequence)? != mark.head {
             return Err(Error::damaged("its audit trail does not end where its meta record says"));
         }
         Ok(())
@@ -312,16 +303,6 @@ impl Disk {
             each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)?;
         }
         Ok(())
-    }
-
-    fn entry(&self, sequence: u64) -> Result<sled::IVec, Error> {
-        contained(Doing::Reading, || self.db()?.get(Place::Entry(sequence).key()))?.ok_or_else(
-            || Error::damaged(format!("entry {sequence} of the audit trail is missing")),
-        )
-    }
-
-    fn head_of(&self, sequence: u64) -> Result<[u8; 32], Error> {
-        codec::entry_head(&self.entry(sequence)?, sequence)
     }
 
     pub(super) fn meta_seal(&self) -> &Seal {

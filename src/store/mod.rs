@@ -11,6 +11,7 @@ mod health;
 mod list;
 mod once;
 mod plan;
+mod retention;
 mod saved;
 mod writer;
 
@@ -20,6 +21,7 @@ pub use self::{
     health::{Count, Health},
     list::{ListQuery, Page},
     once::{Idempotency, Outcome},
+    retention::Cut,
 };
 
 use self::writer::Writer;
