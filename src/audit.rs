@@ -75,7 +75,7 @@ pub enum Act {
     Restore {
         /// The last change that was in the backup.
         backup: u64,
-        /// Whether it was known what was taken away later.
+        /// Whether the trail that follows the backup was at hand: the old store's or an exported one.
         later_known: bool,
     },
     /// An administrative act was refused.

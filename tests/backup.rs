@@ -447,6 +447,76 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
     assert!(!Store::open(&new).unwrap().get(id).unwrap().active);
 }
 
+/// The trail as it is exported.
+fn exported(store: &Store, after: u64) -> Later {
+    let part = store.audit_part(after, 1000).unwrap();
+    let entries = part.entries.into_iter().map(|(entry, _)| entry.unwrap());
+    Later::Trail { entries: entries.collect(), end: part.end }
+}
+
+#[test]
+fn an_exported_trail_takes_the_place_of_the_old_directory() {
+    let (_dir, old) = home();
+    let store = Store::open(&old).unwrap();
+    let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
+    let (_, kept_key) = issue(&store, new_key(&store, "kept", &["api.read"]));
+    let early = exported(&store, 0);
+    store.update(gone, Change { name: Some("b".into()), ..Change::default() }).unwrap();
+    let bytes = backup(&store);
+    store.revoke(gone).unwrap();
+    let (lost, _) = issue(&store, new_key(&store, "lost", &["api.read"]));
+    let whole = exported(&store, 2);
+
+    let new = beside(&old);
+    let refused = |later: &Later| match restore(&bytes, &new, later) {
+        Err(Error::LaterDenials(why)) => why.into_string(),
+        other => panic!("{other:?}"),
+    };
+    let altered = |alter: &dyn Fn(&mut Vec<portcullis::AuditEntry>)| {
+        let Later::Trail { entries, end } = whole.clone() else { panic!() };
+        let mut entries = entries;
+        alter(&mut entries);
+        Later::Trail { entries, end }
+    };
+    assert!(refused(&early).contains("older than the backup"));
+    assert!(refused(&exported(&store, 5)).contains("entry 5"));
+    assert!(refused(&altered(&|entries| drop(entries.pop()))).contains("had come to 6"));
+    assert!(refused(&altered(&|entries| drop(entries.remove(2)))).contains("missing"));
+    let back = |entries: &mut Vec<portcullis::AuditEntry>| {
+        entries[2].after = Change::activate();
+    };
+    assert!(refused(&altered(&back)).contains("another past"));
+    let Later::Trail { entries, end } = whole.clone() else { panic!() };
+    let mut cut = end.clone();
+    cut.sequence = 4;
+    let cut = Later::Trail { entries: entries[..2].to_vec(), end: cut };
+    assert!(refused(&cut).contains("end of the exported trail"));
+
+    let made = restore(&bytes, &new, &whole).unwrap();
+    assert_eq!(made.unknown.unwrap().0, end.at);
+    let fates: Vec<_> = made.changes.iter().map(|change| (change.key, change.fate)).collect();
+    assert_eq!(fates, [(gone, Fate::Kept), (lost, Fate::Lost)]);
+    let new = Store::open(&new).unwrap();
+    assert_eq!(new.authenticate_key(&gone_key).err(), Some(Refusal::Inactive));
+    assert!(new.authenticate_key(&kept_key).is_ok());
+}
+
+#[test]
+fn a_trail_that_was_cut_is_backed_up_from_where_it_begins() {
+    let (_dir, old) = home();
+    let store = Store::open(&old).unwrap();
+    let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
+    // Only what the anchor vouches for is cut, and nothing of the last day.
+    drop(store);
+    let bytes = backup(&Store::open(&old).unwrap());
+    let store = Store::open(&old).unwrap();
+    store.revoke(id).unwrap();
+    drop(store);
+    restore(&bytes, &beside(&old), &directory(&old)).unwrap();
+    let store = Store::open(beside(&old)).unwrap();
+    assert_eq!(store.authenticate_key(&key).err(), Some(Refusal::Inactive));
+}
+
 #[test]
 fn an_old_directory_is_not_changed_by_a_restore() {
     let (_dir, old) = home();

@@ -44,10 +44,7 @@ impl Old {
             Err(_) => {}
         }
         let known = self.inspection.scopes.iter().map(|(scope, _)| scope.clone());
-        Ok(Since {
-            frame: Box::new(|sequence| self.inspection.frame(sequence)),
-            passed,
-            names: known.collect(),
-        })
+        let names = known.enumerate().collect();
+        Ok(Since { frame: Box::new(|sequence, _| self.inspection.frame(sequence)), passed, names })
     }
 }

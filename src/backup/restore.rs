@@ -16,12 +16,14 @@ use crate::{
     digest::Seals,
     error::Error,
     ledger::{Bulk, Tip},
+    proof::TrailEnd,
     record::{Actor, Change},
-    scope::{Catalogue, MAX_SCOPES, Scope},
+    scope::{Catalogue, Grant, MAX_SCOPES, Scope},
     secret::Prefix,
     time::Timestamp,
 };
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,6 +40,14 @@ pub enum Later {
         data: PathBuf,
         /// Its anchor, where that is kept elsewhere.
         anchor: Option<PathBuf>,
+    },
+    /// In an exported trail, from the backup on or earlier. What was taken away after it was exported
+    /// is not known.
+    Trail {
+        /// Its entries, oldest first.
+        entries: Vec<AuditEntry>,
+        /// What it says of its end.
+        end: TrailEnd,
     },
     /// Nowhere: keys that were taken away since the backup was taken **work again**.
     Unknown,
@@ -61,13 +71,15 @@ pub struct Restored {
 
 /// The entries that follow a backup, and how far they must come.
 pub(super) struct Since<'a> {
-    /// The frame of the entry with this number.
-    pub(super) frame: Box<dyn Fn(u64) -> Result<Option<Vec<u8>>, Error> + 'a>,
+    /// The frame of the entry with this number, if it follows the one with this chain head.
+    pub(super) frame: Box<Frames<'a>>,
     /// The trail had come this far, with these chain heads.
     pub(super) passed: Vec<(u64, [u8; 32])>,
-    /// The scope names by number, as far as they can be read.
-    pub(super) names: Vec<Scope>,
+    /// The scope names by number, as far as they are known.
+    pub(super) names: BTreeMap<usize, Scope>,
 }
+
+type Frames<'a> = dyn Fn(u64, &[u8; 32]) -> Result<Option<Vec<u8>>, Error> + 'a;
 
 /// Where the new store lies, and who makes it.
 pub(crate) struct Into<'a> {
@@ -100,6 +112,9 @@ pub(crate) fn restore(
     let mut names = reader.names().to_vec();
     let (mut tip, decisions) = match later {
         Later::Unknown => (start, Decisions::default()),
+        Later::Trail { entries, end } => {
+            follow(&exported(entries, end, seals)?, start, &mut names, seals, &mut bulk)?
+        }
         Later::Directory { data, anchor } => {
             let old = super::old::Old::open(data, anchor.as_deref(), bulk.nursery(), seals)?;
             follow(&old.since()?, start, &mut names, seals, &mut bulk)?
@@ -134,7 +149,11 @@ pub(crate) fn restore(
     let now = Clock::new(tip.newest).now();
     tip = note(into.by, &backup, later, tip, now, seals, &mut bulk)?;
     bulk.finish(tip)?;
-    let unknown = matches!(later, Later::Unknown).then_some((backup.taken, now));
+    let unknown = match later {
+        Later::Directory { .. } => None,
+        Later::Trail { end, .. } => Some((end.at, now)),
+        Later::Unknown => Some((backup.taken, now)),
+    };
     Ok(Restored { backup, sequence: tip.sequence, records, changes: decisions.changes, unknown })
 }
 
@@ -157,7 +176,7 @@ fn follow(
     };
     while passed(tip) {
         let sequence = tip.sequence + 1;
-        let Some(frame) = (since.frame)(sequence)? else { break };
+        let Some(frame) = (since.frame)(sequence, &tip.head)? else { break };
         let decoded = codec::decode_entry(&frame, sequence, &tip.head, &seals.trail, catalogue);
         let Ok((entry, head)) = decoded else { break };
         tip = Tip { sequence, head, newest: tip.newest.max(entry.at) };
@@ -179,15 +198,42 @@ fn follow(
     Ok((tip, decisions))
 }
 
+/// An exported trail as a witness. The chain is made anew from its entries, so that it says
+/// nothing that they do not say.
+fn exported<'a>(
+    entries: &'a [AuditEntry],
+    end: &TrailEnd,
+    seals: &'a Seals,
+) -> Result<Since<'a>, Error> {
+    if !end.is_sealed(seals) {
+        return Err(unknown("the end of the exported trail is not as it was written"));
+    }
+    let grants = entries.iter().flat_map(|entry| [entry.before.grant, entry.after.grant]);
+    let mut names = BTreeMap::new();
+    for grant in grants.flatten() {
+        if let Grant::Scopes(set) = grant {
+            names.extend(set.numbers().zip(set.iter().cloned()));
+        }
+    }
+    let first = entries.first().map_or(0, |entry| entry.sequence);
+    let frame = move |sequence: u64, head: &[u8; 32]| {
+        let at = sequence.checked_sub(first).and_then(|at| usize::try_from(at).ok());
+        let entry = at.and_then(|at| entries.get(at));
+        let encoded = entry.map(|entry| codec::encode_entry(entry, head, &seals.trail));
+        Ok(encoded.transpose()?.map(|(frame, _)| frame))
+    };
+    let passed = vec![(end.sequence, end.head)];
+    Ok(Since { frame: Box::new(frame), passed, names })
+}
+
 /// A catalogue with a name for every number: the backup's, those that came later, and stand-ins.
-fn numbered(names: &[Scope], later: &[Scope]) -> Result<&'static Catalogue, Error> {
+fn numbered(names: &[Scope], later: &BTreeMap<usize, Scope>) -> Result<&'static Catalogue, Error> {
     let mut all = names.to_vec();
-    all.extend(later.iter().skip(names.len()).cloned());
-    let known = Catalogue::new(all, None)?.entries();
-    let mut all: Vec<Scope> = known.iter().map(|entry| entry.scope.clone()).collect();
-    for number in all.len()..MAX_SCOPES {
-        let stand_in = format!("lost.scope-{number}").parse();
-        all.push(stand_in.map_err(|_| Error::bad_backup("a scope name is not one"))?);
+    let missing = Catalogue::new(all.clone(), None)?.entries().len() - all.len();
+    for number in all.len()..MAX_SCOPES - missing {
+        let stand_in = || format!("lost.scope-{number}").parse();
+        let name = later.get(&number).cloned().map_or_else(stand_in, Ok);
+        all.push(name.map_err(|_| Error::bad_backup("a scope name is not one"))?);
     }
     Ok(Catalogue::new(all, None)?)
 }

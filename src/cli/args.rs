@@ -328,6 +328,9 @@ pub(crate) struct Later {
     /// The directory of the old store, which may be damaged if its trail is whole.
     #[arg(long, alias = "old-data-dir", value_name = "DIR")]
     pub(crate) old_data: Option<PathBuf>,
+    /// A file that audit --export wrote, from before the backup on; may be repeated, the oldest first.
+    #[arg(long, value_name = "FILE", action = ArgAction::Append)]
+    pub(crate) audit: Vec<PathBuf>,
     /// Nowhere: keys that were taken away since the backup work again.
     #[arg(long)]
     pub(crate) without_later_denials: bool,

@@ -6,9 +6,10 @@ use super::{
     failure::Failure,
     output,
     progress::Bar,
+    trail,
 };
 use portcullis::{
-    Actor,
+    Actor, AuditEntry, Builder,
     backup::{Fate, Later, LaterChange, Restored},
 };
 use rustix::process::geteuid;
@@ -16,14 +17,11 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode, Failure> {
-    let later = match &asked.later.old_data {
-        Some(data) => Later::Directory { data: data.clone(), anchor: asked.old_anchor.clone() },
-        None => Later::Unknown,
-    };
+    let builder = place.builder()?;
+    let later = later(&builder, asked)?;
     let from = backup::open(&asked.file)?;
     let by = Actor::Local(geteuid().as_raw());
     let bar = Bar::new();
-    let builder = place.builder()?;
     let made = builder.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
     bar.done();
     if json {
@@ -50,6 +48,26 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
     }
     output::say(&format!("restored {} keys into {}", made.records, place.data.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+fn later(builder: &Builder, asked: &Restore) -> Result<Later, Failure> {
+    if let Some(data) = &asked.later.old_data {
+        return Ok(Later::Directory { data: data.clone(), anchor: asked.old_anchor.clone() });
+    }
+    if asked.later.audit.is_empty() {
+        return Ok(Later::Unknown);
+    }
+    let mut entries: Vec<AuditEntry> = Vec::new();
+    let read = trail::read_files(builder, &asked.later.audit, |entry| {
+        // A later file may repeat what the one before had.
+        if entries.last().is_none_or(|last| last.sequence < entry.sequence) {
+            entries.push(entry);
+        }
+    });
+    match read? {
+        Ok((_, end)) => Ok(Later::Trail { entries, end }),
+        Err((file, error)) => Err(Failure::failed(format!("{file}: {error}"))),
+    }
 }
 
 fn row(change: &LaterChange) -> [String; 5] {
