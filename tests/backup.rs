@@ -502,22 +502,6 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
 }
 
 #[test]
-fn a_trail_that_was_cut_is_backed_up_from_where_it_begins() {
-    let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
-    let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
-    // Only what the anchor vouches for is cut, and nothing of the last day.
-    drop(store);
-    let bytes = backup(&Store::open(&old).unwrap());
-    let store = Store::open(&old).unwrap();
-    store.revoke(id).unwrap();
-    drop(store);
-    restore(&bytes, &beside(&old), &directory(&old)).unwrap();
-    let store = Store::open(beside(&old)).unwrap();
-    assert_eq!(store.authenticate_key(&key).err(), Some(Refusal::Inactive));
-}
-
-#[test]
 fn an_old_directory_is_not_changed_by_a_restore() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();

@@ -104,9 +104,8 @@ fn a_restore_asks_where_later_denials_are() {
     assert!(said.contains("--without-later-denials"), "{said}");
     assert!(!new(&home).exists());
 
-    let made = home.done(&[
-        "--json", "restore", "keys.backup", "--data", "new", "--audit", "trail.jsonl",
-    ]);
+    let made =
+        home.done(&["--json", "restore", "keys.backup", "--data", "new", "--audit", "trail.jsonl"]);
     let made: Value = serde_json::from_str(&made).unwrap();
     assert_eq!((&made["keys"], &made["sequence"]), (&2.into(), &6.into()));
     let fates: Vec<_> = made["changes"]
@@ -123,17 +122,12 @@ fn a_restore_asks_where_later_denials_are() {
     let trail = fs::read_to_string(home.room().join("trail.jsonl")).unwrap();
     let lines: Vec<&str> = trail.lines().collect();
     fs::write(home.room().join("cut.jsonl"), lines[..lines.len() - 1].join("\n")).unwrap();
-    let said = fails(
-        &home,
-        1,
-        &["restore", "keys.backup", "--data", "other", "--audit", "cut.jsonl"],
-    );
+    let said =
+        fails(&home, 1, &["restore", "keys.backup", "--data", "other", "--audit", "cut.jsonl"]);
     assert!(said.contains("its tail was cut off"), "{said}");
 
-    let said = says(
-        &home,
-        &["restore", "keys.backup", "--data", "risky", "--without-later-denials"],
-    );
+    let said =
+        says(&home, &["restore", "keys.backup", "--data", "risky", "--without-later-denials"]);
     assert!(said.contains("WORK AGAIN"), "{said}");
     assert_eq!(verdict(&home, &home.room().join("risky"), &gone), 0);
 }
@@ -150,11 +144,8 @@ fn a_damaged_backup_is_named_and_keeps_nobody_busy() {
     fs::write(&file, &bytes).unwrap();
     let said = fails(&home, 1, &["backup", "--verify", "keys.backup"]);
     assert!(said.starts_with("error: the backup cannot be used"), "{said}");
-    let said = fails(
-        &home,
-        1,
-        &["restore", "keys.backup", "--data", "new", "--without-later-denials"],
-    );
+    let said =
+        fails(&home, 1, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
     assert!(said.starts_with("error: the backup cannot be used"), "{said}");
     assert!(!new(&home).join("ledger").exists());
 }
@@ -199,10 +190,7 @@ fn a_restore_that_is_killed_leaves_no_store_and_no_obstacle() {
     let said = fails(&home, 1, &["key", "list", "--data", "new"]);
     assert!(said.contains("no store in"), "{said}");
     fs::write(home.room().join("keys.backup"), &backup).unwrap();
-    let said = says(
-        &home,
-        &["restore", "keys.backup", "--data", "new", "--old-data", "data"],
-    );
+    let said = says(&home, &["restore", "keys.backup", "--data", "new", "--old-data", "data"]);
     assert!(said.contains("restored 6 keys"), "{said}");
     assert_eq!(names_in(&new(&home)), ["ledger", "lock"]);
 }
@@ -213,7 +201,8 @@ fn an_export_is_a_key_a_line_as_the_api_says_it() {
     home.done(&["init"]);
     let key = home.key("till", "api.read");
     let export = home.done(&["export"]);
-    let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> =
+        export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     let shown: Value =
         serde_json::from_str(&home.done(&["--json", "key", "show", &id_of(&key)])).unwrap();

@@ -12,6 +12,8 @@ mod old;
 mod read;
 mod restore;
 mod take;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     later::{Fate, LaterChange},

@@ -85,3 +85,52 @@ impl Builder {
         backup::restore(from, &into, later, &self.seals()?, progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Expiry, Metadata, NewKey},
+        refusal::Refusal,
+        scope::Grant,
+        time::Timestamp,
+    };
+
+    #[test]
+    fn a_trail_that_was_cut_is_backed_up_and_restored_from_where_it_begins() {
+        let room = tempfile::tempdir().unwrap();
+        let (old, new) = (room.path().join("old"), room.path().join("new"));
+        let store = Store::open(&old).unwrap();
+        let issued = store.issue(NewKey {
+            name: "a".into(),
+            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        });
+        let issued = issued.unwrap();
+        let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
+        let made = issued.record.created_at.as_secs();
+        // What the anchor does not vouch for yet is not cut.
+        drop(store);
+        let store = Store::open(&old).unwrap();
+        store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
+        let host = store.acting_as(Actor::Host, None);
+        let cut = host.cut_trail(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
+        assert_eq!((cut.through, cut.sequence), (2, 3));
+        let mut bytes = Vec::new();
+        let taken = store.backup(&mut bytes, |_| ()).unwrap();
+        assert_eq!(taken, Store::builder().verify_backup(&bytes[..], |_| ()).unwrap());
+        store.revoke(issued.record.id).unwrap();
+        let trail = store.audit(0, 100).unwrap();
+        drop(store);
+
+        let later = Later::Directory { data: old, anchor: None };
+        Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
+        let store = Store::open(&new).unwrap();
+        assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
+        assert_eq!(store.audit(0, 100).unwrap()[..2], trail[..]);
+        assert_eq!(trail.first().map(|entry| entry.sequence), Some(3));
+    }
+}
