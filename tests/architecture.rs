@@ -22,6 +22,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("etcd_client", &["ledger/etcd"]),
     ("governor", &["server"]),
     ("maud", &["admin/portal"]),
+    ("memchr", &["index"]),
     ("parking_lot", &["index"]),
     ("prometheus_client", &["server"]),
     ("rand", &["random"]),

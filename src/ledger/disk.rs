@@ -16,6 +16,7 @@ use crate::{
     codec::{self, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
+    id::KeyId,
     random,
     record::Record,
     scope::{Catalogue, Scope},
@@ -134,6 +135,20 @@ impl Disk {
         }
     }
 
+    /// How many records there should be.
+    pub(crate) fn records(&self) -> usize {
+        usize::try_from(self.state().meta.mark.records).unwrap_or(0)
+    }
+
+    /// Reads when each key was last used.
+    pub(crate) fn load_uses(&self, mut each: impl FnMut(KeyId, u32)) -> Result<(), Error> {
+        self.scan(Place::USES, |place, frame| {
+            let Place::Use(id) = place else { return Err(misplaced()) };
+            each(id, codec::decode_use(frame, id, &self.seals.frame)?);
+            Ok(())
+        })
+    }
+
     /// What the next change builds on.
     pub(crate) fn tip(&self) -> Tip {
         let Meta { mark, newest, .. } = &self.state().meta;
@@ -156,6 +171,32 @@ impl Disk {
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
         Ok(())
+    }
+
+    /// Writes when keys were last used; `sync_uses` makes it durable. After an error nothing may be
+    /// written any more, as after one of `commit`: both write to the same pages.
+    pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        let put = |(id, minute): &(KeyId, u32)| {
+            let frame = codec::encode_use(*minute, *id, &self.seals.frame)?;
+            Ok((Place::Use(*id).key(), frame))
+        };
+        let puts = uses.iter().map(put).collect::<Result<Vec<_>, Error>>()?;
+        contained(Doing::Writing, || {
+            let written = self.db()?.transaction(|tree| {
+                for (key, frame) in &puts {
+                    tree.insert(key.as_slice(), frame.as_slice())?;
+                }
+                Ok(())
+            });
+            written.map_err(storage)?;
+            self.db()?.flush()?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn sync_uses(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|e| Error::io(Doing::Writing.as_str(), e))?;
+        self.check_blobs()
     }
 
     pub(super) fn trail(
@@ -195,8 +236,11 @@ impl Disk {
                         Some(frame) => tree.insert(key, frame.as_slice())?,
                         None => tree.remove(key)?,
                     };
-                    self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
-                        .map_err(ConflictableTransactionError::Abort)?;
+                    if !matches!(put.place, Place::Use(_)) {
+                        let (old, new) = (old.as_deref(), put.frame.as_deref());
+                        self.account(&mut meta.mark, put.place, old, new)
+                            .map_err(ConflictableTransactionError::Abort)?;
+                    }
                 }
                 tree.insert(Place::Entry(commit.sequence).key(), commit.entry.as_slice())?;
                 meta.mark.sequence = commit.sequence;
@@ -208,10 +252,7 @@ impl Disk {
             tree.insert(Place::Meta.key(), frame)?;
             Ok(meta)
         });
-        outcome.map_err(|e| match e {
-            TransactionError::Storage(e) => e,
-            TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
-        })
+        outcome.map_err(storage)
     }
 
     /// Keeps count and sum in step with one write.
@@ -351,6 +392,13 @@ fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> 
         .and_then(|()| sync_parent(&path))
         .map_err(|e| Error::io(doing, e))?;
     home.adopt(&nursery)
+}
+
+fn storage(error: TransactionError<Error>) -> sled::Error {
+    match error {
+        TransactionError::Storage(e) => e,
+        TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
+    }
 }
 
 fn misplaced() -> Error {

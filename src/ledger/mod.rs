@@ -12,7 +12,7 @@ pub(crate) mod scripted;
 
 pub(crate) use self::{disk::Disk, home::Mode};
 
-use crate::{audit::AuditEntry, codec::Place, error::Error, scope::Catalogue, time::Timestamp};
+use crate::{audit::AuditEntry, codec::Place, error::Error, id::KeyId, scope::Catalogue, time::Timestamp};
 use std::path::PathBuf;
 
 /// One value to write, or to remove where there is no frame.
@@ -82,6 +82,27 @@ impl Ledger {
             Self::Memory => Ok(Vec::new()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes when keys were last used, in minutes since the epoch. A process that ends after this
+    /// loses none of it; after an error nothing may be committed any more.
+    pub(crate) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        match self {
+            Self::Disk(disk) => disk.note_uses(uses),
+            Self::Memory => Ok(()),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
+        }
+    }
+
+    /// Makes what `note_uses` wrote outlast a power cut too.
+    pub(crate) fn sync_uses(&self) -> Result<(), Error> {
+        match self {
+            Self::Disk(disk) => disk.sync_uses(),
+            Self::Memory => Ok(()),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
 //! denied stays denied and what it allowed stays unseen.
 
-use super::once::Remembered;
+use super::{once::Remembered, uses::Uses};
 use crate::{
     audit::{Act, AuditEntry, Once},
     clock::Clock,
@@ -97,6 +97,7 @@ impl Writer {
         seals: Arc<Seals>,
         catalogue: &'static Catalogue,
         tip: Tip,
+        uses_every: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
         let plans = Plans {
@@ -121,7 +122,7 @@ impl Writer {
         });
         let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
             let core = Arc::clone(&core);
-            move || core.run()
+            move || core.run(uses_every)
         });
         Ok(Self {
             core,
@@ -233,6 +234,9 @@ impl Core {
                 .as_ref()
                 .map(|record| codec::encode_record(record, *digest, &self.seals.frame))
                 .transpose()?;
+            if frame.is_none() {
+                puts.push(Put { place: Place::Use(*id), frame: None });
+            }
             puts.push(Put { place: Place::Record(*digest), frame });
             let before = self.planned(plans, *id);
             lost += usize::from(before.is_some_and(|(record, _)| record.is_lasting_root()));
@@ -296,11 +300,23 @@ impl Core {
     }
 
     /// The thread's life.
-    fn run(&self) {
+    fn run(&self, uses_every: Duration) {
         let life = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(batch) = self.next_batch() {
-                let outcome = self.write(batch);
-                self.settle(outcome);
+            let mut uses = Uses::new(uses_every, self.clock.now());
+            while let Some(batch) = self.next_batch(&uses) {
+                // An empty batch syncs the anchor, but not between the parts of a round.
+                if !(batch.is_empty() && uses.are_under_way()) {
+                    let outcome = self.write(batch);
+                    self.settle(outcome);
+                }
+                if self.failure().is_none()
+                    && let Err(error) = uses.step(&self.index, &self.ledger, self.clock.now())
+                {
+                    self.settle(Err(error));
+                }
+            }
+            if self.failure().is_none() {
+                uses.finish(&self.index, &self.ledger, self.clock.now())?;
             }
             self.ledger.sync_anchor()
         }));
@@ -310,11 +326,12 @@ impl Core {
         self.settle(end.map(|()| self.plan().committed));
     }
 
-    /// All that is queued, or an empty batch when it is time to sync the anchor, or `None` at the end.
-    fn next_batch(&self) -> Option<Vec<Queued>> {
+    /// All that is queued; or an empty batch when it is time to sync the anchor or to write uses;
+    /// or `None` at the end.
+    fn next_batch(&self, uses: &Uses) -> Option<Vec<Queued>> {
         let mut plans = self.plan();
-        let mut timed_out = false;
-        while plans.queue.is_empty() && !timed_out {
+        let mut timed_out = plans.failure.is_none() && uses.are_under_way();
+        while plans.queue.is_empty() && (!timed_out || plans.closing) {
             if plans.closing {
                 return None;
             }
