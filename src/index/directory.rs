@@ -188,7 +188,9 @@ impl Directory {
         if let Some(record) = record {
             word = grants.word(&record.standing(), &mut self.numbers);
             if grants.standing(word).is_none_or(|standing| standing.grant != record.grant) {
-                return Err(Error::damaged("it has more distinct sets of scopes than there are numbers"));
+                return Err(Error::damaged(
+                    "it has more distinct sets of scopes than there are numbers",
+                ));
             }
             bytes = codec::encode_resident(record)?;
         }

@@ -35,6 +35,11 @@ mod segment;
 mod watch;
 mod word;
 
+pub(crate) use self::{
+    directory::Wanted,
+    load::Loading,
+    order::{Place, Search},
+};
 use self::{
     directory::{Directory, Folded},
     grants::Grants,
@@ -60,11 +65,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
-};
-pub(crate) use self::{
-    directory::Wanted,
-    load::Loading,
-    order::{Place, Search},
 };
 pub use watch::Revocation;
 
@@ -152,7 +152,9 @@ impl Index {
     /// Lets a key pass no more than `standing` allows until the change `sequence` is applied.
     pub(crate) fn deny(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
-        let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else { return };
+        let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else {
+            return;
+        };
         self.publish(digest, &mut directory, visible);
         let woken = self.watches.tell(id, visible);
         drop(directory);

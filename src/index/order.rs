@@ -274,15 +274,16 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn the_order_agrees_with_a_map(
-            steps in prop::collection::vec((0u64..3000, 0u8..8, "[abü]{1,3}"), 1..4000),
+            steps in prop::collection::vec((0u64..1400, 0u8..8, "[abü]{1,3}"), 1..2000),
             sorted in any::<bool>(),
         ) {
             let mut model = BTreeMap::new();
             let mut order = Order::default();
             if sorted {
-                let names: Vec<_> = (0..1500).map(|n| format!("n{}", n % 7)).collect();
+                let names: Vec<_> = (0..700).map(|n| format!("n{}", n % 7)).collect();
                 let keys = || names.iter().enumerate().map(|(n, name)| (place(n as u64), word(true), name.as_str()));
                 model.extend(keys().map(|(place, _, name)| (place, (true, name.to_owned()))));
                 order = Order::of_sorted(keys());
@@ -306,7 +307,7 @@ mod tests {
                         .filter(|((_, id), (on, name))| active.is_none_or(|active| active == *on)
                             && text.is_none_or(|text| name.contains(text) || id.to_string().to_lowercase().contains(text)))
                         .map(|((_, id), _)| id.as_u64()).collect();
-                    for limit in [1, 7, usize::MAX] {
+                    for limit in [5, usize::MAX] {
                         prop_assert_eq!(&all(&order, text, active, limit), &expected, "{:?}", text);
                     }
                 }

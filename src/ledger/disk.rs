@@ -5,6 +5,8 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod uses;
+
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
@@ -16,7 +18,6 @@ use crate::{
     codec::{self, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
-    id::KeyId,
     random,
     record::Record,
     scope::{Catalogue, Scope},
@@ -140,15 +141,6 @@ impl Disk {
         usize::try_from(self.state().meta.mark.records).unwrap_or(0)
     }
 
-    /// Reads when each key was last used.
-    pub(crate) fn load_uses(&self, mut each: impl FnMut(KeyId, u32)) -> Result<(), Error> {
-        self.scan(Place::USES, |place, frame| {
-            let Place::Use(id) = place else { return Err(misplaced()) };
-            each(id, codec::decode_use(frame, id, &self.seals.frame)?);
-            Ok(())
-        })
-    }
-
     /// What the next change builds on.
     pub(crate) fn tip(&self) -> Tip {
         let Meta { mark, newest, .. } = &self.state().meta;
@@ -171,32 +163,6 @@ impl Disk {
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
         Ok(())
-    }
-
-    /// Writes when keys were last used; `sync_uses` makes it durable. After an error nothing may be
-    /// written any more, as after one of `commit`: both write to the same pages.
-    pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
-        let put = |(id, minute): &(KeyId, u32)| {
-            let frame = codec::encode_use(*minute, *id, &self.seals.frame)?;
-            Ok((Place::Use(*id).key(), frame))
-        };
-        let puts = uses.iter().map(put).collect::<Result<Vec<_>, Error>>()?;
-        contained(Doing::Writing, || {
-            let written = self.db()?.transaction(|tree| {
-                for (key, frame) in &puts {
-                    tree.insert(key.as_slice(), frame.as_slice())?;
-                }
-                Ok(())
-            });
-            written.map_err(storage)?;
-            self.db()?.flush()?;
-            Ok(())
-        })
-    }
-
-    pub(super) fn sync_uses(&self) -> Result<(), Error> {
-        self.file.sync_data().map_err(|e| Error::io(Doing::Writing.as_str(), e))?;
-        self.check_blobs()
     }
 
     pub(super) fn trail(

@@ -12,7 +12,9 @@ pub(crate) mod scripted;
 
 pub(crate) use self::{disk::Disk, home::Mode};
 
-use crate::{audit::AuditEntry, codec::Place, error::Error, id::KeyId, scope::Catalogue, time::Timestamp};
+use crate::{
+    audit::AuditEntry, codec::Place, error::Error, id::KeyId, scope::Catalogue, time::Timestamp,
+};
 use std::path::PathBuf;
 
 /// One value to write, or to remove where there is no frame.

@@ -93,7 +93,8 @@ impl Builder {
         let seals = self.seals()?;
         let catalogue = Catalogue::new(Vec::new(), self.scopes.as_deref())?;
         let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-        let writer = Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
+        let writer =
+            Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
     }
 
@@ -113,7 +114,8 @@ impl Builder {
         disk.load_uses(|id, minute| index.last_use(id, minute))?;
         let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
-        let writer = Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
+        let writer =
+            Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
         writer.extend_catalogue(stored)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }

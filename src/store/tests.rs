@@ -21,7 +21,8 @@ fn scripted() -> (Store, Script) {
     let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
     let seals = Arc::new(Seals::derive(None));
     let writer =
-        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, uses::EVERY).unwrap();
+        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, uses::EVERY)
+            .unwrap();
     (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
 }
 
