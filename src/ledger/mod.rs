@@ -94,7 +94,7 @@ impl Ledger {
             Self::Disk(disk) => disk.note_uses(uses),
             Self::Memory => Ok(()),
             #[cfg(test)]
-            Self::Scripted(_) => Ok(()),
+            Self::Scripted(scripted) => scripted.note_uses(uses),
         }
     }
 

@@ -16,17 +16,22 @@ use std::thread;
 
 /// A store whose commits wait for the test.
 fn scripted() -> (Store, Script) {
+    scripted_with_uses(uses::EVERY)
+}
+
+/// The same with another span between two rounds of uses.
+pub(super) fn scripted_with_uses(every: Duration) -> (Store, Script) {
     let (ledger, script) = Scripted::new();
     let catalogue = Catalogue::new(vec![], None).unwrap();
     let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
     let seals = Arc::new(Seals::derive(None));
     let writer =
-        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, uses::EVERY)
+        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, every)
             .unwrap();
     (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
 }
 
-fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
+pub(super) fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
     NewKey {
         name: "k".into(),
         grant: Grant::Scopes(store.scopes(names).unwrap()),
@@ -38,7 +43,7 @@ fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
 }
 
 /// Issues a key with a commit that succeeds.
-fn issue(store: &Store, script: &Script, new: NewKey) -> (KeyId, String) {
+pub(super) fn issue(store: &Store, script: &Script, new: NewKey) -> (KeyId, String) {
     script.verdict(true);
     let issued = store.issue(new).unwrap();
     script.begun();

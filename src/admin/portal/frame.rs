@@ -126,6 +126,14 @@ pub(crate) fn end(expiry: Expiry) -> Markup {
     }
 }
 
+/// When a key was last used, as far as is known.
+pub(crate) fn last_use(at: Option<Timestamp>) -> Markup {
+    match at {
+        Some(at) => time(at),
+        None => html! { span .faint { "Never" } },
+    }
+}
+
 /// Whether a key works, in a word.
 pub(crate) fn status(record: &Record) -> Markup {
     let (class, word) = if !record.active {
