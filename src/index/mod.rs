@@ -167,13 +167,13 @@ impl Index {
         sequence: u64,
         id: KeyId,
         digest: Digest,
-        record: Option<Arc<Record>>,
+        record: Option<&Record>,
     ) -> Result<(), Error> {
         let mut directory = self.directory.write();
         let fingerprint = digest.fingerprint();
         let known = directory.digest_of(id);
         self.check_identity(id, digest, known)?;
-        let folded = directory.apply(sequence, id, digest, record.as_deref(), &self.grants)?;
+        let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
         let Folded::Visible(visible) = folded else { return Ok(()) };
         match (known, visible) {
             (None, Some(standing)) => {
@@ -327,5 +327,7 @@ impl Drop for Index {
     }
 }
 
+#[cfg(test)]
+mod figures;
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,9 @@ impl Piece {
     fn split_off(&mut self, at: usize) -> Self {
         let start = self.lines_before(at);
         let mut ends = self.ends.split_off(at);
-        ends.iter_mut().for_each(|end| *end -= u32::try_from(start).unwrap_or(u32::MAX));
+        for end in &mut ends {
+            *end -= u32::try_from(start).unwrap_or(u32::MAX);
+        }
         let (places, words) = (self.places.split_off(at), self.words.split_off(at));
         Self { places, words, ends, lines: self.lines.split_off(start) }
     }

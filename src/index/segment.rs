@@ -163,6 +163,11 @@ impl Segment {
         larger
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots) + size_of_val(&*self.uses) + size_of::<Self>()
+    }
+
     #[inline]
     fn home(&self, [_, high]: [u64; 2]) -> usize {
         usize::try_from((u128::from(high) * self.slots.len() as u128) >> 64).unwrap_or(0)

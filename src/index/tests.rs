@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-fn digest(id: u64) -> Digest {
+pub(super) fn digest(id: u64) -> Digest {
     static SEALS: LazyLock<Seals> = LazyLock::new(|| Seals::derive(None));
     SEALS.digester.digest(&id.to_le_bytes())
 }
@@ -43,7 +43,7 @@ fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
 
 fn apply(index: &Index, record: &Arc<Record>) {
     let id = record.id.as_u64();
-    index.apply(record.revision, record.id, digest(id), Some(Arc::clone(record))).unwrap();
+    index.apply(record.revision, record.id, digest(id), Some(record)).unwrap();
 }
 
 fn delete(index: &Index, id: u64, sequence: u64) {
@@ -143,9 +143,9 @@ fn two_keys_of_one_fingerprint_are_an_error() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &[]));
     let other = record(2, 2, true, &[]);
-    assert!(index.apply(2, other.id, digest(1), Some(other)).is_err());
+    assert!(index.apply(2, other.id, digest(1), Some(&other)).is_err());
     let moved = record(1, 3, true, &[]);
-    assert!(index.apply(3, moved.id, digest(9), Some(moved)).is_err());
+    assert!(index.apply(3, moved.id, digest(9), Some(&moved)).is_err());
 }
 
 /// The obvious index: a map of the committed records and a list of denials.
@@ -329,7 +329,7 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
             }
         });
         for round in 1..=rounds {
-            index.apply(2 * round - 1, id, digest(1), Some(Arc::clone(&again))).unwrap();
+            index.apply(2 * round - 1, id, digest(1), Some(&again)).unwrap();
             let woken = Arc::new(Woken(AtomicBool::new(false)));
             let waker = Waker::from(Arc::clone(&woken));
             begun.store(round, Ordering::SeqCst);

@@ -13,7 +13,7 @@ use crate::{error::Error, id::KeyId, index::Index, ledger::Ledger, time::Timesta
 use std::time::{Duration, Instant};
 
 /// How often uses are written, so how many a crash loses.
-pub(super) const EVERY: Duration = Duration::from_secs(60);
+pub(super) const EVERY: Duration = Duration::from_mins(1);
 /// The most that a change waits behind.
 #[cfg(not(test))]
 const MOST: usize = 1000;

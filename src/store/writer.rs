@@ -355,7 +355,7 @@ impl Core {
         let mut plans = self.plan();
         for (commit, changes) in commits.iter().zip(changes) {
             for KeyChange { id, digest, after } in changes {
-                self.index.apply(commit.sequence, id, digest, after)?;
+                self.index.apply(commit.sequence, id, digest, after.as_deref())?;
                 if plans.pending_sequence(id) <= commit.sequence {
                     plans.pending.remove(&id);
                 }

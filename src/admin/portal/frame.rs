@@ -128,10 +128,7 @@ pub(crate) fn end(expiry: Expiry) -> Markup {
 
 /// When a key was last used, as far as is known.
 pub(crate) fn last_use(at: Option<Timestamp>) -> Markup {
-    match at {
-        Some(at) => time(at),
-        None => html! { span .faint { "Never" } },
-    }
+    at.map_or_else(|| html! { span .faint { "Never" } }, time)
 }
 
 /// Whether a key works, in a word.
