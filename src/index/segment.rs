@@ -226,6 +226,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_takes_at_most_48_bytes_however_many_there_are() {
+        let mut segment = Segment::with_room_for(0);
+        for n in 0..20_000u64 {
+            let spread = [n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
+            if !segment.insert(spread, KeyId::from_u64(n), word(n)) {
+                segment = segment.rebuilt();
+                assert!(segment.insert(spread, KeyId::from_u64(n), word(n)));
+            }
+            let keys = usize::try_from(n).unwrap() + 1;
+            assert!(keys < 200 || segment.bytes() <= 48 * keys, "{keys} keys");
+        }
+        assert!(Segment::with_room_for(4000).bytes() <= 48 * 4000);
+    }
+
+    #[test]
     fn keys_of_one_home_lie_behind_each_other() {
         let segment = Segment::with_room_for(8);
         for n in 0..8 {
