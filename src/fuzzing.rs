@@ -36,7 +36,7 @@ pub fn close_record(payload: &[u8]) -> Vec<u8> {
 
 /// The record in a frame.
 pub fn decode_record(frame: &[u8]) -> Result<Record, Error> {
-    codec::decode_record(frame, digest(), &seals().frame, catalogue()?)
+    codec::decode_record(frame, digest(), &seals().frame, catalogue()?).map(|(record, _)| record)
 }
 
 /// The frame of a record.
@@ -65,6 +65,14 @@ pub fn key_id(number: u64) -> KeyId {
 /// The scopes with these numbers, if there are so many.
 pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
     Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
+}
+
+/// These bytes with the hash at their end that makes them a backup, as far as that goes.
+pub fn seal_backup(bytes: &[u8]) -> Vec<u8> {
+    let body = bytes.get(..bytes.len().saturating_sub(32)).unwrap_or_default();
+    let mut running = seals().backup.running();
+    running.update(body);
+    [body, &running.hash()].concat()
 }
 
 fn catalogue() -> Result<&'static Catalogue, Error> {

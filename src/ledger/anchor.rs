@@ -28,6 +28,9 @@ pub(super) struct Anchor {
     spare: u64,
     /// Whether the spare slot was written since the last sync.
     dirty: bool,
+    /// The change that was last written, and the one that the last sync vouches for.
+    written: u64,
+    vouched: u64,
 }
 
 impl Anchor {
@@ -57,24 +60,35 @@ impl Anchor {
             _ => Error::io("opening the anchor", e),
         };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
-        let read = |slot: u64| {
-            let mut bytes = [0; SLOT];
-            file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
-        };
         let (newest, mark) = [0, 1]
             .into_iter()
-            .filter_map(|slot| read(slot).map(|mark| (slot, mark)))
+            .filter_map(|slot| read(&file, slot, seal).map(|mark| (slot, mark)))
             .max_by_key(|(_, mark)| mark.sequence)
             .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
         // What was read may still be in the page cache only.
         file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
-        Ok((Self { file, seal: seal.clone(), spare: 1 - newest, dirty: false }, mark))
+        let anchor = Self {
+            file,
+            seal: seal.clone(),
+            spare: 1 - newest,
+            dirty: false,
+            written: mark.sequence,
+            vouched: mark.sequence,
+        };
+        Ok((anchor, mark))
+    }
+
+    /// What the two slots hold, where they are intact. Nothing is written.
+    pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
+        let file = File::open(path)?;
+        Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
 
     /// Notes that the database has safely come to `mark`.
     pub(super) fn write(&mut self, mark: &Mark) -> io::Result<()> {
         self.file.write_all_at(&encode(mark, &self.seal), self.spare * BLOCK)?;
         self.dirty = true;
+        self.written = mark.sequence;
         Ok(())
     }
 
@@ -84,9 +98,20 @@ impl Anchor {
             self.file.sync_data()?;
             self.spare = 1 - self.spare;
             self.dirty = false;
+            self.vouched = self.written;
         }
         Ok(())
     }
+
+    /// The change that it will still know of after a power cut.
+    pub(super) fn vouched(&self) -> u64 {
+        self.vouched
+    }
+}
+
+fn read(file: &File, slot: u64, seal: &Seal) -> Option<Mark> {
+    let mut bytes = [0; SLOT];
+    file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
 }
 
 fn encode(mark: &Mark, seal: &Seal) -> [u8; SLOT] {

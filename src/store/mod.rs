@@ -11,6 +11,8 @@ mod health;
 mod list;
 mod once;
 mod plan;
+mod retention;
+mod saved;
 mod writer;
 
 pub use self::{
@@ -19,6 +21,7 @@ pub use self::{
     health::{Count, Health},
     list::{ListQuery, Page},
     once::{Idempotency, Outcome},
+    retention::Cut,
 };
 
 use self::writer::Writer;

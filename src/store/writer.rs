@@ -26,7 +26,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How old the anchor on disk may get, which is what a power cut can hide from it.
@@ -61,6 +61,10 @@ pub(super) struct Plans {
     /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
     pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
     pub(super) requests: Remembered,
+    /// The last entry that is cut away after all that is queued.
+    pub(super) floor: u64,
+    /// Whether there may be entries below the floor still.
+    pub(super) sweeping: bool,
     queue: Vec<Queued>,
     committed: u64,
     failure: Option<Box<str>>,
@@ -106,6 +110,8 @@ impl Writer {
             tip,
             lasting_roots: index.lasting_roots(),
             pending: HashMap::new(),
+            floor: ledger.floor().through,
+            sweeping: true,
             queue: Vec::new(),
             committed: tip.sequence,
             failure: None,
@@ -298,12 +304,32 @@ impl Core {
         Ok(())
     }
 
+    /// Waits until all that was cut from the trail is gone.
+    pub(super) fn wait_until_swept(&self) -> Result<(), Error> {
+        let mut plans = self.plan();
+        while plans.sweeping {
+            if let Some(failure) = &plans.failure {
+                return Err(Error::NotDurable(failure.clone()));
+            }
+            plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
     /// The thread's life.
     fn run(&self) {
         let life = catch_unwind(AssertUnwindSafe(|| {
+            let mut kept = Instant::now();
             while let Some(batch) = self.next_batch() {
+                let is_idle = batch.is_empty();
                 let outcome = self.write(batch);
                 self.settle(outcome);
+                // Not only when it is idle: under load the anchor would grow old.
+                if is_idle || kept.elapsed() >= ANCHOR_SYNC {
+                    let outcome = self.keep_up();
+                    self.settle(outcome);
+                    kept = Instant::now();
+                }
             }
             self.ledger.sync_anchor()
         }));
@@ -313,7 +339,20 @@ impl Core {
         self.settle(end.map(|()| self.plan().committed));
     }
 
-    /// All that is queued, or an empty batch when it is time to sync the anchor, or `None` at the end.
+    /// Syncs the anchor, and sweeps away some of what was cut from the trail.
+    fn keep_up(&self) -> Result<u64, Error> {
+        if let Some(failure) = self.failure() {
+            return Err(Error::Poisoned(failure));
+        }
+        self.ledger.sync_anchor()?;
+        let floor = self.ledger.floor().through;
+        let more = self.ledger.sweep()?;
+        let mut plans = self.plan();
+        plans.sweeping = more || plans.floor > floor;
+        Ok(plans.committed)
+    }
+
+    /// All that is queued, or an empty batch when it is time to keep up, or `None` at the end.
     fn next_batch(&self) -> Option<Vec<Queued>> {
         let mut plans = self.plan();
         let mut timed_out = false;
@@ -321,8 +360,9 @@ impl Core {
             if plans.closing {
                 return None;
             }
+            let patience = if plans.sweeping { Duration::ZERO } else { ANCHOR_SYNC };
             let woken =
-                self.wake.wait_timeout(plans, ANCHOR_SYNC).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
             (plans, timed_out) = (woken.0, woken.1.timed_out());
         }
         Some(mem::take(&mut plans.queue))
@@ -332,10 +372,7 @@ impl Core {
     fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
-        let Some(last) = commits.last() else {
-            self.ledger.sync_anchor()?;
-            return Ok(self.plan().committed);
-        };
+        let Some(last) = commits.last() else { return Ok(self.plan().committed) };
         if Bug::PublishBeforeDurable.is_planted() {
             self.publish(&commits, changes.clone())?;
             self.settle(Ok(last.sequence));
