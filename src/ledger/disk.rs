@@ -6,12 +6,13 @@
 //! since a later sync may succeed without the pages that an earlier one lost.
 
 mod trail;
+mod uses;
 
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
     bulk::Bulk,
-    engine::{self, Doing, contained},
+    engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
     snapshot::{Kept, Snapshot},
 };
@@ -19,6 +20,7 @@ use crate::{
     codec::{self, Floor, Mark, Meta, Place},
     digest::{Digest, Seal, Seals},
     error::Error,
+    planted::Bug,
     record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -28,15 +30,13 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// An open disk ledger.
 pub(crate) struct Disk {
-    /// `None` only while it is dropped.
-    db: Option<sled::Db>,
+    db: Database,
     /// sled's own file, for the sync that sled leaves out.
     file: File,
     blobs: PathBuf,
@@ -76,6 +76,7 @@ impl Disk {
             return Err(Error::damaged("its database file is missing"));
         }
         engine::remove_unfinished_snapshots(&sled_dir)
+            .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // What sled has just read may still be in the page cache only.
@@ -84,18 +85,18 @@ impl Disk {
             .map_err(|e| Error::io("syncing the store", e))?;
         let file =
             File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
-        let meta = contained(Doing::Opening, || db.get(Place::Meta.key()))?
+        let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
-        let floor = contained(Doing::Opening, || db.get(Place::Floor.key()))?;
+        let floor = contained(Doing::Opening, || db.get()?.get(Place::Floor.key()))?;
         let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
         let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
-            db: Some(db),
+            db,
             file,
             blobs: sled_dir.join("blobs"),
             state: Mutex::new(State {
@@ -143,7 +144,7 @@ impl Disk {
             found.records += 1;
             each(digest, record)
         })?;
-        if found == expected {
+        if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -151,6 +152,11 @@ impl Disk {
                 expected.records, expected.scopes, found.records, found.scopes
             )))
         }
+    }
+
+    /// How many records there should be.
+    pub(crate) fn records(&self) -> usize {
+        usize::try_from(self.state().meta.mark.records).unwrap_or(0)
     }
 
     /// What the next change builds on.
@@ -170,14 +176,26 @@ impl Disk {
         let doing = Doing::Writing;
         state.unfinished = true;
         let wanted = state.kept.is_wanted();
-        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
+        let (meta, before) = contained(doing, || {
+            if Bug::TwoTransactions.is_planted() {
+                return self.transact_twice(batch, &state.meta);
+            }
+            self.transact(batch, &state.meta, wanted)
+        })?;
         for (place, old) in before {
             state.kept.note(place, old.as_deref());
         }
+        if Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         contained(doing, || self.db()?.flush())?;
-        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        if !Bug::NoFsync.is_planted() {
+            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        }
         self.check_blobs()?;
-        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         state.meta = meta;
         if let Some(floor) = self.floor_in(batch)? {
             state.floor = floor;
@@ -211,8 +229,11 @@ impl Disk {
                         Some(frame) => tree.insert(key, frame.as_slice())?,
                         None => tree.remove(key)?,
                     };
-                    self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
-                        .map_err(ConflictableTransactionError::Abort)?;
+                    if !matches!(put.place, Place::Use(_)) {
+                        let (old, new) = (old.as_deref(), put.frame.as_deref());
+                        self.account(&mut meta.mark, put.place, old, new)
+                            .map_err(ConflictableTransactionError::Abort)?;
+                    }
                     if wanted {
                         olds.push((put.place, old));
                     }
@@ -227,10 +248,30 @@ impl Disk {
             tree.insert(Place::Meta.key(), frame)?;
             Ok((meta, olds))
         });
-        outcome.map_err(|e| match e {
-            TransactionError::Storage(e) => e,
-            TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
-        })
+        outcome.map_err(storage)
+    }
+
+    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
+    fn transact_twice(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+        let mut meta = before.clone();
+        for put in batch.iter().flat_map(|commit| &commit.puts) {
+            let old = match &put.frame {
+                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
+                None => self.db()?.remove(put.place.key())?,
+            };
+            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
+                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
+        }
+        self.db()?.flush()?;
+        let rest: Vec<_> = batch
+            .iter()
+            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
+            .collect();
+        self.transact(&rest, &meta, false)
     }
 
     /// Keeps count and sum in step with one write.
@@ -264,6 +305,9 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
+        if Bug::NoAnchor.is_planted() {
+            return Ok(());
+        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -310,7 +354,7 @@ impl Disk {
     }
 
     pub(super) fn db(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
+        self.db.get()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -318,11 +362,10 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // sled panics here where syncs keep failing; what was acknowledged is safe already.
-        let db = self.db.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+fn storage(error: TransactionError<Error>) -> sled::Error {
+    match error {
+        TransactionError::Storage(e) => e,
+        TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
     }
 }
 
