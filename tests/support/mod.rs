@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod disk;
+pub(crate) mod surgery;
 
 mod base64;
 

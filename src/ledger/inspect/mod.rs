@@ -8,10 +8,7 @@ mod copy;
 mod outside;
 mod trail;
 
-pub(crate) use self::{
-    outside::Outside,
-    trail::Fault,
-};
+pub(crate) use self::{outside::Outside, trail::Fault};
 
 use self::copy::Copy;
 use super::{
