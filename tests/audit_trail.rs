@@ -368,11 +368,20 @@ mod a_cut {
         let (_dir, home, store) = house();
         cut(&store).unwrap().unwrap();
         assert_eq!(cut(&store).unwrap(), None);
+        let early = export(&store);
         drop(store);
-        age(&home, 0);
+        age(&home, 100);
         let store = Store::open(&home).unwrap();
-        assert_eq!(cut(&store).unwrap(), None);
-        assert_eq!(store.audit(0, 9).unwrap().len(), 2);
+        issue(&store, new_key(&store, "younger", &[]));
+        let done = cut(&store).unwrap().unwrap();
+        assert_eq!((done.sequence, done.through, done.removed), (14, 12, 2));
+        let told = store.audit(0, 9).unwrap();
+        assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [13, 14]);
+        assert_eq!(check(&Store::builder(), export(&store)).unwrap(), told);
+        assert_eq!(check(&Store::builder(), early).unwrap().len(), 2);
+        drop(store);
+        let report = Store::builder().examine(&home, home.parent().unwrap()).unwrap();
+        assert!(report.is_healthy(), "{report:#?}");
     }
 
     #[test]
@@ -385,7 +394,6 @@ mod a_cut {
         let made = acting.issue_once(new_key(&store, "a", &[]), &request).unwrap();
         let portcullis::Outcome::Issued(made) = made else { panic!("{made:?}") };
         acting.cut_trail(hours_ago(25)).unwrap().unwrap();
-        drop(acting);
         let again = store
             .acting_as(Actor::Host, None)
             .issue_once(new_key(&store, "a", &[]), &request)

@@ -183,7 +183,8 @@ mod from_outside {
     #[test]
     fn files_that_others_can_use_are_named() {
         let house = House::new();
-        let within = ["ledger/sled/db", "ledger/anchor", "ledger"].map(|path| house.home.join(path));
+        let within =
+            ["ledger/sled/db", "ledger/anchor", "ledger"].map(|path| house.home.join(path));
         for path in [house.home.clone()].into_iter().chain(within) {
             let about = fs::metadata(&path).unwrap().permissions();
             fs::set_permissions(&path, Permissions::from_mode(about.mode() | 0o040)).unwrap();

@@ -65,7 +65,10 @@ impl Bulk {
             let unborn = home.nursery().exists()
                 && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
             if unborn {
-                fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
+                // For good, before the nursery goes: without one beside it, the anchor would be missed.
+                fs::remove_file(anchor)
+                    .and_then(|()| sync_parent(anchor))
+                    .map_err(|e| Error::io(doing, e))?;
             } else {
                 return Err(Error::damaged(format!(
                     "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",

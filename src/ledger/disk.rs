@@ -19,6 +19,7 @@ use crate::{
     codec::{self, Floor, Mark, Meta, Place},
     digest::{Digest, Seal, Seals},
     error::Error,
+    planted::Bug,
     record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -45,6 +46,9 @@ pub(crate) struct Disk {
     /// Last, so that the lock outlives the database.
     _home: Home,
 }
+
+/// The new meta record and, where they are wanted, the values before.
+type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
 
 pub(super) struct State {
     pub(super) meta: Meta,
@@ -143,7 +147,7 @@ impl Disk {
             found.records += 1;
             each(digest, record)
         })?;
-        if found == expected {
+        if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -170,14 +174,26 @@ impl Disk {
         let doing = Doing::Writing;
         state.unfinished = true;
         let wanted = state.kept.is_wanted();
-        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
+        let (meta, before) = contained(doing, || {
+            if Bug::TwoTransactions.is_planted() {
+                return self.transact_twice(batch, &state.meta);
+            }
+            self.transact(batch, &state.meta, wanted)
+        })?;
         for (place, old) in before {
             state.kept.note(place, old.as_deref());
         }
+        if Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         contained(doing, || self.db()?.flush())?;
-        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        if !Bug::NoFsync.is_planted() {
+            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        }
         self.check_blobs()?;
-        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         state.meta = meta;
         if let Some(floor) = self.floor_in(batch)? {
             state.floor = floor;
@@ -196,12 +212,7 @@ impl Disk {
     }
 
     /// Gives the new meta record and, where they are wanted, the values before.
-    fn transact(
-        &self,
-        batch: &[Commit],
-        before: &Meta,
-        wanted: bool,
-    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+    fn transact(&self, batch: &[Commit], before: &Meta, wanted: bool) -> sled::Result<Transacted> {
         let outcome = self.db()?.transaction(|tree| {
             let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
@@ -231,6 +242,25 @@ impl Disk {
             TransactionError::Storage(e) => e,
             TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
         })
+    }
+
+    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
+    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Transacted> {
+        let mut meta = before.clone();
+        for put in batch.iter().flat_map(|commit| &commit.puts) {
+            let old = match &put.frame {
+                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
+                None => self.db()?.remove(put.place.key())?,
+            };
+            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
+                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
+        }
+        self.db()?.flush()?;
+        let rest: Vec<_> = batch
+            .iter()
+            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
+            .collect();
+        self.transact(&rest, &meta, false)
     }
 
     /// Keeps count and sum in step with one write.
@@ -264,6 +294,9 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
+        if Bug::NoAnchor.is_planted() {
+            return Ok(());
+        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -322,6 +355,9 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // sled panics here where syncs keep failing; what was acknowledged is safe already.
         let db = self.db.take();
+        if Bug::Uncontained.is_planted() {
+            return drop(db);
+        }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }

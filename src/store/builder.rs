@@ -1,12 +1,18 @@
 //! How a store is opened.
 
-use super::{Store, writer::Writer};
+use super::{
+    Store,
+    writer::{Note, Writer},
+};
 use crate::{
+    audit::Act,
+    codec::{self, Place},
     digest::Seals,
     error::{Error, Field},
     index::Index,
-    ledger::{Disk, Ledger, Location, Mode, Tip},
-    scope::{Catalogue, Scope},
+    ledger::{Disk, Ledger, Location, Mode, Put, Tip},
+    record::{Actor, Change},
+    scope::{Catalogue, Scope, TooManyScopes},
     secret::Prefix,
     time::Timestamp,
 };
@@ -114,7 +120,7 @@ impl Builder {
         )?;
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer = Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip)?;
-        writer.extend_catalogue(stored)?;
+        extend_catalogue(&writer, stored)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 
@@ -126,4 +132,31 @@ impl Builder {
             pepper => Ok(Arc::new(Seals::derive(pepper.as_ref().map(|bytes| bytes.as_slice())))),
         }
     }
+}
+
+/// Gives numbers to the names of the catalogue after the first `stored`.
+fn extend_catalogue(writer: &Writer, stored: usize) -> Result<(), Error> {
+    let new = writer.catalogue.entries().iter().enumerate().skip(stored);
+    let puts = new
+        .map(|(number, entry)| {
+            let number = u8::try_from(number).map_err(|_| TooManyScopes)?;
+            let frame = codec::encode_scope(entry.scope.as_str(), number, &writer.seals.frame)?;
+            Ok(Put { place: Place::Scope(number), frame: Some(frame) })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    if puts.is_empty() {
+        return Ok(());
+    }
+    let note = Note {
+        actor: Actor::Host,
+        source: None,
+        act: Act::ExtendCatalogue,
+        key: None,
+        before: Change::default(),
+        after: Change::default(),
+        once: None,
+    };
+    let mut plans = writer.plan();
+    let sequence = writer.queue(&mut plans, &note, puts, Vec::new())?;
+    writer.wait(plans, sequence)
 }

@@ -15,6 +15,7 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
+    planted::Bug,
     record::{Actor, Change, Record},
     scope::Catalogue,
 };
@@ -76,6 +77,7 @@ struct Queued {
 }
 
 /// The new state of one key.
+#[derive(Clone)]
 pub(super) struct KeyChange {
     pub(super) id: KeyId,
     pub(super) digest: Digest,
@@ -134,33 +136,6 @@ impl Writer {
             thread: Some(thread.map_err(|e| Error::io("starting the writer thread", e))?),
         })
     }
-
-    /// Gives numbers to the names of the catalogue after the first `stored`.
-    pub(super) fn extend_catalogue(&self, stored: usize) -> Result<(), Error> {
-        let new = self.catalogue.entries().iter().enumerate().skip(stored);
-        let puts = new
-            .map(|(number, entry)| {
-                let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;
-                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
-                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        if puts.is_empty() {
-            return Ok(());
-        }
-        let note = Note {
-            actor: Actor::Host,
-            source: None,
-            act: Act::ExtendCatalogue,
-            key: None,
-            before: Change::default(),
-            after: Change::default(),
-            once: None,
-        };
-        let mut plans = self.plan();
-        let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
-        self.wait(plans, sequence)
-    }
 }
 
 impl std::ops::Deref for Writer {
@@ -191,7 +166,8 @@ impl Plans {
 
     /// Whether a change may still be written.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+        let failure = self.failure.clone().filter(|_| !Bug::PoisonIgnored.is_planted());
+        failure.map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
     }
 
     /// The last change on its way for this key, or 0.
@@ -250,7 +226,7 @@ impl Core {
         plans.lasting_roots = plans.lasting_roots + gained - lost;
         for (id, after, digest) in planned {
             // Refuse first: if the disk fails, this process must still turn the key away.
-            if let Some(record) = &after {
+            if let Some(record) = after.as_ref().filter(|_| !Bug::DenyLate.is_planted()) {
                 self.index.deny(sequence, id, record.standing());
             }
             plans.pending.insert(id, (sequence, after, digest));
@@ -370,8 +346,21 @@ impl Core {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
         let Some(last) = commits.last() else { return Ok(self.plan().committed) };
-        self.ledger.commit(&commits)?;
+        if Bug::PublishBeforeDurable.is_planted() {
+            self.publish(&commits, changes.clone())?;
+            self.settle(Ok(last.sequence));
+        }
+        let outcome = self.ledger.commit(&commits);
+        if !Bug::FailureSwallowed.is_planted() {
+            outcome?;
+        }
         self.clock.advance(last.at);
+        self.publish(&commits, changes)?;
+        Ok(last.sequence)
+    }
+
+    /// Applies committed changes.
+    fn publish(&self, commits: &[Commit], changes: Vec<Vec<KeyChange>>) -> Result<(), Error> {
         let mut plans = self.plan();
         for (commit, changes) in commits.iter().zip(changes) {
             for KeyChange { id, digest, after } in changes {
@@ -381,14 +370,19 @@ impl Core {
                 }
             }
         }
-        Ok(last.sequence)
+        Ok(())
     }
 
     /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
     fn settle(&self, outcome: Result<u64, Error>) {
         let mut plans = self.plan();
         match outcome {
-            Ok(committed) => plans.committed = committed,
+            Ok(committed) => {
+                plans.committed = committed;
+                if Bug::PoisonIgnored.is_planted() {
+                    plans.failure = None;
+                }
+            }
             Err(error) => {
                 plans.failure.get_or_insert_with(|| error.to_string().into());
                 plans.queue.clear();

@@ -92,7 +92,9 @@ pub(crate) fn age(home: &Path, hours: u64) {
         bytes.copy_from_slice(&(at - millis).to_le_bytes());
     };
     let (sequence, head) = operate(home, |db| {
-        let mut head = [0; 32];
+        // Behind a cut the chain begins with the head of what went.
+        let floor = db.get(b"f").unwrap();
+        let mut head = floor.map_or([0; 32], |frame| frame[9..41].try_into().unwrap());
         let mut last = 0;
         for value in db.scan_prefix(b"a") {
             let (place, frame) = value.unwrap();
