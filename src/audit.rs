@@ -71,6 +71,13 @@ pub enum Act {
         /// How many came over inactive, since nothing shows that they were not taken away.
         unproved: u64,
     },
+    /// The store was made from a backup.
+    Restore {
+        /// The last change that was in the backup.
+        backup: u64,
+        /// Whether the trail that follows the backup was at hand: the old store's or an exported one.
+        later_known: bool,
+    },
     /// An administrative act was refused.
     Refuse {
         /// Which act.
@@ -91,6 +98,7 @@ impl Act {
             Self::Rotate { .. } => "rotate",
             Self::Cut { .. } => "cut",
             Self::Repair { .. } => "repair",
+            Self::Restore { .. } => "restore",
             Self::Refuse { .. } => "refuse",
         }
     }

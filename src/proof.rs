@@ -162,6 +162,11 @@ impl TrailEnd {
         end.seal = end.sealed(&seals.trail);
         end
     }
+
+    /// Whether the store that these are the seals of said so.
+    pub(crate) fn is_sealed(&self, seals: &Seals) -> bool {
+        self.sealed(&seals.trail) == self.seal
+    }
 }
 
 impl Chain {

@@ -12,18 +12,23 @@ use crate::{
 };
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
-const MAGIC: &[u8; 7] = b"PCLBKUP";
+pub(super) const MAGIC: &[u8; 7] = b"PCLBKUP";
 /// The format that this version writes, and the newest that it reads.
 const VERSION: u8 = 1;
 /// A record with its digest is the longest payload.
 const LONGEST: usize = 32 + MAX_VALUE;
 const BUFFER: usize = 64 << 10;
 
+/// The last block.
+pub(super) const END: usize = 1 + 4 + Trailer::LEN;
+
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The store's meta record; first.
     Meta,
+    /// Where the trail begins; only where something was cut from it.
+    Floor,
     /// A scope name, in the order of their numbers.
     Scope,
     /// An entry of the trail, oldest first.
@@ -38,6 +43,7 @@ impl Kind {
     fn letter(self) -> u8 {
         match self {
             Self::Meta => b'm',
+            Self::Floor => b'f',
             Self::Scope => b's',
             Self::Entry => b'a',
             Self::Record => b'k',
@@ -46,11 +52,13 @@ impl Kind {
     }
 
     fn of(letter: u8) -> Option<Self> {
-        [Self::Meta, Self::Scope, Self::Entry, Self::Record, Self::Trailer]
+        [Self::Meta, Self::Floor, Self::Scope, Self::Entry, Self::Record, Self::Trailer]
             .into_iter()
             .find(|kind| kind.letter() == letter)
     }
 }
+
+const _: () = assert!(Trailer::LEN == Trailer::LEN_U32 as usize);
 
 /// How a backup ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +72,7 @@ pub(super) struct Trailer {
 impl Trailer {
     const FIELDS: usize = 8 + 8 + 32 + 8;
     const LEN: usize = Self::FIELDS + 32;
+    const LEN_U32: u32 = 88;
 
     fn encode(&self) -> Vec<u8> {
         [
@@ -73,6 +82,13 @@ impl Trailer {
             &self.taken.as_millis().to_le_bytes(),
         ]
         .concat()
+    }
+
+    /// The trailer at the end of a backup, its hash not looked at.
+    pub(super) fn at_end(end: &[u8]) -> Option<Self> {
+        let (head, rest) = end.split_first_chunk::<5>()?;
+        let is_one = head == b"t\x58\0\0\0" && rest.len() == Self::LEN;
+        if is_one { Self::decode(rest) } else { None }
     }
 
     fn decode(fields: &[u8]) -> Option<Self> {
@@ -113,7 +129,7 @@ impl<W: Write> Out<W> {
     }
 
     pub(super) fn end(mut self, trailer: &Trailer) -> Result<u64, Error> {
-        self.begin_block(Kind::Trailer, Trailer::LEN as u32)?;
+        self.begin_block(Kind::Trailer, Trailer::LEN_U32)?;
         self.write(&trailer.encode())?;
         let hash = self.hash.hash();
         self.write(&hash)?;

@@ -7,14 +7,28 @@
 //! checksums, and the file is to be kept as the directory is.
 
 mod format;
+mod later;
+mod old;
 mod read;
+mod restore;
 mod take;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    later::{Fate, LaterChange},
+    restore::{Later, Restored},
+};
 
 pub(crate) use self::{
-    read::{Item, Reader},
+    restore::{Into, restore},
     take::take,
 };
 
+use self::{
+    format::Trailer,
+    read::{Item, Reader},
+};
 use crate::{digest::Seals, error::Error, time::Timestamp};
 use std::io::Read;
 
@@ -30,6 +44,20 @@ pub struct Summary {
     pub records: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+impl Summary {
+    /// What every backup begins with, whatever its version.
+    pub const BEGINS: &'static [u8] = format::MAGIC;
+    /// How many bytes at its end tell what a backup holds.
+    pub const END: usize = format::END;
+
+    /// What the end of a backup of so many bytes says of it, for who has just written it; `None` if
+    /// it is not the end of one. Only reading all of it shows that it is whole.
+    pub fn at_end(end: &[u8], bytes: u64) -> Option<Self> {
+        let Trailer { sequence, records, taken, .. } = Trailer::at_end(end)?;
+        Some(Self { taken, sequence, records, bytes })
+    }
 }
 
 /// How far the work has come, in values: entries of the trail and records.

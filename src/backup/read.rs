@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audit::AuditEntry,
-    codec::{self, Mark, Meta, Place},
+    codec::{self, Floor, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     record::Record,
@@ -24,6 +24,8 @@ pub(crate) struct Reader<'s, R: Read> {
     from: In<R>,
     seals: &'s Seals,
     meta: Meta,
+    floor: Floor,
+    floor_frame: Option<Vec<u8>>,
     names: Vec<Scope>,
     catalogue: &'static Catalogue,
     /// What was read so far, to be compared with what meta vouches for.
@@ -47,11 +49,17 @@ impl<'s, R: Read> Reader<'s, R> {
         let Block::Value(Kind::Meta, frame) = from.block()? else { return Err(disordered()) };
         let meta =
             codec::decode_meta(&frame, &seals.meta, seals.pepper_check).map_err(of_backup)?;
-        let mut found =
-            Mark { sequence: 0, records: 0, scopes: 0, sum: [0; 32], head: [0; 32], ..meta.mark };
+        let mut next = from.block()?;
+        let (mut floor, mut floor_frame) = (Floor::default(), None);
+        if let Block::Value(Kind::Floor, frame) = next {
+            floor = codec::decode_floor(&frame, &seals.meta).map_err(of_backup)?;
+            (floor_frame, next) = (Some(frame), from.block()?);
+        }
+        let (sequence, head) = (floor.through, floor.head);
+        let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
         let mut names = Vec::new();
         let held = loop {
-            match from.block()? {
+            match next {
                 Block::Value(Kind::Scope, frame) => {
                     let number = u8::try_from(names.len()).map_err(|_| disordered())?;
                     found.add(
@@ -62,13 +70,25 @@ impl<'s, R: Read> Reader<'s, R> {
                     let name = codec::decode_scope(&frame, number, &seals.frame);
                     let name = name.map_err(of_backup)?.parse();
                     names.push(name.map_err(|_| Error::bad_backup("a scope name is not one"))?);
+                    next = from.block()?;
                 }
                 other => break other,
             }
         };
         let catalogue = Catalogue::new(names.clone(), None)?;
         let held = Some(held);
-        Ok(Self { from, seals, meta, names, catalogue, found, last_digest: None, held })
+        Ok(Self {
+            from,
+            seals,
+            meta,
+            floor,
+            floor_frame,
+            names,
+            catalogue,
+            found,
+            last_digest: None,
+            held,
+        })
     }
 
     /// What vouches for the whole.
@@ -76,9 +96,15 @@ impl<'s, R: Read> Reader<'s, R> {
         &self.meta
     }
 
+    /// Where the trail begins, where something was cut from it.
+    pub(crate) fn floor_frame(&self) -> Option<&[u8]> {
+        self.floor_frame.as_deref()
+    }
+
     /// How many entries and records there are to come.
     pub(crate) fn values(&self) -> u64 {
-        self.meta.mark.sequence.saturating_add(self.meta.mark.records)
+        let Mark { sequence, records, .. } = self.meta.mark;
+        sequence.saturating_sub(self.floor.through).saturating_add(records)
     }
 
     /// The scope names, in the order of their numbers.

@@ -23,11 +23,16 @@ pub(crate) fn take(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, Error> {
     let expected = snapshot.meta().mark;
-    let mut found =
-        Mark { sequence: 0, records: 0, scopes: 0, sum: [0; 32], head: [0; 32], ..expected };
-    let mut done = Progress { done: 0, all: expected.sequence + expected.records };
+    let (floor, floor_frame) = snapshot.floor();
+    let (sequence, head) = (floor.through, floor.head);
+    let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..expected };
+    let mut done =
+        Progress { done: 0, all: expected.sequence.saturating_sub(sequence) + expected.records };
     let mut out = Out::begin(to, &seals.backup)?;
     out.block(Kind::Meta, &[snapshot.meta_frame()])?;
+    if let Some(frame) = floor_frame {
+        out.block(Kind::Floor, &[frame])?;
+    }
     for (number, frame) in (0..=u8::MAX).zip(snapshot.scopes()) {
         found.add(codec::frame_hash(frame, Place::Scope(number), &seals.frame)?);
         found.scopes += 1;

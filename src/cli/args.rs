@@ -29,6 +29,7 @@ pub(crate) struct Place {
     /// The directory of the store.
     #[arg(
         long,
+        alias = "data-dir",
         global = true,
         value_name = "DIR",
         env = "PORTCULLIS_DATA",
@@ -60,6 +61,12 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Say what is wrong with a store's directory, without changing it.
     Doctor(Doctor),
+    /// Write all that the store holds to a file or to standard output, also while it is served.
+    Backup(Backup),
+    /// Make a new store from a backup; what was taken away since the backup stays taken away.
+    Restore(Restore),
+    /// Print every key as JSON, one a line, to be read elsewhere: it is no backup, nothing restores it.
+    Export,
 }
 
 #[derive(Args)]
@@ -290,6 +297,43 @@ pub(crate) struct Doctor {
     /// Where the copy of the database that is looked at is made.
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Backup {
+    /// Where to; - is standard output, which cannot be a terminal.
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Read that backup instead, to its end, and say whether it is whole and as it was written.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The backup; - is standard input. The new store is made in --data.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) later: Later,
+    /// The anchor of the old store, where it is kept elsewhere.
+    #[arg(long, value_name = "FILE", requires = "old_data")]
+    pub(crate) old_anchor: Option<PathBuf>,
+}
+
+/// Where it is written what was taken away after the backup was taken.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Later {
+    /// The directory of the old store, which may be damaged if its trail is whole.
+    #[arg(long, alias = "old-data-dir", value_name = "DIR")]
+    pub(crate) old_data: Option<PathBuf>,
+    /// A file that audit --export wrote, from before the backup on; may be repeated, the oldest first.
+    #[arg(long, value_name = "FILE", action = ArgAction::Append)]
+    pub(crate) audit: Vec<PathBuf>,
+    /// Nowhere: keys that were taken away since the backup work again.
+    #[arg(long)]
+    pub(crate) without_later_denials: bool,
 }
 
 #[derive(Args)]

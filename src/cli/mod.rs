@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod backup;
 mod doctor;
 mod door;
 mod failure;
@@ -12,6 +13,8 @@ mod log;
 mod output;
 mod place;
 mod process;
+mod progress;
+mod restore;
 mod serve;
 mod trail;
 mod verify;
@@ -52,6 +55,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             on_one_thread()?.block_on(trail::verify(&place, &options, json))
         }
         Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
+        Command::Restore(options) => {
+            log::of_command();
+            restore::run(&place, &options, json)
+        }
         command => on_one_thread()?.block_on(async {
             let mut door = Door::open(&place).await?;
             match command {
@@ -69,7 +77,12 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                     None => audit::run(&mut door, &options, json).await,
                 },
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,
-                Command::Serve(_) | Command::Init(_) | Command::Doctor(_) => Ok(ExitCode::SUCCESS),
+                Command::Export => keys::export(&mut door).await,
+                Command::Serve(_)
+                | Command::Init(_)
+                | Command::Doctor(_)
+                | Command::Backup(_)
+                | Command::Restore(_) => Ok(ExitCode::SUCCESS),
             }
         }),
     }

@@ -8,7 +8,10 @@ use super::{
     output,
 };
 use axum::http::Method;
-use portcullis::admin::{ExportError, ExportReader};
+use portcullis::{
+    AuditEntry, Builder, TrailEnd,
+    admin::{ExportError, ExportReader},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
@@ -67,7 +70,23 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
 
 fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
     let builder = place.builder()?;
-    let mut reader = ExportReader::new(&builder);
+    match read_files(&builder, files, |_| ())? {
+        Ok((entries, _)) => told("the export", Ok(entries), json),
+        Err((shown, error)) => told(&shown, Err(error), json),
+    }
+}
+
+/// How many entries there are in all the files and what the trail had come to, or what is wrong
+/// with which file.
+pub(crate) type Exported = Result<(u64, TrailEnd), (String, ExportError)>;
+
+/// Reads exported trails, the oldest first.
+pub(crate) fn read_files(
+    builder: &Builder,
+    files: &[PathBuf],
+    mut each: impl FnMut(AuditEntry),
+) -> Result<Exported, Failure> {
+    let mut reader = ExportReader::new(builder);
     for path in files {
         let shown = path.display().to_string();
         let doing = || format!("reading {shown}");
@@ -79,19 +98,20 @@ fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return told(&shown, Err(ExportError::Foreign), json);
+                    return Ok(Err((shown, ExportError::Foreign)));
                 }
                 Err(error) => return Err(Failure::io(doing())(error)),
             }
-            if let Err(error) = reader.line(line.trim_end_matches('\n')) {
-                return told(&shown, Err(error), json);
+            match reader.line(line.trim_end_matches('\n')) {
+                Ok(entry) => entry.into_iter().for_each(&mut each),
+                Err(error) => return Ok(Err((shown, error))),
             }
         }
         if let Some(cut) = reader.cut_short() {
-            return told(&shown, Err(cut), json);
+            return Ok(Err((shown, cut)));
         }
     }
-    told("the export", reader.finish().map(|(entries, _)| entries), json)
+    Ok(reader.finish().map_err(|error| ("the export".to_owned(), error)))
 }
 
 fn told(what: &str, checked: Result<u64, ExportError>, json: bool) -> Result<ExitCode, Failure> {

@@ -204,6 +204,7 @@ enum StoredAct {
     RotateOnce { into: u64, once: StoredOnce },
     Cut { through: u64, head: [u8; 32] },
     Repair { head: [u8; 32], current: u64, unproved: u64 },
+    Restore { backup: u64, later_known: bool },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -255,6 +256,9 @@ impl From<&Act> for StoredAct {
             Act::Repair { head, current, unproved } => {
                 Self::Repair { head: *head, current: *current, unproved: *unproved }
             }
+            Act::Restore { backup, later_known } => {
+                Self::Restore { backup: *backup, later_known: *later_known }
+            }
             Act::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     Attempt::Create => StoredAttempt::Create,
@@ -285,6 +289,7 @@ impl From<StoredAct> for Act {
             StoredAct::Repair { head, current, unproved } => {
                 Self::Repair { head, current, unproved }
             }
+            StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
             StoredAct::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     StoredAttempt::Create => Attempt::Create,

@@ -102,6 +102,11 @@ impl Bulk {
         })
     }
 
+    /// A place that is emptied before the next attempt, for what is needed on the way.
+    pub(crate) fn nursery(&self) -> &Path {
+        &self.nursery
+    }
+
     /// Adds a value: an intact frame under its own place, each place once.
     pub(crate) fn put(&mut self, place: Place, frame: Vec<u8>) -> Result<(), Error> {
         let mark = &mut self.meta.mark;

@@ -11,7 +11,7 @@ use super::{
     engine::{Doing, contained},
 };
 use crate::{
-    codec::{self, Meta, Place},
+    codec::{self, Floor, Meta, Place},
     error::Error,
 };
 use std::{
@@ -25,7 +25,7 @@ const STRIDE: usize = 256;
 /// What is kept for a reader that is slower than the changes. A reader that is slower still fails.
 const MOST_KEPT: usize = 64 << 20;
 
-/// No value lies under this; all entries and records lie before it.
+/// All records lie before this, and no value under it.
 const AFTER_RECORDS: &[u8] = b"l";
 
 /// A moment of a ledger.
@@ -34,6 +34,8 @@ pub(crate) struct Snapshot<'d> {
     number: u64,
     meta: Meta,
     meta_frame: Vec<u8>,
+    floor: Floor,
+    floor_frame: Option<Vec<u8>>,
     scopes: Vec<Vec<u8>>,
 }
 
@@ -59,6 +61,10 @@ impl Kept {
 
     /// Notes what was under a place before a change.
     pub(super) fn note(&mut self, place: Place, old: Option<&[u8]>) {
+        // All others are read at once, when a snapshot begins.
+        if !matches!(place, Place::Entry(_) | Place::Record(_)) {
+            return;
+        }
         let key = place.key();
         for reader in self.readers.values_mut() {
             if key <= reader.cursor || reader.bytes > MOST_KEPT || reader.before.contains_key(&key)
@@ -86,15 +92,18 @@ impl<'d> Snapshot<'d> {
         let scopes = contained(Doing::Reading, || {
             db?.scan_prefix(Place::SCOPES).values().map(|v| v.map(|v| v.to_vec())).collect()
         })?;
+        let floor_frame =
+            contained(Doing::Reading, || disk.db()?.get(Place::Floor.key()))?.map(|v| v.to_vec());
+        let floor = floor_frame.as_ref().map(|f| codec::decode_floor(f, disk.meta_seal()));
+        let floor = floor.transpose()?.unwrap_or_default();
         let meta_frame = codec::encode_meta(&meta, disk.meta_seal())?;
         let number = state.kept.next;
         state.kept.next += 1;
-        // What lies below the floor was cut away, and may not be swept yet.
-        let cursor = Place::Entry(state.floor.through).key();
-        let reader = Reader { cursor, before: BTreeMap::new(), bytes: 0 };
+        let reader =
+            Reader { cursor: Place::Entry(floor.through).key(), before: BTreeMap::new(), bytes: 0 };
         state.kept.readers.insert(number, reader);
         drop(state);
-        Ok(Self { disk, number, meta, meta_frame, scopes })
+        Ok(Self { disk, number, meta, meta_frame, floor, floor_frame, scopes })
     }
 
     /// What vouches for all of it.
@@ -105,6 +114,11 @@ impl<'d> Snapshot<'d> {
     /// The same as it lies in the ledger.
     pub(crate) fn meta_frame(&self) -> &[u8] {
         &self.meta_frame
+    }
+
+    /// Where the trail begins, and the frame of that where something was cut away.
+    pub(crate) fn floor(&self) -> (Floor, Option<&[u8]>) {
+        (self.floor, self.floor_frame.as_deref())
     }
 
     /// The frames of the scope names, in the order of their numbers.
@@ -124,10 +138,14 @@ impl<'d> Snapshot<'d> {
             let slow = "the changes are faster than what the backup is written to; write it to a faster place";
             return Err(Error::io("taking the backup", io::Error::other(slow)));
         }
-        // Later entries than the last lie between the two ranges.
-        let end = if reader.cursor < last_entry { last_entry } else { AFTER_RECORDS.to_vec() };
+        // Entries that are newer than the snapshot lie between the two ranges.
+        let (start, end) = if reader.cursor < last_entry {
+            (reader.cursor.as_slice(), last_entry)
+        } else {
+            (reader.cursor.as_slice().max(Place::RECORDS), AFTER_RECORDS.to_vec())
+        };
         let found = contained(Doing::Reading, || {
-            let range = (Excluded(reader.cursor.as_slice()), Included(end.as_slice()));
+            let range = (Excluded(start), Included(end.as_slice()));
             self.disk.db()?.range::<&[u8], _>(range).take(STRIDE).collect::<Result<Vec<_>, _>>()
         })?;
         let cursor = match found.last() {

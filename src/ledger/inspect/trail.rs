@@ -45,6 +45,11 @@ impl Inspection {
         Ok(())
     }
 
+    /// The frame of an entry, if it is there.
+    pub(crate) fn frame(&self, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.get(Place::Entry(sequence))?.map(|frame| frame.to_vec()))
+    }
+
     fn link(&self, sequence: u64, previous: Option<[u8; 32]>) -> Result<Link, Error> {
         let Some(frame) = self.get(Place::Entry(sequence))? else {
             return Ok(Link { sequence, entry: None, head: None, fault: Some(Fault::Missing) });
