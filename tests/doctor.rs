@@ -772,6 +772,28 @@ mod a_repair {
     }
 
     #[test]
+    fn of_a_restored_store_takes_the_sum_of_all_records_for_what_was_overtaken() {
+        let house = House::new();
+        let store = Store::open(&house.home).unwrap();
+        let mut backup = Vec::new();
+        store.backup(&mut backup, |_| ()).unwrap();
+        store.revoke(house.new).unwrap();
+        issue(&store, new_key(&store, "too late for the backup", &[]));
+        drop(store);
+        let restored = house.at("restored");
+        let later = portcullis::Later::Directory { data: house.home.clone(), anchor: None };
+        let builder = Store::builder();
+        builder.restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
+        let store = Store::open(&restored).unwrap();
+        store.revoke(house.kept.0).unwrap();
+        drop(store);
+        let house = House { home: restored, ..house };
+        let report = house.examine();
+        assert!(report.is_healthy(), "{report:#?}");
+        assert_eq!(house.doubts(), BTreeMap::new());
+    }
+
+    #[test]
     fn never_writes_over_anything() {
         let house = House::new();
         let other = house.at("other");

@@ -374,3 +374,21 @@ impl Keys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told() {
+        let told = |room, size| {
+            let mut report = Report::default();
+            from_outside(&Outside { room: Some(room), size, ..Outside::default() }, &mut report);
+            report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
+        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
+        // A large database needs more.
+        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
+    }
+}

@@ -168,6 +168,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         (Act::Refuse { .. }, ..) => ("act refused", "Refused"),
         (Act::Cut { .. }, ..) => ("act ended", "Trail cut"),
         (Act::Repair { .. }, ..) => ("act", "Repaired"),
+        (Act::Restore { .. }, ..) => ("act", "Restored"),
         #[allow(unreachable_patterns, reason = "a later version knows more acts")]
         (other, ..) => ("act", other.as_str()),
     };
