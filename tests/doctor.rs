@@ -781,7 +781,7 @@ mod a_repair {
         issue(&store, new_key(&store, "too late for the backup", &[]));
         drop(store);
         let restored = house.at("restored");
-        let later = portcullis::Later::Directory { data: house.home.clone(), anchor: None };
+        let later = portcullis::backup::Later::Directory { data: house.home.clone(), anchor: None };
         let builder = Store::builder();
         builder.restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&restored).unwrap();
