@@ -27,6 +27,8 @@ pub(crate) enum Bug {
     KeepGenerating,
     /// A key is refused only once its revocation is durable.
     DenyLate,
+    /// Whether the database can be read is left to the storage engine.
+    ReadUnchecked,
     /// A panic of the storage engine reaches the caller.
     Uncontained,
 }

@@ -23,6 +23,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("governor", &["server"]),
     ("indicatif", &["cli"]),
     ("maud", &["admin/portal"]),
+    ("memchr", &["index"]),
     ("parking_lot", &["index"]),
     ("prometheus_client", &["server"]),
     ("rand", &["random"]),

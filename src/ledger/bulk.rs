@@ -7,7 +7,7 @@
 use super::{
     Tip,
     anchor::Anchor,
-    engine::{self, Doing, contained},
+    engine::{self, Database, Doing, contained},
     home::{Home, Mode, sync_parent},
 };
 use crate::{
@@ -20,7 +20,6 @@ use crate::{
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,7 +29,7 @@ const BATCH: usize = 1000;
 /// A ledger that is being made.
 pub(crate) struct Bulk {
     /// `None` once it is closed.
-    db: Option<sled::Db>,
+    db: Option<Database>,
     nursery: PathBuf,
     anchor: PathBuf,
     meta: Meta,
@@ -113,7 +112,7 @@ impl Bulk {
         match place {
             Place::Record(_) => mark.records += 1,
             Place::Scope(_) => mark.scopes += 1,
-            Place::Entry(_) | Place::Floor | Place::Meta => {}
+            Place::Entry(_) | Place::Floor | Place::Meta | Place::Use(_) => {}
         }
         if matches!(place, Place::Record(_) | Place::Scope(_)) {
             mark.add(codec::frame_hash(&frame, place, &self.seals.frame)?);
@@ -140,7 +139,7 @@ impl Bulk {
         self.write()?;
         contained(Doing::Creating, || {
             let db = self.db.take();
-            db.as_ref().map_or(Ok(0), |db| db.flush())?;
+            db.as_ref().map_or(Ok(0), |db| db.get()?.flush())?;
             drop(db);
             Ok(())
         })?;
@@ -156,7 +155,7 @@ impl Bulk {
         let batch = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         let Some(db) = &self.db else { return Ok(()) };
         let written = contained(Doing::Creating, || {
-            let outcome = db.transaction(|tree| {
+            let outcome = db.get()?.transaction(|tree| {
                 for (place, frame) in &batch {
                     if tree.insert(place.key(), frame.as_slice())?.is_some() {
                         return Err(ConflictableTransactionError::Abort(()));
@@ -177,8 +176,7 @@ impl Bulk {
 impl Drop for Bulk {
     /// What was not finished leaves nothing behind.
     fn drop(&mut self) {
-        let db = self.db.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+        drop(self.db.take());
         if self.home.is_some() {
             let _ = fs::remove_dir_all(&self.nursery);
         }

@@ -6,12 +6,13 @@
 //! since a later sync may succeed without the pages that an earlier one lost.
 
 mod trail;
+mod uses;
 
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
     bulk::Bulk,
-    engine::{self, Doing, contained},
+    engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
     snapshot::{Kept, Snapshot},
 };
@@ -29,15 +30,13 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// An open disk ledger.
 pub(crate) struct Disk {
-    /// `None` only while it is dropped.
-    db: Option<sled::Db>,
+    db: Database,
     /// sled's own file, for the sync that sled leaves out.
     file: File,
     blobs: PathBuf,
@@ -80,6 +79,7 @@ impl Disk {
             return Err(Error::damaged("its database file is missing"));
         }
         engine::remove_unfinished_snapshots(&sled_dir)
+            .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // What sled has just read may still be in the page cache only.
@@ -88,18 +88,18 @@ impl Disk {
             .map_err(|e| Error::io("syncing the store", e))?;
         let file =
             File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
-        let meta = contained(Doing::Opening, || db.get(Place::Meta.key()))?
+        let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
-        let floor = contained(Doing::Opening, || db.get(Place::Floor.key()))?;
+        let floor = contained(Doing::Opening, || db.get()?.get(Place::Floor.key()))?;
         let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
         let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
-            db: Some(db),
+            db,
             file,
             blobs: sled_dir.join("blobs"),
             state: Mutex::new(State {
@@ -155,6 +155,11 @@ impl Disk {
                 expected.records, expected.scopes, found.records, found.scopes
             )))
         }
+    }
+
+    /// How many records there should be.
+    pub(crate) fn records(&self) -> usize {
+        usize::try_from(self.state().meta.mark.records).unwrap_or(0)
     }
 
     /// What the next change builds on.
@@ -222,8 +227,11 @@ impl Disk {
                         Some(frame) => tree.insert(key, frame.as_slice())?,
                         None => tree.remove(key)?,
                     };
-                    self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
-                        .map_err(ConflictableTransactionError::Abort)?;
+                    if !matches!(put.place, Place::Use(_)) {
+                        let (old, new) = (old.as_deref(), put.frame.as_deref());
+                        self.account(&mut meta.mark, put.place, old, new)
+                            .map_err(ConflictableTransactionError::Abort)?;
+                    }
                     if wanted {
                         olds.push((put.place, old));
                     }
@@ -238,10 +246,7 @@ impl Disk {
             tree.insert(Place::Meta.key(), frame)?;
             Ok((meta, olds))
         });
-        outcome.map_err(|e| match e {
-            TransactionError::Storage(e) => e,
-            TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
-        })
+        outcome.map_err(storage)
     }
 
     /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
@@ -343,7 +348,7 @@ impl Disk {
     }
 
     pub(super) fn db(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
+        self.db.get()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -351,14 +356,10 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // sled panics here where syncs keep failing; what was acknowledged is safe already.
-        let db = self.db.take();
-        if Bug::Uncontained.is_planted() {
-            return drop(db);
-        }
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+fn storage(error: TransactionError<Error>) -> sled::Error {
+    match error {
+        TransactionError::Storage(e) => e,
+        TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
     }
 }
 

@@ -1,11 +1,12 @@
 //! A ledger for tests: each commit says that it began, and waits for its verdict.
 
 use super::Commit;
-use crate::error::Error;
+use crate::{error::Error, id::KeyId};
 use std::{
     io,
     sync::{
-        Mutex,
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::Duration,
@@ -18,18 +19,38 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Scripted {
     began: Sender<usize>,
     verdicts: Mutex<Receiver<bool>>,
+    noted: Sender<Vec<(KeyId, u32)>>,
+    is_out_of_order: Arc<AtomicBool>,
 }
 
 /// The test's side.
 pub(crate) struct Script {
     began: Receiver<usize>,
     verdicts: Sender<bool>,
+    noted: Receiver<Vec<(KeyId, u32)>>,
+    is_out_of_order: Arc<AtomicBool>,
 }
 
 impl Scripted {
     pub(crate) fn new() -> (Self, Script) {
-        let ((began, seen), (verdicts, asked)) = (channel(), channel());
-        (Self { began, verdicts: Mutex::new(asked) }, Script { began: seen, verdicts })
+        let ((began, seen), (verdicts, asked), (noted, told)) = (channel(), channel(), channel());
+        let is_out_of_order = Arc::new(AtomicBool::new(false));
+        let script = Script {
+            began: seen,
+            verdicts,
+            noted: told,
+            is_out_of_order: Arc::clone(&is_out_of_order),
+        };
+        (Self { began, verdicts: Mutex::new(asked), noted, is_out_of_order }, script)
+    }
+
+    pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        if self.is_out_of_order.load(Ordering::SeqCst) {
+            return Err(Error::io("writing a change", io::Error::other("scripted")));
+        }
+        // Who does not listen to uses does not want to know them.
+        let _ = self.noted.send(uses.to_vec());
+        Ok(())
     }
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
@@ -52,5 +73,15 @@ impl Script {
     /// Lets the next commit succeed or fail.
     pub(crate) fn verdict(&self, durable: bool) {
         self.verdicts.send(durable).unwrap();
+    }
+
+    /// Waits for the next part of a round of uses.
+    pub(crate) fn noted(&self) -> Vec<(KeyId, u32)> {
+        self.noted.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// From now on no use can be written.
+    pub(crate) fn fail_uses(&self) {
+        self.is_out_of_order.store(true, Ordering::SeqCst);
     }
 }

@@ -1,18 +1,12 @@
 //! How a store is opened.
 
-use super::{
-    Store,
-    writer::{Note, Writer},
-};
+use super::{Store, uses, writer::Writer};
 use crate::{
-    audit::Act,
-    codec::{self, Place},
     digest::Seals,
     error::{Error, Field},
-    index::Index,
-    ledger::{Disk, Ledger, Location, Mode, Put, Tip},
-    record::{Actor, Change},
-    scope::{Catalogue, Scope, TooManyScopes},
+    index::{Index, Loading},
+    ledger::{Disk, Ledger, Location, Mode, Tip},
+    scope::{Catalogue, Scope},
     secret::Prefix,
     time::Timestamp,
 };
@@ -99,7 +93,8 @@ impl Builder {
         let seals = self.seals()?;
         let catalogue = Catalogue::new(Vec::new(), self.scopes.as_deref())?;
         let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-        let writer = Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip)?;
+        let writer =
+            Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
     }
 
@@ -107,20 +102,21 @@ impl Builder {
         let seals = self.seals()?;
         let location = Location { dir: dir.to_path_buf(), mode, anchor: self.anchor };
         let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
-        let index = Index::new();
+        let mut index = Loading::with_room_for(disk.records());
         let mut stored = 0;
         let catalogue = disk.load(
             |names| {
                 stored = names.len();
                 Ok(Catalogue::new(names, self.scopes.as_deref())?)
             },
-            |digest, record| {
-                index.apply(record.revision, record.id, digest, Some(Arc::new(record)))
-            },
+            |digest, record| index.record(digest, &record),
         )?;
+        disk.load_uses(|id, minute| index.last_use(id, minute))?;
+        let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
-        let writer = Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip)?;
-        extend_catalogue(&writer, stored)?;
+        let writer =
+            Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
+        writer.extend_catalogue(stored)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 
@@ -132,31 +128,4 @@ impl Builder {
             pepper => Ok(Arc::new(Seals::derive(pepper.as_ref().map(|bytes| bytes.as_slice())))),
         }
     }
-}
-
-/// Gives numbers to the names of the catalogue after the first `stored`.
-fn extend_catalogue(writer: &Writer, stored: usize) -> Result<(), Error> {
-    let new = writer.catalogue.entries().iter().enumerate().skip(stored);
-    let puts = new
-        .map(|(number, entry)| {
-            let number = u8::try_from(number).map_err(|_| TooManyScopes)?;
-            let frame = codec::encode_scope(entry.scope.as_str(), number, &writer.seals.frame)?;
-            Ok(Put { place: Place::Scope(number), frame: Some(frame) })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
-    if puts.is_empty() {
-        return Ok(());
-    }
-    let note = Note {
-        actor: Actor::Host,
-        source: None,
-        act: Act::ExtendCatalogue,
-        key: None,
-        before: Change::default(),
-        after: Change::default(),
-        once: None,
-    };
-    let mut plans = writer.plan();
-    let sequence = writer.queue(&mut plans, &note, puts, Vec::new())?;
-    writer.wait(plans, sequence)
 }

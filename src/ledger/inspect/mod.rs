@@ -13,7 +13,7 @@ pub(crate) use self::{outside::Outside, trail::Fault};
 use self::copy::Copy;
 use super::{
     anchor::Anchor,
-    engine::{self, Doing, contained},
+    engine::{self, Database, Doing, contained},
 };
 use crate::{
     codec::{self, Floor, Mark, Meta, Place},
@@ -23,18 +23,11 @@ use crate::{
     record::Record,
     scope::{Catalogue, MAX_SCOPES, Scope},
 };
-use std::{
-    io,
-    ops::Bound,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-};
+use std::{io, ops::Bound, path::Path, sync::Arc};
 
 /// A directory's copy, open for reading.
 pub(crate) struct Inspection {
-    /// `None` only while it is dropped.
-    db: Option<sled::Db>,
+    db: Database,
     /// Last but the seals: it goes when the database is closed.
     _copy: Copy,
     seals: Arc<Seals>,
@@ -87,7 +80,7 @@ impl Inspection {
         };
         drop(held);
         let mut inspection = Self {
-            db: Some(opened),
+            db: opened,
             _copy: copy,
             without_snapshot,
             meta: Err(Error::damaged("its meta record is missing")),
@@ -186,14 +179,13 @@ impl Inspection {
 
     /// One value; an unreadable part of the database is as good as none.
     fn get(&self, place: Place) -> Result<Option<sled::IVec>, Error> {
-        let db = self.db.as_ref().ok_or_else(closed)?;
-        Ok(contained(Doing::Reading, || db.get(place.key())).unwrap_or_default())
+        Ok(contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default())
     }
 
     /// All values under this prefix, in order. What cannot be read is told once, without a key,
     /// and gone past in small steps of the key's next two bytes.
     fn scan(&self, prefix: &[u8], mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>)) {
-        let Some(db) = &self.db else { return };
+        let Ok(db) = self.db.get() else { return };
         let mut from = Bound::Included(prefix.to_vec());
         let mut damaged = false;
         loop {
@@ -223,13 +215,6 @@ impl Inspection {
     }
 }
 
-impl Drop for Inspection {
-    fn drop(&mut self) {
-        let db = self.db.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
-    }
-}
-
 /// The first key under `prefix` whose next two bytes come after those of `key`.
 fn step_past(prefix: &[u8], key: &[u8]) -> Option<Vec<u8>> {
     let rest = key.strip_prefix(prefix)?;
@@ -243,8 +228,4 @@ fn stand_in(number: usize) -> Result<Scope, Error> {
     format!("unreadable.scope-{number}")
         .parse()
         .map_err(|_| Error::damaged("a scope name is not one"))
-}
-
-fn closed() -> Error {
-    Error::damaged("the copy is closed")
 }

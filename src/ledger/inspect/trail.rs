@@ -1,6 +1,6 @@
 //! The trail of a directory that may be damaged, each entry with what holds of it.
 
-use super::{Doing, Inspection, closed, contained};
+use super::{Doing, Inspection, contained};
 use crate::{
     audit::AuditEntry,
     codec::{self, Place},
@@ -72,9 +72,8 @@ impl Inspection {
     /// The number of the last entry that is there.
     fn last_entry(&self) -> Result<u64, Error> {
         let mut last = 0;
-        let db = self.db.as_ref().ok_or_else(closed)?;
         let beyond = [Place::ENTRIES, &[0xff; 9]].concat();
-        if let Ok(Some((key, _))) = contained(Doing::Reading, || db.get_lt(beyond))
+        if let Ok(Some((key, _))) = contained(Doing::Reading, || self.db.get()?.get_lt(beyond))
             && let Some(Place::Entry(sequence)) = Place::from_key(&key)
         {
             last = sequence;
