@@ -324,6 +324,28 @@ mod records {
     }
 
     #[test]
+    fn a_last_use_is_brought_over_and_a_damaged_one_is_named() {
+        let house = House::new();
+        let store = Store::open(&house.home).unwrap();
+        store.authenticate_key(&house.kept.1).unwrap();
+        drop(store);
+        let (_, new) = house.repair();
+        let store = Store::open(&new).unwrap();
+        assert!(store.last_used(house.kept.0).is_some());
+        drop(store);
+        fs::remove_dir_all(new).unwrap();
+        operate(&house.home, |db| {
+            let (place, _) = db.scan_prefix(b"u").next().unwrap().unwrap();
+            flip(db, &place, 2);
+        });
+        let fault = house.fault();
+        assert_eq!((fault.code, fault.key), ("use", Some(house.kept.0)));
+        assert!(Store::open(&house.home).is_err());
+        let (done, _) = house.repair();
+        assert_eq!((done.current, done.doubts.len()), (4, 0));
+    }
+
+    #[test]
     fn a_scope_name_that_is_damaged_is_named() {
         let house = House::new();
         operate(&house.home, |db| flip(db, b"s\x03", 12));

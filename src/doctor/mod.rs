@@ -194,6 +194,13 @@ fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     if let Err(error) = &inspection.floor {
         findings.push(Finding::fault("floor", inner(error), RESTORE));
     }
+    inspection.uses(|key, minute| {
+        if minute.is_none() {
+            let whose = key.map_or_else(|| "a key".to_owned(), |key| key.to_string());
+            let text = format!("the last use of {whose} is not as it was written");
+            findings.push(Finding::fault("use", text, RESTORE).of_key(key));
+        }
+    });
     for (_, error) in &inspection.scopes {
         let error = error.as_ref().map(inner);
         findings.extend(error.map(|text| Finding::fault("scope-name", text, RESTORE)));
