@@ -59,6 +59,13 @@ const POWER: Campaign = Campaign {
     knob: ("PORTCULLIS_POWER_POINTS", "100"),
 };
 
+const DAMAGE: Campaign = Campaign {
+    binary: "damage",
+    test: "many_damaged_copies_are_refused_or_whole",
+    line: "damage: ",
+    knob: ("PORTCULLIS_DAMAGES", "150"),
+};
+
 /// Who must find what.
 const BUGS: &[(&str, Campaign)] = &[
     ("two-transactions", KILL),
@@ -71,6 +78,8 @@ const BUGS: &[(&str, Campaign)] = &[
     ("read-unchecked", STARVE),
     ("uncontained", STARVE),
     ("no-fsync", POWER),
+    ("no-anchor", DAMAGE),
+    ("no-mac", DAMAGE),
 ];
 
 /// How many campaigns run at once; they wait for most of their time.
@@ -80,7 +89,7 @@ const AT_ONCE: usize = 2;
 fn each_campaign_finds_the_bugs_that_are_its_to_find() {
     let binaries = build();
     let missed = Mutex::new(Vec::new());
-    let campaigns = [KILL, STARVE, POWER].map(|campaign| ("no bug", campaign));
+    let campaigns = [KILL, STARVE, POWER, DAMAGE].map(|campaign| ("no bug", campaign));
     let rows = [&campaigns, BUGS].concat();
     let next = Mutex::new(rows.into_iter());
     thread::scope(|scope| {
@@ -209,4 +218,7 @@ name = "starve"
 
 [[test]]
 name = "power"
+
+[[test]]
+name = "damage"
 "#;

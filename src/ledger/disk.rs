@@ -81,13 +81,16 @@ impl Disk {
         engine::remove_unfinished_snapshots(&sled_dir)
             .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
+        // What a killed process wrote may still be in the page cache only, and sled would write a
+        // snapshot that relies on it, and overwrite what it replaces.
+        let file =
+            File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
+        file.sync_data().map_err(|e| Error::io("syncing the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
-        // What sled has just read may still be in the page cache only.
+        // The same holds of the files that it made, and of their names.
         sync_tree(&ledger)
             .and_then(|()| sync_parent(&ledger))
             .map_err(|e| Error::io("syncing the store", e))?;
-        let file =
-            File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
         let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
