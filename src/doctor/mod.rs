@@ -194,6 +194,13 @@ fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     if let Err(error) = &inspection.floor {
         findings.push(Finding::fault("floor", inner(error), RESTORE));
     }
+    inspection.uses(|key, minute| {
+        if minute.is_none() {
+            let whose = key.map_or_else(|| "a key".to_owned(), |key| key.to_string());
+            let text = format!("the last use of {whose} is not as it was written");
+            findings.push(Finding::fault("use", text, RESTORE).of_key(key));
+        }
+    });
     for (_, error) in &inspection.scopes {
         let error = error.as_ref().map(inner);
         findings.extend(error.map(|text| Finding::fault("scope-name", text, RESTORE)));
@@ -372,5 +379,23 @@ impl Keys {
             let text = format!("{} keys have expired", self.expired);
             findings.push(Finding::note("expired", text, "delete those that nobody will extend"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told() {
+        let told = |room, size| {
+            let mut report = Report::default();
+            from_outside(&Outside { room: Some(room), size, ..Outside::default() }, &mut report);
+            report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
+        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
+        // A large database needs more.
+        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
     }
 }

@@ -177,6 +177,17 @@ impl Inspection {
         mark
     }
 
+    /// When keys were last used: the minute, or nothing where that is damaged.
+    pub(crate) fn uses(&self, mut each: impl FnMut(Option<KeyId>, Option<u32>)) {
+        self.scan(Place::USES, |key, frame| {
+            let Some(Place::Use(id)) = key.and_then(Place::from_key) else {
+                return each(None, None);
+            };
+            let minute = frame.and_then(|f| codec::decode_use(f, id, &self.seals.frame).ok());
+            each(Some(id), minute);
+        });
+    }
+
     /// One value; an unreadable part of the database is as good as none.
     fn get(&self, place: Place) -> Result<Option<sled::IVec>, Error> {
         Ok(contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default())
