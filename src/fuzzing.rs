@@ -15,12 +15,16 @@ use std::sync::LazyLock;
 
 /// The key that one `Authorization` value presents.
 pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
-    credential::read(authorization, &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    user(credential::read(authorization, &mut KeyBuffer::new())?)
 }
 
 /// The key that all `Authorization` values of a request present.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
-    credential::read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    user(credential::read_all(values.iter().copied(), &mut KeyBuffer::new())?)
+}
+
+fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if credential::is_user(presented) { Ok(presented.to_vec()) } else { Err(Refusal::Malformed) }
 }
 
 /// The payload of a record in a frame that is intact.

@@ -18,6 +18,7 @@ use crate::{
     digest::{Digest, Seal, SetHash},
     error::{Error, Field},
     id::KeyId,
+    planted::Bug,
     record::{Actor, Expiry, Record},
     scope::Catalogue,
 };
@@ -181,7 +182,8 @@ fn close(mut body: Vec<u8>, place: Place, seal: &Seal) -> Vec<u8> {
 fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
     let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(place))?;
     let hash = hash(body, place, seal);
-    if hash.first_chunk::<TAG>() == Some(tag) { Ok((body, hash)) } else { Err(damaged(place)) }
+    let intact = hash.first_chunk::<TAG>() == Some(tag) || Bug::NoMac.is_planted();
+    if intact { Ok((body, hash)) } else { Err(damaged(place)) }
 }
 
 /// The hash of an intact frame: what the sum over all of them is made of.
@@ -303,7 +305,7 @@ pub(crate) fn decode_entry(
 ) -> Result<(AuditEntry, [u8; 32]), Error> {
     let place = Place::Entry(sequence);
     let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
-    if trail.hash(&[previous, body]) != *head {
+    if trail.hash(&[previous, body]) != *head && !Bug::NoMac.is_planted() {
         return Err(damaged(place));
     }
     let entry =

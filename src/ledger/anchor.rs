@@ -7,7 +7,7 @@
 
 use crate::{codec::Mark, digest::Seal, error::Error};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
@@ -31,13 +31,20 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory.
+    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory. It
+    /// gets its name when it is whole: a power cut must not leave half an anchor, which nobody
+    /// could tell from a damaged one. What bears the name already must be known to be worthless.
     pub(super) fn create(path: &Path, mark: &Mark, seal: &Seal) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        // Of an attempt before; whatever else keeps it there, the next line tells.
+        let _ = fs::remove_file(&unfinished);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let slot = encode(mark, seal);
         file.write_all_at(&slot, 0)?;
         file.write_all_at(&slot, BLOCK)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(unfinished, path)
     }
 
     /// Opens the file; gives the newest mark that it holds.

@@ -5,6 +5,7 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod trail;
 mod uses;
 
 use super::{
@@ -14,10 +15,10 @@ use super::{
     home::{Home, sync_parent, sync_tree},
 };
 use crate::{
-    audit::AuditEntry,
     codec::{self, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
+    planted::Bug,
     random,
     record::Record,
     scope::{Catalogue, Scope},
@@ -126,7 +127,7 @@ impl Disk {
             found.records += 1;
             each(digest, codec::decode_record(frame, digest, seal, catalogue)?)
         })?;
-        if found == expected {
+        if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -156,36 +157,25 @@ impl Disk {
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        let meta = contained(doing, || self.transact(batch, &state.meta))?;
+        let meta = contained(doing, || {
+            if Bug::TwoTransactions.is_planted() {
+                return self.transact_twice(batch, &state.meta);
+            }
+            self.transact(batch, &state.meta)
+        })?;
+        if Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         contained(doing, || self.db()?.flush())?;
-        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        if !Bug::NoFsync.is_planted() {
+            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        }
         self.check_blobs()?;
-        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         state.meta = meta;
         Ok(())
-    }
-
-    pub(super) fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        let last = self.state().meta.mark.sequence;
-        let mut head = match after {
-            0 => [0; 32],
-            _ if after > last => return Ok(Vec::new()),
-            _ => self.head_of(after)?,
-        };
-        let mut entries = Vec::new();
-        for sequence in (after + 1..=last).take(limit) {
-            let frame = self.entry(sequence)?;
-            let (entry, next) =
-                codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
-            entries.push(entry);
-            head = next;
-        }
-        Ok(entries)
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {
@@ -221,6 +211,25 @@ impl Disk {
         outcome.map_err(storage)
     }
 
+    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
+    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Meta> {
+        let mut meta = before.clone();
+        for put in batch.iter().flat_map(|commit| &commit.puts) {
+            let old = match &put.frame {
+                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
+                None => self.db()?.remove(put.place.key())?,
+            };
+            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
+                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
+        }
+        self.db()?.flush()?;
+        let rest: Vec<_> = batch
+            .iter()
+            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
+            .collect();
+        self.transact(&rest, &meta)
+    }
+
     /// Keeps count and sum in step with one write.
     fn account(
         &self,
@@ -249,6 +258,9 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
+        if Bug::NoAnchor.is_planted() {
+            return Ok(());
+        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -313,6 +325,9 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // sled panics here where syncs keep failing; what was acknowledged is safe already.
         let db = self.db.take();
+        if Bug::Uncontained.is_planted() {
+            return drop(db);
+        }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
@@ -325,7 +340,10 @@ fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> 
         let unborn = home.nursery().exists()
             && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
         if unborn {
-            fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
+            // For good, before the nursery goes: without one beside it, the anchor would be missed.
+            fs::remove_file(anchor)
+                .and_then(|()| sync_parent(anchor))
+                .map_err(|e| Error::io(doing, e))?;
         } else {
             return Err(Error::damaged(format!(
                 "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",

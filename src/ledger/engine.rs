@@ -1,6 +1,6 @@
 //! sled, contained: how it is opened, and that neither its errors nor its panics get further.
 
-use crate::error::Error;
+use crate::{error::Error, planted::Bug};
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,6 +16,9 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// A kill while sled opens leaves a partial snapshot that it would refuse ever after.
 pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
+    if Bug::KeepGenerating.is_planted() {
+        return Ok(());
+    }
     for entry in fs::read_dir(sled_dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "generating") {

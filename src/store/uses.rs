@@ -9,8 +9,31 @@
 //! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
 //! share their pages with records, and of those nobody knows any more what is on disk.
 
+use super::Store;
 use crate::{error::Error, id::KeyId, index::Index, ledger::Ledger, time::Timestamp};
 use std::time::{Duration, Instant};
+
+impl Store {
+    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
+    ///
+    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
+    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// assert_eq!(store.last_used(issued.record.id), None);
+    /// store.authenticate_key(key.as_bytes()).unwrap();
+    /// assert!(store.last_used(issued.record.id).is_some());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
+        self.writer.index.last_use(id).map(Timestamp::from_minutes)
+    }
+}
 
 /// How often uses are written, so how many a crash loses.
 pub(super) const EVERY: Duration = Duration::from_mins(1);

@@ -15,6 +15,7 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
+    planted::Bug,
     record::{Actor, Change, Record},
     scope::Catalogue,
 };
@@ -72,6 +73,7 @@ struct Queued {
 }
 
 /// The new state of one key.
+#[derive(Clone)]
 pub(super) struct KeyChange {
     pub(super) id: KeyId,
     pub(super) digest: Digest,
@@ -186,7 +188,8 @@ impl Plans {
 
     /// Whether a change may still be written.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+        let failure = self.failure.clone().filter(|_| !Bug::PoisonIgnored.is_planted());
+        failure.map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
     }
 
     /// The last change on its way for this key, or 0.
@@ -248,7 +251,7 @@ impl Core {
         plans.lasting_roots = plans.lasting_roots + gained - lost;
         for (id, after, digest) in planned {
             // Refuse first: if the disk fails, this process must still turn the key away.
-            if let Some(record) = &after {
+            if let Some(record) = after.as_ref().filter(|_| !Bug::DenyLate.is_planted()) {
                 self.index.deny(sequence, id, record.standing());
             }
             plans.pending.insert(id, (sequence, after, digest));
@@ -326,8 +329,7 @@ impl Core {
         self.settle(end.map(|()| self.plan().committed));
     }
 
-    /// All that is queued; or an empty batch when it is time to sync the anchor or to write uses;
-    /// or `None` at the end.
+    /// All that is queued; nothing when the anchor or uses are due; `None` at the end.
     fn next_batch(&self, uses: &Uses) -> Option<Vec<Queued>> {
         let mut plans = self.plan();
         let mut timed_out = plans.failure.is_none() && uses.are_under_way();
@@ -350,8 +352,21 @@ impl Core {
             self.ledger.sync_anchor()?;
             return Ok(self.plan().committed);
         };
-        self.ledger.commit(&commits)?;
+        if Bug::PublishBeforeDurable.is_planted() {
+            self.publish(&commits, changes.clone())?;
+            self.settle(Ok(last.sequence));
+        }
+        let outcome = self.ledger.commit(&commits);
+        if !Bug::FailureSwallowed.is_planted() {
+            outcome?;
+        }
         self.clock.advance(last.at);
+        self.publish(&commits, changes)?;
+        Ok(last.sequence)
+    }
+
+    /// Applies committed changes.
+    fn publish(&self, commits: &[Commit], changes: Vec<Vec<KeyChange>>) -> Result<(), Error> {
         let mut plans = self.plan();
         for (commit, changes) in commits.iter().zip(changes) {
             for KeyChange { id, digest, after } in changes {
@@ -361,14 +376,19 @@ impl Core {
                 }
             }
         }
-        Ok(last.sequence)
+        Ok(())
     }
 
     /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
     fn settle(&self, outcome: Result<u64, Error>) {
         let mut plans = self.plan();
         match outcome {
-            Ok(committed) => plans.committed = committed,
+            Ok(committed) => {
+                plans.committed = committed;
+                if Bug::PoisonIgnored.is_planted() {
+                    plans.failure = None;
+                }
+            }
             Err(error) => {
                 plans.failure.get_or_insert_with(|| error.to_string().into());
                 plans.queue.clear();
