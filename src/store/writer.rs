@@ -102,6 +102,7 @@ impl Writer {
         uses_every: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
+        index.tick(clock.now());
         let plans = Plans {
             requests: Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?,
             tip,
@@ -305,22 +306,18 @@ impl Core {
     /// The thread's life.
     fn run(&self, uses_every: Duration) {
         let life = catch_unwind(AssertUnwindSafe(|| {
-            let mut uses = Uses::new(uses_every, self.clock.now());
+            let mut uses = Uses::new(uses_every, self.index.minute());
             while let Some(batch) = self.next_batch(&uses) {
                 // An empty batch syncs the anchor, but not between the parts of a round.
                 if !(batch.is_empty() && uses.are_under_way()) {
                     let outcome = self.write(batch);
                     self.settle(outcome);
                 }
-                if self.failure().is_none()
-                    && let Err(error) = uses.step(&self.index, &self.ledger, self.clock.now())
-                {
+                if let Err(error) = uses.step(self) {
                     self.settle(Err(error));
                 }
             }
-            if self.failure().is_none() {
-                uses.finish(&self.index, &self.ledger, self.clock.now())?;
-            }
+            uses.finish(self)?;
             self.ledger.sync_anchor()
         }));
         let end = life.unwrap_or_else(|_| {
