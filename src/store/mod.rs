@@ -35,7 +35,6 @@ use crate::{
     record::{Actor, Change, NewKey, Record},
     scope::{Catalogue, ScopeSet},
     secret::{Prefix, Secret},
-    time::Timestamp,
 };
 use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -210,26 +209,6 @@ impl Store {
     /// ```
     pub fn get(&self, id: KeyId) -> Result<Arc<Record>, Error> {
         self.writer.index.get(id).map(|(record, _)| record).ok_or(Error::NoSuchKey(id))
-    }
-
-    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
-    ///
-    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
-    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
-    ///
-    /// ```
-    /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
-    /// # let key = issued.secret.reveal(|text| text.to_owned());
-    /// assert_eq!(store.last_used(issued.record.id), None);
-    /// store.authenticate_key(key.as_bytes()).unwrap();
-    /// assert!(store.last_used(issued.record.id).is_some());
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
-        self.writer.index.last_use(id).map(Timestamp::from_minutes)
     }
 
     /// A page of records, newest first.
