@@ -3,7 +3,6 @@
 use crate::{
     audit::{Act, AuditEntry},
     codec::Mark,
-    error::Error,
     id::KeyId,
     ledger::inspect::{Fault, Inspection},
 };
@@ -59,11 +58,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Reads the trail. `found` is what the intact records add up to.
-    pub(super) fn read(
-        inspection: &Inspection,
-        slots: [Option<Mark>; 2],
-        found: &Mark,
-    ) -> Result<Self, Error> {
+    pub(super) fn read(inspection: &Inspection, slots: [Option<Mark>; 2], found: &Mark) -> Self {
         let anchor = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
         let meta = inspection.meta.as_ref().ok().map(|meta| meta.mark);
         let told = [meta, anchor].into_iter().flatten().map(|mark| mark.sequence).max();
@@ -108,13 +103,13 @@ impl Contents {
                     head_at_anchor = Some(head);
                 }
             }
-        })?;
+        });
         contents.reach = contents.reach(meta, head_at_anchor);
         contents.is_sum_right = contents.reach == Reach::Whole
             && meta.is_some_and(|meta| {
                 (meta.records, meta.scopes, meta.sum) == (found.records, found.scopes, found.sum)
             });
-        Ok(contents)
+        contents
     }
 
     fn reach(&self, meta: Option<Mark>, head_at_anchor: Option<[u8; 32]>) -> Reach {

@@ -86,7 +86,7 @@ impl Builder {
         }
         let mut best = Best::default();
         let found = inspection.records(|found| best.note(&found));
-        let contents = Contents::read(&inspection, self.slots(dir, &seals), &found)?;
+        let contents = Contents::read(&inspection, self.slots(dir, &seals), &found);
         let prefix = match &inspection.meta {
             Ok(meta) => {
                 Prefix::new(&meta.prefix).map_err(|_| Error::damaged("its prefix is not one"))?

@@ -95,10 +95,10 @@ impl Inspection {
 
     fn read_heads(&mut self) -> Result<(), Error> {
         let seals = Arc::clone(&self.seals);
-        if let Some(frame) = self.get(Place::Meta)? {
+        if let Some(frame) = self.get(Place::Meta) {
             self.meta = codec::decode_meta(&frame, &seals.meta, seals.pepper_check);
         }
-        if let Some(frame) = self.get(Place::Floor)? {
+        if let Some(frame) = self.get(Place::Floor) {
             self.floor = codec::decode_floor(&frame, &seals.meta);
         }
         let mut numbered: Vec<(u8, Result<Scope, Error>)> = Vec::new();
@@ -189,8 +189,8 @@ impl Inspection {
     }
 
     /// One value; an unreadable part of the database is as good as none.
-    fn get(&self, place: Place) -> Result<Option<sled::IVec>, Error> {
-        Ok(contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default())
+    fn get(&self, place: Place) -> Option<sled::IVec> {
+        contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default()
     }
 
     /// All values under this prefix, in order. What cannot be read is told once, without a key,
