@@ -46,6 +46,9 @@ pub(crate) struct Disk {
     _home: Home,
 }
 
+/// The new meta record and, where they are wanted, the values before.
+type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
+
 pub(super) struct State {
     pub(super) meta: Meta,
     pub(super) floor: Floor,
@@ -217,12 +220,7 @@ impl Disk {
     }
 
     /// Gives the new meta record and, where they are wanted, the values before.
-    fn transact(
-        &self,
-        batch: &[Commit],
-        before: &Meta,
-        wanted: bool,
-    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+    fn transact(&self, batch: &[Commit], before: &Meta, wanted: bool) -> sled::Result<Transacted> {
         let outcome = self.db()?.transaction(|tree| {
             let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
@@ -255,11 +253,7 @@ impl Disk {
     }
 
     /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
-    fn transact_twice(
-        &self,
-        batch: &[Commit],
-        before: &Meta,
-    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Transacted> {
         let mut meta = before.clone();
         for put in batch.iter().flat_map(|commit| &commit.puts) {
             let old = match &put.frame {
