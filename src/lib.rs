@@ -34,6 +34,7 @@ mod audit;
 mod credential;
 
 // ── state: one outside crate a room
+mod sync;
 mod codec;
 mod proof;
 mod clock;

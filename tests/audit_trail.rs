@@ -3,6 +3,7 @@
 //! that is done, or refused, by each verb and each door is in it.
 
 #![allow(
+    clippy::format_collect,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -10,7 +10,7 @@ use crate::{
     scope::{Catalogue, Grant},
 };
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };

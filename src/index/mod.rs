@@ -17,16 +17,25 @@
 //! once a minute: two threads with one busy key still share no line that either writes to. Which
 //! minute it is, is told once a second, so that a key without an end passes without a clock.
 //!
-//! Invariants, each with a test:
+//! Invariants. Each names its tests: `invariant_N_…` in `tests.rs`, and where threads meet also in
+//! `models.rs` (shuttle, every access in one order) and `orders.rs` (loom, the memory model's).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
-//! 2. What readers see is the committed record met with every pending denial.
-//! 3. Changes at or below the one applied to a key alter nothing.
+//!    Models: `invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows`,
+//!    `a_denial_that_returned_is_seen_by_whoever_learns_of_it`.
+//! 2. What readers see is the committed record met with every pending denial, and all of one state
+//!    or all of another. Models: `invariant_2_…`,
+//!    `a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for`.
+//! 3. Changes at or below the one applied to a key alter nothing. Decided under the directory's
+//!    lock: `invariant_3_applying_twice_or_out_of_order_alters_nothing`.
 //! 4. A deleted key is gone, its slot is not used again before a rebuild, and no reader ever sees
-//!    another key's state.
-//! 5. A lookup allocates nothing and takes no lock that is held across I/O.
+//!    another key's state. Models: `invariant_4_…`, `whoever_sees_a_slots_word_sees_its_key`,
+//!    `whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone`.
+//! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across
+//!    I/O: nothing in this room does any.
 //! 6. A watch whose key is denied is over when `deny` or `apply` returned, and whoever awaits it
-//!    is woken.
+//!    is woken. Models: `invariant_6_…`, `a_watch_and_a_denial_that_meet_miss_each_other_in_no_order`.
 //! 7. A use that was noted is not lost when its segment is rebuilt; only accepted keys have one.
+//!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
 
 mod directory;
 mod grants;
@@ -55,22 +64,18 @@ use crate::{
     principal::Principal,
     record::{Record, Standing},
     refusal::Refusal,
+    sync::{
+        self, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
-use parking_lot::RwLock;
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
-    task::Waker,
-};
+use std::{sync::Arc, task::Waker};
 pub use watch::Revocation;
 
-const STRIPES: usize = 64;
-const SEGMENTS: usize = 256;
+const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
+const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
 
 /// The segments as one reader finds them.
 #[derive(Clone)]
@@ -326,15 +331,7 @@ impl Index {
     /// This thread's lock. More threads than stripes share some.
     #[inline]
     fn stripe(&self) -> Option<&RwLock<Arc<Table>>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
-        let mine = MINE.with(|mine| {
-            if mine.get() == usize::MAX {
-                mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-            }
-            mine.get()
-        });
-        self.stripes.get(mine).map(|stripe| &**stripe)
+        self.stripes.get(sync::thread_number() % STRIPES).map(|stripe| &**stripe)
     }
 }
 
@@ -344,6 +341,10 @@ impl Drop for Index {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
+#[cfg(all(test, loom))]
+mod orders;
 #[cfg(test)]
 mod figures;
 #[cfg(test)]

@@ -6,14 +6,19 @@
 //! each: readers write there, and a line that is written to is no neighbour for a fingerprint.
 
 use super::word::Word;
-use crate::id::KeyId;
-use std::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
+use crate::{
+    id::KeyId,
+    sync::{
+        self,
+        atomic::{
+            AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
 };
 
 /// Fewer slots than this are not worth a rebuild.
-const SMALLEST: usize = 8;
+const SMALLEST: usize = if sync::MODELLED { 4 } else { 8 };
 /// Of so many slots in a hundred: what a rebuilt segment has taken, and when the next rebuild is
 /// due. With 36 bytes a slot the first keeps a key below 48 bytes, the second a search short.
 const TAKEN_AT_FIRST: usize = 76;
@@ -223,6 +228,18 @@ mod tests {
         }
         assert_eq!(found(&larger, [99, 99]), None);
         assert!(!larger.set([99, 99], Word::GONE));
+    }
+
+    #[test]
+    fn a_segment_has_room_for_the_keys_that_it_is_made_for() {
+        for keys in 0..500_u16 {
+            let segment = Segment::with_room_for(keys.into());
+            let keys = u64::from(keys);
+            for n in 0..keys {
+                assert!(segment.insert([n, n << 55], KeyId::from_u64(n), word(n)), "{n} of {keys}");
+            }
+            assert!(segment.rebuilt().insert([keys, 0], KeyId::from_u64(keys), word(0)), "{keys}");
+        }
     }
 
     #[test]

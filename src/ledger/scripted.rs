@@ -1,4 +1,5 @@
-//! A ledger for tests: each commit says that it began, and waits for its verdict.
+//! A ledger for tests, which does as it is told: as a rule each commit says that it began, and
+//! waits for its verdict.
 
 use super::Commit;
 use crate::{error::Error, id::KeyId};
@@ -15,10 +16,12 @@ use std::{
 /// A test that forgets a verdict fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+type Verdict = Box<dyn Fn(&[Commit]) -> bool + Send + Sync>;
+
 /// The ledger's side.
 pub(crate) struct Scripted {
-    began: Sender<usize>,
-    verdicts: Mutex<Receiver<bool>>,
+    /// Says whether a commit is durable.
+    verdict: Verdict,
     noted: Sender<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
 }
@@ -41,7 +44,18 @@ impl Scripted {
             noted: told,
             is_out_of_order: Arc::clone(&is_out_of_order),
         };
-        (Self { began, verdicts: Mutex::new(asked), noted, is_out_of_order }, script)
+        let asked = Mutex::new(asked);
+        let verdict = Box::new(move |batch: &[Commit]| {
+            began.send(batch.len()).unwrap();
+            asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
+        });
+        (Self { verdict, noted, is_out_of_order }, script)
+    }
+
+    /// One whose verdicts are given here, for the models.
+    #[cfg(shuttle)]
+    pub(crate) fn by(verdict: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
+        Self { verdict: Box::new(verdict), ..Self::new().0 }
     }
 
     pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
@@ -54,9 +68,7 @@ impl Scripted {
     }
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
-        self.began.send(batch.len()).unwrap();
-        let durable = self.verdicts.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        if durable {
+        if (self.verdict)(batch) {
             Ok(())
         } else {
             Err(Error::io("writing a change", io::Error::other("scripted")))

@@ -312,5 +312,7 @@ impl fmt::Debug for Store {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
 #[cfg(test)]
 mod tests;
