@@ -6,10 +6,16 @@
 //! thread, and only then applied and acknowledged.
 
 mod acting;
+#[cfg(not(feature = "cluster"))]
+mod alone;
 mod authenticate;
 mod builder;
+#[cfg(feature = "cluster")]
+mod common;
 mod health;
 mod list;
+#[cfg(feature = "cluster")]
+mod moving;
 mod once;
 mod plan;
 mod retention;
@@ -29,7 +35,6 @@ pub use self::{
 use self::writer::Writer;
 use crate::{
     audit::AuditEntry,
-    digest::Digest,
     error::Error,
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
@@ -106,7 +111,7 @@ impl Store {
 
     /// What is kept in place of a key's text.
     #[cfg(feature = "admin")]
-    pub(crate) fn digest(&self, key: &[u8]) -> Digest {
+    pub(crate) fn digest(&self, key: &[u8]) -> crate::digest::Digest {
         self.writer.seals.digester.digest(key)
     }
 
@@ -159,6 +164,28 @@ impl Store {
     /// same. An [`update`](Self::update) with [`Change::activate`] brings the key back.
     pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
         self.update(id, Change::deactivate())
+    }
+
+    /// Like [`revoke`](Self::revoke), and says how the other replicas took it: how many have
+    /// applied it, and how many were waited out. An already revoked key still waits.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?; // which is alone
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let id = store.issue(new)?.record.id;
+    /// let (record, settled) = store.revoke_everywhere(id)?;
+    /// assert!(!record.active);
+    /// assert_eq!((settled.acknowledged, settled.waited_out), (0, 0));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[cfg(feature = "cluster")]
+    pub fn revoke_everywhere(
+        &self,
+        id: KeyId,
+    ) -> Result<(Arc<Record>, crate::cluster::Settled), Error> {
+        self.acting_as(Actor::Host, None).revoke_everywhere(id)
     }
 
     /// Puts a new key in the place of one: the same name, scopes, end, owner and metadata, and
@@ -253,7 +280,7 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.writer.ledger.trail(after, limit, self.writer.catalogue)
+        self.writer.ledger.trail(after, limit, self.writer.catalogue())
     }
 
     /// The store's verbs on behalf of someone, whose rights are checked within each change.
@@ -291,7 +318,7 @@ impl Store {
 
     /// All scopes of this store.
     pub fn catalogue(&self) -> &'static Catalogue {
-        self.writer.catalogue
+        self.writer.catalogue()
     }
 
     /// Whether both are handles of one store.
