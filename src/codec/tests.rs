@@ -1,6 +1,7 @@
 //! The bytes on disk, fixed: whoever changes one of these has made a new format.
 
 use super::*;
+use crate::audit::AuditEntry;
 use crate::{
     audit::{Act, Attempt, Once},
     digest::Seals,
@@ -313,6 +314,47 @@ fn the_keys_of_the_tree_are_these() {
         assert_eq!(hex(&place.key()), key);
         assert_eq!(Place::from_key(&place.key()), Some(place));
     }
+}
+
+#[test]
+fn a_wrong_pepper_is_told_from_damage() {
+    let (right, wrong) = (Seals::derive(Some(b"sixteen bytes or more")), Seals::derive(None));
+    let check = right.pepper_check;
+    let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
+    let mut frame = encode_meta(&meta, &right.meta).unwrap();
+    let read = |frame: &[u8], seals: &Seals| decode_meta(frame, &seals.meta, seals.pepper_check);
+    assert!(matches!(read(&frame, &wrong), Err(Error::WrongPepper)));
+    *frame.last_mut().unwrap() ^= 1;
+    assert!(matches!(read(&frame, &right), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn the_longest_entry_fills_its_place_to_the_byte() {
+    let seal = Seals::derive(None).trail;
+    let longest = (3000..5000).map_while(|length| {
+        let refused = Act::Refuse { attempt: Attempt::Verify, reason: "n".repeat(length) };
+        Some(encode_entry(&entry(refused), &[5; 32], &seal).ok()?.0.len())
+    });
+    assert_eq!(longest.last(), Some(MAX_VALUE));
+}
+
+#[test]
+fn the_sum_tells_one_frame_from_another_and_forgets_what_is_taken_out() {
+    let seal = Seals::derive(None).frame;
+    let hash = |record: &Record| {
+        let frame = encode_record(record, digest(), &seal).unwrap();
+        frame_hash(&frame, Place::Record(digest()), &seal).unwrap()
+    };
+    let (one, other, before) = (hash(&full()), hash(&root()), mark());
+    let mut mark = before;
+    mark.add(one);
+    assert_ne!(mark.sum, before.sum);
+    mark.add(other);
+    mark.subtract(one);
+    let mut only = before;
+    only.add(other);
+    assert_eq!(mark.sum, only.sum);
+    assert_ne!(one, other);
 }
 
 #[test]
