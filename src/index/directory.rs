@@ -1,9 +1,9 @@
 //! The records by id, in few bytes, and what is pending for them. Not on the hot path.
 //!
 //! Design. A record lies encoded in one allocation, and is decoded when it is asked for: that costs
-//! less than a request does, and a record of its own with a map's entry and its strings took more
-//! than twice the room. Rows are cut into 256 shards by id, so that a table that grows moves a
-//! 256th of them. A row is never taken away: one without a record is the tombstone of its key. The
+//! less than a request does, while a record of its own has a count, strings with room to spare, and
+//! an allocation for each of them. Rows are cut into 256 shards by id, so that a table that grows
+//! moves a 256th of them. A row is never taken away: one without a record is the tombstone of its key. The
 //! tables hold the numbers of rows alone, five bytes each; an id is random, so it is its own hash.
 
 use super::{
