@@ -23,6 +23,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("governor", &["server"]),
     ("indicatif", &["cli"]),
     ("loom", &["sync", "index/orders"]),
+    ("hashbrown", &["index"]),
     ("maud", &["admin/portal"]),
     ("memchr", &["index"]),
     ("parking_lot", &["sync"]),

@@ -1,9 +1,10 @@
 //! The records by id, in few bytes, and what is pending for them. Not on the hot path.
 //!
 //! Design. A record lies encoded in one allocation, and is decoded when it is asked for: that costs
-//! less than a request does, and a record of its own with a map's entry and its strings took more
-//! than twice the room. Rows are cut into 256 shards by id, so that a table that grows moves a
-//! 256th of them. A row is never taken away: one without a record is the tombstone of its key.
+//! less than a request does, while a record of its own has a count, strings with room to spare, and
+//! an allocation for each of them. Rows are cut into 256 shards by id, so that a table that grows
+//! moves a 256th of them. A row is never taken away: one without a record is the tombstone of its key. The
+//! tables hold the numbers of rows alone, five bytes each; an id is random, so it is its own hash.
 
 use super::{
     grants::{Grants, Numbers},
@@ -19,11 +20,13 @@ use crate::{
     scope::Scope,
     time::Timestamp,
 };
+use hashbrown::HashTable;
 use std::collections::HashMap;
 
 const SHARDS: usize = 256;
 
 struct Row {
+    id: KeyId,
     digest: Digest,
     /// The last change that was applied.
     applied: u64,
@@ -36,17 +39,35 @@ struct Row {
 
 #[derive(Default)]
 struct Shard {
-    numbers: HashMap<KeyId, u32>,
+    numbers: HashTable<u32>,
     rows: Vec<Row>,
 }
 
 impl Shard {
     fn row(&self, id: KeyId) -> Option<&Row> {
-        self.rows.get(*self.numbers.get(&id)? as usize)
+        self.rows.get(self.place(id)?)
     }
 
     fn row_mut(&mut self, id: KeyId) -> Option<&mut Row> {
-        self.rows.get_mut(*self.numbers.get(&id)? as usize)
+        let place = self.place(id)?;
+        self.rows.get_mut(place)
+    }
+
+    fn place(&self, id: KeyId) -> Option<usize> {
+        let is_its = |number: &u32| self.rows.get(*number as usize).is_some_and(|row| row.id == id);
+        self.numbers.find(hash(id), is_its).map(|number| *number as usize)
+    }
+
+    /// Adds a row that is not there.
+    fn push(&mut self, row: Row) -> Result<(), Error> {
+        let number = u32::try_from(self.rows.len())
+            .map_err(|_| Error::damaged("it has more keys than there are numbers"))?;
+        let id = row.id;
+        self.rows.push(row);
+        let rows = &self.rows;
+        let hash_of = |number: &u32| rows.get(*number as usize).map_or(0, |row| hash(row.id));
+        self.numbers.insert_unique(hash(id), number, hash_of);
+        Ok(())
     }
 }
 
@@ -80,7 +101,7 @@ impl Directory {
     pub(super) fn with_room_for(keys: usize) -> Self {
         let each = keys.div_ceil(SHARDS);
         let shard = || Shard {
-            numbers: HashMap::with_capacity(each),
+            numbers: HashTable::with_capacity(each),
             rows: Vec::with_capacity(each + each / 8),
         };
         Self {
@@ -194,12 +215,10 @@ impl Directory {
 
     /// Puts what was loaded in order.
     pub(super) fn sort(&mut self) {
-        let rows = self.shards.iter().flat_map(|shard| {
-            shard.numbers.iter().filter_map(|(id, row)| Some((*id, shard.rows.get(*row as usize)?)))
-        });
-        let live = rows.filter(|(_, row)| row.word != Word::GONE);
+        let rows = self.shards.iter().flat_map(|shard| &shard.rows);
+        let live = rows.filter(|row| row.word != Word::GONE);
         let mut live: Vec<(Place, &Row)> =
-            live.map(|(id, row)| ((row.created_at, id), row)).collect();
+            live.map(|row| ((row.created_at, row.id), row)).collect();
         live.sort_unstable_by_key(|(place, _)| *place);
         self.order = Order::of_sorted(live.into_iter().map(|(place, row)| {
             (place, row.word, codec::resident_name(&row.record).unwrap_or_default())
@@ -231,11 +250,9 @@ impl Directory {
             (row.applied, row.word, row.record) = (sequence, word, bytes);
             row.created_at = created_at.unwrap_or(row.created_at);
         } else {
-            let number = u32::try_from(shard.rows.len())
-                .map_err(|_| Error::damaged("it has more keys than there are numbers"))?;
-            shard.numbers.insert(id, number);
             let created_at = created_at.unwrap_or_default();
-            shard.rows.push(Row { digest, applied: sequence, created_at, word, record: bytes });
+            let (applied, record) = (sequence, bytes);
+            shard.push(Row { id, digest, applied, created_at, word, record })?;
         }
         let Some(standing) = grants.standing(word) else { return Ok(None) };
         self.keys += 1;
@@ -311,6 +328,11 @@ impl Directory {
     fn row(&self, id: KeyId) -> Option<&Row> {
         self.shards.get(shard_number(id))?.row(id)
     }
+}
+
+/// The lowest byte chose the shard, so the others choose the place.
+fn hash(id: KeyId) -> u64 {
+    id.as_u64().rotate_right(8).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn shard_number(id: KeyId) -> usize {

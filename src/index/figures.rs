@@ -75,17 +75,41 @@ fn bytes_a_key_of_the_slots_alone() {
 }
 
 #[test]
+#[ignore = "prints figures; run it alone, since it looks at what is resident"]
+fn bytes_a_key_of_the_whole_index() {
+    let (keys, before) = (1_000_000, resident());
+    let index = loaded(keys);
+    println!("{keys} keys: {} bytes a key loaded", (resident() - before) / keys);
+    let before = resident();
+    let grown = Index::new();
+    for id in 0..keys {
+        grown.apply(id + 1, key(id), digest(id), Some(&record(id, id + 1))).unwrap();
+    }
+    println!("{keys} keys: {} bytes a key grown", (resident() - before) / keys);
+    assert_eq!(index.count(), grown.count());
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
 #[ignore = "prints figures"]
 fn a_denial_while_readers_saturate_the_cores() {
     for keys in [10_000, 1_000_000] {
         let index = loaded(keys);
         let took = with_readers(&index, keys, || {
             let deny = |n: u64| {
-                let id = n * 37 % keys;
-                let standing = Standing { active: n.is_multiple_of(2), ..record(id, 1).standing() };
+                let (id, sequence) = (n * 37 % keys, keys + n + 1);
+                let mut record = record(id, sequence);
+                record.active = n.is_multiple_of(2);
                 let start = Instant::now();
-                index.deny(u64::MAX, key(id), standing);
-                start.elapsed()
+                index.deny(sequence, record.id, record.standing());
+                let took = start.elapsed();
+                index.apply(sequence, record.id, digest(id), Some(&record)).unwrap();
+                took
             };
             (0..20_000).map(deny).collect()
         });

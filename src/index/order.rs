@@ -3,12 +3,12 @@
 //! Design. Pieces of up to 512 keys, each with what a search asks for side by side: the state
 //! words, and one text of all lower-cased names and ids, a line each. A page looks at one piece at
 //! a time, newest first, and lets the index go in between. A search for a text is one pass of
-//! `memchr`'s substring search over the texts of the pieces, some gigabytes a second: a million
-//! names in a few milliseconds.
+//! `memchr`'s substring search over the texts of the pieces, and touches no record but
+//! those that it finds.
 //!
 //! Rejected: postings of three letters each (several times the memory, and a change of a name
 //! would touch dozens of lists, for searches that a scan does in time); to decode each record that
-//! is passed over (half a second a million).
+//! is passed over (an allocation or more for each key that nobody asked for).
 
 use super::word::Word;
 use crate::{id::KeyId, time::Timestamp};
