@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 use tokio::sync::Notify;
 
@@ -36,6 +36,8 @@ struct State {
 /// A linearizable engine.
 pub(crate) struct Engine {
     state: Mutex<State>,
+    /// It stands still, since it is being put back.
+    pub(crate) is_away: AtomicBool,
     /// Something did, for whoever waits: they are woken in their order.
     pub(crate) happened: Notify,
 }
@@ -43,7 +45,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new() -> Arc<Self> {
         let state = State { revision: 1, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), happened: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), is_away: false.into(), happened: Notify::new() })
     }
 
     pub(crate) fn revision(&self) -> u64 {

@@ -9,7 +9,7 @@ use crate::{
     digest::Digest,
 };
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
@@ -54,6 +54,10 @@ impl Net {
         *self.way.lock().unwrap() = way;
     }
 
+    fn is_down(&self) -> bool {
+        *self.is_down.lock().unwrap() || self.engine.is_away.load(Relaxed)
+    }
+
     async fn hop(&self) {
         let delay = self.dice.below(self.way().delay + 1);
         sleep(Duration::from_millis(delay)).await;
@@ -64,7 +68,7 @@ impl Net {
         let lost = || Fault::Unreachable("no answer came".into());
         timeout(PATIENCE, async {
             self.hop().await;
-            if self.way().no_requests || *self.is_down.lock().unwrap() {
+            if self.way().no_requests || self.is_down() {
                 std::future::pending::<()>().await;
             }
             let answer = work(&self.engine);
@@ -148,7 +152,7 @@ impl Net {
     async fn stir(&self) -> bool {
         let _ = timeout(Duration::from_millis(200), self.engine.happened.notified()).await;
         let way = self.way();
-        !(way.no_answers || way.no_requests || *self.is_down.lock().unwrap())
+        !(way.no_answers || way.no_requests || self.is_down())
     }
 }
 
@@ -162,7 +166,7 @@ impl Tail for Follow {
     async fn next(&mut self) -> Event {
         loop {
             let way = self.net.way();
-            if way.no_answers || way.no_requests || *self.net.is_down.lock().unwrap() {
+            if way.no_answers || way.no_requests || self.net.is_down() {
                 if self.net.dice.one_in(4) {
                     return Event::Lost;
                 }

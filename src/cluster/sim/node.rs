@@ -24,7 +24,7 @@ use crate::{
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 /// A store without the rest of one.
@@ -200,7 +200,9 @@ impl Node {
         let frame = record
             .as_ref()
             .map(|record| codec::encode_record(record, digest, &self.keys.seals.frame).unwrap());
-        let at = Timestamp::from_secs(sequence);
+        // No two entries are alike, as times and fields see to it elsewhere.
+        let written = self.timing.simulated.lives.fetch_add(1, Ordering::Relaxed);
+        let at = Timestamp::from_millis(written);
         let (before, after) = (Change::default(), Change::default());
         let (actor, key) = (Actor::Host, Some(id));
         let entry = AuditEntry {

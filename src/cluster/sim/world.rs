@@ -26,7 +26,10 @@ use crate::{
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -412,15 +415,18 @@ impl World {
         node.crash();
     }
 
-    /// Puts the engine back to what it was a while ago. What was taken since is given back, by
+    /// Stops the engine, and puts it back to what it was a while ago. What was taken since is given back, by
     /// whoever did that; what had been taken before is still gone.
     async fn put_back(self: Rc<Self>) {
         let (put_back, then) = (self.engine.backup(), self.engine.revision());
         self.pause(1500).await;
-        if self.is_over.get() {
+        if self.is_over.get() || self.engine.is_away.swap(true, Relaxed) {
             return;
         }
+        // As the runbook has it: every gate has shut before the older state answers anyone.
+        sleep(FRESHNESS + Duration::from_millis(100)).await;
         put_back(&self.engine);
+        self.engine.is_away.store(false, Relaxed);
         self.tell(|| format!("put back to {then}"));
         self.era.set(self.era.get() + 1);
         self.tally.borrow_mut().restores += 1;
