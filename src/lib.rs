@@ -33,6 +33,7 @@ mod audit;
 mod credential;
 
 // ── state: one outside crate a room
+mod sync;
 mod codec;
 mod clock;
 mod ledger;

@@ -22,7 +22,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("etcd_client", &["ledger/etcd"]),
     ("governor", &["server"]),
     ("maud", &["admin/portal"]),
-    ("parking_lot", &["index"]),
+    ("parking_lot", &["sync"]),
     ("prometheus_client", &["server"]),
     ("rand", &["random"]),
     ("rcgen", &["server"]),

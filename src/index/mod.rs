@@ -42,22 +42,15 @@ use crate::{
     id::KeyId,
     principal::Principal,
     record::{Record, Standing},
+    sync::{self, RwLock},
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
-use parking_lot::RwLock;
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Waker,
-};
+use std::{sync::Arc, task::Waker};
 pub use watch::Revocation;
 
-const STRIPES: usize = 64;
-const SEGMENTS: usize = 256;
+const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
+const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
 
 /// The segments as one reader finds them.
 #[derive(Clone)]
@@ -231,15 +224,7 @@ impl Index {
     /// This thread's lock. More threads than stripes share some.
     #[inline]
     fn stripe(&self) -> Option<&RwLock<Arc<Table>>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
-        let mine = MINE.with(|mine| {
-            if mine.get() == usize::MAX {
-                mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-            }
-            mine.get()
-        });
-        self.stripes.get(mine).map(|stripe| &**stripe)
+        self.stripes.get(sync::thread_number() % STRIPES).map(|stripe| &**stripe)
     }
 }
 
@@ -249,5 +234,9 @@ impl Drop for Index {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
+#[cfg(all(test, loom))]
+mod orders;
 #[cfg(test)]
 mod tests;

@@ -12,21 +12,21 @@ use std::{
     collections::HashMap,
     sync::{
         LazyLock,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
 
-fn digest(id: u64) -> Digest {
+pub(super) fn digest(id: u64) -> Digest {
     static SEALS: LazyLock<Seals> = LazyLock::new(|| Seals::derive(None));
     SEALS.digester.digest(&id.to_le_bytes())
 }
 
-fn grant(names: &[&str]) -> Grant {
+pub(super) fn grant(names: &[&str]) -> Grant {
     Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(names).unwrap())
 }
 
-fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
+pub(super) fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
     let new = NewKey {
         name: "k".into(),
         grant: grant(names),
@@ -41,16 +41,16 @@ fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
     )
 }
 
-fn apply(index: &Index, record: &Arc<Record>) {
+pub(super) fn apply(index: &Index, record: &Arc<Record>) {
     let id = record.id.as_u64();
     index.apply(record.revision, record.id, digest(id), Some(Arc::clone(record))).unwrap();
 }
 
-fn delete(index: &Index, id: u64, sequence: u64) {
+pub(super) fn delete(index: &Index, id: u64, sequence: u64) {
     index.apply(sequence, KeyId::from_u64(id), digest(id), None).unwrap();
 }
 
-fn seen(index: &Index, id: u64) -> Option<Standing> {
+pub(super) fn seen(index: &Index, id: u64) -> Option<Standing> {
     let (found, standing) = index.find(&digest(id))?;
     assert_eq!(found.as_u64(), id);
     Some(standing)

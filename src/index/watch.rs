@@ -13,21 +13,21 @@ use crate::{
     id::KeyId,
     record::{Expiry, Standing},
     scope::Grant,
-    time::Timestamp,
-};
-use parking_lot::Mutex;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::Future,
-    pin::Pin,
     sync::{
-        Arc,
+        Mutex,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    time::Timestamp,
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };

@@ -1,4 +1,5 @@
-//! A ledger for tests: each commit says that it began, and waits for its verdict.
+//! A ledger for tests, which does as it is told: as a rule each commit says that it began, and
+//! waits for its verdict.
 
 use super::Commit;
 use crate::error::Error;
@@ -14,11 +15,8 @@ use std::{
 /// A test that forgets a verdict fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The ledger's side.
-pub(crate) struct Scripted {
-    began: Sender<usize>,
-    verdicts: Mutex<Receiver<bool>>,
-}
+/// The ledger's side: says whether a commit is durable.
+pub(crate) struct Scripted(Box<dyn Fn(&[Commit]) -> bool + Send + Sync>);
 
 /// The test's side.
 pub(crate) struct Script {
@@ -29,13 +27,20 @@ pub(crate) struct Script {
 impl Scripted {
     pub(crate) fn new() -> (Self, Script) {
         let ((began, seen), (verdicts, asked)) = (channel(), channel());
-        (Self { began, verdicts: Mutex::new(asked) }, Script { began: seen, verdicts })
+        let asked = Mutex::new(asked);
+        let waits = Self::by(move |batch| {
+            began.send(batch.len()).unwrap();
+            asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
+        });
+        (waits, Script { began: seen, verdicts })
+    }
+
+    pub(crate) fn by(verdict: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
+        Self(Box::new(verdict))
     }
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
-        self.began.send(batch.len()).unwrap();
-        let durable = self.verdicts.lock().unwrap().recv_timeout(PATIENCE).unwrap();
-        if durable {
+        if (self.0)(batch) {
             Ok(())
         } else {
             Err(Error::io("writing a change", io::Error::other("scripted")))

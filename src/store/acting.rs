@@ -18,12 +18,9 @@ use crate::{
         catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
     },
     secret::Secret,
+    sync::waiting::MutexGuard,
 };
-use std::{
-    net::IpAddr,
-    sync::{Arc, MutexGuard},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// A key whose place was taken is not to work on for ever.
 const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);

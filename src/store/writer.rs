@@ -17,14 +17,17 @@ use crate::{
     ledger::{Commit, Ledger, Put, Tip},
     record::{Actor, Change, Record},
     scope::Catalogue,
+    sync::waiting::{
+        Condvar, Mutex, MutexGuard,
+        thread::{self, JoinHandle},
+    },
 };
 use std::{
     collections::HashMap,
     io, mem,
     net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 

@@ -1,0 +1,192 @@
+//! What holds however threads meet, tried in many thousand schedules by shuttle.
+//!
+//! `RUSTFLAGS="--cfg shuttle" cargo test --target-dir target/shuttle --lib models`; `SCHEDULES` says
+//! how many schedules each model runs. The invariants are those of the index, by number.
+
+use super::{
+    tests::{apply, delete, grant, record, seen},
+    *,
+};
+use crate::sync::explore;
+use shuttle::{
+    future::block_on,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    thread,
+};
+
+/// The two states of the key that readers look at: all of one, or all of the other.
+const STATES: [(bool, &[&str]); 2] = [(true, &["api.read"]), (false, &["api.write"])];
+
+/// Runs readers, more than there are stripes, beside one that changes.
+fn beside_readers(read: impl Fn() + Send + Sync + 'static, change: impl FnOnce()) {
+    let read = Arc::new(read);
+    let readers: Vec<_> = (0..=STRIPES)
+        .map(|_| {
+            let read = Arc::clone(&read);
+            thread::spawn(move || (0..2).for_each(|_| read()))
+        })
+        .collect();
+    change();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+#[test]
+fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows() {
+    explore(|| {
+        let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        let reads = {
+            let (index, denied) = (Arc::clone(&index), Arc::clone(&denied));
+            move || {
+                let before = denied.load(SeqCst);
+                let standing = seen(&index, 1).expect("a key is there while the table grows");
+                assert!(!(before && standing.active), "a denied key passed");
+            }
+        };
+        beside_readers(reads, || {
+            apply(&index, &record(2, 2, true, &["api.write"]));
+            index.deny(5, made.id, record(1, 5, false, &["api.read"]).standing());
+            denied.store(true, SeqCst);
+            apply(&index, &record(3, 3, true, &["api.write"]));
+            apply(&index, &record(4, 4, true, &["api.write"]));
+            assert!((1..5).all(|id| seen(&index, id).is_some()));
+        });
+    });
+}
+
+#[test]
+fn invariant_2_a_reader_sees_the_whole_of_one_state_or_the_whole_of_another() {
+    explore(|| {
+        let index = Arc::new(Index::new());
+        let states = STATES.map(|(active, names)| (active, grant(names)));
+        apply(&index, &record(1, 1, STATES[0].0, STATES[0].1));
+        let reads = {
+            let index = Arc::clone(&index);
+            move || {
+                let standing = seen(&index, 1).unwrap();
+                assert!(states.contains(&(standing.active, standing.grant)), "half of two states");
+            }
+        };
+        beside_readers(reads, || {
+            for revision in 2..5 {
+                let (active, names) = STATES[(revision % 2) as usize];
+                apply(&index, &record(1, revision, active, names));
+            }
+        });
+    });
+}
+
+#[test]
+fn invariant_2_a_denial_outlasts_the_commit_of_an_older_change_whoever_comes_first() {
+    explore(|| {
+        let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        index.deny(2, made.id, record(1, 2, false, &["api.read"]).standing());
+        let reads = {
+            let (index, denied) = (Arc::clone(&index), Arc::clone(&denied));
+            move || {
+                let before = denied.load(SeqCst);
+                assert!(!(before && seen(&index, 1).unwrap().active), "a denied key passed");
+            }
+        };
+        let commits = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                apply(&index, &record(1, 2, false, &["api.read"]));
+                apply(&index, &record(1, 3, true, &["api.read"]));
+            })
+        };
+        beside_readers(reads, || {
+            index.deny(3, made.id, record(1, 3, true, &["api.read"]).standing());
+            index.deny(4, made.id, record(1, 4, false, &["api.read"]).standing());
+            denied.store(true, SeqCst);
+        });
+        commits.join().unwrap();
+        assert!(!seen(&index, 1).unwrap().active);
+        apply(&index, &record(1, 4, false, &["api.read"]));
+        apply(&index, &record(1, 5, true, &["api.read"]));
+        assert!(seen(&index, 1).unwrap().active, "a denial ends with its own commit");
+    });
+}
+
+#[test]
+fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made() {
+    explore(|| {
+        let (index, deleted) = (Arc::new(Index::new()), Arc::new(AtomicU64::new(0)));
+        let name = |id: u64| if id.is_multiple_of(2) { "api.read" } else { "api.write" };
+        let reads = {
+            let (index, deleted) = (Arc::clone(&index), Arc::clone(&deleted));
+            move || {
+                for id in 1..5 {
+                    let gone = deleted.load(SeqCst) >= id;
+                    let standing = seen(&index, id); // Asserts that it is this key.
+                    assert!(standing.is_none_or(|s| s.grant == grant(&[name(id)])));
+                    assert!(!gone || standing.is_none(), "a deleted key is still there");
+                }
+            }
+        };
+        apply(&index, &record(1, 1, true, &[name(1)]));
+        beside_readers(reads, || {
+            for id in 2..5 {
+                delete(&index, id - 1, 2 * id);
+                deleted.store(id - 1, SeqCst);
+                apply(&index, &record(id, 2 * id + 1, true, &[name(id)]));
+            }
+        });
+        assert_eq!(index.older_than(None, 9).len(), 1);
+    });
+}
+
+#[test]
+fn invariant_6_whoever_awaits_a_key_is_woken_however_a_watch_and_a_denial_meet() {
+    explore(|| {
+        let index = Arc::new(Index::new());
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let (index, made) = (Arc::clone(&index), Arc::clone(&made));
+                thread::spawn(move || {
+                    let holder = Principal::new(made.id, made.grant);
+                    let watch = index.watch(&holder, Timestamp::from_secs(9));
+                    // Waiting for ever is a deadlock, which shuttle reports.
+                    block_on(watch);
+                })
+            })
+            .collect();
+        index.deny(2, made.id, record(1, 2, false, &["api.read"]).standing());
+        waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        assert_eq!(index.watches.count(), 0);
+    });
+}
+
+#[test]
+fn invariant_6_a_watch_is_over_when_the_denial_returned_and_stays_so() {
+    explore(|| {
+        let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        let holder = Principal::new(made.id, made.grant);
+        let early = index.watch(&holder, Timestamp::from_secs(9));
+        let holding = {
+            let (index, denied) = (Arc::clone(&index), Arc::clone(&denied));
+            thread::spawn(move || {
+                let begun = denied.load(SeqCst);
+                let watch = index.watch(&holder, Timestamp::from_secs(9));
+                assert!(!begun || watch.is_over(), "a watch missed the denial before it");
+                for watch in [&early, &watch] {
+                    let before = denied.load(SeqCst);
+                    assert!(!before || watch.is_over(), "a watch missed a denial");
+                }
+                early
+            })
+        };
+        index.deny(2, made.id, record(1, 2, false, &["api.read"]).standing());
+        denied.store(true, SeqCst);
+        let early = holding.join().unwrap();
+        apply(&index, &record(1, 3, true, &["api.read"]));
+        assert!(early.is_over(), "what is over stays over");
+    });
+}
