@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Fewer slots than this are not worth a rebuild.
-const SMALLEST: usize = if sync::MODELLED { 2 } else { 8 };
+const SMALLEST: usize = if sync::MODELLED { 4 } else { 8 };
 
 #[derive(Default)]
 struct Slot {
@@ -150,6 +150,17 @@ mod tests {
         }
         assert_eq!(larger.find([99, 99]), None);
         assert!(!larger.set([99, 99], Word::GONE));
+    }
+
+    #[test]
+    fn a_segment_has_room_for_the_keys_that_it_is_made_for() {
+        for keys in 0..500 {
+            let segment = Segment::with_room_for(keys as usize);
+            for n in 0..keys {
+                assert!(segment.insert([n, n << 55], KeyId::from_u64(n), word(n)), "{n} of {keys}");
+            }
+            assert!(segment.rebuilt().insert([keys, 0], KeyId::from_u64(keys), word(0)), "{keys}");
+        }
     }
 
     #[test]
