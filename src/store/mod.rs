@@ -377,5 +377,7 @@ impl fmt::Debug for Store {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod models;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,133 @@
+//! That each store and load has the order it needs, in every execution that loom can find.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --target-dir target/loom --lib orders`. Shuttle's models treat
+//! every access as sequentially consistent; here a reader may see what the memory model lets it.
+
+use super::{
+    tests::{apply, delete, record, seen},
+    *,
+};
+use crate::record::Expiry;
+use loom::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+use std::{future::Future, pin::pin, task::Context};
+
+fn word(number: u64) -> Word {
+    Word::new(true, Expiry::Never, number)
+}
+
+/// Two keys whose probes begin at the same slot.
+const FIRST: [u64; 2] = [11, u64::MAX];
+const SECOND: [u64; 2] = [22, u64::MAX];
+
+#[test]
+fn whoever_sees_a_slots_word_sees_its_key() {
+    loom::model(|| {
+        let segment = Arc::new(Segment::with_room_for(0));
+        let reads = {
+            let segment = Arc::clone(&segment);
+            thread::spawn(move || {
+                let first = segment.find(FIRST);
+                assert!(first.is_none_or(|found| found == (KeyId::from_u64(1), word(7))));
+                let second = segment.find(SECOND);
+                assert!(second.is_none_or(|found| found == (KeyId::from_u64(2), word(8))));
+                assert!(second.is_none() || segment.find(FIRST).is_some(), "in the order made");
+            })
+        };
+        assert!(segment.insert(FIRST, KeyId::from_u64(1), word(7)));
+        assert!(segment.insert(SECOND, KeyId::from_u64(2), word(8)));
+        reads.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone() {
+    loom::model(|| {
+        let segment = Arc::new(Segment::with_room_for(0));
+        assert!(segment.insert(FIRST, KeyId::from_u64(1), word(7)));
+        let reads = {
+            let segment = Arc::clone(&segment);
+            thread::spawn(move || {
+                let (id, state) = segment.find(FIRST).unwrap();
+                assert!(id == KeyId::from_u64(1) && (state == word(7) || state == Word::GONE));
+                let second = segment.find(SECOND);
+                assert!(second.is_none_or(|found| found == (KeyId::from_u64(2), word(8))));
+            })
+        };
+        assert!(segment.set(FIRST, Word::GONE));
+        assert!(segment.insert(SECOND, KeyId::from_u64(2), word(8)));
+        reads.join().unwrap();
+    });
+}
+
+#[test]
+fn a_denial_that_returned_is_seen_by_whoever_learns_of_it() {
+    loom::model(|| {
+        let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        let reads = {
+            let (index, denied) = (Arc::clone(&index), Arc::clone(&denied));
+            thread::spawn(move || {
+                // Whoever learns of it does so by some acquiring load; else nothing is "after".
+                let before = denied.load(Ordering::Acquire);
+                assert!(!(before && seen(&index, 1).unwrap().active), "a denied key passed");
+            })
+        };
+        index.deny(2, made.id, record(1, 2, false, &["api.read"]).standing());
+        denied.store(true, Ordering::Release);
+        reads.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for() {
+    loom::model(|| {
+        let index = Arc::new(Index::new());
+        let (one, other) = (record(1, 1, true, &["api.read"]), record(1, 2, false, &["api.write"]));
+        apply(&index, &one);
+        let reads = {
+            let index = Arc::clone(&index);
+            let states = [one.standing(), other.standing()];
+            thread::spawn(move || assert!(states.contains(&seen(&index, 1).unwrap())))
+        };
+        apply(&index, &other);
+        delete(&index, 2, 3);
+        reads.join().unwrap();
+    });
+}
+
+#[test]
+fn a_watch_and_a_denial_that_meet_miss_each_other_in_no_order() {
+    struct Woken(AtomicBool);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let index = Arc::new(Index::new());
+        let made = record(1, 1, true, &["api.read"]);
+        apply(&index, &made);
+        let awaits = {
+            let (index, made) = (Arc::clone(&index), Arc::clone(&made));
+            thread::spawn(move || {
+                let woken = Arc::new(Woken(AtomicBool::new(false)));
+                let waker = Waker::from(Arc::clone(&woken));
+                let holder = Principal::new(made.id, made.grant);
+                let mut watch = Box::pin(index.watch(&holder, Timestamp::from_secs(9)));
+                let pending =
+                    pin!(&mut watch).poll(&mut Context::from_waker(&waker)).is_pending();
+                (watch, pending, woken)
+            })
+        };
+        index.deny(2, made.id, record(1, 2, false, &["api.read"]).standing());
+        let (watch, pending, woken) = awaits.join().unwrap();
+        assert!(watch.is_over(), "a watch missed the denial");
+        assert!(!pending || woken.0.load(Ordering::SeqCst), "a wake-up was lost");
+    });
+}
