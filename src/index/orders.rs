@@ -120,8 +120,7 @@ fn a_watch_and_a_denial_that_meet_miss_each_other_in_no_order() {
                 let waker = Waker::from(Arc::clone(&woken));
                 let holder = Principal::new(made.id, made.grant);
                 let mut watch = Box::pin(index.watch(&holder, Timestamp::from_secs(9)));
-                let pending =
-                    pin!(&mut watch).poll(&mut Context::from_waker(&waker)).is_pending();
+                let pending = pin!(&mut watch).poll(&mut Context::from_waker(&waker)).is_pending();
                 (watch, pending, woken)
             })
         };

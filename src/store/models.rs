@@ -62,13 +62,8 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
         }
     });
     let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-    let writer = Writer::start(
-        Ledger::Scripted(ledger),
-        Index::new(),
-        Arc::clone(&SEALS),
-        *CATALOGUE,
-        tip,
-    );
+    let writer =
+        Writer::start(Ledger::Scripted(ledger), Index::new(), Arc::clone(&SEALS), *CATALOGUE, tip);
     (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default() }, log)
 }
 

@@ -186,6 +186,8 @@ struct Record {
     updated_at: Timestamp,
     updated_by: Actor,
     inactive_since: Option<Timestamp>,
+    replaces: Option<KeyId>,
+    replaced_by: Option<KeyId>,
     revision: u64,
 }
 
@@ -236,6 +238,7 @@ enum Fault {
     StillActive,
     LastRoot,
     Changed,
+    NotCurrent,
     Forbidden(Forbidden),
 }
 
@@ -342,6 +345,8 @@ impl Model {
             created_by: by,
             updated_at: now,
             updated_by: by,
+            replaces: None,
+            replaced_by: None,
             revision: self.sequence + 1,
         };
         if record.length() > 1536 {
@@ -408,6 +413,64 @@ impl Model {
             }
         }
         Ok(after)
+    }
+
+    /// Whether a new key may take the place of this one; if so, the new one's record.
+    fn rotate(
+        &mut self,
+        by: Actor,
+        id: KeyId,
+        grace_hours: u64,
+        now: Timestamp,
+    ) -> Result<Record, Fault> {
+        let actor = self.authority(by, Attempt::Rotate, Some(id), now)?;
+        if grace_hours > 366 * 24 {
+            return Err(Fault::Invalid(Field::Grace));
+        }
+        let mut old = self.target(by, Attempt::Rotate, actor.as_ref(), id)?;
+        let before = old.fields.clone();
+        let current = before.active && !before.end.has_come(now) && old.replaced_by.is_none();
+        let allowed = actor.map_or(Ok(()), |actor| may_rotate(&actor, &before));
+        let allowed = allowed.map_err(Fault::Forbidden);
+        let allowed = allowed.and(if current { Ok(()) } else { Err(Fault::NotCurrent) });
+        if let Err(fault) = allowed {
+            return Err(self.refuse(by, Attempt::Rotate, Some(id), Edit::default(), fault));
+        }
+        let new = Record {
+            fields: before.clone(),
+            created_at: now,
+            created_by: by,
+            updated_at: now,
+            updated_by: by,
+            inactive_since: None,
+            replaces: Some(id),
+            replaced_by: None,
+            revision: self.sequence + 1,
+        };
+        (old.updated_at, old.updated_by, old.revision) = (now, by, new.revision);
+        if grace_hours == 0 {
+            (old.fields.active, old.inactive_since) = (false, Some(now));
+        } else {
+            let end = End::At(now.as_millis().div_ceil(1000) + grace_hours * 3600);
+            old.fields.end = if before.end.is_after(end) { end } else { before.end };
+        }
+        self.tell(by, "rotate", Some(id), before.unlike(&old.fields), old.fields.unlike(&before));
+        for key in &mut self.keys {
+            if key.id == id {
+                key.record = Some(old.clone());
+            }
+        }
+        Ok(new)
+    }
+
+    /// The new key was made.
+    fn rotated(&mut self, id: KeyId, text: String, record: Record) {
+        for key in &mut self.keys {
+            if let Some(old) = key.record.as_mut().filter(|_| Some(key.id) == record.replaces) {
+                old.replaced_by = Some(id);
+            }
+        }
+        self.keys.push(Key { id, text, record: Some(record) });
     }
 
     fn delete(&mut self, by: Actor, id: KeyId, now: Timestamp) -> Result<(), Fault> {
@@ -576,6 +639,21 @@ fn may_update(actor: &Fields, own: bool, before: &Fields, after: &Fields) -> Res
     }
     let foreign = |owner: &Option<String>| actor.powers != Powers::All && *owner != actor.owner;
     if after.owner != before.owner && (foreign(&after.owner) || foreign(&before.owner)) {
+        return Err(Forbidden::ForeignOwner);
+    }
+    Ok(())
+}
+
+/// A rotation hands out a key like this one.
+fn may_rotate(actor: &Fields, old: &Fields) -> Result<(), Forbidden> {
+    if !actor.powers.have("admin.key.update") {
+        return Err(lacks("admin.key.update"));
+    }
+    if old.powers == Powers::All {
+        return Err(Forbidden::RootIsLocal);
+    }
+    covers(actor, old)?;
+    if actor.powers != Powers::All && old.owner != actor.owner {
         return Err(Forbidden::ForeignOwner);
     }
     Ok(())

@@ -9,7 +9,12 @@ use portcullis::{
     Act, Actor, AuditEntry, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Principal,
     Refusal, Scope, Store, Timestamp, error::Field,
 };
-use std::{fmt::Debug, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fmt::Debug,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 #[path = "../support/base64.rs"]
 mod base64;
@@ -65,6 +70,7 @@ impl Walk<'_> {
             Step::Issue { by, new } => self.issue(*by, new),
             Step::Update { by, key, edit, revision } => self.update(*by, *key, edit, *revision),
             Step::Revoke { by, key } => self.revoke(*by, *key),
+            Step::Rotate { by, key, grace_hours } => self.rotate(*by, *key, *grace_hours),
             Step::Delete { by, key } => self.delete(*by, *key),
             Step::GiveForeign { key, name } => self.give_foreign(*key, name),
             Step::List { active, scope: held, text, size } => {
@@ -196,6 +202,23 @@ impl Walk<'_> {
                     check_moment(start, moment);
                 }
                 assert_eq!(plain(&record), expected);
+            }
+            (real, expected) => self.fail(&real, &expected),
+        }
+    }
+
+    fn rotate(&mut self, by: By, key: usize, grace_hours: u64) {
+        let (by, id) = (self.actor(by), self.id(key));
+        let start = now();
+        let grace = Duration::from_secs(grace_hours * 3600);
+        let real = self.store().acting_as(by, None).rotate(id, grace);
+        let moment = real.as_ref().map_or(start, |issued| issued.record.created_at);
+        match (real, self.model.rotate(by, id, grace_hours, moment)) {
+            (Ok(issued), Ok(expected)) => {
+                check_moment(start, moment);
+                assert_eq!(plain(&issued.record), expected);
+                let new = issued.record.id;
+                self.model.rotated(new, issued.secret.reveal(str::to_owned), expected);
             }
             (real, expected) => self.fail(&real, &expected),
         }
@@ -412,14 +435,16 @@ fn fault(error: &Error) -> Fault {
         Error::StillActive(_) => Fault::StillActive,
         Error::LastRoot(_) => Fault::LastRoot,
         Error::Changed(_) => Fault::Changed,
+        Error::NotCurrent { .. } => Fault::NotCurrent,
         Error::Forbidden(reason) => Fault::Forbidden(reason.clone()),
         other => panic!("no step fails with {other}"),
     }
 }
 
 fn plain(record: &portcullis::Record) -> Record {
-    assert_eq!((record.replaces, record.replaced_by), (None, None));
     Record {
+        replaces: record.replaces,
+        replaced_by: record.replaced_by,
         fields: Fields {
             name: record.name.clone(),
             powers: plain_powers(&record.grant),

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Update { by: By, key: usize, edit: Partial, revision: Revision },
     /// Take a key away.
     Revoke { by: By, key: usize },
+    /// Put a new key in the place of one, which works on for some hours.
+    Rotate { by: By, key: usize, grace_hours: u64 },
     /// Delete a key.
     Delete { by: By, key: usize },
     /// Give a key scopes of another store.
@@ -117,7 +119,7 @@ impl Step {
         };
         match kind % 32 {
             0..=9 => Self::Issue { by, new: draft() },
-            10..=17 => {
+            10..=16 => {
                 let bit = |place: u8| mask >> place & 1 == 1;
                 let edit = Partial {
                     draft: draft(),
@@ -138,7 +140,13 @@ impl Step {
             18 | 19 => Self::Revoke { by, key },
             20 => Self::Revoke { by: By::Key(key), key },
             21 | 22 => Self::Update { by, key, edit: activation(draft()), revision: Revision::Any },
-            23 | 24 => Self::Delete { by, key },
+            // The longest grace is a year, and the last one here longer.
+            17 | 24 => Self::Rotate {
+                by,
+                key,
+                grace_hours: [0, 0, 1, 366 * 24, 366 * 24 + 1][usize::from(mask % 5)],
+            },
+            23 => Self::Delete { by, key },
             25 => Self::GiveForeign {
                 key,
                 name: ["foreign.one", "ledger.close"][usize::from(mask % 2)],
