@@ -44,13 +44,18 @@ fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows
                 assert!(!(before && standing.active), "a denied key passed");
             }
         };
+        let growing = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                for id in 2..6 {
+                    apply(&index, &record(id, id, true, &["api.write"]));
+                }
+            })
+        };
         beside_readers(reads, || {
-            for id in 2..5 {
-                apply(&index, &record(id, id, true, &["api.write"]));
-            }
-            index.deny(5, made.id, record(1, 9, false, &["api.read"]).standing());
+            index.deny(9, made.id, record(1, 9, false, &["api.read"]).standing());
             denied.store(true, SeqCst);
-            apply(&index, &record(5, 5, true, &["api.write"]));
+            growing.join().unwrap();
             assert!((1..6).all(|id| seen(&index, id).is_some()));
         });
     });
