@@ -193,6 +193,7 @@ fn what_is_decided_last_is_what_is_planned_last_however_changes_of_one_key_meet(
         assert!(acknowledged.iter().all(|revision| log.has(*revision)));
         let last = store.get(id).unwrap();
         assert_eq!(Some(&last.revision), log.durable.lock().unwrap().last());
+        assert_eq!(last.name, "other", "a change was planned on a state before the one on its way");
         assert_eq!(decision(&store, 1).is_ok(), last.active);
         assert_eq!(store.writer.plan().pending_sequence(id), 0, "nothing is on its way");
     });
