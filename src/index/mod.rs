@@ -13,15 +13,23 @@
 //! slot (its count is such a line again); a copy-on-write map (a revocation costs a rebuild); a
 //! memo from header to key (it keeps the secret, or a forgeable tag of it, in memory).
 //!
-//! Invariants, each with a test:
+//! Invariants. Each names its tests: `invariant_N_…` in `tests.rs`, and where threads meet also in
+//! `models.rs` (shuttle, every access in one order) and `orders.rs` (loom, the memory model's).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
-//! 2. What readers see is the committed record met with every pending denial.
-//! 3. Changes at or below the one applied to a key alter nothing.
+//!    Models: `invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows`,
+//!    `a_denial_that_returned_is_seen_by_whoever_learns_of_it`.
+//! 2. What readers see is the committed record met with every pending denial, and all of one state
+//!    or all of another. Models: `invariant_2_…`,
+//!    `a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for`.
+//! 3. Changes at or below the one applied to a key alter nothing. Decided under the directory's
+//!    lock: `invariant_3_applying_twice_or_out_of_order_alters_nothing`.
 //! 4. A deleted key is gone, its slot is not used again before a rebuild, and no reader ever sees
-//!    another key's state.
-//! 5. A lookup allocates nothing and takes no lock that is held across I/O.
+//!    another key's state. Models: `invariant_4_…`, `whoever_sees_a_slots_word_sees_its_key`,
+//!    `whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone`.
+//! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across
+//!    I/O: nothing in this room does any.
 //! 6. A watch whose key is denied is over when `deny` or `apply` returned, and whoever awaits it
-//!    is woken.
+//!    is woken. Models: `invariant_6_…`, `a_watch_and_a_denial_that_meet_miss_each_other_in_no_order`.
 
 mod directory;
 mod grants;
