@@ -55,6 +55,29 @@ pub enum Act {
         /// The new key.
         into: KeyId,
     },
+    /// The older part of the trail was cut away.
+    Cut {
+        /// The last entry that went.
+        through: u64,
+        /// The chain head of that entry, which the first one that stayed follows.
+        head: [u8; 32],
+    },
+    /// What could be proved of a damaged store was written into this one. The trail begins here.
+    Repair {
+        /// The chain head that the damaged store had come to, as far as is known.
+        head: [u8; 32],
+        /// How many keys came over as they were.
+        current: u64,
+        /// How many came over inactive, since nothing shows that they were not taken away.
+        unproved: u64,
+    },
+    /// The store was made from a backup.
+    Restore {
+        /// The last change that was in the backup.
+        backup: u64,
+        /// Whether the trail that follows the backup was at hand: the old store's or an exported one.
+        later_known: bool,
+    },
     /// An administrative act was refused.
     Refuse {
         /// Which act.
@@ -73,6 +96,9 @@ impl Act {
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
             Self::Rotate { .. } => "rotate",
+            Self::Cut { .. } => "cut",
+            Self::Repair { .. } => "repair",
+            Self::Restore { .. } => "restore",
             Self::Refuse { .. } => "refuse",
         }
     }
@@ -94,6 +120,8 @@ pub enum Attempt {
     Verify,
     /// Putting a new key in the place of one.
     Rotate,
+    /// Cutting the older part of the trail away.
+    Cut,
 }
 
 impl Attempt {
@@ -106,6 +134,7 @@ impl Attempt {
             Self::Delete => "delete",
             Self::Verify => "verify",
             Self::Rotate => "rotate",
+            Self::Cut => "cut",
         }
     }
 }

@@ -7,6 +7,9 @@
 //! Secret: the header, the decoded key. Not secret: their lengths. Faults are gathered over the
 //! whole text and judged once.
 //!
+//! What is decoded is looked up at once, and only a stranger's is asked whether it could have been
+//! a user name at all ([`is_user`]): what the index knows is one, and the others have time.
+//!
 //! Why a decoder of our own: `base64` serves alphabets that we refuse and leaves the user to a
 //! second pass, and its vector rivals put unsafe code in front of every request.
 
@@ -47,7 +50,7 @@ pub(crate) fn read_all<'b, 'h>(
 
 /// Reads the presented key from one `Authorization` value into `buffer`.
 ///
-/// What comes back is 1 to 64 bytes of visible ASCII without a colon; whether it is a key is for
+/// What comes back is 1 to 64 bytes, without the colon at their end; whether they are a key is for
 /// others to say.
 #[inline]
 pub(crate) fn read<'b>(
@@ -58,6 +61,12 @@ pub(crate) fn read<'b>(
         return Err(Refusal::Malformed);
     }
     token(authorization).and_then(|token| decode(token, &mut buffer.0)).ok_or(Refusal::Malformed)
+}
+
+/// Whether these bytes can be a user name: visible ASCII without a colon, behind which a password
+/// would follow.
+pub(crate) fn is_user(presented: &[u8]) -> bool {
+    presented.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':')
 }
 
 /// Where a presented key lies while it is checked: on the caller's stack, wiped on drop.
@@ -101,14 +110,20 @@ fn token(mut value: &[u8]) -> Option<&[u8]> {
         value = rest;
     }
     // RFC 9110 §11.4 has 1*SP here; white space of other kinds is not the grammar's.
-    let [scheme @ .., b' '] = value.first_chunk::<6>()? else { return None };
     let mut token = value.get(6..)?;
     while let [b' ', rest @ ..] = token {
         token = rest;
     }
-    // The bit 0x20 makes letters small, and makes a letter of nothing else.
-    (scheme.map(|letter| letter | 0x20) == *b"basic").then_some(token)
+    // The bit 0x20 makes letters small, and makes a letter of nothing else. A value that spells
+    // anything has eight bytes; the last two are not the scheme's.
+    let scheme = u64::from_le_bytes(*value.first_chunk()?) & SCHEME_MASK | SCHEME_LETTERS;
+    (scheme == SCHEME).then_some(token)
 }
+
+/// `basic` and the space behind it, as the low six bytes of a word.
+const SCHEME: u64 = u64::from_le_bytes(*b"basic \0\0");
+const SCHEME_LETTERS: u64 = u64::from_le_bytes(*b"     \0\0\0");
+const SCHEME_MASK: u64 = (1 << 48) - 1;
 
 /// The user that `token` spells, decoded straight into `bytes`: a copy on the way would be one
 /// that nobody wipes.
@@ -136,96 +151,49 @@ fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
     let (places, _) = bytes.as_chunks_mut::<6>();
     let (places, _) = places.as_chunks_mut::<2>();
     let (last_place, places) = places.get_mut(..=head.len())?.split_last_mut()?;
-    let mut faults = Faults { digits_are_sound: [u8::MAX; CHARS], user: [0; 2], trailing: [0; 2] };
+    let (mut sound, mut seen) = ([u8::MAX; CHARS], [0; 2]);
     for (place, digits) in places.iter_mut().zip(head) {
-        let words = faults.decode(*digits);
+        let words = decode_chunk(*digits, &mut sound);
         *place = words.map(bytes_of);
-        faults.check_user(words, [0; 2]);
+        seen.iter_mut().zip(words).for_each(|(seen, word)| *seen |= word);
     }
-    let words = faults.decode(last);
+    let words = decode_chunk(last, &mut sound);
     *last_place = words.map(bytes_of);
-    let ends_in_colon = faults.check_end(words, end);
+    seen.iter_mut().zip(words).for_each(|(seen, word)| *seen |= word);
+    let [a, b] = seen;
 
-    let len = (head.len() * BYTES + end.kept).checked_sub(usize::from(ends_in_colon))?;
-    let sound = faults.none() && end.kept != 0 && (1..=MAX_KEY_LEN).contains(&len);
-    if sound { bytes.get(..len) } else { None }
+    let len = head.len() * BYTES + end.kept;
+    let len = len - usize::from(bytes.get(len.checked_sub(1)?) == Some(&b':'));
+    let sound = sound == [u8::MAX; CHARS] && end.is_sound(words) && (a | b) & each(0x80) == 0;
+    if sound && (1..=MAX_KEY_LEN).contains(&len) { bytes.get(..len) } else { None }
 }
 
-/// What is wrong with a text, gathered over all of it and judged once.
-struct Faults {
-    digits_are_sound: [u8; CHARS],
-    user: [u64; 2],
-    trailing: [u64; 2],
-}
-
-impl Faults {
-    /// Sixteen digits to two words of six bytes, the first one highest.
-    ///
-    /// Arithmetic, not a table: the compiler makes vectors of it, and no address depends on the
-    /// key. `+` and `/` are no digits here, nor what URL-safe base64 has in their place: text of
-    /// `[A-Za-z0-9_:]` never needs them, so nothing legitimate is lost.
-    #[inline]
-    fn decode(&mut self, digits: [u8; CHARS]) -> [u64; 2] {
-        let mut sextets = [0; CHARS];
-        for ((sextet, sound), digit) in
-            sextets.iter_mut().zip(&mut self.digits_are_sound).zip(digits)
-        {
-            let above = |border: u8| all_ones(digit.cast_signed() > border.cast_signed());
-            let (from_0, past_9) = (above(b'0' - 1), above(b'9'));
-            let (from_upper_a, past_upper_z) = (above(b'A' - 1), above(b'Z'));
-            let (from_a, past_z) = (above(b'a' - 1), above(b'z'));
-            *sextet = digit
-                .wrapping_add(52u8 - b'0')
-                .wrapping_sub(from_upper_a & (b'A' + 52 - b'0'))
-                .wrapping_sub(from_a & (b'a' - 26 - b'A'));
-            *sound &= from_0 ^ past_9 ^ from_upper_a ^ past_upper_z ^ from_a ^ past_z;
-        }
-        let (halves, _) = sextets.as_chunks::<8>();
-        let mut words = [0; 2];
-        for (word, half) in words.iter_mut().zip(halves) {
-            *word = join(u64::from_le_bytes(*half));
-        }
-        words
+/// Sixteen digits to two words of six bytes, the first one highest; what is no digit clears bits
+/// of its place in `sound`.
+///
+/// Arithmetic, not a table: the compiler makes vectors of it, and no address depends on the
+/// key. `+` and `/` are no digits here, nor what URL-safe base64 has in their place: text of
+/// `[A-Za-z0-9_:]` never needs them, so nothing legitimate is lost.
+#[inline]
+fn decode_chunk(digits: [u8; CHARS], sound: &mut [u8; CHARS]) -> [u64; 2] {
+    let mut sextets = [0; CHARS];
+    for ((sextet, sound), digit) in sextets.iter_mut().zip(sound).zip(digits) {
+        let above = |border: u8| all_ones(digit.cast_signed() > border.cast_signed());
+        let (from_0, past_9) = (above(b'0' - 1), above(b'9'));
+        let (from_upper_a, past_upper_z) = (above(b'A' - 1), above(b'Z'));
+        let (from_a, past_z) = (above(b'a' - 1), above(b'z'));
+        *sextet = digit
+            .wrapping_add(52u8 - b'0')
+            .wrapping_sub(from_upper_a & (b'A' + 52 - b'0'))
+            .wrapping_sub(from_a & (b'a' - 26 - b'A'));
+        *sound &= from_0 ^ past_9 ^ from_upper_a ^ past_upper_z ^ from_a ^ past_z;
     }
-
-    /// Notes bytes that are not visible ASCII, and colons where none may be: the top bit of the
-    /// byte's own place is set. A byte of 0x80 or more may carry into the next, but is a fault
-    /// already.
-    #[inline]
-    fn check_user(&mut self, words: [u64; 2], colon_allowed: [u64; 2]) {
-        for ((fault, word), allowed) in self.user.iter_mut().zip(words).zip(colon_allowed) {
-            let visible = word + each(0x80 - b'!');
-            let delete = word + each(0x80 - 0x7f);
-            *fault |= word | delete | !(visible & (other_than_colon(word) | allowed));
-        }
+    let (halves, _) = sextets.as_chunks::<8>();
+    let mut words = [0; 2];
+    for (word, half) in words.iter_mut().zip(halves) {
+        *word = join(u64::from_le_bytes(*half));
     }
-
-    /// The same for the last words, whose last byte may be a colon: whether it is.
-    #[inline]
-    fn check_end(&mut self, words: [u64; 2], end: &End) -> bool {
-        let mut filled = words;
-        let mut other = [0; 2];
-        for (((word, trailing), beyond), (other, last)) in filled
-            .iter_mut()
-            .zip(&mut self.trailing)
-            .zip(end.beyond)
-            .zip(other.iter_mut().zip(end.last))
-        {
-            *other = other_than_colon(*word) & last;
-            // Bits of the text beyond its last byte are zero, or two texts would spell one key.
-            *trailing = *word & beyond;
-            // Bytes that are not there pass for a `0`.
-            *word |= each(b'0') & beyond;
-        }
-        self.check_user(filled, end.last);
-        other == [0; 2]
-    }
-
-    #[inline]
-    fn none(&self) -> bool {
-        let ([a, b], [c, d]) = (self.user, self.trailing);
-        self.digits_are_sound == [u8::MAX; CHARS] && (a | b) & each(0x80) | c | d == 0
-    }
+    words
 }
 
 /// How an end of so many characters is filled up and judged: shifts by its length, made beforehand.
@@ -236,8 +204,6 @@ struct End {
     kept: usize,
     /// All bits of the bytes that are not there.
     beyond: [u64; 2],
-    /// The top bit of the last byte that is.
-    last: [u64; 2],
 }
 
 /// By length less one.
@@ -260,8 +226,15 @@ impl End {
             filler: u128::from_le_bytes([b'A'; CHARS]) << (8 * (len - 1)) << 8,
             kept,
             beyond: halves((1 << (8 * (BYTES - kept))) - 1),
-            last: halves(0x80 << (8 * (BYTES - kept))),
         }
+    }
+
+    /// No digit stands alone, and bits of the text beyond its last byte are zero, or two texts
+    /// would spell one key.
+    #[inline]
+    fn is_sound(&self, [high, low]: [u64; 2]) -> bool {
+        let [beyond_high, beyond_low] = self.beyond;
+        self.kept != 0 && high & beyond_high | low & beyond_low == 0
     }
 }
 
@@ -269,12 +242,6 @@ impl End {
 #[expect(clippy::cast_possible_truncation, reason = "what is cut off is meant to be")]
 const fn halves(bytes: u128) -> [u64; 2] {
     [(bytes >> 48) as u64 & each(0xff), bytes as u64 & each(0xff)]
-}
-
-/// The top bit of the byte's place is set unless it is a colon.
-#[inline]
-fn other_than_colon(word: u64) -> u64 {
-    (word ^ each(b':')) + each(0x7f)
 }
 
 #[inline]
@@ -330,8 +297,11 @@ mod tests {
         format!("Basic {}", base64(user_and_password.as_ref()))
     }
 
+    /// The user name in a value, as a caller is told of it.
     fn read_key(value: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
-        read(value.as_ref(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+        let mut buffer = KeyBuffer::new();
+        let user = read(value.as_ref(), &mut buffer)?;
+        if is_user(user) { Ok(user.to_vec()) } else { Err(Refusal::Malformed) }
     }
 
     #[track_caller]

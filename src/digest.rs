@@ -70,11 +70,30 @@ impl Seal {
         *hasher.finalize().as_bytes()
     }
 
+    /// The hash of a stream, to be fed.
+    pub(crate) fn running(&self) -> Running {
+        Running(blake3::Hasher::new_keyed(&self.0))
+    }
+
     /// The first 16 bytes of [`hash`](Self::hash).
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut tag = [0; 16];
         tag.iter_mut().zip(self.hash(parts)).for_each(|(to, from)| *to = from);
         tag
+    }
+}
+
+/// A keyed hash over what streams by.
+pub(crate) struct Running(blake3::Hasher);
+
+impl Running {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all that went by so far.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
     }
 }
 
@@ -90,6 +109,8 @@ pub(crate) struct Seals {
     pub(crate) trail: Seal,
     /// The anchor.
     pub(crate) anchor: Seal,
+    /// Backups as a whole.
+    pub(crate) backup: Seal,
     /// Requests that are done once.
     pub(crate) request: Seal,
     /// What meta keeps to recognise the pepper: all zero without one.
@@ -110,6 +131,7 @@ impl Seals {
             meta: Seal(key("meta")),
             trail: Seal(key("trail")),
             anchor: Seal(key("anchor")),
+            backup: Seal(key("backup")),
             request: Seal(key("request")),
             pepper_check: pepper.map_or([0; 16], |_| check.tag(&[])),
         }
@@ -210,6 +232,7 @@ mod tests {
             (&plain.meta, &peppered.meta),
             (&plain.trail, &peppered.trail),
             (&plain.anchor, &peppered.anchor),
+            (&plain.backup, &peppered.backup),
         ];
         assert!(pairs.iter().all(|(one, other)| one.tag(&[]) != other.tag(&[])));
         assert_ne!(plain.pepper_check, peppered.pepper_check);

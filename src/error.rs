@@ -100,6 +100,14 @@ pub enum Error {
     /// Something on disk is not as it was written.
     #[error("the store is damaged ({0}); it was not opened, restore it from a backup")]
     Damaged(Box<str>),
+    /// A backup is not as it was written.
+    #[error("the backup cannot be used ({0}); use another one")]
+    BadBackup(Box<str>),
+    /// It is not known what was taken away after a backup was taken.
+    #[error(
+        "what was taken away after the backup is not known ({0}), and it would work again; nothing was restored,          give the old directory or an exported audit trail that is whole"
+    )]
+    LaterDenials(Box<str>),
     /// The database is older than its anchor.
     #[error(
         "the store was rolled back: it is at change {found}, its anchor has seen change {anchored}; keys that were \
@@ -165,6 +173,10 @@ impl Error {
         }
     }
 
+    pub(crate) fn bad_backup(what: impl Into<Box<str>>) -> Self {
+        Self::BadBackup(what.into())
+    }
+
     pub(crate) fn damaged(what: impl Into<Box<str>>) -> Self {
         Self::Damaged(what.into())
     }
@@ -196,6 +208,8 @@ pub enum Field {
     PageSize,
     /// The token of a page.
     PageToken,
+    /// The moment before which the trail is cut away.
+    Before,
 }
 
 impl Field {
@@ -213,6 +227,7 @@ impl Field {
             Self::Grace => "grace_seconds",
             Self::PageSize => "page_size",
             Self::PageToken => "page_token",
+            Self::Before => "before",
         }
     }
 }
@@ -247,6 +262,9 @@ pub enum Forbidden {
     /// Root keys are made on the machine.
     #[error("a root key is made and rotated on the machine only (key create --root, key rotate)")]
     RootIsLocal,
+    /// The trail is cut on the machine: no key wipes out its traces.
+    #[error("the audit trail is cut on the machine only (audit --cut)")]
+    TrailIsLocal,
 }
 
 impl From<Forbidden> for Error {

@@ -15,12 +15,16 @@ use std::sync::LazyLock;
 
 /// The key that one `Authorization` value presents.
 pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
-    credential::read(authorization, &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    user(credential::read(authorization, &mut KeyBuffer::new())?)
 }
 
 /// The key that all `Authorization` values of a request present.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
-    credential::read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
+    user(credential::read_all(values.iter().copied(), &mut KeyBuffer::new())?)
+}
+
+fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if credential::is_user(presented) { Ok(presented.to_vec()) } else { Err(Refusal::Malformed) }
 }
 
 /// The payload of a record in a frame that is intact.
@@ -32,7 +36,7 @@ pub fn close_record(payload: &[u8]) -> Vec<u8> {
 
 /// The record in a frame.
 pub fn decode_record(frame: &[u8]) -> Result<Record, Error> {
-    codec::decode_record(frame, digest(), &seals().frame, catalogue()?)
+    codec::decode_record(frame, digest(), &seals().frame, catalogue()?).map(|(record, _)| record)
 }
 
 /// The frame of a record.
@@ -61,6 +65,14 @@ pub fn key_id(number: u64) -> KeyId {
 /// The scopes with these numbers, if there are so many.
 pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
     Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
+}
+
+/// These bytes with the hash at their end that makes them a backup, as far as that goes.
+pub fn seal_backup(bytes: &[u8]) -> Vec<u8> {
+    let body = bytes.get(..bytes.len().saturating_sub(32)).unwrap_or_default();
+    let mut running = seals().backup.running();
+    running.update(body);
+    [body, &running.hash()].concat()
 }
 
 fn catalogue() -> Result<&'static Catalogue, Error> {

@@ -16,6 +16,7 @@
 //! The modules are in reading order: each imports only from those above it, and a test keeps it so.
 
 // ── words: values; no I/O, no locks, no clock
+mod planted;
 mod base62;
 mod random;
 mod time;
@@ -35,12 +36,15 @@ mod credential;
 // ── state: one outside crate a room
 mod sync;
 mod codec;
+mod proof;
 mod clock;
 mod ledger;
+pub mod backup;
 mod index;
 
 // ── walks
 mod store;
+pub mod doctor;
 
 // ── doors: each a feature
 #[cfg(fuzzing)]
@@ -66,12 +70,13 @@ pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
 pub use principal::Principal;
+pub use proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart};
 pub use random::NoRandomness;
 pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
+    Acting, Builder, Count, Cut, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
 };
 pub use time::Timestamp;

@@ -340,7 +340,7 @@ impl ScopeSet {
         }
     }
 
-    fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
         let set = *self;
         (0..MAX_SCOPES).filter(move |&number| set.has(number))
     }

@@ -30,7 +30,8 @@ const _: () = assert!(Prefix::MAX_LEN + TAIL <= MAX_KEY_LEN);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
-    text: [u8; Self::MAX_LEN],
+    /// With the `_` that follows it, and zeros.
+    opening: [u8; 16],
     len: u8,
 }
 
@@ -46,15 +47,15 @@ impl Prefix {
         if !fits {
             return Err(ParsePrefixError);
         }
-        let mut padded = [0; Self::MAX_LEN];
-        for (to, from) in padded.iter_mut().zip(bytes) {
+        let mut opening = [0; 16];
+        for (to, from) in opening.iter_mut().zip(bytes.iter().chain(b"_")) {
             *to = *from;
         }
-        Ok(Self { text: padded, len: u8::try_from(bytes.len()).unwrap_or(0) })
+        Ok(Self { opening, len: u8::try_from(bytes.len()).unwrap_or(0) })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.text.get(..usize::from(self.len)).unwrap_or_default()
+        self.opening.get(..usize::from(self.len)).unwrap_or_default()
     }
 
     /// The prefix as text.
@@ -72,16 +73,17 @@ impl Prefix {
     /// before anything is hashed; the checksum is left to scanners.
     #[inline]
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
-        let prefix = self.as_bytes();
-        key.len() == prefix.len() + TAIL
-            && key.starts_with(prefix)
-            && key.get(prefix.len()) == Some(&b'_')
+        let Some(first) = key.first_chunk() else { return false };
+        let difference = u128::from_le_bytes(*first) ^ u128::from_le_bytes(self.opening);
+        // What lies behind the `_` is shifted out.
+        let behind = 8 * (15 - u32::from(self.len));
+        key.len() == usize::from(self.len) + TAIL && difference << behind == 0
     }
 }
 
 impl Default for Prefix {
     fn default() -> Self {
-        Self { text: *b"pcl\0\0\0\0\0\0\0\0\0", len: 3 }
+        Self { opening: *b"pcl_\0\0\0\0\0\0\0\0\0\0\0\0", len: 3 }
     }
 }
 

@@ -21,6 +21,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("crossbeam_utils", &["index"]),
     ("etcd_client", &["ledger/etcd"]),
     ("governor", &["server"]),
+    ("indicatif", &["cli"]),
     ("loom", &["sync", "index/orders"]),
     ("maud", &["admin/portal"]),
     ("parking_lot", &["sync"]),

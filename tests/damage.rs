@@ -1,7 +1,10 @@
 //! What a data directory may have gone through: each is refused with an error that says so, or
 //! opened with all that was acknowledged. Nothing is opened in part, and nothing panics.
 //!
-//! The campaign of damaged copies is short here. The long one:
+//! The campaign of damaged copies tries twelve kinds of wounds (`damage/wounds.rs`): within files,
+//! whole files missing or older, records moved or put back by the engine's own means, and the whole
+//! directory put back to an earlier day where its anchor is kept elsewhere. It is short here. The
+//! long one:
 //!
 //! ```text
 //! PORTCULLIS_DAMAGES=5000 cargo test --release --test damage many_damaged_copies -- --nocapture
@@ -17,17 +20,19 @@
 )]
 
 mod support;
+#[path = "damage/wounds.rs"]
+mod wounds;
 
 use portcullis::{
     AuditEntry, Change, Error, Expiry, Grant, KeyId, NewKey, Record, Refusal, Store, Timestamp,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs::{self, Permissions},
     io::{BufRead, BufReader, Write},
     os::unix::fs::{FileExt, PermissionsExt},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -37,6 +42,7 @@ use support::{
     disk::{Chance, copy, grouped, number, records, replace, room},
     issue, new_key,
 };
+use wounds::Wound;
 
 /// A closed store with keys in every state, and what it must still say.
 struct House {
@@ -733,100 +739,115 @@ mod an_anchor {
     }
 }
 
-/// One wound to a file.
-fn wound(file: &Path, chance: &mut Chance) -> String {
-    let mut bytes = fs::read(file).unwrap();
-    let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    let place = |chance: &mut Chance| {
-        if chance.below(4) == 0 || written.is_empty() {
-            chance.below(bytes.len().max(1))
-        } else {
-            written[chance.below(written.len())]
+/// A store with three earlier states of it.
+struct Past {
+    house: House,
+    /// The anchor, where it is kept elsewhere.
+    kept: Option<PathBuf>,
+    older: Vec<PathBuf>,
+}
+
+impl Past {
+    fn new(anchor_elsewhere: bool) -> Self {
+        let mut house = House::with_keys(40);
+        let kept = anchor_elsewhere.then(|| house.dir.path().join("kept.anchor"));
+        if let Some(kept) = &kept {
+            fs::rename(anchor(&house.home), kept).unwrap();
         }
-    };
-    let (at, other) = (place(chance), place(chance));
-    let end = |at: usize, len: usize| (at + len).min(bytes.len());
-    let told = match chance.below(8) {
-        0..4 => {
-            let bit = chance.below(8);
-            bytes[at] ^= 1 << bit;
-            format!("bit {bit} of byte {at} flipped")
+        let mut older = Vec::new();
+        for age in 0..3 {
+            older.push(house.copy(&format!("older {age}")));
+            let builder = Store::builder();
+            let builder = match &kept {
+                Some(kept) => builder.anchor(kept),
+                None => builder,
+            };
+            let store = builder.open_existing(&house.home).unwrap();
+            for n in 0..10 {
+                issue(&store, new_key(&store, &format!("later {age}-{n}"), &["api.read"]));
+            }
+            // Old records of these keys exist, and let pass what the new ones do not.
+            let (id, _, refusal) =
+                house.keys.iter_mut().filter(|key| key.2.is_none()).nth(age + 1).unwrap();
+            store.revoke(*id).unwrap();
+            *refusal = Some(Refusal::Inactive);
+            house.records = records(&store);
+            house.trail = store.audit(0, usize::MAX).unwrap();
         }
-        4 => {
-            let len = 1 << chance.below(13);
-            let end = end(at, len);
-            bytes[at..end].fill(0);
-            format!("bytes {at}..{end} zeroed")
-        }
-        5 => {
-            let len = 1 << chance.below(10);
-            let end = end(at, len);
-            bytes[at..end].fill_with(|| chance.word().to_le_bytes()[0]);
-            format!("bytes {at}..{end} overwritten with noise")
-        }
-        6 => {
-            let len = 1 << chance.below(13);
-            let len = len.min(bytes.len() - at.max(other));
-            let block = bytes[at..at + len].to_vec();
-            bytes.copy_within(other..other + len, at);
-            bytes[other..other + len].copy_from_slice(&block);
-            format!("{len} bytes at {at} and {other} swapped")
-        }
-        _ => {
-            bytes.truncate(at);
-            format!("cut to {at} bytes")
-        }
-    };
-    fs::write(file, bytes).unwrap();
-    told
+        Self { house, kept, older }
+    }
+}
+
+#[derive(Default)]
+struct Outcomes {
+    copies: usize,
+    damaged: usize,
+    rolled_back: usize,
+    whole: usize,
+    silent: usize,
 }
 
 #[test]
 fn many_damaged_copies_are_refused_or_whole() {
     let copies = number("PORTCULLIS_DAMAGES", 300);
     let patience = if copies > 300 { Duration::MAX } else { Duration::from_secs(15) };
-    let mut house = House::with_keys(60);
-    run_on(&house.home, 30);
-    house.remember();
-    let files = |home: &Path| {
-        let mut files =
-            vec![db(home), db(home), db(home), anchor(home), sled_dir(home).join("conf")];
-        files.extend(snapshots(home));
-        files
-    };
+    let (within, elsewhere) = (Past::new(false), Past::new(true));
     let began = Instant::now();
-    let (mut tried, mut whole, mut refused, mut rolled_back) = (0, 0, 0, 0);
-    while tried < copies && began.elapsed() < patience {
-        let mut chance = Chance(tried as u64);
-        let home = house.copy("copy");
-        // Without a snapshot the engine reads the whole log, and takes a wound for its end.
-        if chance.below(3) == 0 {
-            remove_snapshots(&home);
-        }
-        let files = files(&home);
-        let file = &files[chance.below(files.len())];
-        let told = format!("copy {tried}, {}: {}", file.display(), wound(file, &mut chance));
+    let mut kinds: BTreeMap<Wound, Outcomes> = BTreeMap::new();
+    for number in (0..copies).take_while(|_| began.elapsed() < patience) {
+        let mut chance = Chance(number as u64);
+        let wound = Wound::ROUND[number % Wound::ROUND.len()];
+        let past = if wound == Wound::OlderDirectory || chance.below(4) == 0 {
+            &elsewhere
+        } else {
+            &within
+        };
+        let home = past.house.copy("copy");
+        let told = format!("copy {number}, {}", wound.inflict(&home, &past.older, &mut chance));
+        // Opening moves the anchor's slots, so each copy has its own.
+        let kept = past.kept.as_ref().map(|kept| {
+            let own = kept.with_extension("copy");
+            fs::copy(kept, &own).unwrap();
+            own
+        });
+        let outcomes = kinds.entry(wound).or_default();
+        outcomes.copies += 1;
         let opening = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| house.look(&home))) {
-            Ok(Ok(())) => whole += 1,
-            Ok(Err(Error::Damaged(_))) => refused += 1,
-            Ok(Err(Error::RolledBack { .. })) => rolled_back += 1,
+        let look = || past.house.look_with(&home, kept.as_deref());
+        match catch_unwind(AssertUnwindSafe(look)) {
+            Ok(Ok(())) if !wound.is_always_seen() => outcomes.whole += 1,
+            Ok(Err(error @ (Error::Damaged(_) | Error::RolledBack { .. }))) => {
+                // It says what to do.
+                assert!(error.to_string().contains("restore"), "{told}: {error}");
+                let right =
+                    wound != Wound::OlderDirectory || matches!(error, Error::RolledBack { .. });
+                assert!(right, "{told}: {error}");
+                match error {
+                    Error::Damaged(_) => outcomes.damaged += 1,
+                    _ => outcomes.rolled_back += 1,
+                }
+            }
             Ok(Err(other)) => panic!("{told}: {other:?}"),
-            Err(panic) => {
-                println!("{told}: it panicked, or what it held differs");
-                resume_unwind(panic)
+            Ok(Ok(())) | Err(_) => {
+                println!("{told}: it opened and nothing was said, or it panicked");
+                outcomes.silent += 1;
             }
         }
         assert!(opening.elapsed() < Duration::from_secs(10), "{told}: it took too long");
         fs::remove_dir_all(&home).unwrap();
-        tried += 1;
     }
+    let sum = |part: fn(&Outcomes) -> usize| kinds.values().map(part).sum::<usize>();
+    let (tried, whole, silent) = (sum(|o| o.copies), sum(|o| o.whole), sum(|o| o.silent));
+    let by_kind: Vec<_> =
+        kinds.iter().map(|(wound, o)| format!("{wound:?} {}", grouped(o.copies))).collect();
     println!(
-        "damage: {} copies, {} refused as damaged, {} as rolled back, {} whole, 0 undetected",
+        "damage: {} copies, {} refused as damaged, {} as rolled back, {} whole, {silent} silent ({})",
         grouped(tried),
-        grouped(refused),
-        grouped(rolled_back),
+        grouped(sum(|o| o.damaged)),
+        grouped(sum(|o| o.rolled_back)),
         grouped(whole),
+        by_kind.join(", "),
     );
-    assert!(tried >= 20 && whole > 0 && refused > 0, "the campaign was too short");
+    assert_eq!(silent, 0);
+    assert!(kinds.len() == 12 && whole > 0, "the campaign was too short");
 }

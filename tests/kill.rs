@@ -1,21 +1,29 @@
 //! kill −9: what was acknowledged before a kill is there after it, and nothing comes back.
 //!
-//! The test runs itself as a child process. In the child four threads issue, change, revoke,
-//! reactivate and delete keys over the public API; each writes a line to standard output before an
-//! operation (`try`) and one after it was acknowledged (`done`). The parent kills the child with
-//! SIGKILL at a random moment: two in five while it works, two in five while it opens, and one in
-//! five in a fresh directory where a store is only being made. Then it opens a copy of what the
-//! child left and compares every key:
+//! The test runs itself as a child process. In the child four threads issue, change, narrow,
+//! revoke, reactivate, rotate and delete keys over the public API; each writes a line to standard
+//! output before a change (`try`) and one after it was acknowledged (`done`). The child dies of
+//! SIGKILL, in one of five ways:
+//!
+//! * at a random moment of its work;
+//! * at a random call that it makes on its files, counted from the start of its opening: before
+//!   the call, or halfway through a write (a shim before the C library sees to it);
+//! * three times in a row at a call within the opening;
+//! * in a fresh directory, where a store is only being made, and the next child opens what is left;
+//! * after a random time from its start, on the disk of the temporary directory rather than in
+//!   memory.
+//!
+//! Then the test opens a copy of what the child left and compares every key:
 //!
 //! * its state is the one last acknowledged, or the one that was in flight when the kill came;
-//! * a key whose revocation was acknowledged is refused;
+//! * a key that was revoked, narrowed, rotated away or deleted does no more than it still may;
 //! * what the child never tried does not exist, and the audit trail hangs together.
 //!
 //! A copy, since the engine's threads keep its lock for a while after a store is closed, and the
 //! next child would only wait for it. The child itself opens the original, after every kill.
 //!
-//! A kill says nothing about power cuts: what the kernel was given, it keeps. The short form is
-//! for each change; the long one:
+//! A kill says nothing about power cuts: what the kernel was given, it keeps. So most of the work
+//! is done in memory, where there is one. The short form is for each change; the long one:
 //!
 //! ```text
 //! PORTCULLIS_KILLS=10000 cargo test --release --test kill -- --nocapture
@@ -32,117 +40,98 @@
 
 mod support;
 
-use portcullis::{Change, Error, KeyId, Store};
+use portcullis::{Error, Store};
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 use support::{
-    disk::{Chance, copy, grouped, number, records, room},
-    new_key,
+    campaign::{Book, Findings, Hand, State, Witness},
+    disk::{Chance, copy, grouped, number, room},
+    faults::Shim,
 };
 
 const HOME: &str = "PORTCULLIS_TEST_KILL_HOME";
 const SEED: &str = "PORTCULLIS_TEST_KILL_SEED";
 const WRITERS: usize = 4;
-/// How many keys a writer keeps at most.
-const KEYS: usize = 12;
-/// An opening that takes longer counts as a hang.
+/// A child or an opening that takes longer counts as a hang.
 const HANG: Duration = Duration::from_secs(10);
-
-/// What is asked of a key: whether it is there, works, and how it is called upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    Absent,
-    There { active: bool, owner: u64 },
-}
-
-impl State {
-    fn is_active(&self) -> bool {
-        matches!(self, Self::There { active: true, .. })
-    }
-
-    fn to_line(&self) -> String {
-        match self {
-            Self::Absent => "absent".to_owned(),
-            Self::There { active, owner } => format!("{active} {owner}"),
-        }
-    }
-
-    fn from_words<'a>(mut words: impl Iterator<Item = &'a str>) -> Self {
-        match words.next().unwrap() {
-            "absent" => Self::Absent,
-            active => Self::There {
-                active: active.parse().unwrap(),
-                owner: words.next().unwrap().parse().unwrap(),
-            },
-        }
-    }
-}
-
-fn owner(number: u64) -> String {
-    format!("owner-{number}")
-}
-
-/// What the parent knows of a key.
-struct Known {
-    acknowledged: State,
-    in_flight: Option<State>,
-    key: Option<Vec<u8>>,
-}
-
-impl Known {
-    fn allows(&self, state: &State) -> bool {
-        self.acknowledged == *state || self.in_flight.as_ref() == Some(state)
-    }
-
-    fn may_be_active(&self) -> bool {
-        self.acknowledged.is_active() || self.in_flight.as_ref().is_some_and(State::is_active)
-    }
-}
+/// Calls on files that an opening takes about, the making of a store, and an opening with some
+/// changes after it.
+const OPENING: usize = 40;
+const MAKING: usize = 110;
+const SESSION: usize = 300;
+/// The trail grows with each change: after so many kills another directory is begun.
+const KILLS_OF_A_HOUSE: usize = 100;
 
 #[derive(Default)]
 struct Counts {
     kills: usize,
     within_opening: usize,
-    acknowledged: usize,
-    lost: usize,
-    revived: usize,
-    unopenable: usize,
+    found: Findings,
+}
+
+/// When the child dies.
+enum Death {
+    /// So long after its start.
+    FromStart(Duration),
+    /// So long after the store was open.
+    FromOpening(Duration),
+    /// At its n-th call on files.
+    AtCall(usize),
+}
+
+/// Runs children, and has the places for what they leave.
+struct Stage {
+    shim: Shim,
+    memory: tempfile::TempDir,
+    disk: tempfile::TempDir,
+    chance: Chance,
+    counts: Counts,
 }
 
 /// A directory and what must be in it.
-#[derive(Default)]
-struct Campaign {
+struct House {
     home: PathBuf,
-    keys: BTreeMap<String, Known>,
-    /// The end of the trail that was checked.
-    trail: u64,
-    /// Changes that were acknowledged since.
-    done: usize,
+    book: Book,
 }
 
-impl Campaign {
+impl House {
     fn at(home: PathBuf) -> Self {
-        Self { home, ..Self::default() }
+        Self { home, book: Book::default() }
+    }
+}
+
+impl Stage {
+    fn below(&mut self, end: usize) -> usize {
+        self.chance.below(end)
     }
 
-    /// Runs a child and kills it; gives what it wrote.
-    fn run(&mut self, seed: usize, patience: Patience, counts: &mut Counts) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    fn millis(&mut self, most: usize) -> Duration {
+        Duration::from_micros(self.chance.below(most * 1000) as u64)
+    }
+
+    /// Runs a child until it is dead, and writes down what it said.
+    fn run(&mut self, house: &mut House, death: &Death) {
+        let counts = &mut self.counts;
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["what_was_acknowledged_survives_a_kill", "--exact", "--nocapture"])
-            .env(HOME, &self.home)
-            .env(SEED, seed.to_string())
+            .env(HOME, &house.home)
+            .env(SEED, counts.kills.to_string())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        if let Death::AtCall(call) = death {
+            let control = self.memory.path().join("faults");
+            let faults = self.shim.preload(&mut command, &control, &house.home);
+            faults.kill(u32::try_from(*call).unwrap());
+        }
+        let mut child = command.spawn().unwrap();
         let (opened, open) = mpsc::channel();
         let out = child.stdout.take().unwrap();
         let reader = thread::spawn(move || {
@@ -156,113 +145,69 @@ impl Campaign {
             }
             lines
         });
-        let within_opening = match patience {
-            Patience::FromStart(time) => {
-                thread::sleep(time);
-                open.try_recv().is_err()
-            }
-            Patience::FromOpening(time) => {
+        match death {
+            Death::FromStart(time) => thread::sleep(*time),
+            Death::FromOpening(time) => {
                 let answer = open.recv_timeout(HANG);
                 assert!(answer.is_ok(), "the child did not open the store within 10 s");
-                thread::sleep(time);
-                false
+                thread::sleep(*time);
             }
-        };
-        let ended = child.try_wait().unwrap().is_some();
-        child.kill().unwrap();
+            Death::AtCall(_) => wait_for_the_end(&mut child),
+        }
+        // It fails where the child is dead already.
+        let _ = child.kill();
         child.wait().unwrap();
         counts.kills += 1;
-        counts.within_opening += usize::from(within_opening);
         let lines = reader.join().unwrap();
-        let explained = lines.iter().any(|line| line.starts_with("failed"));
-        assert!(!ended || explained, "the child ended by itself and did not say why");
+        counts.within_opening += usize::from(!lines.iter().any(|line| line == "opened"));
         for line in lines {
-            self.hear(&line, counts);
-        }
-    }
-
-    fn hear(&mut self, line: &str, counts: &mut Counts) {
-        let mut words = line.split(' ');
-        match words.next() {
-            Some("try") => {
-                let name = words.next().unwrap();
-                let fresh = Known { acknowledged: State::Absent, in_flight: None, key: None };
-                self.keys.entry(name.to_owned()).or_insert(fresh).in_flight =
-                    Some(State::from_words(words));
-            }
-            Some("done") => {
-                let known = self.keys.get_mut(words.next().unwrap()).unwrap();
-                known.acknowledged = known.in_flight.take().unwrap();
-                if let Some(key) = words.next() {
-                    known.key = Some(key.as_bytes().to_vec());
-                }
-                counts.acknowledged += 1;
-                self.done += 1;
-            }
-            Some("failed") => {
-                counts.unopenable += usize::from(words.next() == Some("opening"));
-                println!("{line}");
-                assert!(line.starts_with("failed opening"), "{line}");
-            }
-            _ => {}
+            hear(&line, &mut house.book, counts);
         }
     }
 
     /// Opens a copy and compares.
-    fn check(&mut self, place: &Path, counts: &mut Counts) {
-        if self.home.exists() {
-            copy(&self.home, place);
+    fn check(&mut self, house: &mut House) {
+        let place = self.memory.path().join(format!("copy {}", self.counts.kills));
+        if house.home.exists() {
+            copy(&house.home, &place);
         }
         let opening = Instant::now();
-        let store = match Store::open(place) {
-            Ok(store) => store,
+        match Store::open(&place) {
+            Ok(store) => {
+                assert!(opening.elapsed() < HANG, "opening took {:?}", opening.elapsed());
+                house.book.compare(&store, &mut self.counts.found);
+            }
             Err(error) => {
                 println!("unopenable: {error}");
-                counts.unopenable += 1;
-                return;
+                self.counts.found.unopenable += 1;
             }
-        };
-        assert!(opening.elapsed() < HANG, "opening took {:?}", opening.elapsed());
-        let mut found: BTreeMap<String, State> = BTreeMap::new();
-        for record in records(&store) {
-            let number = record.owner.as_ref().unwrap().trim_start_matches("owner-");
-            let state = State::There { active: record.active, owner: number.parse().unwrap() };
-            assert!(self.keys.contains_key(&record.name), "{} was never tried", record.name);
-            assert!(found.insert(record.name.clone(), state).is_none(), "{} twice", record.name);
         }
-        for (name, known) in &mut self.keys {
-            let state = found.remove(name).unwrap_or(State::Absent);
-            let passes = known.key.as_ref().map(|key| store.authenticate_key(key).is_ok());
-            if !known.may_be_active() && (state.is_active() || passes == Some(true)) {
-                println!("{name} was revived: {state:?}, {passes:?}");
-                counts.revived += 1;
-            } else if !known.allows(&state) || passes.is_some_and(|p| p != state.is_active()) {
-                println!(
-                    "{name} was lost: {:?} or {:?}, found {state:?}, {passes:?}",
-                    known.acknowledged, known.in_flight
-                );
-                counts.lost += 1;
-            }
-            (known.acknowledged, known.in_flight) = (state, None);
-        }
-        let news = store.audit(self.trail, usize::MAX).unwrap();
-        if news.len() < self.done {
-            println!("{} changes were acknowledged, the trail tells of {}", self.done, news.len());
-            counts.lost += 1;
-        }
-        self.trail = news.last().map_or(self.trail, |entry| entry.sequence);
-        self.done = 0;
-        drop(store);
-        if place.exists() {
-            fs::remove_dir_all(place).unwrap();
-        }
+        let _ = fs::remove_dir_all(place);
     }
 }
 
-#[derive(Clone, Copy)]
-enum Patience {
-    FromStart(Duration),
-    FromOpening(Duration),
+/// Sooner than the limit for a hang, or that is what it is.
+fn wait_for_the_end(child: &mut Child) {
+    let patience = Instant::now() + HANG;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < patience, "the child hangs");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn hear(line: &str, book: &mut Book, counts: &mut Counts) {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    match word {
+        "try" => book.tries(name, State::from_line(rest)),
+        "done" => book.done(name, rest.split_once(' ')),
+        "failed" => {
+            println!("{line}");
+            assert_eq!(name, "opening:", "{line}");
+            counts.found.unopenable += 1;
+        }
+        _ => {}
+    }
 }
 
 #[test]
@@ -270,48 +215,95 @@ fn what_was_acknowledged_survives_a_kill() {
     if let Some(home) = std::env::var_os(HOME) {
         work(Path::new(&home));
     }
-    let kills = number("PORTCULLIS_KILLS", 25);
-    let dir = tempfile::tempdir().unwrap();
-    let copies = room();
-    let mut chance = Chance(0x6b69_6c6c);
-    let mut counts = Counts::default();
-    let mut house = Campaign::at(dir.path().join("keys"));
-    for kill in 0..kills {
-        let millis = |chance: &mut Chance, most: usize| {
-            Duration::from_micros(chance.below(most * 1000) as u64)
-        };
-        let place = copies.path().join(kill.to_string());
-        match kill % 5 {
-            4 => {
-                let mut fresh = Campaign::at(dir.path().join(format!("fresh {kill}")));
-                fresh.run(kill, Patience::FromStart(millis(&mut chance, 60)), &mut counts);
-                fresh.check(&place, &mut counts);
-                // Whatever was left of it, it can be opened, or made again, by another process.
-                fresh.run(kill + kills, Patience::FromOpening(Duration::ZERO), &mut counts);
-                fresh.check(&place, &mut counts);
+    let kills = number("PORTCULLIS_KILLS", 40);
+    let mut stage = Stage {
+        shim: Shim::build(),
+        memory: room(),
+        disk: tempfile::tempdir().unwrap(),
+        chance: Chance(number("PORTCULLIS_SEED", 0x6b69_6c6c) as u64),
+        counts: Counts::default(),
+    };
+    let in_memory = stage.memory.path().to_owned();
+    let on_disk = stage.disk.path().to_owned();
+    let mut house = House::at(in_memory.join("keys"));
+    let mut slow = House::at(on_disk.join("keys"));
+    for round in 0.. {
+        if stage.counts.kills >= kills {
+            break;
+        }
+        if round % KILLS_OF_A_HOUSE == KILLS_OF_A_HOUSE - 1 {
+            for house in [&mut house, &mut slow] {
+                fs::remove_dir_all(&house.home).unwrap();
+                *house = House::at(house.home.with_file_name(format!("keys {round}")));
+            }
+        }
+        match round % 5 {
+            0 => {
+                let time = stage.millis(50);
+                stage.run(&mut house, &Death::FromOpening(time));
+                stage.check(&mut house);
+            }
+            1 => {
+                let call = stage.below(SESSION);
+                stage.run(&mut house, &Death::AtCall(call));
+                stage.check(&mut house);
+            }
+            2 => {
+                for _ in 0..3 {
+                    let call = stage.below(OPENING);
+                    stage.run(&mut house, &Death::AtCall(call));
+                }
+                stage.check(&mut house);
+            }
+            3 => {
+                let mut fresh = House::at(in_memory.join(format!("fresh {round}")));
+                let call = stage.below(MAKING);
+                stage.run(&mut fresh, &Death::AtCall(call));
+                stage.check(&mut fresh);
+                // Whatever was left of it, another process can open it, or make it again.
+                stage.run(&mut fresh, &Death::FromOpening(Duration::ZERO));
+                stage.check(&mut fresh);
                 let _ = fs::remove_dir_all(&fresh.home);
             }
-            1 | 3 => {
-                house.run(kill, Patience::FromStart(millis(&mut chance, 80)), &mut counts);
-                house.check(&place, &mut counts);
-            }
             _ => {
-                house.run(kill, Patience::FromOpening(millis(&mut chance, 200)), &mut counts);
-                house.check(&place, &mut counts);
+                let time = stage.millis(80);
+                stage.run(&mut slow, &Death::FromStart(time));
+                stage.check(&mut slow);
             }
         }
     }
+    let Counts { kills, within_opening, found } = stage.counts;
     println!(
         "kill: {} kills ({} before the store was open), {} acknowledged changes, {} lost, {} revived, {} unopenable",
-        grouped(counts.kills),
-        grouped(counts.within_opening),
-        grouped(counts.acknowledged),
-        counts.lost,
-        counts.revived,
-        counts.unopenable
+        grouped(kills),
+        grouped(within_opening),
+        grouped(found.acknowledged),
+        found.lost,
+        found.revived,
+        found.unopenable
     );
-    assert_eq!((counts.lost, counts.revived, counts.unopenable), (0, 0, 0));
-    assert!(counts.acknowledged > counts.kills && counts.within_opening > 0, "nothing was tried");
+    assert_eq!((found.lost, found.revived, found.unopenable), (0, 0, 0));
+    assert!(found.acknowledged > kills && within_opening > 0, "nothing was tried");
+}
+
+// ── the child
+
+struct Lines;
+
+impl Witness for Lines {
+    fn tries(&self, name: &str, next: Option<State>) {
+        tell(&format!("try {name} {}", State::to_line(next)));
+    }
+
+    fn done(&self, name: &str, key: Option<(&str, &str)>) {
+        let key = key.map_or(String::new(), |(id, key)| format!(" {id} {key}"));
+        tell(&format!("done {name}{key}"));
+    }
+
+    fn failed(&self, _: &str, error: &Error) {
+        tell(&format!("failed changing: {error}"));
+        std::process::exit(1);
+    }
 }
 
 fn tell(line: &str) {
@@ -319,7 +311,7 @@ fn tell(line: &str) {
     out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).unwrap();
 }
 
-/// The child: changes keys until it is killed.
+/// Changes keys until it is killed.
 fn work(home: &Path) -> ! {
     // Ends the line that the test harness has begun.
     tell("");
@@ -331,67 +323,9 @@ fn work(home: &Path) -> ! {
     tell("opened");
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let store = &store;
-            scope.spawn(move || {
-                if let Err(error) = change_keys(store, writer, seed) {
-                    tell(&format!("failed changing: {error}"));
-                    std::process::exit(1);
-                }
-            });
+            let mut hand = Hand::new(&store, &Lines, writer, seed);
+            scope.spawn(move || while hand.change().is_ok() {});
         }
     });
     std::process::exit(1)
-}
-
-fn change_keys(store: &Store, writer: usize, seed: usize) -> Result<(), Error> {
-    let mine = format!("w{writer}-");
-    let mut keys: Vec<(String, KeyId, State)> = records(store)
-        .iter()
-        .filter(|record| record.name.starts_with(&mine))
-        .map(|record| {
-            let number = record.owner.as_ref().unwrap().trim_start_matches("owner-");
-            let state = State::There { active: record.active, owner: number.parse().unwrap() };
-            (record.name.clone(), record.id, state)
-        })
-        .collect();
-    let mut chance = Chance((seed * WRITERS + writer) as u64);
-    for turn in 0.. {
-        let at = chance.below(KEYS);
-        let Some((name, id, current)) = keys.get_mut(at) else {
-            let name = format!("{mine}{seed}-{turn}");
-            let fresh = State::There { active: true, owner: turn };
-            let mut new = new_key(store, &name, &["api.read"]);
-            new.owner = Some(owner(turn));
-            tell(&format!("try {name} {}", fresh.to_line()));
-            let issued = store.issue(new)?;
-            tell(&issued.secret.reveal(|key| format!("done {name} {key}")));
-            keys.push((name, issued.record.id, fresh));
-            continue;
-        };
-        let State::There { active, owner: number } = *current else { unreachable!() };
-        let next = match chance.below(4) {
-            0 if !active => State::Absent,
-            1 => State::There { active, owner: number + 1 },
-            _ => State::There { active: !active, owner: number },
-        };
-        tell(&format!("try {name} {}", next.to_line()));
-        match next {
-            State::Absent => store.delete(*id)?,
-            State::There { owner: new, .. } if new != number => {
-                let renamed = Change { owner: Some(Some(owner(new))), ..Change::default() };
-                store.update(*id, renamed).map(|_| ())?;
-            }
-            State::There { active: true, .. } => {
-                store.update(*id, Change::activate()).map(|_| ())?;
-            }
-            State::There { active: false, .. } => store.revoke(*id).map(|_| ())?,
-        }
-        tell(&format!("done {name}"));
-        if next == State::Absent {
-            keys.swap_remove(at);
-        } else {
-            *current = next;
-        }
-    }
-    Ok(())
 }

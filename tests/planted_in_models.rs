@@ -115,13 +115,9 @@ const SHUTTLE: &[Bug] = &[
     Bug {
         what: "a change is applied before it is durable",
         file: "store/writer.rs",
-        right: "        self.ledger.commit(&commits)?;",
-        wrong: "        for (commit, changes) in commits.iter().zip(&changes) {
-            for KeyChange { id, digest, after } in changes {
-                self.index.apply(commit.sequence, *id, *digest, after.clone())?;
-            }
-        }
-        self.ledger.commit(&commits)?;",
+        right: "        let outcome = self.ledger.commit(&commits);",
+        wrong: "        self.publish(&commits, changes.clone())?;
+        let outcome = self.ledger.commit(&commits);",
         found_by: "a_key_is_refused_before_its_revocation_is_written",
     },
     Bug {

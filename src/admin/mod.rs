@@ -5,7 +5,9 @@ mod about;
 mod authz;
 mod browser;
 mod caller;
+mod cut;
 mod denied;
+mod export;
 mod fields;
 mod keys;
 mod moment;
@@ -26,12 +28,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
     middleware,
     response::{IntoResponse, Response},
+    routing::post,
 };
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use authz::forward_auth;
 pub use caller::LocalUser;
+pub use export::{ExportError, ExportReader};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
 
@@ -58,11 +62,13 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(rotate::rotate))
         .routes(routes!(about::scopes))
         .routes(routes!(trail::audit))
+        .routes(routes!(export::export))
         .routes(routes!(verify::verify))
         .routes(routes!(about::alive))
         .routes(routes!(about::ready))
         .split_for_parts();
     openapi::described(router, document, store.catalogue())
+        .route("/v1/audit/cut", post(cut::cut))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(browser::refuse_foreign_origins))

@@ -31,7 +31,7 @@ pub(crate) struct Listing<'e> {
 /// Who did what to which key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
-struct Entry<'e> {
+pub(super) struct Entry<'e> {
     sequence: u64,
     at: String,
     actor: String,
@@ -42,6 +42,25 @@ struct Entry<'e> {
     before: Fields<'e>,
     after: Fields<'e>,
     refused: Option<Refused<'e>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<CutAway>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<Repaired>,
+}
+
+/// How far the trail was cut.
+#[derive(Serialize, ToSchema)]
+struct CutAway {
+    through: u64,
+    head: String,
+}
+
+/// What a repair brought over.
+#[derive(Serialize, ToSchema)]
+struct Repaired {
+    head: String,
+    current: u64,
+    unproved: u64,
 }
 
 /// What was refused, and why.
@@ -73,7 +92,18 @@ struct Fields<'e> {
 }
 
 impl<'e> Entry<'e> {
-    fn new(entry: &'e AuditEntry) -> Self {
+    pub(super) fn new(entry: &'e AuditEntry) -> Self {
+        let (mut cut, mut repair) = (None, None);
+        match &entry.act {
+            Act::Cut { through, head } => {
+                cut = Some(CutAway { through: *through, head: wire::hex(head) });
+            }
+            Act::Repair { head, current, unproved } => {
+                let (current, unproved) = (*current, *unproved);
+                repair = Some(Repaired { head: wire::hex(head), current, unproved });
+            }
+            _ => {}
+        }
         let (replaced_by, refused) = match &entry.act {
             Act::Rotate { into } => (Some(into.to_string()), None),
             Act::Refuse { attempt, reason } => {
@@ -92,6 +122,8 @@ impl<'e> Entry<'e> {
             before: Fields::new(&entry.before),
             after: Fields::new(&entry.after),
             refused,
+            cut,
+            repair,
         }
     }
 }

@@ -78,6 +78,29 @@ pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
     }
 }
 
+/// Bytes as text, two digits each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The bytes of such a text, in small letters only: no two texts mean the same.
+pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let digit = |sign: u8| match sign {
+        b'0'..=b'9' => Some(sign - b'0'),
+        b'a'..=b'f' => Some(sign - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
+}
+
 /// An answer with this body.
 pub(crate) fn json(body: &impl Serialize) -> Response {
     let mut text = Vec::with_capacity(MOST_BYTES);

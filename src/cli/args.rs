@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
     name = "portcullis",
     version,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
-                  5 the store is locked or its server unreachable."
+                  or something is wrong with a store or its trail, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -29,6 +29,7 @@ pub(crate) struct Place {
     /// The directory of the store.
     #[arg(
         long,
+        alias = "data-dir",
         global = true,
         value_name = "DIR",
         env = "PORTCULLIS_DATA",
@@ -58,6 +59,14 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell who did what, oldest first; as JSON, an entry a line.
     Audit(Audit),
+    /// Say what is wrong with a store's directory, without changing it.
+    Doctor(Doctor),
+    /// Write all that the store holds to a file or to standard output, also while it is served.
+    Backup(Backup),
+    /// Make a new store from a backup; what was taken away since the backup stays taken away.
+    Restore(Restore),
+    /// Print every key as JSON, one a line, to be read elsewhere: it is no backup, nothing restores it.
+    Export,
 }
 
 #[derive(Args)]
@@ -246,9 +255,85 @@ pub(crate) struct Audit {
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
-    /// Check the whole trail, of which each entry vouches for the one before, and only count it.
-    #[arg(long, conflicts_with_all = ["key", "after"])]
+    /// Check the whole trail, of which each entry vouches for the one before: that of the store, or
+    /// of the exported files that are named, each joined on to the one before.
+    #[arg(long, conflicts_with_all = ["key", "after", "export", "cut"])]
     pub(crate) verify: bool,
+    /// With --verify: files that --export wrote, the oldest first.
+    #[arg(value_name = "FILE", requires = "verify")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the trail to this new file, or to standard output (-), as lines of JSON that prove
+    /// themselves.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "cut"])]
+    pub(crate) export: Option<PathBuf>,
+    /// Remove old entries for good; what stays is still proved. Export them first.
+    #[arg(long, conflicts_with_all = ["key", "after"])]
+    pub(crate) cut: bool,
+    #[command(flatten)]
+    pub(crate) age: Age,
+}
+
+/// What --cut removes.
+#[derive(Args)]
+#[group(requires = "cut", multiple = false)]
+pub(crate) struct Age {
+    /// With --cut: the entries before this moment, such as 2026-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<String>,
+    /// With --cut: the entries that are older than this, such as 365d.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) keep: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Write what can be proved intact and current into a new store in this directory, and list
+    /// what could not be saved.
+    #[arg(long, value_name = "NEW_DIR")]
+    pub(crate) repair: Option<PathBuf>,
+    /// With --repair: what every key begins with, where the old store cannot tell.
+    #[arg(long, value_name = "PREFIX", requires = "repair")]
+    pub(crate) prefix: Option<String>,
+    /// Where the copy of the database that is looked at is made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Backup {
+    /// Where to; - is standard output, which cannot be a terminal.
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Read that backup instead, to its end, and say whether it is whole and as it was written.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The backup; - is standard input. The new store is made in --data.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) later: Later,
+    /// The anchor of the old store, where it is kept elsewhere.
+    #[arg(long, value_name = "FILE", requires = "old_data")]
+    pub(crate) old_anchor: Option<PathBuf>,
+}
+
+/// Where it is written what was taken away after the backup was taken.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Later {
+    /// The directory of the old store, which may be damaged if its trail is whole.
+    #[arg(long, alias = "old-data-dir", value_name = "DIR")]
+    pub(crate) old_data: Option<PathBuf>,
+    /// A file that audit --export wrote, from before the backup on; may be repeated, the oldest first.
+    #[arg(long, value_name = "FILE", action = ArgAction::Append)]
+    pub(crate) audit: Vec<PathBuf>,
+    /// Nowhere: keys that were taken away since the backup work again.
+    #[arg(long)]
+    pub(crate) without_later_denials: bool,
 }
 
 #[derive(Args)]

@@ -1,6 +1,6 @@
 //! The way to the router: the control socket of a running server, or a store of our own.
 
-use super::{args::Place, failure::Failure};
+use super::{args::Place, failure::Failure, progress::Bar};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -17,7 +17,7 @@ use portcullis::{
 use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use tower::ServiceExt;
 
 /// A way to the router, with root's rights.
@@ -25,7 +25,7 @@ pub(crate) enum Door {
     /// A server runs.
     Socket(SendRequest<Full<Bytes>>),
     /// No server runs.
-    Own(Router),
+    Own(Store, Router),
 }
 
 /// What the router did.
@@ -34,6 +34,14 @@ pub(crate) struct Answer(Bytes);
 impl Door {
     /// Over the control socket if a server answers there, else over the store itself.
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
+        match Self::of_server(place).await? {
+            Some(door) => Ok(door),
+            None => Ok(Self::over(place.builder()?.open_existing(&place.data)?)),
+        }
+    }
+
+    /// Over the control socket, if a server answers there.
+    pub(crate) async fn of_server(place: &Place) -> Result<Option<Self>, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
             let data = place.data.display();
             Failure::unreachable(format!("the server of {data} cannot be reached: {error}"))
@@ -44,11 +52,11 @@ impl Door {
                     handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
                 // It ends with the sender; what it has to say, the sender says as well.
                 tokio::spawn(connection);
-                Ok(Self::Socket(sender))
+                Ok(Some(Self::Socket(sender)))
             }
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
-                    Ok(Self::over(place.builder()?.open_existing(&place.data)?))
+                    Ok(None)
                 }
                 _ => Err(unreachable(&error)),
             },
@@ -57,7 +65,7 @@ impl Door {
 
     /// Over a store that is open in this process.
     pub(crate) fn over(store: Store) -> Self {
-        Self::Own(admin::router(store))
+        Self::Own(store.clone(), admin::router(store))
     }
 
     /// Sends a request; an answer that is no success is a failure of the command.
@@ -77,7 +85,7 @@ impl Door {
             .map_err(|error| Failure::failed(format!("{path} is no path: {error}")))?;
         let (status, bytes) = match self {
             Self::Socket(sender) => over_socket(sender, request.map(Full::new)).await?,
-            Self::Own(router) => {
+            Self::Own(_, router) => {
                 request.extensions_mut().insert(LocalUser::new(geteuid().as_raw()));
                 in_process(router.clone(), request.map(Body::from)).await?
             }
@@ -87,6 +95,43 @@ impl Door {
         } else {
             Err(Failure::answer(status.as_u16(), &bytes))
         }
+    }
+
+    /// Takes a backup; who writes it down looks whether its end came.
+    pub(crate) async fn backup(&mut self, to: &mut impl Write, bar: &Bar) -> Result<(), Failure> {
+        let sender = match self {
+            Self::Own(store, _) => {
+                store.backup(to, |told| bar.tell(told))?;
+                return Ok(());
+            }
+            Self::Socket(sender) => sender,
+        };
+        let request = Request::builder()
+            .uri("/v1/backup")
+            .header(header::HOST, "localhost")
+            .body(Full::default())
+            .map_err(|error| Failure::failed(format!("there is no such path: {error}")))?;
+        let lost = |error: hyper::Error| {
+            Failure::unreachable(format!(
+                "the server broke the backup off; its log says why: {error}"
+            ))
+        };
+        let response = sender.send_request(request).await.map_err(lost)?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body.collect().await.map_err(lost)?.to_bytes();
+            return Err(Failure::answer(status.as_u16(), &bytes));
+        }
+        let mut count = 0;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(lost)?.into_data() {
+                to.write_all(&data).map_err(Failure::io("writing the backup"))?;
+                count += data.len() as u64;
+                bar.bytes(count);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -47,12 +47,55 @@ pub(crate) fn show_new(answer: &Answer, json: bool) -> Result<(), Failure> {
 
 /// `key list`: all of them, page by page.
 pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<ExitCode, Failure> {
-    #[derive(Deserialize, Serialize)]
+    let mut keys: Vec<Box<RawValue>> = Vec::new();
+    each_page(door, asked, |page| {
+        keys.extend(page);
+        Ok(())
+    })
+    .await?;
+    if json {
+        #[derive(Serialize)]
+        struct Listing {
+            keys: Vec<Box<RawValue>>,
+            next_page_token: Option<String>,
+        }
+        let text = serde_json::to_vec(&Listing { keys, next_page_token: None });
+        output::line(&text.unwrap_or_default())?;
+    } else {
+        let keys: Result<Vec<Key>, _> =
+            keys.iter().map(|key| serde_json::from_str(key.get())).collect();
+        let keys = keys.map_err(|_| Failure::failed("the server is of another version"))?;
+        output::print(output::table(&keys).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `export`: a key a line, and no more of them in memory than a page.
+pub(crate) async fn export(door: &mut Door) -> Result<ExitCode, Failure> {
+    let all = List { active: None, scope: None, search: None };
+    each_page(door, &all, |page| {
+        let mut lines = String::new();
+        for key in page {
+            lines.push_str(key.get());
+            lines.push('\n');
+        }
+        output::print(lines.as_bytes())
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn each_page(
+    door: &mut Door,
+    asked: &List,
+    mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    #[derive(Deserialize)]
     struct Listing {
         keys: Vec<Box<RawValue>>,
         next_page_token: Option<String>,
     }
-    let mut all = Listing { keys: Vec::new(), next_page_token: None };
+    let mut page_token = None;
     loop {
         let mut path = format!("/v1/keys?page_size={PAGE_SIZE}");
         let active = asked.active.map(|active| (active == YesNo::Yes).to_string());
@@ -60,29 +103,19 @@ pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<Ex
             ("active", &active),
             ("scope", &asked.scope),
             ("q", &asked.search),
-            ("page_token", &all.next_page_token),
+            ("page_token", &page_token),
         ] {
             if let Some(value) = value {
                 let _ = write!(path, "&{name}={}", encoded(value));
             }
         }
         let page: Listing = door.send(Method::GET, &path, None).await?.read()?;
-        all.keys.extend(page.keys);
-        all.next_page_token = page.next_page_token;
-        if all.next_page_token.is_none() {
-            break;
+        each(page.keys)?;
+        page_token = page.next_page_token;
+        if page_token.is_none() {
+            return Ok(());
         }
     }
-    if json {
-        let text = serde_json::to_vec(&all).unwrap_or_default();
-        output::line(&text)?;
-    } else {
-        let keys: Result<Vec<Key>, _> =
-            all.keys.iter().map(|key| serde_json::from_str(key.get())).collect();
-        let keys = keys.map_err(|_| Failure::failed("the server is of another version"))?;
-        output::print(output::table(&keys).as_bytes())?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// `key show`

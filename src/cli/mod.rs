@@ -3,6 +3,8 @@
 
 mod args;
 mod audit;
+mod backup;
+mod doctor;
 mod door;
 mod failure;
 mod init;
@@ -11,7 +13,10 @@ mod log;
 mod output;
 mod place;
 mod process;
+mod progress;
+mod restore;
 mod serve;
+mod trail;
 mod verify;
 
 use args::{Arguments, Command, KeyCommand};
@@ -42,7 +47,19 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { place, json, command } = arguments;
     match command {
         Command::Serve(options) => serve::run(&place, &options),
+        Command::Doctor(options) => {
+            log::of_command();
+            doctor::run(&place, &options, json)
+        }
+        Command::Audit(options) if options.verify => {
+            on_one_thread()?.block_on(trail::verify(&place, &options, json))
+        }
         Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
+        Command::Restore(options) => {
+            log::of_command();
+            restore::run(&place, &options, json)
+        }
         command => on_one_thread()?.block_on(async {
             let mut door = Door::open(&place).await?;
             match command {
@@ -54,9 +71,18 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Command::Key(KeyCommand::Rotate(o)) => keys::rotate(&mut door, &o, json).await,
                 Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
                 Command::Scopes => keys::scopes(&mut door, json).await,
-                Command::Audit(options) => audit::run(&mut door, &options, json).await,
+                Command::Audit(options) => match &options.export {
+                    Some(file) => trail::export(&mut door, &options, file).await,
+                    None if options.cut => trail::cut(&mut door, &options.age, json).await,
+                    None => audit::run(&mut door, &options, json).await,
+                },
                 Command::Verify(options) => verify::run(&mut door, &options, json).await,
-                Command::Serve(_) | Command::Init(_) => Ok(ExitCode::SUCCESS),
+                Command::Export => keys::export(&mut door).await,
+                Command::Serve(_)
+                | Command::Init(_)
+                | Command::Doctor(_)
+                | Command::Backup(_)
+                | Command::Restore(_) => Ok(ExitCode::SUCCESS),
             }
         }),
     }

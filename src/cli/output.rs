@@ -52,6 +52,13 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// A moment as the router writes it.
+pub(crate) fn moment(at: portcullis::Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| millis.to_string(), |at| at.to_string())
+}
+
 /// The keys as a table.
 pub(crate) fn table(keys: &[Key]) -> String {
     let rows: Vec<[String; 6]> = keys.iter().map(row).collect();

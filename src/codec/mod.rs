@@ -14,6 +14,8 @@ use crate::{
     audit::AuditEntry,
     digest::{Digest, Seal, SetHash},
     error::{Error, Field},
+    id::KeyId,
+    planted::Bug,
     record::{Actor, Expiry, Record},
     scope::Catalogue,
 };
@@ -35,6 +37,8 @@ const HEAD: usize = 32;
 pub(crate) enum Place {
     /// `a` and the big-endian sequence.
     Entry(u64),
+    /// `f`.
+    Floor,
     /// `k` and the digest.
     Record(Digest),
     /// `m`.
@@ -52,6 +56,7 @@ impl Place {
         match self {
             Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
             Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
+            Self::Floor => b"f".to_vec(),
             Self::Meta => b"m".to_vec(),
             Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
         }
@@ -63,6 +68,7 @@ impl Place {
         match kind {
             Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
             Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
+            b"f" => rest.is_empty().then_some(Self::Floor),
             b"m" => rest.is_empty().then_some(Self::Meta),
             Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
             _ => None,
@@ -113,6 +119,17 @@ pub(crate) struct Meta {
     pub(crate) prefix: String,
 }
 
+/// Where the trail begins: what lay before was cut away, and this vouches for how it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Floor {
+    /// The last entry that was cut away; 0 where none was.
+    pub(crate) through: u64,
+    /// Its chain head.
+    pub(crate) head: [u8; 32],
+    /// The entry that tells of the cut.
+    pub(crate) cut: u64,
+}
+
 fn options() -> impl Options {
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
@@ -147,6 +164,7 @@ fn damaged(place: Place) -> Error {
             format!("entry {sequence} of the audit trail is not as it was written")
         }
         Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
+        Place::Floor => "where its audit trail begins is not as it was written".to_owned(),
         Place::Meta => "the meta record is not as it was written".to_owned(),
         Place::Scope(number) => format!("scope name {number} is not as it was written"),
     })
@@ -167,7 +185,8 @@ fn close(mut body: Vec<u8>, place: Place, seal: &Seal) -> Vec<u8> {
 fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
     let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(place))?;
     let hash = hash(body, place, seal);
-    if hash.first_chunk::<TAG>() == Some(tag) { Ok((body, hash)) } else { Err(damaged(place)) }
+    let intact = hash.first_chunk::<TAG>() == Some(tag) || Bug::NoMac.is_planted();
+    if intact { Ok((body, hash)) } else { Err(damaged(place)) }
 }
 
 /// The hash of an intact frame: what the sum over all of them is made of.
@@ -212,15 +231,17 @@ fn full_length(record: &Record) -> Result<usize, Error> {
     Ok(pack(&StoredRecord::from(&full))?.len() + TAG)
 }
 
+/// The record and the hash of its frame.
 pub(crate) fn decode_record(
     frame: &[u8],
     digest: Digest,
     seal: &Seal,
     catalogue: &'static Catalogue,
-) -> Result<Record, Error> {
+) -> Result<(Record, [u8; 32]), Error> {
     let place = Place::Record(digest);
-    let (body, _) = open(frame, place, seal)?;
-    unpack::<StoredRecord>(body, place)?.into_record(catalogue).ok_or_else(|| damaged(place))
+    let (body, hash) = open(frame, place, seal)?;
+    let record = unpack::<StoredRecord>(body, place)?.into_record(catalogue);
+    record.map(|record| (record, hash)).ok_or_else(|| damaged(place))
 }
 
 pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
@@ -251,6 +272,14 @@ pub(crate) fn decode_meta(
     }
 }
 
+pub(crate) fn encode_floor(floor: &Floor, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(floor)?, Place::Floor, seal))
+}
+
+pub(crate) fn decode_floor(frame: &[u8], seal: &Seal) -> Result<Floor, Error> {
+    unpack(open(frame, Place::Floor, seal)?.0, Place::Floor)
+}
+
 /// The frame of an entry that follows the entry with the head `previous`, and its own head.
 pub(crate) fn encode_entry(
     entry: &AuditEntry,
@@ -278,13 +307,46 @@ pub(crate) fn decode_entry(
     catalogue: &'static Catalogue,
 ) -> Result<(AuditEntry, [u8; 32]), Error> {
     let place = Place::Entry(sequence);
-    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
-    if trail.hash(&[previous, body]) != *head {
-        return Err(damaged(place));
-    }
+    let (body, head) = follow_on(frame, place, previous, trail)?;
     let entry =
         unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
-    if entry.sequence == sequence { Ok((entry, *head)) } else { Err(damaged(place)) }
+    if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(place)) }
+}
+
+/// The head of a frame of the trail, if it follows the entry with the head `previous`.
+pub(crate) fn follow(
+    frame: &[u8],
+    sequence: u64,
+    previous: &[u8; 32],
+    trail: &Seal,
+) -> Result<[u8; 32], Error> {
+    follow_on(frame, Place::Entry(sequence), previous, trail).map(|(_, head)| head)
+}
+
+fn follow_on<'a>(
+    frame: &'a [u8],
+    place: Place,
+    previous: &[u8; 32],
+    trail: &Seal,
+) -> Result<(&'a [u8], [u8; 32]), Error> {
+    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
+    let follows = trail.hash(&[previous, body]) == *head || Bug::NoMac.is_planted();
+    if follows { Ok((body, *head)) } else { Err(damaged(place)) }
+}
+
+/// What a frame of the trail says, whether or not it follows another.
+pub(crate) fn decode_entry_unchecked(
+    frame: &[u8],
+    sequence: u64,
+    catalogue: &'static Catalogue,
+) -> Option<AuditEntry> {
+    let (body, _) = frame.split_last_chunk::<HEAD>()?;
+    unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
+}
+
+/// The id that a damaged frame of a record seems to name.
+pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
+    frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
 }
 
 /// The head that a frame of the trail carries, unchecked.

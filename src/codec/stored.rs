@@ -202,6 +202,9 @@ enum StoredAct {
     Rotate { into: u64 },
     CreateOnce { once: StoredOnce },
     RotateOnce { into: u64, once: StoredOnce },
+    Cut { through: u64, head: [u8; 32] },
+    Repair { head: [u8; 32], current: u64, unproved: u64 },
+    Restore { backup: u64, later_known: bool },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -238,6 +241,7 @@ enum StoredAttempt {
     Delete,
     Verify,
     Rotate,
+    Cut,
 }
 
 impl From<&Act> for StoredAct {
@@ -248,6 +252,13 @@ impl From<&Act> for StoredAct {
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
+            Act::Cut { through, head } => Self::Cut { through: *through, head: *head },
+            Act::Repair { head, current, unproved } => {
+                Self::Repair { head: *head, current: *current, unproved: *unproved }
+            }
+            Act::Restore { backup, later_known } => {
+                Self::Restore { backup: *backup, later_known: *later_known }
+            }
             Act::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     Attempt::Create => StoredAttempt::Create,
@@ -256,6 +267,7 @@ impl From<&Act> for StoredAct {
                     Attempt::Delete => StoredAttempt::Delete,
                     Attempt::Verify => StoredAttempt::Verify,
                     Attempt::Rotate => StoredAttempt::Rotate,
+                    Attempt::Cut => StoredAttempt::Cut,
                 },
                 reason: reason.clone(),
             },
@@ -273,6 +285,11 @@ impl From<StoredAct> for Act {
             StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
                 Self::Rotate { into: KeyId::from_u64(into) }
             }
+            StoredAct::Cut { through, head } => Self::Cut { through, head },
+            StoredAct::Repair { head, current, unproved } => {
+                Self::Repair { head, current, unproved }
+            }
+            StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
             StoredAct::Refuse { attempt, reason } => Self::Refuse {
                 attempt: match attempt {
                     StoredAttempt::Create => Attempt::Create,
@@ -281,6 +298,7 @@ impl From<StoredAct> for Act {
                     StoredAttempt::Delete => Attempt::Delete,
                     StoredAttempt::Verify => Attempt::Verify,
                     StoredAttempt::Rotate => Attempt::Rotate,
+                    StoredAttempt::Cut => Attempt::Cut,
                 },
                 reason,
             },

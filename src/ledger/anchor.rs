@@ -7,7 +7,7 @@
 
 use crate::{codec::Mark, digest::Seal, error::Error};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
@@ -28,16 +28,26 @@ pub(super) struct Anchor {
     spare: u64,
     /// Whether the spare slot was written since the last sync.
     dirty: bool,
+    /// The change that was last written, and the one that the last sync vouches for.
+    written: u64,
+    vouched: u64,
 }
 
 impl Anchor {
-    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory.
+    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory. It
+    /// gets its name when it is whole: a power cut must not leave half an anchor, which nobody
+    /// could tell from a damaged one. What bears the name already must be known to be worthless.
     pub(super) fn create(path: &Path, mark: &Mark, seal: &Seal) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        // Of an attempt before; whatever else keeps it there, the next line tells.
+        let _ = fs::remove_file(&unfinished);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let slot = encode(mark, seal);
         file.write_all_at(&slot, 0)?;
         file.write_all_at(&slot, BLOCK)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(unfinished, path)
     }
 
     /// Opens the file; gives the newest mark that it holds.
@@ -50,24 +60,35 @@ impl Anchor {
             _ => Error::io("opening the anchor", e),
         };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
-        let read = |slot: u64| {
-            let mut bytes = [0; SLOT];
-            file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
-        };
         let (newest, mark) = [0, 1]
             .into_iter()
-            .filter_map(|slot| read(slot).map(|mark| (slot, mark)))
+            .filter_map(|slot| read(&file, slot, seal).map(|mark| (slot, mark)))
             .max_by_key(|(_, mark)| mark.sequence)
             .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
         // What was read may still be in the page cache only.
         file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
-        Ok((Self { file, seal: seal.clone(), spare: 1 - newest, dirty: false }, mark))
+        let anchor = Self {
+            file,
+            seal: seal.clone(),
+            spare: 1 - newest,
+            dirty: false,
+            written: mark.sequence,
+            vouched: mark.sequence,
+        };
+        Ok((anchor, mark))
+    }
+
+    /// What the two slots hold, where they are intact. Nothing is written.
+    pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
+        let file = File::open(path)?;
+        Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
 
     /// Notes that the database has safely come to `mark`.
     pub(super) fn write(&mut self, mark: &Mark) -> io::Result<()> {
         self.file.write_all_at(&encode(mark, &self.seal), self.spare * BLOCK)?;
         self.dirty = true;
+        self.written = mark.sequence;
         Ok(())
     }
 
@@ -77,9 +98,20 @@ impl Anchor {
             self.file.sync_data()?;
             self.spare = 1 - self.spare;
             self.dirty = false;
+            self.vouched = self.written;
         }
         Ok(())
     }
+
+    /// The change that it will still know of after a power cut.
+    pub(super) fn vouched(&self) -> u64 {
+        self.vouched
+    }
+}
+
+fn read(file: &File, slot: u64, seal: &Seal) -> Option<Mark> {
+    let mut bytes = [0; SLOT];
+    file.read_exact_at(&mut bytes, slot * BLOCK).ok().and_then(|()| decode(&bytes, seal))
 }
 
 fn encode(mark: &Mark, seal: &Seal) -> [u8; SLOT] {

@@ -5,18 +5,21 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod trail;
+
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
-    engine::{self, Doing, contained},
+    bulk::Bulk,
+    engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
+    snapshot::{Kept, Snapshot},
 };
 use crate::{
-    audit::AuditEntry,
-    codec::{self, Mark, Meta, Place},
-    digest::{Digest, Seals},
+    codec::{self, Floor, Mark, Meta, Place},
+    digest::{Digest, Seal, Seals},
     error::Error,
-    random,
+    planted::Bug,
     record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -26,15 +29,13 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// An open disk ledger.
 pub(crate) struct Disk {
-    /// `None` only while it is dropped.
-    db: Option<sled::Db>,
+    db: Database,
     /// sled's own file, for the sync that sled leaves out.
     file: File,
     blobs: PathBuf,
@@ -44,9 +45,14 @@ pub(crate) struct Disk {
     _home: Home,
 }
 
-struct State {
-    meta: Meta,
+pub(super) struct State {
+    pub(super) meta: Meta,
+    pub(super) floor: Floor,
     anchor: Anchor,
+    /// What snapshots that are being read need.
+    pub(super) kept: Kept,
+    /// A commit began and did not end well: the tree may be ahead of meta.
+    pub(super) unfinished: bool,
 }
 
 impl Disk {
@@ -56,17 +62,20 @@ impl Disk {
         prefix: Option<Prefix>,
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
-        let home = Home::enter(&at.dir, at.mode)?;
+        let mut home = Home::enter(&at.dir, at.mode)?;
+        if !home.has_ledger() {
+            let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
+            let nothing = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+            home = Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(nothing)?;
+        }
         let ledger = home.ledger();
         let anchor_path = at.anchor.clone().unwrap_or_else(|| ledger.join("anchor"));
-        if !home.has_ledger() {
-            create(&home, at.anchor.as_deref(), prefix.unwrap_or_default(), &seals)?;
-        }
         let sled_dir = ledger.join("sled");
         if !sled_dir.join("db").is_file() {
             return Err(Error::damaged("its database file is missing"));
         }
         engine::remove_unfinished_snapshots(&sled_dir)
+            .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // What sled has just read may still be in the page cache only.
@@ -75,18 +84,27 @@ impl Disk {
             .map_err(|e| Error::io("syncing the store", e))?;
         let file =
             File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
-        let meta = contained(Doing::Opening, || db.get(Place::Meta.key()))?
+        let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
+        let floor = contained(Doing::Opening, || db.get()?.get(Place::Floor.key()))?;
+        let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
+        let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let disk = Self {
-            db: Some(db),
+            db,
             file,
             blobs: sled_dir.join("blobs"),
-            state: Mutex::new(State { meta, anchor }),
+            state: Mutex::new(State {
+                meta,
+                floor,
+                anchor,
+                kept: Kept::default(),
+                unfinished: false,
+            }),
             seals,
             _home: home,
         };
@@ -120,11 +138,12 @@ impl Disk {
         let catalogue = numbered(names)?;
         self.scan(Place::RECORDS, |place, frame| {
             let Place::Record(digest) = place else { return Err(misplaced()) };
-            found.add(codec::frame_hash(frame, place, seal)?);
+            let (record, hash) = codec::decode_record(frame, digest, seal, catalogue)?;
+            found.add(hash);
             found.records += 1;
-            each(digest, codec::decode_record(frame, digest, seal, catalogue)?)
+            each(digest, record)
         })?;
-        if found == expected {
+        if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -149,45 +168,54 @@ impl Disk {
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        let meta = contained(doing, || self.transact(batch, &state.meta))?;
+        state.unfinished = true;
+        let wanted = state.kept.is_wanted();
+        let (meta, before) = contained(doing, || {
+            if Bug::TwoTransactions.is_planted() {
+                return self.transact_twice(batch, &state.meta);
+            }
+            self.transact(batch, &state.meta, wanted)
+        })?;
+        for (place, old) in before {
+            state.kept.note(place, old.as_deref());
+        }
+        if Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         contained(doing, || self.db()?.flush())?;
-        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        if !Bug::NoFsync.is_planted() {
+            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        }
         self.check_blobs()?;
-        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
+            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
+        }
         state.meta = meta;
+        if let Some(floor) = self.floor_in(batch)? {
+            state.floor = floor;
+        }
+        state.unfinished = false;
         Ok(())
     }
 
-    pub(super) fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        let last = self.state().meta.mark.sequence;
-        let mut head = match after {
-            0 => [0; 32],
-            _ if after > last => return Ok(Vec::new()),
-            _ => self.head_of(after)?,
-        };
-        let mut entries = Vec::new();
-        for sequence in (after + 1..=last).take(limit) {
-            let frame = self.entry(sequence)?;
-            let (entry, next) =
-                codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
-            entries.push(entry);
-            head = next;
-        }
-        Ok(entries)
+    /// This moment, to be read while changes go on.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
+        Snapshot::begin(self)
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {
         self.state().anchor.sync().map_err(|e| Error::io("syncing the anchor", e))
     }
 
-    fn transact(&self, batch: &[Commit], before: &Meta) -> sled::Result<Meta> {
+    /// Gives the new meta record and, where they are wanted, the values before.
+    fn transact(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+        wanted: bool,
+    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
         let outcome = self.db()?.transaction(|tree| {
-            let mut meta = before.clone();
+            let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
                 for put in &commit.puts {
                     let key = put.place.key();
@@ -197,6 +225,9 @@ impl Disk {
                     };
                     self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
                         .map_err(ConflictableTransactionError::Abort)?;
+                    if wanted {
+                        olds.push((put.place, old));
+                    }
                 }
                 tree.insert(Place::Entry(commit.sequence).key(), commit.entry.as_slice())?;
                 meta.mark.sequence = commit.sequence;
@@ -206,12 +237,35 @@ impl Disk {
             let frame = codec::encode_meta(&meta, &self.seals.meta)
                 .map_err(ConflictableTransactionError::Abort)?;
             tree.insert(Place::Meta.key(), frame)?;
-            Ok(meta)
+            Ok((meta, olds))
         });
         outcome.map_err(|e| match e {
             TransactionError::Storage(e) => e,
             TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
         })
+    }
+
+    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
+    fn transact_twice(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+        let mut meta = before.clone();
+        for put in batch.iter().flat_map(|commit| &commit.puts) {
+            let old = match &put.frame {
+                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
+                None => self.db()?.remove(put.place.key())?,
+            };
+            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
+                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
+        }
+        self.db()?.flush()?;
+        let rest: Vec<_> = batch
+            .iter()
+            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
+            .collect();
+        self.transact(&rest, &meta, false)
     }
 
     /// Keeps count and sum in step with one write.
@@ -222,8 +276,11 @@ impl Disk {
         old: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<(), Error> {
-        let count =
-            if matches!(place, Place::Scope(_)) { &mut mark.scopes } else { &mut mark.records };
+        let count = match place {
+            Place::Scope(_) => &mut mark.scopes,
+            Place::Record(_) => &mut mark.records,
+            _ => return Ok(()),
+        };
         match (old.is_some(), new.is_some()) {
             (false, true) => *count += 1,
             (true, false) => *count = count.saturating_sub(1),
@@ -242,6 +299,9 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
+        if Bug::NoAnchor.is_planted() {
+            return Ok(());
+        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -251,12 +311,12 @@ impl Disk {
         let same_past = if mark.sequence == anchored.sequence {
             mark == *anchored
         } else {
-            anchored.sequence == 0 || self.head_of(anchored.sequence)? == anchored.head
+            self.head_of(anchored.sequence)? == anchored.head
         };
         if !same_past {
             return Err(Error::damaged("its past is not the one that its anchor saw"));
         }
-        if mark.sequence > 0 && self.head_of(mark.sequence)? != mark.head {
+        if self.head_of(mark.sequence)? != mark.head {
             return Err(Error::damaged("its audit trail does not end where its meta record says"));
         }
         Ok(())
@@ -283,76 +343,19 @@ impl Disk {
         Ok(())
     }
 
-    fn entry(&self, sequence: u64) -> Result<sled::IVec, Error> {
-        contained(Doing::Reading, || self.db()?.get(Place::Entry(sequence).key()))?.ok_or_else(
-            || Error::damaged(format!("entry {sequence} of the audit trail is missing")),
-        )
+    pub(super) fn meta_seal(&self) -> &Seal {
+        &self.seals.meta
     }
 
-    fn head_of(&self, sequence: u64) -> Result<[u8; 32], Error> {
-        codec::entry_head(&self.entry(sequence)?, sequence)
+    pub(super) fn db(&self) -> sled::Result<&sled::Db> {
+        self.db.get()
     }
 
-    fn db(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // sled panics here where syncs keep failing; what was acknowledged is safe already.
-        let db = self.db.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
-    }
-}
-
-/// Makes a whole, empty ledger beside the name that it will have.
-fn create(home: &Home, anchor: Option<&Path>, prefix: Prefix, seals: &Seals) -> Result<(), Error> {
-    let doing = "making the store";
-    if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
-        // A kill between the anchor and the name of the ledger leaves both, and no change in them.
-        let unborn = home.nursery().exists()
-            && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
-        if unborn {
-            fs::remove_file(anchor).map_err(|e| Error::io(doing, e))?;
-        } else {
-            return Err(Error::damaged(format!(
-                "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
-                anchor.display()
-            )));
-        }
-    }
-    let nursery = home.empty_nursery()?;
-    let mark = Mark {
-        store: random::array()?,
-        sequence: 0,
-        records: 0,
-        scopes: 0,
-        sum: [0; 32],
-        head: [0; 32],
-    };
-    let meta =
-        Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: prefix.as_str().into() };
-    let frame = codec::encode_meta(&meta, &seals.meta)?;
-    let sled_dir = nursery.join("sled");
-    let db = engine::open(&sled_dir, &nursery)?;
-    contained(Doing::Creating, || {
-        db.insert(Place::Meta.key(), frame)?;
-        db.flush()?;
-        drop(db);
-        Ok(())
-    })?;
-    let path = anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf);
-    Anchor::create(&path, &mark, &seals.anchor)
-        .and_then(|()| sync_parent(&path))
-        .map_err(|e| Error::io(doing, e))?;
-    home.adopt(&nursery)
-}
-
-fn misplaced() -> Error {
+pub(super) fn misplaced() -> Error {
     Error::damaged("a value lies under a key that is not one")
 }

@@ -1,8 +1,9 @@
 //! sled, contained: how it is opened, and that neither its errors nor its panics get further.
 
-use crate::error::Error;
+use crate::{error::Error, planted::Bug};
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, BufReader},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     thread,
@@ -11,11 +12,35 @@ use std::{
 
 /// More only duplicates the index.
 const CACHE_BYTES: u64 = 8 << 20;
+const READ_BYTES: usize = 1 << 20;
 /// sled's threads hold its lock for a while after the last handle is gone.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// An open database. Wherever it ends, in an opening that failed later too, its end is contained.
+pub(super) struct Database(Option<sled::Db>);
+
+impl Database {
+    pub(super) fn get(&self) -> sled::Result<&sled::Db> {
+        self.0.as_ref().ok_or_else(|| sled::Error::Io(io::Error::other("the store is closed")))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // sled panics here where syncs keep failing; what was acknowledged is safe already.
+        let db = self.0.take();
+        if Bug::Uncontained.is_planted() {
+            return drop(db);
+        }
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
+}
+
 /// A kill while sled opens leaves a partial snapshot that it would refuse ever after.
 pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
+    if Bug::KeepGenerating.is_planted() {
+        return Ok(());
+    }
     for entry in fs::read_dir(sled_dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "generating") {
@@ -25,9 +50,25 @@ pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// sled takes what it cannot read for the end of its log, and writes zeros over it: one failed read
+/// while it opens destroys the store. So all of it is read before; then it is in the page cache.
+pub(super) fn read_through(sled_dir: &Path) -> io::Result<()> {
+    if Bug::ReadUnchecked.is_planted() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(sled_dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let file = File::open(entry.path())?;
+            io::copy(&mut BufReader::with_capacity(READ_BYTES, file), &mut io::sink())?;
+        }
+    }
+    Ok(())
+}
+
 /// `flush_every_ms(None)`: the flush is the commit's. Our own lock is held, so whoever holds sled's
 /// is a store that this process has just closed.
-pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<sled::Db, Error> {
+pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<Database, Error> {
     let patience = Instant::now() + LINGER;
     loop {
         let config =
@@ -42,7 +83,10 @@ pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<sled::Db, Error> {
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-            Ok(opened) => return opened.map_err(|e| failed(Doing::Opening, e)),
+            Ok(opened) => {
+                let opened = opened.map_err(|e| failed(Doing::Opening, e));
+                return opened.map(|db| Database(Some(db)));
+            }
             Err(_) => return Err(panicked(Doing::Opening)),
         }
     }

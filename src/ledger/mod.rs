@@ -4,15 +4,24 @@
 //! decides anything, and it applies nothing to the index: the store does, after the commit.
 
 mod anchor;
+mod bulk;
 mod disk;
 mod engine;
 mod home;
+pub(crate) mod inspect;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod snapshot;
 
-pub(crate) use self::{disk::Disk, home::Mode};
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, snapshot::Snapshot};
 
-use crate::{audit::AuditEntry, codec::Place, error::Error, scope::Catalogue, time::Timestamp};
+use crate::{
+    audit::AuditEntry,
+    codec::{Floor, Mark, Place},
+    error::Error,
+    scope::Catalogue,
+    time::Timestamp,
+};
 use std::path::PathBuf;
 
 /// One value to write, or to remove where there is no frame.
@@ -45,6 +54,17 @@ pub(crate) struct Tip {
     pub(crate) sequence: u64,
     pub(crate) head: [u8; 32],
     pub(crate) newest: Timestamp,
+}
+
+/// A stretch of the trail, as it lies there.
+pub(crate) struct Stretch {
+    /// The entry that it begins after, and that entry's head.
+    pub(crate) after: u64,
+    pub(crate) previous: [u8; 32],
+    /// Each with its number.
+    pub(crate) frames: Vec<(u64, Vec<u8>)>,
+    /// What the store had come to.
+    pub(crate) mark: Mark,
 }
 
 /// A ledger of one kind.
@@ -82,6 +102,50 @@ impl Ledger {
             Self::Memory => Ok(Vec::new()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Where the trail begins.
+    pub(crate) fn floor(&self) -> Floor {
+        match self {
+            Self::Disk(disk) => disk.floor(),
+            _ => Floor::default(),
+        }
+    }
+
+    /// A stretch of the trail after `after`, unchecked; `None` where nothing is kept.
+    pub(crate) fn stretch(&self, after: u64, limit: usize) -> Result<Option<Stretch>, Error> {
+        match self {
+            Self::Disk(disk) => disk.stretch(after, limit).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// This moment, to be read while changes go on; `None` of a ledger that keeps nothing.
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot<'_>>, Error> {
+        match self {
+            Self::Disk(disk) => disk.snapshot().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Through which entry, and its head, the trail may be cut to lose what is older than `before`.
+    pub(crate) fn place_of_cut(
+        &self,
+        before: Timestamp,
+        catalogue: &'static Catalogue,
+    ) -> Result<Option<(u64, [u8; 32])>, Error> {
+        match self {
+            Self::Disk(disk) => disk.place_of_cut(before, catalogue),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes some of what was cut away; true while there is more.
+    pub(crate) fn sweep(&self) -> Result<bool, Error> {
+        match self {
+            Self::Disk(disk) => disk.sweep(),
+            _ => Ok(false),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The server: API and portal over HTTPS and over the control socket, until a signal.
 
+mod backup;
 mod connections;
 pub mod control;
 mod flood;
@@ -107,6 +108,9 @@ pub async fn serve(
     let app =
         local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
 
+    let at_home_app =
+        local_app.merge(backup::router(store.clone()).layer(middleware::from_fn(log)));
+
     // One control, so that one signal ends all.
     let stop = axum_server::Control::new();
     let local = Handle::<SocketPath>::with_control(stop.clone());
@@ -115,7 +119,7 @@ pub async fn serve(
     let at_home = limited(axum_server::from_unix(socket)?)
         .handle(local)
         .acceptor(OwnerOnly)
-        .serve(local_app.into_make_service());
+        .serve(at_home_app.into_make_service());
     let at_home = tokio::spawn(at_home);
     if let Some(listener) = operation.metrics {
         listener.set_nonblocking(true)?;

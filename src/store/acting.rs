@@ -295,7 +295,7 @@ impl<'s> Acting<'s> {
 
     /// Starts a plan, with the acting key's record if a key acts; it must be valid after all that
     /// is queued.
-    fn begin(
+    pub(super) fn begin(
         &self,
         attempt: Attempt,
         target: Option<KeyId>,
@@ -342,12 +342,12 @@ impl<'s> Acting<'s> {
         Ok(())
     }
 
-    fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
+    pub(super) fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
         Note { actor: self.actor, source: self.source, act, key, before, after, once: None }
     }
 
     /// Notes the refusal. Whether or not that could be written, the act stays refused.
-    fn refused(
+    pub(super) fn refused(
         &self,
         attempt: Attempt,
         key: Option<KeyId>,
@@ -385,7 +385,7 @@ impl<'s> Acting<'s> {
         core.wait(plans, sequence)
     }
 
-    fn core(&self) -> &'s Core {
+    pub(super) fn core(&self) -> &'s Core {
         &self.store.writer
     }
 }

@@ -36,10 +36,10 @@ const SHORTEST_PEPPER: usize = 16;
 #[derive(Default)]
 #[must_use = "a builder opens nothing by itself"]
 pub struct Builder {
-    prefix: Option<Prefix>,
+    pub(crate) prefix: Option<Prefix>,
     pepper: Option<Zeroizing<Vec<u8>>>,
-    scopes: Option<Vec<(Scope, String)>>,
-    anchor: Option<PathBuf>,
+    pub(crate) scopes: Option<Vec<(Scope, String)>>,
+    pub(crate) anchor: Option<PathBuf>,
 }
 
 impl Builder {
@@ -118,7 +118,7 @@ impl Builder {
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 
-    fn seals(&self) -> Result<Arc<Seals>, Error> {
+    pub(crate) fn seals(&self) -> Result<Arc<Seals>, Error> {
         match &self.pepper {
             Some(pepper) if pepper.len() < SHORTEST_PEPPER => {
                 Err(Error::invalid(Field::Pepper, "must be at least 16 bytes"))

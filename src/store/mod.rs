@@ -11,6 +11,8 @@ mod health;
 mod list;
 mod once;
 mod plan;
+mod retention;
+mod saved;
 mod writer;
 
 pub use self::{
@@ -19,6 +21,7 @@ pub use self::{
     health::{Count, Health},
     list::{ListQuery, Page},
     once::{Idempotency, Outcome},
+    retention::Cut,
 };
 
 use self::writer::Writer;
@@ -118,8 +121,7 @@ impl Store {
     /// ```
     pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
-        let key = credential::read(authorization, &mut buffer)?;
-        self.authenticate_key(key)
+        self.authenticate_user(credential::read(authorization, &mut buffer)?)
     }
 
     /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
@@ -129,8 +131,16 @@ impl Store {
         values: impl IntoIterator<Item = &'h [u8]>,
     ) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
-        let key = credential::read_all(values, &mut buffer)?;
-        self.authenticate_key(key)
+        self.authenticate_user(credential::read_all(values, &mut buffer)?)
+    }
+
+    /// Decides on what a header presents; a stranger's may turn out to be no user name at all.
+    #[inline]
+    fn authenticate_user(&self, presented: &[u8]) -> Result<Principal, Refusal> {
+        self.authenticate_key(presented).map_err(|refusal| match refusal {
+            Refusal::Unknown if !credential::is_user(presented) => Refusal::Malformed,
+            refusal => refusal,
+        })
     }
 
     /// Decides on the text of a key that came some other way than by a header.

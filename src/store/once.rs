@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-const KEPT: Duration = Duration::from_hours(24);
+pub(super) const KEPT: Duration = Duration::from_hours(24);
 const MOST: usize = 10_000;
 /// Entries that are looked at when the store is opened.
 const MOST_ENTRIES: u64 = 20_000;
@@ -83,9 +83,9 @@ impl Remembered {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let mut newest_first = Vec::new();
-        let mut end = last;
-        while end > 0 && last - end < MOST_ENTRIES {
-            let start = end.saturating_sub(STRIDE);
+        let (floor, mut end) = (ledger.floor().through, last);
+        while end > floor && last - end < MOST_ENTRIES {
+            let start = end.saturating_sub(STRIDE).max(floor);
             let limit = usize::try_from(end - start).unwrap_or(usize::MAX);
             let stride = ledger.trail(start, limit, catalogue)?;
             end = if stride.first().is_none_or(|entry| is_over(entry.at, now)) { 0 } else { start };

@@ -15,6 +15,7 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
+    planted::Bug,
     record::{Actor, Change, Record},
     scope::Catalogue,
     sync::waiting::{
@@ -28,7 +29,7 @@ use std::{
     net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How old the anchor on disk may get, which is what a power cut can hide from it.
@@ -63,6 +64,10 @@ pub(super) struct Plans {
     /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
     pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
     pub(super) requests: Remembered,
+    /// The last entry that is cut away after all that is queued.
+    pub(super) floor: u64,
+    /// Whether there may be entries below the floor still.
+    pub(super) sweeping: bool,
     queue: Vec<Queued>,
     committed: u64,
     failure: Option<Box<str>>,
@@ -75,6 +80,7 @@ struct Queued {
 }
 
 /// The new state of one key.
+#[derive(Clone)]
 pub(super) struct KeyChange {
     pub(super) id: KeyId,
     pub(super) digest: Digest,
@@ -107,6 +113,8 @@ impl Writer {
             tip,
             lasting_roots: index.lasting_roots(),
             pending: HashMap::new(),
+            floor: ledger.floor().through,
+            sweeping: true,
             queue: Vec::new(),
             committed: tip.sequence,
             failure: None,
@@ -188,7 +196,8 @@ impl Plans {
 
     /// Whether a change may still be written.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+        let failure = self.failure.clone().filter(|_| !Bug::PoisonIgnored.is_planted());
+        failure.map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
     }
 
     /// The last change on its way for this key, or 0.
@@ -247,7 +256,7 @@ impl Core {
         plans.lasting_roots = plans.lasting_roots + gained - lost;
         for (id, after, digest) in planned {
             // Refuse first: if the disk fails, this process must still turn the key away.
-            if let Some(record) = &after {
+            if let Some(record) = after.as_ref().filter(|_| !Bug::DenyLate.is_planted()) {
                 self.index.deny(sequence, id, record.standing());
             }
             plans.pending.insert(id, (sequence, after, digest));
@@ -298,12 +307,32 @@ impl Core {
         Ok(())
     }
 
+    /// Waits until all that was cut from the trail is gone.
+    pub(super) fn wait_until_swept(&self) -> Result<(), Error> {
+        let mut plans = self.plan();
+        while plans.sweeping {
+            if let Some(failure) = &plans.failure {
+                return Err(Error::NotDurable(failure.clone()));
+            }
+            plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
     /// The thread's life.
     fn run(&self) {
         let life = catch_unwind(AssertUnwindSafe(|| {
+            let mut kept = Instant::now();
             while let Some(batch) = self.next_batch() {
+                let is_idle = batch.is_empty();
                 let outcome = self.write(batch);
                 self.settle(outcome);
+                // Not only when it is idle: under load the anchor would grow old.
+                if is_idle || kept.elapsed() >= ANCHOR_SYNC {
+                    let outcome = self.keep_up();
+                    self.settle(outcome);
+                    kept = Instant::now();
+                }
             }
             self.ledger.sync_anchor()
         }));
@@ -313,7 +342,20 @@ impl Core {
         self.settle(end.map(|()| self.plan().committed));
     }
 
-    /// All that is queued, or an empty batch when it is time to sync the anchor, or `None` at the end.
+    /// Syncs the anchor, and sweeps away some of what was cut from the trail.
+    fn keep_up(&self) -> Result<u64, Error> {
+        if let Some(failure) = self.failure() {
+            return Err(Error::Poisoned(failure));
+        }
+        self.ledger.sync_anchor()?;
+        let floor = self.ledger.floor().through;
+        let more = self.ledger.sweep()?;
+        let mut plans = self.plan();
+        plans.sweeping = more || plans.floor > floor;
+        Ok(plans.committed)
+    }
+
+    /// All that is queued, or an empty batch when it is time to keep up, or `None` at the end.
     fn next_batch(&self) -> Option<Vec<Queued>> {
         let mut plans = self.plan();
         let mut timed_out = false;
@@ -321,8 +363,9 @@ impl Core {
             if plans.closing {
                 return None;
             }
+            let patience = if plans.sweeping { Duration::ZERO } else { ANCHOR_SYNC };
             let woken =
-                self.wake.wait_timeout(plans, ANCHOR_SYNC).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
             (plans, timed_out) = (woken.0, woken.1.timed_out());
         }
         Some(mem::take(&mut plans.queue))
@@ -332,12 +375,22 @@ impl Core {
     fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
-        let Some(last) = commits.last() else {
-            self.ledger.sync_anchor()?;
-            return Ok(self.plan().committed);
-        };
-        self.ledger.commit(&commits)?;
+        let Some(last) = commits.last() else { return Ok(self.plan().committed) };
+        if Bug::PublishBeforeDurable.is_planted() {
+            self.publish(&commits, changes.clone())?;
+            self.settle(Ok(last.sequence));
+        }
+        let outcome = self.ledger.commit(&commits);
+        if !Bug::FailureSwallowed.is_planted() {
+            outcome?;
+        }
         self.clock.advance(last.at);
+        self.publish(&commits, changes)?;
+        Ok(last.sequence)
+    }
+
+    /// Applies committed changes.
+    fn publish(&self, commits: &[Commit], changes: Vec<Vec<KeyChange>>) -> Result<(), Error> {
         let mut plans = self.plan();
         for (commit, changes) in commits.iter().zip(changes) {
             for KeyChange { id, digest, after } in changes {
@@ -347,14 +400,19 @@ impl Core {
                 }
             }
         }
-        Ok(last.sequence)
+        Ok(())
     }
 
     /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
     fn settle(&self, outcome: Result<u64, Error>) {
         let mut plans = self.plan();
         match outcome {
-            Ok(committed) => plans.committed = committed,
+            Ok(committed) => {
+                plans.committed = committed;
+                if Bug::PoisonIgnored.is_planted() {
+                    plans.failure = None;
+                }
+            }
             Err(error) => {
                 plans.failure.get_or_insert_with(|| error.to_string().into());
                 plans.queue.clear();

@@ -5,10 +5,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::struct_excessive_bools,
     reason = "for tests; each uses a part of it"
 )]
 
+pub(crate) mod campaign;
 pub(crate) mod disk;
+pub(crate) mod faults;
 
 mod base64;
 

@@ -1,0 +1,51 @@
+//! How long does it take to open a store of a million keys, as a multiple of a warm raw read of its
+//! database file, and how much memory?
+//!
+//! Each opening is a process of its own, since the engine holds its lock for a while. A ratio is of
+//! a raw read and the opening after it; the median is printed. `STORE` names a directory in which the
+//! store is made once and kept.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+mod support;
+
+use portcullis::Store;
+use std::{fs::File, io::Read, path::Path, time::Instant};
+
+fn main() {
+    if let Some(arguments) = support::as_child() {
+        let begun = Instant::now();
+        let store = Store::open(arguments.first().unwrap()).unwrap();
+        println!("{} {}", begun.elapsed().as_secs_f64(), support::peak_mib());
+        drop(store);
+        return;
+    }
+    let room = support::room();
+    let dir = support::furnish(room.path());
+    let file = dir.join("ledger/sled/db");
+    let rounds = if support::is_measured() { 7 } else { 1 };
+    read(&file);
+    let (mut ratios, mut raws, mut openings, mut peaks) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        let raw = read(&file);
+        let (opening, peak) = support::child(&[dir.as_os_str()]);
+        ratios.push(opening / raw);
+        raws.push(raw);
+        openings.push(opening);
+        peaks.push(peak);
+    }
+    let mib = file.metadata().unwrap().len() >> 20;
+    println!("{} keys, a file of {mib} MiB, medians of {rounds} rounds", support::keys());
+    println!("raw read {:.2} s, opening {:.2} s", support::median(raws), support::median(openings));
+    println!("opening / raw read: {:.2}", support::median(ratios));
+    println!("peak memory: {:.0} MiB", support::median(peaks));
+}
+
+/// Seconds to read a file whose pages are in memory.
+fn read(path: &Path) -> f64 {
+    let mut file = File::open(path).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let begun = Instant::now();
+    while file.read(&mut buffer).unwrap() > 0 {}
+    begun.elapsed().as_secs_f64()
+}

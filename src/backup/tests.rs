@@ -1,0 +1,119 @@
+//! Backups whose hash is right and whose parts are not: what somebody makes who can compute it.
+
+use super::{
+    format::{Block, In, Kind, Out, Trailer},
+    verify,
+};
+use crate::{
+    digest::Seals,
+    error::Error,
+    record::{Actor, Expiry, Metadata, NewKey},
+    scope::Grant,
+    store::Store,
+};
+
+/// The parts of a small backup: meta, 13 scope names, 4 entries, 2 records.
+fn parts() -> (Vec<(Kind, Vec<u8>)>, Trailer) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("keys")).unwrap();
+    let ids = ["one", "two"].map(|name| {
+        let new = NewKey {
+            name: name.into(),
+            grant: Grant::All,
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        };
+        store.acting_as(Actor::Host, None).issue(new).unwrap().record.id
+    });
+    store.revoke(ids[0]).unwrap();
+    let mut bytes = Vec::new();
+    store.backup(&mut bytes, |_| ()).unwrap();
+    let mut input = In::begin(&bytes[..], &seals().backup).unwrap();
+    let mut parts = Vec::new();
+    loop {
+        match input.block().unwrap() {
+            Block::Value(kind, payload) => parts.push((kind, payload)),
+            Block::Trailer(trailer) => return (parts, trailer),
+        }
+    }
+}
+
+fn seals() -> Seals {
+    Seals::derive(None)
+}
+
+fn put_together(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut out = Out::begin(&mut bytes, &seals().backup).unwrap();
+    for (kind, payload) in parts {
+        out.block(*kind, &[payload]).unwrap();
+    }
+    out.end(trailer).unwrap();
+    bytes
+}
+
+fn is_refused(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> bool {
+    let bytes = put_together(parts, trailer);
+    matches!(verify(&bytes[..], &seals(), |_| ()), Err(Error::BadBackup(_)))
+}
+
+#[test]
+fn a_part_left_out_twice_or_elsewhere_is_noticed_under_a_right_hash() {
+    let (parts, trailer) = parts();
+    assert_eq!(parts.len(), 1 + 13 + 4 + 2);
+    assert!(!is_refused(&parts, &trailer));
+    for place in 0..parts.len() {
+        let mut less = parts.clone();
+        let part = less.remove(place);
+        assert!(is_refused(&less, &trailer), "without part {place}");
+        for other in (0..parts.len()).filter(|&other| other != place) {
+            let mut moved = less.clone();
+            moved.insert(other, part.clone());
+            assert!(is_refused(&moved, &trailer), "part {place} at {other}");
+        }
+        for other in 0..=parts.len() {
+            let mut twice = parts.clone();
+            twice.insert(other, part.clone());
+            assert!(is_refused(&twice, &trailer), "part {place} at {other} too");
+        }
+    }
+}
+
+#[test]
+fn parts_of_another_backup_do_not_belong_here() {
+    let ((one, trailer), (other, other_trailer)) = (parts(), parts());
+    assert!(is_refused(&one, &other_trailer));
+    for place in (0..one.len()).filter(|&place| one[place] != other[place]) {
+        let mut mixed = one.clone();
+        mixed[place] = other[place].clone();
+        assert!(is_refused(&mixed, &trailer), "part {place}");
+    }
+    let mut shorter = one.clone();
+    let cut = shorter.split_off(one.len() - 1);
+    assert_eq!(cut[0].0, Kind::Record);
+    let agreed = Trailer { records: 1, ..trailer };
+    assert!(is_refused(&shorter, &agreed));
+}
+
+#[test]
+fn the_bytes_of_a_backup_are_these() {
+    let trailer = Trailer {
+        sequence: 0x0102,
+        records: 3,
+        head: [7; 32],
+        taken: crate::time::Timestamp::from_millis(0x0405),
+    };
+    let bytes = put_together(&[(Kind::Scope, vec![1, 2, 3])], &trailer);
+    let (fields, hash) = bytes.split_last_chunk::<32>().unwrap();
+    let hex: String = fields.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = "50434c424b555001 73 03000000 010203 74 58000000 0201000000000000 \
+                    0300000000000000 \
+                    0707070707070707070707070707070707070707070707070707070707070707 \
+                    0504000000000000";
+    assert_eq!(hex, expected.replace(' ', ""));
+    let mut running = seals().backup.running();
+    running.update(fields);
+    assert_eq!(*hash, running.hash());
+}

@@ -1,0 +1,158 @@
+//! `backup`: all that the store holds, to a file or to standard output; and whether one is whole.
+
+use super::{
+    args::{Backup, Place},
+    door::Door,
+    failure::Failure,
+    output,
+    progress::Bar,
+};
+use portcullis::backup::Summary;
+use serde_json::json;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal, Read, Write},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(crate) async fn run(place: &Place, asked: &Backup, json: bool) -> Result<ExitCode, Failure> {
+    if asked.verify {
+        let bar = Bar::new();
+        let checked = place.builder()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
+        bar.done();
+        let said = format!(
+            "{} keys as of change {}, taken {}: each byte as it was written",
+            checked.records,
+            checked.sequence,
+            output::moment(checked.taken)
+        );
+        output::line(if json { described(&checked) } else { said }.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // The place comes before the store, which may take a while to open.
+    let mut target = Target::begin(&asked.file)?;
+    let bar = Bar::new();
+    let mut door = Door::open(place).await?;
+    door.backup(&mut target, &bar).await?;
+    bar.done();
+    let taken = target.finish()?;
+    if json && !is_stream(&asked.file) {
+        output::line(described(&taken).as_bytes())?;
+    }
+    output::say(&format!("backed up {} keys as of change {}", taken.records, taken.sequence));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file, or standard input.
+pub(crate) fn open(file: &Path) -> Result<Box<dyn Read>, Failure> {
+    if is_stream(file) {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let doing = format!("opening the backup {}", file.display());
+    Ok(Box::new(File::open(file).map_err(Failure::io(doing))?))
+}
+
+fn is_stream(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// A backup as JSON.
+fn described(backup: &Summary) -> String {
+    json!({
+        "taken": output::moment(backup.taken),
+        "sequence": backup.sequence,
+        "keys": backup.records,
+        "bytes": backup.bytes,
+    })
+    .to_string()
+}
+
+/// Where a backup goes. A file has its name only once all of it is on disk.
+struct Target {
+    to: File,
+    /// The name that the file has until then, and the one that it will have.
+    names: Option<(PathBuf, PathBuf)>,
+    bytes: u64,
+    /// What was written last, as long as the end of a backup.
+    tail: Vec<u8>,
+}
+
+impl Target {
+    fn begin(file: &Path) -> Result<Self, Failure> {
+        let (to, names) = if is_stream(file) {
+            if io::stdout().is_terminal() {
+                return Err(Failure::usage(
+                    "a backup is not for a terminal; name a file, or send it on: portcullis backup - | age …",
+                ));
+            }
+            let output = io::stdout().as_fd().try_clone_to_owned();
+            (output.map(File::from).map_err(Failure::io("writing to standard output"))?, None)
+        } else {
+            refuse_other_files(file)?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let part = file.with_file_name(format!(".{name}.{}.part", std::process::id()));
+            let doing = format!("creating {}", part.display());
+            let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+            (to.map_err(Failure::io(doing))?, Some((part, file.to_path_buf())))
+        };
+        Ok(Self { to, names, bytes: 0, tail: Vec::new() })
+    }
+
+    fn finish(mut self) -> Result<Summary, Failure> {
+        let broken = || Failure::failed("the backup broke off; it was not kept");
+        let taken = Summary::at_end(&self.tail, self.bytes).ok_or_else(broken)?;
+        if let Some((part, file)) = &self.names {
+            let directory = match file.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            self.to
+                .sync_all()
+                .and_then(|()| fs::rename(part, file))
+                .and_then(|()| File::open(directory)?.sync_all())
+                .map_err(Failure::io(format!("keeping the backup {}", file.display())))?;
+            self.names = None;
+        }
+        Ok(taken)
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        let kept = bytes.len().saturating_sub(Summary::END);
+        self.tail.extend_from_slice(bytes.get(kept..).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(Summary::END));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some((part, _)) = &self.names {
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+/// A backup may take the place of an older one, and of nothing else.
+fn refuse_other_files(file: &Path) -> Result<(), Failure> {
+    let mut begin = Vec::new();
+    match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found
+            .and_then(|found| found.take(Summary::BEGINS.len() as u64).read_to_end(&mut begin))
+            .map_err(Failure::io(format!("looking at {}", file.display())))?,
+    };
+    if begin == Summary::BEGINS {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} is there and is no backup; name another file", file.display())))
+}

@@ -1,0 +1,149 @@
+//! `doctor`: what is wrong with a directory, and what of it can be saved.
+
+use super::{
+    args::{Doctor, Place},
+    failure::Failure,
+    output,
+};
+use portcullis::{
+    Actor, Prefix,
+    doctor::{Finding, Repaired, Report, Weight},
+};
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+use std::{env, fmt::Write, path::Path, process::ExitCode};
+
+/// Something is wrong.
+pub(crate) const WRONG: u8 = 4;
+const IN_USE: u8 = 5;
+
+/// Ends with 0 where all is well, with 4 where something is wrong, and with 5 where that cannot be
+/// said because the store is open.
+pub(crate) fn run(place: &Place, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
+    let scratch = asked.scratch.clone().unwrap_or_else(env::temp_dir);
+    if let Some(new) = &asked.repair {
+        return repair(place, asked, new, &scratch, json);
+    }
+    let report = place.builder()?.examine(&place.data, &scratch)?;
+    if json {
+        output::line(as_json(&report).to_string().as_bytes())?;
+    } else {
+        output::print(as_text(&report).as_bytes())?;
+    }
+    Ok(code(&report))
+}
+
+/// What the findings of a report are worth.
+fn code(report: &Report) -> ExitCode {
+    let mut codes = report.faults().map(|finding| finding.code);
+    if report.is_healthy() {
+        ExitCode::SUCCESS
+    } else if codes.all(|code| code == "in-use") {
+        IN_USE.into()
+    } else {
+        WRONG.into()
+    }
+}
+
+fn as_text(report: &Report) -> String {
+    let mut text = String::new();
+    for Finding { weight, text: found, remedy, .. } in &report.findings {
+        let word = if *weight == Weight::Fault { "wrong" } else { "note" };
+        let _ = writeln!(text, "{word}: {}\n       {remedy}", output::plain(found));
+    }
+    if report.was_read {
+        let (records, entries) = (report.records, report.entries);
+        let _ = writeln!(text, "{records} keys and {entries} entries of the trail are intact");
+    }
+    if report.is_healthy() {
+        text.push_str("nothing is wrong\n");
+    }
+    text
+}
+
+fn as_json(report: &Report) -> Value {
+    let findings: Vec<Value> = report.findings.iter().map(finding).collect();
+    json!({
+        "healthy": report.is_healthy(),
+        "was_read": report.was_read,
+        "keys": report.records,
+        "entries": report.entries,
+        "findings": findings,
+    })
+}
+
+/// A finding as JSON.
+pub(crate) fn finding(found: &Finding) -> Value {
+    json!({
+        "code": found.code,
+        "is_fault": found.weight == Weight::Fault,
+        "text": found.text,
+        "remedy": found.remedy,
+        "key": found.key.map(|id| id.to_string()),
+        "sequence": found.sequence,
+    })
+}
+
+/// Ends with 4 where not all came over as it was.
+fn repair(
+    place: &Place,
+    asked: &Doctor,
+    new: &Path,
+    scratch: &Path,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut builder = place.builder()?;
+    if let Some(prefix) = &asked.prefix {
+        let prefix = Prefix::new(prefix);
+        let prefix = prefix.map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
+        builder = builder.prefix(prefix);
+    }
+    let actor = Actor::Local(geteuid().as_raw());
+    let done = builder.repair(&place.data, new, scratch, actor)?;
+    if json {
+        output::line(repaired_json(&done).to_string().as_bytes())?;
+    } else {
+        output::print(repaired_text(&done, place, new).as_bytes())?;
+    }
+    Ok(if done.doubts.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
+}
+
+fn repaired_text(done: &Repaired, place: &Place, new: &Path) -> String {
+    let mut rows = Vec::new();
+    for (key, doubt) in &done.doubts {
+        let key = key.map_or_else(|| "a key".to_owned(), |id| id.to_string());
+        rows.push([key, doubt.as_str().to_owned()]);
+    }
+    let mut text = output::aligned(rows.iter());
+    if !done.is_proved {
+        text.push_str(
+            "the audit trail does not reach the anchor, so that no key could be proved\n",
+        );
+    }
+    let (current, data) = (done.current, place.data.display());
+    let _ = writeln!(
+        text,
+        "{current} keys came over as they were; the new store is in {}\n\
+         look at each other key before you activate it (key update ID --active yes)\n\
+         keep {data}: the audit trail up to here is there, and nothing was changed in it",
+        new.display()
+    );
+    text
+}
+
+fn repaired_json(done: &Repaired) -> Value {
+    let doubt = |(key, doubt): &(Option<portcullis::KeyId>, portcullis::doctor::Doubt)| {
+        json!({
+            "key": key.map(|id| id.to_string()),
+            "doubt": format!("{doubt:?}").to_lowercase(),
+            "text": doubt.as_str(),
+        })
+    };
+    let doubts: Vec<Value> = done.doubts.iter().map(doubt).collect();
+    json!({
+        "sequence": done.sequence,
+        "current": done.current,
+        "is_proved": done.is_proved,
+        "doubts": doubts,
+    })
+}

@@ -1,0 +1,108 @@
+//! `restore`: a new store from a backup, in which nothing works that was taken away since.
+
+use super::{
+    args::{Place, Restore},
+    backup,
+    failure::Failure,
+    output,
+    progress::Bar,
+    trail,
+};
+use portcullis::{
+    Actor, AuditEntry, Builder,
+    backup::{Fate, Later, LaterChange, Restored},
+};
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode, Failure> {
+    let builder = place.builder()?;
+    let later = later(&builder, asked)?;
+    let from = backup::open(&asked.file)?;
+    let by = Actor::Local(geteuid().as_raw());
+    let bar = Bar::new();
+    let made = builder.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
+    bar.done();
+    if json {
+        output::line(described(&made).to_string().as_bytes())?;
+    } else {
+        let rows: Vec<[String; 5]> = made.changes.iter().map(row).collect();
+        output::print(output::aligned(rows.iter()).as_bytes())?;
+    }
+    let lost = made.changes.iter().filter(|change| change.fate == Fate::Lost).count();
+    let not_given = made.changes.iter().filter(|change| change.fate == Fate::NotGiven).count();
+    if lost > 0 {
+        output::say(&format!("{lost} keys were made after the backup and are lost: issue others"));
+    }
+    if not_given > 0 {
+        output::say(&format!("{not_given} later changes that allowed something were not made"));
+    }
+    if let Some((from, to)) = made.unknown {
+        output::say(&format!(
+            "keys that were revoked, narrowed, shortened, rotated or deleted between {} and {} WORK AGAIN: revoke \
+             those that you know of",
+            output::moment(from),
+            output::moment(to)
+        ));
+    }
+    output::say(&format!("restored {} keys into {}", made.records, place.data.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn later(builder: &Builder, asked: &Restore) -> Result<Later, Failure> {
+    if let Some(data) = &asked.later.old_data {
+        return Ok(Later::Directory { data: data.clone(), anchor: asked.old_anchor.clone() });
+    }
+    if asked.later.audit.is_empty() {
+        return Ok(Later::Unknown);
+    }
+    let mut entries: Vec<AuditEntry> = Vec::new();
+    let read = trail::read_files(builder, &asked.later.audit, |entry| {
+        // A later file may repeat what the one before had.
+        if entries.last().is_none_or(|last| last.sequence < entry.sequence) {
+            entries.push(entry);
+        }
+    });
+    match read? {
+        Ok((_, end)) => Ok(Later::Trail { entries, end }),
+        Err((file, error)) => Err(Failure::failed(format!("{file}: {error}"))),
+    }
+}
+
+fn row(change: &LaterChange) -> [String; 5] {
+    let LaterChange { sequence, key, at, by, fate, .. } = change;
+    let told = match fate {
+        Fate::Deleted => "deleted: it is not in the new store",
+        Fate::NotGiven => "allowed something: not given again",
+        Fate::Lost => "made later: lost",
+        _ => "holds",
+    };
+    [sequence.to_string(), output::moment(*at), by.to_string(), key.to_string(), told.into()]
+}
+
+fn described(made: &Restored) -> Value {
+    let changes = made.changes.iter().map(|change| {
+        json!({
+            "sequence": change.sequence,
+            "at": output::moment(change.at),
+            "by": change.by.to_string(),
+            "key": change.key.to_string(),
+            "fate": match change.fate {
+                Fate::Deleted => "deleted",
+                Fate::NotGiven => "not_given",
+                Fate::Lost => "lost",
+                _ => "kept",
+            },
+        })
+    });
+    json!({
+        "keys": made.records,
+        "sequence": made.sequence,
+        "backup": {"taken": output::moment(made.backup.taken), "sequence": made.backup.sequence},
+        "changes": changes.collect::<Vec<_>>(),
+        "unknown": made.unknown.map(|(from, to)| {
+            json!({"from": output::moment(from), "to": output::moment(to)})
+        }),
+    })
+}

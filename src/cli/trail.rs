@@ -1,0 +1,245 @@
+//! `audit --verify`, `--export` and `--cut`: the trail as proof, and its end.
+
+use super::{
+    args::{Age, Audit, Place},
+    doctor::{self, WRONG},
+    door::Door,
+    failure::Failure,
+    output,
+};
+use axum::http::Method;
+use portcullis::{
+    AuditEntry, Builder, TrailEnd,
+    admin::{ExportError, ExportReader},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// As many as the router gives at once.
+const LIMIT: u64 = 1000;
+/// More than the longest line: an entry of 4 KiB, as JSON and as digits.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// Checks the files that are named, else the trail of a running server, else that of the directory.
+pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<ExitCode, Failure> {
+    if !asked.files.is_empty() {
+        return verify_files(place, &asked.files, json);
+    }
+    if let Some(mut door) = Door::of_server(place).await? {
+        let builder = place.builder()?;
+        let mut reader = ExportReader::new(&builder);
+        let mut broken = None;
+        pages(&mut door, 0, |line| {
+            if broken.is_none() {
+                broken = reader.line(line).err();
+            }
+            Ok(())
+        })
+        .await?;
+        let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
+        return told("the trail", checked.map(|(entries, _)| entries), json);
+    }
+    let report = place.builder()?.examine(&place.data, &env::temp_dir())?;
+    if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
+        let text = format!("{} is open in a process that does not answer", place.data.display());
+        return Err(Failure::unreachable(text));
+    }
+    let faults: Vec<_> = report.faults_of_trail().collect();
+    if faults.is_empty() {
+        return told("the trail", Ok(report.entries), json);
+    }
+    if json {
+        let faults: Vec<Value> = faults.into_iter().map(doctor::finding).collect();
+        let said = json!({"entries": report.entries, "intact": false, "findings": faults});
+        output::line(said.to_string().as_bytes())?;
+    } else {
+        for fault in faults {
+            output::line(output::plain(&fault.text).as_bytes())?;
+        }
+    }
+    Ok(WRONG.into())
+}
+
+fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
+    let builder = place.builder()?;
+    match read_files(&builder, files, |_| ())? {
+        Ok((entries, _)) => told("the export", Ok(entries), json),
+        Err((shown, error)) => told(&shown, Err(error), json),
+    }
+}
+
+/// How many entries there are in all the files and what the trail had come to, or what is wrong
+/// with which file.
+pub(crate) type Exported = Result<(u64, TrailEnd), (String, ExportError)>;
+
+/// Reads exported trails, the oldest first.
+pub(crate) fn read_files(
+    builder: &Builder,
+    files: &[PathBuf],
+    mut each: impl FnMut(AuditEntry),
+) -> Result<Exported, Failure> {
+    let mut reader = ExportReader::new(builder);
+    for path in files {
+        let shown = path.display().to_string();
+        let doing = || format!("reading {shown}");
+        let mut file = BufReader::new(File::open(path).map_err(Failure::io(doing()))?);
+        loop {
+            let mut line = String::new();
+            let read = io::Read::take(&mut file, LONGEST_LINE).read_line(&mut line);
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Err((shown, ExportError::Foreign)));
+                }
+                Err(error) => return Err(Failure::io(doing())(error)),
+            }
+            match reader.line(line.trim_end_matches('\n')) {
+                Ok(entry) => entry.into_iter().for_each(&mut each),
+                Err(error) => return Ok(Err((shown, error))),
+            }
+        }
+        if let Some(cut) = reader.cut_short() {
+            return Ok(Err((shown, cut)));
+        }
+    }
+    Ok(reader.finish().map_err(|error| ("the export".to_owned(), error)))
+}
+
+fn told(what: &str, checked: Result<u64, ExportError>, json: bool) -> Result<ExitCode, Failure> {
+    let (code, said) = match checked {
+        Ok(entries) if json => {
+            (ExitCode::SUCCESS, format!("{{\"entries\":{entries},\"intact\":true}}"))
+        }
+        Ok(entries) => (ExitCode::SUCCESS, format!("{entries} entries, each as it was written")),
+        Err(error) if json => {
+            let said = json!({"what": what, "intact": false, "error": error.to_string()});
+            (WRONG.into(), said.to_string())
+        }
+        Err(error) => (WRONG.into(), format!("{what}: {error}")),
+    };
+    output::line(said.as_bytes())?;
+    Ok(code)
+}
+
+/// Writes the trail to a new file, closed to others and gone again unless it is whole, or to
+/// standard output.
+pub(crate) async fn export(door: &mut Door, asked: &Audit, to: &Path) -> Result<ExitCode, Failure> {
+    if to == Path::new("-") {
+        let output = io::stdout().as_fd().try_clone_to_owned();
+        let output = output.map_err(Failure::io("writing to standard output"))?;
+        write(door, asked.after, &mut BufWriter::new(File::from(output)), "standard output")
+            .await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown = to.display().to_string();
+    let doing = format!("creating {shown}, which must not exist");
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let file = file.map_err(Failure::io(doing))?;
+    let mut output = BufWriter::new(file);
+    let written = write(door, asked.after, &mut output, &shown).await;
+    let written = written.and_then(|()| {
+        output.get_ref().sync_all().map_err(Failure::io(format!("syncing {shown}")))
+    });
+    if let Err(failure) = written {
+        let _ = fs::remove_file(to);
+        return Err(failure);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn write(
+    door: &mut Door,
+    after: u64,
+    output: &mut BufWriter<File>,
+    shown: &str,
+) -> Result<(), Failure> {
+    let doing = || format!("writing to {shown}");
+    pages(door, after, |line| {
+        output
+            .write_all(line.as_bytes())
+            .and_then(|()| output.write_all(b"\n"))
+            .map_err(Failure::io(doing()))
+    })
+    .await?;
+    output.flush().map_err(Failure::io(doing()))
+}
+
+/// One export out of the router's pages: the first one's header, all entries, the last one's
+/// trailer.
+async fn pages(
+    door: &mut Door,
+    mut after: u64,
+    mut each: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Header {
+        after: u64,
+    }
+    #[derive(Deserialize)]
+    struct Trailer {
+        sequence: u64,
+    }
+    let other = || Failure::failed("the server is of another version");
+    let mut is_first = true;
+    loop {
+        let path = format!("/v1/audit/export?limit={LIMIT}&after={after}");
+        let answer = door.send(Method::GET, &path, None).await?;
+        let text = str::from_utf8(answer.bytes()).map_err(|_| other())?;
+        let mut lines = text.lines();
+        let (header, trailer) = lines.next().zip(lines.next_back()).ok_or_else(other)?;
+        let begun: Header = serde_json::from_str(header).map_err(|_| other())?;
+        let ends: Trailer = serde_json::from_str(trailer).map_err(|_| other())?;
+        if is_first {
+            each(header)?;
+        }
+        lines.try_for_each(&mut each)?;
+        is_first = false;
+        after = begun.after.saturating_add(LIMIT);
+        if after >= ends.sequence {
+            return each(trailer);
+        }
+    }
+}
+
+/// Removes what is older than was said.
+pub(crate) async fn cut(door: &mut Door, asked: &Age, json: bool) -> Result<ExitCode, Failure> {
+    #[derive(Deserialize)]
+    struct Done {
+        removed: u64,
+        through: Option<u64>,
+        sequence: Option<u64>,
+    }
+    let before = match (&asked.before, asked.keep) {
+        (Some(before), _) => before.clone(),
+        (None, Some(seconds)) => jiff::Timestamp::now()
+            .checked_sub(std::time::Duration::from_secs(seconds.into()))
+            .map_err(|_| Failure::usage("--keep: too long"))?
+            .to_string(),
+        (None, None) => return Err(Failure::usage("--cut needs --before or --keep")),
+    };
+    let body = json!({"before": before});
+    let answer = door.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
+    let done: Done = answer.read()?;
+    if json {
+        output::line(answer.bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let said = match (done.through, done.sequence) {
+        (Some(through), Some(sequence)) => format!(
+            "removed {} entries, through entry {through}; entry {sequence} tells of it",
+            done.removed
+        ),
+        _ => "nothing is that old".to_owned(),
+    };
+    output::line(said.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

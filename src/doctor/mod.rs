@@ -1,0 +1,376 @@
+//! The doctor: what is wrong with a store's directory, found without changing it, and what of it
+//! can be saved.
+//!
+//! The engine changes a database as soon as it opens it, so a copy is looked at. While a process
+//! has the store open there is no whole copy to be had: then only what can be seen from outside is
+//! told, and that the rest was not read.
+
+mod contents;
+mod finding;
+mod repair;
+
+pub use self::{
+    finding::{Finding, Report, Weight},
+    repair::{Doubt, Repaired},
+};
+
+use self::contents::{Contents, Reach};
+use crate::{
+    codec::{Mark, Meta},
+    digest::Seals,
+    error::Error,
+    id::KeyId,
+    ledger::inspect::{self, Fault, Found, Inspection, Outside},
+    record::Record,
+    scope::{Catalogue, Grant, Scope},
+    store::Builder,
+    time::Timestamp,
+};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+const RESTORE: &str = "restore a backup, or save what can be proved with: doctor --repair NEW_DIR";
+const MODES: &str = "close it to others (chmod 700 for directories, 600 for files), and consider who may have read it";
+/// Less than this, and a burst of changes may find the disk full.
+const LITTLE_ROOM: u64 = 64 << 20;
+/// A clock this far behind the newest change is not just one that is kept in step.
+const CLOCK_SLACK_MS: u64 = 5000;
+
+impl Builder {
+    /// Says what is wrong with the store in `dir`, and changes nothing there. A copy of its
+    /// database, closed to others, is made in `scratch` and removed again. Give the builder what the
+    /// store is opened with.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let home = dir.path().join("keys");
+    /// # use portcullis::*;
+    /// drop(Store::open(&home)?);
+    /// let report = Store::builder().examine(&home, &std::env::temp_dir())?;
+    /// assert!(report.is_healthy());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn examine(&self, dir: impl AsRef<Path>, scratch: &Path) -> Result<Report, Error> {
+        let dir = dir.as_ref();
+        let seals = self.seals()?;
+        let mut report = Report::default();
+        let outside = Outside::look(dir, self.anchor.as_deref())?;
+        from_outside(&outside, &mut report);
+        if outside.holder.is_none() {
+            match Inspection::open(dir, scratch, Arc::clone(&seals)) {
+                Ok(inspection) => {
+                    let slots = self.slots(dir, &seals);
+                    self.from_inside(&inspection, slots, &mut report)?;
+                }
+                // What is missing is told already.
+                Err(Error::Damaged(_)) if !outside.missing.is_empty() => {}
+                Err(Error::Damaged(what)) => {
+                    report.findings.push(Finding::fault("unreadable", what, "restore a backup"));
+                }
+                Err(Error::Locked { holder, .. }) => report.findings.push(held(&holder)),
+                Err(other) => return Err(other),
+            }
+        }
+        report.findings.sort_by_key(|finding| finding.weight == Weight::Note);
+        Ok(report)
+    }
+
+    fn slots(&self, dir: &Path, seals: &Seals) -> [Option<Mark>; 2] {
+        let path = self.anchor.clone().unwrap_or_else(|| dir.join("ledger").join("anchor"));
+        inspect::anchor(&path, seals).unwrap_or_default()
+    }
+
+    fn from_inside(
+        &self,
+        inspection: &Inspection,
+        slots: [Option<Mark>; 2],
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        report.was_read = true;
+        if let Err(Error::WrongPepper) = inspection.meta {
+            let text = Error::WrongPepper.to_string();
+            report.findings.push(Finding::fault("pepper", text, "give the right --pepper-file"));
+            return Ok(());
+        }
+        let names = inspection.scopes.iter().map(|(scope, _)| scope.clone()).collect();
+        let mut keys = Keys::new(Catalogue::new(names, self.scopes.as_deref())?);
+        let found = inspection.records(|found| keys.note(found));
+        report.records = found.records;
+        let contents = Contents::read(inspection, slots, &found)?;
+        report.entries = contents.entries;
+        let findings = &mut report.findings;
+        of_engine(inspection, findings);
+        of_reach(&contents, slots, inspection, findings);
+        of_trail(&contents, findings);
+        keys.judge(&contents, findings);
+        let is_told =
+            findings.iter().any(|f| ["record", "missing-record", "scope-name"].contains(&f.code));
+        if let Ok(Meta { mark, newest, .. }) = &inspection.meta {
+            if (mark.records, mark.scopes, mark.sum) != (found.records, found.scopes, found.sum)
+                && !is_told
+            {
+                let text = format!(
+                    "{} records and {} scope names are intact, and there should be {} and {}, or others than those",
+                    found.records, found.scopes, mark.records, mark.scopes
+                );
+                findings.push(Finding::fault("sum", text, RESTORE));
+            }
+            let now = Timestamp::from(SystemTime::now()).as_millis();
+            if now.saturating_add(CLOCK_SLACK_MS) < *newest {
+                let text =
+                    format!("the clock is {} s behind the newest change", (newest - now) / 1000);
+                let remedy = "set the clock; until then the store stays at the time of that change";
+                findings.push(Finding::fault("clock", text, remedy));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn held(holder: &str) -> Finding {
+    let text = format!(
+        "it is open in {holder}, so its contents were not looked at: a copy of what is being written may be torn"
+    );
+    let remedy =
+        "stop that process to look at all of it; audit --verify and backup ask a running server";
+    Finding::fault("in-use", text, remedy)
+}
+
+fn from_outside(outside: &Outside, report: &mut Report) {
+    let mut add = |code, path: &PathBuf, text: &str, remedy| {
+        let text = format!("{}{text}", path.display());
+        report.findings.push(Finding::fault(code, text, remedy));
+    };
+    for (path, mode) in &outside.loose {
+        add("permissions", path, &format!(" is open to others (mode {mode:03o})"), MODES);
+    }
+    for (path, owner) in &outside.foreign {
+        let remedy = "correct its owner (chown), or run as that user if all of it is theirs";
+        add("owner", path, &format!(" belongs to user {owner}"), remedy);
+    }
+    for path in &outside.leftovers {
+        let text = " was left by a kill while the store was made or opened";
+        add("leftover", path, text, "nothing is lost; opening or making the store removes it");
+    }
+    for path in &outside.missing {
+        add("missing-file", path, " is missing", "put that file back, or restore a backup");
+    }
+    for path in &outside.blobs {
+        add("blob", path, " lies outside the database file, where it is not safe", RESTORE);
+    }
+    for (path, why) in &outside.hidden {
+        add(
+            "hidden",
+            path,
+            &format!(" cannot be looked at: {why}"),
+            "run as the user whose store it is",
+        );
+    }
+    if let Some(room) = outside.room.filter(|room| *room < LITTLE_ROOM.max(outside.size / 10)) {
+        let text = format!("the disk has only {} MiB left", room >> 20);
+        report.findings.push(Finding::fault(
+            "disk",
+            text,
+            "make room; a full disk stops all changes",
+        ));
+    }
+    if let Some(holder) = &outside.holder {
+        report.findings.push(held(holder));
+    }
+}
+
+fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
+    if inspection.without_snapshot {
+        let text = "the engine's snapshot (ledger/sled/snap.*) is damaged, and the database is readable without it";
+        findings.push(Finding::fault("snapshot", text, "move that file away, and look again"));
+    }
+    if let Err(error) = &inspection.meta {
+        findings.push(Finding::fault("meta", inner(error), RESTORE));
+    }
+    if let Err(error) = &inspection.floor {
+        findings.push(Finding::fault("floor", inner(error), RESTORE));
+    }
+    for (_, error) in &inspection.scopes {
+        let error = error.as_ref().map(inner);
+        findings.extend(error.map(|text| Finding::fault("scope-name", text, RESTORE)));
+    }
+}
+
+/// What is damaged, without what opening says about it.
+fn inner(error: &Error) -> String {
+    match error {
+        Error::Damaged(what) => what.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn of_reach(
+    contents: &Contents,
+    slots: [Option<Mark>; 2],
+    inspection: &Inspection,
+    findings: &mut Vec<Finding>,
+) {
+    if slots.iter().flatten().count() == 1 {
+        let text = "one of the two slots of the anchor is not intact; a power cut leaves it so, and one suffices";
+        findings.push(Finding::note("anchor-slot", text, "nothing; the next change writes it"));
+    }
+    let finding = match contents.reach {
+        Reach::Whole => return,
+        Reach::NoAnchor if findings.iter().any(|f| f.code == "missing-file") => return,
+        Reach::NoAnchor => Finding::fault("anchor", "the anchor is not as it was written", RESTORE),
+        Reach::Foreign => Finding::fault(
+            "foreign-anchor",
+            "the anchor belongs to another store",
+            "give the anchor of this store (--anchor), or put the right file back",
+        ),
+        Reach::RolledBack { found, anchored } => Finding::fault(
+            "rolled-back",
+            format!(
+                "the store was rolled back: it is at change {found}, and its anchor has seen change {anchored}; keys \
+                 that were taken away since would work again"
+            ),
+            "put the newer files back or restore a backup",
+        )
+        .of_entry(anchored),
+        Reach::Fork { anchored } => Finding::fault(
+            "fork",
+            format!("at change {anchored} its past is not the one that its anchor saw"),
+            "put the files back that belong to this anchor, or restore a backup",
+        )
+        .of_entry(anchored),
+        // A meta record that is damaged is told of, and tells nothing.
+        Reach::OtherEnd { .. } if inspection.meta.is_err() => return,
+        Reach::OtherEnd { found, told } => Finding::fault(
+            "end",
+            format!("the audit trail ends at entry {found}, and not at entry {told} as its meta record says"),
+            RESTORE,
+        )
+        .of_entry(found),
+    };
+    findings.push(finding);
+}
+
+fn of_trail(contents: &Contents, findings: &mut Vec<Finding>) {
+    if !contents.floor_is_told {
+        let text = format!(
+            "no entry tells of the cut of the audit trail through entry {}",
+            contents.floor
+        );
+        findings.push(Finding::fault("floor", text, RESTORE).of_entry(contents.floor));
+    }
+    let mut faults = contents.faults.iter().peekable();
+    while let Some(&(first, fault)) = faults.next() {
+        let mut last = first;
+        while fault == Fault::Missing
+            && let Some((next, _)) = faults.next_if(|f| **f == (last + 1, Fault::Missing))
+        {
+            last = *next;
+        }
+        let text = match fault {
+            Fault::Missing if last > first => {
+                format!("entries {first} to {last} of the audit trail are missing")
+            }
+            Fault::Missing => format!("entry {first} of the audit trail is missing"),
+            Fault::Broken => format!(
+                "entry {first} of the audit trail is not as it was written, or the one before it was altered"
+            ),
+            Fault::Loose => {
+                format!("entry {first} of the audit trail follows a gap, so that nothing proves it")
+            }
+            Fault::Misplaced => {
+                format!("another entry stands in the place of entry {first} of the audit trail")
+            }
+        };
+        findings.push(Finding::fault("trail", text, RESTORE).of_entry(first));
+    }
+}
+
+/// The records, as they are met.
+struct Keys {
+    /// With the host's names: what it no longer offers shows.
+    catalogue: &'static Catalogue,
+    revisions: HashMap<KeyId, u64>,
+    found: Vec<Finding>,
+    expired: u64,
+}
+
+impl Keys {
+    fn new(catalogue: &'static Catalogue) -> Self {
+        Self { catalogue, revisions: HashMap::new(), found: Vec::new(), expired: 0 }
+    }
+
+    fn note(&mut self, found: Found) {
+        let finding = match found {
+            Found::Intact(_, record) => return self.note_intact(&record),
+            Found::Damaged(digest, key) => {
+                let whose =
+                    key.map_or_else(String::new, |key| format!(", which seems to be of {key},"));
+                let text = format!("the record under {digest:?}{whose} is not as it was written");
+                Finding::fault("record", text, RESTORE).of_key(key)
+            }
+            Found::Stray => {
+                Finding::fault("stray", "a value lies where only records do, and is none", RESTORE)
+            }
+            Found::Unreadable => Finding::fault(
+                "record",
+                "a part of the database cannot be read, and there may be records in it",
+                RESTORE,
+            ),
+        };
+        self.found.push(finding);
+    }
+
+    fn note_intact(&mut self, record: &Record) {
+        let id = record.id;
+        let now = Timestamp::from(SystemTime::now());
+        self.expired += u64::from(record.expiry.has_come(now));
+        if self.revisions.insert(id, record.revision).is_some() {
+            self.found
+                .push(Finding::fault("twice", format!("{id} has two records"), RESTORE).of_key(id));
+        }
+        let Grant::Scopes(set) = record.grant else { return };
+        let entries = self.catalogue.entries();
+        let gone = |scope: &&Scope| !entries.iter().any(|e| e.offered && e.scope == **scope);
+        let names: Vec<&str> = set.iter().filter(gone).map(Scope::as_str).collect();
+        if !names.is_empty() {
+            let text =
+                format!("{id} has scopes that are no longer in the catalogue: {}", names.join(" "));
+            let remedy =
+                "nothing, or narrow the key: the scope still lets pass whatever asks for that name";
+            self.found.push(Finding::note("scope", text, remedy).of_key(id));
+        }
+    }
+
+    /// Compares them with what the trail tells.
+    fn judge(self, contents: &Contents, findings: &mut Vec<Finding>) {
+        findings.extend(self.found);
+        let mut told: Vec<_> = contents.last.iter().collect();
+        told.sort_by_key(|(_, last)| last.sequence);
+        for (&id, last) in told {
+            let sequence = last.sequence;
+            let text = match self.revisions.get(&id) {
+                None if last.is_deleted => continue,
+                Some(revision) if !last.is_deleted && *revision == sequence => continue,
+                None => format!("the record of {id} is missing; its last change is {sequence}"),
+                Some(_) if last.is_deleted => {
+                    format!("{id} was deleted by change {sequence}, and its record is there")
+                }
+                Some(revision) => {
+                    format!(
+                        "the record of {id} is of change {revision}, and its last change is {sequence}"
+                    )
+                }
+            };
+            let code = if self.revisions.contains_key(&id) { "record" } else { "missing-record" };
+            findings.push(Finding::fault(code, text, RESTORE).of_key(id).of_entry(sequence));
+        }
+        if self.expired > 0 {
+            let text = format!("{} keys have expired", self.expired);
+            findings.push(Finding::note("expired", text, "delete those that nobody will extend"));
+        }
+    }
+}

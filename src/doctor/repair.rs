@@ -1,0 +1,282 @@
+//! Repair: what can be proved intact *and current* goes into a new store.
+//!
+//! An old but intact record proves nothing: the key may have been taken away since. So a key works
+//! in the new store only if the trail reaches the anchor and tells of no later change to it; any
+//! other comes over inactive, or not at all, and is listed. The old directory is left as it is, and
+//! its trail stays there: the new one begins above all that the old store or its anchor had seen.
+
+use super::contents::{Contents, Reach};
+use crate::{
+    audit::{Act, AuditEntry},
+    codec::{self, Floor, Place},
+    digest::{Digest, Seals},
+    error::Error,
+    id::KeyId,
+    ledger::{
+        Bulk, Tip,
+        inspect::{Found, Inspection},
+    },
+    record::{Actor, Change, Record},
+    scope::{Catalogue, Grant, Scope},
+    secret::Prefix,
+    store::Builder,
+    time::Timestamp,
+};
+use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+
+/// Why a key is not as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// It came over inactive: nothing proves that its record is its last.
+    Unproved,
+    /// It came over inactive: the trail tells of a later change than its record.
+    Older,
+    /// It came over without scopes whose names cannot be read.
+    Narrowed,
+    /// It did not come over: the trail tells that it was deleted.
+    Deleted,
+    /// It did not come over: its record is damaged or missing.
+    Lost,
+}
+
+impl Doubt {
+    /// What became of the key, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproved => "inactive: nothing proves that it was not taken away or narrowed",
+            Self::Older => "inactive: it was changed since, and that change is lost",
+            Self::Narrowed => "without the scopes whose names cannot be read",
+            Self::Deleted => "not brought over: it was deleted",
+            Self::Lost => "not brought over: its record is damaged or missing",
+        }
+    }
+}
+
+/// What a repair did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// The entry of the new trail that tells of it.
+    pub sequence: u64,
+    /// How many keys came over as they were.
+    pub current: u64,
+    /// All others. No id where none is known, such as of a record that cannot be read.
+    pub doubts: Vec<(Option<KeyId>, Doubt)>,
+    /// Whether the trail reaches the anchor; if not, no key could be proved.
+    pub is_proved: bool,
+}
+
+impl Builder {
+    /// Writes what can be proved of the store in `dir` into a new one in `new_dir`, which is absent
+    /// or empty, and changes nothing in `dir`. The new store's anchor is in its own directory.
+    ///
+    /// A prefix that is set counts only where the old one cannot be read.
+    pub fn repair(
+        &self,
+        dir: impl AsRef<Path>,
+        new_dir: impl AsRef<Path>,
+        scratch: &Path,
+        actor: Actor,
+    ) -> Result<Repaired, Error> {
+        let (dir, seals) = (dir.as_ref(), self.seals()?);
+        let inspection = Inspection::open(dir, scratch, Arc::clone(&seals))?;
+        if let Err(Error::WrongPepper) = inspection.meta {
+            return Err(Error::WrongPepper);
+        }
+        let mut best = Best::default();
+        let found = inspection.records(|found| best.note(&found));
+        let contents = Contents::read(&inspection, self.slots(dir, &seals), &found)?;
+        let prefix = match &inspection.meta {
+            Ok(meta) => {
+                Prefix::new(&meta.prefix).map_err(|_| Error::damaged("its prefix is not one"))?
+            }
+            Err(_) => self.prefix.unwrap_or_default(),
+        };
+        let bulk = Bulk::begin(new_dir.as_ref(), None, prefix, Arc::clone(&seals))?;
+        let mut repair = Repair::new(&inspection, &contents, &seals, bulk, actor)?;
+        repair.scopes()?;
+        let mut failure = None;
+        inspection.records(|found| {
+            if let Found::Intact(digest, record) = found
+                && failure.is_none()
+                && best.is(&record, digest)
+            {
+                failure = repair.bring(digest, *record).err();
+            }
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        repair.lost(&best);
+        repair.finish()
+    }
+}
+
+/// Of each key the newest intact record, and what is not intact.
+#[derive(Default)]
+struct Best {
+    records: HashMap<KeyId, (u64, Digest)>,
+    damaged: Vec<Option<KeyId>>,
+}
+
+impl Best {
+    fn note(&mut self, found: &Found) {
+        match found {
+            Found::Intact(digest, record) => {
+                let kept = self.records.entry(record.id).or_insert((record.revision, *digest));
+                if kept.0 < record.revision {
+                    *kept = (record.revision, *digest);
+                }
+            }
+            Found::Damaged(_, key) => self.damaged.push(*key),
+            Found::Unreadable => self.damaged.push(None),
+            Found::Stray => {}
+        }
+    }
+
+    fn is(&self, record: &Record, digest: Digest) -> bool {
+        self.records.get(&record.id) == Some(&(record.revision, digest))
+    }
+}
+
+struct Repair<'i> {
+    contents: &'i Contents,
+    seals: &'i Seals,
+    bulk: Bulk,
+    actor: Actor,
+    now: Timestamp,
+    /// The entry that tells of the repair.
+    sequence: u64,
+    /// The old numbers whose names cannot be read are not in it.
+    catalogue: &'static Catalogue,
+    names: Vec<Scope>,
+    unreadable: Vec<Scope>,
+    done: Repaired,
+}
+
+impl<'i> Repair<'i> {
+    fn new(
+        inspection: &Inspection,
+        contents: &'i Contents,
+        seals: &'i Seals,
+        bulk: Bulk,
+        actor: Actor,
+    ) -> Result<Self, Error> {
+        let meta = inspection.meta.as_ref().ok();
+        let anchored = contents.anchor.map_or(0, |mark| mark.sequence);
+        let seen = meta.map_or(0, |meta| meta.mark.sequence).max(anchored).max(contents.end);
+        let newest = Timestamp::from_millis(meta.map_or(0, |meta| meta.newest));
+        let (names, unreadable): (Vec<_>, Vec<_>) =
+            inspection.scopes.iter().partition(|(_, error)| error.is_none());
+        let owned = |named: Vec<&(Scope, Option<Error>)>| -> Vec<Scope> {
+            named.into_iter().map(|(scope, _)| scope.clone()).collect()
+        };
+        let (names, unreadable) = (owned(names), owned(unreadable));
+        let is_proved = contents.reach == Reach::Whole;
+        let sequence = seen + 1;
+        Ok(Self {
+            contents,
+            seals,
+            bulk,
+            actor,
+            now: Timestamp::from(SystemTime::now()).max(newest),
+            sequence,
+            catalogue: Catalogue::new(names.clone(), None)?,
+            names,
+            unreadable,
+            done: Repaired { sequence, current: 0, doubts: Vec::new(), is_proved },
+        })
+    }
+
+    fn scopes(&mut self) -> Result<(), Error> {
+        for (number, name) in (0..=u8::MAX).zip(&self.names) {
+            let frame = codec::encode_scope(name.as_str(), number, &self.seals.frame)?;
+            self.bulk.put(Place::Scope(number), frame)?;
+        }
+        Ok(())
+    }
+
+    fn bring(&mut self, digest: Digest, mut record: Record) -> Result<(), Error> {
+        let (id, revision) = (record.id, record.revision);
+        let last = self.contents.last.get(&id);
+        let doubt = if last.is_some_and(|last| last.is_deleted) {
+            self.done.doubts.push((Some(id), Doubt::Deleted));
+            return Ok(());
+        } else if self.contents.is_current(id, revision) {
+            None
+        } else if last.is_some_and(|last| last.sequence > revision) {
+            Some(Doubt::Older)
+        } else {
+            Some(Doubt::Unproved)
+        };
+        let is_narrowed = self.rename(&mut record)?;
+        if doubt.is_some() && record.active {
+            (record.active, record.inactive_since) = (false, Some(self.now));
+        }
+        if doubt.is_some() || is_narrowed {
+            (record.updated_at, record.updated_by) = (self.now, self.actor);
+            record.revision = self.sequence;
+        }
+        match doubt.or(is_narrowed.then_some(Doubt::Narrowed)) {
+            Some(doubt) => self.done.doubts.push((Some(id), doubt)),
+            None => self.done.current += 1,
+        }
+        let frame = codec::encode_record(&record, digest, &self.seals.frame)?;
+        self.bulk.put(Place::Record(digest), frame)
+    }
+
+    /// Gives its scopes the numbers of the new store; true where some have no name any more.
+    fn rename(&self, record: &mut Record) -> Result<bool, Error> {
+        let Grant::Scopes(set) = record.grant else { return Ok(false) };
+        let kept = set.iter().filter(|scope| !self.unreadable.contains(scope));
+        let new = self.catalogue.set(kept.map(Scope::as_str))?;
+        record.grant = Grant::Scopes(new);
+        Ok(new.len() < set.len())
+    }
+
+    /// Lists the keys that did not come over: those that the trail tells of, and what else was
+    /// found damaged.
+    fn lost(&mut self, best: &Best) {
+        let mut lost: Vec<_> = self
+            .contents
+            .live()
+            .map(|(id, _)| id)
+            .filter(|id| !best.records.contains_key(id))
+            .collect();
+        let ids = best.damaged.iter().flatten();
+        let others: Vec<_> = ids
+            .filter(|id| !self.contents.last.contains_key(*id) && !best.records.contains_key(*id))
+            .copied()
+            .collect();
+        lost.extend(others);
+        lost.sort_by_key(|id| id.as_u64());
+        lost.dedup();
+        self.done.doubts.extend(lost.into_iter().map(|id| (Some(id), Doubt::Lost)));
+        let unknown = best.damaged.iter().filter(|id| id.is_none());
+        self.done.doubts.extend(unknown.map(|_| (None, Doubt::Lost)));
+    }
+
+    fn finish(mut self) -> Result<Repaired, Error> {
+        let (sequence, head) = (self.sequence, self.contents.head);
+        let through = sequence - 1;
+        let floor = Floor { through, head, cut: sequence };
+        self.bulk.put(Place::Floor, codec::encode_floor(&floor, &self.seals.meta)?)?;
+        let unproved = self.done.doubts.len() as u64;
+        let entry = AuditEntry {
+            sequence,
+            at: self.now,
+            actor: self.actor,
+            source: None,
+            act: Act::Repair { head, current: self.done.current, unproved },
+            key: None,
+            before: Change::default(),
+            after: Change::default(),
+            once: None,
+        };
+        let (frame, head) = codec::encode_entry(&entry, &floor.head, &self.seals.trail)?;
+        self.bulk.put(Place::Entry(sequence), frame)?;
+        self.bulk.finish(Tip { sequence, head, newest: self.now })?;
+        Ok(self.done)
+    }
+}

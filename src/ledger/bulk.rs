@@ -1,0 +1,184 @@
+//! A fresh ledger, written in bulk beside the name that it will have, and whole when it gets it.
+//!
+//! Nothing is synced on the way: a kill leaves a nursery that the next attempt empties. All that
+//! vouches for the values, meta and anchor, is written last, and the name comes after everything
+//! is synced. Batches are transactions of a thousand values: the engine's own batch takes gigabytes.
+
+use super::{
+    Tip,
+    anchor::Anchor,
+    engine::{self, Database, Doing, contained},
+    home::{Home, Mode, sync_parent},
+};
+use crate::{
+    codec::{self, MAX_VALUE, Mark, Meta, Place},
+    digest::Seals,
+    error::Error,
+    random,
+    secret::Prefix,
+};
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+use std::{
+    fs, mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const BATCH: usize = 1000;
+
+/// A ledger that is being made.
+pub(crate) struct Bulk {
+    /// `None` once it is closed.
+    db: Option<Database>,
+    nursery: PathBuf,
+    anchor: PathBuf,
+    meta: Meta,
+    batch: Vec<(Place, Vec<u8>)>,
+    seals: Arc<Seals>,
+    /// `None` once the ledger has its name. Last, so that the lock outlives the database.
+    home: Option<Home>,
+}
+
+impl Bulk {
+    /// Begins a ledger in a directory that is absent or empty. It has the prefix and a number of
+    /// its own that tells it from any other.
+    pub(crate) fn begin(
+        dir: &Path,
+        anchor: Option<&Path>,
+        prefix: Prefix,
+        seals: Arc<Seals>,
+    ) -> Result<Self, Error> {
+        Self::within(Home::enter(dir, Mode::Create)?, anchor, prefix, seals)
+    }
+
+    /// Begins a ledger in a directory that is ours already.
+    pub(super) fn within(
+        home: Home,
+        anchor: Option<&Path>,
+        prefix: Prefix,
+        seals: Arc<Seals>,
+    ) -> Result<Self, Error> {
+        let doing = "making the store";
+        if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
+            // A kill between the anchor and the name of the ledger leaves both, and no change in them.
+            let unborn = home.nursery().exists()
+                && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
+            if unborn {
+                // For good, before the nursery goes: without one beside it, the anchor would be missed.
+                fs::remove_file(anchor)
+                    .and_then(|()| sync_parent(anchor))
+                    .map_err(|e| Error::io(doing, e))?;
+            } else {
+                return Err(Error::damaged(format!(
+                    "there is no database, but its anchor {} exists; if a store was never finished here, remove that file",
+                    anchor.display()
+                )));
+            }
+        }
+        let nursery = home.empty_nursery()?;
+        let mark = Mark {
+            store: random::array()?,
+            sequence: 0,
+            records: 0,
+            scopes: 0,
+            sum: [0; 32],
+            head: [0; 32],
+        };
+        let meta = Meta {
+            pepper_check: seals.pepper_check,
+            mark,
+            newest: 0,
+            prefix: prefix.as_str().into(),
+        };
+        Ok(Self {
+            db: Some(engine::open(&nursery.join("sled"), &nursery)?),
+            anchor: anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf),
+            nursery,
+            meta,
+            batch: Vec::with_capacity(BATCH),
+            seals,
+            home: Some(home),
+        })
+    }
+
+    /// A place that is emptied before the next attempt, for what is needed on the way.
+    pub(crate) fn nursery(&self) -> &Path {
+        &self.nursery
+    }
+
+    /// Adds a value: an intact frame under its own place, each place once.
+    pub(crate) fn put(&mut self, place: Place, frame: Vec<u8>) -> Result<(), Error> {
+        let mark = &mut self.meta.mark;
+        match place {
+            Place::Record(_) => mark.records += 1,
+            Place::Scope(_) => mark.scopes += 1,
+            Place::Entry(_) | Place::Floor | Place::Meta => {}
+        }
+        if matches!(place, Place::Record(_) | Place::Scope(_)) {
+            mark.add(codec::frame_hash(&frame, place, &self.seals.frame)?);
+        }
+        if frame.len() > MAX_VALUE {
+            return Err(Error::damaged("a value is longer than any that was written"));
+        }
+        self.batch.push((place, frame));
+        if self.batch.len() < BATCH { Ok(()) } else { self.write() }
+    }
+
+    /// Gives the ledger its name. `tip` is where its trail ends, which is in it already.
+    pub(crate) fn finish(mut self, tip: Tip) -> Result<(), Error> {
+        self.complete(tip).map(drop)
+    }
+
+    pub(super) fn complete(&mut self, tip: Tip) -> Result<Home, Error> {
+        let doing = "making the store";
+        let mark = &mut self.meta.mark;
+        (mark.sequence, mark.head, self.meta.newest) =
+            (tip.sequence, tip.head, tip.newest.as_millis());
+        let meta = codec::encode_meta(&self.meta, &self.seals.meta)?;
+        self.batch.push((Place::Meta, meta));
+        self.write()?;
+        contained(Doing::Creating, || {
+            let db = self.db.take();
+            db.as_ref().map_or(Ok(0), |db| db.get()?.flush())?;
+            drop(db);
+            Ok(())
+        })?;
+        Anchor::create(&self.anchor, &self.meta.mark, &self.seals.anchor)
+            .and_then(|()| sync_parent(&self.anchor))
+            .map_err(|e| Error::io(doing, e))?;
+        let home = self.home.take().ok_or_else(|| Error::damaged("it is finished already"))?;
+        home.adopt(&self.nursery)?;
+        Ok(home)
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let batch = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        let Some(db) = &self.db else { return Ok(()) };
+        let written = contained(Doing::Creating, || {
+            let outcome = db.get()?.transaction(|tree| {
+                for (place, frame) in &batch {
+                    if tree.insert(place.key(), frame.as_slice())?.is_some() {
+                        return Err(ConflictableTransactionError::Abort(()));
+                    }
+                }
+                Ok(())
+            });
+            match outcome {
+                Ok(()) => Ok(true),
+                Err(TransactionError::Abort(())) => Ok(false),
+                Err(TransactionError::Storage(e)) => Err(e),
+            }
+        })?;
+        if written { Ok(()) } else { Err(Error::damaged("a value is there twice")) }
+    }
+}
+
+impl Drop for Bulk {
+    /// What was not finished leaves nothing behind.
+    fn drop(&mut self) {
+        drop(self.db.take());
+        if self.home.is_some() {
+            let _ = fs::remove_dir_all(&self.nursery);
+        }
+    }
+}

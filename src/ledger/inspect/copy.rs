@@ -1,0 +1,50 @@
+//! A private copy of a database, gone when it is no longer looked at.
+
+use crate::{error::Error, random};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+const DOING: &str = "copying the database to look at it";
+
+/// A directory of our own, 0700; removed when this goes.
+pub(super) struct Copy(PathBuf);
+
+impl Copy {
+    /// Copies the engine's files, without the snapshot where that is not wanted. A snapshot that is
+    /// only half there is never wanted.
+    pub(super) fn make(sled_dir: &Path, scratch: &Path, snapshot: bool) -> Result<Self, Error> {
+        let name: String = random::array::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let copy = Self(scratch.join(format!("portcullis-{name}")));
+        copy.fill(sled_dir, snapshot).map_err(|e| Error::io(DOING, e))?;
+        Ok(copy)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn fill(&self, sled_dir: &Path, snapshot: bool) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&self.0)?;
+        for entry in fs::read_dir(sled_dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_snapshot = name.to_string_lossy().starts_with("snap.");
+            let is_whole = !name.to_string_lossy().ends_with(".generating");
+            if entry.file_type()?.is_file() && is_whole && (snapshot || !is_snapshot) {
+                fs::copy(entry.path(), self.0.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What is left behind is closed to others, in a place that is cleared away.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

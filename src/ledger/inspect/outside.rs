@@ -1,0 +1,130 @@
+//! What can be told of a data directory from outside: whose it is, who may read it, what is left in
+//! it that should be gone.
+
+use crate::error::Error;
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The facts, each with the file that they are of.
+#[derive(Default)]
+pub(crate) struct Outside {
+    /// Who has the store open.
+    pub(crate) holder: Option<Box<str>>,
+    /// Files that others than their owner may use, and their modes.
+    pub(crate) loose: Vec<(PathBuf, u32)>,
+    /// Files that belong to another user than the directory does, or a directory to another than
+    /// who asks, and to whom.
+    pub(crate) foreign: Vec<(PathBuf, u32)>,
+    /// What an interrupted creation, or a kill while the engine opened, left behind.
+    pub(crate) leftovers: Vec<PathBuf>,
+    /// Files that must be there and are not.
+    pub(crate) missing: Vec<PathBuf>,
+    /// Values that the engine put outside its database file, where it never syncs them.
+    pub(crate) blobs: Vec<PathBuf>,
+    /// What cannot be looked at, and why.
+    pub(crate) hidden: Vec<(PathBuf, Box<str>)>,
+    /// Free bytes on the disk.
+    pub(crate) room: Option<u64>,
+    /// Bytes of the database file.
+    pub(crate) size: u64,
+}
+
+impl Outside {
+    /// Looks; nothing is opened but the lock, and that only for reading.
+    pub(crate) fn look(dir: &Path, anchor: Option<&Path>) -> Result<Self, Error> {
+        let about = fs::metadata(dir).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::NotFound(dir.into()),
+            _ => Error::io("looking at the data directory", e),
+        })?;
+        if !about.is_dir() {
+            let reason = "it is a file; name a directory".into();
+            return Err(Error::BadDirectory { dir: dir.into(), reason });
+        }
+        let mut outside = Self::default();
+        match hold(dir) {
+            Err(Error::Locked { holder, .. }) => outside.holder = Some(holder),
+            Err(other) => outside.hidden.push((dir.join("lock"), other.to_string().into())),
+            Ok(_) => {}
+        }
+        let own = rustix::process::geteuid().as_raw();
+        if about.uid() != own && own != 0 {
+            outside.foreign.push((dir.into(), about.uid()));
+        }
+        outside.walk(dir, about.uid());
+        let ledger = dir.join("ledger");
+        let needed = match anchor {
+            Some(elsewhere) => {
+                outside.file(elsewhere, about.uid());
+                elsewhere.to_path_buf()
+            }
+            None => ledger.join("anchor"),
+        };
+        let db = ledger.join("sled").join("db");
+        outside.size = fs::metadata(&db).map_or(0, |about| about.len());
+        outside.missing = [db, needed].into_iter().filter(|path| !path.exists()).collect();
+        outside.room =
+            rustix::fs::statvfs(dir).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        Ok(outside)
+    }
+
+    fn walk(&mut self, dir: &Path, owner: u32) {
+        self.file(dir, owner);
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(e) => return self.hidden.push((dir.into(), e.to_string().into())),
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == "ledger.new" {
+                    self.leftovers.push(path.clone());
+                }
+                self.walk(&path, owner);
+                continue;
+            }
+            self.file(&path, owner);
+            if path.extension().is_some_and(|extension| extension == "generating") {
+                self.leftovers.push(path);
+            } else if dir.ends_with("ledger/sled/blobs") {
+                self.blobs.push(path);
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, owner: u32) {
+        let Ok(about) = fs::symlink_metadata(path) else { return };
+        // The mode of a link says nothing.
+        if !about.is_symlink() && about.mode() & 0o077 != 0 {
+            self.loose.push((path.into(), about.mode() & 0o7777));
+        }
+        if about.uid() != owner {
+            self.foreign.push((path.into(), about.uid()));
+        }
+    }
+}
+
+/// Keeps every process from opening the store while the file that this gives is open; `None` where
+/// there is no lock to take. The note in it stays as it is.
+pub(super) fn hold(dir: &Path) -> Result<Option<File>, Error> {
+    let doing = "looking at the lock";
+    let path = dir.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(doing, e)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::Error(e)) => Err(Error::io(doing, e)),
+        Err(TryLockError::WouldBlock) => {
+            let note = fs::read_to_string(&path).unwrap_or_default();
+            let holder = Some(note.trim()).filter(|note| !note.is_empty());
+            let holder = holder.unwrap_or("another process").into();
+            Err(Error::Locked { dir: dir.into(), holder })
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Retention: the older part of the trail is cut away, and who did it, when and how far stays.
+//!
+//! The cut is an entry of the trail, and the new floor lies beside it, both in one change; only
+//! then are the entries below the floor removed, some at a time. The floor keeps the chain head of
+//! the last entry that went, so that what stays is still proved, and an exported older part can be
+//! joined on to it.
+
+use super::{Builder, Store, acting::Acting, once::KEPT, writer::Note};
+use crate::{
+    audit::{Act, Attempt},
+    codec::{self, Floor, Mark, Place},
+    error::{Error, Field, Forbidden},
+    ledger::Put,
+    proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart},
+    record::Change,
+    time::Timestamp,
+};
+
+/// What was cut from the trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cut {
+    /// The entry that tells of it.
+    pub sequence: u64,
+    /// The last entry that went.
+    pub through: u64,
+    /// How many went.
+    pub removed: u64,
+}
+
+impl Store {
+    /// Up to `limit` entries of the trail after the one numbered `after`, with what proves them
+    /// away from this store: see [`Chain`](crate::Chain).
+    pub fn audit_part(&self, after: u64, limit: usize) -> Result<TrailPart, Error> {
+        let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue);
+        let Some(stretch) = self.writer.ledger.stretch(after, limit)? else {
+            let start = TrailStart::new(seals, [0; 16], (0, [0; 32]), catalogue);
+            let end = TrailEnd::new(seals, [0; 16], (0, [0; 32]), self.writer.clock.now());
+            return Ok(TrailPart { start, entries: Vec::new(), end });
+        };
+        let Mark { store, sequence, head, .. } = stretch.mark;
+        let before = (stretch.after, stretch.previous);
+        let entries = stretch.frames.into_iter().map(|(number, frame)| {
+            (codec::decode_entry_unchecked(&frame, number, catalogue), frame)
+        });
+        Ok(TrailPart {
+            start: TrailStart::new(seals, store, before, catalogue),
+            entries: entries.collect(),
+            end: TrailEnd::new(seals, store, (sequence, head), self.writer.clock.now()),
+        })
+    }
+}
+
+impl Builder {
+    /// Begins to check a part of the trail of a store that has the pepper, or none, that was given
+    /// here. No store is opened.
+    pub fn check_trail(&self, start: &TrailStart) -> Result<Chain, Broken> {
+        // A pepper that is too short for any store does not match this one either.
+        let seals = self.seals().map_err(|_| Broken::WrongPepper)?;
+        Chain::begin(start, &seals)
+    }
+}
+
+impl Acting<'_> {
+    /// Removes the entries of the trail that are older than `before`, for good; `None` where there
+    /// are none. Export them first if they may be asked for. What the last day's requests need
+    /// stays, and so does what the anchor has not seen. Only the host and users of the machine may:
+    /// no key wipes out its traces.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = Store::open(dir.path().join("keys"))?;
+    /// let long_ago = Timestamp::from_secs(1_700_000_000);
+    /// let acting = store.acting_as(Actor::Host, None);
+    /// assert_eq!(acting.cut_trail(long_ago)?, None); // nothing is that old
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cut_trail(&self, before: Timestamp) -> Result<Option<Cut>, Error> {
+        let core = self.core();
+        if let (plans, Some(_)) = self.begin(Attempt::Cut, None)? {
+            drop(plans);
+            let refused = Forbidden::TrailIsLocal.into();
+            return Err(self.refused(Attempt::Cut, None, Change::default(), refused));
+        }
+        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        if before.as_millis() > core.clock.now().as_millis().saturating_sub(kept) {
+            return Err(Error::invalid(
+                Field::Before,
+                "must be at least a day ago; what is younger is needed to do requests only once",
+            ));
+        }
+        let Some((through, head)) = core.ledger.place_of_cut(before, core.catalogue)? else {
+            return Ok(None);
+        };
+        let mut plans = core.plan();
+        plans.check_writable()?;
+        let floor = plans.floor;
+        if through <= floor {
+            return Ok(None);
+        }
+        let sequence = plans.next_sequence();
+        let frame = codec::encode_floor(&Floor { through, head, cut: sequence }, &core.seals.meta)?;
+        let puts = vec![Put { place: Place::Floor, frame: Some(frame) }];
+        let nothing = Change::default();
+        let note: Note = self.note(Act::Cut { through, head }, None, nothing.clone(), nothing);
+        core.queue(&mut plans, &note, puts, Vec::new())?;
+        (plans.floor, plans.sweeping) = (through, true);
+        core.wait(plans, sequence)?;
+        core.wait_until_swept()?;
+        Ok(Some(Cut { sequence, through, removed: through - floor }))
+    }
+}

@@ -1,0 +1,136 @@
+//! Backups of a store, and a store from a backup.
+
+use super::{Builder, Store};
+use crate::{
+    backup::{self, Later, Progress, Restored, Summary},
+    error::Error,
+    record::Actor,
+};
+use std::{
+    io::{Read, Write},
+    path::Path,
+};
+
+impl Store {
+    /// Writes all that the store holds to `to`, while everything else goes on: it is the store as
+    /// it was at one moment, just after this was called. It holds digests, never secrets.
+    ///
+    /// Whoever writes to a file syncs it before relying on it.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = Store::open(dir.path().join("keys"))?;
+    /// let mut bytes = Vec::new();
+    /// let taken = store.backup(&mut bytes, |_| ())?;
+    /// let found = Store::builder().verify_backup(&bytes[..], |_| ())?;
+    /// assert_eq!(taken, found);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn backup(&self, to: impl Write, progress: impl FnMut(Progress)) -> Result<Summary, Error> {
+        let writer = &self.writer;
+        if let Some(failure) = writer.failure() {
+            return Err(Error::Poisoned(failure));
+        }
+        let Some(snapshot) = writer.ledger.snapshot()? else {
+            return Err(Error::bad_backup("a store in memory has no trail to keep"));
+        };
+        backup::take(snapshot, &writer.seals, writer.clock.now(), to, progress)
+    }
+}
+
+impl Builder {
+    /// Reads a backup to its end and says what it holds; an error if it is not whole and exactly
+    /// as it was written. Of the builder only the pepper counts.
+    pub fn verify_backup(
+        &self,
+        from: impl Read,
+        progress: impl FnMut(Progress),
+    ) -> Result<Summary, Error> {
+        backup::verify(from, &*self.seals()?, progress)
+    }
+
+    /// Makes a new store in `dir`, which is absent or empty, from a backup. It is not opened.
+    ///
+    /// Every key is met with what was decided on it after the backup was taken, as `later` tells:
+    /// what was revoked, narrowed, shortened, rotated away or deleted stays so. Where that cannot be
+    /// known to its end, nothing is made. The new trail has the old one in it, and `by` is in its
+    /// last entry. Of the builder pepper and anchor count.
+    ///
+    /// ```
+    /// # use portcullis::{*, backup::Later};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    /// # let store = Store::open(&old)?;
+    /// # let id = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?.record.id;
+    /// let mut bytes = Vec::new();
+    /// store.backup(&mut bytes, |_| ())?;
+    /// store.revoke(id)?;
+    /// drop(store);
+    /// let later = Later::Directory { data: old, anchor: None };
+    /// Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ())?;
+    /// assert!(!Store::open(&new)?.get(id)?.active);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn restore(
+        &self,
+        from: impl Read,
+        dir: impl AsRef<Path>,
+        later: &Later,
+        by: Actor,
+        progress: impl FnMut(Progress),
+    ) -> Result<Restored, Error> {
+        let into = backup::Into { dir: dir.as_ref(), anchor: self.anchor.as_deref(), by };
+        backup::restore(from, &into, later, &self.seals()?, progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Expiry, Metadata, NewKey},
+        refusal::Refusal,
+        scope::Grant,
+        time::Timestamp,
+    };
+
+    #[test]
+    fn a_trail_that_was_cut_is_backed_up_and_restored_from_where_it_begins() {
+        let room = tempfile::tempdir().unwrap();
+        let (old, new) = (room.path().join("old"), room.path().join("new"));
+        let store = Store::open(&old).unwrap();
+        let issued = store.issue(NewKey {
+            name: "a".into(),
+            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        });
+        let issued = issued.unwrap();
+        let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
+        let made = issued.record.created_at.as_secs();
+        // What the anchor does not vouch for yet is not cut.
+        drop(store);
+        let store = Store::open(&old).unwrap();
+        store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
+        let host = store.acting_as(Actor::Host, None);
+        let cut = host.cut_trail(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
+        assert_eq!((cut.through, cut.sequence), (2, 3));
+        let mut bytes = Vec::new();
+        let taken = store.backup(&mut bytes, |_| ()).unwrap();
+        assert_eq!(taken, Store::builder().verify_backup(&bytes[..], |_| ()).unwrap());
+        store.revoke(issued.record.id).unwrap();
+        let trail = store.audit(0, 100).unwrap();
+        drop(store);
+
+        let later = Later::Directory { data: old, anchor: None };
+        Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
+        let store = Store::open(&new).unwrap();
+        assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
+        assert_eq!(store.audit(0, 100).unwrap()[..2], trail[..]);
+        assert_eq!(trail.first().map(|entry| entry.sequence), Some(3));
+    }
+}

@@ -1,0 +1,200 @@
+//! The ways to damage a store that the campaign tries.
+
+use super::{
+    Chance, anchor, copy, db, pairs, remove_snapshots, replace, sled_dir, snapshots, tamper,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wound {
+    FlippedBit,
+    ZeroedBlock,
+    Noise,
+    SwappedBlocks,
+    CutTail,
+    EmptiedFile,
+    MissingFile,
+    /// One file is put back as it was earlier.
+    OlderFile,
+    /// A record lies under the digest of another.
+    MovedRecord,
+    /// A record is put back as it was earlier, by means of the engine.
+    OlderRecord,
+    /// A record is gone, by means of the engine.
+    RemovedRecord,
+    /// The whole directory is put back as it was earlier; its anchor is kept elsewhere.
+    OlderDirectory,
+}
+
+impl Wound {
+    /// How often each is tried: half of all are wounds within a file.
+    pub(crate) const ROUND: [Self; 24] = [
+        Self::FlippedBit,
+        Self::ZeroedBlock,
+        Self::MovedRecord,
+        Self::FlippedBit,
+        Self::OlderDirectory,
+        Self::FlippedBit,
+        Self::Noise,
+        Self::OlderFile,
+        Self::SwappedBlocks,
+        Self::CutTail,
+        Self::OlderRecord,
+        Self::FlippedBit,
+        Self::EmptiedFile,
+        Self::FlippedBit,
+        Self::ZeroedBlock,
+        Self::RemovedRecord,
+        Self::MissingFile,
+        Self::FlippedBit,
+        Self::OlderDirectory,
+        Self::CutTail,
+        Self::Noise,
+        Self::OlderFile,
+        Self::SwappedBlocks,
+        Self::FlippedBit,
+    ];
+
+    /// Whether no copy that has it may open.
+    pub(crate) fn is_always_seen(self) -> bool {
+        matches!(
+            self,
+            Self::MovedRecord | Self::OlderRecord | Self::RemovedRecord | Self::OlderDirectory
+        )
+    }
+
+    /// Inflicts it on a copy of a store and says what was done.
+    pub(crate) fn inflict(self, home: &Path, older: &[PathBuf], chance: &mut Chance) -> String {
+        match self {
+            Self::OlderDirectory => {
+                let older = &older[chance.below(older.len())];
+                replace(older, home);
+                return format!("{} was put back", older.display());
+            }
+            Self::MovedRecord | Self::OlderRecord | Self::RemovedRecord => {
+                return self.tamper(home, older, chance);
+            }
+            _ => {}
+        }
+        // Without a snapshot the engine reads the whole log, and takes a wound for its end.
+        if chance.below(3) == 0 {
+            remove_snapshots(home);
+        }
+        let file = any_file(home, chance);
+        let told = match self {
+            Self::MissingFile => {
+                fs::remove_file(&file).unwrap();
+                "removed".to_owned()
+            }
+            Self::EmptiedFile => {
+                fs::write(&file, []).unwrap();
+                "emptied".to_owned()
+            }
+            Self::OlderFile => {
+                let older = &older[chance.below(older.len())];
+                let from = older.join(file.strip_prefix(home).unwrap());
+                // A snapshot has a name of its own each time, and there is only ever one.
+                let from = if from.is_file() { from } else { snapshots(older).swap_remove(0) };
+                let to = file.with_file_name(from.file_name().unwrap());
+                fs::remove_file(&file).unwrap();
+                fs::copy(&from, to).unwrap();
+                format!("put back as {}", from.display())
+            }
+            _ => self.within(&file, chance),
+        };
+        format!("{}: {told}", file.display())
+    }
+
+    /// One wound within a file.
+    fn within(self, file: &Path, chance: &mut Chance) -> String {
+        let mut bytes = fs::read(file).unwrap();
+        let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let place = |chance: &mut Chance| {
+            if chance.below(4) == 0 || written.is_empty() {
+                chance.below(bytes.len().max(1))
+            } else {
+                written[chance.below(written.len())]
+            }
+        };
+        let (at, other) = (place(chance), place(chance));
+        let end = |len: usize| (at + len).min(bytes.len());
+        let told = match self {
+            Self::FlippedBit => {
+                let bit = chance.below(8);
+                bytes[at] ^= 1 << bit;
+                format!("bit {bit} of byte {at} flipped")
+            }
+            Self::ZeroedBlock => {
+                let end = end(1 << chance.below(13));
+                bytes[at..end].fill(0);
+                format!("bytes {at}..{end} zeroed")
+            }
+            Self::Noise => {
+                let end = end(1 << chance.below(10));
+                bytes[at..end].fill_with(|| chance.word().to_le_bytes()[0]);
+                format!("bytes {at}..{end} overwritten with noise")
+            }
+            Self::SwappedBlocks => {
+                let len = (1 << chance.below(13)).min(bytes.len() - at.max(other));
+                let block = bytes[at..at + len].to_vec();
+                bytes.copy_within(other..other + len, at);
+                bytes[other..other + len].copy_from_slice(&block);
+                format!("{len} bytes at {at} and {other} swapped")
+            }
+            _ => {
+                bytes.truncate(at);
+                format!("cut to {at} bytes")
+            }
+        };
+        fs::write(file, bytes).unwrap();
+        told
+    }
+
+    fn tamper(self, home: &Path, older: &[PathBuf], chance: &mut Chance) -> String {
+        // The engine keeps what it has opened locked for a while, so it works on a copy.
+        let scratch = home.with_extension("scratch");
+        fs::rename(home, &scratch).unwrap();
+        let mut old = Vec::new();
+        if self == Self::OlderRecord {
+            let place = home.with_extension("older");
+            copy(&older[chance.below(older.len())], &place);
+            tamper(&place, |db| old = pairs(db, "k"));
+            fs::remove_dir_all(place).unwrap();
+        }
+        let mut told = String::new();
+        tamper(&scratch, |db| {
+            let now = pairs(db, "k");
+            let one = chance.below(now.len());
+            match self {
+                Self::MovedRecord => {
+                    let other = (one + 1 + chance.below(now.len() - 1)) % now.len();
+                    db.insert(&now[other].0, &now[one].1).unwrap();
+                    told = format!("record {one} laid under the digest of record {other}");
+                }
+                Self::RemovedRecord => {
+                    db.remove(&now[one].0).unwrap();
+                    told = format!("record {one} removed");
+                }
+                _ => {
+                    old.retain(|pair| !now.contains(pair));
+                    let (key, frame) = &old[chance.below(old.len())];
+                    db.insert(key, frame).unwrap();
+                    told = "an older record put back".to_owned();
+                }
+            }
+        });
+        copy(&scratch, home);
+        fs::remove_dir_all(scratch).unwrap();
+        told
+    }
+}
+
+fn any_file(home: &Path, chance: &mut Chance) -> PathBuf {
+    let mut files = vec![db(home), db(home), db(home), sled_dir(home).join("conf")];
+    files.extend(snapshots(home));
+    files.extend(Some(anchor(home)).filter(|file| file.is_file()));
+    files.swap_remove(chance.below(files.len()))
+}
