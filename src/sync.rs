@@ -93,7 +93,7 @@ mod modelled {
     }
 }
 
-/// Runs a model in as many schedules as `SCHEDULES` says: half of them at random, half with few
+/// Runs a model in as many schedules as `PORTCULLIS_SCHEDULES` says: half of them at random, half with few
 /// preemptions at random places, which finds what needs one thread to be held up for long.
 #[cfg(all(test, shuttle))]
 pub(crate) fn explore(model: impl Fn() + Clone + Send + Sync + 'static) {
@@ -101,7 +101,8 @@ pub(crate) fn explore(model: impl Fn() + Clone + Send + Sync + 'static) {
         Config, Runner,
         scheduler::{PctScheduler, RandomScheduler},
     };
-    let schedules = std::env::var("SCHEDULES").map_or(2000, |n| n.parse().expect("a number"));
+    let schedules =
+        std::env::var("PORTCULLIS_SCHEDULES").map_or(2000, |n| n.parse().expect("a number"));
     let mut config = Config::new();
     config.stack_size = 1 << 19;
     config.silence_warnings = true;
