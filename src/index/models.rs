@@ -1,7 +1,8 @@
 //! What holds however threads meet, tried in many thousand schedules by shuttle.
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --target-dir target/shuttle --lib models`; `PORTCULLIS_SCHEDULES` says
-//! how many schedules each model runs. The invariants are those of the index, by number.
+//! `RUSTFLAGS="--cfg shuttle" cargo test --target-dir target/shuttle --lib models`;
+//! `PORTCULLIS_SCHEDULES` says in how many schedules each model runs. The invariants are those of
+//! the index, by number.
 
 use super::{
     tests::{apply, delete, grant, record, seen},
