@@ -189,6 +189,14 @@ fn limbs(bytes: [u8; 32]) -> [u64; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_shows_little_of_itself_and_gives_all_its_bytes() {
+        let digest = Digest::from_bytes(std::array::from_fn(|n| n as u8));
+        assert_eq!(format!("{digest:?}"), "Digest(00010203…)");
+        assert_eq!(digest.as_bytes()[30..], [30, 31]);
+        assert_eq!(digest.fingerprint(), [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+    }
     use proptest::prelude::*;
 
     proptest! {

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn an_id_has_one_spelling() {
         let id = KeyId::from_u64(7);
-        assert_eq!(id.to_string(), "key_00000000007");
+        assert_eq!((id.to_string(), format!("{id:?}")), ("key_00000000007".into(), id.to_string()));
+        assert_eq!("key_00000000007".parse(), Ok(id));
         for wrong in [
             "key_7",
             "key_000000000007",

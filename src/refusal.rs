@@ -59,3 +59,26 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::catalogue::API_READ;
+
+    #[test]
+    fn each_refusal_has_its_status_and_its_word() {
+        let said = [
+            (Refusal::Missing, 401, "missing"),
+            (Refusal::Malformed, 401, "malformed"),
+            (Refusal::Ambiguous, 401, "ambiguous"),
+            (Refusal::Unknown, 401, "unknown"),
+            (Refusal::Inactive, 401, "inactive"),
+            (Refusal::Expired, 401, "expired"),
+            (Refusal::LacksScope(API_READ), 403, "insufficient_scope"),
+            (Refusal::Unavailable, 503, "unavailable"),
+        ];
+        for (refusal, status, code) in said {
+            assert_eq!((refusal.status(), refusal.code()), (status, code));
+        }
+    }
+}

@@ -401,6 +401,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_scope_a_set_and_a_catalogue_show_their_names() {
+        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let set = catalogue.set(["api.write", "api.read"]).unwrap();
+        assert_eq!(
+            format!("{} {:?}", catalogue::API_READ, catalogue::API_READ),
+            "api.read api.read"
+        );
+        assert!(format!("{catalogue:?}").starts_with("[admin.account.create, "));
+        assert!(format!("{set:?}").contains("api.read"));
+        let unknown = catalogue.set(["api.raed"]).unwrap_err().to_string();
+        assert!(unknown.contains("api.read, api.write"), "{unknown}");
+    }
+
+    #[test]
     fn every_built_in_scope_is_well_formed_and_in_its_plane() {
         assert_eq!(catalogue::built_in().count(), 13);
         for (scope, about) in catalogue::built_in() {

@@ -216,6 +216,7 @@ mod tests {
     fn a_key_names_its_id_and_carries_a_checksum() {
         let id = KeyId::generate().unwrap();
         let prefix = Prefix::default();
+        assert_eq!(format!("{prefix:?}"), "pcl");
         Secret::generate(prefix, id).unwrap().reveal(|text| {
             assert_eq!(text.len(), 54);
             assert!(text.starts_with(&format!("{}_", prefix.hint(id))));

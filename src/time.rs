@@ -48,3 +48,18 @@ impl From<Timestamp> for SystemTime {
         UNIX_EPOCH + Duration::from_millis(moment.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_goes_to_the_system_and_back_and_one_before_the_epoch_is_the_epoch() {
+        let moment = Timestamp::from_millis(1_700_000_000_123);
+        let system = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        assert_eq!((SystemTime::from(moment), Timestamp::from(system)), (system, moment));
+        assert_eq!(moment.as_secs(), 1_700_000_000);
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Timestamp::from(before), Timestamp::default());
+    }
+}

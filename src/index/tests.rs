@@ -9,7 +9,7 @@ use crate::{
 };
 use proptest::prelude::*;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -110,6 +110,55 @@ fn invariant_3_applying_twice_or_out_of_order_alters_nothing() {
     index.deny(2, second.id, second.standing());
     apply(&index, &record(1, 3, true, &["api.read"]));
     assert!(seen(&index, 1).unwrap().active);
+    index.deny(3, second.id, second.standing());
+    assert!(seen(&index, 1).unwrap().active);
+}
+
+#[test]
+fn keys_are_counted_as_they_change() {
+    let index = Index::new();
+    let root = |id, revision, active| {
+        let mut root = Record::clone(&record(id, revision, active, &[]));
+        root.grant = Grant::All;
+        Arc::new(root)
+    };
+    let counted = |index: &Index| (index.count(), index.lasting_roots());
+    assert_eq!(counted(&index), ((0, 0), 0));
+    for id in 1..4 {
+        apply(&index, &root(id, id, true));
+    }
+    apply(&index, &record(4, 4, true, &["api.read"]));
+    apply(&index, &record(5, 5, false, &["api.read"]));
+    assert_eq!(counted(&index), ((5, 4), 3));
+    apply(&index, &root(1, 6, false));
+    apply(&index, &root(2, 7, true));
+    assert_eq!(counted(&index), ((5, 3), 2));
+    delete(&index, 3, 8);
+    delete(&index, 5, 9);
+    assert_eq!(counted(&index), ((3, 2), 1));
+}
+
+#[test]
+fn an_id_is_taken_and_so_is_a_digest() {
+    let index = Index::new();
+    apply(&index, &record(1, 1, true, &["api.read"]));
+    let (one, two) = (KeyId::from_u64(1), KeyId::from_u64(2));
+    assert!(index.is_taken(one, &digest(2)) && index.is_taken(two, &digest(1)));
+    assert!(!index.is_taken(two, &digest(2)));
+}
+
+#[test]
+fn threads_spread_over_stripes_and_keys_over_segments() {
+    let index = Index::new();
+    let stripe = || std::ptr::from_ref(index.stripe().unwrap()).addr();
+    let stripes: HashSet<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..2 * STRIPES).map(|_| scope.spawn(stripe)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    // Threads of other tests take some meanwhile.
+    assert!(stripes.len() > STRIPES / 2);
+    let segments: HashSet<_> = (0..SEGMENTS as u64).map(|low| segment_number([low, 0])).collect();
+    assert_eq!(segments.len(), SEGMENTS);
 }
 
 #[test]
