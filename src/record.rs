@@ -288,7 +288,7 @@ impl Record {
 
     /// Whether this is an active root key without an end.
     pub(crate) fn is_lasting_root(&self) -> bool {
-        self.active && self.grant == Grant::All && self.expiry == Expiry::Never
+        self.standing().is_lasting_root()
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -368,6 +368,11 @@ impl Standing {
             return Err(Refusal::Expired);
         }
         Ok(())
+    }
+
+    /// Whether this is that of an active root key without an end.
+    pub(crate) fn is_lasting_root(&self) -> bool {
+        self.active && self.grant == Grant::All && self.expiry == Expiry::Never
     }
 
     pub(crate) fn meet(self, other: Self) -> Self {

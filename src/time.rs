@@ -33,6 +33,16 @@ impl Timestamp {
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
+
+    /// The moment at which this minute since the epoch began.
+    pub(crate) const fn from_minutes(minutes: u32) -> Self {
+        Self(minutes as u64 * 60_000)
+    }
+
+    /// Whole minutes since the epoch, rounded down; from the year 10135 on always the same.
+    pub(crate) fn as_minutes(self) -> u32 {
+        u32::try_from(self.0 / 60_000).unwrap_or(u32::MAX)
+    }
 }
 
 impl From<SystemTime> for Timestamp {

@@ -24,6 +24,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("loom", &["sync", "index/orders"]),
     ("maud", &["admin/portal"]),
+    ("memchr", &["index"]),
     ("parking_lot", &["sync"]),
     ("prometheus_client", &["server"]),
     ("rand", &["random"]),

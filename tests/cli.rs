@@ -198,7 +198,9 @@ fn from_an_empty_directory_to_a_revoked_key() {
     assert_eq!(curl(&key, &[&whoami]).0, 200);
     let made = home.done(&["key", "create", "--name", "by socket", "--scope", "api.read"]);
     assert_eq!(curl(made.trim(), &[&whoami]).0, 200);
-    assert!(home.done(&["key", "list"]).contains("by socket"));
+    let list = home.done(&["key", "list"]);
+    assert!(list.contains("by socket") && list.contains("LAST USED"), "{list}");
+    assert!(home.done(&["key", "show", &id_of(&key)]).contains("last used  20"));
     assert_eq!(home.verify(&key, &[]), 0);
 
     // A second server is told who has the store.

@@ -158,6 +158,7 @@ async fn a_key_lives_and_is_taken_away_and_comes_back() {
     assert_eq!(json["scopes"], json!(["api.read"]));
     assert_eq!(json["created_by"], server.root_id.to_string());
     assert_eq!((&json["expires_at"], &json["owner"]), (&Value::Null, &Value::Null));
+    assert_eq!(json["last_used_at"], Value::Null);
     let id: KeyId = id.parse().unwrap();
 
     let whoami = server.get(key, "/v1/whoami").await;
@@ -167,6 +168,7 @@ async fn a_key_lives_and_is_taken_away_and_comes_back() {
 
     let off = server.patch(&server.root, id, json!({"active": false})).await;
     assert_eq!(off.status, StatusCode::OK);
+    assert!(off.json()["last_used_at"].as_str().unwrap().ends_with(":00Z"));
     assert!(off.json()["inactive_since"].is_string());
     assert_eq!(server.get(key, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
     server.patch(&server.root, id, json!({"active": true})).await;

@@ -27,16 +27,16 @@ const SHUTTLE: &[Bug] = &[
     Bug {
         what: "a slot's word is stored before its key",
         file: "index/segment.rs",
-        right: "            slot.fingerprint.iter().zip(fingerprint).for_each(|(to, from)|",
-        wrong: "            slot.word.store(word.raw(), Release);
-            slot.fingerprint.iter().zip(fingerprint).for_each(|(to, from)|",
+        right: "                let parts = slot.fingerprint.iter().zip(fingerprint);",
+        wrong: "                slot.word.store(word.raw(), Release);
+                let parts = slot.fingerprint.iter().zip(fingerprint);",
         found_by: "invariant_4_no_reader_sees_another_keys_state",
     },
     Bug {
         what: "the slot of a deleted key is used again",
         file: "index/segment.rs",
-        right: "find(|slot| slot.word.load(Relaxed) == Word::EMPTY.raw());",
-        wrong: "find(|slot| [Word::EMPTY, Word::GONE].map(Word::raw).contains(&slot.word.load(Relaxed)));",
+        right: "if slot.word.load(Relaxed) == Word::EMPTY.raw() {",
+        wrong: "if [Word::EMPTY, Word::GONE].map(Word::raw).contains(&slot.word.load(Relaxed)) {",
         found_by: "invariant_4_no_reader_sees_another_keys_state",
     },
     Bug {
@@ -68,8 +68,8 @@ const SHUTTLE: &[Bug] = &[
     Bug {
         what: "the commit of an older change ends a denial",
         file: "index/directory.rs",
-        right: "entry.pending.retain(|(pending, _)| *pending > sequence);",
-        wrong: "entry.pending.clear();",
+        right: "pending.retain(|(pending, _)| *pending > sequence);",
+        wrong: "pending.clear();",
         found_by: "invariant_2_a_denial_outlasts_the_commit",
     },
     Bug {
@@ -77,11 +77,20 @@ const SHUTTLE: &[Bug] = &[
         file: "index/mod.rs",
         right: "        let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
         let directory = self.directory.read();
-        watch.see(directory.visible(holder.id()));",
-        wrong: "        let visible = self.directory.read().visible(holder.id());
+        watch.see(directory.visible(holder.id(), &self.grants));",
+        wrong: "        let visible = self.directory.read().visible(holder.id(), &self.grants);
         let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
         watch.see(visible);",
         found_by: "invariant_6_a_watch_is_over_when_the_denial_returned",
+    },
+    Bug {
+        what: "uses are taken over before the last reader has left the old segment",
+        file: "index/mod.rs",
+        right: "        let mut next = Table::clone(&table);",
+        wrong: "        larger.take_uses(segment);
+        let segment = &Segment::with_room_for(0);
+        let mut next = Table::clone(&table);",
+        found_by: "invariant_7_a_use_outlasts_a_rebuild",
     },
     Bug {
         what: "whoever awaits a key is woken before the watch is over",
@@ -114,7 +123,7 @@ const SHUTTLE: &[Bug] = &[
     },
     Bug {
         what: "a change is applied before it is durable",
-        file: "store/writer.rs",
+        file: "store/writer/life.rs",
         right: "        let outcome = self.ledger.commit(&commits);",
         wrong: "        self.publish(&commits, changes.clone())?;
         let outcome = self.ledger.commit(&commits);",
@@ -122,7 +131,7 @@ const SHUTTLE: &[Bug] = &[
     },
     Bug {
         what: "a change is acknowledged before it is durable",
-        file: "store/writer.rs",
+        file: "store/writer/life.rs",
         right: "        Some(mem::take(&mut plans.queue))",
         wrong: "        plans.committed = plans.tip.sequence;
         Some(mem::take(&mut plans.queue))",
@@ -130,21 +139,21 @@ const SHUTTLE: &[Bug] = &[
     },
     Bug {
         what: "only one of those who wait is told",
-        file: "store/writer.rs",
+        file: "store/writer/life.rs",
         right: "self.settled.notify_all();",
         wrong: "self.settled.notify_one();",
         found_by: "what_is_decided_last_is_what_is_planned_last",
     },
     Bug {
         what: "a failed commit is forgotten",
-        file: "store/writer.rs",
+        file: "store/writer/life.rs",
         right: "plans.failure.get_or_insert_with(|| error.to_string().into());",
         wrong: "let _ = error;",
         found_by: "after_a_failed_commit_denials_stay",
     },
     Bug {
         what: "what is on its way is forgotten when an older change is committed",
-        file: "store/writer.rs",
+        file: "store/writer/life.rs",
         right: "if plans.pending_sequence(id) <= commit.sequence {",
         wrong: "if plans.pending_sequence(id) > 0 {",
         found_by: "what_is_decided_last_is_what_is_planned_last",
@@ -165,9 +174,9 @@ const LOOM: &[Bug] = &[
         what: "a slot's word is stored without releasing its key",
         file: "index/segment.rs",
         right: "slot.word.store(word.raw(), Release);
-            self.taken",
+                self.taken",
         wrong: "slot.word.store(word.raw(), Relaxed);
-            self.taken",
+                self.taken",
         found_by: "whoever_sees_a_slots_word_sees_its_key",
     },
     Bug {

@@ -549,6 +549,18 @@ async fn assets_are_in_the_binary_and_the_api_stays_beside_them() {
 }
 
 #[tokio::test]
+async fn the_list_and_the_page_of_a_key_say_when_it_was_last_used() {
+    let browser = Browser::logged_in().await;
+    let (id, key) = browser.key(&["api.read"]);
+    let page = browser.get(&format!("/keys/{id}")).await;
+    page.says("<dt>Last used</dt><dd><span class=\"faint\">Never</span></dd>");
+    browser.store.authenticate_key(key.as_bytes()).unwrap();
+    let page = browser.get(&format!("/keys/{id}")).await;
+    page.says("<dt>Last used</dt><dd><time datetime=\"20");
+    browser.get("/").await.says("Last used");
+}
+
+#[tokio::test]
 async fn a_list_has_pages() {
     let browser = Browser::logged_in().await;
     for number in 0..30 {

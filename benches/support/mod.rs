@@ -1,6 +1,8 @@
 //! A store with many keys, and what a child process tells of itself.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, reason = "each bench uses a part")]
 
+pub(crate) mod many;
+
 use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
 use std::{
     fs,

@@ -57,8 +57,7 @@ impl<'r> Key<'r> {
             updated_at: moment::to_text(record.updated_at),
             updated_by: record.updated_by.to_string(),
             inactive_since: record.inactive_since.map(moment::to_text),
-            // The store does not keep the last use yet.
-            last_used_at: None,
+            last_used_at: store.last_used(record.id).map(moment::to_text),
             expires_at: match record.expiry {
                 Expiry::At(end) => Some(moment::to_text(end)),
                 Expiry::Never => None,

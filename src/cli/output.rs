@@ -25,6 +25,7 @@ pub(crate) struct Key {
     updated_at: String,
     updated_by: String,
     inactive_since: Option<String>,
+    last_used_at: Option<String>,
     expires_at: Option<String>,
     /// Only of a key that was just made.
     #[serde(rename = "key")]
@@ -61,8 +62,9 @@ pub(crate) fn moment(at: portcullis::Timestamp) -> String {
 
 /// The keys as a table.
 pub(crate) fn table(keys: &[Key]) -> String {
-    let rows: Vec<[String; 6]> = keys.iter().map(row).collect();
-    let head = ["ID", "NAME", "SCOPES", "ACTIVE", "EXPIRES", "CREATED"].map(String::from);
+    let rows: Vec<[String; 7]> = keys.iter().map(row).collect();
+    let head =
+        ["ID", "NAME", "SCOPES", "ACTIVE", "EXPIRES", "LAST USED", "CREATED"].map(String::from);
     aligned(std::iter::once(&head).chain(&rows))
 }
 
@@ -88,19 +90,24 @@ pub(crate) fn aligned<'r, const N: usize>(
     text
 }
 
-fn row(key: &Key) -> [String; 6] {
+fn row(key: &Key) -> [String; 7] {
     [
         key.id.clone(),
         key.name.clone(),
         scopes(key),
         yes_no(key.active).into(),
-        key.expires_at.clone().unwrap_or_else(|| "never".into()),
+        or_never(key.expires_at.as_ref()),
+        or_never(key.last_used_at.as_ref()),
         key.created_at.clone(),
     ]
 }
 
 fn scopes(key: &Key) -> String {
     if key.scopes.is_empty() { "none".into() } else { key.scopes.join(" ") }
+}
+
+fn or_never(moment: Option<&String>) -> String {
+    moment.map_or_else(|| "never".into(), String::clone)
 }
 
 fn yes_no(yes: bool) -> &'static str {
@@ -115,7 +122,8 @@ pub(crate) fn card(key: &Key) -> String {
         ["hint".into(), key.hint.clone()],
         ["scopes".into(), scopes(key)],
         ["active".into(), yes_no(key.active).into()],
-        ["expires".into(), key.expires_at.clone().unwrap_or_else(|| "never".into())],
+        ["expires".into(), or_never(key.expires_at.as_ref())],
+        ["last used".into(), or_never(key.last_used_at.as_ref())],
         ["created".into(), format!("{} by {}", key.created_at, key.created_by)],
         ["changed".into(), format!("{} by {}", key.updated_at, key.updated_by)],
     ];

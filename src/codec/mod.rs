@@ -5,9 +5,12 @@
 //! as bad as one that was altered. Entries of the audit trail end in their 32-byte chain head
 //! instead. The tag is checked before anything is decoded. The design document gives each byte.
 
+mod resident;
 mod stored;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::resident::{Known, decode_resident, encode_resident, resident_name};
 
 use self::stored::{StoredEntry, StoredRecord};
 use crate::{
@@ -45,12 +48,16 @@ pub(crate) enum Place {
     Meta,
     /// `s` and the number.
     Scope(u8),
+    /// `u` and the big-endian id: when a key was last used. The mark does not vouch for these,
+    /// since they decide nothing.
+    Use(KeyId),
 }
 
 impl Place {
     pub(crate) const ENTRIES: &'static [u8] = b"a";
     pub(crate) const RECORDS: &'static [u8] = b"k";
     pub(crate) const SCOPES: &'static [u8] = b"s";
+    pub(crate) const USES: &'static [u8] = b"u";
 
     pub(crate) fn key(&self) -> Vec<u8> {
         match self {
@@ -59,6 +66,7 @@ impl Place {
             Self::Floor => b"f".to_vec(),
             Self::Meta => b"m".to_vec(),
             Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
+            Self::Use(id) => [Self::USES, &id.as_u64().to_be_bytes()].concat(),
         }
     }
 
@@ -71,6 +79,10 @@ impl Place {
             b"f" => rest.is_empty().then_some(Self::Floor),
             b"m" => rest.is_empty().then_some(Self::Meta),
             Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
+            Self::USES => {
+                let id = u64::from_be_bytes(rest.try_into().ok()?);
+                Some(Self::Use(KeyId::from_u64(id)))
+            }
             _ => None,
         }
     }
@@ -167,6 +179,7 @@ fn damaged(place: Place) -> Error {
         Place::Floor => "where its audit trail begins is not as it was written".to_owned(),
         Place::Meta => "the meta record is not as it was written".to_owned(),
         Place::Scope(number) => format!("scope name {number} is not as it was written"),
+        Place::Use(id) => format!("the last use of {id} is not as it was written"),
     })
 }
 
@@ -250,6 +263,16 @@ pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8
 
 pub(crate) fn decode_scope(frame: &[u8], number: u8, seal: &Seal) -> Result<String, Error> {
     let place = Place::Scope(number);
+    unpack(open(frame, place, seal)?.0, place)
+}
+
+/// The minute of a key's last use.
+pub(crate) fn encode_use(minute: u32, id: KeyId, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(&minute)?, Place::Use(id), seal))
+}
+
+pub(crate) fn decode_use(frame: &[u8], id: KeyId, seal: &Seal) -> Result<u32, Error> {
+    let place = Place::Use(id);
     unpack(open(frame, place, seal)?.0, place)
 }
 

@@ -37,7 +37,7 @@ impl StoredGrant {
 }
 
 #[derive(Serialize, Deserialize)]
-enum StoredActor {
+pub(super) enum StoredActor {
     Host,
     Local(u32),
     Key(u64),
@@ -64,7 +64,7 @@ impl From<StoredActor> for Actor {
 }
 
 /// Seconds, or nothing for "never".
-fn stored_expiry(expiry: Expiry) -> Option<u64> {
+pub(super) fn stored_expiry(expiry: Expiry) -> Option<u64> {
     match expiry {
         Expiry::At(end) => Some(end.as_secs()),
         Expiry::Never => None,
@@ -72,7 +72,7 @@ fn stored_expiry(expiry: Expiry) -> Option<u64> {
 }
 
 /// `None` for an end that is not one: no other number may stand for the same moment.
-fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
+pub(super) fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
     let Some(secs) = stored else { return Some(Expiry::Never) };
     let end = Timestamp::from_secs(secs);
     (end.as_secs() == secs).then_some(Expiry::At(end))

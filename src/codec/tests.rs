@@ -149,6 +149,26 @@ fn the_bytes_of_a_scope_name_are_these() {
 }
 
 #[test]
+fn the_bytes_of_a_last_use_are_these() {
+    let (seal, id) = (Seals::derive(None).frame, KeyId::from_u64(7));
+    let frame = encode_use(0x0102_0304, id, &seal).unwrap();
+    assert_eq!(hex(&frame), bytes("01 04030201 4c3efe5fd6a5c150c45bc0146184783f"));
+    assert_eq!(decode_use(&frame, id, &seal).unwrap(), 0x0102_0304);
+    assert!(matches!(decode_use(&frame, KeyId::from_u64(8), &seal), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn a_record_in_memory_is_the_one_that_was_put_there() {
+    for record in [full(), root()] {
+        let bytes = encode_resident(&record).unwrap();
+        let Record { id, created_at, active, grant, .. } = record;
+        let known = Known { id, created_at, active, grant };
+        assert_eq!(resident_name(&bytes), Some(record.name.as_str()));
+        assert_eq!(decode_resident(&bytes, known), Some(record));
+    }
+}
+
+#[test]
 fn the_bytes_of_the_meta_record_are_these() {
     let golden = [
         (
@@ -244,6 +264,7 @@ fn the_keys_of_the_tree_are_these() {
         (Place::Record(digest()), format!("6b{}", "d1".repeat(32))),
         (Place::Meta, "6d".to_owned()),
         (Place::Scope(3), "7303".to_owned()),
+        (Place::Use(KeyId::from_u64(0x0102)), "750000000000000102".to_owned()),
     ];
     for (place, key) in golden {
         assert_eq!(hex(&place.key()), key);

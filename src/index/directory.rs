@@ -1,33 +1,52 @@
-//! The records by id and by age, and what is pending for them. Not on the hot path.
+//! The records by id, in few bytes, and what is pending for them. Not on the hot path.
+//!
+//! Design. A record lies encoded in one allocation, and is decoded when it is asked for: that costs
+//! less than a request does, and a record of its own with a map's entry and its strings took more
+//! than twice the room. Rows are cut into 256 shards by id, so that a table that grows moves a
+//! 256th of them. A row is never taken away: one without a record is the tombstone of its key.
 
-use super::grants::Numbers;
+use super::{
+    grants::{Grants, Numbers},
+    order::{Order, Place, Search},
+    word::Word,
+};
 use crate::{
+    codec::{self, Known},
     digest::Digest,
+    error::Error,
     id::KeyId,
     record::{Record, Standing},
+    scope::Scope,
     time::Timestamp,
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Bound,
-    sync::Arc,
-};
+use std::collections::HashMap;
 
-struct Entry {
+const SHARDS: usize = 256;
+
+struct Row {
     digest: Digest,
-    /// `None` once it is deleted: a tombstone, so that an older change revives nothing.
-    record: Option<Arc<Record>>,
     /// The last change that was applied.
     applied: u64,
-    /// What later changes already deny, each with its number.
-    pending: Vec<(u64, Standing)>,
+    created_at: Timestamp,
+    /// What the committed record lets pass. `GONE` once it is deleted: a tombstone, so that an
+    /// older change revives nothing.
+    word: Word,
+    record: Box<[u8]>,
 }
 
-impl Entry {
-    /// What readers may see.
-    fn visible(&self) -> Option<Standing> {
-        let committed = self.record.as_ref()?.standing();
-        Some(self.pending.iter().fold(committed, |seen, (_, denied)| seen.meet(*denied)))
+#[derive(Default)]
+struct Shard {
+    numbers: HashMap<KeyId, u32>,
+    rows: Vec<Row>,
+}
+
+impl Shard {
+    fn row(&self, id: KeyId) -> Option<&Row> {
+        self.rows.get(*self.numbers.get(&id)? as usize)
+    }
+
+    fn row_mut(&mut self, id: KeyId) -> Option<&mut Row> {
+        self.rows.get_mut(*self.numbers.get(&id)? as usize)
     }
 }
 
@@ -39,28 +58,56 @@ pub(super) enum Folded {
     Visible(Option<Standing>),
 }
 
-#[derive(Default)]
+/// Which keys a page is to have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'q> {
+    pub(crate) active: Option<bool>,
+    pub(crate) scope: Option<&'q Scope>,
+}
+
 pub(super) struct Directory {
-    entries: HashMap<KeyId, Entry>,
-    by_age: BTreeSet<(Timestamp, KeyId)>,
-    lasting_roots: usize,
+    shards: Box<[Shard]>,
+    order: Order,
+    /// What later changes already deny, each with its number.
+    pending: HashMap<KeyId, Vec<(u64, Standing)>>,
+    keys: usize,
     active: usize,
+    lasting_roots: usize,
     pub(super) numbers: Numbers,
 }
 
 impl Directory {
+    pub(super) fn with_room_for(keys: usize) -> Self {
+        let each = keys.div_ceil(SHARDS);
+        let shard = || Shard {
+            numbers: HashMap::with_capacity(each),
+            rows: Vec::with_capacity(each + each / 8),
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            order: Order::default(),
+            pending: HashMap::new(),
+            keys: 0,
+            active: 0,
+            lasting_roots: 0,
+            numbers: Numbers::default(),
+        }
+    }
+
     /// Notes a denial; gives the digest of the key and what readers may see from now on.
     pub(super) fn deny(
         &mut self,
         sequence: u64,
         id: KeyId,
         standing: Standing,
+        grants: &Grants,
     ) -> Option<(Digest, Option<Standing>)> {
-        let entry = self.entries.get_mut(&id)?;
-        if sequence > entry.applied {
-            entry.pending.push((sequence, standing));
+        let row = self.row(id)?;
+        let (digest, applied) = (row.digest, row.applied);
+        if sequence > applied {
+            self.pending.entry(id).or_default().push((sequence, standing));
         }
-        Some((entry.digest, entry.visible()))
+        Some((digest, self.visible(id, grants)))
     }
 
     /// Folds a committed change in.
@@ -69,60 +116,172 @@ impl Directory {
         sequence: u64,
         id: KeyId,
         digest: Digest,
-        record: Option<Arc<Record>>,
-    ) -> Folded {
-        let fresh = Entry { digest, record: None, applied: 0, pending: Vec::new() };
-        let entry = self.entries.entry(id).or_insert(fresh);
-        let deleted = entry.applied > 0 && entry.record.is_none();
-        if sequence <= entry.applied || deleted {
-            return Folded::Stale;
+        record: Option<&Record>,
+        grants: &Grants,
+    ) -> Result<Folded, Error> {
+        let old = self.row(id).map(|row| (row.applied, row.created_at, row.word));
+        if old.is_some_and(|(applied, _, word)| sequence <= applied || word == Word::GONE) {
+            return Ok(Folded::Stale);
         }
-        if let Some(old) = &entry.record {
-            self.by_age.remove(&(old.created_at, id));
-            self.lasting_roots -= usize::from(old.is_lasting_root());
-            self.active -= usize::from(old.active);
+        let old = old.map(|(_, created_at, word)| ((created_at, id), word));
+        let new = self.put(sequence, id, digest, record, grants)?;
+        match (old, new, record) {
+            (Some((place, _)), Some((same, word)), Some(record)) if place == same => {
+                self.order.update(place, word, &record.name);
+            }
+            (old, new, record) => {
+                if let Some((place, _)) = old {
+                    self.order.remove(place);
+                }
+                if let (Some((place, word)), Some(record)) = (new, record) {
+                    self.order.insert(place, word, &record.name);
+                }
+            }
         }
-        if let Some(new) = &record {
-            self.by_age.insert((new.created_at, id));
-            self.lasting_roots += usize::from(new.is_lasting_root());
-            self.active += usize::from(new.active);
+        if let Some((_, word)) = old {
+            self.count_out(word, grants);
         }
-        entry.record = record;
-        entry.applied = sequence;
-        entry.pending.retain(|(pending, _)| *pending > sequence);
-        Folded::Visible(entry.visible())
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.retain(|(pending, _)| *pending > sequence);
+            if pending.is_empty() {
+                self.pending.remove(&id);
+            }
+        }
+        Ok(Folded::Visible(self.visible(id, grants)))
+    }
+
+    /// Takes a record in before any order is asked for. The caller has seen that its id is new.
+    pub(super) fn load(
+        &mut self,
+        digest: Digest,
+        record: &Record,
+        grants: &Grants,
+    ) -> Result<Word, Error> {
+        let put = self.put(record.revision, record.id, digest, Some(record), grants)?;
+        Ok(put.map_or(Word::GONE, |(_, word)| word))
+    }
+
+    /// Puts what was loaded in order.
+    pub(super) fn sort(&mut self) {
+        let rows = self.shards.iter().flat_map(|shard| {
+            shard.numbers.iter().filter_map(|(id, row)| Some((*id, shard.rows.get(*row as usize)?)))
+        });
+        let live = rows.filter(|(_, row)| row.word != Word::GONE);
+        let mut live: Vec<(Place, &Row)> =
+            live.map(|(id, row)| ((row.created_at, id), row)).collect();
+        live.sort_unstable_by_key(|(place, _)| *place);
+        self.order = Order::of_sorted(live.into_iter().map(|(place, row)| {
+            (place, row.word, codec::resident_name(&row.record).unwrap_or_default())
+        }));
+    }
+
+    /// Writes a row and counts its record in.
+    fn put(
+        &mut self,
+        sequence: u64,
+        id: KeyId,
+        digest: Digest,
+        record: Option<&Record>,
+        grants: &Grants,
+    ) -> Result<Option<(Place, Word)>, Error> {
+        let (mut word, mut bytes) = (Word::GONE, Box::default());
+        if let Some(record) = record {
+            word = grants.word(&record.standing(), &mut self.numbers);
+            if grants.standing(word).is_none_or(|standing| standing.grant != record.grant) {
+                return Err(Error::damaged(
+                    "it has more distinct sets of scopes than there are numbers",
+                ));
+            }
+            bytes = codec::encode_resident(record)?;
+        }
+        let created_at = record.map(|record| record.created_at);
+        let Some(shard) = self.shards.get_mut(shard_number(id)) else { return Ok(None) };
+        if let Some(row) = shard.row_mut(id) {
+            (row.applied, row.word, row.record) = (sequence, word, bytes);
+            row.created_at = created_at.unwrap_or(row.created_at);
+        } else {
+            let number = u32::try_from(shard.rows.len())
+                .map_err(|_| Error::damaged("it has more keys than there are numbers"))?;
+            shard.numbers.insert(id, number);
+            let created_at = created_at.unwrap_or_default();
+            shard.rows.push(Row { digest, applied: sequence, created_at, word, record: bytes });
+        }
+        let Some(standing) = grants.standing(word) else { return Ok(None) };
+        self.keys += 1;
+        self.active += usize::from(standing.active);
+        self.lasting_roots += usize::from(standing.is_lasting_root());
+        Ok(created_at.map(|created_at| ((created_at, id), word)))
+    }
+
+    fn count_out(&mut self, word: Word, grants: &Grants) {
+        if let Some(standing) = grants.standing(word) {
+            self.keys -= 1;
+            self.active -= usize::from(standing.active);
+            self.lasting_roots -= usize::from(standing.is_lasting_root());
+        }
     }
 
     pub(super) fn digest_of(&self, id: KeyId) -> Option<Digest> {
-        self.entries.get(&id).map(|entry| entry.digest)
+        self.row(id).map(|row| row.digest)
     }
 
     /// What readers may see of a key.
-    pub(super) fn visible(&self, id: KeyId) -> Option<Standing> {
-        self.entries.get(&id).and_then(Entry::visible)
+    pub(super) fn visible(&self, id: KeyId, grants: &Grants) -> Option<Standing> {
+        let committed = grants.standing(self.row(id)?.word)?;
+        let pending = self.pending.get(&id).map_or(&[][..], Vec::as_slice);
+        Some(pending.iter().fold(committed, |seen, (_, denied)| seen.meet(*denied)))
     }
 
-    pub(super) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
-        let entry = self.entries.get(&id)?;
-        entry.record.as_ref().map(|record| (Arc::clone(record), entry.digest))
+    pub(super) fn get(&self, id: KeyId, grants: &Grants) -> Option<(Record, Digest)> {
+        let row = self.row(id)?;
+        let Standing { active, grant, .. } = grants.standing(row.word)?;
+        let known = Known { id, created_at: row.created_at, active, grant };
+        let record = codec::decode_resident(&row.record, known);
+        debug_assert!(record.is_some(), "what was encoded can be decoded");
+        record.map(|record| (record, row.digest))
     }
 
-    pub(super) fn older_than(
+    /// A part of a page: up to `limit` of the next keys below `place`, newest first, and where to
+    /// go on unless that was all.
+    pub(super) fn look(
         &self,
-        place: Option<(Timestamp, KeyId)>,
+        place: Option<Place>,
+        search: &Search<'_>,
+        wanted: Wanted<'_>,
+        grants: &Grants,
         limit: usize,
-    ) -> Vec<Arc<Record>> {
-        let end = place.map_or(Bound::Unbounded, Bound::Excluded);
-        let older = self.by_age.range((Bound::Unbounded, end)).rev();
-        older.filter_map(|(_, id)| self.get(*id).map(|(record, _)| record)).take(limit).collect()
+    ) -> (Vec<Record>, Option<Place>) {
+        // Neighbours mostly have the same grant.
+        let mut last = (Word::GONE, false);
+        let fits = |word: Word| {
+            if last.0 != word {
+                let standing = grants.standing(word);
+                let fits = standing.is_some_and(|standing| {
+                    wanted.active.is_none_or(|active| standing.active == active)
+                        && wanted.scope.is_none_or(|scope| standing.grant.allows(scope))
+                });
+                last = (word, fits);
+            }
+            last.1
+        };
+        let (ids, next) = self.order.look(place, search, fits, limit);
+        (ids.into_iter().filter_map(|id| Some(self.get(id, grants)?.0)).collect(), next)
     }
 
     /// How many keys there are, and how many of them are active.
     pub(super) fn count(&self) -> (usize, usize) {
-        (self.by_age.len(), self.active)
+        (self.keys, self.active)
     }
 
     pub(super) fn lasting_roots(&self) -> usize {
         self.lasting_roots
     }
+
+    fn row(&self, id: KeyId) -> Option<&Row> {
+        self.shards.get(shard_number(id))?.row(id)
+    }
+}
+
+fn shard_number(id: KeyId) -> usize {
+    usize::try_from(id.as_u64() % SHARDS as u64).unwrap_or(0)
 }

@@ -13,6 +13,9 @@
 //! slot (its count is such a line again); a copy-on-write map (a revocation costs a rebuild); a
 //! memo from header to key (it keeps the secret, or a forgeable tag of it, in memory).
 //!
+//! When a key was last used lies beside the slots. Whoever lets a key pass reads it, and writes it
+//! once a minute: two threads with one busy key still share no line that either writes to.
+//!
 //! Invariants. Each names its tests: `invariant_N_…` in `tests.rs`, and where threads meet also in
 //! `models.rs` (shuttle, every access in one order) and `orders.rs` (loom, the memory model's).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
@@ -30,17 +33,26 @@
 //!    I/O: nothing in this room does any.
 //! 6. A watch whose key is denied is over when `deny` or `apply` returned, and whoever awaits it
 //!    is woken. Models: `invariant_6_…`, `a_watch_and_a_denial_that_meet_miss_each_other_in_no_order`.
+//! 7. A use that was noted is not lost when its segment is rebuilt; only accepted keys have one.
+//!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
 
 mod directory;
 mod grants;
+mod load;
+mod order;
 mod segment;
 mod watch;
 mod word;
 
+pub(crate) use self::{
+    directory::Wanted,
+    load::Loading,
+    order::{Place, Search},
+};
 use self::{
     directory::{Directory, Folded},
     grants::Grants,
-    segment::Segment,
+    segment::{At, Segment},
     watch::Watches,
     word::Word,
 };
@@ -50,6 +62,7 @@ use crate::{
     id::KeyId,
     principal::Principal,
     record::{Record, Standing},
+    refusal::Refusal,
     sync::{self, RwLock},
     time::Timestamp,
 };
@@ -88,30 +101,62 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        let table =
-            Arc::new(Table((0..SEGMENTS).map(|_| Arc::new(Segment::with_room_for(0))).collect()));
+        Self::with_room_for(0)
+    }
+
+    fn with_room_for(keys: usize) -> Self {
+        let segment = || Arc::new(Segment::with_room_for(keys.div_ceil(SEGMENTS)));
+        let table = Arc::new(Table((0..SEGMENTS).map(|_| segment()).collect()));
         Self {
             stripes: (0..STRIPES)
                 .map(|_| CachePadded::new(RwLock::new(Arc::clone(&table))))
                 .collect(),
             grants: Grants::new(),
-            directory: RwLock::new(Directory::default()),
+            directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),
         }
     }
 
-    /// The key with this digest and its standing now.
+    /// Lets the key with this digest pass, if it stands so at this moment, and notes its use.
     #[inline]
+    pub(crate) fn admit(
+        &self,
+        digest: &Digest,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<Principal, Refusal> {
+        let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
+        let (segment, id, standing, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
+        let now = now();
+        standing.check(|| now)?;
+        segment.note_use(at, now.as_minutes());
+        Ok(Principal::new(id, standing.grant))
+    }
+
+    /// The key with this digest and its standing now.
+    #[cfg(test)]
     pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
+        let (_, id, standing, _) = self.look_up(&self.stripe()?.read(), digest)?;
+        Some((id, standing))
+    }
+
+    #[inline]
+    fn look_up<'t>(
+        &self,
+        table: &'t Table,
+        digest: &Digest,
+    ) -> Option<(&'t Segment, KeyId, Standing, At)> {
         let fingerprint = digest.fingerprint();
-        let (id, word) = self.stripe()?.read().segment(fingerprint)?.find(fingerprint)?;
-        Some((id, self.grants.standing(word)?))
+        let segment = table.segment(fingerprint)?;
+        let (id, word, at) = segment.find(fingerprint)?;
+        Some((segment, id, self.grants.standing(word)?, at))
     }
 
     /// Lets a key pass no more than `standing` allows until the change `sequence` is applied.
     pub(crate) fn deny(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
-        let Some((digest, visible)) = directory.deny(sequence, id, standing) else { return };
+        let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else {
+            return;
+        };
         self.publish(digest, &mut directory, visible);
         let woken = self.watches.tell(id, visible);
         drop(directory);
@@ -124,18 +169,14 @@ impl Index {
         sequence: u64,
         id: KeyId,
         digest: Digest,
-        record: Option<Arc<Record>>,
+        record: Option<&Record>,
     ) -> Result<(), Error> {
         let mut directory = self.directory.write();
         let fingerprint = digest.fingerprint();
         let known = directory.digest_of(id);
-        if known.is_some_and(|known| known != digest) || known.is_none() && self.holds(fingerprint)
-        {
-            return Err(Error::damaged(format!("{id} meets another key in the index")));
-        }
-        let Folded::Visible(visible) = directory.apply(sequence, id, digest, record) else {
-            return Ok(());
-        };
+        self.check_identity(id, digest, known)?;
+        let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
+        let Folded::Visible(visible) = folded else { return Ok(()) };
         match (known, visible) {
             (None, Some(standing)) => {
                 let word = self.grants.word(&standing, &mut directory.numbers);
@@ -155,7 +196,7 @@ impl Index {
         // Registered first, looked at second: `watch` says why nothing is missed.
         let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
         let directory = self.directory.read();
-        watch.see(directory.visible(holder.id()));
+        watch.see(directory.visible(holder.id(), &self.grants));
         watch
     }
 
@@ -166,16 +207,35 @@ impl Index {
 
     /// The committed record of a key, with its digest.
     pub(crate) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
-        self.directory.read().get(id)
+        let (record, digest) = self.directory.read().get(id, &self.grants)?;
+        Some((Arc::new(record), digest))
     }
 
-    /// Up to `limit` committed records, newest first, older than the one named.
-    pub(crate) fn older_than(
+    /// Looks through some hundred committed records below `place`, newest first, and gives up to
+    /// `limit` that are wanted; and where to go on, unless that was all.
+    pub(crate) fn look(
         &self,
-        place: Option<(Timestamp, KeyId)>,
+        place: Option<Place>,
+        search: &Search<'_>,
+        wanted: Wanted<'_>,
         limit: usize,
-    ) -> Vec<Arc<Record>> {
-        self.directory.read().older_than(place, limit)
+    ) -> (Vec<Record>, Option<Place>) {
+        self.directory.read().look(place, search, wanted, &self.grants, limit)
+    }
+
+    /// The minute in which a key was last let in, if that is known.
+    pub(crate) fn last_use(&self, id: KeyId) -> Option<u32> {
+        let directory = self.directory.read();
+        let fingerprint = directory.digest_of(id)?.fingerprint();
+        let table = self.table()?;
+        let segment = table.segment(fingerprint)?;
+        let (_, word, at) = segment.find(fingerprint)?;
+        Some(segment.last_use(at)).filter(|minute| *minute > 0 && word != Word::GONE)
+    }
+
+    /// The keys of a segment that were let in in this minute or later; `None` after the last one.
+    pub(crate) fn used_since(&self, minute: u32, segment: usize) -> Option<Vec<(KeyId, u32)>> {
+        Some(self.table()?.0.get(segment)?.used_since(minute))
     }
 
     /// How many keys are committed, and how many of them are active.
@@ -201,6 +261,23 @@ impl Index {
         }
     }
 
+    /// One id has one digest, and one fingerprint one id.
+    fn check_identity(
+        &self,
+        id: KeyId,
+        digest: Digest,
+        known: Option<Digest>,
+    ) -> Result<(), Error> {
+        let is_taken = match known {
+            Some(known) => known != digest,
+            None => self.holds(digest.fingerprint()),
+        };
+        if is_taken {
+            return Err(Error::damaged(format!("{id} meets another key in the index")));
+        }
+        Ok(())
+    }
+
     fn holds(&self, fingerprint: [u64; 2]) -> bool {
         self.table().is_some_and(|t| t.segment(fingerprint).is_some_and(|s| s.holds(fingerprint)))
     }
@@ -212,16 +289,18 @@ impl Index {
         if segment.insert(fingerprint, id, word) {
             return;
         }
-        let larger = segment.rebuilt();
+        let larger = Arc::new(segment.rebuilt());
         larger.insert(fingerprint, id, word);
         let mut next = Table::clone(&table);
         if let Some(place) = next.0.get_mut(segment_number(fingerprint)) {
-            *place = Arc::new(larger);
+            *place = Arc::clone(&larger);
         }
         let next = Arc::new(next);
         for stripe in &self.stripes {
             *stripe.write() = Arc::clone(&next);
         }
+        // Only now: until the last reader was gone from the old one, uses were noted there.
+        larger.take_uses(segment);
     }
 
     /// The table as the writer finds it; all stripes agree while nobody swaps.
@@ -246,5 +325,7 @@ impl Drop for Index {
 mod models;
 #[cfg(all(test, loom))]
 mod orders;
+#[cfg(test)]
+mod figures;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 //! the index, by number.
 
 use super::{
-    tests::{apply, delete, grant, record, seen},
+    tests::{all, apply, delete, digest, grant, record, seen},
     *,
 };
 use crate::sync::explore;
@@ -48,7 +48,7 @@ fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows
         let growing = {
             let index = Arc::clone(&index);
             thread::spawn(move || {
-                for id in 2..6 {
+                for id in 2..8 {
                     apply(&index, &record(id, id, true, &["api.write"]));
                 }
             })
@@ -57,7 +57,7 @@ fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows
             index.deny(9, made.id, record(1, 9, false, &["api.read"]).standing());
             denied.store(true, SeqCst);
             growing.join().unwrap();
-            assert!((1..6).all(|id| seen(&index, id).is_some()));
+            assert!((1..8).all(|id| seen(&index, id).is_some()));
         });
     });
 }
@@ -126,7 +126,7 @@ fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made
         let reads = {
             let (index, deleted) = (Arc::clone(&index), Arc::clone(&deleted));
             move || {
-                for id in 1..7 {
+                for id in 1..9 {
                     let gone = deleted.load(SeqCst) >= id;
                     let standing = seen(&index, id); // Asserts that it is this key.
                     assert!(standing.is_none_or(|s| s.grant == grant(&[name(id)])));
@@ -136,13 +136,38 @@ fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made
         };
         apply(&index, &record(1, 1, true, &[name(1)]));
         beside_readers(reads, || {
-            for id in 2..7 {
+            for id in 2..9 {
                 delete(&index, id - 1, 2 * id);
                 deleted.store(id - 1, SeqCst);
                 apply(&index, &record(id, 2 * id + 1, true, &[name(id)]));
             }
         });
-        assert_eq!(index.older_than(None, 9).len(), 1);
+        assert_eq!(all(&index).len(), 1);
+    });
+}
+
+#[test]
+fn invariant_7_a_use_outlasts_a_rebuild_that_meets_it() {
+    explore(|| {
+        let index = Arc::new(Index::new());
+        apply(&index, &record(1, 1, true, &["api.read"]));
+        let growing = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                for id in 2..8 {
+                    apply(&index, &record(id, id, true, &["api.read"]));
+                }
+            })
+        };
+        let minute = |minutes: u64| move || Timestamp::from_secs(60 * minutes);
+        let later = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || index.admit(&digest(1), minute(8)).unwrap())
+        };
+        index.admit(&digest(1), minute(7)).unwrap();
+        later.join().unwrap();
+        growing.join().unwrap();
+        assert_eq!(index.last_use(KeyId::from_u64(1)), Some(8), "a use was lost");
     });
 }
 

@@ -2,6 +2,8 @@
 //!
 //! One writer at a time changes it (under the directory's lock); any number of readers look. A
 //! slot's fingerprint and id are written once, before its word: whoever sees the word sees them.
+//! A slot lies within one cache line. When a key was last used lies beside the slots, four bytes
+//! each: readers write there, and a line that is written to is no neighbour for a fingerprint.
 
 use super::word::Word;
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     sync::{
         self,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -17,8 +19,13 @@ use crate::{
 
 /// Fewer slots than this are not worth a rebuild.
 const SMALLEST: usize = if sync::MODELLED { 4 } else { 8 };
+/// Of so many slots in a hundred: what a rebuilt segment has taken, and when the next rebuild is
+/// due. With 36 bytes a slot the first keeps a key below 48 bytes, the second a search short.
+const TAKEN_AT_FIRST: usize = 76;
+const TAKEN_AT_MOST: usize = 86;
 
 #[derive(Default)]
+#[repr(align(32))]
 struct Slot {
     fingerprint: [AtomicU64; 2],
     id: AtomicU64,
@@ -34,30 +41,43 @@ impl Slot {
     }
 }
 
-/// Some slots, at most four fifths of them taken.
+/// Some slots, and when the key in each was last used.
 pub(super) struct Segment {
     slots: Box<[Slot]>,
+    /// Minutes since the epoch; 0: never, as far as is known.
+    uses: Box<[AtomicU32]>,
     taken: AtomicUsize,
 }
 
+/// Where a key lies in its segment.
+#[derive(Clone, Copy)]
+pub(super) struct At(usize);
+
 impl Segment {
-    /// Room for so many keys and a quarter more.
+    /// Room for so many keys and some more.
     pub(super) fn with_room_for(keys: usize) -> Self {
-        let slots = (keys + keys / 4).max(SMALLEST) * 5 / 4;
-        Self { slots: (0..slots).map(|_| Slot::default()).collect(), taken: AtomicUsize::new(0) }
+        let slots = (keys.max(SMALLEST) * 100).div_ceil(TAKEN_AT_FIRST);
+        Self {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            uses: (0..slots).map(|_| AtomicU32::new(0)).collect(),
+            taken: AtomicUsize::new(0),
+        }
     }
 
     /// The key with this fingerprint. A key that is gone is found as such.
     #[inline]
-    pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<(KeyId, Word)> {
-        for slot in self.probe(fingerprint) {
+    pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<(KeyId, Word, At)> {
+        let mut at = self.home(fingerprint);
+        for _ in 0..self.slots.len() {
+            let slot = self.slots.get(at)?;
             let word = Word::from_raw(slot.word.load(Acquire));
             if word == Word::EMPTY {
                 return None;
             }
             if slot.has(fingerprint) {
-                return Some((KeyId::from_u64(slot.id.load(Relaxed)), word));
+                return Some((KeyId::from_u64(slot.id.load(Relaxed)), word, At(at)));
             }
+            at = self.after(at);
         }
         None
     }
@@ -66,12 +86,50 @@ impl Segment {
         self.find(fingerprint).is_some()
     }
 
+    /// Notes that the key here was used in this minute: a load, and a store once a minute.
+    #[inline]
+    pub(super) fn note_use(&self, At(at): At, minute: u32) {
+        if let Some(last) = self.uses.get(at)
+            && last.load(Relaxed) < minute
+        {
+            // Of two threads the later one wins, and a clock that was set back takes nothing back.
+            last.fetch_max(minute, Relaxed);
+        }
+    }
+
+    /// The minute in which the key here was last used, or 0.
+    pub(super) fn last_use(&self, At(at): At) -> u32 {
+        self.uses.get(at).map_or(0, |last| last.load(Relaxed))
+    }
+
+    /// The keys that were used in this minute or later.
+    pub(super) fn used_since(&self, minute: u32) -> Vec<(KeyId, u32)> {
+        let slots = self.slots.iter().zip(&self.uses);
+        let used = slots.filter_map(|(slot, last)| {
+            let last = last.load(Relaxed);
+            let key = || slot.key().map(|(_, id, _)| (id, last));
+            if last >= minute && last > 0 { key() } else { None }
+        });
+        used.collect()
+    }
+
+    /// Takes over when keys were used from the segment in whose place this one came, once no
+    /// reader notes anything there any more.
+    pub(super) fn take_uses(&self, from: &Self) {
+        for (slot, last) in from.slots.iter().zip(&from.uses) {
+            let last = last.load(Relaxed);
+            if last > 0
+                && let Some((fingerprint, _, _)) = slot.key()
+                && let Some((_, _, at)) = self.find(fingerprint)
+            {
+                self.note_use(at, last);
+            }
+        }
+    }
+
     /// Gives a key another state; `false` if it is not here.
     pub(super) fn set(&self, fingerprint: [u64; 2], word: Word) -> bool {
-        let slot = self
-            .probe(fingerprint)
-            .take_while(|slot| slot.word.load(Relaxed) != Word::EMPTY.raw())
-            .find(|slot| slot.has(fingerprint));
+        let slot = self.find(fingerprint).and_then(|(_, _, At(at))| self.slots.get(at));
         if let Some(slot) = slot {
             slot.word.store(word.raw(), Release);
         }
@@ -81,46 +139,62 @@ impl Segment {
     /// Adds a key that is not here; `false` if the segment is full.
     pub(super) fn insert(&self, fingerprint: [u64; 2], id: KeyId, word: Word) -> bool {
         let taken = self.taken.load(Relaxed);
-        if (taken + 1) * 5 > self.slots.len() * 4 {
+        if (taken + 1) * 100 > self.slots.len() * TAKEN_AT_MOST {
             return false;
         }
-        let free =
-            self.probe(fingerprint).find(|slot| slot.word.load(Relaxed) == Word::EMPTY.raw());
-        if let Some(slot) = free {
-            slot.fingerprint.iter().zip(fingerprint).for_each(|(to, from)| to.store(from, Relaxed));
-            slot.id.store(id.as_u64(), Relaxed);
-            slot.word.store(word.raw(), Release);
-            self.taken.store(taken + 1, Relaxed);
+        let mut at = self.home(fingerprint);
+        for _ in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(at) else { return false };
+            if slot.word.load(Relaxed) == Word::EMPTY.raw() {
+                let parts = slot.fingerprint.iter().zip(fingerprint);
+                parts.for_each(|(to, from)| to.store(from, Relaxed));
+                slot.id.store(id.as_u64(), Relaxed);
+                slot.word.store(word.raw(), Release);
+                self.taken.store(taken + 1, Relaxed);
+                return true;
+            }
+            at = self.after(at);
         }
-        free.is_some()
+        false
     }
 
-    /// A larger one with the same keys, but for those that are gone.
+    /// A larger one with the same keys, but for those that are gone. When they were used is taken
+    /// over later.
     pub(super) fn rebuilt(&self) -> Self {
-        let live = |slot: &&Slot| {
-            let word = slot.word.load(Relaxed);
-            word != Word::EMPTY.raw() && word != Word::GONE.raw()
-        };
-        let larger = Self::with_room_for(self.slots.iter().filter(live).count() + 1);
-        for slot in self.slots.iter().filter(live) {
-            let [low, high] = &slot.fingerprint;
-            larger.insert(
-                [low.load(Relaxed), high.load(Relaxed)],
-                KeyId::from_u64(slot.id.load(Relaxed)),
-                Word::from_raw(slot.word.load(Relaxed)),
-            );
+        let larger = Self::with_room_for(self.slots.iter().filter_map(Slot::key).count() + 1);
+        for (fingerprint, id, word) in self.slots.iter().filter_map(Slot::key) {
+            larger.insert(fingerprint, id, word);
         }
         larger
     }
 
-    /// The slots in which a key may lie, in order: from its own place to the end, then from the
-    /// start.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots) + size_of_val(&*self.uses) + size_of::<Self>()
+    }
+
     #[inline]
-    fn probe(&self, [_, high]: [u64; 2]) -> impl Iterator<Item = &Slot> {
-        let home =
-            usize::try_from((u128::from(high) * self.slots.len() as u128) >> 64).unwrap_or(0);
-        let (before, after) = self.slots.split_at_checked(home).unwrap_or_default();
-        after.iter().chain(before)
+    fn home(&self, [_, high]: [u64; 2]) -> usize {
+        usize::try_from((u128::from(high) * self.slots.len() as u128) >> 64).unwrap_or(0)
+    }
+
+    /// The slots in which a key may lie follow each other, from the last one to the first.
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 < self.slots.len() { at + 1 } else { 0 }
+    }
+}
+
+impl Slot {
+    /// The key that lies here, unless it is gone.
+    fn key(&self) -> Option<([u64; 2], KeyId, Word)> {
+        let word = Word::from_raw(self.word.load(Acquire));
+        if word == Word::EMPTY || word == Word::GONE {
+            return None;
+        }
+        let [low, high] = &self.fingerprint;
+        let fingerprint = [low.load(Relaxed), high.load(Relaxed)];
+        Some((fingerprint, KeyId::from_u64(self.id.load(Relaxed)), word))
     }
 }
 
@@ -133,6 +207,10 @@ mod tests {
         Word::new(true, Expiry::Never, number)
     }
 
+    fn found(segment: &Segment, fingerprint: [u64; 2]) -> Option<(KeyId, Word)> {
+        segment.find(fingerprint).map(|(id, word, _)| (id, word))
+    }
+
     #[test]
     fn a_full_segment_says_so_and_its_successor_has_the_live_keys() {
         let segment = Segment::with_room_for(0);
@@ -140,15 +218,15 @@ mod tests {
         while segment.insert([kept, u64::MAX - kept], KeyId::from_u64(kept), word(kept)) {
             kept += 1;
         }
-        assert_eq!(kept, 8);
+        assert_eq!(kept, 9);
         assert!(segment.set([0, u64::MAX], Word::GONE));
-        assert_eq!(segment.find([0, u64::MAX]), Some((KeyId::from_u64(0), Word::GONE)));
+        assert_eq!(found(&segment, [0, u64::MAX]), Some((KeyId::from_u64(0), Word::GONE)));
         let larger = segment.rebuilt();
-        assert_eq!(larger.find([0, u64::MAX]), None);
+        assert_eq!(found(&larger, [0, u64::MAX]), None);
         for n in 1..kept {
-            assert_eq!(larger.find([n, u64::MAX - n]), Some((KeyId::from_u64(n), word(n))));
+            assert_eq!(found(&larger, [n, u64::MAX - n]), Some((KeyId::from_u64(n), word(n))));
         }
-        assert_eq!(larger.find([99, 99]), None);
+        assert_eq!(found(&larger, [99, 99]), None);
         assert!(!larger.set([99, 99], Word::GONE));
     }
 
@@ -164,13 +242,52 @@ mod tests {
     }
 
     #[test]
+    fn a_key_takes_at_most_48_bytes_however_many_there_are() {
+        let mut segment = Segment::with_room_for(0);
+        for n in 0..20_000u64 {
+            let spread = [n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
+            if !segment.insert(spread, KeyId::from_u64(n), word(n)) {
+                segment = segment.rebuilt();
+                assert!(segment.insert(spread, KeyId::from_u64(n), word(n)));
+            }
+            let keys = usize::try_from(n).unwrap() + 1;
+            assert!(keys < 200 || segment.bytes() <= 48 * keys, "{keys} keys");
+        }
+        assert!(Segment::with_room_for(4000).bytes() <= 48 * 4000);
+    }
+
+    #[test]
     fn keys_of_one_home_lie_behind_each_other() {
         let segment = Segment::with_room_for(8);
         for n in 0..8 {
             assert!(segment.insert([n, u64::MAX], KeyId::from_u64(n), word(n)));
         }
         for n in 0..8 {
-            assert_eq!(segment.find([n, u64::MAX]), Some((KeyId::from_u64(n), word(n))));
+            assert_eq!(found(&segment, [n, u64::MAX]), Some((KeyId::from_u64(n), word(n))));
         }
+    }
+
+    #[test]
+    fn a_later_use_wins_and_goes_with_the_key_into_a_larger_segment() {
+        let segment = Segment::with_room_for(0);
+        for n in 0..3 {
+            assert!(segment.insert([n, 0], KeyId::from_u64(n), word(n)));
+        }
+        let at = |segment: &Segment, n| segment.find([n, 0]).unwrap().2;
+        segment.note_use(at(&segment, 1), 7);
+        segment.note_use(at(&segment, 1), 6);
+        segment.note_use(at(&segment, 2), 9);
+        segment.set([2, 0], Word::GONE);
+        assert_eq!(segment.used_since(0), [(KeyId::from_u64(1), 7)]);
+        assert_eq!((segment.used_since(7).len(), segment.used_since(8).len()), (1, 0));
+
+        let larger = segment.rebuilt();
+        larger.note_use(at(&larger, 0), 8);
+        larger.take_uses(&segment);
+        let uses = [0, 1].map(|n| larger.last_use(at(&larger, n)));
+        assert_eq!(uses, [8, 7]);
+        segment.note_use(at(&segment, 0), 5);
+        larger.take_uses(&segment);
+        assert_eq!(larger.last_use(at(&larger, 0)), 8);
     }
 }

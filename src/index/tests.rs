@@ -43,7 +43,7 @@ pub(super) fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Ar
 
 pub(super) fn apply(index: &Index, record: &Arc<Record>) {
     let id = record.id.as_u64();
-    index.apply(record.revision, record.id, digest(id), Some(Arc::clone(record))).unwrap();
+    index.apply(record.revision, record.id, digest(id), Some(record)).unwrap();
 }
 
 pub(super) fn delete(index: &Index, id: u64, sequence: u64) {
@@ -54,6 +54,19 @@ pub(super) fn seen(index: &Index, id: u64) -> Option<Standing> {
     let (found, standing) = index.find(&digest(id))?;
     assert_eq!(found.as_u64(), id);
     Some(standing)
+}
+
+/// Every record, newest first.
+pub(super) fn all(index: &Index) -> Vec<Record> {
+    let (mut all, mut place) = (Vec::new(), None);
+    loop {
+        let (some, next) = index.look(place, &Search::new(None), Wanted::default(), usize::MAX);
+        all.extend(some);
+        place = next;
+        if place.is_none() {
+            return all;
+        }
+    }
 }
 
 #[test]
@@ -179,9 +192,9 @@ fn two_keys_of_one_fingerprint_are_an_error() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &[]));
     let other = record(2, 2, true, &[]);
-    assert!(index.apply(2, other.id, digest(1), Some(other)).is_err());
+    assert!(index.apply(2, other.id, digest(1), Some(&other)).is_err());
     let moved = record(1, 3, true, &[]);
-    assert!(index.apply(3, moved.id, digest(9), Some(moved)).is_err());
+    assert!(index.apply(3, moved.id, digest(9), Some(&moved)).is_err());
 }
 
 /// The obvious index: a map of the committed records and a list of denials.
@@ -295,7 +308,7 @@ fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows()
         seen(&index, id)
             .is_none_or(|standing| standing.check(Timestamp::default) == Err(Refusal::Inactive))
     }));
-    let all = index.older_than(None, usize::MAX);
+    let all = all(&index);
     assert_eq!(all.len() as u64, KEYS);
     assert!(all.is_sorted_by(|newer, older| (newer.created_at, newer.id) > (older.created_at, older.id)));
 }
@@ -365,7 +378,7 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
             }
         });
         for round in 1..=rounds {
-            index.apply(2 * round - 1, id, digest(1), Some(Arc::clone(&again))).unwrap();
+            index.apply(2 * round - 1, id, digest(1), Some(&again)).unwrap();
             let woken = Arc::new(Woken(AtomicBool::new(false)));
             let waker = Waker::from(Arc::clone(&woken));
             begun.store(round, Ordering::SeqCst);
@@ -380,4 +393,66 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
     });
     assert_eq!(missed, 0, "watches that missed a denial");
     assert_eq!(lost, 0, "wake-ups that were lost");
+}
+
+/// Each key is let in once, while segments are rebuilt under the readers.
+#[test]
+fn invariant_7_no_use_is_lost_while_the_index_grows() {
+    const KEYS: u64 = 20_000;
+    let (index, made) = (Index::new(), AtomicU64::new(0));
+    let now = Timestamp::from_minutes(7);
+    thread::scope(|scope| {
+        for reader in 0..2 {
+            let (index, made) = (&index, &made);
+            scope.spawn(move || {
+                for id in (reader..KEYS).step_by(2) {
+                    while made.load(Ordering::SeqCst) <= id {
+                        thread::yield_now();
+                    }
+                    index.admit(&digest(id), || now).unwrap();
+                }
+            });
+        }
+        for id in 0..KEYS {
+            apply(&index, &record(id, id + 1, true, &[]));
+            made.store(id + 1, Ordering::SeqCst);
+        }
+    });
+    let uses: Vec<_> = (0..SEGMENTS).flat_map(|s| index.used_since(7, s).unwrap()).collect();
+    assert_eq!(uses.len() as u64, KEYS);
+    assert!((0..KEYS).all(|id| index.last_use(KeyId::from_u64(id)) == Some(7)));
+    assert_eq!(index.used_since(8, 0), Some(vec![]));
+    assert_eq!(index.used_since(7, SEGMENTS), None);
+}
+
+#[test]
+fn invariant_7_a_key_that_is_refused_or_gone_has_no_use() {
+    let (index, now) = (Index::new(), Timestamp::from_minutes(7));
+    apply(&index, &record(1, 1, false, &[]));
+    assert_eq!(index.admit(&digest(1), || now).unwrap_err(), Refusal::Inactive);
+    assert_eq!(index.last_use(KeyId::from_u64(1)), None);
+    apply(&index, &record(2, 2, true, &[]));
+    assert!(index.admit(&digest(2), || now).is_ok());
+    assert_eq!(index.last_use(KeyId::from_u64(2)), Some(7));
+    delete(&index, 2, 3);
+    assert_eq!(index.admit(&digest(2), || now).unwrap_err(), Refusal::Unknown);
+    assert_eq!(index.last_use(KeyId::from_u64(2)), None);
+}
+
+#[test]
+fn an_index_that_was_loaded_is_the_one_that_grew() {
+    let (grown, mut loading) = (Index::new(), Loading::with_room_for(900));
+    for id in 0..1000 {
+        let record = record(id * 7 % 1000, id + 1, id % 3 > 0, &["api.read"]);
+        apply(&grown, &record);
+        loading.record(digest(record.id.as_u64()), &record).unwrap();
+        loading.last_use(record.id, 5);
+        assert!(loading.record(digest(record.id.as_u64()), &record).is_err());
+    }
+    loading.last_use(KeyId::from_u64(5000), 5);
+    let loaded = loading.finish();
+    assert!(all(&loaded) == all(&grown));
+    assert_eq!(loaded.count(), grown.count());
+    assert!((0..1000).all(|id| seen(&loaded, id) == seen(&grown, id)));
+    assert_eq!(loaded.last_use(KeyId::from_u64(999)), Some(5));
 }

@@ -6,6 +6,7 @@
 //! since a later sync may succeed without the pages that an earlier one lost.
 
 mod trail;
+mod uses;
 
 use super::{
     Commit, Location, Tip,
@@ -153,6 +154,11 @@ impl Disk {
         }
     }
 
+    /// How many records there should be.
+    pub(crate) fn records(&self) -> usize {
+        usize::try_from(self.state().meta.mark.records).unwrap_or(0)
+    }
+
     /// What the next change builds on.
     pub(crate) fn tip(&self) -> Tip {
         let Meta { mark, newest, .. } = &self.state().meta;
@@ -223,8 +229,11 @@ impl Disk {
                         Some(frame) => tree.insert(key, frame.as_slice())?,
                         None => tree.remove(key)?,
                     };
-                    self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
-                        .map_err(ConflictableTransactionError::Abort)?;
+                    if !matches!(put.place, Place::Use(_)) {
+                        let (old, new) = (old.as_deref(), put.frame.as_deref());
+                        self.account(&mut meta.mark, put.place, old, new)
+                            .map_err(ConflictableTransactionError::Abort)?;
+                    }
                     if wanted {
                         olds.push((put.place, old));
                     }
@@ -239,10 +248,7 @@ impl Disk {
             tree.insert(Place::Meta.key(), frame)?;
             Ok((meta, olds))
         });
-        outcome.map_err(|e| match e {
-            TransactionError::Storage(e) => e,
-            TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
-        })
+        outcome.map_err(storage)
     }
 
     /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
@@ -353,6 +359,13 @@ impl Disk {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn storage(error: TransactionError<Error>) -> sled::Error {
+    match error {
+        TransactionError::Storage(e) => e,
+        TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
     }
 }
 

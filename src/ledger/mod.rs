@@ -19,6 +19,7 @@ use crate::{
     audit::AuditEntry,
     codec::{Floor, Mark, Place},
     error::Error,
+    id::KeyId,
     scope::Catalogue,
     time::Timestamp,
 };
@@ -153,6 +154,27 @@ impl Ledger {
     pub(crate) fn sync_anchor(&self) -> Result<(), Error> {
         match self {
             Self::Disk(disk) => disk.sync_anchor(),
+            Self::Memory => Ok(()),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
+        }
+    }
+
+    /// Writes when keys were last used, in minutes since the epoch. A process that ends after this
+    /// loses none of it; after an error nothing may be committed any more.
+    pub(crate) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        match self {
+            Self::Disk(disk) => disk.note_uses(uses),
+            Self::Memory => Ok(()),
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.note_uses(uses),
+        }
+    }
+
+    /// Makes what `note_uses` wrote outlast a power cut too.
+    pub(crate) fn sync_uses(&self) -> Result<(), Error> {
+        match self {
+            Self::Disk(disk) => disk.sync_uses(),
             Self::Memory => Ok(()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(()),

@@ -2,11 +2,12 @@
 //! waits for its verdict.
 
 use super::Commit;
-use crate::error::Error;
+use crate::{error::Error, id::KeyId};
 use std::{
     io,
     sync::{
-        Mutex,
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::Duration,
@@ -15,32 +16,57 @@ use std::{
 /// A test that forgets a verdict fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The ledger's side: says whether a commit is durable.
-pub(crate) struct Scripted(Box<dyn Fn(&[Commit]) -> bool + Send + Sync>);
+/// The ledger's side.
+pub(crate) struct Scripted {
+    /// Says whether a commit is durable.
+    verdict: Box<dyn Fn(&[Commit]) -> bool + Send + Sync>,
+    noted: Sender<Vec<(KeyId, u32)>>,
+    is_out_of_order: Arc<AtomicBool>,
+}
 
 /// The test's side.
 pub(crate) struct Script {
     began: Receiver<usize>,
     verdicts: Sender<bool>,
+    noted: Receiver<Vec<(KeyId, u32)>>,
+    is_out_of_order: Arc<AtomicBool>,
 }
 
 impl Scripted {
     pub(crate) fn new() -> (Self, Script) {
-        let ((began, seen), (verdicts, asked)) = (channel(), channel());
+        let ((began, seen), (verdicts, asked), (noted, told)) = (channel(), channel(), channel());
+        let is_out_of_order = Arc::new(AtomicBool::new(false));
+        let script = Script {
+            began: seen,
+            verdicts,
+            noted: told,
+            is_out_of_order: Arc::clone(&is_out_of_order),
+        };
         let asked = Mutex::new(asked);
-        let waits = Self::by(move |batch| {
+        let verdict = Box::new(move |batch: &[Commit]| {
             began.send(batch.len()).unwrap();
             asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
         });
-        (waits, Script { began: seen, verdicts })
+        (Self { verdict, noted, is_out_of_order }, script)
     }
 
+    /// One whose verdicts are given here, for the models.
+    #[cfg(shuttle)]
     pub(crate) fn by(verdict: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
-        Self(Box::new(verdict))
+        Self { verdict: Box::new(verdict), ..Self::new().0 }
+    }
+
+    pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        if self.is_out_of_order.load(Ordering::SeqCst) {
+            return Err(Error::io("writing a change", io::Error::other("scripted")));
+        }
+        // Who does not listen to uses does not want to know them.
+        let _ = self.noted.send(uses.to_vec());
+        Ok(())
     }
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
-        if (self.0)(batch) {
+        if (self.verdict)(batch) {
             Ok(())
         } else {
             Err(Error::io("writing a change", io::Error::other("scripted")))
@@ -57,5 +83,15 @@ impl Script {
     /// Lets the next commit succeed or fail.
     pub(crate) fn verdict(&self, durable: bool) {
         self.verdicts.send(durable).unwrap();
+    }
+
+    /// Waits for the next part of a round of uses.
+    pub(crate) fn noted(&self) -> Vec<(KeyId, u32)> {
+        self.noted.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// From now on no use can be written.
+    pub(crate) fn fail_uses(&self) {
+        self.is_out_of_order.store(true, Ordering::SeqCst);
     }
 }

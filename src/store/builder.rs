@@ -1,10 +1,10 @@
 //! How a store is opened.
 
-use super::{Store, writer::Writer};
+use super::{Store, uses, writer::Writer};
 use crate::{
     digest::Seals,
     error::{Error, Field},
-    index::Index,
+    index::{Index, Loading},
     ledger::{Disk, Ledger, Location, Mode, Tip},
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -93,7 +93,8 @@ impl Builder {
         let seals = self.seals()?;
         let catalogue = Catalogue::new(Vec::new(), self.scopes.as_deref())?;
         let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-        let writer = Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip)?;
+        let writer =
+            Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
     }
 
@@ -101,19 +102,20 @@ impl Builder {
         let seals = self.seals()?;
         let location = Location { dir: dir.to_path_buf(), mode, anchor: self.anchor };
         let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
-        let index = Index::new();
+        let mut index = Loading::with_room_for(disk.records());
         let mut stored = 0;
         let catalogue = disk.load(
             |names| {
                 stored = names.len();
                 Ok(Catalogue::new(names, self.scopes.as_deref())?)
             },
-            |digest, record| {
-                index.apply(record.revision, record.id, digest, Some(Arc::new(record)))
-            },
+            |digest, record| index.record(digest, &record),
         )?;
+        disk.load_uses(|id, minute| index.last_use(id, minute))?;
+        let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
-        let writer = Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip)?;
+        let writer =
+            Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
         writer.extend_catalogue(stored)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }

@@ -4,7 +4,7 @@ use crate::{
     base62,
     error::{Error, Field},
     id::{ID_DIGITS, KeyId},
-    index::Index,
+    index::{Index, Search, Wanted},
     record::Record,
     scope::Scope,
     time::Timestamp,
@@ -13,9 +13,6 @@ use std::sync::Arc;
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 200;
-/// Records looked at before the index is let go for a moment, so that no revocation waits for a
-/// long search.
-const STRIDE: usize = 512;
 const TIME_DIGITS: usize = 11;
 
 /// Which keys to list.
@@ -50,31 +47,23 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     }
     let mut place = query.page_token.as_deref().map(parse_token).transpose()?;
     let text = query.text.as_deref().map(str::to_lowercase);
+    let search = Search::new(text.as_deref());
+    let wanted = Wanted { active: query.active, scope: query.scope.as_ref() };
     let mut records = Vec::new();
-    loop {
-        let stride = index.older_than(place, STRIDE);
-        let Some(last) = stride.last() else { return Ok(Page { records, next_page_token: None }) };
-        place = Some((last.created_at, last.id));
-        for record in stride {
-            if !matches(&record, query, text.as_deref()) {
-                continue;
-            }
-            if records.len() == size {
-                let token = records.last().map(|last| token(last));
-                return Ok(Page { records, next_page_token: token });
-            }
-            records.push(record);
+    // One more than the page has, to know whether it is the last one. The index is let go after
+    // each piece, so that no revocation waits for a long search.
+    while records.len() <= size {
+        let (found, next) = index.look(place, &search, wanted, size + 1 - records.len());
+        records.extend(found.into_iter().map(Arc::new));
+        place = next;
+        if place.is_none() {
+            break;
         }
     }
-}
-
-fn matches(record: &Record, query: &ListQuery, text: Option<&str>) -> bool {
-    query.active.is_none_or(|active| record.active == active)
-        && query.scope.as_ref().is_none_or(|scope| record.grant.allows(scope))
-        && text.is_none_or(|text| {
-            record.name.to_lowercase().contains(text)
-                || record.id.to_string().to_lowercase().contains(text)
-        })
+    let is_last = records.len() <= size;
+    records.truncate(size);
+    let next_page_token = records.last().filter(|_| !is_last).map(|last| token(last));
+    Ok(Page { records, next_page_token })
 }
 
 fn token(record: &Record) -> String {

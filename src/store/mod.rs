@@ -13,6 +13,7 @@ mod once;
 mod plan;
 mod retention;
 mod saved;
+mod uses;
 mod writer;
 
 pub use self::{
@@ -37,6 +38,7 @@ use crate::{
     refusal::Refusal,
     scope::{Catalogue, ScopeSet},
     secret::{Prefix, Secret},
+    time::Timestamp,
 };
 use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -153,9 +155,7 @@ impl Store {
 
     /// Decides anew on a key that was presented before, without keeping its text.
     pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
-        let (id, standing) = self.writer.index.find(digest).ok_or(Refusal::Unknown)?;
-        standing.check(|| self.writer.clock.now())?;
-        Ok(Principal::new(id, standing.grant))
+        self.writer.index.admit(digest, || self.writer.clock.now())
     }
 
     /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
@@ -284,6 +284,26 @@ impl Store {
     /// ```
     pub fn get(&self, id: KeyId) -> Result<Arc<Record>, Error> {
         self.writer.index.get(id).map(|(record, _)| record).ok_or(Error::NoSuchKey(id))
+    }
+
+    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
+    ///
+    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
+    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// assert_eq!(store.last_used(issued.record.id), None);
+    /// store.authenticate_key(key.as_bytes()).unwrap();
+    /// assert!(store.last_used(issued.record.id).is_some());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
+        self.writer.index.last_use(id).map(Timestamp::from_minutes)
     }
 
     /// A page of records, newest first.

@@ -4,7 +4,7 @@
 //! when a model says so; whoever would wait for ever is a deadlock, which shuttle reports.
 
 use super::{
-    Store,
+    Store, uses,
     writer::{KeyChange, Note, Writer},
 };
 use crate::{
@@ -62,8 +62,14 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
         }
     });
     let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-    let writer =
-        Writer::start(Ledger::Scripted(ledger), Index::new(), Arc::clone(&SEALS), *CATALOGUE, tip);
+    let writer = Writer::start(
+        Ledger::Scripted(ledger),
+        Index::new(),
+        Arc::clone(&SEALS),
+        *CATALOGUE,
+        tip,
+        uses::EVERY,
+    );
     (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default() }, log)
 }
 

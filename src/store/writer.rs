@@ -5,6 +5,8 @@
 //! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
 //! denied stays denied and what it allowed stays unseen.
 
+mod life;
+
 use super::once::Remembered;
 use crate::{
     audit::{Act, AuditEntry, Once},
@@ -25,15 +27,10 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    io, mem,
     net::IpAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-/// How old the anchor on disk may get, which is what a power cut can hide from it.
-const ANCHOR_SYNC: Duration = Duration::from_secs(1);
 
 /// The shared state, and the thread that writes.
 pub(super) struct Writer {
@@ -106,6 +103,7 @@ impl Writer {
         seals: Arc<Seals>,
         catalogue: &'static Catalogue,
         tip: Tip,
+        uses_every: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
         let plans = Plans {
@@ -132,7 +130,7 @@ impl Writer {
         });
         let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
             let core = Arc::clone(&core);
-            move || core.run()
+            move || core.run(uses_every)
         });
         Ok(Self {
             core,
@@ -245,6 +243,9 @@ impl Core {
                 .as_ref()
                 .map(|record| codec::encode_record(record, *digest, &self.seals.frame))
                 .transpose()?;
+            if frame.is_none() {
+                puts.push(Put { place: Place::Use(*id), frame: None });
+            }
             puts.push(Put { place: Place::Record(*digest), frame });
             let before = self.planned(plans, *id);
             lost += usize::from(before.is_some_and(|(record, _)| record.is_lasting_root()));
@@ -317,108 +318,5 @@ impl Core {
             plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
-    }
-
-    /// The thread's life.
-    fn run(&self) {
-        let life = catch_unwind(AssertUnwindSafe(|| {
-            let mut kept = Instant::now();
-            while let Some(batch) = self.next_batch() {
-                let is_idle = batch.is_empty();
-                let outcome = self.write(batch);
-                self.settle(outcome);
-                // Not only when it is idle: under load the anchor would grow old.
-                if is_idle || kept.elapsed() >= ANCHOR_SYNC {
-                    let outcome = self.keep_up();
-                    self.settle(outcome);
-                    kept = Instant::now();
-                }
-            }
-            self.ledger.sync_anchor()
-        }));
-        let end = life.unwrap_or_else(|_| {
-            Err(Error::io("writing a change", io::Error::other("the writer panicked")))
-        });
-        self.settle(end.map(|()| self.plan().committed));
-    }
-
-    /// Syncs the anchor, and sweeps away some of what was cut from the trail.
-    fn keep_up(&self) -> Result<u64, Error> {
-        if let Some(failure) = self.failure() {
-            return Err(Error::Poisoned(failure));
-        }
-        self.ledger.sync_anchor()?;
-        let floor = self.ledger.floor().through;
-        let more = self.ledger.sweep()?;
-        let mut plans = self.plan();
-        plans.sweeping = more || plans.floor > floor;
-        Ok(plans.committed)
-    }
-
-    /// All that is queued, or an empty batch when it is time to keep up, or `None` at the end.
-    fn next_batch(&self) -> Option<Vec<Queued>> {
-        let mut plans = self.plan();
-        let mut timed_out = false;
-        while plans.queue.is_empty() && !timed_out {
-            if plans.closing {
-                return None;
-            }
-            let patience = if plans.sweeping { Duration::ZERO } else { ANCHOR_SYNC };
-            let woken =
-                self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
-            (plans, timed_out) = (woken.0, woken.1.timed_out());
-        }
-        Some(mem::take(&mut plans.queue))
-    }
-
-    /// Commits a batch and applies it; gives the number of the last committed change.
-    fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
-        let (commits, changes): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
-        let Some(last) = commits.last() else { return Ok(self.plan().committed) };
-        if Bug::PublishBeforeDurable.is_planted() {
-            self.publish(&commits, changes.clone())?;
-            self.settle(Ok(last.sequence));
-        }
-        let outcome = self.ledger.commit(&commits);
-        if !Bug::FailureSwallowed.is_planted() {
-            outcome?;
-        }
-        self.clock.advance(last.at);
-        self.publish(&commits, changes)?;
-        Ok(last.sequence)
-    }
-
-    /// Applies committed changes.
-    fn publish(&self, commits: &[Commit], changes: Vec<Vec<KeyChange>>) -> Result<(), Error> {
-        let mut plans = self.plan();
-        for (commit, changes) in commits.iter().zip(changes) {
-            for KeyChange { id, digest, after } in changes {
-                self.index.apply(commit.sequence, id, digest, after)?;
-                if plans.pending_sequence(id) <= commit.sequence {
-                    plans.pending.remove(&id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
-    fn settle(&self, outcome: Result<u64, Error>) {
-        let mut plans = self.plan();
-        match outcome {
-            Ok(committed) => {
-                plans.committed = committed;
-                if Bug::PoisonIgnored.is_planted() {
-                    plans.failure = None;
-                }
-            }
-            Err(error) => {
-                plans.failure.get_or_insert_with(|| error.to_string().into());
-                plans.queue.clear();
-            }
-        }
-        drop(plans);
-        self.settled.notify_all();
     }
 }

@@ -194,6 +194,7 @@ fn facts(visitor: &Visitor, record: &Record) -> Markup {
                 dt { "Created" } dd { (frame::time(record.created_at)) }
                 dt { "Created by" } dd { (trail::actor(visitor, record.created_by)) }
                 dt { "Changed" } dd { (frame::time(record.updated_at)) }
+                dt { "Last used" } dd { (frame::last_use(visitor.site.store.last_used(record.id))) }
                 @if let Some(since) = record.inactive_since {
                     dt { "Inactive since" } dd { (frame::time(since)) }
                 }

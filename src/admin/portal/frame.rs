@@ -126,6 +126,11 @@ pub(crate) fn end(expiry: Expiry) -> Markup {
     }
 }
 
+/// When a key was last used, as far as is known.
+pub(crate) fn last_use(at: Option<Timestamp>) -> Markup {
+    at.map_or_else(|| html! { span .faint { "Never" } }, time)
+}
+
 /// Whether a key works, in a word.
 pub(crate) fn status(record: &Record) -> Markup {
     let (class, word) = if !record.active {

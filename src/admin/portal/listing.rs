@@ -112,6 +112,7 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
                 th .wide scope="col" { "Scopes" }
                 th scope="col" { "Status" }
                 th .wide scope="col" { "Expires" }
+                th .wide scope="col" { "Last used" }
                 th .wide scope="col" { "Created" }
             } }
             tbody {
@@ -126,6 +127,7 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
                         td .wide { (scopes(record)) }
                         td { (frame::status(record)) }
                         td .wide { (frame::end(record.expiry)) }
+                        td .wide { (frame::last_use(visitor.site.store.last_used(record.id))) }
                         td .wide { (frame::time(record.created_at)) }
                     }
                 }

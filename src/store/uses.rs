@@ -1,0 +1,280 @@
+//! When keys were last used, on its way to the disk.
+//!
+//! Uses are noted in the index; the writer thread writes those of a round, a thousand at a time and
+//! changes in between, and syncs once at the end. A round begins a minute after the last one began,
+//! or later: it takes at most a tenth of the time, however many keys are in use. A use is no
+//! change: it has no number, no entry in the trail, and the mark does not vouch for it, since it
+//! decides nothing.
+//!
+//! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
+//! share their pages with records, and of those nobody knows any more what is on disk.
+
+use crate::{error::Error, id::KeyId, index::Index, ledger::Ledger, time::Timestamp};
+use std::time::{Duration, Instant};
+
+/// How often uses are written, so how many a crash loses.
+pub(super) const EVERY: Duration = Duration::from_mins(1);
+/// The most that a change waits behind.
+#[cfg(not(test))]
+const MOST: usize = 1000;
+/// So few that a test's round has several parts.
+#[cfg(test)]
+const MOST: usize = 8;
+
+/// The rounds, one after the other.
+pub(super) struct Uses {
+    every: Duration,
+    /// The minute from which on uses may not have been written.
+    since: u32,
+    due: Instant,
+    round: Option<Round>,
+}
+
+struct Round {
+    begun: Instant,
+    minute: u32,
+    next_segment: usize,
+    gathered: Vec<(KeyId, u32)>,
+    has_written: bool,
+}
+
+impl Uses {
+    pub(super) fn new(every: Duration, now: Timestamp) -> Self {
+        Self { every, since: now.as_minutes(), due: Instant::now() + every, round: None }
+    }
+
+    /// Whether there is more to do at once.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.round.is_some() || Instant::now() >= self.due
+    }
+
+    /// Does a part of a round, if one is due.
+    pub(super) fn step(
+        &mut self,
+        index: &Index,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if !self.are_under_way() {
+            return Ok(());
+        }
+        let round = self.round.get_or_insert_with(|| Round::new(now));
+        if round.step(self.since, index, ledger)? {
+            return Ok(());
+        }
+        if round.has_written {
+            ledger.sync_uses()?;
+        }
+        // Of this minute more may come: the next round writes those again.
+        self.since = round.minute;
+        self.due = next(round.begun, self.every, Instant::now());
+        self.round = None;
+        Ok(())
+    }
+
+    /// Does all that is left of a round, or a whole one.
+    pub(super) fn finish(
+        &mut self,
+        index: &Index,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut last = Round::new(now);
+        while last.step(self.since, index, ledger)? {}
+        if last.has_written || self.round.is_some() { ledger.sync_uses() } else { Ok(()) }
+    }
+}
+
+impl Round {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            begun: Instant::now(),
+            minute: now.as_minutes(),
+            next_segment: 0,
+            gathered: Vec::new(),
+            has_written: false,
+        }
+    }
+
+    /// Writes some of the uses; `false` when none are left.
+    fn step(&mut self, since: u32, index: &Index, ledger: &Ledger) -> Result<bool, Error> {
+        let mut are_left = true;
+        while are_left && self.gathered.len() < MOST {
+            match index.used_since(since, self.next_segment) {
+                Some(more) => self.gathered.extend(more),
+                None => are_left = false,
+            }
+            self.next_segment += 1;
+        }
+        let mut uses = self.gathered.split_off(self.gathered.len().saturating_sub(MOST));
+        // A key that was deleted since it was gathered leaves nothing behind.
+        uses.retain(|(id, _)| index.last_use(*id).is_some());
+        if !uses.is_empty() {
+            ledger.note_uses(&uses)?;
+            self.has_written = true;
+        }
+        Ok(are_left || !self.gathered.is_empty())
+    }
+}
+
+/// When the next round begins.
+fn next(begun: Instant, every: Duration, ended: Instant) -> Instant {
+    let took = ended.saturating_duration_since(begun);
+    (begun + every).max(ended + 9 * took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Change, Error, Expiry, Grant, Metadata, NewKey, Refusal, Store,
+        digest::Seals,
+        ledger::{Disk, Location, Mode},
+        store::tests::{issue, new_key, scripted_with_uses},
+    };
+    use std::{fs, path::Path, sync::Arc, thread};
+
+    fn made(store: &Store, name: &str) -> (KeyId, String) {
+        let issued = store.issue(NewKey {
+            name: name.into(),
+            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        });
+        let issued = issued.unwrap();
+        (issued.record.id, issued.secret.reveal(str::to_owned))
+    }
+
+    /// A whole round, as the writer thread does it.
+    fn round(store: &Store) {
+        let (core, mut uses) = (&store.writer, Uses::new(Duration::ZERO, Timestamp::default()));
+        while {
+            uses.step(&core.index, &core.ledger, core.clock.now()).unwrap();
+            uses.round.is_some()
+        } {}
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+
+    /// What lies on the disk of a store that is closed.
+    fn on_disk(dir: &Path) -> Vec<KeyId> {
+        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None };
+        let disk = Disk::open(&at, None, Arc::new(Seals::derive(None))).unwrap();
+        let mut ids = Vec::new();
+        disk.load_uses(|id, _| ids.push(id)).unwrap();
+        ids
+    }
+
+    #[test]
+    fn what_a_round_wrote_survives_a_crash_and_only_what_came_after_it_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, crashed) = (dir.path().join("keys"), dir.path().join("crashed"));
+        let store = Store::open(&home).unwrap();
+        let keys: Vec<_> = (0..2 * MOST + 5).map(|n| made(&store, &n.to_string())).collect();
+        let (unused, late) = keys.first().unwrap();
+        for (_, key) in keys.iter().skip(1) {
+            store.authenticate_key(key.as_bytes()).unwrap();
+        }
+        let before = store.writer.ledger.trail(0, 9999, store.catalogue()).unwrap().len();
+        round(&store);
+        store.authenticate_key(late.as_bytes()).unwrap();
+        copy(&home, &crashed);
+        let reopened = Store::open(&crashed).unwrap();
+        assert_eq!(reopened.last_used(*unused), None);
+        for (id, _) in keys.iter().skip(1) {
+            assert_eq!(reopened.last_used(*id), store.last_used(*id));
+            assert!(reopened.last_used(*id).is_some());
+        }
+        let after = reopened.writer.ledger.trail(0, 9999, store.catalogue()).unwrap().len();
+        assert_eq!(after, before, "a use is no change");
+    }
+
+    #[test]
+    fn a_deleted_key_leaves_no_use_behind_even_if_it_was_gathered() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("keys");
+        let store = Store::open(&home).unwrap();
+        let ((one, key), (two, other), (three, third)) =
+            (made(&store, "one"), made(&store, "two"), made(&store, "three"));
+        for key in [&key, &other, &third] {
+            store.authenticate_key(key.as_bytes()).unwrap();
+        }
+        round(&store);
+        let minute = store.writer.clock.now();
+        store.revoke(one).unwrap();
+        store.delete(one).unwrap();
+        let mut round = Round::new(minute);
+        round.gathered = [one, two, three].map(|id| (id, minute.as_minutes())).into();
+        while round.step(0, &store.writer.index, &store.writer.ledger).unwrap() {}
+        drop(store);
+        let mut expected = vec![two, three];
+        expected.sort();
+        assert_eq!(on_disk(&home), expected);
+    }
+
+    #[test]
+    fn the_writer_writes_uses_by_itself_while_changes_go_on() {
+        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        store.authenticate_key(key.as_bytes()).unwrap();
+        assert_eq!(script.noted(), [(id, store.writer.clock.now().as_minutes())]);
+        script.verdict(true);
+        store.revoke(id).unwrap();
+        assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
+    }
+
+    #[test]
+    fn a_use_that_cannot_be_written_ends_writing_and_validation_goes_on() {
+        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        script.fail_uses();
+        store.authenticate_key(key.as_bytes()).unwrap();
+        while store.health().poisoned.is_none() {
+            thread::yield_now();
+        }
+        assert!(store.authenticate_key(key.as_bytes()).is_ok());
+        assert!(matches!(store.update(id, Change::deactivate()), Err(Error::Poisoned(_))));
+        assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
+    }
+
+    #[test]
+    fn a_round_takes_at_most_a_tenth_of_the_time() {
+        let begun = Instant::now();
+        let due = |took| {
+            next(begun, EVERY, begun + Duration::from_secs(took)).duration_since(begun).as_secs()
+        };
+        assert_eq!([0, 5, 6, 60].map(due), [60, 60, 60, 600]);
+    }
+
+    #[test]
+    fn the_next_round_writes_only_what_was_used_since() {
+        let (store, script) = scripted_with_uses(EVERY);
+        let (one, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        let (two, other) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        let core = &store.writer;
+        store.authenticate_key(key.as_bytes()).unwrap();
+        let now = core.clock.now();
+        let mut uses = Uses::new(Duration::ZERO, now);
+        let later = Timestamp::from_minutes(now.as_minutes() + 2);
+        uses.step(&core.index, &core.ledger, later).unwrap();
+        assert_eq!(script.noted(), [(one, now.as_minutes())]);
+        let digest = core.seals.digester.digest(other.as_bytes());
+        core.index.admit(&digest, || later).unwrap();
+        uses.due = Instant::now();
+        uses.step(&core.index, &core.ledger, later).unwrap();
+        assert_eq!(script.noted(), [(two, later.as_minutes())]);
+    }
+}

@@ -1,0 +1,133 @@
+//! The writer thread's life: it commits what is queued, applies it, tells who waits, and in between
+//! syncs the anchor, sweeps what was cut from the trail and writes when keys were last used.
+
+use super::{Core, KeyChange, Queued};
+use crate::{error::Error, ledger::Commit, planted::Bug, store::uses::Uses};
+use std::{
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+/// How old the anchor on disk may get, which is what a power cut can hide from it.
+const ANCHOR_SYNC: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// The thread's life.
+    pub(super) fn run(&self, uses_every: Duration) {
+        let life = catch_unwind(AssertUnwindSafe(|| {
+            let mut uses = Uses::new(uses_every, self.clock.now());
+            let mut kept = Instant::now();
+            while let Some(batch) = self.next_batch(&uses) {
+                let is_idle = batch.is_empty();
+                if !is_idle {
+                    let outcome = self.write(batch);
+                    self.settle(outcome);
+                }
+                // Not only when it is idle: under load the anchor would grow old. And not between
+                // the parts of a round of uses.
+                if kept.elapsed() >= ANCHOR_SYNC || is_idle && !uses.are_under_way() {
+                    let outcome = self.keep_up();
+                    self.settle(outcome);
+                    kept = Instant::now();
+                }
+                if self.failure().is_none()
+                    && let Err(error) = uses.step(&self.index, &self.ledger, self.clock.now())
+                {
+                    self.settle(Err(error));
+                }
+            }
+            if self.failure().is_none() {
+                uses.finish(&self.index, &self.ledger, self.clock.now())?;
+            }
+            self.ledger.sync_anchor()
+        }));
+        let end = life.unwrap_or_else(|_| {
+            Err(Error::io("writing a change", io::Error::other("the writer panicked")))
+        });
+        self.settle(end.map(|()| self.plan().committed));
+    }
+
+    /// Syncs the anchor, and sweeps away some of what was cut from the trail.
+    fn keep_up(&self) -> Result<u64, Error> {
+        if let Some(failure) = self.failure() {
+            return Err(Error::Poisoned(failure));
+        }
+        self.ledger.sync_anchor()?;
+        let floor = self.ledger.floor().through;
+        let more = self.ledger.sweep()?;
+        let mut plans = self.plan();
+        plans.sweeping = more || plans.floor > floor;
+        Ok(plans.committed)
+    }
+
+    /// All that is queued; or an empty batch when it is time to keep up or to write uses; or `None`
+    /// at the end.
+    fn next_batch(&self, uses: &Uses) -> Option<Vec<Queued>> {
+        let mut plans = self.plan();
+        let mut timed_out = plans.failure.is_none() && uses.are_under_way();
+        while plans.queue.is_empty() && (!timed_out || plans.closing) {
+            if plans.closing {
+                return None;
+            }
+            let sweeps = plans.sweeping && plans.failure.is_none();
+            let patience = if sweeps { Duration::ZERO } else { ANCHOR_SYNC };
+            let woken =
+                self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
+            (plans, timed_out) = (woken.0, woken.1.timed_out());
+        }
+        Some(mem::take(&mut plans.queue))
+    }
+
+    /// Commits a batch and applies it; gives the number of the last committed change.
+    fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
+        let (commits, changes): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
+        let Some(last) = commits.last() else { return Ok(self.plan().committed) };
+        if Bug::PublishBeforeDurable.is_planted() {
+            self.publish(&commits, changes.clone())?;
+            self.settle(Ok(last.sequence));
+        }
+        let outcome = self.ledger.commit(&commits);
+        if !Bug::FailureSwallowed.is_planted() {
+            outcome?;
+        }
+        self.clock.advance(last.at);
+        self.publish(&commits, changes)?;
+        Ok(last.sequence)
+    }
+
+    /// Applies committed changes.
+    fn publish(&self, commits: &[Commit], changes: Vec<Vec<KeyChange>>) -> Result<(), Error> {
+        let mut plans = self.plan();
+        for (commit, changes) in commits.iter().zip(changes) {
+            for KeyChange { id, digest, after } in changes {
+                self.index.apply(commit.sequence, id, digest, after.as_deref())?;
+                if plans.pending_sequence(id) <= commit.sequence {
+                    plans.pending.remove(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
+    fn settle(&self, outcome: Result<u64, Error>) {
+        let mut plans = self.plan();
+        match outcome {
+            Ok(committed) => {
+                plans.committed = committed;
+                if Bug::PoisonIgnored.is_planted() {
+                    plans.failure = None;
+                }
+            }
+            Err(error) => {
+                plans.failure.get_or_insert_with(|| error.to_string().into());
+                plans.queue.clear();
+            }
+        }
+        drop(plans);
+        self.settled.notify_all();
+    }
+}
