@@ -18,6 +18,10 @@ fn word(number: u64) -> Word {
     Word::new(true, Expiry::Never, number)
 }
 
+fn found(segment: &Segment, fingerprint: [u64; 2]) -> Option<(KeyId, Word)> {
+    segment.find(fingerprint).map(|(id, word, _)| (id, word))
+}
+
 /// Two keys whose probes begin at the same slot.
 const FIRST: [u64; 2] = [11, u64::MAX];
 const SECOND: [u64; 2] = [22, u64::MAX];
@@ -29,11 +33,11 @@ fn whoever_sees_a_slots_word_sees_its_key() {
         let reads = {
             let segment = Arc::clone(&segment);
             thread::spawn(move || {
-                let first = segment.find(FIRST);
-                assert!(first.is_none_or(|found| found == (KeyId::from_u64(1), word(7))));
-                let second = segment.find(SECOND);
-                assert!(second.is_none_or(|found| found == (KeyId::from_u64(2), word(8))));
-                assert!(second.is_none() || segment.find(FIRST).is_some(), "in the order made");
+                let first = found(&segment, FIRST);
+                assert!(first.is_none_or(|key| key == (KeyId::from_u64(1), word(7))));
+                let second = found(&segment, SECOND);
+                assert!(second.is_none_or(|key| key == (KeyId::from_u64(2), word(8))));
+                assert!(second.is_none() || found(&segment, FIRST).is_some(), "in the order made");
             })
         };
         assert!(segment.insert(FIRST, KeyId::from_u64(1), word(7)));
@@ -50,10 +54,10 @@ fn whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone() {
         let reads = {
             let segment = Arc::clone(&segment);
             thread::spawn(move || {
-                let (id, state) = segment.find(FIRST).unwrap();
+                let (id, state) = found(&segment, FIRST).unwrap();
                 assert!(id == KeyId::from_u64(1) && (state == word(7) || state == Word::GONE));
-                let second = segment.find(SECOND);
-                assert!(second.is_none_or(|found| found == (KeyId::from_u64(2), word(8))));
+                let second = found(&segment, SECOND);
+                assert!(second.is_none_or(|key| key == (KeyId::from_u64(2), word(8))));
             })
         };
         assert!(segment.set(FIRST, Word::GONE));
