@@ -87,6 +87,13 @@ impl Counts {
     }
 }
 
+/// What happens before the power goes a second time.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    Kill,
+    Cut(Fate),
+}
+
 /// Where one directory lives, and its images.
 struct Stage {
     room: tempfile::TempDir,
@@ -172,30 +179,45 @@ impl Stage {
         fs::remove_dir_all(image).unwrap();
     }
 
-    /// The power goes, and once more while the store is opened again or soon after.
-    fn cut_twice(&self, disk: &Disk<'_>, known: &Known, chance: &mut Chance, counts: &mut Counts) {
+    /// The process is killed or the power goes; then the power goes while the store is opened again
+    /// or soon after. After a kill the engine reads what was never synced, and builds on it.
+    fn cut_twice(
+        &self,
+        (disk, known): (&Disk<'_>, &Known),
+        first: First,
+        second: impl FnOnce(&[Step<'_>], &mut Chance) -> Vec<usize>,
+        chance: &mut Chance,
+        counts: &mut Counts,
+    ) {
         let (root, journal) = (self.path("again"), self.path("journal of again"));
-        let fate = Fate::any(chance);
-        disk.crash(&root, fate, chance);
-        let start = (Disk::of(&root), known.clone());
+        let start = match first {
+            First::Kill => {
+                disk.crash(&root, Fate::Kept, chance);
+                disk.after_kill(&root)
+            }
+            First::Cut(fate) => {
+                disk.crash(&root, fate, chance);
+                Disk::of(&root)
+            }
+        };
+        let before = counts.failures();
         if self.run(&root, &journal, SESSIONS, 3) {
             let bytes = fs::read(&journal).unwrap();
             let steps = steps(&bytes);
-            let points = choose(&steps, SECOND_CUTS, chance);
-            let before = counts.failures();
+            let points = second(&steps, chance);
+            let start = (start, known.clone());
             let (disk, _) =
                 self.walk(start, &steps, &points, counts, |stage, disk, known, counts| {
                     stage.cut(disk, known, chance, counts);
                     counts.second_cuts += 1;
                 });
-            if before != counts.failures() {
-                println!("… after a first cut: {fate:?}");
-            }
             self.compare(&disk, &root);
         } else {
-            println!("unopenable by a child: {fate:?}");
             counts.points += 1;
             counts.unopenable += 1;
+        }
+        if before != counts.failures() {
+            println!("… and {first:?} before that");
         }
         fs::remove_dir_all(root).unwrap();
         fs::remove_file(journal).unwrap();
@@ -301,6 +323,39 @@ fn a_store_whose_making_was_cut_short_twice_is_made() {
     assert_eq!(counts.failures(), [0; 3]);
 }
 
+/// When a segment of the engine's log is full, the engine opens without a sync of its own between
+/// reading the log and writing a snapshot that relies on it.
+#[test]
+fn what_a_kill_left_unsynced_is_safe_before_the_engine_builds_on_it() {
+    const SEGMENT: usize = 512 << 10;
+    let shims = tempfile::tempdir().unwrap();
+    let stage = Stage { room: room(), shim: build_shim(shims.path()), anchor_elsewhere: false };
+    let (root, journal) = (stage.path("root"), stage.path("journal"));
+    fs::create_dir(&root).unwrap();
+    let start = (Disk::of(&root), Known::default());
+    assert!(stage.run(&root, &journal, 1, 300), "a child failed");
+    let bytes = fs::read(&journal).unwrap();
+    let steps = steps(&bytes);
+    // Just before the first write to the next segment, the log ends with a whole one.
+    let begins = |step: &Step<'_>| {
+        matches!(step, Step::Write { at, data, .. } if at.is_multiple_of(SEGMENT) && data.len() > 4096)
+            || matches!(step, Step::Write { at, .. } if *at > 0 && at.is_multiple_of(SEGMENT))
+    };
+    let full: Vec<usize> = (0..steps.len()).filter(|at| begins(&steps[*at])).collect();
+    assert!(!full.is_empty(), "no segment was filled");
+    let (mut counts, mut chance) = (Counts::default(), Chance(3));
+    stage.walk(start, &steps, &full[..full.len().min(3)], &mut counts, |stage, disk, known, counts| {
+        let second = |steps: &[Step<'_>], _: &mut Chance| {
+            let opened = |step: &Step<'_>| {
+                matches!(step, Step::Mark(mark) if matches!(Mark::read(mark), Mark::Opened(_)))
+            };
+            (0..=steps.iter().position(opened).unwrap() + 1).collect()
+        };
+        stage.cut_twice((disk, known), First::Kill, second, &mut chance, counts);
+    });
+    assert_eq!(counts.failures(), [0; 3]);
+}
+
 /// One directory from its making on, and cuts in its life. Gives the number of changes in it.
 fn live(stage: &Stage, life: usize, changes: usize, points: usize, counts: &mut Counts) -> usize {
     let (root, journal) = (stage.path("root"), stage.path("journal"));
@@ -319,7 +374,11 @@ fn live(stage: &Stage, life: usize, changes: usize, points: usize, counts: &mut 
     let (disk, known) = stage.walk(start, &steps, &points, counts, |stage, disk, known, counts| {
         number += 1;
         if number % 6 == 0 {
-            stage.cut_twice(disk, known, &mut chance, counts);
+            let first =
+                if number % 12 == 0 { First::Kill } else { First::Cut(Fate::any(&mut chance)) };
+            let second =
+                |steps: &[Step<'_>], chance: &mut Chance| choose(steps, SECOND_CUTS, chance);
+            stage.cut_twice((disk, known), first, second, &mut chance, counts);
         } else {
             stage.cut(disk, known, &mut chance, counts);
         }

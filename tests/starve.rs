@@ -51,7 +51,7 @@ use support::{
 };
 
 /// A child that takes longer counts as a hang; it makes several calls.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 /// Most of a child's time goes into waiting for the engine's threads to end.
 const AT_ONCE: usize = 8;
 const CAUSES: [Cause; 8] = [

@@ -10,7 +10,7 @@ const MAKERS: usize = 32;
 const KINDS: [&str; 4] = ["Nightly export", "Till", "Partner", "Dashboard of branch"];
 
 /// Sizes from the command line, or these; a single small one unless figures are wanted.
-pub fn sizes(usual: &[usize]) -> Vec<usize> {
+pub(crate) fn sizes(usual: &[usize]) -> Vec<usize> {
     let asked: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     match (wants_figures(), asked.is_empty()) {
         (false, _) => vec![1000],
@@ -20,13 +20,13 @@ pub fn sizes(usual: &[usize]) -> Vec<usize> {
 }
 
 /// Cargo passes `--bench` where figures are wanted; otherwise a run only shows that it works.
-pub fn wants_figures() -> bool {
+pub(crate) fn wants_figures() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
 /// Makes keys with names as they are given, of which one in eight is inactive; calls `each` with
 /// those that one maker made.
-pub fn fill(store: &Store, keys: usize, each: impl Fn(usize, KeyId, &str) + Sync) {
+pub(crate) fn fill(store: &Store, keys: usize, each: impl Fn(usize, KeyId, &str) + Sync) {
     let (reads, both) = (["api.read"], ["api.read", "api.write"]);
     thread::scope(|scope| {
         for maker in 0..MAKERS {
@@ -50,12 +50,12 @@ pub fn fill(store: &Store, keys: usize, each: impl Fn(usize, KeyId, &str) + Sync
     });
 }
 
-pub fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
 /// The figure that this share of all does not exceed.
-pub fn percentile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }

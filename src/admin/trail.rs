@@ -46,6 +46,16 @@ pub(super) struct Entry<'e> {
     cut: Option<CutAway>,
     #[serde(skip_serializing_if = "Option::is_none")]
     repair: Option<Repaired>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restore: Option<Restored>,
+}
+
+/// What was restored.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RestoredFrom)]
+struct Restored {
+    backup: u64,
+    later_known: bool,
 }
 
 /// How far the trail was cut.
@@ -93,7 +103,7 @@ struct Fields<'e> {
 
 impl<'e> Entry<'e> {
     pub(super) fn new(entry: &'e AuditEntry) -> Self {
-        let (mut cut, mut repair) = (None, None);
+        let (mut cut, mut repair, mut restore) = (None, None, None);
         match &entry.act {
             Act::Cut { through, head } => {
                 cut = Some(CutAway { through: *through, head: wire::hex(head) });
@@ -101,6 +111,9 @@ impl<'e> Entry<'e> {
             Act::Repair { head, current, unproved } => {
                 let (current, unproved) = (*current, *unproved);
                 repair = Some(Repaired { head: wire::hex(head), current, unproved });
+            }
+            Act::Restore { backup, later_known } => {
+                restore = Some(Restored { backup: *backup, later_known: *later_known });
             }
             _ => {}
         }
@@ -124,6 +137,7 @@ impl<'e> Entry<'e> {
             refused,
             cut,
             repair,
+            restore,
         }
     }
 }

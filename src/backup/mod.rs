@@ -86,7 +86,7 @@ pub(crate) fn verify(
             return Ok(summary);
         }
         told.done += 1;
-        if told.done % TOLD_EACH == 0 {
+        if told.done.is_multiple_of(TOLD_EACH) {
             progress(told);
         }
     }

@@ -45,6 +45,10 @@ impl Old {
         }
         let known = self.inspection.scopes.iter().map(|(scope, _)| scope.clone());
         let names = known.enumerate().collect();
-        Ok(Since { frame: Box::new(|sequence, _| self.inspection.frame(sequence)), passed, names })
+        Ok(Since {
+            frame: Box::new(|sequence, _| Ok(self.inspection.frame(sequence))),
+            passed,
+            names,
+        })
     }
 }

@@ -58,7 +58,7 @@ impl<'s, R: Read> Reader<'s, R> {
         let (sequence, head) = (floor.through, floor.head);
         let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
         let mut names = Vec::new();
-        let held = loop {
+        let after_names = loop {
             match next {
                 Block::Value(Kind::Scope, frame) => {
                     let number = u8::try_from(names.len()).map_err(|_| disordered())?;
@@ -76,7 +76,6 @@ impl<'s, R: Read> Reader<'s, R> {
             }
         };
         let catalogue = Catalogue::new(names.clone(), None)?;
-        let held = Some(held);
         Ok(Self {
             from,
             seals,
@@ -87,7 +86,7 @@ impl<'s, R: Read> Reader<'s, R> {
             catalogue,
             found,
             last_digest: None,
-            held,
+            held: Some(after_names),
         })
     }
 

@@ -142,7 +142,7 @@ pub(crate) fn restore(
             Item::End(summary) => break summary,
         }
         told.done += 1;
-        if told.done % TOLD_EACH == 0 {
+        if told.done.is_multiple_of(TOLD_EACH) {
             progress(told);
         }
     };

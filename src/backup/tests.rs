@@ -107,7 +107,7 @@ fn the_bytes_of_a_backup_are_these() {
     };
     let bytes = put_together(&[(Kind::Scope, vec![1, 2, 3])], &trailer);
     let (fields, hash) = bytes.split_last_chunk::<32>().unwrap();
-    let hex: String = fields.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = fields.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let expected = "50434c424b555001 73 03000000 010203 74 58000000 0201000000000000 \
                     0300000000000000 \
                     0707070707070707070707070707070707070707070707070707070707070707 \

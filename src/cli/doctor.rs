@@ -53,7 +53,7 @@ fn as_text(report: &Report) -> String {
     }
     if report.was_read {
         let (records, entries) = (report.records, report.entries);
-        let _ = writeln!(text, "{records} keys and {entries} entries of the trail are intact");
+        let _ = writeln!(text, "intact: {records} keys, {entries} entries of the trail");
     }
     if report.is_healthy() {
         text.push_str("nothing is wrong\n");

@@ -258,8 +258,51 @@ fn the_bytes_of_a_request_that_is_done_once_are_these() {
 }
 
 #[test]
+fn the_bytes_of_a_cut_and_of_a_repair_are_these() {
+    let seal = Seals::derive(None).trail;
+    let golden = [
+        (
+            Act::Cut { through: 0x0102, head: [6; 32] },
+            format!("08000000 0201000000000000 {} 01", "06".repeat(32)),
+        ),
+        (
+            Act::Repair { head: [6; 32], current: 3, unproved: 4 },
+            format!("09000000 {} 0300000000000000 0400000000000000 01", "06".repeat(32)),
+        ),
+        (
+            Act::Refuse { attempt: Attempt::Cut, reason: String::new() },
+            "04000000 06000000 0000000000000000 01".into(),
+        ),
+    ];
+    for (act, golden) in golden {
+        let (frame, head) = encode_entry(&entry(act.clone()), &[5; 32], &seal).unwrap();
+        assert!(hex(&frame).contains(&bytes(&golden)), "{}", hex(&frame));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry(act), head));
+    }
+}
+
+#[test]
+fn the_bytes_of_the_floor_are_these() {
+    let seal = Seals::derive(None).meta;
+    let floor = Floor { through: 0x0102, head: [6; 32], cut: 0x0304 };
+    let frame = encode_floor(&floor, &seal).unwrap();
+    let payload = format!("01 0201000000000000 {} 0403000000000000", "06".repeat(32));
+    let (body, tag) = frame.split_at(frame.len() - 16);
+    assert_eq!(hex(body), bytes(&payload));
+    assert_eq!(seal.hash(&[b"f", body])[..16], *tag);
+    assert_eq!(decode_floor(&frame, &seal).unwrap(), floor);
+    for bit in 0..frame.len() * 8 {
+        let mut flipped = frame.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode_floor(&flipped, &seal).is_err(), "{bit}");
+    }
+}
+
+#[test]
 fn the_keys_of_the_tree_are_these() {
     let golden = [
+        (Place::Floor, "66".to_owned()),
         (Place::Entry(0x0102), "610000000000000102".to_owned()),
         (Place::Record(digest()), format!("6b{}", "d1".repeat(32))),
         (Place::Meta, "6d".to_owned()),

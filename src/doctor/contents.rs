@@ -3,7 +3,6 @@
 use crate::{
     audit::{Act, AuditEntry},
     codec::Mark,
-    error::Error,
     id::KeyId,
     ledger::inspect::{Fault, Inspection},
 };
@@ -49,6 +48,9 @@ pub(super) struct Contents {
     known_from: u64,
     /// The last entry that was cut away.
     pub(super) floor: u64,
+    /// The trail tells nothing of the records as they were here: it was cut, or what it told was
+    /// overtaken by a restore or a repair.
+    base: u64,
     pub(super) floor_is_told: bool,
     /// Whether the records are the very ones that meta vouches for, and anchor does not gainsay.
     pub(super) is_sum_right: bool,
@@ -56,11 +58,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Reads the trail. `found` is what the intact records add up to.
-    pub(super) fn read(
-        inspection: &Inspection,
-        slots: [Option<Mark>; 2],
-        found: &Mark,
-    ) -> Result<Self, Error> {
+    pub(super) fn read(inspection: &Inspection, slots: [Option<Mark>; 2], found: &Mark) -> Self {
         let anchor = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
         let meta = inspection.meta.as_ref().ok().map(|meta| meta.mark);
         let told = [meta, anchor].into_iter().flatten().map(|mark| mark.sequence).max();
@@ -75,6 +73,7 @@ impl Contents {
             head: floor.head,
             known_from: floor.through + 1,
             floor: floor.through,
+            base: floor.through,
             floor_is_told: floor.through == 0,
             is_sum_right: false,
         };
@@ -88,7 +87,7 @@ impl Contents {
                 contents.entries += 1;
             }
             if let Some(entry) = &link.entry {
-                contents.fold(link.sequence, entry);
+                contents.fold(link.sequence, entry, link.fault.is_none());
                 contents.floor_is_told |= link.sequence == floor.cut
                     && match &entry.act {
                         Act::Cut { through, head } => {
@@ -104,13 +103,13 @@ impl Contents {
                     head_at_anchor = Some(head);
                 }
             }
-        })?;
+        });
         contents.reach = contents.reach(meta, head_at_anchor);
         contents.is_sum_right = contents.reach == Reach::Whole
             && meta.is_some_and(|meta| {
                 (meta.records, meta.scopes, meta.sum) == (found.records, found.scopes, found.sum)
             });
-        Ok(contents)
+        contents
     }
 
     fn reach(&self, meta: Option<Mark>, head_at_anchor: Option<[u8; 32]>) -> Reach {
@@ -138,11 +137,16 @@ impl Contents {
     }
 
     /// An entry that is not proved counts as well: it can only make a key less certain.
-    fn fold(&mut self, sequence: u64, entry: &AuditEntry) {
+    fn fold(&mut self, sequence: u64, entry: &AuditEntry, is_intact: bool) {
         let is_deleted = entry.act == Act::Delete;
         let new = match &entry.act {
             Act::Create | Act::Update | Act::Delete => None,
             Act::Rotate { into } => Some(*into),
+            Act::Restore { .. } | Act::Repair { .. } if is_intact => {
+                self.last.clear();
+                self.base = sequence;
+                return;
+            }
             _ => return,
         };
         for key in entry.key.into_iter().chain(new) {
@@ -152,7 +156,8 @@ impl Contents {
 
     /// Whether this is the key's last revision. The trail must reach the anchor, and tell of no
     /// later change; and no entry that it should have after that revision may be wrong or missing.
-    /// What retention cut away tells of nothing: there the sum over all records stands in for it.
+    /// What lies before a cut, a restore or a repair tells of nothing: there the sum over all
+    /// records stands in for it.
     pub(super) fn is_current(&self, key: KeyId, revision: u64) -> bool {
         if self.reach != Reach::Whole || !self.floor_is_told {
             return false;
@@ -161,9 +166,7 @@ impl Contents {
             Some(last) => {
                 !last.is_deleted && last.sequence == revision && revision >= self.known_from
             }
-            None => {
-                revision <= self.floor && self.known_from == self.floor + 1 && self.is_sum_right
-            }
+            None => revision <= self.base && self.known_from <= self.base + 1 && self.is_sum_right,
         }
     }
 

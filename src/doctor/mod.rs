@@ -59,12 +59,12 @@ impl Builder {
         let seals = self.seals()?;
         let mut report = Report::default();
         let outside = Outside::look(dir, self.anchor.as_deref())?;
-        from_outside(&outside, &mut report);
+        tell_outside(&outside, &mut report);
         if outside.holder.is_none() {
             match Inspection::open(dir, scratch, Arc::clone(&seals)) {
                 Ok(inspection) => {
                     let slots = self.slots(dir, &seals);
-                    self.from_inside(&inspection, slots, &mut report)?;
+                    self.look_inside(&inspection, slots, &mut report)?;
                 }
                 // What is missing is told already.
                 Err(Error::Damaged(_)) if !outside.missing.is_empty() => {}
@@ -84,7 +84,7 @@ impl Builder {
         inspect::anchor(&path, seals).unwrap_or_default()
     }
 
-    fn from_inside(
+    fn look_inside(
         &self,
         inspection: &Inspection,
         slots: [Option<Mark>; 2],
@@ -100,7 +100,7 @@ impl Builder {
         let mut keys = Keys::new(Catalogue::new(names, self.scopes.as_deref())?);
         let found = inspection.records(|found| keys.note(found));
         report.records = found.records;
-        let contents = Contents::read(inspection, slots, &found)?;
+        let contents = Contents::read(inspection, slots, &found);
         report.entries = contents.entries;
         let findings = &mut report.findings;
         of_engine(inspection, findings);
@@ -140,7 +140,7 @@ fn held(holder: &str) -> Finding {
     Finding::fault("in-use", text, remedy)
 }
 
-fn from_outside(outside: &Outside, report: &mut Report) {
+fn tell_outside(outside: &Outside, report: &mut Report) {
     let mut add = |code, path: &PathBuf, text: &str, remedy| {
         let text = format!("{}{text}", path.display());
         report.findings.push(Finding::fault(code, text, remedy));
@@ -194,6 +194,13 @@ fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     if let Err(error) = &inspection.floor {
         findings.push(Finding::fault("floor", inner(error), RESTORE));
     }
+    inspection.uses(|key, minute| {
+        if minute.is_none() {
+            let whose = key.map_or_else(|| "a key".to_owned(), |key| key.to_string());
+            let text = format!("the last use of {whose} is not as it was written");
+            findings.push(Finding::fault("use", text, RESTORE).of_key(key));
+        }
+    });
     for (_, error) in &inspection.scopes {
         let error = error.as_ref().map(inner);
         findings.extend(error.map(|text| Finding::fault("scope-name", text, RESTORE)));
@@ -372,5 +379,23 @@ impl Keys {
             let text = format!("{} keys have expired", self.expired);
             findings.push(Finding::note("expired", text, "delete those that nobody will extend"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told() {
+        let told = |room, size| {
+            let mut report = Report::default();
+            tell_outside(&Outside { room: Some(room), size, ..Outside::default() }, &mut report);
+            report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
+        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
+        // A large database needs more.
+        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
     }
 }

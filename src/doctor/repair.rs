@@ -86,7 +86,7 @@ impl Builder {
         }
         let mut best = Best::default();
         let found = inspection.records(|found| best.note(&found));
-        let contents = Contents::read(&inspection, self.slots(dir, &seals), &found)?;
+        let contents = Contents::read(&inspection, self.slots(dir, &seals), &found);
         let prefix = match &inspection.meta {
             Ok(meta) => {
                 Prefix::new(&meta.prefix).map_err(|_| Error::damaged("its prefix is not one"))?
@@ -108,6 +108,9 @@ impl Builder {
         if let Some(failure) = failure {
             return Err(failure);
         }
+        let mut uses = Vec::new();
+        inspection.uses(|id, minute| uses.extend(id.zip(minute)));
+        repair.uses(&best, &uses)?;
         repair.lost(&best);
         repair.finish()
     }
@@ -233,6 +236,18 @@ impl<'i> Repair<'i> {
         let new = self.catalogue.set(kept.map(Scope::as_str))?;
         record.grant = Grant::Scopes(new);
         Ok(new.len() < set.len())
+    }
+
+    /// When the keys that came over were last used.
+    fn uses(&mut self, best: &Best, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        for (id, minute) in uses {
+            let is_deleted = self.contents.last.get(id).is_some_and(|last| last.is_deleted);
+            if best.records.contains_key(id) && !is_deleted {
+                let frame = codec::encode_use(*minute, *id, &self.seals.frame)?;
+                self.bulk.put(Place::Use(*id), frame)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lists the keys that did not come over: those that the trail tells of, and what else was

@@ -159,10 +159,14 @@ fn invariant_7_a_use_outlasts_a_rebuild_that_meets_it() {
                 }
             })
         };
-        let minute = |minutes: u64| move || Timestamp::from_secs(60 * minutes);
+        let minute = |minute| move || Timestamp::from_minutes(minute);
+        index.tick(minute(7)());
         let later = {
             let index = Arc::clone(&index);
-            thread::spawn(move || index.admit(&digest(1), minute(8)).unwrap())
+            thread::spawn(move || {
+                index.tick(minute(8)());
+                index.admit(&digest(1), minute(8)).unwrap()
+            })
         };
         index.admit(&digest(1), minute(7)).unwrap();
         later.join().unwrap();

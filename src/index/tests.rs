@@ -401,6 +401,7 @@ fn invariant_7_no_use_is_lost_while_the_index_grows() {
     const KEYS: u64 = 20_000;
     let (index, made) = (Index::new(), AtomicU64::new(0));
     let now = Timestamp::from_minutes(7);
+    index.tick(now);
     thread::scope(|scope| {
         for reader in 0..2 {
             let (index, made) = (&index, &made);
@@ -428,6 +429,8 @@ fn invariant_7_no_use_is_lost_while_the_index_grows() {
 #[test]
 fn invariant_7_a_key_that_is_refused_or_gone_has_no_use() {
     let (index, now) = (Index::new(), Timestamp::from_minutes(7));
+    index.tick(now);
+    index.tick(Timestamp::from_minutes(6));
     apply(&index, &record(1, 1, false, &[]));
     assert_eq!(index.admit(&digest(1), || now).unwrap_err(), Refusal::Inactive);
     assert_eq!(index.last_use(KeyId::from_u64(1)), None);

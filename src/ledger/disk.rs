@@ -46,6 +46,9 @@ pub(crate) struct Disk {
     _home: Home,
 }
 
+/// The new meta record and, where they are wanted, the values before.
+type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
+
 pub(super) struct State {
     pub(super) meta: Meta,
     pub(super) floor: Floor,
@@ -78,13 +81,16 @@ impl Disk {
         engine::remove_unfinished_snapshots(&sled_dir)
             .and_then(|()| engine::read_through(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
+        // What a killed process wrote may still be in the page cache only, and sled would write a
+        // snapshot that relies on it, and overwrite what it replaces.
+        let file =
+            File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
+        file.sync_data().map_err(|e| Error::io("syncing the store", e))?;
         let db = engine::open(&sled_dir, &at.dir)?;
-        // What sled has just read may still be in the page cache only.
+        // The same holds of the files that it made, and of their names.
         sync_tree(&ledger)
             .and_then(|()| sync_parent(&ledger))
             .map_err(|e| Error::io("syncing the store", e))?;
-        let file =
-            File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
         let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
@@ -214,12 +220,7 @@ impl Disk {
     }
 
     /// Gives the new meta record and, where they are wanted, the values before.
-    fn transact(
-        &self,
-        batch: &[Commit],
-        before: &Meta,
-        wanted: bool,
-    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+    fn transact(&self, batch: &[Commit], before: &Meta, wanted: bool) -> sled::Result<Transacted> {
         let outcome = self.db()?.transaction(|tree| {
             let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
@@ -252,11 +253,7 @@ impl Disk {
     }
 
     /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
-    fn transact_twice(
-        &self,
-        batch: &[Commit],
-        before: &Meta,
-    ) -> sled::Result<(Meta, Vec<(Place, Option<sled::IVec>)>)> {
+    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Transacted> {
         let mut meta = before.clone();
         for put in batch.iter().flat_map(|commit| &commit.puts) {
             let old = match &put.frame {

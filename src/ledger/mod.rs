@@ -110,7 +110,9 @@ impl Ledger {
     pub(crate) fn floor(&self) -> Floor {
         match self {
             Self::Disk(disk) => disk.floor(),
-            _ => Floor::default(),
+            Self::Memory => Floor::default(),
+            #[cfg(test)]
+            Self::Scripted(_) => Floor::default(),
         }
     }
 
@@ -118,7 +120,9 @@ impl Ledger {
     pub(crate) fn stretch(&self, after: u64, limit: usize) -> Result<Option<Stretch>, Error> {
         match self {
             Self::Disk(disk) => disk.stretch(after, limit).map(Some),
-            _ => Ok(None),
+            Self::Memory => Ok(None),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(None),
         }
     }
 
@@ -126,7 +130,9 @@ impl Ledger {
     pub(crate) fn snapshot(&self) -> Result<Option<Snapshot<'_>>, Error> {
         match self {
             Self::Disk(disk) => disk.snapshot().map(Some),
-            _ => Ok(None),
+            Self::Memory => Ok(None),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(None),
         }
     }
 
@@ -138,7 +144,9 @@ impl Ledger {
     ) -> Result<Option<(u64, [u8; 32])>, Error> {
         match self {
             Self::Disk(disk) => disk.place_of_cut(before, catalogue),
-            _ => Ok(None),
+            Self::Memory => Ok(None),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(None),
         }
     }
 
@@ -146,7 +154,9 @@ impl Ledger {
     pub(crate) fn sweep(&self) -> Result<bool, Error> {
         match self {
             Self::Disk(disk) => disk.sweep(),
-            _ => Ok(false),
+            Self::Memory => Ok(false),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(false),
         }
     }
 

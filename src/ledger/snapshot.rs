@@ -39,6 +39,9 @@ pub(crate) struct Snapshot<'d> {
     scopes: Vec<Vec<u8>>,
 }
 
+/// Values and their places.
+pub(crate) type Stride = Vec<(Place, Vec<u8>)>;
+
 /// What the snapshots that are being read need of the commits.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -127,7 +130,7 @@ impl<'d> Snapshot<'d> {
     }
 
     /// The next values, maybe none: first the trail, then the records. `None` at the end.
-    pub(crate) fn stride(&mut self) -> Result<Option<Vec<(Place, Vec<u8>)>>, Error> {
+    pub(crate) fn stride(&mut self) -> Result<Option<Stride>, Error> {
         let last_entry = Place::Entry(self.meta.mark.sequence).key();
         let mut state = self.disk.state();
         let Some(reader) = state.kept.readers.get_mut(&self.number) else { return Ok(None) };

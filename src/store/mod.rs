@@ -1,11 +1,12 @@
 //! The store: issue, authenticate, update, revoke, rotate, delete, list.
 //!
 //! Two straight walks meet here. A header becomes a decision from memory alone:
-//! `credential` → `Digest` → index → standing → [`Principal`]. A change is planned under the
+//! `credential` → `Digest` → index → standing → [`Principal`](crate::Principal). A change is planned under the
 //! writers' mutex, denied in the index at once where it is stricter, made durable by the writer
 //! thread, and only then applied and acknowledged.
 
 mod acting;
+mod authenticate;
 mod builder;
 mod health;
 mod list;
@@ -28,17 +29,12 @@ pub use self::{
 use self::writer::Writer;
 use crate::{
     audit::AuditEntry,
-    credential::{self, KeyBuffer},
     digest::Digest,
     error::Error,
     id::KeyId,
-    index::Revocation,
-    principal::Principal,
     record::{Actor, Change, NewKey, Record},
-    refusal::Refusal,
     scope::{Catalogue, ScopeSet},
     secret::{Prefix, Secret},
-    time::Timestamp,
 };
 use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -106,77 +102,6 @@ impl Store {
     /// ```
     pub fn in_memory() -> Result<Self, Error> {
         Self::builder().in_memory()
-    }
-
-    /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
-    /// time that depends neither on the number of keys nor on where a digest differs.
-    ///
-    /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
-    /// set. Use [`authenticate_all`](Self::authenticate_all) for a request, which may have several
-    /// such headers.
-    ///
-    /// ```
-    /// # let store = portcullis::Store::in_memory()?;
-    /// let refused = store.authenticate(b"Basic bm90LWEta2V5Og==").unwrap_err();
-    /// assert_eq!((refused.status(), refused.code()), (401, "unknown"));
-    /// # Ok::<(), portcullis::Error>(())
-    /// ```
-    pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
-        let mut buffer = KeyBuffer::new();
-        self.authenticate_user(credential::read(authorization, &mut buffer)?)
-    }
-
-    /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
-    /// than one, even the same twice, is [`Refusal::Ambiguous`].
-    pub fn authenticate_all<'h>(
-        &self,
-        values: impl IntoIterator<Item = &'h [u8]>,
-    ) -> Result<Principal, Refusal> {
-        let mut buffer = KeyBuffer::new();
-        self.authenticate_user(credential::read_all(values, &mut buffer)?)
-    }
-
-    /// Decides on what a header presents; a stranger's may turn out to be no user name at all.
-    #[inline]
-    fn authenticate_user(&self, presented: &[u8]) -> Result<Principal, Refusal> {
-        self.authenticate_key(presented).map_err(|refusal| match refusal {
-            Refusal::Unknown if !credential::is_user(presented) => Refusal::Malformed,
-            refusal => refusal,
-        })
-    }
-
-    /// Decides on the text of a key that came some other way than by a header.
-    pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
-        if !self.prefix.begins(key) {
-            return Err(Refusal::Unknown);
-        }
-        self.authenticate_digest(&self.writer.seals.digester.digest(key))
-    }
-
-    /// Decides anew on a key that was presented before, without keeping its text.
-    pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
-        self.writer.index.admit(digest, || self.writer.clock.now())
-    }
-
-    /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
-    /// It is over at once when the key is revoked, deleted or narrowed below what it was let in
-    /// with, and when it expires. Requests that end by themselves need none and pay nothing.
-    ///
-    /// ```
-    /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
-    /// # let key = issued.secret.reveal(|text| text.to_owned());
-    /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
-    /// let watch = store.revocation(&principal); // a future, for any runtime
-    /// assert!(!watch.is_over());
-    /// store.revoke(principal.id())?;
-    /// assert!(watch.is_over());
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn revocation(&self, principal: &Principal) -> Revocation {
-        self.writer.index.watch(principal, self.writer.clock.now())
     }
 
     /// What is kept in place of a key's text.
@@ -284,26 +209,6 @@ impl Store {
     /// ```
     pub fn get(&self, id: KeyId) -> Result<Arc<Record>, Error> {
         self.writer.index.get(id).map(|(record, _)| record).ok_or(Error::NoSuchKey(id))
-    }
-
-    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
-    ///
-    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
-    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
-    ///
-    /// ```
-    /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
-    /// # let key = issued.secret.reveal(|text| text.to_owned());
-    /// assert_eq!(store.last_used(issued.record.id), None);
-    /// store.authenticate_key(key.as_bytes()).unwrap();
-    /// assert!(store.last_used(issued.record.id).is_some());
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
-        self.writer.index.last_use(id).map(Timestamp::from_minutes)
     }
 
     /// A page of records, newest first.

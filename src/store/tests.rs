@@ -1,6 +1,7 @@
 //! Deny early, allow late: what readers see while a change is on its way, and after it failed.
 
 use super::*;
+use crate::refusal::Refusal;
 use crate::{
     digest::Seals,
     index::Index,

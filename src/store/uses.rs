@@ -9,8 +9,31 @@
 //! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
 //! share their pages with records, and of those nobody knows any more what is on disk.
 
-use crate::{error::Error, id::KeyId, index::Index, ledger::Ledger, time::Timestamp};
+use super::{Store, writer::Core};
+use crate::{error::Error, id::KeyId, time::Timestamp};
 use std::time::{Duration, Instant};
+
+impl Store {
+    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
+    ///
+    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
+    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// assert_eq!(store.last_used(issued.record.id), None);
+    /// store.authenticate_key(key.as_bytes()).unwrap();
+    /// assert!(store.last_used(issued.record.id).is_some());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
+        self.writer.index.last_use(id).map(Timestamp::from_minutes)
+    }
+}
 
 /// How often uses are written, so how many a crash loses.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
@@ -39,8 +62,8 @@ struct Round {
 }
 
 impl Uses {
-    pub(super) fn new(every: Duration, now: Timestamp) -> Self {
-        Self { every, since: now.as_minutes(), due: Instant::now() + every, round: None }
+    pub(super) fn new(every: Duration, minute: u32) -> Self {
+        Self { every, since: minute, due: Instant::now() + every, round: None }
     }
 
     /// Whether there is more to do at once.
@@ -49,21 +72,17 @@ impl Uses {
     }
 
     /// Does a part of a round, if one is due.
-    pub(super) fn step(
-        &mut self,
-        index: &Index,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if !self.are_under_way() {
+    pub(super) fn step(&mut self, core: &Core) -> Result<(), Error> {
+        core.index.tick(core.clock.now());
+        if !self.are_under_way() || core.failure().is_some() {
             return Ok(());
         }
-        let round = self.round.get_or_insert_with(|| Round::new(now));
-        if round.step(self.since, index, ledger)? {
+        let round = self.round.get_or_insert_with(|| Round::new(core.index.minute()));
+        if round.step(self.since, core)? {
             return Ok(());
         }
         if round.has_written {
-            ledger.sync_uses()?;
+            core.ledger.sync_uses()?;
         }
         // Of this minute more may come: the next round writes those again.
         self.since = round.minute;
@@ -72,24 +91,22 @@ impl Uses {
         Ok(())
     }
 
-    /// Does all that is left of a round, or a whole one.
-    pub(super) fn finish(
-        &mut self,
-        index: &Index,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let mut last = Round::new(now);
-        while last.step(self.since, index, ledger)? {}
-        if last.has_written || self.round.is_some() { ledger.sync_uses() } else { Ok(()) }
+    /// Does a whole round, and with it all that is left of the one that is under way.
+    pub(super) fn finish(&mut self, core: &Core) -> Result<(), Error> {
+        if core.failure().is_some() {
+            return Ok(());
+        }
+        let mut last = Round::new(core.index.minute());
+        while last.step(self.since, core)? {}
+        if last.has_written || self.round.is_some() { core.ledger.sync_uses() } else { Ok(()) }
     }
 }
 
 impl Round {
-    fn new(now: Timestamp) -> Self {
+    fn new(minute: u32) -> Self {
         Self {
             begun: Instant::now(),
-            minute: now.as_minutes(),
+            minute,
             next_segment: 0,
             gathered: Vec::new(),
             has_written: false,
@@ -97,10 +114,10 @@ impl Round {
     }
 
     /// Writes some of the uses; `false` when none are left.
-    fn step(&mut self, since: u32, index: &Index, ledger: &Ledger) -> Result<bool, Error> {
+    fn step(&mut self, since: u32, core: &Core) -> Result<bool, Error> {
         let mut are_left = true;
         while are_left && self.gathered.len() < MOST {
-            match index.used_since(since, self.next_segment) {
+            match core.index.used_since(since, self.next_segment) {
                 Some(more) => self.gathered.extend(more),
                 None => are_left = false,
             }
@@ -108,9 +125,9 @@ impl Round {
         }
         let mut uses = self.gathered.split_off(self.gathered.len().saturating_sub(MOST));
         // A key that was deleted since it was gathered leaves nothing behind.
-        uses.retain(|(id, _)| index.last_use(*id).is_some());
+        uses.retain(|(id, _)| core.index.last_use(*id).is_some());
         if !uses.is_empty() {
-            ledger.note_uses(&uses)?;
+            core.ledger.note_uses(&uses)?;
             self.has_written = true;
         }
         Ok(are_left || !self.gathered.is_empty())
@@ -149,9 +166,9 @@ mod tests {
 
     /// A whole round, as the writer thread does it.
     fn round(store: &Store) {
-        let (core, mut uses) = (&store.writer, Uses::new(Duration::ZERO, Timestamp::default()));
+        let (core, mut uses) = (&store.writer, Uses::new(Duration::ZERO, 0));
         while {
-            uses.step(&core.index, &core.ledger, core.clock.now()).unwrap();
+            uses.step(core).unwrap();
             uses.round.is_some()
         } {}
     }
@@ -213,12 +230,12 @@ mod tests {
             store.authenticate_key(key.as_bytes()).unwrap();
         }
         round(&store);
-        let minute = store.writer.clock.now();
+        let minute = store.writer.index.minute();
         store.revoke(one).unwrap();
         store.delete(one).unwrap();
         let mut round = Round::new(minute);
-        round.gathered = [one, two, three].map(|id| (id, minute.as_minutes())).into();
-        while round.step(0, &store.writer.index, &store.writer.ledger).unwrap() {}
+        round.gathered = [one, two, three].map(|id| (id, minute)).into();
+        while round.step(0, &store.writer).unwrap() {}
         drop(store);
         let mut expected = vec![two, three];
         expected.sort();
@@ -230,7 +247,7 @@ mod tests {
         let (store, script) = scripted_with_uses(Duration::ZERO);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         store.authenticate_key(key.as_bytes()).unwrap();
-        assert_eq!(script.noted(), [(id, store.writer.clock.now().as_minutes())]);
+        assert_eq!(script.noted(), [(id, store.writer.index.minute())]);
         script.verdict(true);
         store.revoke(id).unwrap();
         assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
@@ -266,15 +283,14 @@ mod tests {
         let (two, other) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let core = &store.writer;
         store.authenticate_key(key.as_bytes()).unwrap();
-        let now = core.clock.now();
-        let mut uses = Uses::new(Duration::ZERO, now);
-        let later = Timestamp::from_minutes(now.as_minutes() + 2);
-        uses.step(&core.index, &core.ledger, later).unwrap();
-        assert_eq!(script.noted(), [(one, now.as_minutes())]);
-        let digest = core.seals.digester.digest(other.as_bytes());
-        core.index.admit(&digest, || later).unwrap();
+        let minute = core.index.minute();
+        let mut uses = Uses::new(Duration::ZERO, minute);
+        core.index.tick(Timestamp::from_minutes(minute + 2));
+        uses.step(core).unwrap();
+        assert_eq!(script.noted(), [(one, minute)]);
+        store.authenticate_key(other.as_bytes()).unwrap();
         uses.due = Instant::now();
-        uses.step(&core.index, &core.ledger, later).unwrap();
-        assert_eq!(script.noted(), [(two, later.as_minutes())]);
+        uses.step(core).unwrap();
+        assert_eq!(script.noted(), [(two, minute + 2)]);
     }
 }

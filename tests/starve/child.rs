@@ -165,10 +165,11 @@ impl Scene {
         if self.course.when != When::Making {
             let store = self.open().unwrap().unwrap();
             self.change(&store, 0, BEFORE);
-            match self.course.when {
-                When::Opening => self.call("closing", || drop(store)),
-                _ => Some(self.starve(store)),
-            };
+            if self.course.when == When::Changing {
+                self.starve(store);
+            } else {
+                self.call("closing", || drop(store));
+            }
         }
         if self.course.when != When::Changing {
             self.begin();

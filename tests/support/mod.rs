@@ -13,6 +13,7 @@
 pub(crate) mod campaign;
 pub(crate) mod disk;
 pub(crate) mod faults;
+pub(crate) mod surgery;
 
 mod base64;
 

@@ -55,6 +55,8 @@ fn tells_of(entry: &AuditEntry, id: KeyId) -> bool {
 fn before(store: &Store, start: u64, end: u64) -> Result<Vec<AuditEntry>, Error> {
     let count = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
     let mut entries = store.audit(start, count)?;
+    // Where older ones were cut away, the count reaches further than it should.
+    entries.retain(|entry| entry.sequence <= end);
     entries.reverse();
     Ok(entries)
 }
@@ -164,6 +166,9 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
         (Act::Refuse { .. }, ..) => ("act refused", "Refused"),
+        (Act::Cut { .. }, ..) => ("act ended", "Trail cut"),
+        (Act::Repair { .. }, ..) => ("act", "Repaired"),
+        (Act::Restore { .. }, ..) => ("act", "Restored"),
         #[allow(unreachable_patterns, reason = "a later version knows more acts")]
         (other, ..) => ("act", other.as_str()),
     };
@@ -172,6 +177,9 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         ul .changes {
             @if let Act::Refuse { attempt, reason } = &entry.act {
                 li { (attempted(*attempt)) ": " (reason) }
+            }
+            @if let Act::Cut { through, .. } = &entry.act {
+                li { "The entries up to number " (through) " were removed" }
             }
             @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(visitor, *into)) } }
             @if let (Act::Delete, Some(name)) = (&entry.act, &entry.before.name) {
@@ -191,6 +199,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::Delete => "delete a key",
         Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
+        Attempt::Cut => "cut the trail",
         #[allow(unreachable_patterns, reason = "a later version knows more attempts")]
         other => other.as_str(),
     }

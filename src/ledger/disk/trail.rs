@@ -146,9 +146,9 @@ impl Disk {
     /// The floor that these changes bring.
     pub(super) fn floor_in(&self, batch: &[Commit]) -> Result<Option<Floor>, Error> {
         let puts = batch.iter().flat_map(|commit| &commit.puts);
-        let frame =
+        let mut frame =
             puts.filter(|put| put.place == Place::Floor).filter_map(|put| put.frame.as_ref());
-        frame.last().map(|frame| codec::decode_floor(frame, &self.seals.meta)).transpose()
+        frame.next_back().map(|frame| codec::decode_floor(frame, &self.seals.meta)).transpose()
     }
 
     /// The chain head of an entry, or of the last one that was cut away.

@@ -17,8 +17,8 @@ impl Copy {
     /// Copies the engine's files, without the snapshot where that is not wanted. A snapshot that is
     /// only half there is never wanted.
     pub(super) fn make(sled_dir: &Path, scratch: &Path, snapshot: bool) -> Result<Self, Error> {
-        let name: String = random::array::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let copy = Self(scratch.join(format!("portcullis-{name}")));
+        let name = u64::from_le_bytes(random::array()?);
+        let copy = Self(scratch.join(format!("portcullis-{name:016x}")));
         copy.fill(sled_dir, snapshot).map_err(|e| Error::io(DOING, e))?;
         Ok(copy)
     }

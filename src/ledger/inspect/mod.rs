@@ -95,10 +95,10 @@ impl Inspection {
 
     fn read_heads(&mut self) -> Result<(), Error> {
         let seals = Arc::clone(&self.seals);
-        if let Some(frame) = self.get(Place::Meta)? {
+        if let Some(frame) = self.get(Place::Meta) {
             self.meta = codec::decode_meta(&frame, &seals.meta, seals.pepper_check);
         }
-        if let Some(frame) = self.get(Place::Floor)? {
+        if let Some(frame) = self.get(Place::Floor) {
             self.floor = codec::decode_floor(&frame, &seals.meta);
         }
         let mut numbered: Vec<(u8, Result<Scope, Error>)> = Vec::new();
@@ -177,9 +177,20 @@ impl Inspection {
         mark
     }
 
+    /// When keys were last used: the minute, or nothing where that is damaged.
+    pub(crate) fn uses(&self, mut each: impl FnMut(Option<KeyId>, Option<u32>)) {
+        self.scan(Place::USES, |key, frame| {
+            let Some(Place::Use(id)) = key.and_then(Place::from_key) else {
+                return each(None, None);
+            };
+            let minute = frame.and_then(|f| codec::decode_use(f, id, &self.seals.frame).ok());
+            each(Some(id), minute);
+        });
+    }
+
     /// One value; an unreadable part of the database is as good as none.
-    fn get(&self, place: Place) -> Result<Option<sled::IVec>, Error> {
-        Ok(contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default())
+    fn get(&self, place: Place) -> Option<sled::IVec> {
+        contained(Doing::Reading, || self.db.get()?.get(place.key())).unwrap_or_default()
     }
 
     /// All values under this prefix, in order. What cannot be read is told once, without a key,

@@ -4,7 +4,6 @@ use super::{Doing, Inspection, contained};
 use crate::{
     audit::AuditEntry,
     codec::{self, Place},
-    error::Error,
 };
 
 /// What is wrong with an entry.
@@ -33,26 +32,25 @@ impl Inspection {
     /// Every entry from the floor to the newest that anything tells of: the last that is there, or
     /// `through`. An entry is proved by its own head and by the next one's, so whoever trusts the
     /// last head trusts all that come after the last fault.
-    pub(crate) fn trail(&self, through: u64, mut each: impl FnMut(Link)) -> Result<(), Error> {
+    pub(crate) fn trail(&self, through: u64, mut each: impl FnMut(Link)) {
         let floor = self.floor.as_ref().ok().copied().unwrap_or_default();
-        let end = self.last_entry()?.max(through);
+        let end = self.last_entry().max(through);
         let mut previous = self.floor.is_ok().then_some(floor.head);
         for sequence in floor.through + 1..=end {
-            let link = self.link(sequence, previous)?;
+            let link = self.link(sequence, previous);
             previous = link.head;
             each(link);
         }
-        Ok(())
     }
 
     /// The frame of an entry, if it is there.
-    pub(crate) fn frame(&self, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.get(Place::Entry(sequence))?.map(|frame| frame.to_vec()))
+    pub(crate) fn frame(&self, sequence: u64) -> Option<Vec<u8>> {
+        self.get(Place::Entry(sequence)).map(|frame| frame.to_vec())
     }
 
-    fn link(&self, sequence: u64, previous: Option<[u8; 32]>) -> Result<Link, Error> {
-        let Some(frame) = self.get(Place::Entry(sequence))? else {
-            return Ok(Link { sequence, entry: None, head: None, fault: Some(Fault::Missing) });
+    fn link(&self, sequence: u64, previous: Option<[u8; 32]>) -> Link {
+        let Some(frame) = self.get(Place::Entry(sequence)) else {
+            return Link { sequence, entry: None, head: None, fault: Some(Fault::Missing) };
         };
         let head = codec::entry_head(&frame, sequence).ok();
         let entry = codec::decode_entry_unchecked(&frame, sequence, self.catalogue);
@@ -66,18 +64,18 @@ impl Inspection {
             (Some(false), _) => Some(Fault::Broken),
             (None, _) => Some(Fault::Loose),
         };
-        Ok(Link { sequence, entry, head, fault })
+        Link { sequence, entry, head, fault }
     }
 
     /// The number of the last entry that is there.
-    fn last_entry(&self) -> Result<u64, Error> {
-        let mut last = 0;
+    fn last_entry(&self) -> u64 {
         let beyond = [Place::ENTRIES, &[0xff; 9]].concat();
         if let Ok(Some((key, _))) = contained(Doing::Reading, || self.db.get()?.get_lt(beyond))
             && let Some(Place::Entry(sequence)) = Place::from_key(&key)
         {
-            last = sequence;
+            sequence
+        } else {
+            0
         }
-        Ok(last)
     }
 }

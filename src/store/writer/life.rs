@@ -17,7 +17,7 @@ impl Core {
     /// The thread's life.
     pub(super) fn run(&self, uses_every: Duration) {
         let life = catch_unwind(AssertUnwindSafe(|| {
-            let mut uses = Uses::new(uses_every, self.clock.now());
+            let mut uses = Uses::new(uses_every, self.index.minute());
             let mut kept = Instant::now();
             while let Some(batch) = self.next_batch(&uses) {
                 let is_idle = batch.is_empty();
@@ -32,15 +32,11 @@ impl Core {
                     self.settle(outcome);
                     kept = Instant::now();
                 }
-                if self.failure().is_none()
-                    && let Err(error) = uses.step(&self.index, &self.ledger, self.clock.now())
-                {
+                if let Err(error) = uses.step(self) {
                     self.settle(Err(error));
                 }
             }
-            if self.failure().is_none() {
-                uses.finish(&self.index, &self.ledger, self.clock.now())?;
-            }
+            uses.finish(self)?;
             self.ledger.sync_anchor()
         }));
         let end = life.unwrap_or_else(|_| {

@@ -1,0 +1,83 @@
+//! The hot walk: header → presented key → digest → index → standing → [`Principal`].
+
+use super::Store;
+use crate::{
+    credential::{self, KeyBuffer},
+    digest::Digest,
+    index::Revocation,
+    principal::Principal,
+    refusal::Refusal,
+};
+
+impl Store {
+    /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
+    /// time that depends neither on the number of keys nor on where a digest differs.
+    ///
+    /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
+    /// set. Use [`authenticate_all`](Self::authenticate_all) for a request, which may have several
+    /// such headers.
+    ///
+    /// ```
+    /// # let store = portcullis::Store::in_memory()?;
+    /// let refused = store.authenticate(b"Basic bm90LWEta2V5Og==").unwrap_err();
+    /// assert_eq!((refused.status(), refused.code()), (401, "unknown"));
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        let mut buffer = KeyBuffer::new();
+        self.authenticate_user(credential::read(authorization, &mut buffer)?)
+    }
+
+    /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
+    /// than one, even the same twice, is [`Refusal::Ambiguous`].
+    pub fn authenticate_all<'h>(
+        &self,
+        values: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Result<Principal, Refusal> {
+        let mut buffer = KeyBuffer::new();
+        self.authenticate_user(credential::read_all(values, &mut buffer)?)
+    }
+
+    /// Decides on what a header presents; a stranger's may turn out to be no user name at all.
+    #[inline]
+    fn authenticate_user(&self, presented: &[u8]) -> Result<Principal, Refusal> {
+        self.authenticate_key(presented).map_err(|refusal| match refusal {
+            Refusal::Unknown if !credential::is_user(presented) => Refusal::Malformed,
+            refusal => refusal,
+        })
+    }
+
+    /// Decides on the text of a key that came some other way than by a header.
+    pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
+        if !self.prefix.begins(key) {
+            return Err(Refusal::Unknown);
+        }
+        self.authenticate_digest(&self.writer.seals.digester.digest(key))
+    }
+
+    /// Decides anew on a key that was presented before, without keeping its text.
+    pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+        self.writer.index.admit(digest, || self.writer.clock.now())
+    }
+
+    /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
+    /// It is over at once when the key is revoked, deleted or narrowed below what it was let in
+    /// with, and when it expires. Requests that end by themselves need none and pay nothing.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
+    /// let watch = store.revocation(&principal); // a future, for any runtime
+    /// assert!(!watch.is_over());
+    /// store.revoke(principal.id())?;
+    /// assert!(watch.is_over());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn revocation(&self, principal: &Principal) -> Revocation {
+        self.writer.index.watch(principal, self.writer.clock.now())
+    }
+}
