@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test fails by them"
 )]
 
@@ -98,9 +99,13 @@ fn check<L: AsRef<str>>(
         entries.extend(reader.line(line.as_ref())?);
     }
     let (count, end) = reader.finish()?;
-    assert_eq!(count as usize, entries.len());
+    assert_eq!(usize::try_from(count), Ok(entries.len()));
     assert!(entries.last().is_none_or(|last| last.sequence == end.sequence));
     Ok(entries)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 /// A store with a trail of ten entries: 1 catalogue, 2 to 10 keys.
@@ -220,7 +225,7 @@ mod an_export {
         let numbers = [7u64.to_le_bytes(), time.to_le_bytes()].concat();
         let store_id = bytes(trailer["store"].as_str().unwrap());
         let tag = seal("trail", &[b"trail end", &store_id, &numbers, &bytes(head)]);
-        let tag: String = tag[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let tag = hex(&tag[..16]);
         let forged = json!({"store": trailer["store"], "sequence": 7, "head": head, "time": trailer["time"], "seal": tag});
         let mut cut = lines[..8].to_vec();
         cut.push(forged.to_string());
@@ -335,7 +340,7 @@ mod a_cut {
         assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [11, 12]);
         let Act::Cut { through, head } = &told[1].act else { panic!("{told:?}") };
         let last: Value = serde_json::from_str(&before[10]).unwrap();
-        let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(head);
         assert!(*through == 10 && last["frame"].as_str().unwrap().ends_with(&hex));
         assert_eq!((told[1].actor, told[1].source), (Actor::Local(7), Some(SOURCE)));
 

@@ -56,7 +56,7 @@ impl House {
         store.revoke(off.0).unwrap();
         store.revoke(gone.0).unwrap();
         store.delete(gone.0).unwrap();
-        let new = store.rotate(old.0, Duration::from_secs(3600)).unwrap().record.id;
+        let new = store.rotate(old.0, Duration::from_hours(1)).unwrap().record.id;
         let name = Some("kept, renamed".into());
         store.update(kept.0, portcullis::Change { name, ..Default::default() }).unwrap();
         drop(store);

@@ -166,7 +166,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     std::os::unix::fs::symlink(root().join("tests"), &link).unwrap();
     // The versions that the library is tested with.
     fs::copy(root().join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
-    fs::write(package.join("Cargo.toml"), MANIFEST).unwrap();
+    fs::write(package.join("Cargo.toml"), manifest()).unwrap();
     fs::write(package.join("lib.rs"), "").unwrap();
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default() + " --cfg planted";
     let output = Command::new(env!("CARGO"))
@@ -192,7 +192,15 @@ fn build() -> BTreeMap<String, PathBuf> {
     binaries
 }
 
-const MANIFEST: &str = r#"# Written by tests/planted.rs.
+/// With what every test may use: the library's own dependencies.
+fn manifest() -> String {
+    let own = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let own = own.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let always: Vec<&str> = own.lines().filter(|line| !line.contains("optional = true")).collect();
+    format!("{HEAD}{}\n{TESTS}", always.join("\n"))
+}
+
+const HEAD: &str = r#"# Written by tests/planted.rs.
 [package]
 name = "campaigns"
 version = "0.0.0"
@@ -206,12 +214,11 @@ path = "lib.rs"
 
 [dev-dependencies]
 portcullis = { path = "../../.." }
-rustix = { version = "*", default-features = false, features = ["process", "std"] }
-serde = { version = "*", features = ["derive"] }
 serde_json = "*"
-sled = "*"
 tempfile = "*"
+"#;
 
+const TESTS: &str = r#"
 [[test]]
 name = "kill"
 

@@ -274,9 +274,12 @@ impl Core {
         puts: Vec<Put>,
         changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
+        // A record and the entry that tells of it have one time, and times never fall along the trail.
+        let changed = changes.iter().filter_map(|change| change.after.as_ref());
+        let at = changed.map(|record| record.updated_at).max();
         let entry = AuditEntry {
             sequence: plans.next_sequence(),
-            at: self.clock.now(),
+            at: at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest),
             actor: note.actor,
             source: note.source,
             act: note.act.clone(),

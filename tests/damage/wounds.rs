@@ -180,9 +180,9 @@ impl Wound {
                 }
                 _ => {
                     old.retain(|pair| !now.contains(pair));
-                    let (key, frame) = &old[chance.below(old.len())];
-                    db.insert(key, frame).unwrap();
-                    told = "an older record put back".to_owned();
+                    let one = chance.below(old.len());
+                    db.insert(&old[one].0, &old[one].1).unwrap();
+                    told = format!("earlier record {one} put back");
                 }
             }
         });

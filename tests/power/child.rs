@@ -27,7 +27,7 @@ pub(crate) const CHANGES: &str = "PORTCULLIS_TEST_POWER_CHANGES";
 const THREADS: usize = 3;
 /// How many keys a thread keeps before it begins to delete them.
 const KEYS: usize = 14;
-const GRACE: Duration = Duration::from_secs(24 * 3600);
+const GRACE: Duration = Duration::from_hours(24);
 
 struct Marks(File);
 

@@ -240,10 +240,10 @@ fn crashed(synced: &[u8], since: &[Edit<'_>], fate: Fate, chance: &mut Chance) -
     if since.is_empty() {
         return bytes;
     }
-    let (seed, first) = (chance.word(), chance.below(since.len() + 1));
+    let (salt, first) = (chance.word(), chance.below(since.len() + 1));
     // How many of the edits a sector has seen; the same each time it is asked.
     let seen = |sector: usize| {
-        let mut own = Chance(seed ^ (sector as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut own = Chance(salt ^ (sector as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         match fate {
             Fate::Dropped => 0,
             Fate::Kept => since.len(),
