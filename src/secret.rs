@@ -213,6 +213,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_right_checksum_alone_makes_no_key() {
+        let well_formed = |body: &str| {
+            let check = checksum(body.as_bytes());
+            let text = [body.as_bytes(), &check].concat();
+            Secret::is_well_formed(str::from_utf8(&text).unwrap())
+        };
+        let random = "0123456789ABCDEFabcdef0123456789";
+        assert!(well_formed(&format!("pcl_00000000007_{random}")));
+        assert!(!well_formed(&format!("pcl_zzzzzzzzzzz_{random}")));
+        assert!(!well_formed(&format!("pcl_00000000007-{random}")));
+        assert!(!well_formed(&format!("pcl_00000000007_{}", random.replace('A', "-"))));
+    }
+
+    #[test]
     fn a_key_names_its_id_and_carries_a_checksum() {
         let id = KeyId::generate().unwrap();
         let prefix = Prefix::default();

@@ -29,7 +29,6 @@ pub use self::{
 use self::writer::Writer;
 use crate::{
     audit::AuditEntry,
-    digest::Digest,
     error::Error,
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
@@ -106,7 +105,7 @@ impl Store {
 
     /// What is kept in place of a key's text.
     #[cfg(feature = "admin")]
-    pub(crate) fn digest(&self, key: &[u8]) -> Digest {
+    pub(crate) fn digest(&self, key: &[u8]) -> crate::digest::Digest {
         self.writer.seals.digester.digest(key)
     }
 
