@@ -10,7 +10,7 @@ use portcullis::{Expiry, Grant, Metadata, NewKey, Store, Timestamp};
 use std::{env, hint::black_box, process::Command};
 
 const KEYS: usize = 1_000;
-const CALLS: usize = 2_000;
+const CALLS: u32 = 2_000;
 /// Of a key without an end, which reads no clock.
 const LIMIT: f64 = 1_250.0;
 /// Says what to count, in the process that callgrind watches.
@@ -43,7 +43,7 @@ fn count(what: &str) -> f64 {
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
     let collected = report.lines().find_map(|line| line.split_once("Collected : ")).unwrap().1;
-    collected.trim().parse::<f64>().unwrap() / CALLS as f64
+    collected.trim().parse::<f64>().unwrap() / f64::from(CALLS)
 }
 
 fn walk(what: &str) {
@@ -78,6 +78,7 @@ fn walk(what: &str) {
 }
 
 #[inline(never)]
-fn counted(rows: &[Vec<u8>], call: impl Fn(&[u8]) -> bool) -> usize {
-    (0..CALLS).zip(rows.iter().cycle()).filter(|(_, row)| call(black_box(row))).count()
+fn counted(rows: &[Vec<u8>], call: impl Fn(&[u8]) -> bool) -> u32 {
+    let calls = (0..CALLS).zip(rows.iter().cycle());
+    calls.map(|(_, row)| u32::from(call(black_box(row)))).sum()
 }

@@ -192,8 +192,9 @@ mod tests {
 
     #[test]
     fn a_digest_shows_little_of_itself_and_gives_all_its_bytes() {
-        let mut next = 0..32;
-        let digest = Digest::from_bytes([0; 32].map(|_: u8| next.next().unwrap()));
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
+        let digest = Digest::from_bytes(bytes);
         assert_eq!(format!("{digest:?}"), "Digest(00010203…)");
         assert_eq!(digest.as_bytes()[30..], [30, 31]);
         assert_eq!(digest.fingerprint(), [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);

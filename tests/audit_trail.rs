@@ -3,6 +3,7 @@
 //! that is done, or refused, by each verb and each door is in it.
 
 #![allow(
+    clippy::format_collect,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -157,7 +158,7 @@ mod an_export {
         assert_ne!(edited, lines);
         says(&edited, "entry 5 says something else than its frame");
         // In the frame only, and in both.
-        let hex = |name: &str| name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |name: &str| hex(name.as_bytes());
         let mut edited = lines.clone();
         edited[5] = edited[5].replace(&hex("key 5"), &hex("key V"));
         assert_ne!(edited, lines);

@@ -1,7 +1,7 @@
 //! Backups and restores: one moment of a store that goes on, every damage seen, nothing revived,
 //! nothing overwritten.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::similar_names, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support;
 
@@ -299,7 +299,7 @@ fn each_kind_of_later_denial_survives_a_restore() {
     let past = Change { expiry: Some(Expiry::At(Timestamp::from_secs(9))), ..Change::default() };
     store.update(shortened, past).unwrap();
     store.rotate(rotated, Duration::ZERO).unwrap();
-    let successor = store.rotate(graced, Duration::from_secs(3600)).unwrap().record.id;
+    let successor = store.rotate(graced, Duration::from_hours(1)).unwrap().record.id;
     store.revoke(back).unwrap();
     store.update(back, Change::activate()).unwrap();
     let other = Change { owner: Some(Some("another".into())), ..Change::default() };

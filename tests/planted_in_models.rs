@@ -4,7 +4,7 @@
 //! all. A bug is a piece of the source and what stands there instead; a piece that is no longer
 //! found once, and once only, fails as well.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
     fs,

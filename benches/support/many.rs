@@ -1,6 +1,13 @@
 //! What the benches with many keys share: a store full of keys, and the middle of many figures.
 
-#![allow(dead_code, reason = "each bench uses a part of this")]
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    reason = "each bench uses a part of this, and figures are rounded"
+)]
 
 use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::thread;

@@ -16,12 +16,12 @@ use std::{
 /// A test that forgets a verdict fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Verdict = dyn Fn(&[Commit]) -> bool + Send + Sync;
+type Verdict = Box<dyn Fn(&[Commit]) -> bool + Send + Sync>;
 
 /// The ledger's side.
 pub(crate) struct Scripted {
     /// Says whether a commit is durable.
-    verdict: Box<Verdict>,
+    verdict: Verdict,
     noted: Sender<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
 }

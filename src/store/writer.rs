@@ -275,8 +275,8 @@ impl Core {
         changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
         // A record and the entry that tells of it have one time, and times never fall along the trail.
-        let changed = changes.iter().filter_map(|change| change.after.as_ref());
-        let at = changed.map(|record| record.updated_at).max();
+        let records = changes.iter().filter_map(|change| change.after.as_ref());
+        let at = records.map(|record| record.updated_at).max();
         let entry = AuditEntry {
             sequence: plans.next_sequence(),
             at: at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest),
