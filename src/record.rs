@@ -394,6 +394,12 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_actor_is_named_as_the_trail_names_it() {
+        let named = [Actor::Host, Actor::Local(7), Actor::Key(KeyId::from_u64(7))];
+        assert_eq!(named.map(|actor| actor.to_string()), ["host", "local:7", "key_00000000007"]);
+    }
     use crate::{scope::Catalogue, secret::Prefix};
 
     fn sample() -> NewKey {
