@@ -316,6 +316,47 @@ fn the_keys_of_the_tree_are_these() {
 }
 
 #[test]
+fn a_wrong_pepper_is_told_from_damage() {
+    let (right, wrong) = (Seals::derive(Some(b"sixteen bytes or more")), Seals::derive(None));
+    let check = right.pepper_check;
+    let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
+    let mut frame = encode_meta(&meta, &right.meta).unwrap();
+    let read = |frame: &[u8], seals: &Seals| decode_meta(frame, &seals.meta, seals.pepper_check);
+    assert!(matches!(read(&frame, &wrong), Err(Error::WrongPepper)));
+    *frame.last_mut().unwrap() ^= 1;
+    assert!(matches!(read(&frame, &right), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn the_longest_entry_fills_its_place_to_the_byte() {
+    let seal = Seals::derive(None).trail;
+    let longest = (3000..5000).map_while(|length| {
+        let refused = Act::Refuse { attempt: Attempt::Verify, reason: "n".repeat(length) };
+        Some(encode_entry(&entry(refused), &[5; 32], &seal).ok()?.0.len())
+    });
+    assert_eq!(longest.last(), Some(MAX_VALUE));
+}
+
+#[test]
+fn the_sum_tells_one_frame_from_another_and_forgets_what_is_taken_out() {
+    let seal = Seals::derive(None).frame;
+    let hash = |record: &Record| {
+        let frame = encode_record(record, digest(), &seal).unwrap();
+        frame_hash(&frame, Place::Record(digest()), &seal).unwrap()
+    };
+    let (one, other, before) = (hash(&full()), hash(&root()), mark());
+    let mut mark = before;
+    mark.add(one);
+    assert_ne!(mark.sum, before.sum);
+    mark.add(other);
+    mark.subtract(one);
+    let mut only = before;
+    only.add(other);
+    assert_eq!(mark.sum, only.sum);
+    assert_ne!(one, other);
+}
+
+#[test]
 fn any_flipped_bit_of_a_frame_is_seen() {
     let seals = Seals::derive(None);
     let record = encode_record(&full(), digest(), &seals.frame).unwrap();
