@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "support/furnished.rs"]
 mod support;
 
 use portcullis::Store;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "support/furnished.rs"]
 mod support;
 
 use portcullis::{Actor, Store, backup::Later};
@@ -18,31 +19,32 @@ fn main() {
             let store = Store::open(from).unwrap();
             let begun = Instant::now();
             store.backup(File::create(to).unwrap(), |_| ()).unwrap();
-            println!("{} {}", begun.elapsed().as_secs_f64(), support::peak_mib());
+            support::tell(begun);
         } else {
             let from = File::open(from).unwrap();
             Store::builder().restore(from, to, &Later::Unknown, Actor::Host, |_| ()).unwrap();
-            println!("{} {}", begun.elapsed().as_secs_f64(), support::peak_mib());
+            support::tell(begun);
         }
         return;
     }
     let room = support::room();
     let dir = support::furnish(room.path());
     let file = room.path().join("backup");
-    let (backup, _) = support::child(&["backup".as_ref(), dir.as_os_str(), file.as_os_str()]);
+    let taken = support::child(&["backup".as_ref(), dir.as_os_str(), file.as_os_str()]);
     let keys = f64::from(u32::try_from(support::keys()).unwrap());
     println!("{keys} keys, a backup of {} MiB", file.metadata().unwrap().len() >> 20);
-    println!("backup: {:.0} keys a second", keys / backup);
+    println!("backup: {:.0} keys a second", keys / taken.seconds);
     let rounds = if support::is_measured() { 3 } else { 1 };
-    let (mut rates, mut peaks) = (Vec::new(), Vec::new());
+    let mut children = Vec::new();
     for round in 0..rounds {
         let new = room.path().join(format!("new {round}"));
         let arguments = ["restore".as_ref(), file.as_os_str(), new.as_os_str()];
-        let (restore, peak) = support::child(&arguments);
+        children.push(support::child(&arguments));
         std::fs::remove_dir_all(new).unwrap();
-        rates.push(keys / restore);
-        peaks.push(peak);
     }
-    println!("restore: {:.0} keys a second, median of {rounds}", support::median(rates));
-    println!("peak memory: {:.0} MiB", support::median(peaks));
+    let of =
+        |figure: fn(&support::Told) -> f64| support::median(children.iter().map(figure).collect());
+    let (seconds, processor) = (of(|told| told.seconds), of(|told| told.processor_seconds));
+    println!("restore: {:.0} keys a second, median of {rounds}", keys / seconds);
+    println!("processor time {processor:.2} s, peak memory {:.0} MiB", of(|told| told.peak_mib));
 }

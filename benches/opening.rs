@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "support/furnished.rs"]
 mod support;
 
 use portcullis::Store;
@@ -16,7 +17,7 @@ fn main() {
     if let Some(arguments) = support::as_child() {
         let begun = Instant::now();
         let store = Store::open(arguments.first().unwrap()).unwrap();
-        println!("{} {}", begun.elapsed().as_secs_f64(), support::peak_mib());
+        support::tell(begun);
         drop(store);
         return;
     }
@@ -25,20 +26,22 @@ fn main() {
     let file = dir.join("ledger/sled/db");
     let rounds = if support::is_measured() { 7 } else { 1 };
     read(&file);
-    let (mut ratios, mut raws, mut openings, mut peaks) = (vec![], vec![], vec![], vec![]);
+    let (mut ratios, mut raws, mut children) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
         let raw = read(&file);
-        let (opening, peak) = support::child(&[dir.as_os_str()]);
-        ratios.push(opening / raw);
+        let child = support::child(&[dir.as_os_str()]);
+        ratios.push(child.seconds / raw);
         raws.push(raw);
-        openings.push(opening);
-        peaks.push(peak);
+        children.push(child);
     }
     let mib = file.metadata().unwrap().len() >> 20;
     println!("{} keys, a file of {mib} MiB, medians of {rounds} rounds", support::keys());
-    println!("raw read {:.2} s, opening {:.2} s", support::median(raws), support::median(openings));
+    let of =
+        |figure: fn(&support::Told) -> f64| support::median(children.iter().map(figure).collect());
+    let (seconds, processor) = (of(|told| told.seconds), of(|told| told.processor_seconds));
+    println!("raw read {:.2} s, opening {seconds:.2} s", support::median(raws));
     println!("opening / raw read: {:.2}", support::median(ratios));
-    println!("peak memory: {:.0} MiB", support::median(peaks));
+    println!("processor time {processor:.2} s, peak memory {:.0} MiB", of(|told| told.peak_mib));
 }
 
 /// Seconds to read a file whose pages are in memory.

@@ -53,6 +53,9 @@ pub enum Error {
     /// The key was changed since the caller last read it.
     #[error("{0} was changed meanwhile; read it again and repeat the change")]
     Changed(KeyId),
+    /// Other replicas changed the store meanwhile, again and again; nothing was changed.
+    #[error("other replicas changed the store meanwhile, again and again; repeat the change")]
+    Contended,
     /// The acting key may not do this.
     #[error("{0}")]
     Forbidden(Forbidden),
@@ -148,6 +151,13 @@ pub enum Error {
     /// denied in this process; what it allowed is not allowed.
     #[error("the change is not durable, its outcome is unknown ({0}); reopen the store and look")]
     NotDurable(Box<str>),
+    /// The engine of the replicas did not say what became of the change: it may have been made, or
+    /// may still be. What it denied stays denied in this process until that is known.
+    #[error("the outcome of the change is unknown ({0}); repeat it")]
+    Unanswered(Box<str>),
+    /// The engine of the replicas cannot be reached, or does not do as it must.
+    #[error("the engine of the replicas failed: {0}; see that it runs and can be reached")]
+    Engine(Box<str>),
     /// An earlier write failed, so nothing more is written until the store is reopened.
     /// Validation goes on from memory, and what this change denied stays denied in this process.
     #[error(
@@ -208,6 +218,9 @@ pub enum Field {
     PageSize,
     /// The token of a page.
     PageToken,
+    /// Where etcd's nodes are, and how they are reached.
+    #[cfg(feature = "cluster")]
+    Etcd,
     /// The moment before which the trail is cut away.
     Before,
 }
@@ -227,6 +240,8 @@ impl Field {
             Self::Grace => "grace_seconds",
             Self::PageSize => "page_size",
             Self::PageToken => "page_token",
+            #[cfg(feature = "cluster")]
+            Self::Etcd => "etcd",
             Self::Before => "before",
         }
     }

@@ -41,6 +41,9 @@ mod clock;
 mod ledger;
 pub mod backup;
 mod index;
+mod gate;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 
 // ── walks
 mod store;

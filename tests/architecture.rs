@@ -19,7 +19,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("crc32fast", &["secret"]),
     ("crossbeam_utils", &["index"]),
-    ("etcd_client", &["ledger/etcd"]),
+    ("etcd_client", &["cluster/etcd"]),
     ("governor", &["server"]),
     ("indicatif", &["cli"]),
     ("loom", &["sync", "index/orders"]),

@@ -93,7 +93,7 @@ pub(crate) async fn alive() -> Response {
     wire::json(&Health { status: "ok" })
 }
 
-/// The store takes changes. The cause, where it does not, is in the log: it may name files.
+/// The store takes changes, and keys are checked. The cause, where it does not, is in the log: it may name files.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -104,8 +104,13 @@ pub(crate) async fn alive() -> Response {
     )
 )]
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {
-    if store.health().poisoned.is_none() {
+    let health = store.health();
+    if health.poisoned.is_none() && health.is_answering {
         return Ok(wire::json(&Health { status: "ok" }));
+    }
+    if !health.is_answering {
+        let detail = "this replica cannot vouch for any key at the moment; ask another one";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail));
     }
     let detail = "the store stopped writing after a failure; keys are still checked, reopen the store to change them";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))

@@ -71,6 +71,7 @@ impl From<Error> for Denied {
             Error::UnknownScope(unknown) => {
                 Problem::invalid(vec![FieldError::field("scopes", unknown.to_string())])
             }
+            Error::Contended => conflict("contended"),
             Error::OtherRequest => {
                 Problem::invalid(vec![FieldError::parameter("Idempotency-Key", OTHER_REQUEST)])
             }
@@ -102,6 +103,10 @@ fn ours(error: &Error) -> Problem {
         Error::NotDurable(_) => {
             "the change could not be made durable and its outcome is unknown; what it denies is denied until the \
              store is reopened"
+        }
+        Error::Unanswered(_) => {
+            "the engine did not say what became of the change; what it denies is denied here until that is known; \
+             repeat it"
         }
         Error::Poisoned(_) => {
             "the store stopped writing after a failure and this change was not written; what it denies is denied \

@@ -172,9 +172,28 @@ pub(crate) async fn update(
     }
     let (asked, id, revision) = (asked?, id.or_not_found()?, revision(&headers)?);
     let reader = store.clone();
-    let record =
-        caller.act(&store, move |acting| asked.apply(&reader, acting, id, revision)).await?;
-    Ok(wire::key(&store, &record))
+    let work = move |acting: Acting<'_>| {
+        if resigns && revision.is_none() {
+            return revoke(&acting, id);
+        }
+        asked.apply(&reader, acting, id, revision).map(|record| (record, None))
+    };
+    let (record, settled) = caller.act(&store, work).await?;
+    Ok(wire::revoked(&store, &record, settled))
+}
+
+/// Takes a key away, and says how the other replicas took it, where there are any.
+fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::Settled>), Error> {
+    #[cfg(feature = "cluster")]
+    {
+        let (record, settled) = acting.revoke_everywhere(id)?;
+        let (acknowledged, waited_out) = (settled.acknowledged, settled.waited_out);
+        let settled =
+            (acknowledged + waited_out > 0).then_some(wire::Settled { acknowledged, waited_out });
+        Ok((record, settled))
+    }
+    #[cfg(not(feature = "cluster"))]
+    acting.revoke(id).map(|record| (record, None))
 }
 
 /// Deletes an inactive key for good.

@@ -37,6 +37,9 @@ pub(crate) struct Key<'r> {
     expires_at: Option<String>,
     replaces: Option<String>,
     replaced_by: Option<String>,
+    /// Where replicas share the store, of a key that was just taken away: how they took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settled: Option<Settled>,
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     secret: Option<Option<&'r str>>,
@@ -64,9 +67,19 @@ impl<'r> Key<'r> {
             },
             replaces: record.replaces.map(|id| id.to_string()),
             replaced_by: record.replaced_by.map(|id| id.to_string()),
+            settled: None,
             secret: None,
         }
     }
+}
+
+/// How the replicas took a revocation.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct Settled {
+    /// So many have applied it and said so.
+    pub(crate) acknowledged: usize,
+    /// So many did not say so, and had stopped answering when the revocation was over.
+    pub(crate) waited_out: usize,
 }
 
 /// The names of the scopes; `*` alone for root.
@@ -115,6 +128,11 @@ pub(crate) fn json(body: &impl Serialize) -> Response {
 /// An answer with this key, and its revision as the entity tag.
 pub(crate) fn key(store: &Store, record: &Record) -> Response {
     tagged(json(&Key::new(store, record)), record)
+}
+
+/// An answer with a key that was just taken away from all replicas.
+pub(crate) fn revoked(store: &Store, record: &Record, settled: Option<Settled>) -> Response {
+    tagged(json(&Key { settled, ..Key::new(store, record) }), record)
 }
 
 /// An answer with a key that was just made, its secret in it.

@@ -21,14 +21,12 @@ pub use self::{
 };
 
 pub(crate) use self::{
+    read::{Item, Reader},
     restore::{Into, restore},
     take::take,
 };
 
-use self::{
-    format::Trailer,
-    read::{Item, Reader},
-};
+use self::format::Trailer;
 use crate::{digest::Seals, error::Error, time::Timestamp};
 use std::io::Read;
 

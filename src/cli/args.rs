@@ -42,6 +42,8 @@ pub(crate) struct Place {
     /// A file that only you can read, whose content goes into every digest.
     #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) etcd: super::etcd::Nodes,
 }
 
 #[derive(Subcommand)]
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell who did what, oldest first; as JSON, an entry a line.
     Audit(Audit),
+    /// Move keys into etcd, and back.
+    #[command(subcommand)]
+    Cluster(super::etcd::ClusterCommand),
     /// Say what is wrong with a store's directory, without changing it.
     Doctor(Doctor),
     /// Write all that the store holds to a file or to standard output, also while it is served.
@@ -355,7 +360,7 @@ fn note(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "a note is NAME=TEXT".into())
 }
 
-fn seconds(text: &str) -> Result<u32, String> {
+pub(crate) fn seconds(text: &str) -> Result<u32, String> {
     let unit = |last| match last {
         's' => Some(1),
         'm' => Some(60),

@@ -36,7 +36,7 @@ impl Door {
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
         match Self::of_server(place).await? {
             Some(door) => Ok(door),
-            None => Ok(Self::over(place.builder()?.open_existing(&place.data)?)),
+            None => Ok(Self::over(place.open()?)),
         }
     }
 

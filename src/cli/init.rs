@@ -22,7 +22,7 @@ pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitC
     let builder = with_options(place.builder()?, asked)?;
     // The file comes first: if the key could not be kept, there should be no store either.
     let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
-    let store = builder.create(&place.data)?;
+    let store = place.create(builder)?;
     let answer = root_key(store).await?;
     match &mut file {
         Some(file) => {
@@ -34,7 +34,11 @@ pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitC
         }
         None => keys::show_new(&answer, json)?,
     }
-    output::say(&format!("the store is in {}", place.data.display()));
+    if place.etcd.are_given() {
+        output::say("the store is in etcd");
+    } else {
+        output::say(&format!("the store is in {}", place.data.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

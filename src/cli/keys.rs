@@ -143,7 +143,8 @@ pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<Exit
         return show_one(&answer, json);
     }
     let key: Key = answer.read()?;
-    output::say(&format!("{} ({}) is inactive", key.id, key.name));
+    let settled = key.settled.as_ref().map(output::Settled::told).unwrap_or_default();
+    output::say(&format!("{} ({}) is inactive{settled}", key.id, key.name));
     Ok(ExitCode::SUCCESS)
 }
 

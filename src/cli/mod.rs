@@ -4,8 +4,11 @@
 mod args;
 mod audit;
 mod backup;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod doctor;
 mod door;
+mod etcd;
 mod failure;
 mod init;
 mod keys;
@@ -54,6 +57,13 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Audit(options) if options.verify => {
             on_one_thread()?.block_on(trail::verify(&place, &options, json))
         }
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => {
+            log::of_command();
+            cluster::run(&place, &command)
+        }
+        #[cfg(not(feature = "cluster"))]
+        Command::Cluster(_) => Err(place.etcd.refuse()),
         Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
         Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
         Command::Restore(options) => {
@@ -82,7 +92,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 | Command::Init(_)
                 | Command::Doctor(_)
                 | Command::Backup(_)
-                | Command::Restore(_) => Ok(ExitCode::SUCCESS),
+                | Command::Restore(_)
+                | Command::Cluster(_) => Ok(ExitCode::SUCCESS),
             }
         }),
     }

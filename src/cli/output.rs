@@ -27,9 +27,31 @@ pub(crate) struct Key {
     inactive_since: Option<String>,
     last_used_at: Option<String>,
     expires_at: Option<String>,
+    /// Only of a key that was just taken away, where replicas share the store.
+    pub(crate) settled: Option<Settled>,
     /// Only of a key that was just made.
     #[serde(rename = "key")]
     pub(crate) secret: Option<String>,
+}
+
+/// How the replicas took a revocation.
+#[derive(Deserialize)]
+pub(crate) struct Settled {
+    acknowledged: usize,
+    waited_out: usize,
+}
+
+impl Settled {
+    pub(crate) fn told(&self) -> String {
+        let count = |count: usize| {
+            if count == 1 { "1 replica".into() } else { format!("{count} replicas") }
+        };
+        let waited_out = match self.waited_out {
+            0 => String::new(),
+            silent => format!("; {} did not answer and stopped accepting keys", count(silent)),
+        };
+        format!(", acknowledged by {}{waited_out}", count(self.acknowledged))
+    }
 }
 
 /// Prints to standard output past its buffer, which lives as long as the process and is not wiped.

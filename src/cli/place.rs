@@ -1,11 +1,11 @@
 //! Opening the store itself.
 
 use super::{args::Place, failure::Failure};
-use portcullis::{Builder, Store};
+use portcullis::{Builder, Store, server::control};
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::Path,
 };
 
@@ -19,9 +19,47 @@ impl Place {
             builder = builder.anchor(file);
         }
         if let Some(file) = &self.pepper_file {
-            builder = builder.pepper(pepper(file)?);
+            builder = builder.pepper(private_file(file, "pepper file", MOST_PEPPER_BYTES)?);
         }
         Ok(builder)
+    }
+
+    /// Opens the store, which is there.
+    pub(crate) fn open(&self) -> Result<Store, Failure> {
+        let builder = self.builder()?;
+        if !self.etcd.are_given() {
+            return Ok(builder.open_existing(&self.data)?);
+        }
+        #[cfg(feature = "cluster")]
+        return Ok(builder.open_cluster(&self.etcd.reach()?, self.etcd.replica())?);
+        #[cfg(not(feature = "cluster"))]
+        Err(self.etcd.refuse())
+    }
+
+    /// Makes the store and opens it.
+    pub(crate) fn create(&self, builder: Builder) -> Result<Store, Failure> {
+        if !self.etcd.are_given() {
+            return Ok(builder.create(&self.data)?);
+        }
+        #[cfg(feature = "cluster")]
+        return Ok(builder.create_cluster(&self.etcd.reach()?, self.etcd.replica())?);
+        #[cfg(not(feature = "cluster"))]
+        Err(self.etcd.refuse())
+    }
+
+    /// Where a store is shared, its replica's directory has the control socket and the certificate.
+    pub(crate) fn prepare_for_replica(&self) -> Result<(), Failure> {
+        let shown = self.data.display();
+        if self.data.join("ledger").exists() {
+            return Err(Failure::usage(format!(
+                "{shown} holds a store of its own; move it with: cluster import --from {shown}, and give another directory with --data"
+            )));
+        }
+        if control::connect(&self.data).is_ok() {
+            return Err(Failure::unreachable(format!("a server runs in {shown} already")));
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data);
+        made.map_err(Failure::io(format!("making {shown}")))
     }
 
     /// Whether there is nothing at all where the store should be.
@@ -30,28 +68,28 @@ impl Place {
     }
 }
 
-fn pepper(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The content of a file with a secret, which others may not read.
+pub(crate) fn private_file(path: &Path, what: &str, most: u64) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let file = File::open(path).map_err(Failure::io(format!("opening the pepper file {shown}")))?;
-    let about =
-        file.metadata().map_err(Failure::io(format!("looking at the pepper file {shown}")))?;
+    let file = File::open(path).map_err(Failure::io(format!("opening the {what} {shown}")))?;
+    let about = file.metadata().map_err(Failure::io(format!("looking at the {what} {shown}")))?;
     if about.mode() & 0o077 != 0 {
         return Err(Failure::failed(format!(
-            "others can read the pepper file {shown}; close it to them (chmod 600) and consider another pepper"
+            "others can read the {what} {shown}; close it to them (chmod 600) and consider another secret"
         )));
     }
-    let mut pepper = Vec::with_capacity(4096);
-    file.take(MOST_PEPPER_BYTES + 1)
-        .read_to_end(&mut pepper)
-        .map_err(Failure::io(format!("reading the pepper file {shown}")))?;
-    if pepper.len() as u64 > MOST_PEPPER_BYTES {
+    let mut secret = Vec::with_capacity(usize::try_from(most + 1).unwrap_or_default());
+    file.take(most + 1)
+        .read_to_end(&mut secret)
+        .map_err(Failure::io(format!("reading the {what} {shown}")))?;
+    if secret.len() as u64 > most {
         return Err(Failure::failed(format!(
-            "the pepper file {shown} is larger than {MOST_PEPPER_BYTES} bytes; is it the right file?"
+            "the {what} {shown} is larger than {most} bytes; is it the right file?"
         )));
     }
     // An editor ends the file with a line break that nobody meant.
-    if pepper.last() == Some(&b'\n') {
-        pepper.pop();
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
     }
-    Ok(pepper)
+    Ok(secret)
 }

@@ -42,7 +42,10 @@ async fn run_until_signal(place: &Place, asked: &Serve) -> Result<(), Failure> {
         (store, listener)
     } else {
         // The store comes first: whether it is locked matters more than whether a port is taken.
-        let store = place.builder()?.open_existing(&place.data)?;
+        if place.etcd.are_given() {
+            place.prepare_for_replica()?;
+        }
+        let store = place.open()?;
         (store, bind(asked.listen)?)
     };
     let transport = transport(place, asked).await?;
@@ -85,7 +88,7 @@ fn operation(asked: &Serve) -> Result<Operation, Failure> {
 fn may_initialise(place: &Place, asked: &Serve) -> bool {
     let is_development =
         asked.listen.ip().is_loopback() && asked.tls_cert.is_none() && !asked.behind_proxy;
-    is_development && place.anchor.is_none() && place.is_absent()
+    is_development && place.anchor.is_none() && !place.etcd.are_given() && place.is_absent()
 }
 
 async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Failure> {

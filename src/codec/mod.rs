@@ -295,6 +295,32 @@ pub(crate) fn decode_meta(
     }
 }
 
+/// The meta record of a store that several replicas share, and the chain head before the change that
+/// put it there: whoever follows the store sees whether this continues what it knows.
+#[cfg(feature = "cluster")]
+pub(crate) fn encode_epoch(
+    meta: &Meta,
+    before: &[u8; HEAD],
+    seal: &Seal,
+) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(&(meta, before))?, Place::Meta, seal))
+}
+
+#[cfg(feature = "cluster")]
+pub(crate) fn decode_epoch(
+    frame: &[u8],
+    seal: &Seal,
+    pepper_check: [u8; 16],
+) -> Result<(Meta, [u8; HEAD]), Error> {
+    match open(frame, Place::Meta, seal) {
+        Ok((body, _)) => unpack(body, Place::Meta),
+        Err(_) if frame.get(1..17).is_some_and(|check| check != pepper_check) => {
+            Err(Error::WrongPepper)
+        }
+        Err(damage) => Err(damage),
+    }
+}
+
 pub(crate) fn encode_floor(floor: &Floor, seal: &Seal) -> Result<Vec<u8>, Error> {
     Ok(close(pack(floor)?, Place::Floor, seal))
 }

@@ -110,6 +110,37 @@ impl Directory {
         Some((digest, self.visible(id, grants)))
     }
 
+    /// Takes back one such denial; gives the digest of the key and what readers may see.
+    #[cfg(feature = "cluster")]
+    pub(super) fn retract(
+        &mut self,
+        sequence: u64,
+        id: KeyId,
+        standing: Standing,
+        grants: &Grants,
+    ) -> Option<(Digest, Option<Standing>)> {
+        let pending = self.pending.get_mut(&id)?;
+        let place = pending.iter().position(|denial| *denial == (sequence, standing))?;
+        pending.remove(place);
+        if pending.is_empty() {
+            self.pending.remove(&id);
+        }
+        Some((self.row(id)?.digest, self.visible(id, grants)))
+    }
+
+    /// The committed keys that are not among these.
+    #[cfg(feature = "cluster")]
+    pub(super) fn others_than(
+        &self,
+        ids: &std::collections::HashSet<KeyId>,
+    ) -> Vec<(KeyId, Digest)> {
+        let rows = self.shards.iter().flat_map(|shard| {
+            shard.numbers.iter().filter_map(|(id, row)| Some((*id, shard.rows.get(*row as usize)?)))
+        });
+        let others = rows.filter(|(id, row)| row.word != Word::GONE && !ids.contains(id));
+        others.map(|(id, row)| (id, row.digest)).collect()
+    }
+
     /// Folds a committed change in.
     pub(super) fn apply(
         &mut self,

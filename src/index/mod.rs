@@ -71,6 +71,8 @@ use crate::{
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
+#[cfg(feature = "cluster")]
+use std::collections::HashSet;
 use std::{sync::Arc, task::Waker};
 pub use watch::Revocation;
 
@@ -82,6 +84,11 @@ const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
 struct Table(Box<[Arc<Segment>]>);
 
 impl Table {
+    fn with_room_for(keys: usize) -> Self {
+        let segment = || Arc::new(Segment::with_room_for(keys.div_ceil(SEGMENTS)));
+        Self((0..SEGMENTS).map(|_| segment()).collect())
+    }
+
     #[inline]
     fn segment(&self, fingerprint: [u64; 2]) -> Option<&Arc<Segment>> {
         self.0.get(segment_number(fingerprint))
@@ -111,8 +118,7 @@ impl Index {
     }
 
     fn with_room_for(keys: usize) -> Self {
-        let segment = || Arc::new(Segment::with_room_for(keys.div_ceil(SEGMENTS)));
-        let table = Arc::new(Table((0..SEGMENTS).map(|_| segment()).collect()));
+        let table = Arc::new(Table::with_room_for(keys));
         Self {
             stripes: (0..STRIPES)
                 .map(|_| CachePadded::new(RwLock::new(Arc::clone(&table))))
@@ -153,7 +159,7 @@ impl Index {
     }
 
     /// The key with this digest and its standing now.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "cluster"))]
     pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
         let (_, id, standing, _) = self.look_up(&self.stripe()?.read(), digest)?;
         Some((id, standing))
@@ -183,6 +189,15 @@ impl Index {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Takes a denial back whose change will never be committed.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: Standing) {
+        let mut directory = self.directory.write();
+        if let Some((digest, visible)) = directory.retract(sequence, id, standing, &self.grants) {
+            self.publish(digest, &mut directory, visible);
+        }
+    }
+
     /// Makes a committed change visible: a record, or its deletion.
     pub(crate) fn apply(
         &self,
@@ -209,6 +224,35 @@ impl Index {
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
         Ok(())
+    }
+
+    /// The committed keys that are not among these.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn others_than(&self, ids: &HashSet<KeyId>) -> Vec<(KeyId, Digest)> {
+        self.directory.read().others_than(ids)
+    }
+
+    /// Forgets every key, tombstones included, and ends all watches: what comes next is another
+    /// history. Nobody may be let in meanwhile.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn clear(&self) {
+        let mut directory = self.directory.write();
+        // The numbers of grants stay: slots that readers still look at name them.
+        let numbers = std::mem::take(&mut directory.numbers);
+        *directory = Directory::with_room_for(0);
+        directory.numbers = numbers;
+        let empty = Arc::new(Table::with_room_for(0));
+        for stripe in &self.stripes {
+            *stripe.write() = Arc::clone(&empty);
+        }
+        drop(directory);
+        self.watches.end_all();
+    }
+
+    /// Ends all watches: nobody could tell them that their key was taken away.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn end_watches(&self) {
+        self.watches.end_all();
     }
 
     /// A watch that is over once the key may do less than its holder was let in with.

@@ -137,6 +137,11 @@ impl Revocation {
         self.watch.tell(visible);
     }
 
+    /// Ends it: nobody vouches for the key any more.
+    pub(crate) fn end(&self) {
+        self.watch.tell(None);
+    }
+
     /// The key that is watched.
     pub fn id(&self) -> KeyId {
         self.place.0

@@ -5,6 +5,7 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod scan;
 mod trail;
 mod uses;
 
@@ -143,7 +144,7 @@ impl Disk {
             Ok(())
         })?;
         let catalogue = numbered(names)?;
-        self.scan(Place::RECORDS, |place, frame| {
+        self.scan_ahead(Place::RECORDS, |place, frame| {
             let Place::Record(digest) = place else { return Err(misplaced()) };
             let (record, hash) = codec::decode_record(frame, digest, seal, catalogue)?;
             found.add(hash);
@@ -332,18 +333,6 @@ impl Disk {
             Ok(Some(_)) => Err(Error::damaged("a value lies outside the database file")),
             Err(e) => Err(Error::io("looking for stray values", e)),
         }
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(Place, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut values = contained(Doing::Opening, || Ok(self.db()?.scan_prefix(prefix)))?;
-        while let Some((key, frame)) = contained(Doing::Opening, || values.next().transpose())? {
-            each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)?;
-        }
-        Ok(())
     }
 
     pub(super) fn meta_seal(&self) -> &Seal {

@@ -11,6 +11,8 @@ mod home;
 pub(crate) mod inspect;
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(feature = "cluster")]
+pub(crate) mod shared;
 mod snapshot;
 
 pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, snapshot::Snapshot};
@@ -74,18 +76,33 @@ pub(crate) enum Ledger {
     Disk(Box<Disk>),
     /// Keeps nothing.
     Memory,
+    /// Elsewhere, with other replicas.
+    #[cfg(feature = "cluster")]
+    Shared(Box<dyn shared::Shared>),
     /// Does as a test says.
     #[cfg(test)]
     Scripted(scripted::Scripted),
 }
 
 impl Ledger {
+    /// The ledger as one that others write to, if it is.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn shared(&self) -> Option<&dyn shared::Shared> {
+        match self {
+            Self::Shared(shared) => Some(&**shared),
+            _ => None,
+        }
+    }
+
     /// Makes the changes durable, all or none. After an error nothing may be committed any more:
     /// the changes may or may not be on disk.
     pub(crate) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
         match self {
             Self::Disk(disk) => disk.commit(batch),
             Self::Memory => Ok(()),
+            // Its outcomes are others: the writer goes by `shared`.
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Err(Error::Contended),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.commit(batch),
         }
@@ -101,6 +118,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.trail(after, limit, catalogue),
             Self::Memory => Ok(Vec::new()),
+            #[cfg(feature = "cluster")]
+            Self::Shared(shared) => shared.trail(after, limit, catalogue),
             #[cfg(test)]
             Self::Scripted(_) => Ok(Vec::new()),
         }
@@ -111,6 +130,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.floor(),
             Self::Memory => Floor::default(),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Floor::default(),
             #[cfg(test)]
             Self::Scripted(_) => Floor::default(),
         }
@@ -121,6 +142,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.stretch(after, limit).map(Some),
             Self::Memory => Ok(None),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Err(Self::elsewhere()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
@@ -131,6 +154,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.snapshot().map(Some),
             Self::Memory => Ok(None),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Err(Self::elsewhere()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
@@ -145,6 +170,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.place_of_cut(before, catalogue),
             Self::Memory => Ok(None),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Err(Self::elsewhere()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
@@ -155,6 +182,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.sweep(),
             Self::Memory => Ok(false),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Ok(false),
             #[cfg(test)]
             Self::Scripted(_) => Ok(false),
         }
@@ -164,9 +193,7 @@ impl Ledger {
     pub(crate) fn sync_anchor(&self) -> Result<(), Error> {
         match self {
             Self::Disk(disk) => disk.sync_anchor(),
-            Self::Memory => Ok(()),
-            #[cfg(test)]
-            Self::Scripted(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -176,6 +203,8 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.note_uses(uses),
             Self::Memory => Ok(()),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Ok(()),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.note_uses(uses),
         }
@@ -186,8 +215,16 @@ impl Ledger {
         match self {
             Self::Disk(disk) => disk.sync_uses(),
             Self::Memory => Ok(()),
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => Ok(()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(()),
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn elsewhere() -> Error {
+        let what = "this is done with a store in a directory; export the replicas' store first";
+        Error::Engine(what.into())
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Metrics {
     checks: Family<ByResult, Counter>,
     seconds: Histogram,
     keys: Family<ByState, Gauge>,
+    answering: Gauge,
     pub(super) limited: Counter,
     pub(super) connections_refused: Counter,
 }
@@ -49,6 +50,7 @@ impl Metrics {
         let checks = Family::<ByResult, Counter>::default();
         let seconds = Histogram::new(BUCKETS);
         let keys = Family::<ByState, Gauge>::default();
+        let answering = Gauge::default();
         let (limited, connections_refused) = (Counter::default(), Counter::default());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("auth_requests", "Keys that were checked", checks.clone());
@@ -64,12 +66,25 @@ impl Metrics {
             connections_refused.clone(),
         );
         registry.register("keys", "Keys in the store, by their Active Yes or No", keys.clone());
+        registry.register(
+            "answering",
+            "1 if keys are checked; 0 where a replica cannot know whether it is up to date",
+            answering.clone(),
+        );
         registry.register("build", "What runs", build);
         for result in Verdict::ALL {
             // Named from the start, so that a rate sees the first one.
             drop(checks.get_or_create(&ByResult { result }));
         }
-        Self { registry: Arc::new(registry), checks, seconds, keys, limited, connections_refused }
+        Self {
+            registry: Arc::new(registry),
+            checks,
+            seconds,
+            keys,
+            answering,
+            limited,
+            connections_refused,
+        }
     }
 
     pub(super) fn checked(&self, verdict: &Verdict, took: Option<Duration>) {
@@ -90,6 +105,7 @@ async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     for (state, keys) in [("active", count.active), ("inactive", count.inactive)] {
         metrics.keys.get_or_create(&ByState { state }).set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
+    metrics.answering.set(store.health().is_answering.into());
     let mut text = String::new();
     match encode(&mut text, &metrics.registry) {
         Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),

@@ -1,11 +1,15 @@
 //! The verbs that change keys, on behalf of someone.
 
+#[cfg(not(feature = "cluster"))]
+use super::alone::Settled;
 use super::{
     Issued, Store,
     once::{Done, Idempotency, Outcome},
     plan::{self, Authority},
     writer::{Core, KeyChange, Note, Plans},
 };
+#[cfg(feature = "cluster")]
+use crate::ledger::shared::Settled;
 use crate::{
     audit::{Act, Attempt, Once},
     codec,
@@ -45,21 +49,26 @@ impl<'s> Acting<'s> {
 
     /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
-        let fresh = self.fresh_key()?;
-        let (plans, authority) = self.begin(Attempt::Create, None)?;
-        self.create(plans, authority.as_deref(), fresh, new, None)
+        self.core().again(|| {
+            let fresh = self.fresh_key()?;
+            let (plans, authority) = self.begin(Attempt::Create, None)?;
+            self.create(plans, authority.as_deref(), fresh, new.clone(), None)
+        })
     }
 
     /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
-        let fresh = self.fresh_key()?;
         let once = request.once(self.actor, &self.core().seals.request);
-        let (plans, authority) = self.begin(Attempt::Create, None)?;
-        let authority = authority.as_deref();
-        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_CREATE, once)? {
-            return self.done_before(plans, &done);
-        }
-        self.create(plans, authority, fresh, new, Some(once)).map(Outcome::Issued)
+        self.core().again(|| {
+            let fresh = self.fresh_key()?;
+            self.core().learn_requests()?;
+            let (plans, authority) = self.begin(Attempt::Create, None)?;
+            let authority = authority.as_deref();
+            if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_CREATE, once)? {
+                return self.done_before(plans, &done);
+            }
+            self.create(plans, authority, fresh, new.clone(), Some(once)).map(Outcome::Issued)
+        })
     }
 
     fn create(
@@ -92,7 +101,7 @@ impl<'s> Acting<'s> {
 
     /// [`Store::update`] for this actor.
     pub fn update(&self, id: KeyId, change: Change) -> Result<Arc<Record>, Error> {
-        self.change(id, None, change)
+        self.change(id, None, change).map(|(record, _)| record)
     }
 
     /// Like [`update`](Self::update), but only if the record still has this
@@ -103,11 +112,17 @@ impl<'s> Acting<'s> {
         revision: u64,
         change: Change,
     ) -> Result<Arc<Record>, Error> {
-        self.change(id, Some(revision), change)
+        self.change(id, Some(revision), change).map(|(record, _)| record)
     }
 
     /// [`Store::revoke`] for this actor. Any key may revoke itself.
     pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
+        self.change(id, None, Change::deactivate()).map(|(record, _)| record)
+    }
+
+    /// [`Store::revoke_everywhere`] for this actor.
+    #[cfg(feature = "cluster")]
+    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
         self.change(id, None, Change::deactivate())
     }
 
@@ -123,6 +138,12 @@ impl<'s> Acting<'s> {
     }
 
     fn remove(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
+        self.core().again(|| self.remove_now(id, expected))?;
+        self.core().settle_everywhere();
+        Ok(())
+    }
+
+    fn remove_now(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
         let core = self.core();
         let (plans, authority) = self.begin(Attempt::Delete, Some(id))?;
         let (mut plans, record, digest) =
@@ -144,9 +165,13 @@ impl<'s> Acting<'s> {
     /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
     /// rotated on the machine only.
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
-        let fresh = self.fresh_key()?;
-        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
-        self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
+        let issued = self.core().again(|| {
+            let fresh = self.fresh_key()?;
+            let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+            self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
+        })?;
+        self.core().settle_everywhere();
+        Ok(issued)
     }
 
     /// Like [`rotate`](Self::rotate), but only once for all that is sent under this name.
@@ -156,14 +181,19 @@ impl<'s> Acting<'s> {
         grace: Duration,
         request: &Idempotency<'_>,
     ) -> Result<Outcome, Error> {
-        let fresh = self.fresh_key()?;
         let once = request.once(self.actor, &self.core().seals.request);
-        let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
-        let authority = authority.as_deref();
-        if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_UPDATE, once)? {
-            return self.done_before(plans, &done);
-        }
-        self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
+        let outcome = self.core().again(|| {
+            let fresh = self.fresh_key()?;
+            self.core().learn_requests()?;
+            let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+            let authority = authority.as_deref();
+            if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_UPDATE, once)? {
+                return self.done_before(plans, &done);
+            }
+            self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
+        })?;
+        self.core().settle_everywhere();
+        Ok(outcome)
     }
 
     fn replace(
@@ -209,12 +239,26 @@ impl<'s> Acting<'s> {
         self.note_refusal(attempt, key, Change::default(), reason)
     }
 
+    /// A change that takes something away, or finds it taken away, waits for the other replicas.
     fn change(
         &self,
         id: KeyId,
         expected: Option<u64>,
+        change: Change,
+    ) -> Result<(Arc<Record>, Settled), Error> {
+        let core = self.core();
+        let (record, is_looser) = core.again(|| self.change_now(id, expected, change.clone()))?;
+        let settled = if is_looser { Settled::default() } else { core.settle_everywhere() };
+        Ok((record, settled))
+    }
+
+    /// The record after the change, and whether the change only let more pass.
+    fn change_now(
+        &self,
+        id: KeyId,
+        expected: Option<u64>,
         mut change: Change,
-    ) -> Result<Arc<Record>, Error> {
+    ) -> Result<(Arc<Record>, bool), Error> {
         let core = self.core();
         let (plans, authority) = self.begin(Attempt::Update, Some(id))?;
         let (mut plans, before, digest) =
@@ -239,7 +283,8 @@ impl<'s> Acting<'s> {
             // What this answer says may rest on a change that is still on its way.
             let pending = plans.pending_sequence(id);
             core.wait(plans, pending)?;
-            return Ok(before);
+            core.witness()?;
+            return Ok((before, false));
         };
         codec::check_length(&after, Some(&before))?;
         if let Err(poisoned) = plans.check_writable() {
@@ -257,7 +302,8 @@ impl<'s> Acting<'s> {
         let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
         let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
-        Ok(after)
+        let is_looser = before.standing().is_within(&after.standing());
+        Ok((after, is_looser))
     }
 
     /// The same request as one that was done. Who may not do it does not learn that it was.
@@ -268,6 +314,9 @@ impl<'s> Acting<'s> {
         scope: &Scope,
         once: Once,
     ) -> Result<Option<Done>, Error> {
+        if !self.core().knows_requests(plans) {
+            return Err(Error::Contended);
+        }
         if as_authority(authority).has(scope) {
             plans.requests.find(once, self.core().clock.now())
         } else {
@@ -337,7 +386,7 @@ impl<'s> Acting<'s> {
     /// A set that another store made has other numbers: its names are looked up in this one.
     fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
         if let Grant::Scopes(set) = grant {
-            *set = self.core().catalogue.localized(*set)?;
+            *set = self.core().catalogue().localized(*set)?;
         }
         Ok(())
     }
@@ -359,6 +408,16 @@ impl<'s> Acting<'s> {
     }
 
     fn note_refusal(
+        &self,
+        attempt: Attempt,
+        key: Option<KeyId>,
+        asked: Change,
+        reason: &str,
+    ) -> Result<(), Error> {
+        self.core().again(|| self.note_refusal_now(attempt, key, asked.clone(), reason))
+    }
+
+    fn note_refusal_now(
         &self,
         attempt: Attempt,
         key: Option<KeyId>,

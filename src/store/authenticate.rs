@@ -1,6 +1,6 @@
 //! The hot walk: header → presented key → digest → index → standing → [`Principal`].
 
-use super::Store;
+use super::{Store, writer::Core};
 use crate::{
     credential::{self, KeyBuffer},
     digest::Digest,
@@ -57,7 +57,8 @@ impl Store {
 
     /// Decides anew on a key that was presented before, without keeping its text.
     pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
-        self.writer.index.admit(digest, || self.writer.clock.now())
+        let Core { gate, index, clock, .. } = &**self.writer;
+        gate.pass(|| index.admit(digest, || clock.now()))?
     }
 
     /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
@@ -78,6 +79,11 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn revocation(&self, principal: &Principal) -> Revocation {
-        self.writer.index.watch(principal, self.writer.clock.now())
+        let watch = self.writer.index.watch(principal, self.writer.clock.now());
+        // Registered first: a gate that shuts after this look ends it.
+        if self.writer.gate.pass(|| ()).is_err() {
+            watch.end();
+        }
+        watch
     }
 }

@@ -1,6 +1,18 @@
 //! How a store is opened.
 
+#[cfg(feature = "cluster")]
+use super::writer::Core;
 use super::{Store, uses, writer::Writer};
+#[cfg(feature = "cluster")]
+use crate::{
+    cluster::{
+        Replica,
+        journal::Journal,
+        seat::{self, Plan, Wanted},
+        timing::Timing,
+    },
+    gate::Steady,
+};
 use crate::{
     digest::Seals,
     error::{Error, Field},
@@ -96,6 +108,27 @@ impl Builder {
         let writer =
             Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
+    }
+
+    /// The store that the replicas share in an engine. The options say how, `connect` is awaited on
+    /// the replica's own thread.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn shared<J: Journal>(
+        self,
+        connect: impl Future<Output = Result<J, Error>> + Send + 'static,
+        options: Replica,
+        wanted: Wanted,
+    ) -> Result<Store, Error> {
+        let seals = self.seals()?;
+        let timing = Timing::new(options.freshness, Steady::Machine);
+        let (handle, seat) = seat::seat(Arc::clone(&seals));
+        let ledger = Ledger::Shared(Box::new(handle));
+        let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
+        let plan = Plan { timing, name: options.name, wanted, prefix: self.prefix };
+        let prefix = seat.start(connect, Arc::clone(&core), plan)?;
+        let writer = Writer::share(core, uses::EVERY)?;
+        writer.number_names()?;
+        Ok(Store { writer: Arc::new(writer), prefix })
     }
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {

@@ -9,6 +9,11 @@ use std::time::Duration;
 pub struct Health {
     /// Why nothing is written any more, until the store is reopened. Validation goes on.
     pub poisoned: Option<Box<str>>,
+    /// Whether keys are checked now. Only a replica that the others cannot reach says no; it is
+    /// then [`Refusal::Unavailable`](crate::Refusal::Unavailable) to everyone.
+    pub is_answering: bool,
+    /// Why this replica does not follow the others, if it does not.
+    pub trouble: Option<Box<str>>,
     /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
     /// keys may have expired early, and time will not go back.
     pub clock_jump: Option<Duration>,
@@ -27,6 +32,11 @@ pub struct Count {
 impl Store {
     /// Whether it can still write, and whether its clock can be believed.
     pub fn health(&self) -> Health {
-        Health { poisoned: self.writer.failure(), clock_jump: self.writer.clock.jump() }
+        Health {
+            poisoned: self.writer.failure(),
+            is_answering: self.writer.gate.pass(|| ()).is_ok(),
+            trouble: self.writer.trouble(),
+            clock_jump: self.writer.clock.jump(),
+        }
     }
 }

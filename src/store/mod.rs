@@ -6,10 +6,16 @@
 //! thread, and only then applied and acknowledged.
 
 mod acting;
+#[cfg(not(feature = "cluster"))]
+mod alone;
 mod authenticate;
 mod builder;
+#[cfg(feature = "cluster")]
+mod common;
 mod health;
 mod list;
+#[cfg(feature = "cluster")]
+mod moving;
 mod once;
 mod plan;
 mod retention;
@@ -160,6 +166,28 @@ impl Store {
         self.update(id, Change::deactivate())
     }
 
+    /// Like [`revoke`](Self::revoke), and says how the other replicas took it: how many have
+    /// applied it, and how many were waited out. An already revoked key still waits.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?; // which is alone
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let id = store.issue(new)?.record.id;
+    /// let (record, settled) = store.revoke_everywhere(id)?;
+    /// assert!(!record.active);
+    /// assert_eq!((settled.acknowledged, settled.waited_out), (0, 0));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[cfg(feature = "cluster")]
+    pub fn revoke_everywhere(
+        &self,
+        id: KeyId,
+    ) -> Result<(Arc<Record>, crate::cluster::Settled), Error> {
+        self.acting_as(Actor::Host, None).revoke_everywhere(id)
+    }
+
     /// Puts a new key in the place of one: the same name, scopes, end, owner and metadata, and
     /// another secret. In the same change the old one ends: now, or after the grace.
     ///
@@ -252,7 +280,7 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.writer.ledger.trail(after, limit, self.writer.catalogue)
+        self.writer.ledger.trail(after, limit, self.writer.catalogue())
     }
 
     /// The store's verbs on behalf of someone, whose rights are checked within each change.
@@ -290,7 +318,7 @@ impl Store {
 
     /// All scopes of this store.
     pub fn catalogue(&self) -> &'static Catalogue {
-        self.writer.catalogue
+        self.writer.catalogue()
     }
 
     /// Whether both are handles of one store.

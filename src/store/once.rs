@@ -24,7 +24,7 @@ use std::{
 pub(super) const KEPT: Duration = Duration::from_hours(24);
 const MOST: usize = 10_000;
 /// Entries that are looked at when the store is opened.
-const MOST_ENTRIES: u64 = 20_000;
+pub(super) const MOST_ENTRIES: u64 = 20_000;
 const STRIDE: u64 = 1000;
 
 /// What makes a request to make a key one that is done once: its name belongs to its actor and its
@@ -117,6 +117,12 @@ impl Remembered {
                 self.done.remove(&request);
             }
         }
+    }
+
+    /// Forgets what was noted of changes after this one: they were not made.
+    #[cfg(feature = "cluster")]
+    pub(super) fn forget_after(&mut self, sequence: u64) {
+        self.done.retain(|_, done| done.sequence <= sequence);
     }
 
     /// The same request, if it was done; it is an error if it was another of that name.

@@ -32,7 +32,7 @@ impl Store {
     /// Up to `limit` entries of the trail after the one numbered `after`, with what proves them
     /// away from this store: see [`Chain`](crate::Chain).
     pub fn audit_part(&self, after: u64, limit: usize) -> Result<TrailPart, Error> {
-        let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue);
+        let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue());
         let Some(stretch) = self.writer.ledger.stretch(after, limit)? else {
             let start = TrailStart::new(seals, [0; 16], (0, [0; 32]), catalogue);
             let end = TrailEnd::new(seals, [0; 16], (0, [0; 32]), self.writer.clock.now());
@@ -90,7 +90,7 @@ impl Acting<'_> {
                 "must be at least a day ago; what is younger is needed to do requests only once",
             ));
         }
-        let Some((through, head)) = core.ledger.place_of_cut(before, core.catalogue)? else {
+        let Some((through, head)) = core.ledger.place_of_cut(before, core.catalogue())? else {
             return Ok(None);
         };
         let mut plans = core.plan();

@@ -7,6 +7,8 @@
 
 mod life;
 
+#[cfg(feature = "cluster")]
+use super::common::Common;
 use super::once::Remembered;
 use crate::{
     audit::{Act, AuditEntry, Once},
@@ -14,6 +16,7 @@ use crate::{
     codec::{self, Place},
     digest::{Digest, Seals},
     error::Error,
+    gate::Gate,
     id::KeyId,
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
@@ -28,7 +31,7 @@ use crate::{
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -40,40 +43,44 @@ pub(super) struct Writer {
 
 /// What a store is made of.
 pub(super) struct Core {
+    pub(super) gate: Gate,
     pub(super) index: Index,
     pub(super) ledger: Ledger,
     pub(super) clock: Clock,
     pub(super) seals: Arc<Seals>,
-    pub(super) catalogue: &'static Catalogue,
-    plans: Mutex<Plans>,
+    catalogue: RwLock<&'static Catalogue>,
+    pub(super) plans: Mutex<Plans>,
     /// There is something to write, or nothing ever again.
     wake: Condvar,
     /// Something was committed, or failed.
-    settled: Condvar,
+    pub(super) settled: Condvar,
 }
 
 /// What was planned and is not committed yet.
 pub(super) struct Plans {
     /// The sequence and chain head after all that is queued.
-    tip: Tip,
+    pub(super) tip: Tip,
     /// Active root keys without an end after all that is queued.
     pub(super) lasting_roots: usize,
     /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
-    pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
+    pub(super) pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
     pub(super) requests: Remembered,
     /// The last entry that is cut away after all that is queued.
     pub(super) floor: u64,
     /// Whether there may be entries below the floor still.
     pub(super) sweeping: bool,
-    queue: Vec<Queued>,
-    committed: u64,
+    pub(super) queue: Vec<Queued>,
+    pub(super) committed: u64,
     failure: Option<Box<str>>,
     closing: bool,
+    /// What a ledger that others write to makes of it.
+    #[cfg(feature = "cluster")]
+    pub(super) common: Common,
 }
 
-struct Queued {
-    commit: Commit,
-    changes: Vec<KeyChange>,
+pub(super) struct Queued {
+    pub(super) commit: Commit,
+    pub(super) changes: Vec<KeyChange>,
 }
 
 /// The new state of one key.
@@ -107,28 +114,19 @@ impl Writer {
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
         index.tick(clock.now());
+        let requests = Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?;
         let plans = Plans {
-            requests: Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?,
-            tip,
             lasting_roots: index.lasting_roots(),
-            pending: HashMap::new(),
             floor: ledger.floor().through,
-            sweeping: true,
-            queue: Vec::new(),
-            committed: tip.sequence,
-            failure: None,
-            closing: false,
+            ..Plans::new(tip, requests)
         };
-        let core = Arc::new(Core {
-            index,
-            ledger,
-            clock,
-            seals,
-            catalogue,
-            plans: Mutex::new(plans),
-            wake: Condvar::new(),
-            settled: Condvar::new(),
-        });
+        let core =
+            Core::new(Gate::always_open(), (ledger, index), (clock, seals), catalogue, plans);
+        Self::begin(Arc::new(core), uses_every)
+    }
+
+    /// Starts the thread.
+    pub(super) fn begin(core: Arc<Core>, uses_every: Duration) -> Result<Self, Error> {
         let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
             let core = Arc::clone(&core);
             move || core.run(uses_every)
@@ -137,33 +135,6 @@ impl Writer {
             core,
             thread: Some(thread.map_err(|e| Error::io("starting the writer thread", e))?),
         })
-    }
-
-    /// Gives numbers to the names of the catalogue after the first `stored`.
-    pub(super) fn extend_catalogue(&self, stored: usize) -> Result<(), Error> {
-        let new = self.catalogue.entries().iter().enumerate().skip(stored);
-        let puts = new
-            .map(|(number, entry)| {
-                let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;
-                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
-                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        if puts.is_empty() {
-            return Ok(());
-        }
-        let note = Note {
-            actor: Actor::Host,
-            source: None,
-            act: Act::ExtendCatalogue,
-            key: None,
-            before: Change::default(),
-            after: Change::default(),
-            once: None,
-        };
-        let mut plans = self.plan();
-        let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
-        self.wait(plans, sequence)
     }
 }
 
@@ -184,10 +155,31 @@ impl Drop for Writer {
             // A panic in it was contained and reported to whoever waited.
             let _ = thread.join();
         }
+        #[cfg(feature = "cluster")]
+        if let Some(shared) = self.ledger.shared() {
+            shared.leave();
+        }
     }
 }
 
 impl Plans {
+    pub(super) fn new(tip: Tip, requests: Remembered) -> Self {
+        Self {
+            tip,
+            lasting_roots: 0,
+            pending: HashMap::new(),
+            requests,
+            floor: 0,
+            sweeping: true,
+            queue: Vec::new(),
+            committed: tip.sequence,
+            failure: None,
+            closing: false,
+            #[cfg(feature = "cluster")]
+            common: Common::default(),
+        }
+    }
+
     /// The number that the next change will have.
     pub(super) fn next_sequence(&self) -> u64 {
         self.tip.sequence + 1
@@ -206,9 +198,69 @@ impl Plans {
 }
 
 impl Core {
+    pub(super) fn new(
+        gate: Gate,
+        (ledger, index): (Ledger, Index),
+        (clock, seals): (Clock, Arc<Seals>),
+        catalogue: &'static Catalogue,
+        plans: Plans,
+    ) -> Self {
+        Self {
+            gate,
+            index,
+            ledger,
+            clock,
+            seals,
+            catalogue: RwLock::new(catalogue),
+            plans: Mutex::new(plans),
+            wake: Condvar::new(),
+            settled: Condvar::new(),
+        }
+    }
+
+    /// Gives numbers to the names of the catalogue after the first `stored`.
+    pub(super) fn extend_catalogue(&self, stored: usize) -> Result<(), Error> {
+        let catalogue = self.catalogue();
+        let new = catalogue.entries().iter().enumerate().skip(stored);
+        let puts = new
+            .map(|(number, entry)| {
+                let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;
+                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
+                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let note = Note {
+            actor: Actor::Host,
+            source: None,
+            act: Act::ExtendCatalogue,
+            key: None,
+            before: Change::default(),
+            after: Change::default(),
+            once: None,
+        };
+        let mut plans = self.plan();
+        #[cfg(feature = "cluster")]
+        self.check_numbering(&plans, stored, catalogue)?;
+        let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
+        self.wait(plans, sequence)
+    }
+
     /// Takes the writers' mutex.
     pub(super) fn plan(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The scope names. Replicas learn those that others bring.
+    pub(super) fn catalogue(&self) -> &'static Catalogue {
+        *self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn set_catalogue(&self, catalogue: &'static Catalogue) {
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
     }
 
     /// The number of the newest committed change.
@@ -303,13 +355,21 @@ impl Core {
         mut plans: MutexGuard<'_, Plans>,
         sequence: u64,
     ) -> Result<(), Error> {
-        while plans.committed < sequence {
+        #[cfg(feature = "cluster")]
+        let line = plans.common.line;
+        loop {
+            #[cfg(feature = "cluster")]
+            if plans.common.line != line {
+                return plans.common.fate(line, sequence);
+            }
+            if plans.committed >= sequence {
+                return Ok(());
+            }
             if let Some(failure) = &plans.failure {
                 return Err(Error::NotDurable(failure.clone()));
             }
             plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(())
     }
 
     /// Waits until all that was cut from the trail is gone.

@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod campaign;
+pub(crate) mod chance;
 pub(crate) mod disk;
 pub(crate) mod faults;
 pub(crate) mod surgery;

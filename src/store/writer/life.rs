@@ -73,7 +73,10 @@ impl Core {
                 self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
             (plans, timed_out) = (woken.0, woken.1.timed_out());
         }
-        Some(mem::take(&mut plans.queue))
+        let batch = mem::take(&mut plans.queue);
+        #[cfg(feature = "cluster")]
+        plans.common.takes(&batch);
+        Some(batch)
     }
 
     /// Commits a batch and applies it; gives the number of the last committed change.
@@ -81,6 +84,10 @@ impl Core {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
         let Some(last) = commits.last() else { return Ok(self.plan().committed) };
+        #[cfg(feature = "cluster")]
+        if let Some(shared) = self.ledger.shared() {
+            return Ok(self.write_shared(shared, commits, changes));
+        }
         if Bug::PublishBeforeDurable.is_planted() {
             self.publish(&commits, changes.clone())?;
             self.settle(Ok(last.sequence));

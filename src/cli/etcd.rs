@@ -1,0 +1,140 @@
+//! Where the etcd nodes of a cluster are, as the command line says it.
+
+use super::failure::Failure;
+#[cfg(feature = "cluster")]
+use super::place::private_file;
+use clap::{ArgAction, Args, Subcommand};
+#[cfg(feature = "cluster")]
+use portcullis::cluster::{Etcd, Replica};
+use std::path::PathBuf;
+#[cfg(feature = "cluster")]
+use std::{fs, path::Path, time::Duration};
+
+#[cfg(feature = "cluster")]
+const MOST_PASSWORD_BYTES: u64 = 1024;
+
+/// The nodes, and how they and this replica know each other. No secret stands here: others see the
+/// arguments of a process.
+#[derive(Args, Clone)]
+pub(crate) struct Nodes {
+    /// The etcd nodes that hold the keys of a cluster; instead of a store in a directory.
+    #[arg(
+        long = "etcd",
+        global = true,
+        value_name = "URL[,URL…]",
+        env = "PORTCULLIS_ETCD",
+        action = ArgAction::Append,
+        value_delimiter = ','
+    )]
+    urls: Vec<String>,
+    /// The authority (PEM) that vouches for etcd's nodes.
+    #[arg(long = "etcd-ca", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_CA")]
+    ca: Option<PathBuf>,
+    /// The certificate (PEM) by which etcd knows this replica.
+    #[arg(long = "etcd-cert", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_CERT")]
+    cert: Option<PathBuf>,
+    /// That certificate's private key (PEM).
+    #[arg(long = "etcd-key", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_KEY")]
+    key: Option<PathBuf>,
+    /// The etcd user that this replica is.
+    #[arg(long = "etcd-user", global = true, value_name = "NAME", env = "PORTCULLIS_ETCD_USER")]
+    user: Option<String>,
+    /// A file that only you can read, with that user's password.
+    #[arg(
+        long = "etcd-password-file",
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_ETCD_PASSWORD_FILE"
+    )]
+    password_file: Option<PathBuf>,
+    /// What every key of this store in etcd begins with.
+    #[arg(
+        long = "etcd-space",
+        global = true,
+        value_name = "TEXT",
+        env = "PORTCULLIS_ETCD_SPACE",
+        default_value = "portcullis/"
+    )]
+    space: String,
+    /// What operators call this replica: the machine's name, unless it is said.
+    #[arg(long = "replica", global = true, value_name = "NAME", env = "PORTCULLIS_REPLICA")]
+    replica: Option<String>,
+    /// How long a replica may answer after it last reached etcd, such as 3s; the same on all.
+    #[arg(long, global = true, value_name = "DURATION", value_parser = super::args::seconds, default_value = "3s")]
+    freshness: u32,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Copy a store into an etcd that has none; what was begun goes on where it was interrupted.
+    Import(Import),
+    /// Copy the store of an etcd into a new directory, which --data names.
+    Export,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// The directory of a store that no server has open, or a backup.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) from: PathBuf,
+}
+
+impl Nodes {
+    /// Whether the keys are in etcd rather than in a directory.
+    pub(crate) fn are_given(&self) -> bool {
+        !self.urls.is_empty()
+    }
+
+    /// What it takes to reach them.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn reach(&self) -> Result<Etcd, Failure> {
+        let mut etcd = Etcd::at(&self.urls)?.space(&self.space)?;
+        if let Some(ca) = &self.ca {
+            etcd = etcd.authority(read(ca, "etcd's authority")?);
+        }
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => {
+                let cert = read(cert, "the certificate for etcd")?;
+                etcd = etcd.identity(cert, read(key, "the private key for etcd")?);
+            }
+            (None, None) => {}
+            _ => return Err(Failure::usage("--etcd-cert and --etcd-key go together")),
+        }
+        match (&self.user, &self.password_file) {
+            (Some(user), Some(file)) => {
+                let password = private_file(file, "etcd password file", MOST_PASSWORD_BYTES)?;
+                let password = String::from_utf8(password).map_err(|_| {
+                    Failure::failed("the etcd password is not UTF-8; is it the right file?")
+                })?;
+                etcd = etcd.user(user, password);
+            }
+            (None, None) => {}
+            _ => return Err(Failure::usage("--etcd-user and --etcd-password-file go together")),
+        }
+        Ok(etcd)
+    }
+
+    /// How this process takes part.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn replica(&self) -> Replica {
+        let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = self.replica.clone().unwrap_or_else(machine);
+        let freshness = Duration::from_secs(self.freshness.into());
+        Replica::named(name.trim()).freshness(freshness)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) fn refuse(&self) -> Failure {
+        let Self { urls, ca, cert, key, user, password_file, space, replica, freshness } = self;
+        let _ = (urls, ca, cert, key, user, password_file, space, replica, freshness);
+        Failure::usage(
+            "this portcullis was built without clusters; build one with: \
+             cargo install portcullis --features server,cluster (it needs protoc, as of Debian's protobuf-compiler)",
+        )
+    }
+}
+
+#[cfg(feature = "cluster")]
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(Failure::io(format!("reading {what} in {}", path.display())))
+}

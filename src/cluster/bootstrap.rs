@@ -1,0 +1,173 @@
+//! The whole store as it was at one revision, read into the index and checked.
+
+use super::{
+    follower::{Follower, KeyState},
+    journal::{Epoch, Fault, Journal, Newest, Revision},
+};
+use crate::{
+    codec::{self, Mark, Meta, Place},
+    error::Error,
+    id::KeyId,
+    scope::Scope,
+};
+use std::{
+    collections::HashSet,
+    path::Path,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// What a replica has applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    /// Everything up to here.
+    pub(crate) applied: Revision,
+    /// The epoch at that revision, and what it says.
+    pub(crate) epoch: Epoch,
+    pub(crate) meta: Meta,
+    /// The scope names that are numbered.
+    pub(crate) names: Vec<Scope>,
+}
+
+/// The position as it moves on. Whoever waits is woken in the order in which they came, so that a
+/// simulation replays; a `watch` wakes them in any.
+pub(crate) struct Applied {
+    now: Mutex<Arc<Position>>,
+    moved: Notify,
+}
+
+impl Applied {
+    pub(crate) fn new(start: Position) -> Arc<Self> {
+        Arc::new(Self { now: Mutex::new(Arc::new(start)), moved: Notify::new() })
+    }
+
+    pub(crate) fn now(&self) -> Arc<Position> {
+        Arc::clone(&self.now.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn move_to(&self, position: Position) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(position);
+        self.moved.notify_waiters();
+    }
+
+    /// Until an epoch of this revision is applied.
+    pub(crate) async fn reach(&self, revision: Revision) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.now().epoch.revision >= revision {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+/// Reads everything. What was applied before stays visible meanwhile, if the store has passed
+/// through it; else the gate is shut first and the index emptied.
+pub(crate) async fn bootstrap<J: Journal, F: Follower>(
+    journal: &J,
+    follower: &F,
+    known: Option<&Position>,
+) -> Result<Position, Fault> {
+    let Newest { revision, epoch } = journal.newest().await?;
+    let Some(epoch) = epoch else {
+        follower.gate().shut();
+        return Err(Fault::Refused(Error::NotFound(Path::new("the engine").into())));
+    };
+    let seals = follower.seals();
+    let (meta, _) = codec::decode_epoch(&epoch.frame, &seals.meta, seals.pepper_check)?;
+    let continues = match known {
+        Some(known) => passed_through(journal, &meta, &known.meta).await?,
+        None => false,
+    };
+    if !continues {
+        follower.gate().shut();
+        follower.start_over();
+    }
+    let mut found = Mark { records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
+    let names = names(journal, follower, revision, &mut found).await?;
+    follower.learn(&names)?;
+    let ids = records(journal, follower, revision, &mut found).await?;
+    if found != meta.mark {
+        follower.gate().shut();
+        return Err(Error::damaged(format!(
+            "the engine should hold {} records and {} scope names and holds {} and {}, or others than those",
+            meta.mark.records, meta.mark.scopes, found.records, found.scopes
+        ))
+        .into());
+    }
+    // What is gone since was taken away, and is so before anything is proved.
+    let gone = follower.index().others_than(&ids).into_iter();
+    let sequence = meta.mark.sequence;
+    let gone = gone.map(|(id, digest)| KeyState { sequence, id, digest, record: None });
+    follower.apply(&meta, gone.collect())?;
+    Ok(Position { applied: revision, epoch, meta, names })
+}
+
+/// Whether the store's history has the very change in it that is known.
+async fn passed_through<J: Journal>(journal: &J, meta: &Meta, known: &Meta) -> Result<bool, Fault> {
+    let (mark, known) = (&meta.mark, &known.mark);
+    if mark.store != known.store || mark.sequence < known.sequence {
+        return Ok(false);
+    }
+    let Some(before) = known.sequence.checked_sub(1) else { return Ok(true) };
+    let entries = journal.trail(before, 1).await?;
+    Ok(entries.first().is_some_and(|(sequence, frame)| {
+        *sequence == known.sequence
+            && codec::entry_head(frame, *sequence).is_ok_and(|head| head == known.head)
+    }))
+}
+
+async fn names<J: Journal, F: Follower>(
+    journal: &J,
+    follower: &F,
+    at: Revision,
+    found: &mut Mark,
+) -> Result<Vec<Scope>, Fault> {
+    let mut names = Vec::new();
+    for (frame, number) in journal.names(at).await?.iter().zip(0u8..) {
+        names.push(name(frame, number, follower)?);
+        found.add(codec::frame_hash(frame, Place::Scope(number), &follower.seals().frame)?);
+        found.scopes += 1;
+    }
+    Ok(names)
+}
+
+/// A scope name out of its frame.
+pub(super) fn name<F: Follower>(frame: &[u8], number: u8, follower: &F) -> Result<Scope, Error> {
+    let name = codec::decode_scope(frame, number, &follower.seals().frame)?;
+    name.parse().map_err(|_| Error::damaged("a scope name is not one"))
+}
+
+async fn records<J: Journal, F: Follower>(
+    journal: &J,
+    follower: &F,
+    at: Revision,
+    found: &mut Mark,
+) -> Result<HashSet<KeyId>, Fault> {
+    let seal = &follower.seals().frame;
+    let (mut ids, mut after) = (HashSet::new(), None);
+    loop {
+        let page = journal.records(at, after).await?;
+        for (digest, frame) in &page.records {
+            let (record, hash) = codec::decode_record(frame, *digest, seal, follower.catalogue())?;
+            found.add(hash);
+            found.records += 1;
+            let (id, revision) = (record.id, record.revision);
+            follower.index().apply(revision, id, *digest, Some(&record))?;
+            ids.insert(id);
+            after = Some(*digest);
+        }
+        if page.is_last {
+            return Ok(ids);
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}

@@ -1,0 +1,193 @@
+//! Writes changes to the engine, each on what this replica has applied.
+
+use super::{
+    bootstrap::Applied,
+    follower::Follower,
+    journal::{Fault, Journal, Member, Outcome, Revision, Transaction},
+    revoker::Revoker,
+    timing::Timing,
+};
+use crate::{
+    codec::{self, Meta, Place},
+    error::Error,
+    ledger::{Commit, Put, shared::Settled},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// What became of changes.
+pub(crate) enum Fate {
+    /// They are durable.
+    Durable(Receipt),
+    /// Others came first: nothing was written, and nothing will be. This replica has applied what
+    /// came first, or has waited for it in vain.
+    Conflict,
+    /// They may be durable, or may still become so.
+    Unknown(Box<str>),
+}
+
+/// What is durable, and who must apply it before it is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) revision: Revision,
+    pub(crate) members: Vec<Member>,
+    /// When the answer came, on our own clock.
+    pub(crate) answered: u64,
+}
+
+/// The writer of a replica.
+pub(crate) struct Committer<J, F> {
+    journal: Arc<J>,
+    follower: Arc<F>,
+    timing: Timing,
+    position: Arc<Applied>,
+    /// The newest revision that was committed through here.
+    newest: Mutex<Revision>,
+}
+
+impl<J: Journal, F: Follower> Committer<J, F> {
+    pub(crate) fn new(
+        journal: Arc<J>,
+        follower: Arc<F>,
+        timing: Timing,
+        position: Arc<Applied>,
+    ) -> Self {
+        Self { journal, follower, timing, position, newest: Mutex::default() }
+    }
+
+    /// Writes the changes as one transaction, and waits until this replica has applied them too.
+    pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<Fate, Error> {
+        let known = self.position.now();
+        let expected = Some(&known.epoch);
+        let Some(epoch) = self.next_epoch(&known.meta, commits)? else {
+            return Ok(Fate::Conflict);
+        };
+        let transaction = Transaction { expected, commits, epoch };
+        Ok(match self.journal.commit(transaction).await {
+            Outcome::Committed { revision, members } => {
+                let answered = self.timing.now();
+                *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = revision;
+                self.applied(revision).await;
+                Fate::Durable(Receipt { revision, members, answered })
+            }
+            Outcome::Conflict => {
+                self.applied(Revision(known.epoch.revision.0.saturating_add(1))).await;
+                Fate::Conflict
+            }
+            Outcome::Unknown(why) => Fate::Unknown(why),
+        })
+    }
+
+    /// Waits until no replica can act on less than what was committed through here, and than what
+    /// is applied here. Whoever joins from now on begins with it.
+    pub(crate) async fn settle(&self, revoker: &Arc<Revoker<J>>) -> Settled {
+        let since = self.timing.now();
+        let committed = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = self.position.now().epoch.revision.max(committed);
+        match timeout(self.timing.patience(), self.journal.members()).await {
+            Ok(Ok((_, members))) => revoker.settle(revision, members, since).await,
+            _ => {
+                // Nobody knows who there is: whoever has not applied it has shut by then.
+                self.timing.sleep_until(since.saturating_add(self.timing.hold())).await;
+                Settled::default()
+            }
+        }
+    }
+
+    /// What is applied here, as something to wait for: a change that was made before, and that
+    /// whoever asks for it again may rely on once it is settled. The engine must have nothing newer:
+    /// others may have undone the change since.
+    pub(crate) async fn witness(&self) -> Fate {
+        match self.witnessed().await {
+            Ok(fate) => fate,
+            Err(Fault::Refused(error)) => Fate::Unknown(error.to_string().into()),
+            Err(Fault::Unreachable(why)) => Fate::Unknown(why),
+            Err(Fault::Compacted) => Fate::Conflict,
+        }
+    }
+
+    async fn witnessed(&self) -> Result<Fate, Fault> {
+        let known = self.position.now();
+        let newest = self.journal.newest().await?.epoch;
+        if newest.as_ref() != Some(&known.epoch) {
+            self.applied(newest.map(|epoch| epoch.revision).unwrap_or_default()).await;
+            return Ok(Fate::Conflict);
+        }
+        let (_, members) = self.journal.members().await?;
+        let (revision, answered) = (known.epoch.revision, self.timing.now());
+        Ok(Fate::Durable(Receipt { revision, members, answered }))
+    }
+
+    /// Until an epoch of this revision is applied, or it is clear that this replica has shut.
+    async fn applied(&self, revision: Revision) {
+        let hold = Duration::from_nanos(self.timing.hold());
+        let _ = timeout(hold, self.position.reach(revision)).await;
+    }
+
+    /// The epoch after these changes; `None` where they do not continue what is applied.
+    fn next_epoch(&self, known: &Meta, commits: &[Commit]) -> Result<Option<Vec<u8>>, Error> {
+        let seals = self.follower.seals();
+        let mut meta = known.clone();
+        let mut written = HashMap::new();
+        for commit in commits {
+            let mark = &mut meta.mark;
+            let continues = commit.sequence == mark.sequence + 1
+                && codec::follow(&commit.entry, commit.sequence, &mark.head, &seals.trail).is_ok();
+            if !continues {
+                return Ok(None);
+            }
+            (mark.sequence, mark.head) = (commit.sequence, commit.head);
+            meta.newest = meta.newest.max(commit.at.as_millis());
+            for put in &commit.puts {
+                self.account(&mut meta, put, &mut written)?;
+            }
+        }
+        codec::encode_epoch(&meta, &known.mark.head, &seals.meta).map(Some)
+    }
+
+    /// Keeps count and sum in step with one write. What was there before it is what is applied, or
+    /// what this transaction has put there.
+    fn account(
+        &self,
+        meta: &mut Meta,
+        put: &Put,
+        written: &mut HashMap<Vec<u8>, Option<[u8; 32]>>,
+    ) -> Result<(), Error> {
+        let seal = &self.follower.seals().frame;
+        let after = put
+            .frame
+            .as_deref()
+            .map(|frame| codec::frame_hash(frame, put.place, seal))
+            .transpose()?;
+        let before = match written.insert(put.place.key(), after) {
+            Some(before) => before,
+            None => self.applied_frame(put.place)?,
+        };
+        let mark = &mut meta.mark;
+        let count =
+            if matches!(put.place, Place::Scope(_)) { &mut mark.scopes } else { &mut mark.records };
+        match (before.is_some(), after.is_some()) {
+            (false, true) => *count += 1,
+            (true, false) => *count = count.saturating_sub(1),
+            _ => {}
+        }
+        before.into_iter().for_each(|hash| mark.subtract(hash));
+        after.into_iter().for_each(|hash| mark.add(hash));
+        Ok(())
+    }
+
+    /// The hash of the frame that a record has in the engine. Its encoding has one spelling, so
+    /// that the record gives the frame back.
+    fn applied_frame(&self, place: Place) -> Result<Option<[u8; 32]>, Error> {
+        let Place::Record(digest) = place else { return Ok(None) };
+        let (index, seal) = (self.follower.index(), &self.follower.seals().frame);
+        let found = index.find(&digest).and_then(|(id, _)| index.get(id));
+        let Some((record, _)) = found else { return Ok(None) };
+        let frame = codec::encode_record(&record, digest, seal)?;
+        codec::frame_hash(&frame, place, seal).map(Some)
+    }
+}

@@ -1,0 +1,234 @@
+//! One connection to each etcd node, and which of them to ask.
+//!
+//! A client that spreads its requests over the nodes keeps picking one that hangs. So each node has
+//! a client of its own; requests go to one node until it fails, then to the next.
+
+use super::access::Etcd;
+use crate::{cluster::journal::Fault, error::Error};
+use etcd_client::{Client, ConnectOptions, GetOptions, GetResponse, Txn, TxnResponse};
+use std::{
+    fmt, io,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+
+/// How long a node may take to connect and, where etcd asks for it, to say who we are.
+const CONNECTING: Duration = Duration::from_secs(1);
+/// Between two rounds over all nodes.
+const PAUSE: Duration = Duration::from_millis(100);
+/// etcd's own limit for a request is 1.5 MiB; answers have none, and a busy watch may batch.
+const LONGEST_ANSWER: usize = 64 << 20;
+
+/// All nodes.
+pub(super) struct Nodes {
+    all: Vec<Node>,
+    preferred: AtomicUsize,
+}
+
+struct Node {
+    url: String,
+    options: ConnectOptions,
+    client: Mutex<Option<Client>>,
+}
+
+/// How long one node is waited for, and how long all of them are asked.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) attempt: Duration,
+    pub(super) all: Duration,
+}
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// etcd said no, and did nothing.
+    Refused(String),
+    /// What was asked for is older than etcd's history.
+    Compacted,
+    /// No answer from any node: whatever was sent may have been done.
+    Silence(String),
+}
+
+impl Nodes {
+    pub(super) fn new(etcd: &Etcd) -> Result<Self, Error> {
+        let options = etcd.options()?;
+        let node = |url: &String| Node {
+            url: url.clone(),
+            options: options.clone(),
+            client: Mutex::new(None),
+        };
+        let all: Vec<_> = etcd.urls.iter().map(node).collect();
+        // Replicas with the same list of nodes do not all begin with the first.
+        let [first] = crate::random::array()?;
+        Ok(Self { preferred: AtomicUsize::new(usize::from(first) % all.len().max(1)), all })
+    }
+
+    /// Reads a key or a range.
+    pub(super) async fn get(
+        &self,
+        patience: Patience,
+        key: &[u8],
+        options: &GetOptions,
+    ) -> Result<GetResponse, Trouble> {
+        let work = |client: Client| {
+            let (key, options) = (key.to_vec(), options.clone());
+            async move { kv(&client).get(key, Some(options)).await }
+        };
+        self.ask(patience, work).await
+    }
+
+    /// Does a transaction; says with the answer how often it was sent.
+    pub(super) async fn txn(
+        &self,
+        patience: Patience,
+        txn: &Txn,
+    ) -> Result<(TxnResponse, usize), Trouble> {
+        let mut sent = 0;
+        let work = |client: Client| {
+            sent += 1;
+            let txn = txn.clone();
+            async move { kv(&client).txn(txn).await }
+        };
+        let answer = self.ask(patience, work).await?;
+        Ok((answer, sent))
+    }
+
+    /// Asks one node after the other, each for as long as `attempt`, until one answers or says no,
+    /// and for no longer than `patience`.
+    ///
+    /// `work` may run more than once although an earlier run had its effect.
+    async fn ask<T, F>(
+        &self,
+        Patience { attempt, all: patience }: Patience,
+        mut work: impl FnMut(Client) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let start = Instant::now();
+        let mut last = String::from("no node was asked");
+        let mut asked = 0;
+        loop {
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Trouble::Silence(last));
+            }
+            let number = self.preferred.load(Relaxed);
+            let Some(node) = self.all.get(number) else { return Err(Trouble::Silence(last)) };
+            let work_once = async {
+                let client = node.client().await?;
+                work(client).await
+            };
+            match timeout(left.min(attempt), work_once).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => match Trouble::of(&error) {
+                    Trouble::Silence(text) => last = format!("{}: {text}", node.url),
+                    trouble => return Err(trouble),
+                },
+                Err(_) => last = format!("{}: no answer in time", node.url),
+            }
+            self.give_up_on(number);
+            asked += 1;
+            if asked % self.all.len() == 0 {
+                sleep(PAUSE.min(patience.saturating_sub(start.elapsed()))).await;
+            }
+        }
+    }
+
+    /// The connection that is asked first now, and its number for [`give_up_on`](Self::give_up_on).
+    pub(super) async fn preferred(&self) -> Result<(usize, Client), Trouble> {
+        let number = self.preferred.load(Relaxed);
+        let silence = || Trouble::Silence("no node is known".into());
+        let node = self.all.get(number).ok_or_else(silence)?;
+        let client = timeout(CONNECTING, node.client()).await;
+        let connected = match client {
+            Ok(Ok(client)) => return Ok((number, client)),
+            Ok(Err(error)) => Trouble::of(&error),
+            Err(_) => Trouble::Silence(format!("{}: no answer in time", node.url)),
+        };
+        self.give_up_on(number);
+        Err(connected)
+    }
+
+    /// From now on another node is asked first, unless that was changed already.
+    pub(super) fn give_up_on(&self, number: usize) {
+        let next = (number + 1) % self.all.len().max(1);
+        let _ = self.preferred.compare_exchange(number, next, Relaxed, Relaxed);
+        // A connection that hangs would hang again; another one costs little.
+        if let Some(node) = self.all.get(number)
+            && let Ok(mut client) = node.client.try_lock()
+        {
+            *client = None;
+        }
+    }
+}
+
+impl Node {
+    async fn client(&self) -> Result<Client, etcd_client::Error> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let made = Client::connect([&self.url], Some(self.options.clone())).await?;
+        Ok(client.insert(made).clone())
+    }
+}
+
+/// Clients of the two services, with room for large answers.
+fn kv(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(LONGEST_ANSWER)
+}
+
+pub(super) fn watch(client: &Client) -> etcd_client::WatchClient {
+    client.watch_client().max_decoding_message_size(LONGEST_ANSWER)
+}
+
+impl Trouble {
+    /// By the status codes that etcd gives before it does anything.
+    pub(super) fn of(error: &etcd_client::Error) -> Self {
+        const OUT_OF_RANGE: i32 = 11;
+        // Invalid argument, permission denied, resource exhausted, failed precondition,
+        // unimplemented, unauthenticated.
+        const REFUSALS: [i32; 6] = [3, 7, 8, 9, 12, 16];
+        match error {
+            etcd_client::Error::GRpcStatus(status) => match i32::from(status.code()) {
+                OUT_OF_RANGE if status.message().contains("compacted") => Self::Compacted,
+                code if REFUSALS.contains(&code) => Self::Refused(status.message().to_owned()),
+                _ => Self::Silence(status.message().to_owned()),
+            },
+            etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
+                Self::Silence(error.to_string())
+            }
+            etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Silence(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(text) => write!(f, "etcd refused: {text}"),
+            Self::Compacted => f.write_str("etcd no longer has this revision"),
+            Self::Silence(text) => write!(f, "etcd does not answer ({text})"),
+        }
+    }
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(text) => {
+                Self::Refused(Error::io("asking etcd", io::Error::other(text)))
+            }
+            Trouble::Compacted => Self::Compacted,
+            Trouble::Silence(text) => Self::Unreachable(text.into()),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+#[path = "../../../tests/support/etcd.rs"]
+mod nodes;
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
+
+use super::{Etcd, EtcdJournal};
+use crate::{
+    cluster::journal::{
+        Batch, Epoch, Event, Incarnation, Journal, Outcome, Revision, Roll, Tail, Transaction, Turn,
+    },
+    codec::Place,
+    digest::Digest,
+    ledger::{Commit, Put},
+    time::Timestamp,
+};
+use proxy::Proxy;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Nothing that is awaited here may take longer.
+const WATCHDOG: Duration = Duration::from_mins(1);
+
+fn journal(urls: &[String]) -> EtcdJournal {
+    EtcdJournal::new(&Etcd::at(urls).unwrap()).unwrap()
+}
+
+fn digest(number: u32) -> Digest {
+    Digest::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
+}
+
+/// A change with an entry, and a record for each of these numbers.
+fn change(sequence: u64, records: impl IntoIterator<Item = u32>) -> Commit {
+    let put = |number| Put {
+        place: Place::Record(digest(number)),
+        frame: Some(format!("record {number} at {sequence}").into_bytes()),
+    };
+    Commit {
+        sequence,
+        at: Timestamp::default(),
+        entry: format!("entry {sequence}").into_bytes(),
+        head: [0; 32],
+        puts: records.into_iter().map(put).collect(),
+    }
+}
+
+/// Upon the epoch of this revision, whatever it is; 0: there is none.
+async fn commit(journal: &EtcdJournal, expected: Revision, commits: &[Commit]) -> Outcome {
+    let newest = journal.newest().await.ok().and_then(|newest| newest.epoch);
+    let frame = newest.map(|epoch| epoch.frame).unwrap_or_default();
+    let expected = Some(Epoch { revision: expected, frame }).filter(|e| e.revision != Revision(0));
+    let epoch = format!("epoch {}", commits.last().map_or(0, |commit| commit.sequence));
+    let expected = expected.as_ref();
+    journal.commit(Transaction { expected, commits, epoch: epoch.into_bytes() }).await
+}
+
+async fn committed(journal: &EtcdJournal, expected: Revision, commits: &[Commit]) -> Revision {
+    match commit(journal, expected, commits).await {
+        Outcome::Committed { revision, .. } => revision,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn batches(tail: &mut impl Tail) -> Vec<Batch> {
+    match timeout(WATCHDOG, tail.next()).await.unwrap() {
+        Event::Batches(batches) => batches,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    assert!(journal.newest().await.unwrap().epoch.is_none());
+    let mut at = committed(&journal, Revision(0), &[]).await;
+    for few in [3, 9000] {
+        let mut number = 0;
+        while number < few {
+            let next = few.min(number + 120);
+            at = committed(&journal, at, &[change(u64::from(next), number..next)]).await;
+            number = next;
+        }
+        // What comes after the snapshot is not in it.
+        let later = committed(&journal, at, &[change(99_999, 0..50)]).await;
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = journal.records(at, after).await.unwrap();
+            found.extend(page.records);
+            after = found.last().map(|(digest, _)| *digest);
+            if page.is_last {
+                break;
+            }
+        }
+        assert_eq!(found.len(), few as usize);
+        assert!(found.is_sorted_by(|(a, _), (b, _)| a.as_bytes() < b.as_bytes()));
+        assert!(found.iter().all(|(_, frame)| !frame.ends_with(b"at 99999")));
+        at = later;
+    }
+    let trail = journal.trail(0, 2).await.unwrap();
+    assert_eq!(trail, [(3, b"entry 3".to_vec()), (120, b"entry 120".to_vec())]);
+}
+
+#[tokio::test]
+async fn a_change_on_another_epoch_conflicts_and_writes_nothing() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let first = committed(&journal, Revision(0), &[]).await;
+    assert!(matches!(commit(&journal, Revision(0), &[]).await, Outcome::Conflict));
+    let second = committed(&journal, first, &[change(1, [1])]).await;
+    assert!(matches!(commit(&journal, first, &[change(1, [2])]).await, Outcome::Conflict));
+    let newest = journal.newest().await.unwrap();
+    assert_eq!((newest.revision, newest.epoch.unwrap().frame), (second, b"epoch 1".to_vec()));
+}
+
+#[tokio::test]
+async fn a_change_on_an_epoch_of_another_history_conflicts() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let revision = committed(&journal, Revision(0), &[]).await;
+    // The number is right, as it is after an older state was put back and went on.
+    let other = Epoch { revision, frame: b"another".to_vec() };
+    let transaction =
+        Transaction { expected: Some(&other), commits: &[change(1, [1])], epoch: Vec::new() };
+    assert!(matches!(journal.commit(transaction).await, Outcome::Conflict));
+}
+
+#[tokio::test]
+async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowledge() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    let mut tail = journal.tail(start);
+    let who = Incarnation::fresh().unwrap();
+    let joined = journal.join(who, "a").await.unwrap();
+    assert!(journal.acknowledge(who, joined, Revision(7)).await.unwrap());
+    // Two changes of one key in one transaction: the last one counts.
+    let two = [change(1, [1, 2]), change(2, [2, 3])];
+    let first = committed(&journal, start, &two).await;
+    let mut deletion = change(3, []);
+    deletion.puts.push(Put { place: Place::Record(digest(1)), frame: None });
+    deletion.puts.push(Put { place: Place::Scope(4), frame: Some(b"name".to_vec()) });
+    let second = committed(&journal, first, &[deletion]).await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(batches(&mut tail).await);
+    }
+    let [one, other] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((one.revision, one.epoch.as_deref()), (first, Some(&b"epoch 2"[..])));
+    assert_eq!(one.changes.len(), 3);
+    let of_two = one.changes.iter().find(|(place, _)| *place == Place::Record(digest(2)));
+    assert_eq!(of_two.unwrap().1.as_deref(), Some(&b"record 2 at 2"[..]));
+    assert_eq!(other.revision, second);
+    assert!(other.changes.contains(&(Place::Record(digest(1)), None)));
+    assert!(other.changes.contains(&(Place::Scope(4), Some(b"name".to_vec()))));
+    assert_eq!(journal.names(second).await.unwrap(), [b"name".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_tail_of_a_quiet_store_lives_on() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    let mut tail = journal.tail(start);
+    // Long enough to be asked for a sign of life several times.
+    let quiet = timeout(Duration::from_secs(4), tail.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    committed(&journal, start, &[change(1, [1])]).await;
+    assert_eq!(batches(&mut tail).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_tail_after_what_is_compacted_says_so() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    let next = committed(&journal, start, &[change(1, [1])]).await;
+    committed(&journal, next, &[change(2, [1])]).await;
+    etcd.compact();
+    let event = timeout(WATCHDOG, journal.tail(start).next()).await.unwrap();
+    assert!(matches!(event, Event::Compacted), "{event:?}");
+    assert!(journal.records(start, None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_fenced_member_proves_and_acknowledges_nothing() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let epoch = committed(&journal, Revision(0), &[]).await;
+    let mut roll = journal.roll(epoch);
+    let who = Incarnation::fresh().unwrap();
+    let joined = journal.join(who, "till").await.unwrap();
+    let proof = journal.prove(who, joined).await.unwrap().unwrap();
+    assert_eq!((proof.epoch.revision, proof.applied), (epoch, None));
+    assert!(journal.acknowledge(who, joined, Revision(9)).await.unwrap());
+    let proof = journal.prove(who, joined).await.unwrap().unwrap();
+    assert_eq!(proof.applied, Some(Revision(9)));
+
+    let (_, members) = journal.members().await.unwrap();
+    let [member] = &members[..] else { panic!("{members:?}") };
+    assert_eq!((member.incarnation, member.name.as_str()), (who, "till"));
+    assert_eq!((member.revision, member.is_fenced, member.applied), (joined, false, Revision(9)));
+    let fenced = journal.fence(member).await.unwrap().unwrap();
+    assert!(journal.fence(member).await.unwrap().is_none(), "it was fenced already");
+    assert!(journal.prove(who, joined).await.unwrap().is_none());
+    assert!(!journal.acknowledge(who, joined, Revision(10)).await.unwrap());
+    assert!(!journal.remove(who, joined).await.unwrap());
+    let (_, members) = journal.members().await.unwrap();
+    assert!(members[0].is_fenced && members[0].revision == fenced);
+    assert!(journal.remove(who, members[0].revision).await.unwrap());
+    assert!(journal.members().await.unwrap().1.is_empty());
+
+    let mut turns = Vec::new();
+    while !matches!(turns.last(), Some(Turn::Gone(_))) {
+        turns.extend(timeout(WATCHDOG, roll.next()).await.unwrap().unwrap());
+    }
+    let told = |turn: &Turn| match turn {
+        Turn::Changed(member) => format!("{} {}", member.name, member.is_fenced),
+        Turn::Applied(_, revision) => format!("applied {}", revision.0),
+        Turn::Gone(_) => "gone".to_owned(),
+    };
+    let told: Vec<_> = turns.iter().map(told).collect();
+    assert_eq!(told, ["till false", "applied 9", "till true", "gone"]);
+}
+
+#[tokio::test]
+async fn a_frozen_node_is_passed_over() {
+    let Some(etcd) = nodes::Etcd::start(3) else { return };
+    let journal = journal(&etcd.urls());
+    let mut at = committed(&journal, Revision(0), &[]).await;
+    let who = Incarnation::fresh().unwrap();
+    let joined = journal.join(who, "a").await.unwrap();
+    for node in 0..3 {
+        let mut tail = journal.tail(at);
+        at = committed(&journal, at, &[change(node + 1, [1])]).await;
+        batches(&mut tail).await;
+        etcd.freeze(usize::try_from(node).unwrap());
+        let before = at;
+        // Whichever node it was, one of the other two leads before long.
+        at = committed(&journal, at, &[change(node + 10, [2])]).await;
+        assert!(journal.prove(who, joined).await.is_ok());
+        loop {
+            match timeout(WATCHDOG, tail.next()).await.unwrap() {
+                Event::Batches(batches) if batches.iter().any(|b| b.revision == at) => break,
+                Event::Batches(_) => {}
+                Event::Lost => tail = journal.tail(before),
+                Event::Compacted => panic!("nothing was compacted"),
+            }
+        }
+        etcd.thaw(usize::try_from(node).unwrap());
+        timeout(WATCHDOG, async { while journal.newest().await.is_err() {} }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_is_made_once_and_known_to_be() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let direct = journal(&etcd.urls());
+    let start = committed(&direct, Revision(0), &[]).await;
+    let deaf = Proxy::to(&etcd.address(0));
+    let urls = [deaf.url(), etcd.urls()[0].clone()];
+    let mut at = start;
+    // By chance either node is asked first; in eight journals the deaf one is.
+    for number in 0..8 {
+        deaf.swallow_answers();
+        let journal = journal(&urls);
+        at = committed(&journal, at, &[change(number + 1, [1])]).await;
+        deaf.pass();
+    }
+    let trail = direct.trail(0, 100).await.unwrap();
+    assert_eq!(trail.len(), 8);
+    let newest = direct.newest().await.unwrap();
+    assert_eq!(newest.epoch.unwrap().revision, at);
+}
+
+#[tokio::test]
+async fn etcd_that_is_not_there_is_unreachable_and_not_for_ever() {
+    let journal = journal(&["http://127.0.0.1:1".to_owned()]);
+    assert!(timeout(WATCHDOG, journal.newest()).await.unwrap().is_err());
+    assert!(matches!(commit(&journal, Revision(0), &[]).await, Outcome::Unknown(_)));
+}

@@ -1,0 +1,217 @@
+//! Whoever takes something away waits here, until no replica can accept it any more.
+
+#[cfg(test)]
+use super::plant::Plant;
+use super::{
+    journal::{Fault, Incarnation, Journal, Member, Revision, Roll, Turn},
+    timing::Timing,
+};
+use crate::ledger::shared::Settled;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{select, time::timeout};
+
+/// Waits for members, and fences and removes those that are silent.
+pub(crate) struct Revoker<J> {
+    journal: Arc<J>,
+    timing: Timing,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// When each of these was first seen fenced.
+    fenced: HashMap<Incarnation, u64>,
+    /// Those that are being fenced or removed by us.
+    evicted: HashSet<Incarnation>,
+}
+
+impl<J: Journal> Revoker<J> {
+    pub(crate) fn new(journal: Arc<J>, timing: Timing) -> Arc<Self> {
+        Arc::new(Self { journal, timing, known: Mutex::default() })
+    }
+
+    /// Waits until each of the members that there were at `revision` has applied it, is gone, or
+    /// was seen fenced a hold ago; at most until a hold after `answered`, when the answer came that
+    /// names the members.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        revision: Revision,
+        members: Vec<Member>,
+        answered: u64,
+    ) -> Settled {
+        let (mut settled, mut open) = (Settled::default(), BTreeMap::new());
+        for member in members {
+            self.take(member, revision, &mut open, &mut settled);
+        }
+        let end = answered.saturating_add(self.timing.hold());
+        let silent = answered.saturating_add(self.timing.beat());
+        let mut are_silent = false;
+        let mut roll = Some(self.journal.roll(revision));
+        while !open.is_empty() {
+            let next =
+                open.keys().filter_map(|who| self.out_at(*who)).min().unwrap_or(end).min(end);
+            select! {
+                biased;
+                () = self.timing.sleep_until(next) => {
+                    let now = self.timing.now();
+                    if now >= end {
+                        break;
+                    }
+                    self.count_out(now, &mut open, &mut settled);
+                }
+                turns = turns(&mut roll) => match turns {
+                    Some(turns) => {
+                        for turn in turns {
+                            self.turn(turn, revision, &mut open, &mut settled);
+                        }
+                    }
+                    None => roll = None,
+                },
+                () = self.timing.sleep_until(silent), if !are_silent => {
+                    are_silent = true;
+                    open.values().for_each(|member| self.evict(member.clone()));
+                }
+                (at, members) = self.look_again(), if roll.is_none() => {
+                    let mut there = BTreeMap::new();
+                    for member in members {
+                        if open.contains_key(&member.incarnation) {
+                            self.take(member, revision, &mut there, &mut settled);
+                        }
+                    }
+                    // Who is not there any more was removed, or has left.
+                    open = there;
+                    roll = Some(self.journal.roll(at));
+                }
+            }
+        }
+        settled.waited_out += open.len();
+        settled
+    }
+
+    /// Counts a member in, unless nobody has to wait for it.
+    fn take(
+        self: &Arc<Self>,
+        member: Member,
+        revision: Revision,
+        open: &mut BTreeMap<Incarnation, Member>,
+        settled: &mut Settled,
+    ) {
+        if member.applied >= revision {
+            settled.acknowledged += 1;
+            return;
+        }
+        if member.is_fenced {
+            self.saw_fenced(&member);
+            #[cfg(test)]
+            if self.timing.plants(Plant::NoFenceWait) {
+                return;
+            }
+        }
+        open.insert(member.incarnation, member);
+    }
+
+    fn turn(
+        self: &Arc<Self>,
+        turn: Turn,
+        revision: Revision,
+        open: &mut BTreeMap<Incarnation, Member>,
+        settled: &mut Settled,
+    ) {
+        match turn {
+            Turn::Applied(who, applied) if applied >= revision => {
+                settled.acknowledged += usize::from(open.remove(&who).is_some());
+            }
+            Turn::Changed(member) if open.contains_key(&member.incarnation) => {
+                open.remove(&member.incarnation);
+                self.take(member, revision, open, settled);
+            }
+            Turn::Gone(who) => {
+                let was_fenced = self.known().fenced.remove(&who).is_some();
+                let was_open = open.remove(&who).is_some();
+                settled.waited_out += usize::from(was_open && was_fenced);
+            }
+            Turn::Applied(..) | Turn::Changed(_) => {}
+        }
+    }
+
+    /// When a member counts as gone because it was fenced, if it was.
+    fn out_at(&self, who: Incarnation) -> Option<u64> {
+        self.known().fenced.get(&who).map(|seen| seen.saturating_add(self.timing.hold()))
+    }
+
+    fn count_out(&self, now: u64, open: &mut BTreeMap<Incarnation, Member>, settled: &mut Settled) {
+        let before = open.len();
+        open.retain(|who, _| self.out_at(*who).is_none_or(|out| out > now));
+        settled.waited_out += before - open.len();
+    }
+
+    /// A mark that we see now was made before now, so that from now on the member proves nothing.
+    /// Whoever made it may be gone: whoever sees it removes the member.
+    fn saw_fenced(self: &Arc<Self>, member: &Member) {
+        let now = self.timing.now();
+        self.known().fenced.entry(member.incarnation).or_insert(now);
+        self.evict(member.clone());
+    }
+
+    /// Fences a member, and removes it once it must have shut. Others may do so at the same time;
+    /// the engine lets each step happen once.
+    fn evict(self: &Arc<Self>, member: Member) {
+        let who = member.incarnation;
+        if !self.known().evicted.insert(who) {
+            return;
+        }
+        let revoker = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Some(fenced) = revoker.fence(&member).await {
+                let seen = revoker.known().fenced.get(&who).copied();
+                let seen = seen.unwrap_or_else(|| revoker.timing.now());
+                let wait = revoker.timing.hold();
+                #[cfg(test)]
+                let wait = if revoker.timing.plants(Plant::NoFenceWait) { 0 } else { wait };
+                revoker.timing.sleep_until(seen.saturating_add(wait)).await;
+                let removal = revoker.journal.remove(who, fenced);
+                let _ = timeout(revoker.timing.patience(), removal).await;
+            }
+            let mut known = revoker.known();
+            known.evicted.remove(&who);
+            known.fenced.remove(&who);
+        });
+    }
+
+    /// The revision of the fenced row; `None` where it could not be fenced now.
+    async fn fence(&self, member: &Member) -> Option<Revision> {
+        if member.is_fenced {
+            return Some(member.revision);
+        }
+        let fenced = timeout(self.timing.patience(), self.journal.fence(member)).await;
+        let fenced = fenced.unwrap_or_else(|_| Err(Fault::Unreachable("no answer came".into())));
+        let revision = fenced.ok().flatten()?;
+        let now = self.timing.now();
+        self.known().fenced.entry(member.incarnation).or_insert(now);
+        Some(revision)
+    }
+
+    /// All members anew, as often as it takes.
+    async fn look_again(&self) -> (Revision, Vec<Member>) {
+        loop {
+            if let Ok(Ok(found)) = timeout(self.timing.patience(), self.journal.members()).await {
+                return found;
+            }
+            self.timing.sleep(self.timing.pause()).await;
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn turns<R: Roll>(roll: &mut Option<R>) -> Option<Vec<Turn>> {
+    match roll {
+        Some(roll) => roll.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,209 @@
+//! What lies between one replica and the engine: delay, loss in either direction, silence.
+
+use super::{Dice, engine::Engine};
+use crate::{
+    cluster::journal::{
+        Event, Fault, Incarnation, Journal, Member, Newest, Outcome, Page, Proof, Revision, Roll,
+        Tail, Transaction, Turn,
+    },
+    digest::Digest,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+
+/// How long a call is waited for.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// How the way is at the moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Way {
+    /// Requests are lost.
+    pub(crate) no_requests: bool,
+    /// Answers are lost, and so is what a tail would bring.
+    pub(crate) no_answers: bool,
+    /// A tail brings nothing, though calls pass.
+    pub(crate) no_tail: bool,
+    /// Up to so many milliseconds each way.
+    pub(crate) delay: u64,
+}
+
+/// One replica's way to the engine.
+#[derive(Clone)]
+pub(crate) struct Net {
+    engine: Arc<Engine>,
+    dice: Dice,
+    way: Arc<Mutex<Way>>,
+    /// Nobody answers anybody.
+    is_down: Arc<Mutex<bool>>,
+}
+
+impl Net {
+    pub(crate) fn new(engine: Arc<Engine>, dice: Dice, is_down: Arc<Mutex<bool>>) -> Self {
+        let way = Way { delay: 12, ..Way::default() };
+        Self { engine, dice, way: Arc::new(Mutex::new(way)), is_down }
+    }
+
+    pub(crate) fn way(&self) -> Way {
+        *self.way.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, way: Way) {
+        *self.way.lock().unwrap() = way;
+    }
+
+    async fn hop(&self) {
+        let delay = self.dice.below(self.way().delay + 1);
+        sleep(Duration::from_millis(delay)).await;
+    }
+
+    /// A call: its request may be lost, or its answer after it was done.
+    async fn call<T>(&self, work: impl FnOnce(&Engine) -> T + Send) -> Result<T, Fault> {
+        let lost = || Fault::Unreachable("no answer came".into());
+        timeout(PATIENCE, async {
+            self.hop().await;
+            if self.way().no_requests || *self.is_down.lock().unwrap() {
+                std::future::pending::<()>().await;
+            }
+            let answer = work(&self.engine);
+            self.hop().await;
+            if self.way().no_answers {
+                std::future::pending::<()>().await;
+            }
+            answer
+        })
+        .await
+        .map_err(|_| lost())
+    }
+}
+
+impl Journal for Net {
+    type Tail = Follow;
+    type Roll = Watch;
+
+    async fn newest(&self) -> Result<Newest, Fault> {
+        self.call(Engine::newest).await
+    }
+
+    async fn names(&self, at: Revision) -> Result<Vec<Vec<u8>>, Fault> {
+        self.call(|engine| engine.names_at(at)).await?
+    }
+
+    async fn records(&self, at: Revision, after: Option<Digest>) -> Result<Page, Fault> {
+        self.call(|engine| engine.page(at, after)).await?
+    }
+
+    async fn trail(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
+        self.call(|engine| engine.trail(after, limit)).await
+    }
+
+    fn tail(&self, after: Revision) -> Follow {
+        Follow { net: self.clone(), after }
+    }
+
+    async fn commit(&self, transaction: Transaction<'_>) -> Outcome {
+        let Transaction { expected, commits, epoch } = transaction;
+        let outcome = self.call(|engine| engine.commit(expected, commits, &epoch)).await;
+        outcome.unwrap_or_else(|_| Outcome::Unknown("no answer came".into()))
+    }
+
+    async fn join(&self, who: Incarnation, name: &str) -> Result<Revision, Fault> {
+        self.call(|engine| engine.join(who, name)).await
+    }
+
+    async fn prove(&self, who: Incarnation, joined: Revision) -> Result<Option<Proof>, Fault> {
+        self.call(|engine| engine.prove(who, joined)).await
+    }
+
+    async fn acknowledge(
+        &self,
+        who: Incarnation,
+        joined: Revision,
+        applied: Revision,
+    ) -> Result<bool, Fault> {
+        self.call(|engine| engine.acknowledge(who, joined, applied)).await
+    }
+
+    async fn members(&self) -> Result<(Revision, Vec<Member>), Fault> {
+        self.call(Engine::members).await
+    }
+
+    fn roll(&self, after: Revision) -> Watch {
+        Watch { net: self.clone(), seen: self.engine.turns_upto(after) }
+    }
+
+    async fn fence(&self, member: &Member) -> Result<Option<Revision>, Fault> {
+        self.call(|engine| engine.fence(member)).await
+    }
+
+    async fn remove(&self, who: Incarnation, revision: Revision) -> Result<bool, Fault> {
+        self.call(|engine| engine.remove(who, revision)).await
+    }
+}
+
+impl Net {
+    /// Until something may have happened, or a while has passed; `false` where the way is cut.
+    async fn stir(&self) -> bool {
+        let _ = timeout(Duration::from_millis(200), self.engine.happened.notified()).await;
+        let way = self.way();
+        !(way.no_answers || way.no_requests || *self.is_down.lock().unwrap())
+    }
+}
+
+/// A tail.
+pub(crate) struct Follow {
+    net: Net,
+    after: Revision,
+}
+
+impl Tail for Follow {
+    async fn next(&mut self) -> Event {
+        loop {
+            let way = self.net.way();
+            if way.no_answers || way.no_requests || *self.net.is_down.lock().unwrap() {
+                if self.net.dice.one_in(4) {
+                    return Event::Lost;
+                }
+            } else if !way.no_tail
+                && let Some(event) = self.net.engine.after(self.after)
+            {
+                // Read first, brought later: what happens meanwhile comes next.
+                self.net.hop().await;
+                if self.net.way().no_answers {
+                    return Event::Lost;
+                }
+                if let Event::Batches(batches) = &event
+                    && let Some(last) = batches.last()
+                {
+                    self.after = last.revision;
+                }
+                return event;
+            }
+            self.net.stir().await;
+        }
+    }
+}
+
+/// A roll.
+pub(crate) struct Watch {
+    net: Net,
+    seen: usize,
+}
+
+impl Roll for Watch {
+    async fn next(&mut self) -> Option<Vec<Turn>> {
+        loop {
+            let (seen, turns) = self.net.engine.turns_after(self.seen);
+            if !turns.is_empty() && !self.net.way().no_tail {
+                self.net.hop().await;
+                self.seen = seen;
+                return Some(turns);
+            }
+            if !self.net.stir().await && self.net.dice.one_in(4) {
+                return None;
+            }
+        }
+    }
+}

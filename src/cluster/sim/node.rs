@@ -1,0 +1,266 @@
+//! A simulated process: a store in memory, its replica, and who changes keys through it.
+
+use super::net::Net;
+use crate::{
+    audit::{Act, AuditEntry},
+    cluster::{
+        bootstrap::{Applied, bootstrap},
+        committer::{Committer, Fate, Receipt},
+        follower::{Follower, KeyState},
+        journal::{Journal, Outcome, Transaction},
+        plant::Plant,
+        replica::{Replica, Trouble},
+        revoker::Revoker,
+        timing::Timing,
+    },
+    codec::{self, Meta, Place},
+    digest::{Digest, Seals},
+    error::Error,
+    gate::Gate,
+    id::KeyId,
+    index::Index,
+    ledger::{Commit, Put, shared::Settled},
+    record::{Actor, Change, Record},
+    scope::{Catalogue, Scope},
+    time::Timestamp,
+};
+use std::sync::{Arc, Mutex};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+/// A store without the rest of one.
+pub(super) struct Keys {
+    gate: Gate,
+    index: Index,
+    seals: Arc<Seals>,
+    catalogue: Mutex<&'static Catalogue>,
+}
+
+impl Keys {
+    pub(super) fn gate_remaining(&self) -> u64 {
+        self.gate.remaining()
+    }
+}
+
+impl Follower for Keys {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn index(&self) -> &Index {
+        &self.index
+    }
+
+    fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    fn catalogue(&self) -> &'static Catalogue {
+        *self.catalogue.lock().unwrap()
+    }
+
+    fn learn(&self, names: &[Scope]) -> Result<(), Error> {
+        *self.catalogue.lock().unwrap() = Catalogue::new(names.to_vec(), None)?;
+        Ok(())
+    }
+
+    fn apply(&self, _: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
+        for KeyState { sequence, id, digest, record } in states {
+            self.index.apply(sequence, id, digest, record.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn start_over(&self) {
+        self.index.clear();
+    }
+
+    fn end_work(&self) {}
+}
+
+/// A process.
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) net: Net,
+    pub(super) keys: Arc<Keys>,
+    pub(super) timing: Timing,
+    leave: watch::Sender<bool>,
+    life: JoinHandle<()>,
+    position: Arc<Applied>,
+    committer: Committer<Net, Keys>,
+    trouble: Trouble,
+    revoker: Arc<Revoker<Net>>,
+}
+
+impl Node {
+    /// Starts a process; it comes up once it reaches the engine.
+    pub(super) async fn start(name: String, net: Net, timing: Timing, seals: Arc<Seals>) -> Self {
+        let keys = Arc::new(Keys {
+            gate: Gate::shut_at_first(timing.clock().clone()),
+            index: Index::new(),
+            seals,
+            catalogue: Mutex::new(Catalogue::new(Vec::new(), None).unwrap()),
+        });
+        let start = loop {
+            match bootstrap(&net, &*keys, None).await {
+                Ok(position) => break position,
+                Err(_) => sleep(timing.patience() / 8).await,
+            }
+        };
+        let journal = Arc::new(net.clone());
+        let replica = Replica::new(
+            Arc::clone(&journal),
+            Arc::clone(&keys),
+            timing.clone(),
+            name.clone(),
+            start,
+        );
+        let (position, trouble) = (replica.position(), replica.trouble());
+        let (leave, told) = watch::channel(false);
+        let life = tokio::spawn(replica.run(told));
+        let follower = Arc::clone(&keys);
+        let committer =
+            Committer::new(Arc::clone(&journal), follower, timing.clone(), Arc::clone(&position));
+        let revoker = Revoker::new(journal, timing.clone());
+        Self { name, net, keys, timing, leave, life, position, committer, trouble, revoker }
+    }
+
+    pub(super) fn trouble(&self) -> Option<Box<str>> {
+        self.trouble.lock().unwrap().clone()
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.life.is_finished()
+    }
+
+    /// Leaves as a process does that is told to stop. It may still be asked.
+    pub(super) fn leave(&self) {
+        self.leave.send_replace(true);
+    }
+
+    /// Ends at once. Nobody asks it any more.
+    pub(super) fn crash(&self) {
+        self.life.abort();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.keys.gate.is_open()
+    }
+
+    /// Whether it would let this key pass now.
+    pub(super) fn accepts(&self, digest: &Digest) -> bool {
+        let found = self.keys.gate.pass(|| self.keys.index.find(digest));
+        matches!(found, Ok(Some((_, standing))) if standing.active)
+    }
+
+    /// The same, by a thread that is held up between its two looks.
+    pub(super) async fn accepts_slowly(&self, digest: &Digest, stall: u64) -> bool {
+        let found = || {
+            let found = self.keys.index.find(digest);
+            found.is_some_and(|(_, standing)| standing.active)
+        };
+        let pause = std::time::Duration::from_millis(stall);
+        if self.timing.plants(Plant::IndexBeforeGate) {
+            let found = found();
+            sleep(pause).await;
+            return found && self.is_open();
+        }
+        let is_open = self.is_open();
+        sleep(pause).await;
+        is_open && found()
+    }
+
+    pub(super) fn record(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
+        self.keys.index.get(id)
+    }
+
+    /// What it has, as it would lie in the engine.
+    pub(super) fn frames(&self) -> std::collections::BTreeMap<[u8; 32], Vec<u8>> {
+        let frame = |(id, digest): (KeyId, Digest)| {
+            let (record, _) = self.keys.index.get(id).unwrap();
+            let frame = codec::encode_record(&record, digest, &self.keys.seals.frame).unwrap();
+            (*digest.as_bytes(), frame)
+        };
+        let all = self.keys.index.others_than(&std::collections::HashSet::new());
+        all.into_iter().map(frame).collect()
+    }
+
+    /// Writes a record, planned on what is applied here. `None`: others came first.
+    pub(super) async fn write(
+        &self,
+        digest: Digest,
+        plan: impl FnOnce(u64) -> Option<Record>,
+        id: KeyId,
+    ) -> Result<Option<Receipt>, Box<str>> {
+        let position = self.position.now();
+        let mark = &position.meta.mark;
+        let sequence = mark.sequence + 1;
+        // Without an epoch nothing else counts the changes.
+        let counts = !self.timing.plants(Plant::NoEpoch);
+        let record = plan(if counts { sequence } else { position.applied.0 + 1 });
+        let frame = record
+            .as_ref()
+            .map(|record| codec::encode_record(record, digest, &self.keys.seals.frame).unwrap());
+        let at = Timestamp::from_secs(sequence);
+        let (before, after) = (Change::default(), Change::default());
+        let (actor, key) = (Actor::Host, Some(id));
+        let entry = AuditEntry {
+            sequence,
+            at,
+            actor,
+            source: None,
+            act: Act::Update,
+            key,
+            before,
+            after,
+            once: None,
+        };
+        let (entry, head) =
+            codec::encode_entry(&entry, &mark.head, &self.keys.seals.trail).unwrap();
+        let puts = vec![Put { place: Place::Record(digest), frame }];
+        let commits = [Commit { sequence, at, entry, head, puts }];
+        if self.timing.plants(Plant::NoEpoch) {
+            let expected = Some(&position.epoch);
+            let transaction = Transaction { expected, commits: &commits, epoch: Vec::new() };
+            return match self.net.commit(transaction).await {
+                Outcome::Committed { revision, members } => {
+                    Ok(Some(Receipt { revision, members, answered: self.timing.now() }))
+                }
+                Outcome::Conflict => Ok(None),
+                Outcome::Unknown(why) => Err(why),
+            };
+        }
+        match self.committer.commit(&commits).await.unwrap() {
+            Fate::Durable(receipt) => Ok(Some(receipt)),
+            Fate::Conflict => Ok(None),
+            Fate::Unknown(why) => Err(why),
+        }
+    }
+
+    pub(super) async fn settle(&self, receipt: Receipt) -> Settled {
+        let Receipt { revision, members, answered } = receipt;
+        self.revoker.settle(revision, members, answered).await
+    }
+
+    pub(super) async fn witness(&self) -> Option<Receipt> {
+        match self.committer.witness().await {
+            Fate::Durable(receipt) => Some(receipt),
+            Fate::Conflict | Fate::Unknown(_) => None,
+        }
+    }
+}
+
+/// Makes an empty store in the engine.
+pub(super) async fn create(net: &Net, seals: &Seals) {
+    let mark = codec::Mark {
+        store: [7; 16],
+        sequence: 0,
+        records: 0,
+        scopes: 0,
+        sum: [0; 32],
+        head: [0; 32],
+    };
+    let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: "pcl".into() };
+    let epoch = codec::encode_epoch(&meta, &[0; 32], &seals.meta).unwrap();
+    let transaction = Transaction { expected: None, commits: &[], epoch };
+    assert!(matches!(net.commit(transaction).await, Outcome::Committed { .. }));
+}

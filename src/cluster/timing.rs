@@ -1,0 +1,139 @@
+//! How long a proof is good for, and how long whoever takes something away waits.
+
+use super::journal::Incarnation;
+#[cfg(test)]
+use super::plant::Plant;
+use crate::{error::Error, gate::Steady};
+use std::time::Duration;
+
+const MILLI: u64 = 1_000_000;
+/// For what is not exact: timers, and the way from a clock to a decision.
+const SLACK: u64 = 50 * MILLI;
+
+/// Durations on the replica's own clock, in nanoseconds.
+#[derive(Clone)]
+pub(crate) struct Timing {
+    freshness: u64,
+    clock: Steady,
+    #[cfg(test)]
+    pub(crate) simulated: Simulated,
+}
+
+/// What a simulation has otherwise than the world.
+#[cfg(test)]
+#[derive(Clone)]
+pub(crate) struct Simulated {
+    /// How fast the clock runs.
+    pub(crate) rate: f64,
+    pub(crate) plant: Option<Plant>,
+    /// Counts incarnations, so that a run replays.
+    pub(crate) lives: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Timing {
+    pub(crate) fn new(freshness: Duration, clock: Steady) -> Self {
+        Self {
+            freshness: u64::try_from(freshness.as_nanos()).unwrap_or(u64::MAX),
+            clock,
+            #[cfg(test)]
+            simulated: Simulated { rate: 1.0, plant: None, lives: std::sync::Arc::default() },
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Steady {
+        &self.clock
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// How long a proof is good for: D.
+    pub(crate) fn freshness(&self) -> u64 {
+        self.freshness
+    }
+
+    /// How often a proof is asked for, and how long a member may be silent before it is fenced.
+    pub(crate) fn beat(&self) -> u64 {
+        self.freshness / 4
+    }
+
+    /// How long to wait for gates to shut: D where our clock is a hundredth too fast and theirs a
+    /// hundredth too slow.
+    pub(crate) fn hold(&self) -> u64 {
+        #[cfg(test)]
+        if self.plants(Plant::ShortHold) {
+            return self.freshness / 100 * 101 + 10 * MILLI;
+        }
+        self.freshness / 99 * 101 + SLACK
+    }
+
+    /// How long to wait before something that failed is tried again.
+    pub(crate) fn pause(&self) -> u64 {
+        self.freshness / 16
+    }
+
+    /// How long a call may take before its answer is of no use any more.
+    pub(crate) fn patience(&self) -> Duration {
+        self.real(self.freshness)
+    }
+
+    pub(crate) async fn sleep(&self, nanos: u64) {
+        self.sleep_until(self.now().saturating_add(nanos)).await;
+    }
+
+    /// Until our own clock shows this: the runtime's timers may go by another one.
+    pub(crate) async fn sleep_until(&self, moment: u64) {
+        loop {
+            let left = moment.saturating_sub(self.now());
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(self.real(left)).await;
+        }
+    }
+
+    fn real(&self, nanos: u64) -> Duration {
+        let duration = Duration::from_nanos(nanos);
+        #[cfg(test)]
+        let duration = duration.div_f64(self.simulated.rate);
+        duration
+    }
+
+    /// The name of a new life: random, but where a simulation counts them.
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "a simulation counts")]
+    pub(super) fn incarnation(&self) -> Result<Incarnation, Error> {
+        Incarnation::fresh()
+    }
+
+    #[cfg(test)]
+    pub(super) fn incarnation(&self) -> Result<Incarnation, Error> {
+        let mut name = Incarnation::fresh()?;
+        let life = self.simulated.lives.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        name.0[..8].copy_from_slice(&life.to_be_bytes());
+        Ok(name)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn plants(&self, plant: Plant) -> bool {
+        self.simulated.plant == Some(plant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hold_outlasts_a_proof_by_any_two_clocks_within_a_hundredth() {
+        for millis in [1, 100, 3_000, 10_000] {
+            let timing = Timing::new(Duration::from_millis(millis), Steady::Machine);
+            #[expect(clippy::cast_precision_loss, reason = "a test")]
+            let (hold, freshness) = (timing.hold() as f64, timing.freshness() as f64);
+            assert!(hold / 1.01 > freshness / 0.99 + 49e6, "{millis}");
+        }
+        let three = Timing::new(Duration::from_secs(3), Steady::Machine);
+        assert_eq!(three.hold() / MILLI, 3_110);
+    }
+}

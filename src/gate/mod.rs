@@ -1,0 +1,147 @@
+//! The gate: may this replica answer now?
+//!
+//! Where several replicas have one store, one that the others cannot reach must stop answering
+//! before they count it out. Its gate is open until a moment on its own clock, which each proof of
+//! freshness moves on; a validation passes the gate first and looks at the index second. A store
+//! that is alone has a gate that is always open, and reads no clock.
+
+mod until;
+
+use self::until::Until;
+use crate::refusal::Refusal;
+use std::sync::atomic::AtomicU64;
+
+/// May this replica answer now?
+pub(crate) struct Gate {
+    until: Until,
+    clock: Steady,
+}
+
+impl Gate {
+    /// The gate of a store that is alone.
+    pub(crate) fn always_open() -> Self {
+        Self { until: Until::always(), clock: Steady::Machine }
+    }
+
+    /// Looks at the index, if the gate is open: first the gate, then the clock, then the index.
+    #[inline]
+    pub(crate) fn pass<T>(&self, look: impl FnOnce() -> T) -> Result<T, Refusal> {
+        self.until.pass(|| self.clock.now(), look).ok_or(Refusal::Unavailable)
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Gate {
+    /// The gate of a replica: shut until it has proved something.
+    pub(crate) fn shut_at_first(clock: Steady) -> Self {
+        Self { until: Until::shut_at_first(), clock }
+    }
+
+    /// The clock that the gate goes by.
+    pub(crate) fn clock(&self) -> &Steady {
+        &self.clock
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.pass(|| ()).is_ok()
+    }
+
+    /// How long it stays open from now on, in nanoseconds, if nothing more is proved.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.until.end().saturating_sub(self.clock.now())
+    }
+
+    /// Open at least until then.
+    pub(crate) fn extend(&self, until: u64) {
+        self.until.extend(until);
+    }
+
+    /// Shut until something is proved again.
+    pub(crate) fn shut(&self) {
+        self.until.shut();
+    }
+
+    /// Shut for good: nothing that is proved later opens it.
+    pub(crate) fn close(&self) {
+        self.until.close();
+    }
+}
+
+/// A clock that nobody sets and that counts the time in which the machine slept.
+#[derive(Clone)]
+pub(crate) enum Steady {
+    Machine,
+    /// A simulated one.
+    #[cfg(all(test, feature = "cluster"))]
+    Simulated(std::sync::Arc<dyn Fn() -> u64 + Send + Sync>),
+}
+
+impl Steady {
+    /// Nanoseconds since some moment.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::Machine => boot_time(),
+            #[cfg(all(test, feature = "cluster"))]
+            Self::Simulated(clock) => clock(),
+        }
+    }
+}
+
+/// Never a coarse or a cached one: the gate shuts to the millisecond.
+#[cfg(target_os = "linux")]
+fn boot_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(nanos).unwrap_or(0)
+}
+
+/// Elsewhere the machine's monotonic clock, which may stand still while the machine sleeps.
+#[cfg(not(target_os = "linux"))]
+fn boot_time() -> u64 {
+    use std::{sync::OnceLock, time::Instant};
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_of_a_store_that_is_alone_reads_no_clock() {
+        let until = Until::always();
+        assert_eq!(until.pass(|| unreachable!("the clock was read"), || 7), Some(7));
+    }
+
+    #[test]
+    fn a_gate_is_open_up_to_its_end_and_its_end_only_moves_on() {
+        let until = Until::shut_at_first();
+        let passes = |now| until.pass(|| now, || ()).is_some();
+        assert!(!passes(0) && !passes(5));
+        until.extend(10);
+        until.extend(8);
+        assert!(passes(9) && !passes(10));
+        until.shut();
+        assert!(!passes(0));
+        until.extend(20);
+        assert!(passes(19));
+    }
+
+    #[test]
+    fn a_closed_gate_stays_closed_whatever_is_proved_later() {
+        let until = Until::shut_at_first();
+        until.extend(10);
+        until.close();
+        until.extend(1_000);
+        until.shut();
+        until.extend(1_000);
+        assert_eq!(until.pass(|| 0, || ()), None);
+    }
+
+    #[test]
+    fn what_does_not_pass_does_not_look() {
+        let until = Until::shut_at_first();
+        assert_eq!(until.pass(|| 5, || unreachable!("the index was looked at")), None::<()>);
+    }
+}

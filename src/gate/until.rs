@@ -1,0 +1,62 @@
+//! The gate's one word: until when it is open. `tests/gate_order.rs` runs this very file under loom.
+
+use super::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Open whatever the clock says.
+const ALWAYS: u64 = u64::MAX;
+/// Shut, until it is extended.
+const SHUT: u64 = 0;
+/// Shut, whatever comes. No clock shows less.
+const CLOSED: u64 = 1;
+
+/// A moment on one clock.
+pub(super) struct Until(AtomicU64);
+
+impl Until {
+    pub(super) fn always() -> Self {
+        Self(AtomicU64::new(ALWAYS))
+    }
+
+    /// Looks, if the gate is open.
+    ///
+    /// The gate's word is read first, and with Acquire: who finds a moment there finds everything
+    /// that was applied before it was written. Read after the index it could be a newer one than
+    /// the index that was looked at, and a key pass that was taken away in between.
+    #[inline]
+    pub(super) fn pass<T>(&self, now: impl FnOnce() -> u64, look: impl FnOnce() -> T) -> Option<T> {
+        let until = self.0.load(Acquire);
+        if until == ALWAYS || now().max(CLOSED) < until { Some(look()) } else { None }
+    }
+}
+
+#[cfg_attr(
+    not(any(test, feature = "cluster")),
+    expect(dead_code, reason = "a store that is alone")
+)]
+impl Until {
+    pub(super) fn shut_at_first() -> Self {
+        Self(AtomicU64::new(SHUT))
+    }
+
+    /// Release: who sees this moment sees what was applied before.
+    pub(super) fn extend(&self, until: u64) {
+        self.change(|now| (now != CLOSED && now < until).then_some(until));
+    }
+
+    pub(super) fn shut(&self) {
+        self.change(|now| (now != CLOSED).then_some(SHUT));
+    }
+
+    pub(super) fn close(&self) {
+        self.0.swap(CLOSED, Release);
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    fn change(&self, next: impl Fn(u64) -> Option<u64>) {
+        let _ = self.0.fetch_update(Release, Relaxed, next);
+    }
+}

@@ -1,0 +1,35 @@
+//! A store whose ledger nobody else writes to: nothing overtakes a plan, and there is nobody to wait for.
+
+use super::writer::{Core, Plans};
+use crate::error::Error;
+
+/// How the wait for the other replicas ended: there are none.
+pub(super) type Settled = ();
+
+#[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a shared ledger does more")]
+impl Core {
+    pub(super) fn again<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        attempt()
+    }
+
+    pub(super) fn settle_everywhere(&self) -> Settled {}
+
+    pub(super) fn witness(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(super) fn learn_requests(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(super) fn knows_requests(&self, _: &Plans) -> bool {
+        true
+    }
+
+    pub(super) fn trouble(&self) -> Option<Box<str>> {
+        None
+    }
+}

@@ -1,0 +1,296 @@
+//! Several stores on one engine: what holds of one store holds of them all.
+
+use crate::{
+    Act, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, NewKey, Outcome, Prefix,
+    Refusal, Store,
+    cluster::{
+        Replica,
+        seat::Wanted,
+        sim::{
+            Dice,
+            engine::Engine,
+            net::{Net, Way},
+        },
+    },
+    record::Actor,
+    scope::Scope,
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+const FRESHNESS: Duration = Duration::from_millis(400);
+
+/// The engine of some replicas.
+struct Shore(Arc<Engine>);
+
+impl Shore {
+    fn new() -> Self {
+        Self(Engine::new())
+    }
+
+    fn try_store(&self, wanted: Wanted, scopes: &[&str]) -> Result<(Store, Net), Error> {
+        let net = Net::new(Arc::clone(&self.0), Dice::new(1), Arc::new(Mutex::new(false)));
+        net.set(Way { delay: 2, ..Way::default() });
+        let journal = net.clone();
+        let names = scopes.iter().map(|n| (n.parse::<Scope>().unwrap(), String::new()));
+        let mut builder = Store::builder();
+        if !scopes.is_empty() {
+            builder = builder.scopes(names);
+        }
+        let options = Replica::named("test").freshness(FRESHNESS);
+        let store = builder.shared(async { Ok(journal) }, options, wanted)?;
+        Ok((store, net))
+    }
+
+    fn store(&self) -> (Store, Net) {
+        self.try_store(Wanted::ThereOrNew, &[]).unwrap()
+    }
+}
+
+fn new_key(store: &Store) -> NewKey {
+    NewKey {
+        name: "k".into(),
+        grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+        active: true,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: Metadata::new(),
+    }
+}
+
+fn issue(store: &Store) -> (KeyId, String) {
+    let issued = store.issue(new_key(store)).unwrap();
+    (issued.record.id, issued.secret.reveal(str::to_owned))
+}
+
+fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
+    store.authenticate_key(key.as_bytes()).map(|_| ())
+}
+
+/// Waits for what comes by itself; a test that waits in vain fails.
+#[track_caller]
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_key_that_one_replica_issues_works_on_all_and_its_revocation_is_over_on_all() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    for _ in 0..5 {
+        let (id, key) = issue(&one);
+        assert_eq!(decision(&one, &key), Ok(()));
+        eventually("the other follows", || decision(&two, &key) == Ok(()));
+        let (record, settled) = two.revoke_everywhere(id).unwrap();
+        assert_eq!(
+            (decision(&one, &key), decision(&two, &key)),
+            (Err(Refusal::Inactive), Err(Refusal::Inactive))
+        );
+        assert!(!record.active);
+        assert_eq!((settled.acknowledged, settled.waited_out), (2, 0));
+    }
+}
+
+#[test]
+fn replicas_that_change_at_the_same_time_lose_nothing_and_keep_one_chain() {
+    let shore = Shore::new();
+    let stores = [shore.store(), shore.store(), shore.store()];
+    let made: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = stores
+            .iter()
+            .flat_map(|(store, _)| [store, store])
+            .map(|store| {
+                scope.spawn(move || {
+                    (0..6)
+                        .map(|n| {
+                            let (id, _) = issue(store);
+                            if n % 2 == 0 {
+                                store.revoke(id).unwrap();
+                            }
+                            id
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(made.iter().collect::<HashSet<_>>().len(), 36);
+    for (store, _) in &stores {
+        eventually("all follow", || store.count().active == 18 && store.count().inactive == 18);
+        let page = store.list(&ListQuery { page_size: Some(200), ..ListQuery::default() }).unwrap();
+        assert_eq!(page.records.len(), 36);
+        // Each entry is checked against the one before: one for the names, 36 and 18.
+        let trail = store.audit(0, 1000).unwrap();
+        assert_eq!(trail.len(), 1 + 36 + 18);
+        assert_eq!(store.audit(30, 1000).unwrap(), trail[30..]);
+        let created = trail.iter().filter(|entry| entry.act == Act::Create).count();
+        assert_eq!(created, 36);
+    }
+}
+
+#[test]
+fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is_back() {
+    let shore = Shore::new();
+    let ((one, _a), (two, cut)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    eventually("the other follows", || decision(&two, &key) == Ok(()));
+    let watch = two.revocation(&two.authenticate_key(key.as_bytes()).unwrap());
+    cut.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+    let (_, settled) = one.revoke_everywhere(id).unwrap();
+    assert_eq!(decision(&two, &key), Err(Refusal::Unavailable));
+    assert_eq!((settled.acknowledged, settled.waited_out), (1, 1));
+    assert!(!two.health().is_answering);
+    eventually("work in flight ends", || watch.is_over());
+    cut.set(Way { delay: 2, ..Way::default() });
+    eventually("it is back", || decision(&two, &key) != Err(Refusal::Unavailable));
+    assert_eq!(decision(&two, &key), Err(Refusal::Inactive));
+    let (_, other) = issue(&one);
+    eventually("it follows again", || decision(&two, &other) == Ok(()));
+}
+
+#[test]
+fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    net.set(Way { no_answers: true, ..Way::default() });
+    let outcome = one.revoke(id);
+    assert!(matches!(outcome, Err(Error::Unanswered(_))), "{outcome:?}");
+    assert!(decision(&one, &key).is_err());
+    net.set(Way { delay: 2, ..Way::default() });
+    eventually("the repetition is answered", || one.revoke(id).is_ok());
+    assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
+    // What was in doubt leaves nothing behind.
+    two.update(id, crate::Change::activate()).unwrap();
+    eventually("it is back on both", || {
+        decision(&one, &key) == Ok(()) && decision(&two, &key) == Ok(())
+    });
+}
+
+#[test]
+fn a_change_that_was_never_made_denies_nothing_after_all() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    net.set(Way { no_requests: true, ..Way::default() });
+    assert!(matches!(one.revoke(id), Err(Error::Unanswered(_))));
+    assert!(decision(&one, &key).is_err());
+    net.set(Way { delay: 2, ..Way::default() });
+    // Nobody knows until somebody else has changed the store.
+    let (_, _) = issue(&two);
+    eventually("it is decided", || decision(&one, &key) == Ok(()));
+}
+
+#[test]
+fn a_request_that_is_sent_to_two_replicas_is_done_once() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let request = Idempotency { key: b"n-17", route: "POST /v1/keys", payload: b"{}" };
+    let ask = |store: &Store| {
+        let outcome = store.acting_as(Actor::Host, None).issue_once(new_key(store), &request);
+        match outcome.unwrap() {
+            Outcome::Issued(issued) => (true, issued.record.id),
+            Outcome::Before(record) => (false, record.id),
+        }
+    };
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            [&one, &two, &one, &two].map(|store| scope.spawn(move || ask(store))).into();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|(is_new, _)| *is_new).count(), 1, "{outcomes:?}");
+    assert_eq!(outcomes.iter().map(|(_, id)| id).collect::<HashSet<_>>().len(), 1);
+    let third = shore.store();
+    assert_eq!(ask(&third.0), (false, outcomes[0].1), "one that came later knows it too");
+}
+
+#[test]
+fn two_replicas_cannot_take_away_the_last_two_roots() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let root = |store: &Store| {
+        store.issue(NewKey { grant: Grant::All, ..new_key(store) }).unwrap().record.id
+    };
+    let (first, second) = (root(&one), root(&two));
+    eventually("both know both", || one.get(second).is_ok() && two.get(first).is_ok());
+    let (a, b) = thread::scope(|scope| {
+        let a = scope.spawn(|| one.revoke(first));
+        let b = scope.spawn(|| two.revoke(second));
+        (a.join().unwrap(), b.join().unwrap())
+    });
+    assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+    assert!(matches!(a.and(b), Err(Error::LastRoot(_))));
+}
+
+#[test]
+fn a_change_finds_what_another_replica_has_just_made() {
+    let shore = Shore::new();
+    let ((one, _a), (two, slow)) = (shore.store(), shore.store());
+    slow.set(Way { delay: 40, ..Way::default() });
+    for _ in 0..3 {
+        let (id, _) = issue(&one);
+        assert!(!two.revoke(id).unwrap().active);
+        two.delete(id).unwrap();
+        assert!(matches!(two.get(id), Err(Error::NoSuchKey(_))));
+    }
+}
+
+#[test]
+fn scopes_that_one_replica_brings_have_one_number_on_all() {
+    let shore = Shore::new();
+    let (one, two) = thread::scope(|scope| {
+        let one =
+            scope.spawn(|| shore.try_store(Wanted::ThereOrNew, &["x.one", "x.both"]).unwrap());
+        let two =
+            scope.spawn(|| shore.try_store(Wanted::ThereOrNew, &["x.two", "x.both"]).unwrap());
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    let names = |store: &Store| -> Vec<String> {
+        store.catalogue().entries().iter().map(|entry| entry.scope.to_string()).collect()
+    };
+    eventually("both know all", || names(&one.0) == names(&two.0) && names(&one.0).len() == 16);
+    let grant = Grant::Scopes(two.0.scopes(["x.two"]).unwrap());
+    let issued = two.0.issue(NewKey { grant, ..new_key(&two.0) }).unwrap();
+    let key = issued.secret.reveal(str::to_owned);
+    eventually("it works there", || decision(&one.0, &key) == Ok(()));
+    let principal = one.0.authenticate_key(key.as_bytes()).unwrap();
+    assert!(principal.require(&"x.two".parse().unwrap()).is_ok());
+    assert!(principal.require(&"x.one".parse().unwrap()).is_err());
+}
+
+#[test]
+fn a_store_that_must_be_there_is_not_made_and_one_that_must_be_new_is_not_opened() {
+    let shore = Shore::new();
+    let open = |wanted| shore.try_store(wanted, &[]).map(|_| ());
+    assert!(matches!(open(Wanted::There), Err(Error::NotFound(_))));
+    open(Wanted::New).unwrap();
+    assert!(matches!(open(Wanted::New), Err(Error::AlreadyExists(_))));
+    open(Wanted::There).unwrap();
+    let net = Net::new(Arc::clone(&shore.0), Dice::new(1), Arc::new(Mutex::new(false)));
+    let other = Store::builder().prefix(Prefix::new("acme").unwrap());
+    let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
+    assert!(matches!(outcome, Err(Error::WrongPrefix(_))));
+    let net = Net::new(Arc::clone(&shore.0), Dice::new(1), Arc::new(Mutex::new(false)));
+    let other = Store::builder().pepper("a pepper of its own");
+    let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
+    assert!(matches!(outcome, Err(Error::WrongPepper)));
+}
+
+#[test]
+fn a_replica_that_left_keeps_nobody_waiting() {
+    let shore = Shore::new();
+    let (one, _a) = shore.store();
+    let (id, _) = issue(&one);
+    drop(shore.store());
+    let (_, settled) = one.revoke_everywhere(id).unwrap();
+    assert_eq!((settled.acknowledged, settled.waited_out), (1, 0));
+}

@@ -1,0 +1,43 @@
+//! Seeded chance, and counts to tell.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "for tests; each uses a part of it"
+)]
+
+/// Chance that a seed repeats (`SplitMix64`).
+pub(crate) struct Chance(pub u64);
+
+impl Chance {
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 up to, and without, `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.word() % end as u64).unwrap()
+    }
+}
+
+/// A number from the environment, or this one.
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))
+}
+
+/// `4812` as `4,812`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,287 @@
+//! Real etcd nodes on 127.0.0.1, .2 and .3, for tests that freeze, kill and restart them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "for tests; each uses a part of it"
+)]
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a node may take to be up, on a machine with other work.
+const UP: Duration = Duration::from_mins(1);
+
+/// A cluster of etcd in a directory of its own. Its nodes die with it.
+pub(crate) struct Etcd {
+    room: tempfile::TempDir,
+    nodes: Vec<Node>,
+    tls: Option<Tls>,
+}
+
+/// The files of a private authority, by which nodes and clients know each other.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) ca: PathBuf,
+    pub(crate) server: (PathBuf, PathBuf),
+    pub(crate) client: (PathBuf, PathBuf),
+}
+
+struct Node {
+    client: String,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Etcd {
+    /// So many nodes, up and agreed; `None`, loudly, where etcd is not installed.
+    pub(crate) fn start(nodes: usize) -> Option<Self> {
+        Self::start_in(room(), nodes, None)
+    }
+
+    /// Nodes that talk to clients by TLS, and only to those that the authority vouches for.
+    pub(crate) fn start_with(nodes: usize, tls: Tls) -> Option<Self> {
+        Self::start_in(room(), nodes, Some(tls))
+    }
+
+    /// Nodes whose data lies in this directory.
+    pub(crate) fn start_in(
+        room: tempfile::TempDir,
+        nodes: usize,
+        tls: Option<Tls>,
+    ) -> Option<Self> {
+        let there = ["etcd", "etcdctl"].iter().all(|program| {
+            let mut asked = Command::new(program);
+            asked.arg(if *program == "etcd" { "--version" } else { "version" });
+            runs(&mut asked)
+        });
+        if !there {
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "etcd is missing");
+            eprintln!("SKIPPED: etcd is missing, so this test shows nothing");
+            return None;
+        }
+        let mut etcd = Self { nodes: plan(room.path(), nodes, tls.as_ref()), room, tls };
+        (0..nodes).for_each(|node| etcd.spawn(node));
+        if !etcd.wait_until_up() {
+            let logs: Vec<_> = etcd.nodes.iter().map(|node| last_lines(&node.log)).collect();
+            panic!("etcd did not start: {logs:#?}");
+        }
+        Some(etcd)
+    }
+
+    /// Where clients reach the nodes.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.client.clone()).collect()
+    }
+
+    /// The same in one word, as the command line takes it.
+    pub(crate) fn url(&self) -> String {
+        self.urls().join(",")
+    }
+
+    /// `127.0.0.2:4711` of one node.
+    pub(crate) fn address(&self, node: usize) -> String {
+        let url = &self.nodes[node].client;
+        url.split("//").nth(1).unwrap().to_owned()
+    }
+
+    pub(crate) fn room(&self) -> &Path {
+        self.room.path()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Kills a node as a power cut would.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.nodes[node].child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts a killed node again, on its data.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.kill(node);
+        self.spawn(node);
+    }
+
+    /// Stops a node in the middle of whatever it does; its connections stay open.
+    pub(crate) fn freeze(&self, node: usize) {
+        self.signal(node, "STOP");
+    }
+
+    pub(crate) fn thaw(&self, node: usize) {
+        self.signal(node, "CONT");
+    }
+
+    /// The node that leads, if the nodes that answer agree on one.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        (0..self.nodes.len()).find(|&node| {
+            let mut ctl = self.ctl_at(&self.nodes[node].client);
+            let output = ctl.args(["endpoint", "status", "-w", "json"]).output().unwrap();
+            let Ok(told) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else {
+                return false;
+            };
+            let status = &told[0]["Status"];
+            let (leader, own) = (&status["leader"], &status["header"]["member_id"]);
+            leader.is_u64() && leader == own
+        })
+    }
+
+    /// Forgets the history up to now, and gives that revision.
+    pub(crate) fn compact(&self) -> i64 {
+        let revision = self.revision();
+        let output = self.ctl().args(["compact", &revision.to_string()]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        let done = output.status.success() || told.contains("compacted");
+        assert!(done, "{told}");
+        revision
+    }
+
+    /// The newest revision.
+    pub(crate) fn revision(&self) -> i64 {
+        let told = self.say(&["get", "any", "-w", "json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        told["header"]["revision"].as_i64().unwrap()
+    }
+
+    /// Runs etcdctl against all nodes; it must succeed.
+    pub(crate) fn say(&self, arguments: &[&str]) -> String {
+        let output = self.ctl().args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "etcdctl {arguments:?}: {told}");
+        // Keys have bytes that are no text.
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// etcdctl, told where all the nodes are.
+    pub(crate) fn ctl(&self) -> Command {
+        self.ctl_at(&self.url())
+    }
+
+    fn ctl_at(&self, url: &str) -> Command {
+        let mut ctl = Command::new("etcdctl");
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", url, "--command-timeout", "3s"]);
+        if let Some(Tls { ca, client: (cert, key), .. }) = &self.tls {
+            ctl.arg("--cacert").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
+        }
+        ctl.stdin(Stdio::null());
+        ctl
+    }
+
+    fn spawn(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        let log = fs::OpenOptions::new().create(true).append(true).open(&node.log).unwrap();
+        let mut etcd = Command::new("etcd");
+        etcd.args(&node.arguments).env_clear().stdin(Stdio::null());
+        etcd.stdout(log.try_clone().unwrap()).stderr(log);
+        node.child = Some(etcd.spawn().unwrap());
+    }
+
+    /// Whether every node that was started answers, before the time is over.
+    pub(crate) fn wait_until_up(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < UP {
+            let mut gone = false;
+            for node in &mut self.nodes {
+                let ended = node.child.as_mut().is_some_and(|c| c.try_wait().unwrap().is_some());
+                gone |= ended;
+            }
+            if gone {
+                return false;
+            }
+            if self.ctl().args(["endpoint", "health"]).output().unwrap().status.success() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        false
+    }
+
+    fn signal(&self, node: usize, name: &str) {
+        let Some(child) = &self.nodes[node].child else { return };
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        (0..self.nodes.len()).for_each(|node| self.kill(node));
+    }
+}
+
+fn plan(room: &Path, count: usize, tls: Option<&Tls>) -> Vec<Node> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let hosts: Vec<_> = (1..=count).map(|number| format!("127.0.0.{number}")).collect();
+    let clients: Vec<_> =
+        hosts.iter().map(|host| format!("{scheme}://{host}:{}", free_port(host))).collect();
+    let peers: Vec<_> =
+        hosts.iter().map(|host| format!("http://{host}:{}", free_port(host))).collect();
+    let all: Vec<_> = peers.iter().enumerate().map(|(n, peer)| format!("n{n}={peer}")).collect();
+    let all = all.join(",");
+    let node = |(number, (client, peer)): (usize, (String, &String))| {
+        let data = room.join(format!("n{number}"));
+        let mut arguments: Vec<String> = [
+            ["--name", &format!("n{number}")],
+            ["--data-dir", data.to_str().unwrap()],
+            ["--listen-client-urls", &client],
+            ["--advertise-client-urls", &client],
+            ["--listen-peer-urls", peer],
+            ["--initial-advertise-peer-urls", peer],
+            ["--initial-cluster", &all],
+            ["--initial-cluster-state", "new"],
+            // Other work on the machine must not look like a dead leader.
+            ["--heartbeat-interval", "100"],
+            ["--election-timeout", "1000"],
+            ["--log-level", "warn"],
+            ["--logger", "zap"],
+        ]
+        .iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+        if let Some(Tls { ca, server: (cert, key), .. }) = tls {
+            arguments.push("--client-cert-auth".into());
+            for (name, file) in
+                [("--trusted-ca-file", ca), ("--cert-file", cert), ("--key-file", key)]
+            {
+                arguments.extend([name.into(), file.to_str().unwrap().into()]);
+            }
+        }
+        Node { client, arguments, log: room.join(format!("n{number}.log")), child: None }
+    };
+    clients.into_iter().zip(&peers).enumerate().map(node).collect()
+}
+
+/// In memory where the machine has such a place: what is tested is no disk.
+fn room() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.unwrap()
+}
+
+fn free_port(host: &str) -> u16 {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}

@@ -1,0 +1,145 @@
+//! A network that fails as a test says: a TCP relay that delays, swallows or cuts.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "for tests; each uses a part of it"
+)]
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A delay that means: nothing passes, and what is held passes once it heals, as after a partition.
+const BLACK_HOLE: u64 = u64::MAX;
+
+/// A relay to one address.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    link: Arc<Link>,
+}
+
+struct Link {
+    target: String,
+    /// Milliseconds for what clients send, and for what they are answered.
+    delays: [AtomicU64; 2],
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    pub(crate) fn to(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let link = Arc::new(Link {
+            target: target.to_owned(),
+            delays: [AtomicU64::new(0), AtomicU64::new(0)],
+            open: Mutex::new(Vec::new()),
+        });
+        let accepting = Arc::downgrade(&link);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Some(link)) = (client, accepting.upgrade()) else { return };
+                link.join(&client);
+            }
+        });
+        Self { address, link }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn pass(&self) {
+        self.set([0, 0]);
+    }
+
+    /// Holds everything for so long, each way.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.set([u64::try_from(delay.as_millis()).unwrap(); 2]);
+    }
+
+    pub(crate) fn swallow(&self) {
+        self.set([BLACK_HOLE; 2]);
+    }
+
+    /// What clients send arrives; they hear nothing of it.
+    pub(crate) fn swallow_answers(&self) {
+        self.set([0, BLACK_HOLE]);
+    }
+
+    fn set(&self, delays: [u64; 2]) {
+        for (place, delay) in self.link.delays.iter().zip(delays) {
+            place.store(delay, SeqCst);
+        }
+    }
+
+    /// Ends every connection; new ones pass.
+    pub(crate) fn cut(&self) {
+        for stream in self.link.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut();
+        // Wakes the thread that accepts, which then finds nobody.
+        self.pass();
+        let address = self.address;
+        thread::spawn(move || drop(TcpStream::connect(address)));
+    }
+}
+
+impl Link {
+    fn join(self: &Arc<Self>, client: &TcpStream) {
+        let Ok(server) = TcpStream::connect(&self.target) else { return };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let mut open = self.open.lock().unwrap();
+        for (way, (from, to)) in [(client, &server), (&server, client)].into_iter().enumerate() {
+            let (Ok(from), Ok(to), Ok(kept)) = (from.try_clone(), to.try_clone(), from.try_clone())
+            else {
+                return;
+            };
+            open.push(kept);
+            let (sender, held) = mpsc::channel();
+            thread::spawn(move || read(from, &sender));
+            let link = Arc::clone(self);
+            thread::spawn(move || link.write(way, to, &held));
+        }
+    }
+
+    fn write(&self, way: usize, mut to: TcpStream, held: &Receiver<(Instant, Vec<u8>)>) {
+        for (came, bytes) in held {
+            loop {
+                let delay = self.delays[way].load(SeqCst);
+                let waits = delay == BLACK_HOLE || came.elapsed() < Duration::from_millis(delay);
+                if !waits {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}
+
+fn read(mut from: TcpStream, sender: &mpsc::Sender<(Instant, Vec<u8>)>) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(length) = from.read(&mut buffer) {
+        if length == 0 || sender.send((Instant::now(), buffer[..length].to_vec())).is_err() {
+            return;
+        }
+    }
+}
