@@ -5,8 +5,8 @@
 mod support;
 
 use portcullis::{
-    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Refusal, Store,
-    Timestamp, error::Field, error::Forbidden, scope::catalogue,
+    Act, Actor, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, NewKey,
+    Outcome, Prefix, Refusal, Store, Timestamp, error::Field, error::Forbidden, scope::catalogue,
 };
 use std::time::Duration;
 use support::{home, issue, new_key, scopes};
@@ -567,4 +567,51 @@ fn a_store_keeps_its_prefix_its_scopes_and_its_pepper() {
     let without = Store::builder().pepper(pepper).scopes([]).open(&home).unwrap();
     assert!(without.authenticate_key(&key).unwrap().require(&scope).is_ok());
     assert!(matches!(without.scopes(["ledger.close"]), Err(Error::UnknownScope(_))));
+}
+
+#[test]
+fn a_pepper_has_at_least_sixteen_bytes() {
+    let short = Store::builder().pepper(*b"fifteen bytes..").in_memory();
+    assert!(matches!(short, Err(Error::Invalid { field: Field::Pepper, .. })));
+    assert!(Store::builder().pepper(*b"sixteen bytes...").in_memory().is_ok());
+}
+
+#[test]
+fn a_store_counts_its_keys_and_shows_its_prefix_and_nothing_else() {
+    let store = Store::builder().prefix(Prefix::new("acme").unwrap()).in_memory().unwrap();
+    for name in ["a", "b", "c"] {
+        issue(&store, new_key(&store, name, &["api.read"]));
+    }
+    let (off, _) = issue(&store, new_key(&store, "off", &["api.read"]));
+    store.revoke(off).unwrap();
+    assert_eq!((store.count().active, store.count().inactive), (3, 1));
+    assert_eq!(store.prefix(), Prefix::new("acme").unwrap());
+    assert_eq!(format!("{store:?}"), "Store { prefix: acme, .. }");
+}
+
+#[test]
+fn an_act_that_was_refused_elsewhere_is_in_the_trail() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    store.acting_as(Actor::Local(7), None).refuse(Attempt::List, None, "no scope").unwrap();
+    let told = store.audit(0, 10).unwrap();
+    let refused = told.last().unwrap();
+    assert_eq!(refused.actor, Actor::Local(7));
+    let Act::Refuse { attempt, reason } = &refused.act else { panic!("{:?}", refused.act) };
+    assert_eq!((*attempt, reason.as_str()), (Attempt::List, "no scope"));
+}
+
+#[test]
+fn a_request_that_was_done_once_is_known_after_reopening() {
+    let (_dir, home) = home();
+    let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
+    let send = |store: &Store| {
+        store.acting_as(Actor::Host, None).issue_once(new_key(store, "a", &["api.read"]), &request)
+    };
+    let store = Store::open(&home).unwrap();
+    let Outcome::Issued(issued) = send(&store).unwrap() else { panic!("done before") };
+    drop(store);
+    let store = Store::open(&home).unwrap();
+    let Outcome::Before(record) = send(&store).unwrap() else { panic!("done twice") };
+    assert_eq!(record.id, issued.record.id);
 }
