@@ -6,7 +6,7 @@
 //! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release --features server,cluster --test cluster_torture -- --nocapture
 //! ```
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::similar_names, clippy::unwrap_used, reason = "a test fails by it")]
 
 #[path = "support/chance.rs"]
 mod chance;

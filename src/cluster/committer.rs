@@ -22,6 +22,7 @@ use tokio::time::timeout;
 /// What became of changes.
 pub(crate) enum Fate {
     /// They are durable.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the simulation waits by its receipt"))]
     Durable(Receipt),
     /// Others came first: nothing was written, and nothing will be. This replica has applied what
     /// came first, or has waited for it in vain.
@@ -32,6 +33,7 @@ pub(crate) enum Fate {
 
 /// What is durable, and who must apply it before it is over.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the simulation waits by it"))]
 pub(crate) struct Receipt {
     pub(crate) revision: Revision,
     pub(crate) members: Vec<Member>,
@@ -88,13 +90,13 @@ impl<J: Journal, F: Follower> Committer<J, F> {
         let since = self.timing.now();
         let committed = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = self.position.now().epoch.revision.max(committed);
-        match timeout(self.timing.patience(), self.journal.members()).await {
-            Ok(Ok((_, members))) => revoker.settle(revision, members, since).await,
-            _ => {
-                // Nobody knows who there is: whoever has not applied it has shut by then.
-                self.timing.sleep_until(since.saturating_add(self.timing.hold())).await;
-                Settled::default()
-            }
+        if let Ok(Ok((_, members))) = timeout(self.timing.patience(), self.journal.members()).await
+        {
+            revoker.settle(revision, members, since).await
+        } else {
+            // Nobody knows who there is: whoever has not applied it has shut by then.
+            self.timing.sleep_until(since.saturating_add(self.timing.hold())).await;
+            Settled::default()
         }
     }
 
@@ -175,8 +177,12 @@ impl<J: Journal, F: Follower> Committer<J, F> {
             (true, false) => *count = count.saturating_sub(1),
             _ => {}
         }
-        before.into_iter().for_each(|hash| mark.subtract(hash));
-        after.into_iter().for_each(|hash| mark.add(hash));
+        if let Some(hash) = before {
+            mark.subtract(hash);
+        }
+        if let Some(hash) = after {
+            mark.add(hash);
+        }
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl Replica {
     /// nodes are far apart, five to ten seconds.
     #[must_use]
     pub fn freshness(mut self, freshness: Duration) -> Self {
-        self.freshness = freshness.clamp(Duration::from_millis(100), Duration::from_secs(60));
+        self.freshness = freshness.clamp(Duration::from_millis(100), Duration::from_mins(1));
         self
     }
 }

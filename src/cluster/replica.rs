@@ -104,18 +104,17 @@ impl<J: Journal, F: Follower> Replica<J, F> {
                     self.bootstrap(false).await;
                 }
             }
-            let member = match self.membership() {
-                Some(member) => member,
-                None => {
-                    rows = Rows::default();
-                    let member = self.join().await;
-                    if member.joined <= self.now_at().applied {
-                        let why = "the engine went back to an earlier revision";
-                        halted = Some(Halt::Foreign(why));
-                        continue;
-                    }
-                    member
+            let member = if let Some(member) = self.membership() {
+                member
+            } else {
+                rows = Rows::default();
+                let member = self.join().await;
+                if member.joined <= self.now_at().applied {
+                    let why = "the engine went back to an earlier revision";
+                    halted = Some(Halt::Foreign(why));
+                    continue;
                 }
+                member
             };
             halted = Some(Serving::new(self, member, &mut rows).run().await);
         }
@@ -191,7 +190,7 @@ impl<J: Journal, F: Follower> Replica<J, F> {
     async fn leave_with_a_late_proof(&self) {
         let Some(Membership { who, joined }) = self.membership() else { return };
         let asked = self.timing.now();
-        let (proof, _) = tokio::join!(self.journal.prove(who, joined), async {
+        let (proof, ()) = tokio::join!(self.journal.prove(who, joined), async {
             self.follower.gate().shut();
             let _ = self.journal.remove(who, joined).await;
         });

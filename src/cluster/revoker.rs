@@ -72,7 +72,9 @@ impl<J: Journal> Revoker<J> {
                 },
                 () = self.timing.sleep_until(silent), if !are_silent => {
                     are_silent = true;
-                    open.values().for_each(|member| self.evict(member.clone()));
+                    for member in open.values() {
+                        self.evict(member.clone());
+                    }
                 }
                 (at, members) = self.look_again(), if roll.is_none() => {
                     let mut there = BTreeMap::new();

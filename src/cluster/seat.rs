@@ -53,12 +53,15 @@ pub(crate) struct Plan {
     pub(crate) prefix: Option<Prefix>,
 }
 
+/// Frames of the trail, each with its number.
+type Frames = Vec<(u64, Vec<u8>)>;
+
 /// What the store asks of its replica, each with where the answer goes.
 enum Ask {
     Commit(Vec<Commit>, SyncSender<Verdict>),
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
-    Trail(u64, usize, SyncSender<Result<Vec<(u64, Vec<u8>)>, Error>>),
+    Trail(u64, usize, SyncSender<Result<Frames, Error>>),
 }
 
 /// The store's side.

@@ -90,6 +90,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
     }
 
     /// The time is taken before anything is sent: what the engine then says was so after it.
+    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
     fn ask(&mut self) -> Result<(), Halt> {
         let (journal, timing) = (Arc::clone(&self.replica.journal), self.replica.timing.clone());
         let member = self.member;
@@ -137,6 +138,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
     }
 
     /// Opens the gate for as long as was proved of what is applied.
+    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
     fn open(&mut self) -> Result<(), Halt> {
         let applied = self.applied();
         let gate = self.replica.follower.gate();
@@ -150,6 +152,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
     fn say(&mut self) -> Result<(), Halt> {
         let (journal, timing) = (Arc::clone(&self.replica.journal), self.replica.timing.clone());
         let (member, applied) = (self.member, self.applied());
@@ -176,6 +179,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         }
     }
 
+    #[cfg_attr(not(test), expect(clippy::unused_async, reason = "a planted bug waits in it"))]
     async fn apply_all(&mut self, batches: Vec<Batch>) -> Result<(), Halt> {
         for batch in batches {
             if batch.revision > self.applied() {

@@ -40,6 +40,7 @@ impl Timing {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn clock(&self) -> &Steady {
         &self.clock
     }
@@ -93,6 +94,7 @@ impl Timing {
         }
     }
 
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a simulated clock has a rate"))]
     fn real(&self, nanos: u64) -> Duration {
         let duration = Duration::from_nanos(nanos);
         #[cfg(test)]

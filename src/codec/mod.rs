@@ -5,16 +5,19 @@
 //! as bad as one that was altered. Entries of the audit trail end in their 32-byte chain head
 //! instead. The tag is checked before anything is decoded. The design document gives each byte.
 
+mod entry;
 mod resident;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::entry::{
+    decode_entry, decode_entry_unchecked, encode_entry, entry_head, follow,
+};
 pub(crate) use self::resident::{Known, decode_resident, encode_resident, resident_name};
 
-use self::stored::{StoredEntry, StoredRecord};
+use self::stored::StoredRecord;
 use crate::{
-    audit::AuditEntry,
     digest::{Digest, Seal, SetHash},
     error::{Error, Field},
     id::KeyId,
@@ -329,76 +332,7 @@ pub(crate) fn decode_floor(frame: &[u8], seal: &Seal) -> Result<Floor, Error> {
     unpack(open(frame, Place::Floor, seal)?.0, Place::Floor)
 }
 
-/// The frame of an entry that follows the entry with the head `previous`, and its own head.
-pub(crate) fn encode_entry(
-    entry: &AuditEntry,
-    previous: &[u8; 32],
-    trail: &Seal,
-) -> Result<(Vec<u8>, [u8; 32]), Error> {
-    let mut frame = pack(&StoredEntry::from(entry))?;
-    let head = trail.hash(&[previous, &frame]);
-    frame.extend_from_slice(&head);
-    if frame.len() > MAX_VALUE {
-        return Err(Error::invalid(
-            Field::Record,
-            "takes more room in the audit trail than an entry has",
-        ));
-    }
-    Ok((frame, head))
-}
-
-/// The entry and its head, if it follows the entry with the head `previous`.
-pub(crate) fn decode_entry(
-    frame: &[u8],
-    sequence: u64,
-    previous: &[u8; 32],
-    trail: &Seal,
-    catalogue: &'static Catalogue,
-) -> Result<(AuditEntry, [u8; 32]), Error> {
-    let place = Place::Entry(sequence);
-    let (body, head) = follow_on(frame, place, previous, trail)?;
-    let entry =
-        unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
-    if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(place)) }
-}
-
-/// The head of a frame of the trail, if it follows the entry with the head `previous`.
-pub(crate) fn follow(
-    frame: &[u8],
-    sequence: u64,
-    previous: &[u8; 32],
-    trail: &Seal,
-) -> Result<[u8; 32], Error> {
-    follow_on(frame, Place::Entry(sequence), previous, trail).map(|(_, head)| head)
-}
-
-fn follow_on<'a>(
-    frame: &'a [u8],
-    place: Place,
-    previous: &[u8; 32],
-    trail: &Seal,
-) -> Result<(&'a [u8], [u8; 32]), Error> {
-    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
-    let follows = trail.hash(&[previous, body]) == *head || Bug::NoMac.is_planted();
-    if follows { Ok((body, *head)) } else { Err(damaged(place)) }
-}
-
-/// What a frame of the trail says, whether or not it follows another.
-pub(crate) fn decode_entry_unchecked(
-    frame: &[u8],
-    sequence: u64,
-    catalogue: &'static Catalogue,
-) -> Option<AuditEntry> {
-    let (body, _) = frame.split_last_chunk::<HEAD>()?;
-    unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
-}
-
 /// The id that a damaged frame of a record seems to name.
 pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
     frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
-}
-
-/// The head that a frame of the trail carries, unchecked.
-pub(crate) fn entry_head(frame: &[u8], sequence: u64) -> Result<[u8; 32], Error> {
-    frame.last_chunk::<HEAD>().copied().ok_or_else(|| damaged(Place::Entry(sequence)))
 }

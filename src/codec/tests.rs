@@ -1,6 +1,7 @@
 //! The bytes on disk, fixed: whoever changes one of these has made a new format.
 
 use super::*;
+use crate::audit::AuditEntry;
 use crate::{
     audit::{Act, Attempt, Once},
     digest::Seals,

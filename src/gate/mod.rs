@@ -37,11 +37,6 @@ impl Gate {
         Self { until: Until::shut_at_first(), clock }
     }
 
-    /// The clock that the gate goes by.
-    pub(crate) fn clock(&self) -> &Steady {
-        &self.clock
-    }
-
     pub(crate) fn is_open(&self) -> bool {
         self.pass(|| ()).is_ok()
     }

@@ -1,12 +1,15 @@
 //! The verbs that change keys, on behalf of someone.
 
+mod premises;
+
+use self::premises::as_authority;
 #[cfg(not(feature = "cluster"))]
 use super::alone::Settled;
 use super::{
     Issued, Store,
-    once::{Done, Idempotency, Outcome},
-    plan::{self, Authority},
-    writer::{Core, KeyChange, Note, Plans},
+    once::{Idempotency, Outcome},
+    plan,
+    writer::{KeyChange, Plans},
 };
 #[cfg(feature = "cluster")]
 use crate::ledger::shared::Settled;
@@ -14,13 +17,10 @@ use crate::{
     audit::{Act, Attempt, Once},
     codec,
     digest::Digest,
-    error::{Error, Field, Forbidden},
+    error::{Error, Field},
     id::KeyId,
     record::{Actor, Change, NewKey, Record},
-    scope::{
-        Grant, Scope,
-        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
-    },
+    scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
     secret::Secret,
     sync::waiting::MutexGuard,
 };
@@ -28,8 +28,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// A key whose place was taken is not to work on for ever.
 const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
-/// The longest reason that the trail keeps.
-const MAX_REASON: usize = 200;
 
 /// The store's verbs on behalf of someone; made by [`Store::acting_as`].
 ///
@@ -48,6 +46,7 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
+    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
         self.core().again(|| {
             let fresh = self.fresh_key()?;
@@ -57,6 +56,7 @@ impl<'s> Acting<'s> {
     }
 
     /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
+    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
         let once = request.once(self.actor, &self.core().seals.request);
         self.core().again(|| {
@@ -240,6 +240,7 @@ impl<'s> Acting<'s> {
     }
 
     /// A change that takes something away, or finds it taken away, waits for the other replicas.
+    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     fn change(
         &self,
         id: KeyId,
@@ -305,150 +306,4 @@ impl<'s> Acting<'s> {
         let is_looser = before.standing().is_within(&after.standing());
         Ok((after, is_looser))
     }
-
-    /// The same request as one that was done. Who may not do it does not learn that it was.
-    fn done(
-        &self,
-        plans: &Plans,
-        authority: Option<&Record>,
-        scope: &Scope,
-        once: Once,
-    ) -> Result<Option<Done>, Error> {
-        if !self.core().knows_requests(plans) {
-            return Err(Error::Contended);
-        }
-        if as_authority(authority).has(scope) {
-            plans.requests.find(once, self.core().clock.now())
-        } else {
-            Ok(None)
-        }
-    }
-
-    /// What that request made, once it is durable.
-    fn done_before(&self, plans: MutexGuard<'_, Plans>, done: &Done) -> Result<Outcome, Error> {
-        self.core().wait(plans, done.sequence)?;
-        self.store.get(done.id).map(Outcome::Before)
-    }
-
-    /// A secret with an id and a digest that no key has or had.
-    fn fresh_key(&self) -> Result<(KeyId, Secret, Digest), Error> {
-        loop {
-            let id = KeyId::generate()?;
-            let secret = Secret::generate(self.store.prefix, id)?;
-            let digest = self.core().seals.digester.digest(secret.as_bytes());
-            if !self.core().index.is_taken(id, &digest) {
-                return Ok((id, secret, digest));
-            }
-        }
-    }
-
-    /// Starts a plan, with the acting key's record if a key acts; it must be valid after all that
-    /// is queued.
-    pub(super) fn begin(
-        &self,
-        attempt: Attempt,
-        target: Option<KeyId>,
-    ) -> Result<(MutexGuard<'s, Plans>, Option<Arc<Record>>), Error> {
-        let core = self.core();
-        let plans = core.plan();
-        let Actor::Key(id) = self.actor else { return Ok((plans, None)) };
-        let actor = core.planned(&plans, id).map(|(record, _)| record);
-        let actor = actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok());
-        if actor.is_some() {
-            return Ok((plans, actor));
-        }
-        drop(plans);
-        let refused = Forbidden::ActorRefused.into();
-        Err(self.refused(attempt, target, Change::default(), refused))
-    }
-
-    /// The key that is to be changed, after all that is queued. Whoever may change none does not
-    /// learn which there are.
-    fn target(
-        &self,
-        plans: MutexGuard<'s, Plans>,
-        authority: Option<&Record>,
-        attempt: Attempt,
-        id: KeyId,
-    ) -> Result<(MutexGuard<'s, Plans>, Arc<Record>, Digest), Error> {
-        if let Some((record, digest)) = self.core().planned(&plans, id) {
-            return Ok((plans, record, digest));
-        }
-        let scope = if attempt == Attempt::Delete { ADMIN_KEY_DELETE } else { ADMIN_KEY_UPDATE };
-        if as_authority(authority).has(&scope) {
-            return Err(Error::NoSuchKey(id));
-        }
-        drop(plans);
-        let refused = Forbidden::LacksScope(scope).into();
-        Err(self.refused(attempt, Some(id), Change::default(), refused))
-    }
-
-    /// A set that another store made has other numbers: its names are looked up in this one.
-    fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
-        if let Grant::Scopes(set) = grant {
-            *set = self.core().catalogue().localized(*set)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn note(&self, act: Act, key: Option<KeyId>, before: Change, after: Change) -> Note {
-        Note { actor: self.actor, source: self.source, act, key, before, after, once: None }
-    }
-
-    /// Notes the refusal. Whether or not that could be written, the act stays refused.
-    pub(super) fn refused(
-        &self,
-        attempt: Attempt,
-        key: Option<KeyId>,
-        asked: Change,
-        refused: Error,
-    ) -> Error {
-        let _ = self.note_refusal(attempt, key, asked, &refused.to_string());
-        refused
-    }
-
-    fn note_refusal(
-        &self,
-        attempt: Attempt,
-        key: Option<KeyId>,
-        asked: Change,
-        reason: &str,
-    ) -> Result<(), Error> {
-        self.core().again(|| self.note_refusal_now(attempt, key, asked.clone(), reason))
-    }
-
-    fn note_refusal_now(
-        &self,
-        attempt: Attempt,
-        key: Option<KeyId>,
-        asked: Change,
-        reason: &str,
-    ) -> Result<(), Error> {
-        let core = self.core();
-        let mut plans = core.plan();
-        plans.check_writable()?;
-        let reason = if Secret::is_pasted_in(reason) {
-            "(a reason that held what looks like an API key)"
-        } else {
-            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
-        };
-        let reason = reason.to_owned();
-        let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
-        let mut queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
-        if matches!(queued, Err(Error::Invalid { .. })) {
-            // Whoever asks for more notes than an entry has room for is told of all the same.
-            note.after.metadata = None;
-            queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
-        }
-        let sequence = queued?;
-        core.wait(plans, sequence)
-    }
-
-    pub(super) fn core(&self) -> &'s Core {
-        &self.store.writer
-    }
-}
-
-fn as_authority(actor: Option<&Record>) -> Authority<'_> {
-    actor.map_or(Authority::Machine, Authority::Key)
 }

@@ -148,6 +148,7 @@ impl Core {
     }
 
     /// Writes a batch and says what came of it; gives the number of the last committed change.
+    #[expect(clippy::needless_pass_by_value, reason = "they are applied or dropped here")]
     pub(super) fn write_shared(
         &self,
         shared: &dyn Shared,
@@ -174,9 +175,9 @@ impl Core {
             }
             Verdict::Overtaken => {
                 plans.start_anew(&self.index, None);
-                denied.iter().for_each(|&(sequence, id, standing)| {
+                for &(sequence, id, standing) in &denied {
                     self.index.retract(sequence, id, standing);
-                });
+                }
             }
             Verdict::Unknown(why) => {
                 plans.start_anew(&self.index, Some((last, why)));
@@ -230,12 +231,12 @@ impl Core {
 
     /// Waits for the other replicas; nothing where there are none.
     pub(super) fn settle_everywhere(&self) -> Settled {
-        self.ledger.shared().map_or_else(Settled::default, |shared| shared.settle())
+        self.ledger.shared().map_or_else(Settled::default, Shared::settle)
     }
 
     /// Whether what is applied here is the newest that there is: an answer may rest on it.
     pub(super) fn witness(&self) -> Result<(), Error> {
-        match self.ledger.shared().map_or(Verdict::Durable, |shared| shared.witness()) {
+        match self.ledger.shared().map_or(Verdict::Durable, Shared::witness) {
             Verdict::Durable => Ok(()),
             Verdict::Overtaken => Err(Error::Contended),
             Verdict::Unknown(why) => Err(Error::Engine(why)),
@@ -261,13 +262,16 @@ impl Core {
             let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(()) };
             let mut plans = self.plan();
             if plans.common.requests_upto == from {
-                entries.iter().for_each(|entry| plans.requests.note(entry));
+                for entry in &entries {
+                    plans.requests.note(entry);
+                }
                 plans.common.requests_upto = last;
             }
         }
     }
 
     /// Whether all requests that are committed are remembered.
+    #[expect(clippy::unused_self, reason = "asked of the store, as the rest")]
     pub(super) fn knows_requests(&self, plans: &Plans) -> bool {
         plans.common.base.is_none_or(|base| plans.common.requests_upto >= base.sequence)
     }

@@ -98,7 +98,7 @@ impl Engine {
             rest.map(|(key, frame)| (Digest::from_bytes(*key), frame.clone())).take(4).collect();
         let is_last = records.len() < 4;
         records.truncate(3);
-        Ok(Page { is_last, records })
+        Ok(Page { records, is_last })
     }
 
     pub(crate) fn trail(&self, after: u64, limit: usize) -> Vec<(u64, Vec<u8>)> {

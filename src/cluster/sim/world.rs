@@ -116,7 +116,7 @@ impl World {
         sleep(Duration::from_secs(seconds)).await;
         world.is_over.set(true);
         for task in tasks {
-            let _ = timeout(Duration::from_secs(60), task).await;
+            let _ = timeout(Duration::from_mins(1), task).await;
         }
         if plant.is_none() {
             world.heal().await;
@@ -308,9 +308,7 @@ impl World {
         while !self.is_over.get() {
             self.pause(20).await;
             let Some(node) = self.some_node() else { continue };
-            let keys = self.keys.borrow();
-            let key = Rc::clone(self.dice.pick(&keys));
-            drop(keys);
+            let key = Rc::clone(self.dice.pick(&self.keys.borrow()));
             let before = key.taken.get();
             let stall = if self.dice.one_in(3) { self.dice.below(250) } else { self.dice.below(6) };
             let accepted = node.accepts_slowly(&key.digest, stall).await;
@@ -439,7 +437,9 @@ impl World {
         // What was cut last is healed by then.
         sleep(FRESHNESS * 4).await;
         let nodes = self.nodes.borrow().clone();
-        nodes.iter().for_each(|node| node.net.set(Way { delay: 12, ..Way::default() }));
+        for node in &nodes {
+            node.net.set(Way { delay: 12, ..Way::default() });
+        }
         sleep(FRESHNESS * 6).await;
         for _ in 0..3 {
             Rc::clone(self).issue().await;
@@ -535,7 +535,7 @@ pub(super) async fn duel(plant: Option<Plant>, rates: (f64, f64), cut: Cut) -> u
             sleep(Duration::from_millis(1)).await;
         }
         let no_answers = cut == Cut::AfterProof;
-        slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay, ..Way::default() });
+        slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay });
         let (record, _) = fast.record(id).unwrap();
         let off = |sequence| {
             let now = Timestamp::from_secs(sequence);

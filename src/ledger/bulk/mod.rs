@@ -4,10 +4,13 @@
 //! vouches for the values, meta and anchor, is written last, and the name comes after everything
 //! is synced. Batches are transactions of a thousand values: the engine's own batch takes gigabytes.
 
+mod hand;
+
+use self::hand::{Batch, Hand};
 use super::{
     Tip,
     anchor::Anchor,
-    engine::{self, Database, Doing, contained},
+    engine::{self, Doing, contained},
     home::{Home, Mode, sync_parent},
 };
 use crate::{
@@ -17,7 +20,6 @@ use crate::{
     random,
     secret::Prefix,
 };
-use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
     fs, mem,
     path::{Path, PathBuf},
@@ -28,12 +30,12 @@ const BATCH: usize = 1000;
 
 /// A ledger that is being made.
 pub(crate) struct Bulk {
-    /// `None` once it is closed.
-    db: Option<Database>,
+    /// `None` once it is done, or has failed.
+    hand: Option<Hand>,
     nursery: PathBuf,
     anchor: PathBuf,
     meta: Meta,
-    batch: Vec<(Place, Vec<u8>)>,
+    batch: Batch,
     seals: Arc<Seals>,
     /// `None` once the ledger has its name. Last, so that the lock outlives the database.
     home: Option<Home>,
@@ -91,7 +93,7 @@ impl Bulk {
             prefix: prefix.as_str().into(),
         };
         Ok(Self {
-            db: Some(engine::open(&nursery.join("sled"), &nursery)?),
+            hand: Some(Hand::start(engine::open(&nursery.join("sled"), &nursery)?)?),
             anchor: anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf),
             nursery,
             meta,
@@ -137,12 +139,9 @@ impl Bulk {
         let meta = codec::encode_meta(&self.meta, &self.seals.meta)?;
         self.batch.push((Place::Meta, meta));
         self.write()?;
-        contained(Doing::Creating, || {
-            let db = self.db.take();
-            db.as_ref().map_or(Ok(0), |db| db.get()?.flush())?;
-            drop(db);
-            Ok(())
-        })?;
+        let db = self.hand.take().map(Hand::end).transpose()?;
+        contained(Doing::Creating, || db.as_ref().map_or(Ok(0), |db| db.get()?.flush()))?;
+        drop(db);
         Anchor::create(&self.anchor, &self.meta.mark, &self.seals.anchor)
             .and_then(|()| sync_parent(&self.anchor))
             .map_err(|e| Error::io(doing, e))?;
@@ -153,30 +152,18 @@ impl Bulk {
 
     fn write(&mut self) -> Result<(), Error> {
         let batch = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        let Some(db) = &self.db else { return Ok(()) };
-        let written = contained(Doing::Creating, || {
-            let outcome = db.get()?.transaction(|tree| {
-                for (place, frame) in &batch {
-                    if tree.insert(place.key(), frame.as_slice())?.is_some() {
-                        return Err(ConflictableTransactionError::Abort(()));
-                    }
-                }
-                Ok(())
-            });
-            match outcome {
-                Ok(()) => Ok(true),
-                Err(TransactionError::Abort(())) => Ok(false),
-                Err(TransactionError::Storage(e)) => Err(e),
-            }
-        })?;
-        if written { Ok(()) } else { Err(Error::damaged("a value is there twice")) }
+        if self.hand.as_ref().is_some_and(|hand| hand.take(batch)) {
+            return Ok(());
+        }
+        let stopped = || Error::damaged("it was given up before");
+        self.hand.take().ok_or_else(stopped)?.end().and(Err(stopped()))
     }
 }
 
 impl Drop for Bulk {
     /// What was not finished leaves nothing behind.
     fn drop(&mut self) {
-        drop(self.db.take());
+        drop(self.hand.take().map(Hand::end));
         if self.home.is_some() {
             let _ = fs::remove_dir_all(&self.nursery);
         }
