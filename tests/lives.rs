@@ -9,7 +9,7 @@ use portcullis::{
     Outcome, Prefix, Refusal, Store, Timestamp, error::Field, error::Forbidden, scope::catalogue,
 };
 use std::time::Duration;
-use support::{home, issue, new_key, scopes};
+use support::{basic, home, issue, new_key, scopes};
 
 #[test]
 fn a_key_works_from_issue_to_revocation_and_again_after_activation() {
@@ -614,4 +614,23 @@ fn a_request_that_was_done_once_is_known_after_reopening() {
     let store = Store::open(&home).unwrap();
     let Outcome::Before(record) = send(&store).unwrap() else { panic!("done twice") };
     assert_eq!(record.id, issued.record.id);
+
+    let request = Idempotency { key: b"b", route: "POST rotate", payload: b"{}" };
+    let rotate = |store: &Store| {
+        store.acting_as(Actor::Host, None).rotate_once(record.id, Duration::ZERO, &request)
+    };
+    let Outcome::Issued(issued) = rotate(&store).unwrap() else { panic!("done before") };
+    drop(store);
+    let store = Store::open(&home).unwrap();
+    let Outcome::Before(record) = rotate(&store).unwrap() else { panic!("done twice") };
+    assert_eq!(record.id, issued.record.id, "the key that was made, not the one it replaces");
+}
+
+#[test]
+fn a_stranger_who_can_be_no_user_is_malformed_and_any_other_unknown() {
+    let store = Store::in_memory().unwrap();
+    let decide = |user: &[u8]| store.authenticate(basic(user).as_bytes()).unwrap_err();
+    assert_eq!(decide(b"somebody"), Refusal::Unknown);
+    assert_eq!(decide(b"some body"), Refusal::Malformed);
+    assert_eq!(decide(b"some:body"), Refusal::Malformed);
 }
