@@ -28,19 +28,44 @@ pub(crate) struct Nodes {
     )]
     urls: Vec<String>,
     /// The authority (PEM) that vouches for etcd's nodes.
-    #[arg(long = "etcd-ca", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_CA")]
+    #[arg(
+        id = "etcd_ca",
+        long = "etcd-ca",
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_ETCD_CA"
+    )]
     ca: Option<PathBuf>,
     /// The certificate (PEM) by which etcd knows this replica.
-    #[arg(long = "etcd-cert", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_CERT")]
+    #[arg(
+        id = "etcd_cert",
+        long = "etcd-cert",
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_ETCD_CERT"
+    )]
     cert: Option<PathBuf>,
     /// That certificate's private key (PEM).
-    #[arg(long = "etcd-key", global = true, value_name = "FILE", env = "PORTCULLIS_ETCD_KEY")]
+    #[arg(
+        id = "etcd_key",
+        long = "etcd-key",
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_ETCD_KEY"
+    )]
     key: Option<PathBuf>,
     /// The etcd user that this replica is.
-    #[arg(long = "etcd-user", global = true, value_name = "NAME", env = "PORTCULLIS_ETCD_USER")]
+    #[arg(
+        id = "etcd_user",
+        long = "etcd-user",
+        global = true,
+        value_name = "NAME",
+        env = "PORTCULLIS_ETCD_USER"
+    )]
     user: Option<String>,
     /// A file that only you can read, with that user's password.
     #[arg(
+        id = "etcd_password_file",
         long = "etcd-password-file",
         global = true,
         value_name = "FILE",
@@ -49,6 +74,7 @@ pub(crate) struct Nodes {
     password_file: Option<PathBuf>,
     /// What every key of this store in etcd begins with.
     #[arg(
+        id = "etcd_space",
         long = "etcd-space",
         global = true,
         value_name = "TEXT",

@@ -122,7 +122,10 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         if proof.revision < known.applied || proof.epoch.revision < known.epoch.revision {
             return Err(Halt::Foreign("the engine went back to an earlier revision"));
         }
-        if proof.epoch.revision == known.epoch.revision && proof.epoch.frame != known.epoch.frame {
+        // Up to what is applied there is one epoch: the one that is known. A snapshot is taken at
+        // a later revision than its epoch has, and an engine that was put back may since have
+        // given the revisions between the two to changes of another history.
+        if proof.epoch.revision <= known.applied && proof.epoch != known.epoch {
             return Err(Halt::Foreign("the engine has another epoch than was applied"));
         }
         if !self.rows.recognise(proof.applied) {

@@ -52,6 +52,7 @@ impl Until {
         self.0.swap(CLOSED, Release);
     }
 
+    #[cfg(feature = "cluster")]
     pub(super) fn end(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -4,7 +4,8 @@ use super::writer::{Core, Plans};
 use crate::error::Error;
 
 /// How the wait for the other replicas ended: there are none.
-pub(super) type Settled = ();
+#[derive(Default)]
+pub(super) struct Settled {}
 
 #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a shared ledger does more")]
 impl Core {
@@ -15,7 +16,9 @@ impl Core {
         attempt()
     }
 
-    pub(super) fn settle_everywhere(&self) -> Settled {}
+    pub(super) fn settle_everywhere(&self) -> Settled {
+        Settled {}
+    }
 
     pub(super) fn witness(&self) -> Result<(), Error> {
         Ok(())

@@ -156,6 +156,8 @@ impl Engine {
                     (Place::Scope(number), Some(frame)) => {
                         values.1.insert(number, frame.clone());
                     }
+                    // Each replica keeps its own; a deletion of one is nothing to the others.
+                    (Place::Use(_), None) => continue,
                     _ => unreachable!("nothing else is put"),
                 }
                 changes.insert(put.place.key(), (put.place, put.frame.clone()));
