@@ -191,6 +191,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_stream_is_hashed_as_a_whole_however_it_comes() {
+        let seal = Seals::derive(None).frame;
+        let hash = |parts: &[&[u8]]| {
+            let mut running = seal.running();
+            parts.iter().for_each(|part| running.update(part));
+            running.hash()
+        };
+        assert_eq!(hash(&[b"one", b"two"]), hash(&[b"onetwo"]));
+        assert_ne!(hash(&[b"onetwo"]), hash(&[b"one"]));
+        assert_ne!(hash(&[b"onetwo"]), Seals::derive(None).trail.running().hash());
+    }
+
+    #[test]
     fn a_digest_shows_little_of_itself_and_gives_all_its_bytes() {
         let mut bytes = [0; 32];
         bytes.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);

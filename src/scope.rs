@@ -410,6 +410,11 @@ mod tests {
         );
         assert!(format!("{catalogue:?}").starts_with("[admin.account.create, "));
         assert!(format!("{set:?}").contains("api.read"));
+        assert_eq!((set.len(), set.is_empty()), (2, false));
+        assert_eq!((catalogue.empty().len(), catalogue.empty().is_empty()), (0, true));
+        let beyond = 1 << catalogue.entries().len();
+        assert!(catalogue.set_of_bits([beyond >> 1, 0, 0, 0]).is_some());
+        assert!(catalogue.set_of_bits([beyond, 0, 0, 0]).is_none());
         let unknown = catalogue.set(["api.raed"]).unwrap_err().to_string();
         assert!(unknown.contains("api.read, api.write"), "{unknown}");
     }

@@ -235,6 +235,8 @@ mod tests {
             assert_eq!(text.len(), 54);
             assert!(text.starts_with(&format!("{}_", prefix.hint(id))));
             assert!(prefix.begins(text.as_bytes()));
+            assert!(!prefix.begins(&text.as_bytes()[..53]));
+            assert!(!Prefix::new("pcx").unwrap().begins(text.as_bytes()));
             assert!(Secret::is_well_formed(text));
             for at in 0..text.len() {
                 let mut wrong = text.as_bytes().to_vec();

@@ -5,11 +5,11 @@
 mod support;
 
 use portcullis::{
-    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Refusal, Store,
-    Timestamp, error::Field, error::Forbidden, scope::catalogue,
+    Act, Actor, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, NewKey,
+    Outcome, Prefix, Refusal, Store, Timestamp, error::Field, error::Forbidden, scope::catalogue,
 };
 use std::time::Duration;
-use support::{home, issue, new_key, scopes};
+use support::{basic, home, issue, new_key, scopes};
 
 #[test]
 fn a_key_works_from_issue_to_revocation_and_again_after_activation() {
@@ -567,4 +567,70 @@ fn a_store_keeps_its_prefix_its_scopes_and_its_pepper() {
     let without = Store::builder().pepper(pepper).scopes([]).open(&home).unwrap();
     assert!(without.authenticate_key(&key).unwrap().require(&scope).is_ok());
     assert!(matches!(without.scopes(["ledger.close"]), Err(Error::UnknownScope(_))));
+}
+
+#[test]
+fn a_pepper_has_at_least_sixteen_bytes() {
+    let short = Store::builder().pepper(*b"fifteen bytes..").in_memory();
+    assert!(matches!(short, Err(Error::Invalid { field: Field::Pepper, .. })));
+    assert!(Store::builder().pepper(*b"sixteen bytes...").in_memory().is_ok());
+}
+
+#[test]
+fn a_store_counts_its_keys_and_shows_its_prefix_and_nothing_else() {
+    let store = Store::builder().prefix(Prefix::new("acme").unwrap()).in_memory().unwrap();
+    for name in ["a", "b", "c"] {
+        issue(&store, new_key(&store, name, &["api.read"]));
+    }
+    let (off, _) = issue(&store, new_key(&store, "off", &["api.read"]));
+    store.revoke(off).unwrap();
+    assert_eq!((store.count().active, store.count().inactive), (3, 1));
+    assert_eq!(store.prefix(), Prefix::new("acme").unwrap());
+    assert_eq!(format!("{store:?}"), "Store { prefix: acme, .. }");
+}
+
+#[test]
+fn an_act_that_was_refused_elsewhere_is_in_the_trail() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    store.acting_as(Actor::Local(7), None).refuse(Attempt::List, None, "no scope").unwrap();
+    let told = store.audit(0, 10).unwrap();
+    let refused = told.last().unwrap();
+    assert_eq!(refused.actor, Actor::Local(7));
+    let Act::Refuse { attempt, reason } = &refused.act else { panic!("{:?}", refused.act) };
+    assert_eq!((*attempt, reason.as_str()), (Attempt::List, "no scope"));
+}
+
+#[test]
+fn a_request_that_was_done_once_is_known_after_reopening() {
+    let (_dir, home) = home();
+    let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
+    let send = |store: &Store| {
+        store.acting_as(Actor::Host, None).issue_once(new_key(store, "a", &["api.read"]), &request)
+    };
+    let store = Store::open(&home).unwrap();
+    let Outcome::Issued(issued) = send(&store).unwrap() else { panic!("done before") };
+    drop(store);
+    let store = Store::open(&home).unwrap();
+    let Outcome::Before(record) = send(&store).unwrap() else { panic!("done twice") };
+    assert_eq!(record.id, issued.record.id);
+
+    let request = Idempotency { key: b"b", route: "POST rotate", payload: b"{}" };
+    let rotate = |store: &Store| {
+        store.acting_as(Actor::Host, None).rotate_once(record.id, Duration::ZERO, &request)
+    };
+    let Outcome::Issued(issued) = rotate(&store).unwrap() else { panic!("done before") };
+    drop(store);
+    let store = Store::open(&home).unwrap();
+    let Outcome::Before(record) = rotate(&store).unwrap() else { panic!("done twice") };
+    assert_eq!(record.id, issued.record.id, "the key that was made, not the one it replaces");
+}
+
+#[test]
+fn a_stranger_who_can_be_no_user_is_malformed_and_any_other_unknown() {
+    let store = Store::in_memory().unwrap();
+    let decide = |user: &[u8]| store.authenticate(basic(user).as_bytes()).unwrap_err();
+    assert_eq!(decide(b"somebody"), Refusal::Unknown);
+    assert_eq!(decide(b"some body"), Refusal::Malformed);
+    assert_eq!(decide(b"some:body"), Refusal::Malformed);
 }

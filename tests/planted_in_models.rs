@@ -53,8 +53,10 @@ const SHUTTLE: &[Bug] = &[
     Bug {
         what: "a stripe stays with the old table",
         file: "index/mod.rs",
-        right: "for stripe in &self.stripes {",
-        wrong: "for stripe in self.stripes.iter().take(1) {",
+        right: "        for stripe in &self.stripes {
+            *stripe.write() = Arc::clone(&next);",
+        wrong: "        for stripe in self.stripes.iter().take(1) {
+            *stripe.write() = Arc::clone(&next);",
         found_by: "invariant_1_a_lookup_that_starts_after_a_denial",
     },
     Bug {
@@ -132,9 +134,9 @@ const SHUTTLE: &[Bug] = &[
     Bug {
         what: "a change is acknowledged before it is durable",
         file: "store/writer/life.rs",
-        right: "        Some(mem::take(&mut plans.queue))",
+        right: "        let batch = mem::take(&mut plans.queue);",
         wrong: "        plans.committed = plans.tip.sequence;
-        Some(mem::take(&mut plans.queue))",
+        let batch = mem::take(&mut plans.queue);",
         found_by: "a_validation_that_starts_after_a_revocation_returned",
     },
     Bug {
