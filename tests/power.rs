@@ -348,6 +348,51 @@ fn what_a_kill_left_is_synced_before_the_engine_builds_on_it() {
     assert!(synced < written && synced < snapshot, "{synced}, {written}, {snapshot}");
 }
 
+/// While it opens, the engine clears segments of its log that its new snapshot does not need. The
+/// snapshot must not get lost then: without the last segment but one nothing is found again.
+#[test]
+fn no_cut_takes_the_snapshot_without_which_the_log_is_not_read() {
+    const SEGMENT: usize = 512 << 10;
+    let shims = tempfile::tempdir().unwrap();
+    let shim = build_shim(shims.path());
+    // The threads meet as they like, and not each life comes to clear its first segment.
+    for life in 0..12 {
+        let stage = Stage { room: room(), shim: shim.clone(), anchor_elsewhere: false };
+        let (root, journal) = (stage.path("root"), stage.path("journal"));
+        fs::create_dir(&root).unwrap();
+        let start = (Disk::of(&root), Known::default());
+        for (session, changes) in [(2 * life, 60), (2 * life + 1, 0), (2 * life + 2, 60)] {
+            assert!(stage.run(&root, &journal, session, changes), "a child failed");
+        }
+        let bytes = fs::read(&journal).unwrap();
+        let steps = steps(&bytes);
+        let third = |step: &Step<'_>| matches!(step, Step::Write { at, .. } if *at == 2 * SEGMENT);
+        // Late in the second segment.
+        let kill = steps.iter().position(third).unwrap_or(steps.len()) - 25;
+        let mut counts = Counts::default();
+        stage.walk(start, &steps, &[kill], &mut counts, |stage, disk, known, counts| {
+            let second = |steps: &[Step<'_>], _: &mut Chance| {
+                let database = stage.path("again/keys/ledger/sled/db");
+                let database = fs::metadata(database).unwrap().ino();
+                let clears = |step: &Step<'_>| match step {
+                    Step::Write { inode, at, data } => {
+                        *inode == database && *at == 0 && data.len() == SEGMENT
+                    }
+                    _ => false,
+                };
+                let Some(cleared) = steps.iter().position(clears) else { return Vec::new() };
+                (0..cleared).chain((cleared..cleared + 8).flat_map(|point| [point; 8])).collect()
+            };
+            stage.cut_twice((disk, known), First::Kill, second, &mut Chance(4), counts);
+        });
+        assert_eq!(counts.failures(), [0; 3]);
+        if counts.points > 0 {
+            return;
+        }
+    }
+    panic!("no life came to clear its first segment");
+}
+
 /// One directory from its making on, and cuts in its life. Gives the number of changes in it.
 fn live(stage: &Stage, life: usize, changes: usize, points: usize, counts: &mut Counts) -> usize {
     let (root, journal) = (stage.path("root"), stage.path("journal"));

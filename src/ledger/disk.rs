@@ -15,6 +15,7 @@ use super::{
     bulk::Bulk,
     engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
+    rehearsal::rehearse,
     snapshot::{Kept, Snapshot},
 };
 use crate::{
@@ -87,6 +88,7 @@ impl Disk {
         let file =
             File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
         file.sync_data().map_err(|e| Error::io("syncing the store", e))?;
+        rehearse(&sled_dir, &at.dir, &ledger.join("rehearsal"))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // The same holds of the files that it made, and of their names.
         sync_tree(&ledger)

@@ -5,10 +5,12 @@
 
 mod anchor;
 mod bulk;
+mod copy;
 mod disk;
 mod engine;
 mod home;
 pub(crate) mod inspect;
+mod rehearsal;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(feature = "cluster")]

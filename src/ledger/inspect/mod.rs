@@ -4,15 +4,14 @@
 //! directory's own lock: a copy of a database that is being written may be torn. Nothing here stops
 //! at the first damage, and nothing here decides what damage means; that is the doctor's.
 
-mod copy;
 mod outside;
 mod trail;
 
 pub(crate) use self::{outside::Outside, trail::Fault};
 
-use self::copy::Copy;
 use super::{
     anchor::Anchor,
+    copy::Copy,
     engine::{self, Database, Doing, contained},
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! A private copy of a database, gone when it is no longer looked at.
+//! A private copy of a database, gone when it is no longer needed.
 
 use crate::{error::Error, random};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOING: &str = "copying the database to look at it";
+const DOING: &str = "copying the database";
 
 /// A directory of our own, 0700; removed when this goes.
 pub(super) struct Copy(PathBuf);
