@@ -63,7 +63,7 @@ const WRITERS: usize = 4;
 const HANG: Duration = Duration::from_secs(10);
 /// Calls on files that an opening takes about, the making of a store, and an opening with some
 /// changes after it.
-const OPENING: usize = 40;
+const OPENING: usize = 60;
 const MAKING: usize = 110;
 const SESSION: usize = 300;
 /// The trail grows with each change: after so many kills another directory is begun.

@@ -78,7 +78,7 @@ fn a_key_with_no_scopes_authenticates_and_may_do_nothing() {
 fn the_header_walk_ends_at_the_same_decision() {
     let store = Store::in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "header", &["api.read"]));
-    let header = support::basic(&key);
+    let header = basic(&key);
     assert_eq!(store.authenticate(header.as_bytes()).unwrap().id(), id);
     assert_eq!(store.authenticate_all([header.as_bytes()]).unwrap().id(), id);
     assert_eq!(store.authenticate_all([]).unwrap_err(), Refusal::Missing);

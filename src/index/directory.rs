@@ -155,11 +155,9 @@ impl Directory {
         &self,
         ids: &std::collections::HashSet<KeyId>,
     ) -> Vec<(KeyId, Digest)> {
-        let rows = self.shards.iter().flat_map(|shard| {
-            shard.numbers.iter().filter_map(|(id, row)| Some((*id, shard.rows.get(*row as usize)?)))
-        });
-        let others = rows.filter(|(id, row)| row.word != Word::GONE && !ids.contains(id));
-        others.map(|(id, row)| (id, row.digest)).collect()
+        let rows = self.shards.iter().flat_map(|shard| &shard.rows);
+        let others = rows.filter(|row| row.word != Word::GONE && !ids.contains(&row.id));
+        others.map(|row| (row.id, row.digest)).collect()
     }
 
     /// Folds a committed change in.
