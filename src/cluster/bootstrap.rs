@@ -65,11 +65,14 @@ impl Applied {
 }
 
 /// Reads everything. What was applied before stays visible meanwhile, if the store has passed
-/// through it; else the gate is shut first and the index emptied.
+/// through what is `known`; else the gate is shut first and the index emptied.
+///
+/// Once it has begun to apply, nothing is known any more: whoever tries again after a failure may
+/// meet another history, with parts of this one in the index.
 pub(crate) async fn bootstrap<J: Journal, F: Follower>(
     journal: &J,
     follower: &F,
-    known: Option<&Position>,
+    known: &mut Option<Arc<Position>>,
 ) -> Result<Position, Fault> {
     let Newest { revision, epoch } = journal.newest().await?;
     let Some(epoch) = epoch else {
@@ -82,6 +85,7 @@ pub(crate) async fn bootstrap<J: Journal, F: Follower>(
         Some(known) => passed_through(journal, &meta, &known.meta).await?,
         None => false,
     };
+    *known = None;
     if !continues {
         follower.gate().shut();
         follower.start_over();

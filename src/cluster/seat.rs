@@ -179,7 +179,7 @@ async fn begin<J: Journal, F: Follower>(
         _ if !is_there => create(&*journal, follower.seals(), plan.prefix).await?,
         _ => {}
     }
-    let start = bootstrap(&*journal, &**follower, None).await?;
+    let start = bootstrap(&*journal, &**follower, &mut None).await?;
     if plan.prefix.is_some_and(|prefix| prefix.as_str() != start.meta.prefix) {
         return Err(Error::WrongPrefix(start.meta.prefix.into()));
     }

@@ -23,7 +23,7 @@ use crate::{
         Commit, Ledger, Tip,
         shared::{Settled, Shared, Verdict},
     },
-    record::Standing,
+    record::{Actor, Record, Standing},
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
@@ -232,6 +232,14 @@ impl Core {
     /// Waits for the other replicas; nothing where there are none.
     pub(super) fn settle_everywhere(&self) -> Settled {
         self.ledger.shared().map_or_else(Settled::default, Shared::settle)
+    }
+
+    /// What a change that changes nothing writes. Where others write too, a change of theirs whose
+    /// outcome is unknown may still be on its way, and come after an answer that wrote nothing: a
+    /// key that is revoked already could be activated by it. What we write keeps it out.
+    pub(super) fn repeated(&self, record: &Record, by: Actor, plans: &Plans) -> Option<Record> {
+        self.ledger.shared()?;
+        Some(record.rewritten(self.clock.now(), by, plans.next_sequence()))
     }
 
     /// Whether what is applied here is the newest that there is: an answer may rest on it.
