@@ -290,6 +290,31 @@ fn many_changes_at_once_and_many_scopes_are_no_more_than_etcd_takes() {
 }
 
 #[test]
+fn when_a_key_was_last_used_survives_its_replica_and_is_known_to_the_others() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let url = etcd.url();
+    let homes = [Home::new(), Home::new()];
+    homes[0].done(&["--etcd", &url, "init"]);
+    let serve = |home: &Home| home.serve(&["--etcd", &url, "--behind-proxy"]);
+    let servers = homes.each_ref().map(serve);
+    let (key, unused) = (homes[0].key("a", "api.read"), homes[0].key("b", "api.read"));
+    eventually("the other follows", || status(&servers[1].url, "/v1/whoami", Some(&key)) == 200);
+    assert!(homes[1].done(&["key", "show", &id_of(&key)]).contains("last used  2"));
+    assert!(servers.into_iter().all(|server| server.stop().success()));
+    assert_eq!(
+        etcd.say(&["get", "portcullis/u/", "--prefix", "-w", "fields"])
+            .lines()
+            .find(|line| line.contains("Count")),
+        Some("\"Count\" : 1")
+    );
+    let _again = serve(&homes[0]);
+    eventually("it is known", || {
+        homes[0].done(&["key", "show", &id_of(&key)]).contains("last used  2")
+    });
+    assert!(homes[0].done(&["key", "show", &id_of(&unused)]).contains("last used  never"));
+}
+
+#[test]
 fn what_etcd_has_no_room_for_is_not_made_and_the_command_says_why() {
     let Some(mut etcd) = Etcd::start(1) else { return };
     etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);

@@ -10,13 +10,14 @@
 //! a/<sequence>   an entry of the audit trail
 //! s/m/<id>       a member: one life of one replica
 //! s/a/<id>       the revision that this member has applied
+//! u/<key id>     when a key was last used, in its frame
 //! ```
 //!
-//! The first three are one range, so that a tail brings all of a transaction at once; trail and
-//! members lie outside it. Every transaction that changes a key, a scope name or the trail puts `e`.
+//! The first three are one range, so that a tail brings all of a transaction at once; trail, members
+//! and uses lie outside it. A use is no change: what writes uses alone puts no epoch. Every transaction that changes a key, a scope name or the trail puts `e`.
 
 use super::member::{self, Card};
-use crate::{codec::Place, digest::Digest, error::Error, ledger::Commit, random};
+use crate::{codec::Place, digest::Digest, error::Error, id::KeyId, ledger::Commit, random};
 use std::{fmt, future::Future, time::Duration};
 
 /// A number of the engine's history; it rises with each transaction.
@@ -174,6 +175,9 @@ pub(crate) struct Proof {
     pub(crate) applied: Option<Revision>,
 }
 
+/// When keys were last used, each in its frame.
+pub(crate) type Uses = Vec<(KeyId, Vec<u8>)>;
+
 /// The engine. Every call ends by itself within a few seconds, and may be dropped before.
 pub(crate) trait Journal: Send + Sync + 'static {
     type Tail: Tail;
@@ -199,6 +203,17 @@ pub(crate) trait Journal: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, Fault>> + Send;
+
+    /// When keys were last used, as far as that was written after a revision; and the revision after
+    /// which to ask next.
+    fn uses(&self, after: Revision)
+    -> impl Future<Output = Result<(Revision, Uses), Fault>> + Send;
+
+    /// The same of these keys.
+    fn uses_of(&self, keys: &[KeyId]) -> impl Future<Output = Result<Uses, Fault>> + Send;
+
+    /// Writes when keys were last used, at most as many as go into one transaction.
+    fn note_uses(&self, uses: Uses) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Everything that was committed after a revision. It connects when it is first asked.
     fn tail(&self, after: Revision) -> Self::Tail;

@@ -44,6 +44,7 @@ mod serving;
 pub(crate) mod sim;
 pub(crate) mod timing;
 pub(crate) mod transfer;
+mod uses;
 
 pub use self::etcd::Etcd;
 pub(crate) use self::etcd::EtcdJournal;

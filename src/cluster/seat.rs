@@ -9,12 +9,14 @@ use super::{
     replica::{Membership, Replica, Trouble},
     revoker::Revoker,
     timing::Timing,
+    uses::Uses,
 };
 use crate::{
     audit::AuditEntry,
     codec::{self, Mark, Meta},
     digest::Seals,
     error::Error,
+    id::KeyId,
     ledger::{
         Commit,
         shared::{Member, Settled, Shared, Verdict},
@@ -62,6 +64,7 @@ enum Ask {
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
     Trail(u64, usize, SyncSender<Result<Frames, Error>>),
+    Uses(Vec<(KeyId, u32)>, SyncSender<Result<(), Error>>),
     Members(SyncSender<Result<Vec<Member>, Error>>),
 }
 
@@ -142,6 +145,10 @@ impl Seat {
         }
         let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
         let _ = ready.send(prefix);
+        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
+        let uses = Arc::new(uses);
+        // It ends with the runtime.
+        tokio::spawn(Arc::clone(&uses).keep_learning());
         let desk = Arc::new(Desk {
             committer: Committer::new(
                 Arc::clone(&journal),
@@ -151,6 +158,7 @@ impl Seat {
             ),
             revoker: Revoker::new(Arc::clone(&journal), timing),
             journal,
+            uses,
             this,
         });
         loop {
@@ -215,6 +223,7 @@ struct Desk<J, F> {
     journal: Arc<J>,
     committer: Committer<J, F>,
     revoker: Arc<Revoker<J>>,
+    uses: Arc<Uses<J, F>>,
     this: Arc<Mutex<Option<Membership>>>,
 }
 
@@ -232,6 +241,9 @@ impl<J: Journal, F: Follower> Desk<J, F> {
             Ask::Witness(to) => drop(to.send(self.committer.witness().await.into())),
             Ask::Trail(after, limit, to) => {
                 let _ = to.send(self.journal.trail(after, limit).await.map_err(Error::from));
+            }
+            Ask::Uses(uses, to) => {
+                let _ = to.send(self.uses.note(&uses).await.map_err(Error::from));
             }
             Ask::Members(to) => {
                 let muster = self.journal.members().await.map_err(Error::from);
@@ -259,6 +271,12 @@ fn stopped() -> Error {
     Error::Engine("the replica has stopped".into())
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What a test does just before this thread next asks whether there is anything newer.
+    pub(crate) static BEFORE_WITNESS: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
+}
+
 impl Shared for Handle {
     fn commit(&self, batch: Vec<Commit>) -> Verdict {
         let verdict = self.ask(|to| Ask::Commit(batch, to));
@@ -270,6 +288,10 @@ impl Shared for Handle {
     }
 
     fn witness(&self) -> Verdict {
+        #[cfg(test)]
+        if let Some(first) = BEFORE_WITNESS.take() {
+            first();
+        }
         let verdict = self.ask(Ask::Witness);
         verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
     }
@@ -305,6 +327,10 @@ impl Shared for Handle {
             head = entry.1;
         }
         Ok(entries)
+    }
+
+    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error> {
+        self.ask(|to| Ask::Uses(uses, to)).unwrap_or_else(|| Err(stopped()))
     }
 
     fn members(&self) -> Result<Vec<Member>, Error> {

@@ -1,7 +1,7 @@
 //! What the store asks of a ledger that it shares with other processes.
 
 use super::Commit;
-use crate::{audit::AuditEntry, error::Error, scope::Catalogue, time::Timestamp};
+use crate::{audit::AuditEntry, error::Error, id::KeyId, scope::Catalogue, time::Timestamp};
 use std::time::Duration;
 
 /// What became of changes to a shared ledger.
@@ -104,6 +104,10 @@ pub(crate) trait Shared: Send + Sync {
         catalogue: &'static Catalogue,
     ) -> Result<Vec<AuditEntry>, Error>;
 
+    /// Writes when keys were last used, in minutes since the epoch. It is no change, and where it
+    /// fails no harm is done.
+    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error>;
+
     /// The replicas that there are: asked of the engine.
     fn members(&self) -> Result<Vec<Member>, Error>;
 
@@ -117,7 +121,7 @@ pub(crate) trait Shared: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{codec::Place, id::KeyId, ledger::Put};
+    use crate::{codec::Place, ledger::Put};
 
     fn change(puts: usize, bytes: usize) -> Commit {
         let put = |_| Put { place: Place::Use(KeyId::from_u64(1)), frame: Some(vec![0; bytes]) };

@@ -284,7 +284,7 @@ impl<'s> Acting<'s> {
             // What this answer says may rest on a change that is still on its way.
             let pending = plans.pending_sequence(id);
             core.wait(plans, pending)?;
-            core.witness()?;
+            core.witness_of(&before)?;
             return Ok((before, false));
         };
         codec::check_length(&after, Some(&before))?;

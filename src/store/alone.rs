@@ -1,7 +1,7 @@
 //! A store whose ledger nobody else writes to: nothing overtakes a plan, and there is nobody to wait for.
 
 use super::writer::{Core, Plans};
-use crate::error::Error;
+use crate::{error::Error, record::Record};
 
 /// How the wait for the other replicas ended: there are none.
 #[derive(Default)]
@@ -20,7 +20,7 @@ impl Core {
         Settled {}
     }
 
-    pub(super) fn witness(&self) -> Result<(), Error> {
+    pub(super) fn witness_of(&self, _: &Record) -> Result<(), Error> {
         Ok(())
     }
 

@@ -126,7 +126,7 @@ impl Builder {
         let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
         let plan = Plan { timing, card, wanted, prefix: self.prefix };
         let prefix = seat.start(connect, Arc::clone(&core), plan)?;
-        let writer = Writer::share(core, uses::EVERY)?;
+        let writer = Writer::share(core, uses::EVERY_SHARED)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }

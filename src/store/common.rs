@@ -6,6 +6,10 @@
 //! comes of an unknown outcome shows when the store has passed its number: until then what it denied
 //! stays denied.
 
+mod ends;
+mod newest;
+
+use self::ends::{End, Ends, Sent};
 use super::{
     once::Remembered,
     writer::{Core, KeyChange, Plans, Queued, Writer},
@@ -27,16 +31,8 @@ use crate::{
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-/// How long a change is planned again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Ends of lines that are remembered for those who wait.
-const MOST_ENDS: usize = 4096;
 /// Scope names that are numbered by one change, so that it goes into one transaction.
 const NAMES_AT_ONCE: usize = 100;
 /// How many entries are read at a time to learn of requests that others did.
@@ -47,7 +43,7 @@ const STRIDE: usize = 1000;
 pub(super) struct Common {
     /// Rises whenever the plans made so far came to nothing.
     pub(super) line: u64,
-    ends: VecDeque<End>,
+    ends: Ends,
     /// The committed state that the next line begins with.
     base: Option<Tip>,
     /// The batch that the engine has been asked to take, if it has: its last number.
@@ -62,43 +58,10 @@ pub(super) struct Common {
     numbered: usize,
 }
 
-/// How a line of plans ended.
-struct End {
-    line: u64,
-    /// Up to here it was committed.
-    committed: u64,
-    /// What came of the numbers after that, up to this one; those after it were never sent.
-    of_the_last: Option<(u64, Sent)>,
-}
-
-/// What came of changes that were sent, and are not known to be committed.
-enum Sent {
-    /// The engine turned them down.
-    Refused(Box<str>),
-    /// They may have been made.
-    Unknown(Box<str>),
-}
-
-impl Sent {
-    fn error(&self) -> Error {
-        match self {
-            Self::Refused(why) => Error::EngineRefused(why.clone()),
-            Self::Unknown(why) => Error::Unanswered(why.clone()),
-        }
-    }
-}
-
 impl Common {
     /// What became of a change of a line that has ended.
     pub(super) fn fate(&self, line: u64, sequence: u64) -> Result<(), Error> {
-        let Some(end) = self.ends.iter().find(|end| end.line == line) else {
-            return Err(Error::Unanswered("it was long ago".into()));
-        };
-        match &end.of_the_last {
-            _ if sequence <= end.committed => Ok(()),
-            Some((through, sent)) if sequence <= *through => Err(sent.error()),
-            _ => Err(Error::Contended),
-        }
+        self.ends.fate(line, sequence)
     }
 
     /// Takes what is about to be written: as much as goes into one transaction. The rest waits as
@@ -115,11 +78,8 @@ impl Common {
 impl Plans {
     /// Ends the line: nothing that it planned counts, and the next begins with what is committed.
     fn start_anew(&mut self, index: &Index, of_the_last: Option<(u64, Sent)>) {
-        let (line, committed) = (self.common.line, self.committed);
-        self.common.ends.push_back(End { line, committed, of_the_last });
-        if self.common.ends.len() > MOST_ENDS {
-            self.common.ends.pop_front();
-        }
+        let end = End { line: self.common.line, committed: self.committed, of_the_last };
+        self.common.ends.push(end);
         self.common.line += 1;
         self.common.on_its_way = None;
         for Queued { commit, changes } in std::mem::take(&mut self.queue) {
@@ -227,49 +187,9 @@ impl Core {
         });
     }
 
-    /// Does a change, again where others came first.
-    pub(super) fn again<T>(&self, attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let mut attempt = attempt;
-        let start = Instant::now();
-        loop {
-            if self.ledger.shared().is_some() {
-                self.number_names()?;
-            }
-            match attempt() {
-                Err(error) if start.elapsed() < PATIENCE && self.is_outdated(&error) => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Whether a plan failed because others have changed the store, or may have: what a plan finds
-    /// wrong it finds by what is applied here.
-    fn is_outdated(&self, error: &Error) -> bool {
-        let Some(shared) = self.ledger.shared() else { return false };
-        match error {
-            Error::Contended => true,
-            Error::NoSuchKey(_)
-            | Error::StillActive(_)
-            | Error::NotCurrent { .. }
-            | Error::LastRoot(_)
-            | Error::Changed(_) => matches!(shared.witness(), Verdict::Overtaken),
-            _ => false,
-        }
-    }
-
     /// Waits for the other replicas; nothing where there are none.
     pub(super) fn settle_everywhere(&self) -> Settled {
         self.ledger.shared().map_or_else(Settled::default, Shared::settle)
-    }
-
-    /// Whether what is applied here is the newest that there is: an answer may rest on it.
-    pub(super) fn witness(&self) -> Result<(), Error> {
-        match self.ledger.shared().map_or(Verdict::Durable, Shared::witness) {
-            Verdict::Durable => Ok(()),
-            Verdict::Overtaken => Err(Error::Contended),
-            Verdict::Refused(why) => Err(Error::EngineRefused(why)),
-            Verdict::Unknown(why) => Err(Error::Engine(why)),
-        }
     }
 
     /// The replicas; none where there are no others.

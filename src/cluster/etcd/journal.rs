@@ -15,13 +15,14 @@ use crate::{
     cluster::{
         journal::{
             Epoch, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
-            Revision, Transaction,
+            Revision, Transaction, Uses,
         },
         member::Card,
     },
     codec::Place,
     digest::Digest,
     error::Error,
+    id::KeyId,
 };
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
@@ -41,7 +42,7 @@ pub(super) const CHANGING: Patience =
     Patience { attempt: Duration::from_secs(2), all: Duration::from_secs(10) };
 /// A store with up to so many records is read at once, a larger one in 256 parts: etcd looks at
 /// every key of a range for each page of it, so that paging through all of them would be quadratic.
-const AT_ONCE: i64 = 4000;
+pub(super) const AT_ONCE: i64 = 4000;
 /// So many of the 256 parts are asked for at a time.
 const ABREAST: usize = 16;
 
@@ -108,6 +109,18 @@ impl Journal for EtcdJournal {
             _ => None,
         };
         Ok(pairs.into_iter().filter_map(entry).collect())
+    }
+
+    async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {
+        Ok(self.uses_after(after).await?)
+    }
+
+    async fn uses_of(&self, keys: &[KeyId]) -> Result<Uses, Fault> {
+        Ok(self.uses_of_keys(keys).await?)
+    }
+
+    async fn note_uses(&self, uses: Uses) -> Result<(), Fault> {
+        Ok(self.put_uses(uses).await?)
     }
 
     fn tail(&self, after: Revision) -> EtcdTail {

@@ -14,6 +14,7 @@ use crate::{
     },
     codec::Place,
     digest::Digest,
+    id::KeyId,
     ledger::{
         Commit, Put,
         shared::{AROUND, MOST_BYTES, MOST_VALUES},
@@ -394,4 +395,40 @@ async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
         deaf.pass();
     }
     assert!(are_unknown > 0);
+}
+
+#[tokio::test]
+async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_followed() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    let mut tail = journal.tail(start);
+    let id = |number: u64| KeyId::from_u64(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let note = async |numbers: std::ops::Range<u64>, what: &[u8]| {
+        let all: Vec<_> = numbers.map(|number| (id(number), what.to_vec())).collect();
+        for part in all.chunks(MOST_VALUES) {
+            journal.note_uses(part.to_vec()).await.unwrap();
+        }
+    };
+    note(0..130, b"one").await;
+    let (upto, uses) = journal.uses(Revision(0)).await.unwrap();
+    assert_eq!(uses.len(), 130);
+    assert!(journal.uses(upto).await.unwrap().1.is_empty());
+    note(5..6, b"two").await;
+    assert_eq!(journal.uses(upto).await.unwrap().1, [(id(5), b"two".to_vec())]);
+    let of = journal.uses_of(&[id(4), id(999_999), id(5)]).await.unwrap();
+    assert_eq!(of, [(id(4), b"one".to_vec()), (id(5), b"two".to_vec())]);
+    // More than are read at once.
+    note(0..4500, b"three").await;
+    let (_, uses) = journal.uses(upto).await.unwrap();
+    assert_eq!(uses.iter().filter(|(_, frame)| frame == b"three").count(), 4500);
+
+    let newest = journal.newest().await.unwrap();
+    assert_eq!(newest.epoch.unwrap().revision, start);
+    let mut deletion = change(1, [1]);
+    deletion.puts.push(Put { place: Place::Use(id(5)), frame: None });
+    committed(&journal, start, &[deletion]).await;
+    let seen = batches(&mut tail).await;
+    assert_eq!((seen.len(), seen[0].changes.len()), (1, 1), "uses are not followed: {seen:?}");
+    assert!(journal.uses_of(&[id(5)]).await.unwrap().is_empty());
 }

@@ -4,12 +4,13 @@ use crate::{
     cluster::{
         journal::{
             Batch, Epoch, Event, Fault, Incarnation, Member, Muster, Newest, Outcome, Page, Proof,
-            Revision, Turn,
+            Revision, Turn, Uses,
         },
         member::Card,
     },
     codec::Place,
     digest::Digest,
+    id::KeyId,
     ledger::Commit,
 };
 use std::{
@@ -29,6 +30,7 @@ struct State {
     epoch: Option<Epoch>,
     trail: BTreeMap<u64, Vec<u8>>,
     members: BTreeMap<Incarnation, Member>,
+    uses: BTreeMap<KeyId, (u64, Vec<u8>)>,
     /// Whether the member has an acknowledgement row.
     said: BTreeMap<Incarnation, Revision>,
     batches: Vec<Batch>,
@@ -60,6 +62,21 @@ impl Engine {
 
     pub(crate) fn revision(&self) -> u64 {
         self.state.lock().unwrap().revision
+    }
+
+    /// All that happened and is not forgotten, without what is random or the world's time.
+    pub(crate) fn trace(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let life = |who: Incarnation| u64::from_be_bytes(*who.0.first_chunk().unwrap());
+        let batch = |batch: &Batch| format!("{batch:?}");
+        let turn = |(at, turn): &(Revision, Turn)| match turn {
+            Turn::Changed(member) => {
+                format!("{} {} fenced {}", at.0, life(member.incarnation), member.is_fenced)
+            }
+            Turn::Applied(who, applied) => format!("{} {} applied {}", at.0, life(*who), applied.0),
+            Turn::Gone(who) => format!("{} {} gone", at.0, life(*who)),
+        };
+        state.batches.iter().map(batch).chain(state.turns.iter().map(turn)).collect()
     }
 
     /// Everything that is there now, to be put back later.
@@ -140,6 +157,20 @@ impl Engine {
         self.state.lock().unwrap().turns.iter().filter(|(revision, _)| *revision <= at).count()
     }
 
+    pub(crate) fn uses(&self, after: Revision) -> (Revision, Uses) {
+        let state = self.state.lock().unwrap();
+        let new = state.uses.iter().filter(|(_, (at, _))| *at > after.0);
+        let uses = new.map(|(id, (_, frame))| (*id, frame.clone())).collect();
+        (Revision(state.revision), uses)
+    }
+
+    pub(crate) fn note_uses(&self, uses: Uses) {
+        let mut state = self.state.lock().unwrap();
+        state.revision += 1;
+        let at = state.revision;
+        state.uses.extend(uses.into_iter().map(|(id, frame)| (id, (at, frame))));
+    }
+
     /// An empty epoch is one that was left out, by a writer that keeps no rules.
     pub(crate) fn commit(
         &self,
@@ -172,8 +203,10 @@ impl Engine {
                     (Place::Scope(number), Some(frame)) => {
                         values.1.insert(number, frame.clone());
                     }
-                    // Each replica keeps its own; a deletion of one is nothing to the others.
-                    (Place::Use(_), None) => continue,
+                    (Place::Use(id), None) => {
+                        state.uses.remove(&id);
+                        continue;
+                    }
                     _ => unreachable!("nothing else is put"),
                 }
                 changes.insert(put.place.key(), (put.place, put.frame.clone()));

@@ -5,11 +5,12 @@ use crate::{
     cluster::{
         journal::{
             Event, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
-            Revision, Roll, Tail, Transaction, Turn,
+            Revision, Roll, Tail, Transaction, Turn, Uses,
         },
         member::Card,
     },
     digest::Digest,
+    id::KeyId,
 };
 use std::{
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
@@ -104,6 +105,20 @@ impl Journal for Net {
 
     async fn trail(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
         self.call(|engine| engine.trail(after, limit)).await
+    }
+
+    async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {
+        self.call(|engine| engine.uses(after)).await
+    }
+
+    async fn uses_of(&self, keys: &[KeyId]) -> Result<Uses, Fault> {
+        let (_, mut uses) = self.uses(Revision(0)).await?;
+        uses.retain(|(id, _)| keys.contains(id));
+        Ok(uses)
+    }
+
+    async fn note_uses(&self, uses: Uses) -> Result<(), Fault> {
+        self.call(|engine| engine.note_uses(uses)).await
     }
 
     fn tail(&self, after: Revision) -> Follow {

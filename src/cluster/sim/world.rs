@@ -60,11 +60,25 @@ pub(super) struct Tally {
     pub(super) revocations: u64,
     pub(super) waited_out: u64,
     pub(super) validations: u64,
+    pub(super) accepted: u64,
     pub(super) refused_by_gates: u64,
     pub(super) restores: u64,
     pub(super) unhealed: Vec<String>,
     /// What happened, to be read when a seed fails.
     pub(super) story: Vec<String>,
+    /// What the engine did, revision by revision.
+    pub(super) engine: Vec<String>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.revocations += other.revocations;
+        self.waited_out += other.waited_out;
+        self.validations += other.validations;
+        self.accepted += other.accepted;
+        self.refused_by_gates += other.refused_by_gates;
+        self.restores += other.restores;
+    }
 }
 
 /// All of it.
@@ -126,7 +140,8 @@ impl World {
         for node in world.nodes.borrow().iter() {
             node.crash();
         }
-        world.tally.borrow().clone()
+        let engine = world.engine.trace();
+        Tally { engine, ..world.tally.borrow().clone() }
     }
 
     fn net(&self) -> Net {
@@ -317,6 +332,7 @@ impl World {
             let accepted = node.accepts_slowly(&key.digest, stall).await;
             let mut tally = self.tally.borrow_mut();
             tally.validations += 1;
+            tally.accepted += u64::from(accepted);
             tally.refused_by_gates += u64::from(!node.is_open());
             drop(tally);
             if accepted && before.is_some() && key.taken.get() == before {
