@@ -155,6 +155,9 @@ pub enum Error {
     /// may still be. What it denied stays denied in this process until that is known.
     #[error("the outcome of the change is unknown ({0}); repeat it")]
     Unanswered(Box<str>),
+    /// The engine of the replicas turned the change down, or what it was asked: nothing was changed.
+    #[error("the engine of the replicas refused ({0}); nothing was changed")]
+    EngineRefused(Box<str>),
     /// The engine of the replicas cannot be reached, or does not do as it must.
     #[error("the engine of the replicas failed: {0}; see that it runs and can be reached")]
     Engine(Box<str>),
@@ -221,6 +224,12 @@ pub enum Field {
     /// Where etcd's nodes are, and how they are reached.
     #[cfg(feature = "cluster")]
     Etcd,
+    /// What operators call a replica.
+    #[cfg(feature = "cluster")]
+    Replica,
+    /// How long a replica's proof of freshness is good for.
+    #[cfg(feature = "cluster")]
+    Freshness,
     /// The moment before which the trail is cut away.
     Before,
 }
@@ -242,6 +251,10 @@ impl Field {
             Self::PageToken => "page_token",
             #[cfg(feature = "cluster")]
             Self::Etcd => "etcd",
+            #[cfg(feature = "cluster")]
+            Self::Replica => "replica name",
+            #[cfg(feature = "cluster")]
+            Self::Freshness => "freshness",
             Self::Before => "before",
         }
     }

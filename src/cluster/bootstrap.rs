@@ -14,7 +14,10 @@ use std::{
     collections::HashSet,
     path::Path,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tokio::sync::Notify;
 
@@ -35,11 +38,14 @@ pub(crate) struct Position {
 pub(crate) struct Applied {
     now: Mutex<Arc<Position>>,
     moved: Notify,
+    /// How often everything was read anew.
+    bootstraps: AtomicU64,
 }
 
 impl Applied {
     pub(crate) fn new(start: Position) -> Arc<Self> {
-        Arc::new(Self { now: Mutex::new(Arc::new(start)), moved: Notify::new() })
+        let (now, moved) = (Mutex::new(Arc::new(start)), Notify::new());
+        Arc::new(Self { now, moved, bootstraps: AtomicU64::new(0) })
     }
 
     pub(crate) fn now(&self) -> Arc<Position> {
@@ -49,6 +55,16 @@ impl Applied {
     pub(super) fn move_to(&self, position: Position) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(position);
         self.moved.notify_waiters();
+    }
+
+    /// After everything was read anew.
+    pub(super) fn begin_at(&self, position: Position) {
+        self.bootstraps.fetch_add(1, Relaxed);
+        self.move_to(position);
+    }
+
+    pub(super) fn bootstraps(&self) -> u64 {
+        self.bootstraps.load(Relaxed)
     }
 
     /// Until an epoch of this revision is applied.

@@ -10,13 +10,15 @@
 //! a/<sequence>   an entry of the audit trail
 //! s/m/<id>       a member: one life of one replica
 //! s/a/<id>       the revision that this member has applied
+//! u/<key id>     when a key was last used, in its frame
 //! ```
 //!
-//! The first three are one range, so that a tail brings all of a transaction at once; trail and
-//! members lie outside it. Every transaction that changes a key, a scope name or the trail puts `e`.
+//! The first three are one range, so that a tail brings all of a transaction at once; trail, members
+//! and uses lie outside it. A use is no change: what writes uses alone puts no epoch. Every transaction that changes a key, a scope name or the trail puts `e`.
 
-use crate::{codec::Place, digest::Digest, error::Error, ledger::Commit, random};
-use std::{fmt, future::Future};
+use super::member::{self, Card};
+use crate::{codec::Place, digest::Digest, error::Error, id::KeyId, ledger::Commit, random};
+use std::{fmt, future::Future, time::Duration};
 
 /// A number of the engine's history; it rises with each transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +120,8 @@ pub(crate) enum Outcome {
     Committed { revision: Revision, members: Vec<Member> },
     /// The epoch was another: nothing was written, and nothing ever will be.
     Conflict,
+    /// It was turned down as it is: nothing was written, and nothing ever will be.
+    Refused(Box<str>),
     /// Nobody could say: it may have been written, or may still be.
     Unknown(Box<str>),
 }
@@ -126,14 +130,30 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) incarnation: Incarnation,
-    /// What operators call the replica.
-    pub(crate) name: String,
+    /// What it said of itself; `None` where that cannot be read.
+    pub(crate) card: Option<Card>,
     /// Of the last change of its row: it joined then, or was fenced then.
     pub(crate) revision: Revision,
     /// It may prove nothing any more.
     pub(crate) is_fenced: bool,
     /// What it has applied, as far as it said.
     pub(crate) applied: Revision,
+}
+
+impl Member {
+    /// How long its proofs are good for, at most.
+    pub(crate) fn freshness(&self) -> Duration {
+        self.card.as_ref().map_or(member::LONGEST, |card| card.freshness)
+    }
+}
+
+/// All members at one revision.
+#[derive(Debug)]
+pub(crate) struct Muster {
+    pub(crate) revision: Revision,
+    /// When the epoch was last changed; `None` where there is no store.
+    pub(crate) epoch: Option<Revision>,
+    pub(crate) members: Vec<Member>,
 }
 
 /// What happened to a member.
@@ -154,6 +174,9 @@ pub(crate) struct Proof {
     /// The member's own acknowledgement row, to be recognised.
     pub(crate) applied: Option<Revision>,
 }
+
+/// When keys were last used, each in its frame.
+pub(crate) type Uses = Vec<(KeyId, Vec<u8>)>;
 
 /// The engine. Every call ends by itself within a few seconds, and may be dropped before.
 pub(crate) trait Journal: Send + Sync + 'static {
@@ -181,6 +204,17 @@ pub(crate) trait Journal: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, Fault>> + Send;
 
+    /// When keys were last used, as far as that was written after a revision; and the revision after
+    /// which to ask next.
+    fn uses(&self, after: Revision)
+    -> impl Future<Output = Result<(Revision, Uses), Fault>> + Send;
+
+    /// The same of these keys.
+    fn uses_of(&self, keys: &[KeyId]) -> impl Future<Output = Result<Uses, Fault>> + Send;
+
+    /// Writes when keys were last used, at most as many as go into one transaction.
+    fn note_uses(&self, uses: Uses) -> impl Future<Output = Result<(), Fault>> + Send;
+
     /// Everything that was committed after a revision. It connects when it is first asked.
     fn tail(&self, after: Revision) -> Self::Tail;
 
@@ -192,7 +226,7 @@ pub(crate) trait Journal: Send + Sync + 'static {
     fn join(
         &self,
         who: Incarnation,
-        name: &str,
+        card: &Card,
     ) -> impl Future<Output = Result<Revision, Fault>> + Send;
 
     /// If the member's row still has the revision `joined`: the epoch. One linearizable read that
@@ -211,8 +245,8 @@ pub(crate) trait Journal: Send + Sync + 'static {
         applied: Revision,
     ) -> impl Future<Output = Result<bool, Fault>> + Send;
 
-    /// All members: linearizable, with the revision at which there were these.
-    fn members(&self) -> impl Future<Output = Result<(Revision, Vec<Member>), Fault>> + Send;
+    /// All members: linearizable.
+    fn members(&self) -> impl Future<Output = Result<Muster, Fault>> + Send;
 
     /// What happens to members after a revision.
     fn roll(&self, after: Revision) -> Self::Roll;

@@ -5,18 +5,21 @@ use super::{
     committer::{Committer, Fate},
     follower::Follower,
     journal::{Fault, Journal, Outcome, Transaction},
-    replica::{Replica, Trouble},
+    member::{self, Card},
+    replica::{Membership, Replica, Trouble},
     revoker::Revoker,
     timing::Timing,
+    uses::Uses,
 };
 use crate::{
     audit::AuditEntry,
     codec::{self, Mark, Meta},
     digest::Seals,
     error::Error,
+    id::KeyId,
     ledger::{
         Commit,
-        shared::{Settled, Shared, Verdict},
+        shared::{Member, Settled, Shared, Verdict},
     },
     random,
     scope::Catalogue,
@@ -47,8 +50,7 @@ pub(crate) enum Wanted {
 /// What a replica is started with.
 pub(crate) struct Plan {
     pub(crate) timing: Timing,
-    /// What operators call it.
-    pub(crate) name: String,
+    pub(crate) card: Card,
     pub(crate) wanted: Wanted,
     pub(crate) prefix: Option<Prefix>,
 }
@@ -62,6 +64,8 @@ enum Ask {
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
     Trail(u64, usize, SyncSender<Result<Frames, Error>>),
+    Uses(Vec<(KeyId, u32)>, SyncSender<Result<(), Error>>),
+    Members(SyncSender<Result<Vec<Member>, Error>>),
 }
 
 /// The store's side.
@@ -131,6 +135,7 @@ impl Seat {
         let position = replica.position();
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = replica.trouble();
         let prefix = Prefix::new(&position.now().meta.prefix);
+        let this = replica.seat();
         let mut leaves = self.leave.clone();
         let life = tokio::spawn(replica.run(self.leave));
         // Whoever opens a store asks it at once: the first proof takes a moment.
@@ -140,6 +145,10 @@ impl Seat {
         }
         let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
         let _ = ready.send(prefix);
+        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
+        let uses = Arc::new(uses);
+        // It ends with the runtime.
+        tokio::spawn(Arc::clone(&uses).keep_learning());
         let desk = Arc::new(Desk {
             committer: Committer::new(
                 Arc::clone(&journal),
@@ -149,6 +158,8 @@ impl Seat {
             ),
             revoker: Revoker::new(Arc::clone(&journal), timing),
             journal,
+            uses,
+            this,
         });
         loop {
             select! {
@@ -184,7 +195,7 @@ async fn begin<J: Journal, F: Follower>(
         return Err(Error::WrongPrefix(start.meta.prefix.into()));
     }
     let replica =
-        Replica::new(Arc::clone(&journal), Arc::clone(follower), plan.timing, plan.name, start);
+        Replica::new(Arc::clone(&journal), Arc::clone(follower), plan.timing, plan.card, start);
     Ok((journal, replica))
 }
 
@@ -202,6 +213,7 @@ async fn create<J: Journal>(
     let epoch = codec::encode_epoch(&meta, &head, &seals.meta)?;
     match journal.commit(Transaction { expected: None, commits: &[], epoch }).await {
         Outcome::Committed { .. } | Outcome::Conflict => Ok(()),
+        Outcome::Refused(why) => Err(Error::EngineRefused(why)),
         Outcome::Unknown(why) => Err(Error::Engine(why)),
     }
 }
@@ -211,6 +223,8 @@ struct Desk<J, F> {
     journal: Arc<J>,
     committer: Committer<J, F>,
     revoker: Arc<Revoker<J>>,
+    uses: Arc<Uses<J, F>>,
+    this: Arc<Mutex<Option<Membership>>>,
 }
 
 impl<J: Journal, F: Follower> Desk<J, F> {
@@ -219,13 +233,23 @@ impl<J: Journal, F: Follower> Desk<J, F> {
         match ask {
             Ask::Commit(batch, to) => {
                 let fate = self.committer.commit(&batch).await;
-                let fate = fate.unwrap_or_else(|error| Fate::Unknown(error.to_string().into()));
+                // What could not even be put together was not sent.
+                let fate = fate.unwrap_or_else(|error| Fate::Refused(error.to_string().into()));
                 let _ = to.send(fate.into());
             }
             Ask::Settle(to) => drop(to.send(self.committer.settle(&self.revoker).await)),
             Ask::Witness(to) => drop(to.send(self.committer.witness().await.into())),
             Ask::Trail(after, limit, to) => {
                 let _ = to.send(self.journal.trail(after, limit).await.map_err(Error::from));
+            }
+            Ask::Uses(uses, to) => {
+                let _ = to.send(self.uses.note(&uses).await.map_err(Error::from));
+            }
+            Ask::Members(to) => {
+                let muster = self.journal.members().await.map_err(Error::from);
+                let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
+                let this = this.map(|membership| membership.who);
+                let _ = to.send(muster.map(|muster| member::told(muster, this)));
             }
         }
     }
@@ -247,6 +271,12 @@ fn stopped() -> Error {
     Error::Engine("the replica has stopped".into())
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What a test does just before this thread next asks whether there is anything newer.
+    pub(crate) static BEFORE_WITNESS: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
+}
+
 impl Shared for Handle {
     fn commit(&self, batch: Vec<Commit>) -> Verdict {
         let verdict = self.ask(|to| Ask::Commit(batch, to));
@@ -258,6 +288,10 @@ impl Shared for Handle {
     }
 
     fn witness(&self) -> Verdict {
+        #[cfg(test)]
+        if let Some(first) = BEFORE_WITNESS.take() {
+            first();
+        }
         let verdict = self.ask(Ask::Witness);
         verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
     }
@@ -295,6 +329,14 @@ impl Shared for Handle {
         Ok(entries)
     }
 
+    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error> {
+        self.ask(|to| Ask::Uses(uses, to)).unwrap_or_else(|| Err(stopped()))
+    }
+
+    fn members(&self) -> Result<Vec<Member>, Error> {
+        self.ask(Ask::Members).unwrap_or_else(|| Err(stopped()))
+    }
+
     fn trouble(&self) -> Option<Box<str>> {
         let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -315,6 +357,7 @@ impl From<Fate> for Verdict {
         match fate {
             Fate::Durable(_) => Self::Durable,
             Fate::Conflict => Self::Overtaken,
+            Fate::Refused(why) => Self::Refused(why),
             Fate::Unknown(why) => Self::Unknown(why),
         }
     }

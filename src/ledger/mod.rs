@@ -206,13 +206,14 @@ impl Ledger {
     }
 
     /// Writes when keys were last used, in minutes since the epoch. A process that ends after this
-    /// loses none of it; after an error nothing may be committed any more.
+    /// loses none of it; after an error nothing may be committed any more, unless the ledger is
+    /// shared.
     pub(crate) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         match self {
             Self::Disk(disk) => disk.note_uses(uses),
             Self::Memory => Ok(()),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Ok(()),
+            Self::Shared(shared) => shared.note_uses(uses.to_vec()),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.note_uses(uses),
         }

@@ -1,7 +1,8 @@
 //! What the store asks of a ledger that it shares with other processes.
 
 use super::Commit;
-use crate::{audit::AuditEntry, error::Error, scope::Catalogue};
+use crate::{audit::AuditEntry, error::Error, id::KeyId, scope::Catalogue, time::Timestamp};
+use std::time::Duration;
 
 /// What became of changes to a shared ledger.
 #[derive(Debug)]
@@ -10,8 +11,31 @@ pub(crate) enum Verdict {
     Durable,
     /// Others came first: nothing was written, and nothing ever will be. Plan again.
     Overtaken,
+    /// They were turned down as they are, and never will be written: why.
+    Refused(Box<str>),
     /// They may be durable, or may still become so.
     Unknown(Box<str>),
+}
+
+/// The most values of one transaction. etcd takes 128 operations unless it is told otherwise, and the
+/// epoch and the members go with them.
+pub(crate) const MOST_VALUES: usize = 120;
+/// The most bytes of one transaction: etcd takes 1.5 MiB.
+pub(crate) const MOST_BYTES: usize = 1 << 20;
+/// The bytes of a key, and of what lies around a value.
+pub(crate) const AROUND: usize = 128;
+
+/// How many of these changes, from the first one on, go into one transaction. The first one always
+/// does: no change has so many values or bytes by itself.
+pub(crate) fn fitting<'c>(commits: impl Iterator<Item = &'c Commit>) -> usize {
+    let (mut values, mut bytes) = (0, 0);
+    let fits = |commit: &&Commit| {
+        let frames = commit.puts.iter().map(|put| put.frame.as_ref().map_or(0, Vec::len));
+        values += 1 + commit.puts.len();
+        bytes += commit.entry.len() + frames.sum::<usize>() + (1 + commit.puts.len()) * AROUND;
+        values <= MOST_VALUES && bytes <= MOST_BYTES
+    };
+    commits.take_while(fits).count().max(1)
 }
 
 /// How the wait for the other replicas ended.
@@ -22,6 +46,42 @@ pub struct Settled {
     pub acknowledged: usize,
     /// So many did not say so in time. They had shut by themselves when the wait ended.
     pub waited_out: usize,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct About {
+    /// What operators call it.
+    pub name: Box<str>,
+    /// The version of Portcullis that it runs.
+    pub version: Box<str>,
+    /// When it joined, by its own wall clock.
+    pub joined_at: Timestamp,
+}
+
+/// One life of one replica, as the engine knows it. A replica that was cut off for long, or was
+/// started anew, is another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The name of this life, 32 hexadecimal digits: fresh for each.
+    pub incarnation: Box<str>,
+    /// What it said of itself; `None` where this version cannot read that.
+    pub about: Option<About>,
+    /// How long it may answer after it last reached the engine. A revocation waits a little longer
+    /// for it; where it cannot be read it counts as a minute.
+    pub freshness: Duration,
+    /// The revision of the engine up to which it has applied everything, as far as it said; 0 if it
+    /// has said nothing yet.
+    pub applied: u64,
+    /// How far that is behind the newest change; 0 where it has applied it. Revisions also count
+    /// what other replicas acknowledge, so that one change may be several.
+    pub behind: u64,
+    /// It is counted out: it answers nobody any more, or soon will not, and then is removed.
+    pub is_fenced: bool,
+    /// It is the one that was asked.
+    pub is_this: bool,
 }
 
 /// A ledger that others write to as well. What is committed comes back to the store by itself.
@@ -44,9 +104,39 @@ pub(crate) trait Shared: Send + Sync {
         catalogue: &'static Catalogue,
     ) -> Result<Vec<AuditEntry>, Error>;
 
+    /// Writes when keys were last used, in minutes since the epoch. It is no change, and where it
+    /// fails no harm is done.
+    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error>;
+
+    /// The replicas that there are: asked of the engine.
+    fn members(&self) -> Result<Vec<Member>, Error>;
+
     /// Why this replica does not follow the others, if it does not.
     fn trouble(&self) -> Option<Box<str>>;
 
     /// Stops following, for good.
     fn leave(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::Place, ledger::Put};
+
+    fn change(puts: usize, bytes: usize) -> Commit {
+        let put = |_| Put { place: Place::Use(KeyId::from_u64(1)), frame: Some(vec![0; bytes]) };
+        let puts = (0..puts).map(put).collect();
+        Commit { sequence: 1, at: Timestamp::default(), entry: vec![0; 300], head: [0; 32], puts }
+    }
+
+    #[test]
+    fn a_group_is_cut_before_it_has_too_many_values_or_bytes_and_never_to_nothing() {
+        let fit = |puts, bytes, count| {
+            let changes: Vec<_> = (0..count).map(|_| change(puts, bytes)).collect();
+            fitting(changes.iter())
+        };
+        assert_eq!([fit(1, 300, 60), fit(1, 300, 61), fit(2, 300, 90)], [60, 60, 40]);
+        assert_eq!(fit(1, 100_000, 60), 10);
+        assert_eq!([fit(500, 1, 3), fit(1, 2 << 20, 3)], [1, 1]);
+    }
 }

@@ -119,14 +119,14 @@ impl Builder {
         options: Replica,
         wanted: Wanted,
     ) -> Result<Store, Error> {
-        let seals = self.seals()?;
-        let timing = Timing::new(options.freshness, Steady::Machine);
+        let (seals, card) = (self.seals()?, options.card()?);
+        let timing = Timing::new(card.freshness, Steady::Machine);
         let (handle, seat) = seat::seat(Arc::clone(&seals));
         let ledger = Ledger::Shared(Box::new(handle));
         let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
-        let plan = Plan { timing, name: options.name, wanted, prefix: self.prefix };
+        let plan = Plan { timing, card, wanted, prefix: self.prefix };
         let prefix = seat.start(connect, Arc::clone(&core), plan)?;
-        let writer = Writer::share(core, uses::EVERY)?;
+        let writer = Writer::share(core, uses::EVERY_SHARED)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
@@ -149,7 +149,7 @@ impl Builder {
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer =
             Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
-        writer.extend_catalogue(stored)?;
+        writer.extend_catalogue(stored, usize::MAX)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 

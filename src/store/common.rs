@@ -6,6 +6,10 @@
 //! comes of an unknown outcome shows when the store has passed its number: until then what it denied
 //! stays denied.
 
+mod ends;
+mod newest;
+
+use self::ends::{End, Ends, Sent};
 use super::{
     once::Remembered,
     writer::{Core, KeyChange, Plans, Queued, Writer},
@@ -21,22 +25,16 @@ use crate::{
     index::Index,
     ledger::{
         Commit, Ledger, Tip,
-        shared::{Settled, Shared, Verdict},
+        shared::{Member, Settled, Shared, Verdict, fitting},
     },
-    record::{Actor, Record, Standing},
+    record::Standing,
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-/// How long a change is planned again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Ends of lines that are remembered for those who wait.
-const MOST_ENDS: usize = 4096;
+/// Scope names that are numbered by one change, so that it goes into one transaction.
+const NAMES_AT_ONCE: usize = 100;
 /// How many entries are read at a time to learn of requests that others did.
 const STRIDE: usize = 1000;
 
@@ -45,7 +43,7 @@ const STRIDE: usize = 1000;
 pub(super) struct Common {
     /// Rises whenever the plans made so far came to nothing.
     pub(super) line: u64,
-    ends: VecDeque<End>,
+    ends: Ends,
     /// The committed state that the next line begins with.
     base: Option<Tip>,
     /// The batch that the engine has been asked to take, if it has: its last number.
@@ -60,42 +58,28 @@ pub(super) struct Common {
     numbered: usize,
 }
 
-/// How a line of plans ended.
-struct End {
-    line: u64,
-    /// Up to here it was committed.
-    committed: u64,
-    /// What came of the numbers up to the second.
-    unknown: Option<(u64, Box<str>)>,
-}
-
 impl Common {
     /// What became of a change of a line that has ended.
     pub(super) fn fate(&self, line: u64, sequence: u64) -> Result<(), Error> {
-        let Some(end) = self.ends.iter().find(|end| end.line == line) else {
-            return Err(Error::Unanswered("it was long ago".into()));
-        };
-        match &end.unknown {
-            _ if sequence <= end.committed => Ok(()),
-            Some((through, why)) if sequence <= *through => Err(Error::Unanswered(why.clone())),
-            _ => Err(Error::Contended),
-        }
+        self.ends.fate(line, sequence)
     }
 
-    /// These are about to be written.
-    pub(super) fn takes(&mut self, queue: &[Queued]) {
-        self.on_its_way = queue.last().map(|queued| queued.commit.sequence);
+    /// Takes what is about to be written: as much as goes into one transaction. The rest waits as
+    /// what is queued meanwhile does.
+    pub(super) fn takes(&mut self, queue: &mut Vec<Queued>) -> Vec<Queued> {
+        let count = fitting(queue.iter().map(|queued| &queued.commit)).min(queue.len());
+        let rest = queue.split_off(count);
+        let batch = std::mem::replace(queue, rest);
+        self.on_its_way = batch.last().map(|queued| queued.commit.sequence);
+        batch
     }
 }
 
 impl Plans {
     /// Ends the line: nothing that it planned counts, and the next begins with what is committed.
-    fn start_anew(&mut self, index: &Index, unknown: Option<(u64, Box<str>)>) {
-        let (line, committed) = (self.common.line, self.committed);
-        self.common.ends.push_back(End { line, committed, unknown });
-        if self.common.ends.len() > MOST_ENDS {
-            self.common.ends.pop_front();
-        }
+    fn start_anew(&mut self, index: &Index, of_the_last: Option<(u64, Sent)>) {
+        let end = End { line: self.common.line, committed: self.committed, of_the_last };
+        self.common.ends.push(end);
         self.common.line += 1;
         self.common.on_its_way = None;
         for Queued { commit, changes } in std::mem::take(&mut self.queue) {
@@ -173,14 +157,18 @@ impl Core {
                     plans.begin_with_base(&self.index);
                 }
             }
-            Verdict::Overtaken => {
-                plans.start_anew(&self.index, None);
+            Verdict::Overtaken | Verdict::Refused(_) => {
+                let of_the_last = match verdict {
+                    Verdict::Refused(why) => Some((last, Sent::Refused(why))),
+                    _ => None,
+                };
+                plans.start_anew(&self.index, of_the_last);
                 for &(sequence, id, standing) in &denied {
                     self.index.retract(sequence, id, standing);
                 }
             }
             Verdict::Unknown(why) => {
-                plans.start_anew(&self.index, Some((last, why)));
+                plans.start_anew(&self.index, Some((last, Sent::Unknown(why))));
                 plans.common.doubtful.extend(denied);
                 self.resolve(&mut plans);
             }
@@ -199,56 +187,14 @@ impl Core {
         });
     }
 
-    /// Does a change, again where others came first.
-    pub(super) fn again<T>(&self, attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let mut attempt = attempt;
-        let start = Instant::now();
-        loop {
-            if self.ledger.shared().is_some() {
-                self.number_names()?;
-            }
-            match attempt() {
-                Err(error) if start.elapsed() < PATIENCE && self.is_outdated(&error) => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Whether a plan failed because others have changed the store, or may have: what a plan finds
-    /// wrong it finds by what is applied here.
-    fn is_outdated(&self, error: &Error) -> bool {
-        let Some(shared) = self.ledger.shared() else { return false };
-        match error {
-            Error::Contended => true,
-            Error::NoSuchKey(_)
-            | Error::StillActive(_)
-            | Error::NotCurrent { .. }
-            | Error::LastRoot(_)
-            | Error::Changed(_) => matches!(shared.witness(), Verdict::Overtaken),
-            _ => false,
-        }
-    }
-
     /// Waits for the other replicas; nothing where there are none.
     pub(super) fn settle_everywhere(&self) -> Settled {
         self.ledger.shared().map_or_else(Settled::default, Shared::settle)
     }
 
-    /// What a change that changes nothing writes. Where others write too, a change of theirs whose
-    /// outcome is unknown may still be on its way, and come after an answer that wrote nothing: a
-    /// key that is revoked already could be activated by it. What we write keeps it out.
-    pub(super) fn repeated(&self, record: &Record, by: Actor, plans: &Plans) -> Option<Record> {
-        self.ledger.shared()?;
-        Some(record.rewritten(self.clock.now(), by, plans.next_sequence()))
-    }
-
-    /// Whether what is applied here is the newest that there is: an answer may rest on it.
-    pub(super) fn witness(&self) -> Result<(), Error> {
-        match self.ledger.shared().map_or(Verdict::Durable, Shared::witness) {
-            Verdict::Durable => Ok(()),
-            Verdict::Overtaken => Err(Error::Contended),
-            Verdict::Unknown(why) => Err(Error::Engine(why)),
-        }
+    /// The replicas; none where there are no others.
+    pub(super) fn members(&self) -> Result<Vec<Member>, Error> {
+        self.ledger.shared().map_or_else(|| Ok(Vec::new()), Shared::members)
     }
 
     /// Why this replica does not follow the others, if it does not.
@@ -303,7 +249,7 @@ impl Core {
             if numbered >= self.catalogue().entries().len() {
                 return Ok(());
             }
-            match self.extend_catalogue(numbered) {
+            match self.extend_catalogue(numbered, NAMES_AT_ONCE) {
                 Ok(()) | Err(Error::Contended) => {}
                 Err(error) => return Err(error),
             }

@@ -6,6 +6,9 @@
 //! change: it has no number, no entry in the trail, and the mark does not vouch for it, since it
 //! decides nothing.
 //!
+//! Where replicas share a store each writes its own uses, each ten minutes and when it leaves, and
+//! learns those of the others as often.
+//!
 //! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
 //! share their pages with records, and of those nobody knows any more what is on disk.
 
@@ -17,7 +20,8 @@ impl Store {
     /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
     ///
     /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
-    /// loses those of the last minute, or of as long as writing them takes, if that is longer.
+    /// loses those of the last minute, or of as long as writing them takes, if that is longer. Where
+    /// replicas share the store it is each ten minutes, and so that late they know of each other's.
     ///
     /// ```
     /// # use portcullis::*;
@@ -37,6 +41,9 @@ impl Store {
 
 /// How often uses are written, so how many a crash loses.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
+/// The same where replicas share the store: each use is a transaction's part in the engine's history.
+#[cfg(feature = "cluster")]
+pub(super) const EVERY_SHARED: Duration = Duration::from_mins(10);
 /// The most that a change waits behind.
 #[cfg(not(test))]
 const MOST: usize = 1000;
@@ -59,6 +66,8 @@ struct Round {
     next_segment: usize,
     gathered: Vec<(KeyId, u32)>,
     has_written: bool,
+    /// It could not be written, and is not tried on.
+    is_given_up: bool,
 }
 
 impl Uses {
@@ -85,7 +94,7 @@ impl Uses {
             core.ledger.sync_uses()?;
         }
         // Of this minute more may come: the next round writes those again.
-        self.since = round.minute;
+        self.since = if round.is_given_up { self.since } else { round.minute };
         self.due = next(round.begun, self.every, Instant::now());
         self.round = None;
         Ok(())
@@ -110,6 +119,7 @@ impl Round {
             next_segment: 0,
             gathered: Vec::new(),
             has_written: false,
+            is_given_up: false,
         }
     }
 
@@ -127,7 +137,15 @@ impl Round {
         // A key that was deleted since it was gathered leaves nothing behind.
         uses.retain(|(id, _)| core.index.last_use(*id).is_some());
         if !uses.is_empty() {
-            core.ledger.note_uses(&uses)?;
+            match core.ledger.note_uses(&uses) {
+                // The engine is away, and there is nothing that it could have half of. The next
+                // round writes what this one would have.
+                Err(Error::Engine(_) | Error::EngineRefused(_)) => {
+                    self.is_given_up = true;
+                    return Ok(false);
+                }
+                outcome => outcome?,
+            }
             self.has_written = true;
         }
         Ok(are_left || !self.gathered.is_empty())

@@ -12,13 +12,17 @@ use super::{
     tail::{EtcdRoll, EtcdTail},
 };
 use crate::{
-    cluster::journal::{
-        Epoch, Fault, Incarnation, Journal, Member, Newest, Outcome, Page, Proof, Revision,
-        Transaction,
+    cluster::{
+        journal::{
+            Epoch, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Transaction, Uses,
+        },
+        member::Card,
     },
     codec::Place,
     digest::Digest,
     error::Error,
+    id::KeyId,
 };
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
@@ -38,7 +42,7 @@ pub(super) const CHANGING: Patience =
     Patience { attempt: Duration::from_secs(2), all: Duration::from_secs(10) };
 /// A store with up to so many records is read at once, a larger one in 256 parts: etcd looks at
 /// every key of a range for each page of it, so that paging through all of them would be quadratic.
-const AT_ONCE: i64 = 4000;
+pub(super) const AT_ONCE: i64 = 4000;
 /// So many of the 256 parts are asked for at a time.
 const ABREAST: usize = 16;
 
@@ -107,6 +111,18 @@ impl Journal for EtcdJournal {
         Ok(pairs.into_iter().filter_map(entry).collect())
     }
 
+    async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {
+        Ok(self.uses_after(after).await?)
+    }
+
+    async fn uses_of(&self, keys: &[KeyId]) -> Result<Uses, Fault> {
+        Ok(self.uses_of_keys(keys).await?)
+    }
+
+    async fn note_uses(&self, uses: Uses) -> Result<(), Fault> {
+        Ok(self.put_uses(uses).await?)
+    }
+
     fn tail(&self, after: Revision) -> EtcdTail {
         EtcdTail::after(&self.0, after)
     }
@@ -146,15 +162,16 @@ impl Journal for EtcdJournal {
             }
             Ok((_, 1)) => Outcome::Conflict,
             Ok(_) => self.whose(&transaction).await,
+            Err(Trouble::Refused(why)) => Outcome::Refused(why.into()),
             Err(trouble) => Outcome::Unknown(trouble.to_string().into()),
         }
     }
 
-    async fn join(&self, who: Incarnation, name: &str) -> Result<Revision, Fault> {
+    async fn join(&self, who: Incarnation, card: &Card) -> Result<Revision, Fault> {
         let key = self.0.space.member(who);
         let join = Txn::new()
             .when([is_at(&key, Revision(0))])
-            .and_then([TxnOp::put(key.as_slice(), rows::joined(name), None)])
+            .and_then([TxnOp::put(key.as_slice(), rows::joined(card), None)])
             .or_else([TxnOp::get(key, None)]);
         let answer = self.change(&join).await?;
         if answer.succeeded() {
@@ -193,10 +210,12 @@ impl Journal for EtcdJournal {
         Ok(nodes.txn(PROVING, &change).await?.0.succeeded())
     }
 
-    async fn members(&self) -> Result<(Revision, Vec<Member>), Fault> {
-        let look = Txn::new().and_then([self.get_members()]);
+    async fn members(&self) -> Result<Muster, Fault> {
+        let key = self.0.space.key(&Place::Meta);
+        let look = Txn::new().and_then([TxnOp::get(key, None), self.get_members()]);
         let answer = self.change(&look).await?;
-        Ok((at(&answer), self.members_of(&answer)))
+        let epoch = found(&answer, 0).map(|pair| rows::revision(pair.mod_revision()));
+        Ok(Muster { revision: at(&answer), epoch, members: self.members_of(&answer) })
     }
 
     fn roll(&self, after: Revision) -> EtcdRoll {
@@ -205,7 +224,7 @@ impl Journal for EtcdJournal {
 
     async fn fence(&self, member: &Member) -> Result<Option<Revision>, Fault> {
         let key = self.0.space.member(member.incarnation);
-        let mark = TxnOp::put(key.as_slice(), rows::fenced(&member.name), None);
+        let mark = TxnOp::put(key.as_slice(), rows::fenced(member), None);
         let change = Txn::new().when([is_at(&key, member.revision)]).and_then([mark]);
         let answer = self.change(&change).await?;
         Ok(answer.succeeded().then(|| at(&answer)))

@@ -4,7 +4,7 @@
 //! watch over what lies between trail and members sees all that an index is made of, each
 //! transaction whole, and neither the trail nor what other replicas acknowledge.
 
-use crate::{cluster::journal::Incarnation, codec::Place, digest::Digest};
+use crate::{cluster::journal::Incarnation, codec::Place, digest::Digest, id::KeyId};
 use std::ops::Range;
 
 /// A store's part of etcd's keys.
@@ -66,6 +66,17 @@ impl Space {
         self.key(&Place::Entry(sequence.saturating_add(1)))..self.at(b"a0", &[])
     }
 
+    /// When keys were last used.
+    pub(super) fn uses(&self) -> Range<Vec<u8>> {
+        self.at(b"u/", &[])..self.at(b"u0", &[])
+    }
+
+    /// The same of keys whose id begins with this byte.
+    pub(super) fn uses_from(&self, first: u8) -> Range<Vec<u8>> {
+        let end = first.checked_add(1).map(|next| self.at(b"u/", &[next]));
+        self.at(b"u/", &[first])..end.unwrap_or_else(|| self.uses().end)
+    }
+
     /// All records.
     pub(super) fn records(&self) -> Range<Vec<u8>> {
         self.at(b"k/", &[])..self.at(b"k0", &[])
@@ -90,6 +101,8 @@ impl Space {
             Place::Scope(number)
         } else if let Some(sequence) = rest.strip_prefix(b"a/") {
             Place::Entry(u64::from_be_bytes(sequence.try_into().ok()?))
+        } else if let Some(id) = rest.strip_prefix(b"u/") {
+            Place::Use(KeyId::from_u64(u64::from_be_bytes(id.try_into().ok()?)))
         } else if let Some(who) = rest.strip_prefix(b"s/m/") {
             return incarnation(who).map(Lies::Member);
         } else {
@@ -141,6 +154,7 @@ mod tests {
             space.key(&Place::Entry(u64::MAX)),
             space.member(WHO),
             space.acknowledged(WHO),
+            space.key(&Place::Use(KeyId::from_u64(0))),
             Space::new("portcullis2/").key(&Place::Meta),
         ] {
             assert!(!state.contains(&outside));
@@ -159,9 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn the_256_ranges_of_uses_hold_every_one_once() {
+        let space = Space::new("p/");
+        for id in [0, 1 << 56, 0x2f << 56, 0x30 << 56, u64::MAX] {
+            let key = space.key(&Place::Use(KeyId::from_u64(id)));
+            let holders = (0..=255).filter(|&byte| space.uses_from(byte).contains(&key)).count();
+            assert!(holders == 1 && space.uses().contains(&key), "{id:x}");
+        }
+    }
+
+    #[test]
     fn a_key_says_what_lies_under_it() {
         let space = Space::new("p/");
-        for place in [Place::Meta, Place::Floor, record(7), Place::Scope(3), Place::Entry(9)] {
+        let of_a_key = Place::Use(KeyId::from_u64(0x0102_0304));
+        for place in
+            [Place::Meta, Place::Floor, record(7), Place::Scope(3), Place::Entry(9), of_a_key]
+        {
             assert_eq!(space.read(&space.key(&place)), Some(Lies::Value(place)));
         }
         assert_eq!(space.read(&space.member(WHO)), Some(Lies::Member(WHO)));

@@ -5,12 +5,20 @@ mod proxy;
 
 use super::{Etcd, EtcdJournal};
 use crate::{
-    cluster::journal::{
-        Batch, Epoch, Event, Incarnation, Journal, Outcome, Revision, Roll, Tail, Transaction, Turn,
+    cluster::{
+        journal::{
+            Batch, Epoch, Event, Incarnation, Journal, Muster, Outcome, Revision, Roll, Tail,
+            Transaction, Turn,
+        },
+        member::{Card, Replica},
     },
     codec::Place,
     digest::Digest,
-    ledger::{Commit, Put},
+    id::KeyId,
+    ledger::{
+        Commit, Put,
+        shared::{AROUND, MOST_BYTES, MOST_VALUES},
+    },
     time::Timestamp,
 };
 use proxy::Proxy;
@@ -22,6 +30,10 @@ const WATCHDOG: Duration = Duration::from_mins(1);
 
 fn journal(urls: &[String]) -> EtcdJournal {
     EtcdJournal::new(&Etcd::at(urls).unwrap()).unwrap()
+}
+
+fn card(name: &str) -> Card {
+    Replica::named(name).card().unwrap()
 }
 
 fn digest(number: u32) -> Digest {
@@ -132,7 +144,7 @@ async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowl
     let start = committed(&journal, Revision(0), &[]).await;
     let mut tail = journal.tail(start);
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "a").await.unwrap();
+    let joined = journal.join(who, &card("a")).await.unwrap();
     assert!(journal.acknowledge(who, joined, Revision(7)).await.unwrap());
     // Two changes of one key in one transaction: the last one counts.
     let two = [change(1, [1, 2]), change(2, [2, 3])];
@@ -189,33 +201,35 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
     let epoch = committed(&journal, Revision(0), &[]).await;
     let mut roll = journal.roll(epoch);
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "till").await.unwrap();
+    let joined = journal.join(who, &card("till")).await.unwrap();
     let proof = journal.prove(who, joined).await.unwrap().unwrap();
     assert_eq!((proof.epoch.revision, proof.applied), (epoch, None));
     assert!(journal.acknowledge(who, joined, Revision(9)).await.unwrap());
     let proof = journal.prove(who, joined).await.unwrap().unwrap();
     assert_eq!(proof.applied, Some(Revision(9)));
 
-    let (_, members) = journal.members().await.unwrap();
+    let Muster { members, .. } = journal.members().await.unwrap();
     let [member] = &members[..] else { panic!("{members:?}") };
-    assert_eq!((member.incarnation, member.name.as_str()), (who, "till"));
+    assert_eq!((member.incarnation, member.card.as_ref()), (who, Some(&card("till"))));
     assert_eq!((member.revision, member.is_fenced, member.applied), (joined, false, Revision(9)));
     let fenced = journal.fence(member).await.unwrap().unwrap();
     assert!(journal.fence(member).await.unwrap().is_none(), "it was fenced already");
     assert!(journal.prove(who, joined).await.unwrap().is_none());
     assert!(!journal.acknowledge(who, joined, Revision(10)).await.unwrap());
     assert!(!journal.remove(who, joined).await.unwrap());
-    let (_, members) = journal.members().await.unwrap();
+    let Muster { members, .. } = journal.members().await.unwrap();
     assert!(members[0].is_fenced && members[0].revision == fenced);
     assert!(journal.remove(who, members[0].revision).await.unwrap());
-    assert!(journal.members().await.unwrap().1.is_empty());
+    assert!(journal.members().await.unwrap().members.is_empty());
 
     let mut turns = Vec::new();
     while !matches!(turns.last(), Some(Turn::Gone(_))) {
         turns.extend(timeout(WATCHDOG, roll.next()).await.unwrap().unwrap());
     }
     let told = |turn: &Turn| match turn {
-        Turn::Changed(member) => format!("{} {}", member.name, member.is_fenced),
+        Turn::Changed(member) => {
+            format!("{} {}", member.card.as_ref().unwrap().about.name, member.is_fenced)
+        }
         Turn::Applied(_, revision) => format!("applied {}", revision.0),
         Turn::Gone(_) => "gone".to_owned(),
     };
@@ -229,7 +243,7 @@ async fn a_frozen_node_is_passed_over() {
     let journal = journal(&etcd.urls());
     let mut at = committed(&journal, Revision(0), &[]).await;
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "a").await.unwrap();
+    let joined = journal.join(who, &card("a")).await.unwrap();
     for node in 0..3 {
         let mut tail = journal.tail(at);
         at = committed(&journal, at, &[change(node + 1, [1])]).await;
@@ -278,4 +292,143 @@ async fn etcd_that_is_not_there_is_unreachable_and_not_for_ever() {
     let journal = journal(&["http://127.0.0.1:1".to_owned()]);
     assert!(timeout(WATCHDOG, journal.newest()).await.unwrap().is_err());
     assert!(matches!(commit(&journal, Revision(0), &[]).await, Outcome::Unknown(_)));
+}
+
+/// A change with so many records of so many bytes each.
+fn large(records: u32, bytes: usize) -> Commit {
+    let mut change = change(1, 0..records);
+    change.puts.iter_mut().for_each(|put| put.frame = Some(vec![7; bytes]));
+    change
+}
+
+#[track_caller]
+fn refusal(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Refused(why) => why.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    // The first is more than etcd takes, the last more than its connection does.
+    for (records, bytes, expected) in [
+        (128, 1, "too many operations"),
+        (17, 100_000, "request is too large"),
+        (30, 100_000, "larger than max"),
+    ] {
+        let why = refusal(commit(&journal, start, &[large(records, bytes)]).await);
+        assert!(why.contains(expected) && why.contains("128 operations and 1.5 MiB"), "{why}");
+    }
+    let newest = journal.newest().await.unwrap();
+    assert_eq!(newest.revision, start, "nothing was changed");
+    // As much as is put into one is taken.
+    let most = u32::try_from(MOST_VALUES).unwrap() - 1;
+    committed(&journal, start, &[large(most, (MOST_BYTES / MOST_VALUES) - AROUND)]).await;
+}
+
+#[tokio::test]
+async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_room() {
+    let Some(mut etcd) = nodes::Etcd::start(1) else { return };
+    etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
+    let journal = journal(&etcd.urls());
+    timeout(WATCHDOG, async { while journal.newest().await.is_err() {} }).await.unwrap();
+    let mut at = committed(&journal, Revision(0), &[]).await;
+    let why = loop {
+        match commit(&journal, at, &[large(10, 5000)]).await {
+            Outcome::Committed { revision, .. } => at = revision,
+            other => break refusal(other),
+        }
+    };
+    assert!(why.contains("database space exceeded") && why.contains("make room"), "{why}");
+    assert_eq!(journal.newest().await.unwrap().revision, at, "nothing was changed");
+    etcd.compact();
+    etcd.say(&["defrag"]);
+    etcd.say(&["alarm", "disarm"]);
+    committed(&journal, at, &[change(2, [1])]).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_write_is_refused_and_told_so() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let start = committed(&journal(&etcd.urls()), Revision(0), &[]).await;
+    for arguments in [
+        &["user", "add", "root:rootword"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "reader"],
+        &["role", "grant-permission", "reader", "--prefix=true", "read", "portcullis/"],
+        &["user", "add", "reader:the password"],
+        &["user", "grant-role", "reader", "reader"],
+        &["auth", "enable"],
+    ] {
+        etcd.say(arguments);
+    }
+    let known = |password| Etcd::at(etcd.urls()).unwrap().user("reader", password);
+    let reader = EtcdJournal::new(&known("the password")).unwrap();
+    let why = refusal(commit(&reader, start, &[change(1, [1])]).await);
+    assert!(why.contains("permission denied") && why.contains("below the space"), "{why}");
+    assert_eq!(reader.newest().await.unwrap().revision, start);
+    let nobody = EtcdJournal::new(&known("another")).unwrap();
+    let why = refusal(commit(&nobody, start, &[change(1, [1])]).await);
+    assert!(why.contains("authentication failed") && why.contains("its password"), "{why}");
+}
+
+/// After one node was silent nobody knows what became of what it was sent, whatever the next one says.
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    committed(&journal(&etcd.urls()), Revision(0), &[]).await;
+    let epoch = journal(&etcd.urls()).newest().await.unwrap().epoch;
+    let deaf = Proxy::to(&etcd.address(0));
+    let urls = [deaf.url(), etcd.urls()[0].clone()];
+    let mut are_unknown = 0;
+    // By chance either node is asked first; in eight journals the deaf one is.
+    for _ in 0..8 {
+        deaf.swallow_answers();
+        let (expected, commits, frame) = (epoch.as_ref(), [large(128, 1)], b"e".to_vec());
+        let transaction = Transaction { expected, commits: &commits, epoch: frame };
+        let outcome = journal(&urls).commit(transaction).await;
+        are_unknown += usize::from(matches!(outcome, Outcome::Unknown(_)));
+        deaf.pass();
+    }
+    assert!(are_unknown > 0);
+}
+
+#[tokio::test]
+async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_followed() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    let mut tail = journal.tail(start);
+    let id = |number: u64| KeyId::from_u64(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let note = async |numbers: std::ops::Range<u64>, what: &[u8]| {
+        let all: Vec<_> = numbers.map(|number| (id(number), what.to_vec())).collect();
+        for part in all.chunks(MOST_VALUES) {
+            journal.note_uses(part.to_vec()).await.unwrap();
+        }
+    };
+    note(0..130, b"one").await;
+    let (upto, uses) = journal.uses(Revision(0)).await.unwrap();
+    assert_eq!(uses.len(), 130);
+    assert!(journal.uses(upto).await.unwrap().1.is_empty());
+    note(5..6, b"two").await;
+    assert_eq!(journal.uses(upto).await.unwrap().1, [(id(5), b"two".to_vec())]);
+    let of = journal.uses_of(&[id(4), id(999_999), id(5)]).await.unwrap();
+    assert_eq!(of, [(id(4), b"one".to_vec()), (id(5), b"two".to_vec())]);
+    // More than are read at once.
+    note(0..4500, b"three").await;
+    let (_, uses) = journal.uses(upto).await.unwrap();
+    assert_eq!(uses.iter().filter(|(_, frame)| frame == b"three").count(), 4500);
+
+    let newest = journal.newest().await.unwrap();
+    assert_eq!(newest.epoch.unwrap().revision, start);
+    let mut deletion = change(1, [1]);
+    deletion.puts.push(Put { place: Place::Use(id(5)), frame: None });
+    committed(&journal, start, &[deletion]).await;
+    let seen = batches(&mut tail).await;
+    assert_eq!((seen.len(), seen[0].changes.len()), (1, 1), "uses are not followed: {seen:?}");
+    assert!(journal.uses_of(&[id(5)]).await.unwrap().is_empty());
 }

@@ -1,16 +1,20 @@
 //! The engine: one history, in memory.
 
 use crate::{
-    cluster::journal::{
-        Batch, Epoch, Event, Fault, Incarnation, Member, Newest, Outcome, Page, Proof, Revision,
-        Turn,
+    cluster::{
+        journal::{
+            Batch, Epoch, Event, Fault, Incarnation, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Turn, Uses,
+        },
+        member::Card,
     },
     codec::Place,
     digest::Digest,
+    id::KeyId,
     ledger::Commit,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 use tokio::sync::Notify;
@@ -26,6 +30,7 @@ struct State {
     epoch: Option<Epoch>,
     trail: BTreeMap<u64, Vec<u8>>,
     members: BTreeMap<Incarnation, Member>,
+    uses: BTreeMap<KeyId, (u64, Vec<u8>)>,
     /// Whether the member has an acknowledgement row.
     said: BTreeMap<Incarnation, Revision>,
     batches: Vec<Batch>,
@@ -36,6 +41,8 @@ struct State {
 /// A linearizable engine.
 pub(crate) struct Engine {
     state: Mutex<State>,
+    /// It turns down every change, for this reason.
+    pub(crate) refuses: Mutex<Option<&'static str>>,
     /// It stands still, since it is being put back.
     pub(crate) is_away: AtomicBool,
     /// Something did, for whoever waits: they are woken in their order.
@@ -45,11 +52,31 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new() -> Arc<Self> {
         let state = State { revision: 1, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), is_away: false.into(), happened: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            refuses: Mutex::default(),
+            is_away: false.into(),
+            happened: Notify::new(),
+        })
     }
 
     pub(crate) fn revision(&self) -> u64 {
         self.state.lock().unwrap().revision
+    }
+
+    /// All that happened and is not forgotten, without what is random or the world's time.
+    pub(crate) fn trace(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let life = |who: Incarnation| u64::from_be_bytes(*who.0.first_chunk().unwrap());
+        let batch = |batch: &Batch| format!("{batch:?}");
+        let turn = |(at, turn): &(Revision, Turn)| match turn {
+            Turn::Changed(member) => {
+                format!("{} {} fenced {}", at.0, life(member.incarnation), member.is_fenced)
+            }
+            Turn::Applied(who, applied) => format!("{} {} applied {}", at.0, life(*who), applied.0),
+            Turn::Gone(who) => format!("{} {} gone", at.0, life(*who)),
+        };
+        state.batches.iter().map(batch).chain(state.turns.iter().map(turn)).collect()
     }
 
     /// Everything that is there now, to be put back later.
@@ -130,6 +157,20 @@ impl Engine {
         self.state.lock().unwrap().turns.iter().filter(|(revision, _)| *revision <= at).count()
     }
 
+    pub(crate) fn uses(&self, after: Revision) -> (Revision, Uses) {
+        let state = self.state.lock().unwrap();
+        let new = state.uses.iter().filter(|(_, (at, _))| *at > after.0);
+        let uses = new.map(|(id, (_, frame))| (*id, frame.clone())).collect();
+        (Revision(state.revision), uses)
+    }
+
+    pub(crate) fn note_uses(&self, uses: Uses) {
+        let mut state = self.state.lock().unwrap();
+        state.revision += 1;
+        let at = state.revision;
+        state.uses.extend(uses.into_iter().map(|(id, frame)| (id, (at, frame))));
+    }
+
     /// An empty epoch is one that was left out, by a writer that keeps no rules.
     pub(crate) fn commit(
         &self,
@@ -137,6 +178,10 @@ impl Engine {
         commits: &[Commit],
         epoch: &[u8],
     ) -> Outcome {
+        let why = *self.refuses.lock().unwrap();
+        if let Some(why) = why.or_else(|| too_much(commits, epoch)) {
+            return Outcome::Refused(why.into());
+        }
         let mut state = self.state.lock().unwrap();
         if !epoch.is_empty() && state.epoch.as_ref() != expected {
             return Outcome::Conflict;
@@ -158,8 +203,10 @@ impl Engine {
                     (Place::Scope(number), Some(frame)) => {
                         values.1.insert(number, frame.clone());
                     }
-                    // Each replica keeps its own; a deletion of one is nothing to the others.
-                    (Place::Use(_), None) => continue,
+                    (Place::Use(id), None) => {
+                        state.uses.remove(&id);
+                        continue;
+                    }
                     _ => unreachable!("nothing else is put"),
                 }
                 changes.insert(put.place.key(), (put.place, put.frame.clone()));
@@ -179,11 +226,11 @@ impl Engine {
         Outcome::Committed { revision, members }
     }
 
-    pub(crate) fn join(&self, who: Incarnation, name: &str) -> Revision {
+    pub(crate) fn join(&self, who: Incarnation, card: &Card) -> Revision {
         self.write(|state, revision| {
-            let name = name.to_owned();
+            let card = Some(card.clone());
             let member =
-                Member { incarnation: who, name, revision, is_fenced: false, applied: Revision(0) };
+                Member { incarnation: who, card, revision, is_fenced: false, applied: Revision(0) };
             state.members.insert(who, member.clone());
             (revision, Some(Turn::Changed(member)))
         })
@@ -212,9 +259,10 @@ impl Engine {
         })
     }
 
-    pub(crate) fn members(&self) -> (Revision, Vec<Member>) {
+    pub(crate) fn members(&self) -> Muster {
         let state = self.state.lock().unwrap();
-        (Revision(state.revision), state.all_members())
+        let epoch = state.epoch.as_ref().map(|epoch| epoch.revision);
+        Muster { revision: Revision(state.revision), epoch, members: state.all_members() }
     }
 
     pub(crate) fn fence(&self, member: &Member) -> Option<Revision> {
@@ -251,6 +299,24 @@ impl Engine {
         self.happened.notify_waiters();
         answer
     }
+}
+
+/// Why etcd would not take it: it counts the epoch, and that the members are read.
+fn too_much(commits: &[Commit], epoch: &[u8]) -> Option<&'static str> {
+    let mut keys = BTreeSet::new();
+    let mut bytes = epoch.len();
+    for commit in commits {
+        bytes += commit.entry.len();
+        for put in &commit.puts {
+            bytes += put.frame.as_ref().map_or(0, Vec::len);
+            keys.insert(put.place.key());
+        }
+    }
+    let operations = commits.len() + keys.len() + 2;
+    if operations > 128 {
+        return Some("too many operations in txn request");
+    }
+    (bytes > 3 << 19).then_some("request is too large")
 }
 
 impl State {

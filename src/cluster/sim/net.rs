@@ -2,11 +2,15 @@
 
 use super::{Dice, engine::Engine};
 use crate::{
-    cluster::journal::{
-        Event, Fault, Incarnation, Journal, Member, Newest, Outcome, Page, Proof, Revision, Roll,
-        Tail, Transaction, Turn,
+    cluster::{
+        journal::{
+            Event, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Roll, Tail, Transaction, Turn, Uses,
+        },
+        member::Card,
     },
     digest::Digest,
+    id::KeyId,
 };
 use std::{
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
@@ -103,6 +107,20 @@ impl Journal for Net {
         self.call(|engine| engine.trail(after, limit)).await
     }
 
+    async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {
+        self.call(|engine| engine.uses(after)).await
+    }
+
+    async fn uses_of(&self, keys: &[KeyId]) -> Result<Uses, Fault> {
+        let (_, mut uses) = self.uses(Revision(0)).await?;
+        uses.retain(|(id, _)| keys.contains(id));
+        Ok(uses)
+    }
+
+    async fn note_uses(&self, uses: Uses) -> Result<(), Fault> {
+        self.call(|engine| engine.note_uses(uses)).await
+    }
+
     fn tail(&self, after: Revision) -> Follow {
         Follow { net: self.clone(), after }
     }
@@ -126,8 +144,8 @@ impl Journal for Net {
         outcome.unwrap_or_else(|_| Outcome::Unknown("no answer came".into()))
     }
 
-    async fn join(&self, who: Incarnation, name: &str) -> Result<Revision, Fault> {
-        self.call(|engine| engine.join(who, name)).await
+    async fn join(&self, who: Incarnation, card: &Card) -> Result<Revision, Fault> {
+        self.call(|engine| engine.join(who, card)).await
     }
 
     async fn prove(&self, who: Incarnation, joined: Revision) -> Result<Option<Proof>, Fault> {
@@ -143,7 +161,7 @@ impl Journal for Net {
         self.call(|engine| engine.acknowledge(who, joined, applied)).await
     }
 
-    async fn members(&self) -> Result<(Revision, Vec<Member>), Fault> {
+    async fn members(&self) -> Result<Muster, Fault> {
         self.call(Engine::members).await
     }
 

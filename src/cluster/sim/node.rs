@@ -4,6 +4,7 @@ use super::net::Net;
 use crate::{
     audit::{Act, AuditEntry},
     cluster::{
+        self,
         bootstrap::{Applied, bootstrap},
         committer::{Committer, Fate, Receipt},
         follower::{Follower, KeyState},
@@ -111,7 +112,10 @@ impl Node {
             Arc::clone(&journal),
             Arc::clone(&keys),
             timing.clone(),
-            name.clone(),
+            cluster::Replica::named(name.clone())
+                .freshness(timing.freshness_told())
+                .card()
+                .unwrap(),
             start,
         );
         let (position, trouble) = (replica.position(), replica.trouble());
@@ -228,13 +232,13 @@ impl Node {
                     Ok(Some(Receipt { revision, members, answered: self.timing.now() }))
                 }
                 Outcome::Conflict => Ok(None),
-                Outcome::Unknown(why) => Err(why),
+                Outcome::Refused(why) | Outcome::Unknown(why) => Err(why),
             };
         }
         match self.committer.commit(&commits).await.unwrap() {
             Fate::Durable(receipt) => Ok(Some(receipt)),
             Fate::Conflict => Ok(None),
-            Fate::Unknown(why) => Err(why),
+            Fate::Refused(why) | Fate::Unknown(why) => Err(why),
         }
     }
 
@@ -243,10 +247,15 @@ impl Node {
         self.revoker.settle(revision, members, answered).await
     }
 
+    /// Waits as the store does, which knows no receipt.
+    pub(super) async fn settle_anew(&self) -> Settled {
+        self.committer.settle(&self.revoker).await
+    }
+
     pub(super) async fn witness(&self) -> Option<Receipt> {
         match self.committer.witness().await {
             Fate::Durable(receipt) => Some(receipt),
-            Fate::Conflict | Fate::Unknown(_) => None,
+            Fate::Conflict | Fate::Refused(_) | Fate::Unknown(_) => None,
         }
     }
 }

@@ -10,14 +10,11 @@ use super::{
     engine::Engine,
     net::{Net, Way},
     node::{self, Node},
+    timing,
 };
 use crate::{
-    cluster::{
-        plant::Plant,
-        timing::{Simulated, Timing},
-    },
+    cluster::plant::Plant,
     digest::{Digest, Seals},
-    gate::Steady,
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, NewKey, Record},
     scope::{Catalogue, Grant},
@@ -37,7 +34,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-const FRESHNESS: Duration = Duration::from_secs(1);
+/// Replicas need not have the same.
+const FRESHNESS: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1300), LONGEST];
+const LONGEST: Duration = Duration::from_millis(2200);
 const REPLICAS: u64 = 3;
 
 /// A key, and what is known of it from outside.
@@ -61,11 +60,25 @@ pub(super) struct Tally {
     pub(super) revocations: u64,
     pub(super) waited_out: u64,
     pub(super) validations: u64,
+    pub(super) accepted: u64,
     pub(super) refused_by_gates: u64,
     pub(super) restores: u64,
     pub(super) unhealed: Vec<String>,
     /// What happened, to be read when a seed fails.
     pub(super) story: Vec<String>,
+    /// What the engine did, revision by revision.
+    pub(super) engine: Vec<String>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.revocations += other.revocations;
+        self.waited_out += other.waited_out;
+        self.validations += other.validations;
+        self.accepted += other.accepted;
+        self.refused_by_gates += other.refused_by_gates;
+        self.restores += other.restores;
+    }
 }
 
 /// All of it.
@@ -127,7 +140,8 @@ impl World {
         for node in world.nodes.borrow().iter() {
             node.crash();
         }
-        world.tally.borrow().clone()
+        let engine = world.engine.trace();
+        Tally { engine, ..world.tally.borrow().clone() }
     }
 
     fn net(&self) -> Net {
@@ -138,7 +152,8 @@ impl World {
     async fn add_node(&self) {
         let rate = *self.dice.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
         let origin = 1_000_000_000 + self.dice.below(1 << 40);
-        let timing = timing(FRESHNESS, (self.start, origin), rate, self.plant, &self.lives);
+        let freshness = *self.dice.pick(&FRESHNESS);
+        let timing = timing(freshness, (self.start, origin), rate, self.plant, &self.lives);
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
         let starting = Node::start(name, self.net(), timing, Arc::clone(&self.seals));
@@ -313,6 +328,7 @@ impl World {
             let accepted = node.accepts_slowly(&key.digest, stall).await;
             let mut tally = self.tally.borrow_mut();
             tally.validations += 1;
+            tally.accepted += u64::from(accepted);
             tally.refused_by_gates += u64::from(!node.is_open());
             drop(tally);
             if accepted && before.is_some() && key.taken.get() == before {
@@ -406,7 +422,7 @@ impl World {
 
     /// A replica that left is asked a while longer.
     async fn bury(self: Rc<Self>, node: Rc<Node>) {
-        sleep(FRESHNESS * 2).await;
+        sleep(LONGEST * 2).await;
         self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
         node.crash();
     }
@@ -422,7 +438,7 @@ impl World {
             return;
         }
         // As the runbook has it: every gate has shut before the older state answers anyone.
-        sleep(FRESHNESS + Duration::from_millis(100)).await;
+        sleep(LONGEST + Duration::from_millis(100)).await;
         put_back(&self.engine);
         self.engine.is_away.store(false, Relaxed);
         self.tell(|| format!("put back to {then}"));
@@ -439,12 +455,12 @@ impl World {
     async fn heal(self: &Rc<Self>) {
         *self.is_down.lock().unwrap() = false;
         // What was cut last is healed by then.
-        sleep(FRESHNESS * 4).await;
+        sleep(LONGEST * 4).await;
         let nodes = self.nodes.borrow().clone();
         for node in &nodes {
             node.net.set(Way { delay: 12, ..Way::default() });
         }
-        sleep(FRESHNESS * 6).await;
+        sleep(LONGEST * 6).await;
         for _ in 0..3 {
             Rc::clone(self).issue().await;
         }
@@ -466,95 +482,11 @@ impl World {
                 Some(receipt) => Some(node.settle(receipt).await),
                 None => None,
             };
-            sleep(FRESHNESS * 3).await;
+            sleep(LONGEST * 3).await;
         }
         if settled.is_none_or(|settled| settled.waited_out > 0 || settled.acknowledged == 0) {
             unhealed.push(format!("a revocation waits for nobody's answer: {settled:?}"));
         }
         self.tally.borrow_mut().unhealed = unhealed;
     }
-}
-
-/// Durations on a clock that errs.
-fn timing(
-    freshness: Duration,
-    (start, origin): (Instant, u64),
-    rate: f64,
-    plant: Option<Plant>,
-    lives: &Arc<AtomicU64>,
-) -> Timing {
-    let clock = Steady::Simulated(Arc::new(move || {
-        let passed = start.elapsed().mul_f64(rate).as_nanos();
-        origin + u64::try_from(passed).unwrap()
-    }));
-    let mut timing = Timing::new(freshness, clock);
-    timing.simulated = Simulated { rate, plant, lives: Arc::clone(lives) };
-    timing
-}
-
-/// When the slow one of two is cut off.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Cut {
-    /// Just after a proof came.
-    AfterProof,
-    /// At any time; what it was already answered still comes.
-    BeforeAnswers,
-}
-
-/// The worst cases by hand: a replica is cut off, and a key is taken away at once by another. Says
-/// how often the first still accepted when the second had returned.
-pub(super) async fn duel(plant: Option<Plant>, rates: (f64, f64), cut: Cut) -> u64 {
-    let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
-    let dice = Dice::new(rounds);
-    let freshness = Duration::from_secs(3);
-    let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
-    let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
-    let net = |delay| {
-        let net = Net::new(Arc::clone(&engine), Dice::new(delay), Arc::default());
-        net.set(Way { delay, ..Way::default() });
-        net
-    };
-    let timing = |rate| timing(freshness, (start, 1_000_000_000), rate, plant, &lives);
-    node::create(&net(0), &seals).await;
-    let (slow, fast) = (timing(rates.0), timing(rates.1));
-    let slow = Node::start("slow".into(), net(delay), slow, Arc::clone(&seals)).await;
-    let fast = Node::start("fast".into(), net(0), fast, Arc::clone(&seals)).await;
-    let id = KeyId::from_u64(1);
-    let digest = seals.digester.digest(b"the key");
-    let new = |sequence| {
-        let set = Catalogue::new(Vec::new(), None).unwrap().empty();
-        let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
-        let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
-        let new = NewKey { name, grant, active, expiry, owner, metadata };
-        Some(Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap())
-    };
-    fast.write(digest, new, id).await.unwrap();
-    let mut accepted = 0;
-    for _ in 0..rounds {
-        sleep(Duration::from_secs(5)).await;
-        let (mut left, mut wait) = (u64::MAX, dice.below(750));
-        while slow.keys.gate_remaining() <= left || wait > 0 || !slow.accepts(&digest) {
-            left = if cut == Cut::AfterProof { slow.keys.gate_remaining() } else { 0 };
-            wait = if cut == Cut::AfterProof { 0 } else { wait.saturating_sub(1) };
-            sleep(Duration::from_millis(1)).await;
-        }
-        let no_answers = cut == Cut::AfterProof;
-        slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay });
-        let (record, _) = fast.record(id).unwrap();
-        let off = |sequence| {
-            let now = Timestamp::from_secs(sequence);
-            record.changed(Change::deactivate(), now, Actor::Host, sequence).unwrap()
-        };
-        let receipt = fast.write(digest, off, id).await.unwrap().unwrap();
-        fast.settle(receipt).await;
-        accepted += u64::from(slow.accepts(&digest));
-        slow.net.set(Way { delay, ..Way::default() });
-        let (record, _) = fast.record(id).unwrap();
-        let on = |sequence| {
-            let now = Timestamp::from_secs(sequence);
-            record.changed(Change::activate(), now, Actor::Host, sequence).unwrap()
-        };
-        fast.write(digest, on, id).await.unwrap();
-    }
-    accepted
 }

@@ -5,7 +5,8 @@ use crate::{
     Refusal, Store,
     cluster::{
         Replica,
-        seat::Wanted,
+        journal::Revision,
+        seat::{BEFORE_WITNESS, Wanted},
         sim::{
             Dice,
             engine::Engine,
@@ -14,6 +15,8 @@ use crate::{
     },
     record::Actor,
     scope::Scope,
+    store::uses::Uses,
+    time::Timestamp,
 };
 use std::{
     collections::HashSet,
@@ -293,4 +296,136 @@ fn a_replica_that_left_keeps_nobody_waiting() {
     drop(shore.store());
     let (_, settled) = one.revoke_everywhere(id).unwrap();
     assert_eq!((settled.acknowledged, settled.waited_out), (1, 0));
+}
+
+#[test]
+fn changes_that_are_too_many_for_one_transaction_go_in_several() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    // While the first is on its way the others gather.
+    net.set(Way { delay: 120, ..Way::default() });
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    });
+    assert_eq!(one.count().active, 150);
+    eventually("the other has them all", || two.count().active == 150);
+}
+
+#[test]
+fn as_many_scopes_as_there_may_be_are_numbered() {
+    let shore = Shore::new();
+    let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let (store, _net) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
+    assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
+    let (other, _net) = shore.try_store(Wanted::There, &names).unwrap();
+    assert_eq!(other.catalogue().entries().len(), store.catalogue().entries().len());
+}
+
+#[test]
+fn a_change_that_the_engine_refuses_is_not_made_and_the_error_says_so() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    eventually("the other follows", || decision(&two, &key) == Ok(()));
+    *shore.0.refuses.lock().unwrap() = Some("there is no room");
+    let outcome = one.revoke(id);
+    assert!(matches!(&outcome, Err(Error::EngineRefused(why)) if &**why == "there is no room"));
+    assert!(one.issue(new_key(&one)).is_err());
+    // Nothing was changed, so nothing is denied: neither here nor elsewhere, nor later.
+    assert_eq!((decision(&one, &key), decision(&two, &key)), (Ok(()), Ok(())));
+    *shore.0.refuses.lock().unwrap() = None;
+    issue(&two);
+    assert_eq!(one.count().inactive, 0);
+    one.revoke(id).unwrap();
+    assert_eq!(
+        (decision(&one, &key), decision(&two, &key)),
+        (Err(Refusal::Inactive), Err(Refusal::Inactive))
+    );
+}
+
+#[test]
+fn when_a_key_was_last_used_is_known_on_all_replicas_and_to_those_that_come_later() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let ((id, key), (unused, _)) = (issue(&one), issue(&one));
+    eventually("the other follows", || decision(&two, &key) == Ok(()));
+    let (third, _c) = shore.store();
+    eventually("all follow", || third.get(unused).is_ok());
+    assert_eq!((third.last_used(id), third.last_used(unused)), (None, None));
+    let epoch = shore.0.newest().epoch;
+    // It writes them when it is closed.
+    drop(two);
+    assert_eq!(shore.0.newest().epoch, epoch, "a use is no change");
+    assert_eq!(shore.0.uses(Revision(0)).1.len(), 1);
+    let later = shore.store().0;
+    for store in [&third, &later] {
+        eventually("it is known", || store.last_used(id).is_some());
+        assert_eq!(store.last_used(unused), None);
+    }
+    // What is there already is not written again.
+    decision(&later, &key).unwrap();
+    let written = shore.0.uses(Revision(0)).0;
+    if one.last_used(id) == later.last_used(id) {
+        later.writer.ledger.note_uses(&[(id, later.writer.index.last_use(id).unwrap())]).unwrap();
+        assert!(shore.0.uses(written).1.is_empty(), "it was written twice");
+    }
+    one.revoke(id).unwrap();
+    one.delete(id).unwrap();
+    assert!(shore.0.uses(Revision(0)).1.is_empty(), "a deleted key leaves no use behind");
+}
+
+#[test]
+fn uses_that_cannot_be_written_do_no_harm_and_are_written_the_next_time() {
+    let shore = Shore::new();
+    let (one, net) = shore.store();
+    let (id, key) = issue(&one);
+    decision(&one, &key).unwrap();
+    net.set(Way { no_requests: true, ..Way::default() });
+    let (index, mut uses) = (&one.writer.index, Uses::new(Duration::ZERO, 0));
+    index.tick(Timestamp::from_minutes(index.minute() + 2));
+    uses.step(&one.writer).unwrap();
+    assert!(shore.0.uses(Revision(0)).1.is_empty() && one.health().poisoned.is_none());
+    net.set(Way { delay: 2, ..Way::default() });
+    uses.finish(&one.writer).unwrap();
+    assert_eq!(shore.0.uses(Revision(0)).1.len(), 1);
+    one.revoke(id).unwrap();
+}
+
+/// A reactivation that is applied between the look at the key and the look at the engine: nothing is
+/// newer than what is applied then, and yet the key is not as it was found.
+#[test]
+fn a_revocation_of_a_key_that_was_just_brought_back_revokes_it() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    one.revoke(id).unwrap();
+    let (here, there) = (one.clone(), two.clone());
+    BEFORE_WITNESS.set(Some(Box::new(move || {
+        there.update(id, crate::Change::activate()).unwrap();
+        eventually("it is back", || here.get(id).unwrap().active);
+    })));
+    assert!(!one.revoke(id).unwrap().active);
+    assert_eq!(
+        (decision(&one, &key), decision(&two, &key)),
+        (Err(Refusal::Inactive), Err(Refusal::Inactive))
+    );
+}
+
+#[test]
+fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    net.set(Way { delay: 2, no_tail: true, ..Way::default() });
+    let (id, _) = issue(&two);
+    let here = one.clone();
+    BEFORE_WITNESS.set(Some(Box::new(move || {
+        assert!(here.get(id).is_err());
+        net.set(Way { delay: 2, ..Way::default() });
+        eventually("it comes", || here.get(id).is_ok());
+    })));
+    assert!(!one.revoke(id).unwrap().active);
+    let none = KeyId::from_u64(1);
+    assert!(matches!(one.revoke(none), Err(Error::NoSuchKey(_))));
 }

@@ -1,0 +1,58 @@
+//! How lines of plans ended, for those who wait for one of their changes.
+
+use crate::error::Error;
+use std::collections::VecDeque;
+
+/// So many ends are remembered.
+const MOST: usize = 4096;
+
+/// The newest ends.
+#[derive(Default)]
+pub(super) struct Ends(VecDeque<End>);
+
+/// How a line of plans ended.
+pub(super) struct End {
+    pub(super) line: u64,
+    /// Up to here it was committed.
+    pub(super) committed: u64,
+    /// What came of the numbers after that, up to this one; those after it were never sent.
+    pub(super) of_the_last: Option<(u64, Sent)>,
+}
+
+/// What came of changes that were sent, and are not known to be committed.
+pub(super) enum Sent {
+    /// The engine turned them down.
+    Refused(Box<str>),
+    /// They may have been made.
+    Unknown(Box<str>),
+}
+
+impl Sent {
+    fn error(&self) -> Error {
+        match self {
+            Self::Refused(why) => Error::EngineRefused(why.clone()),
+            Self::Unknown(why) => Error::Unanswered(why.clone()),
+        }
+    }
+}
+
+impl Ends {
+    pub(super) fn push(&mut self, end: End) {
+        self.0.push_back(end);
+        if self.0.len() > MOST {
+            self.0.pop_front();
+        }
+    }
+
+    /// What became of a change of a line that has ended.
+    pub(super) fn fate(&self, line: u64, sequence: u64) -> Result<(), Error> {
+        let Some(end) = self.0.iter().find(|end| end.line == line) else {
+            return Err(Error::Unanswered("it was long ago".into()));
+        };
+        match &end.of_the_last {
+            _ if sequence <= end.committed => Ok(()),
+            Some((through, sent)) if sequence <= *through => Err(sent.error()),
+            _ => Err(Error::Contended),
+        }
+    }
+}
