@@ -269,6 +269,19 @@ impl Store {
         Count { active, inactive: all - active }
     }
 
+    /// How many of the active keys have expired. This looks at the state of each, a millisecond or
+    /// so for a million.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// assert_eq!(store.count_expired(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn count_expired(&self) -> usize {
+        self.writer.index.count_expired(self.writer.clock.now())
+    }
+
     /// Up to `limit` entries of the audit trail after the one numbered `after`, oldest first, each
     /// checked against the chain. This reads the disk.
     ///
