@@ -221,6 +221,12 @@ pub enum Field {
     /// Where etcd's nodes are, and how they are reached.
     #[cfg(feature = "cluster")]
     Etcd,
+    /// What operators call a replica.
+    #[cfg(feature = "cluster")]
+    Replica,
+    /// How long a replica's proof of freshness is good for.
+    #[cfg(feature = "cluster")]
+    Freshness,
     /// The moment before which the trail is cut away.
     Before,
 }
@@ -242,6 +248,10 @@ impl Field {
             Self::PageToken => "page_token",
             #[cfg(feature = "cluster")]
             Self::Etcd => "etcd",
+            #[cfg(feature = "cluster")]
+            Self::Replica => "replica name",
+            #[cfg(feature = "cluster")]
+            Self::Freshness => "freshness",
             Self::Before => "before",
         }
     }

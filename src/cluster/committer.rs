@@ -3,7 +3,8 @@
 use super::{
     bootstrap::Applied,
     follower::Follower,
-    journal::{Fault, Journal, Member, Outcome, Revision, Transaction},
+    journal::{Fault, Journal, Member, Muster, Outcome, Revision, Transaction},
+    member::LONGEST,
     revoker::Revoker,
     timing::Timing,
 };
@@ -17,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{select, time::timeout};
 
 /// What became of changes.
 pub(crate) enum Fate {
@@ -33,7 +34,6 @@ pub(crate) enum Fate {
 
 /// What is durable, and who must apply it before it is over.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the simulation waits by it"))]
 pub(crate) struct Receipt {
     pub(crate) revision: Revision,
     pub(crate) members: Vec<Member>,
@@ -47,8 +47,8 @@ pub(crate) struct Committer<J, F> {
     follower: Arc<F>,
     timing: Timing,
     position: Arc<Applied>,
-    /// The newest revision that was committed through here.
-    newest: Mutex<Revision>,
+    /// The newest that was committed through here.
+    newest: Mutex<Option<Receipt>>,
 }
 
 impl<J: Journal, F: Follower> Committer<J, F> {
@@ -72,9 +72,10 @@ impl<J: Journal, F: Follower> Committer<J, F> {
         Ok(match self.journal.commit(transaction).await {
             Outcome::Committed { revision, members } => {
                 let answered = self.timing.now();
-                *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = revision;
+                let receipt = Receipt { revision, members, answered };
+                *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt.clone());
                 self.applied(revision).await;
-                Fate::Durable(Receipt { revision, members, answered })
+                Fate::Durable(receipt)
             }
             Outcome::Conflict => {
                 self.applied(Revision(known.epoch.revision.0.saturating_add(1))).await;
@@ -88,15 +89,27 @@ impl<J: Journal, F: Follower> Committer<J, F> {
     /// is applied here. Whoever joins from now on begins with it.
     pub(crate) async fn settle(&self, revoker: &Arc<Revoker<J>>) -> Settled {
         let since = self.timing.now();
-        let committed = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let committed = newest.as_ref().map_or(Revision::default(), |receipt| receipt.revision);
         let revision = self.position.now().epoch.revision.max(committed);
-        if let Ok(Ok((_, members))) = timeout(self.timing.patience(), self.journal.members()).await
+        let found = timeout(self.timing.patience(), self.journal.members()).await;
+        if let Ok(Ok(Muster { members, .. })) = found {
+            return revoker.settle(revision, members, since).await;
+        }
+        // The answer to the change has named them, if it was made through here.
+        if let Some(Receipt { revision, members, answered }) =
+            newest.filter(|receipt| receipt.revision == revision)
         {
-            revoker.settle(revision, members, since).await
-        } else {
-            // Nobody knows who there is: whoever has not applied it has shut by then.
-            self.timing.sleep_until(since.saturating_add(self.timing.hold())).await;
-            Settled::default()
+            return revoker.settle(revision, members, answered).await;
+        }
+        // Nobody knows who there is: whoever has not applied it has shut after the longest hold.
+        let end = since.saturating_add(self.timing.hold_for(LONGEST));
+        select! {
+            biased;
+            Muster { members, .. } = revoker.look_again() => {
+                revoker.settle(revision, members, since).await
+            }
+            () = self.timing.sleep_until(end) => Settled::default(),
         }
     }
 
@@ -119,7 +132,7 @@ impl<J: Journal, F: Follower> Committer<J, F> {
             self.applied(newest.map(|epoch| epoch.revision).unwrap_or_default()).await;
             return Ok(Fate::Conflict);
         }
-        let (_, members) = self.journal.members().await?;
+        let Muster { members, .. } = self.journal.members().await?;
         let (revision, answered) = (known.epoch.revision, self.timing.now());
         Ok(Fate::Durable(Receipt { revision, members, answered }))
     }

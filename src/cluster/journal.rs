@@ -15,8 +15,9 @@
 //! The first three are one range, so that a tail brings all of a transaction at once; trail and
 //! members lie outside it. Every transaction that changes a key, a scope name or the trail puts `e`.
 
+use super::member::{self, Card};
 use crate::{codec::Place, digest::Digest, error::Error, ledger::Commit, random};
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 
 /// A number of the engine's history; it rises with each transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,14 +127,30 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) incarnation: Incarnation,
-    /// What operators call the replica.
-    pub(crate) name: String,
+    /// What it said of itself; `None` where that cannot be read.
+    pub(crate) card: Option<Card>,
     /// Of the last change of its row: it joined then, or was fenced then.
     pub(crate) revision: Revision,
     /// It may prove nothing any more.
     pub(crate) is_fenced: bool,
     /// What it has applied, as far as it said.
     pub(crate) applied: Revision,
+}
+
+impl Member {
+    /// How long its proofs are good for, at most.
+    pub(crate) fn freshness(&self) -> Duration {
+        self.card.as_ref().map_or(member::LONGEST, |card| card.freshness)
+    }
+}
+
+/// All members at one revision.
+#[derive(Debug)]
+pub(crate) struct Muster {
+    pub(crate) revision: Revision,
+    /// When the epoch was last changed; `None` where there is no store.
+    pub(crate) epoch: Option<Revision>,
+    pub(crate) members: Vec<Member>,
 }
 
 /// What happened to a member.
@@ -192,7 +209,7 @@ pub(crate) trait Journal: Send + Sync + 'static {
     fn join(
         &self,
         who: Incarnation,
-        name: &str,
+        card: &Card,
     ) -> impl Future<Output = Result<Revision, Fault>> + Send;
 
     /// If the member's row still has the revision `joined`: the epoch. One linearizable read that
@@ -211,8 +228,8 @@ pub(crate) trait Journal: Send + Sync + 'static {
         applied: Revision,
     ) -> impl Future<Output = Result<bool, Fault>> + Send;
 
-    /// All members: linearizable, with the revision at which there were these.
-    fn members(&self) -> impl Future<Output = Result<(Revision, Vec<Member>), Fault>> + Send;
+    /// All members: linearizable.
+    fn members(&self) -> impl Future<Output = Result<Muster, Fault>> + Send;
 
     /// What happens to members after a revision.
     fn roll(&self, after: Revision) -> Self::Roll;

@@ -10,7 +10,8 @@
 //! answers at time t. It needs a proof, at some revision V, that was asked for after t − D. If V > R,
 //! the proof asked for an epoch of R or later to be applied. If V < R, the replica was a member at
 //! V; at R it still was one, and was waited for, or it had been fenced and removed, and had shut by
-//! then. What is waited out takes D by the slowest clock, so more than D by the fastest.
+//! then. What is waited out takes D by the slowest clock, so more than D by the fastest; and D is
+//! the member's own, which stands in its row: whoever waits may have another.
 //!
 //! It rests on: a linearizable engine; an epoch in every transaction; clocks whose *rates* differ
 //! from the true one by at most a hundredth. Leases of the engine would not do: measured, etcd's
@@ -24,7 +25,6 @@
 //! 5. What does not continue the history that was applied shuts the gate, and all is read again.
 
 use crate::error::Error;
-use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 mod bootstrap;
@@ -32,6 +32,7 @@ mod committer;
 mod etcd;
 pub(crate) mod follower;
 pub(crate) mod journal;
+pub(crate) mod member;
 #[cfg(test)]
 mod plant;
 mod replica;
@@ -46,30 +47,16 @@ pub(crate) mod transfer;
 
 pub use self::etcd::Etcd;
 pub(crate) use self::etcd::EtcdJournal;
-pub use crate::ledger::shared::Settled;
+pub use self::member::Replica;
+pub use crate::ledger::shared::{About, Member, Settled};
 
-/// How a replica takes part.
-#[derive(Clone, Debug)]
-pub struct Replica {
-    pub(crate) name: String,
-    pub(crate) freshness: Duration,
-}
-
-impl Replica {
-    /// A replica that operators know by this name. It need not be the only one of that name.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), freshness: Duration::from_secs(3) }
-    }
-
-    /// How long a proof of freshness is good for: three seconds unless said, the same on every
-    /// replica. A revocation waits a little longer than this for a replica that does not answer,
-    /// and a replica that cannot reach the engine answers nobody after this. Where the engine's own
-    /// nodes are far apart, five to ten seconds.
-    #[must_use]
-    pub fn freshness(mut self, freshness: Duration) -> Self {
-        self.freshness = freshness.clamp(Duration::from_millis(100), Duration::from_mins(1));
-        self
-    }
+/// The members of the store in etcd, by name: asked of etcd itself, by whoever has access, without
+/// becoming a member. A replica says it by [`Store::members`](crate::Store::members). Not to be
+/// called within an asynchronous runtime.
+pub fn members(etcd: &Etcd) -> Result<Vec<Member>, Error> {
+    let muster = async { Ok(journal::Journal::members(&EtcdJournal::new(etcd)?).await?) };
+    let muster: Result<_, Error> = runtime()?.block_on(muster);
+    Ok(member::told(muster?, None))
 }
 
 /// What a call that waits for etcd runs on.

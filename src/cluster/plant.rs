@@ -15,6 +15,8 @@ pub(crate) enum Plant {
     NoFenceWait,
     /// The prototype's hold: too short for two clocks that both err.
     ShortHold,
+    /// Whoever waits for a member waits by its own freshness, though the member's is longer.
+    OwnHold,
     /// A replica that leaves does not stop its prover first.
     LateProof,
     /// A replica believes in the numbers of an engine that was restored.

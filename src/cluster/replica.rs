@@ -9,6 +9,7 @@ use super::{
     bootstrap::{Applied, Position, bootstrap},
     follower::Follower,
     journal::{Fault, Incarnation, Journal, Revision},
+    member::Card,
     rows::Rows,
     serving::Serving,
     timing::Timing,
@@ -21,10 +22,10 @@ pub(crate) struct Replica<J, F> {
     pub(super) journal: Arc<J>,
     pub(super) follower: Arc<F>,
     pub(super) timing: Timing,
-    name: String,
+    card: Card,
     pub(super) position: Arc<Applied>,
     /// What to remove when it leaves.
-    member: Mutex<Option<Membership>>,
+    member: Arc<Mutex<Option<Membership>>>,
     trouble: Trouble,
 }
 
@@ -52,12 +53,17 @@ impl<J: Journal, F: Follower> Replica<J, F> {
         journal: Arc<J>,
         follower: Arc<F>,
         timing: Timing,
-        name: String,
+        card: Card,
         start: Position,
     ) -> Self {
         let position = Applied::new(start);
-        let (member, trouble) = (Mutex::default(), Trouble::default());
-        Self { journal, follower, timing, name, position, member, trouble }
+        let (member, trouble) = (Arc::default(), Trouble::default());
+        Self { journal, follower, timing, card, position, member, trouble }
+    }
+
+    /// Which member it is, as that changes.
+    pub(super) fn seat(&self) -> Arc<Mutex<Option<Membership>>> {
+        Arc::clone(&self.member)
     }
 
     /// What is applied, as it moves on.
@@ -151,7 +157,8 @@ impl<J: Journal, F: Follower> Replica<J, F> {
         loop {
             if let Ok(who) = self.timing.incarnation()
                 && let Ok(Ok(joined)) =
-                    timeout(self.timing.patience(), self.journal.join(who, &self.name)).await
+                    timeout(self.timing.patience(), self.journal.join(who, &self.card.joining()))
+                        .await
             {
                 let member = Membership { who, joined };
                 *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(member);

@@ -3,12 +3,12 @@
 #[cfg(test)]
 use super::plant::Plant;
 use super::{
-    journal::{Fault, Incarnation, Journal, Member, Revision, Roll, Turn},
+    journal::{Fault, Incarnation, Journal, Member, Muster, Revision, Roll, Turn},
     timing::Timing,
 };
 use crate::ledger::shared::Settled;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{select, time::timeout};
@@ -34,8 +34,9 @@ impl<J: Journal> Revoker<J> {
     }
 
     /// Waits until each of the members that there were at `revision` has applied it, is gone, or
-    /// was seen fenced a hold ago; at most until a hold after `answered`, when the answer came that
-    /// names the members.
+    /// was seen fenced a hold ago; at most until a hold after `answered`, when the answer came to the
+    /// change. The hold is each member's own, so that what it was told to wait for at `revision` is
+    /// waited for whatever the freshness here is.
     pub(crate) async fn settle(
         self: &Arc<Self>,
         revision: Revision,
@@ -46,21 +47,16 @@ impl<J: Journal> Revoker<J> {
         for member in members {
             self.take(member, revision, &mut open, &mut settled);
         }
-        let end = answered.saturating_add(self.timing.hold());
-        let silent = answered.saturating_add(self.timing.beat());
-        let mut are_silent = false;
+        let mut suspects = BTreeSet::new();
         let mut roll = Some(self.journal.roll(revision));
         while !open.is_empty() {
-            let next =
-                open.keys().filter_map(|who| self.out_at(*who)).min().unwrap_or(end).min(end);
+            let next = open.values().map(|member| self.out_at(member, answered)).min();
+            let silent = open.values().filter(|member| !suspects.contains(&member.incarnation));
+            let silent = silent.map(|member| self.silent_at(member, answered)).min();
             select! {
                 biased;
-                () = self.timing.sleep_until(next) => {
-                    let now = self.timing.now();
-                    if now >= end {
-                        break;
-                    }
-                    self.count_out(now, &mut open, &mut settled);
+                () = self.timing.sleep_until(next.unwrap_or_default()) => {
+                    self.count_out(answered, &mut open, &mut settled);
                 }
                 turns = turns(&mut roll) => match turns {
                     Some(turns) => {
@@ -70,13 +66,17 @@ impl<J: Journal> Revoker<J> {
                     }
                     None => roll = None,
                 },
-                () = self.timing.sleep_until(silent), if !are_silent => {
-                    are_silent = true;
+                () = self.timing.sleep_until(silent.unwrap_or_default()), if silent.is_some() => {
+                    let now = self.timing.now();
                     for member in open.values() {
-                        self.evict(member.clone());
+                        if self.silent_at(member, answered) <= now
+                            && suspects.insert(member.incarnation)
+                        {
+                            self.evict(member.clone());
+                        }
                     }
                 }
-                (at, members) = self.look_again(), if roll.is_none() => {
+                Muster { revision: at, members, .. } = self.look_again(), if roll.is_none() => {
                     let mut there = BTreeMap::new();
                     for member in members {
                         if open.contains_key(&member.incarnation) {
@@ -89,7 +89,6 @@ impl<J: Journal> Revoker<J> {
                 }
             }
         }
-        settled.waited_out += open.len();
         settled
     }
 
@@ -139,14 +138,27 @@ impl<J: Journal> Revoker<J> {
         }
     }
 
-    /// When a member counts as gone because it was fenced, if it was.
-    fn out_at(&self, who: Incarnation) -> Option<u64> {
-        self.known().fenced.get(&who).map(|seen| seen.saturating_add(self.timing.hold()))
+    /// When a member must have shut: a hold after the answer to the change, or after it was seen
+    /// fenced, whichever is sooner.
+    fn out_at(&self, member: &Member, answered: u64) -> u64 {
+        let fenced = self.known().fenced.get(&member.incarnation).copied();
+        let since = fenced.map_or(answered, |seen| seen.min(answered));
+        since.saturating_add(self.timing.hold_for(member.freshness()))
     }
 
-    fn count_out(&self, now: u64, open: &mut BTreeMap<Incarnation, Member>, settled: &mut Settled) {
-        let before = open.len();
-        open.retain(|who, _| self.out_at(*who).is_none_or(|out| out > now));
+    /// When a member that has said nothing is fenced.
+    fn silent_at(&self, member: &Member, answered: u64) -> u64 {
+        answered.saturating_add(self.timing.silence_of(member.freshness()))
+    }
+
+    fn count_out(
+        &self,
+        answered: u64,
+        open: &mut BTreeMap<Incarnation, Member>,
+        settled: &mut Settled,
+    ) {
+        let (now, before) = (self.timing.now(), open.len());
+        open.retain(|_, member| self.out_at(member, answered) > now);
         settled.waited_out += before - open.len();
     }
 
@@ -170,7 +182,7 @@ impl<J: Journal> Revoker<J> {
             if let Some(fenced) = revoker.fence(&member).await {
                 let seen = revoker.known().fenced.get(&who).copied();
                 let seen = seen.unwrap_or_else(|| revoker.timing.now());
-                let wait = revoker.timing.hold();
+                let wait = revoker.timing.hold_for(member.freshness());
                 #[cfg(test)]
                 let wait = if revoker.timing.plants(Plant::NoFenceWait) { 0 } else { wait };
                 revoker.timing.sleep_until(seen.saturating_add(wait)).await;
@@ -197,7 +209,7 @@ impl<J: Journal> Revoker<J> {
     }
 
     /// All members anew, as often as it takes.
-    async fn look_again(&self) -> (Revision, Vec<Member>) {
+    pub(super) async fn look_again(&self) -> Muster {
         loop {
             if let Ok(Ok(found)) = timeout(self.timing.patience(), self.journal.members()).await {
                 return found;

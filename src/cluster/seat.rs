@@ -5,7 +5,8 @@ use super::{
     committer::{Committer, Fate},
     follower::Follower,
     journal::{Fault, Journal, Outcome, Transaction},
-    replica::{Replica, Trouble},
+    member::{self, Card},
+    replica::{Membership, Replica, Trouble},
     revoker::Revoker,
     timing::Timing,
 };
@@ -16,7 +17,7 @@ use crate::{
     error::Error,
     ledger::{
         Commit,
-        shared::{Settled, Shared, Verdict},
+        shared::{Member, Settled, Shared, Verdict},
     },
     random,
     scope::Catalogue,
@@ -47,8 +48,7 @@ pub(crate) enum Wanted {
 /// What a replica is started with.
 pub(crate) struct Plan {
     pub(crate) timing: Timing,
-    /// What operators call it.
-    pub(crate) name: String,
+    pub(crate) card: Card,
     pub(crate) wanted: Wanted,
     pub(crate) prefix: Option<Prefix>,
 }
@@ -62,6 +62,7 @@ enum Ask {
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
     Trail(u64, usize, SyncSender<Result<Frames, Error>>),
+    Members(SyncSender<Result<Vec<Member>, Error>>),
 }
 
 /// The store's side.
@@ -131,6 +132,7 @@ impl Seat {
         let position = replica.position();
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = replica.trouble();
         let prefix = Prefix::new(&position.now().meta.prefix);
+        let this = replica.seat();
         let mut leaves = self.leave.clone();
         let life = tokio::spawn(replica.run(self.leave));
         // Whoever opens a store asks it at once: the first proof takes a moment.
@@ -149,6 +151,7 @@ impl Seat {
             ),
             revoker: Revoker::new(Arc::clone(&journal), timing),
             journal,
+            this,
         });
         loop {
             select! {
@@ -184,7 +187,7 @@ async fn begin<J: Journal, F: Follower>(
         return Err(Error::WrongPrefix(start.meta.prefix.into()));
     }
     let replica =
-        Replica::new(Arc::clone(&journal), Arc::clone(follower), plan.timing, plan.name, start);
+        Replica::new(Arc::clone(&journal), Arc::clone(follower), plan.timing, plan.card, start);
     Ok((journal, replica))
 }
 
@@ -211,6 +214,7 @@ struct Desk<J, F> {
     journal: Arc<J>,
     committer: Committer<J, F>,
     revoker: Arc<Revoker<J>>,
+    this: Arc<Mutex<Option<Membership>>>,
 }
 
 impl<J: Journal, F: Follower> Desk<J, F> {
@@ -226,6 +230,12 @@ impl<J: Journal, F: Follower> Desk<J, F> {
             Ask::Witness(to) => drop(to.send(self.committer.witness().await.into())),
             Ask::Trail(after, limit, to) => {
                 let _ = to.send(self.journal.trail(after, limit).await.map_err(Error::from));
+            }
+            Ask::Members(to) => {
+                let muster = self.journal.members().await.map_err(Error::from);
+                let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
+                let this = this.map(|membership| membership.who);
+                let _ = to.send(muster.map(|muster| member::told(muster, this)));
             }
         }
     }
@@ -293,6 +303,10 @@ impl Shared for Handle {
             head = entry.1;
         }
         Ok(entries)
+    }
+
+    fn members(&self) -> Result<Vec<Member>, Error> {
+        self.ask(Ask::Members).unwrap_or_else(|| Err(stopped()))
     }
 
     fn trouble(&self) -> Option<Box<str>> {

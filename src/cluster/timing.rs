@@ -33,7 +33,7 @@ pub(crate) struct Simulated {
 impl Timing {
     pub(crate) fn new(freshness: Duration, clock: Steady) -> Self {
         Self {
-            freshness: u64::try_from(freshness.as_nanos()).unwrap_or(u64::MAX),
+            freshness: nanos(freshness),
             clock,
             #[cfg(test)]
             simulated: Simulated { rate: 1.0, plant: None, lives: std::sync::Arc::default() },
@@ -54,19 +54,40 @@ impl Timing {
         self.freshness
     }
 
-    /// How often a proof is asked for, and how long a member may be silent before it is fenced.
-    pub(crate) fn beat(&self) -> u64 {
-        self.freshness / 4
+    /// The same, as a member says it of itself.
+    #[cfg(test)]
+    pub(crate) fn freshness_told(&self) -> Duration {
+        Duration::from_nanos(self.freshness)
     }
 
-    /// How long to wait for gates to shut: D where our clock is a hundredth too fast and theirs a
-    /// hundredth too slow.
+    /// How often a proof is asked for.
+    pub(crate) fn beat(&self) -> u64 {
+        beat(self.freshness)
+    }
+
+    /// How long our own gate may stay open without a proof, by any clock.
     pub(crate) fn hold(&self) -> u64 {
+        self.hold_for(Duration::from_nanos(self.freshness))
+    }
+
+    /// How long to wait until the gate of a member must have shut whose proofs are good for this
+    /// long: D where our clock is a hundredth too fast and theirs a hundredth too slow. D is the
+    /// member's own; ours says nothing of when it shuts.
+    pub(crate) fn hold_for(&self, freshness: Duration) -> u64 {
+        let freshness = nanos(freshness);
+        #[cfg(test)]
+        let freshness = if self.plants(Plant::OwnHold) { self.freshness } else { freshness };
         #[cfg(test)]
         if self.plants(Plant::ShortHold) {
-            return self.freshness / 100 * 101 + 10 * MILLI;
+            return freshness / 100 * 101 + 10 * MILLI;
         }
-        self.freshness / 99 * 101 + SLACK
+        (freshness / 99).saturating_mul(101).saturating_add(SLACK)
+    }
+
+    /// How long a member may be silent before it is fenced.
+    #[expect(clippy::unused_self, reason = "asked of the timing, as the rest")]
+    pub(crate) fn silence_of(&self, freshness: Duration) -> u64 {
+        beat(nanos(freshness))
     }
 
     /// How long to wait before something that failed is tried again.
@@ -123,6 +144,14 @@ impl Timing {
     }
 }
 
+fn beat(freshness: u64) -> u64 {
+    freshness / 4
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +166,14 @@ mod tests {
         }
         let three = Timing::new(Duration::from_secs(3), Steady::Machine);
         assert_eq!(three.hold() / MILLI, 3_110);
+    }
+
+    #[test]
+    fn a_member_is_waited_for_by_its_own_freshness() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(10));
+        let timing = |freshness| Timing::new(freshness, Steady::Machine);
+        assert_eq!(timing(short).hold_for(long), timing(long).hold());
+        assert_eq!(timing(long).hold_for(short), timing(short).hold());
+        assert_eq!(timing(short).silence_of(long), timing(long).beat());
     }
 }

@@ -1,7 +1,8 @@
 //! What the store asks of a ledger that it shares with other processes.
 
 use super::Commit;
-use crate::{audit::AuditEntry, error::Error, scope::Catalogue};
+use crate::{audit::AuditEntry, error::Error, scope::Catalogue, time::Timestamp};
+use std::time::Duration;
 
 /// What became of changes to a shared ledger.
 #[derive(Debug)]
@@ -24,6 +25,42 @@ pub struct Settled {
     pub waited_out: usize,
 }
 
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct About {
+    /// What operators call it.
+    pub name: Box<str>,
+    /// The version of Portcullis that it runs.
+    pub version: Box<str>,
+    /// When it joined, by its own wall clock.
+    pub joined_at: Timestamp,
+}
+
+/// One life of one replica, as the engine knows it. A replica that was cut off for long, or was
+/// started anew, is another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The name of this life, 32 hexadecimal digits: fresh for each.
+    pub incarnation: Box<str>,
+    /// What it said of itself; `None` where this version cannot read that.
+    pub about: Option<About>,
+    /// How long it may answer after it last reached the engine. A revocation waits a little longer
+    /// for it; where it cannot be read it counts as a minute.
+    pub freshness: Duration,
+    /// The revision of the engine up to which it has applied everything, as far as it said; 0 if it
+    /// has said nothing yet.
+    pub applied: u64,
+    /// How far that is behind the newest change; 0 where it has applied it. Revisions also count
+    /// what other replicas acknowledge, so that one change may be several.
+    pub behind: u64,
+    /// It is counted out: it answers nobody any more, or soon will not, and then is removed.
+    pub is_fenced: bool,
+    /// It is the one that was asked.
+    pub is_this: bool,
+}
+
 /// A ledger that others write to as well. What is committed comes back to the store by itself.
 pub(crate) trait Shared: Send + Sync {
     /// Writes changes, if they build on what is committed.
@@ -43,6 +80,9 @@ pub(crate) trait Shared: Send + Sync {
         limit: usize,
         catalogue: &'static Catalogue,
     ) -> Result<Vec<AuditEntry>, Error>;
+
+    /// The replicas that there are: asked of the engine.
+    fn members(&self) -> Result<Vec<Member>, Error>;
 
     /// Why this replica does not follow the others, if it does not.
     fn trouble(&self) -> Option<Box<str>>;

@@ -119,12 +119,12 @@ impl Builder {
         options: Replica,
         wanted: Wanted,
     ) -> Result<Store, Error> {
-        let seals = self.seals()?;
-        let timing = Timing::new(options.freshness, Steady::Machine);
+        let (seals, card) = (self.seals()?, options.card()?);
+        let timing = Timing::new(card.freshness, Steady::Machine);
         let (handle, seat) = seat::seat(Arc::clone(&seals));
         let ledger = Ledger::Shared(Box::new(handle));
         let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
-        let plan = Plan { timing, name: options.name, wanted, prefix: self.prefix };
+        let plan = Plan { timing, card, wanted, prefix: self.prefix };
         let prefix = seat.start(connect, Arc::clone(&core), plan)?;
         let writer = Writer::share(core, uses::EVERY)?;
         writer.number_names()?;

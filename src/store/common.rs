@@ -21,7 +21,7 @@ use crate::{
     index::Index,
     ledger::{
         Commit, Ledger, Tip,
-        shared::{Settled, Shared, Verdict},
+        shared::{Member, Settled, Shared, Verdict},
     },
     record::Standing,
     scope::{Catalogue, Scope},
@@ -241,6 +241,11 @@ impl Core {
             Verdict::Overtaken => Err(Error::Contended),
             Verdict::Unknown(why) => Err(Error::Engine(why)),
         }
+    }
+
+    /// The replicas; none where there are no others.
+    pub(super) fn members(&self) -> Result<Vec<Member>, Error> {
+        self.ledger.shared().map_or_else(|| Ok(Vec::new()), Shared::members)
     }
 
     /// Why this replica does not follow the others, if it does not.

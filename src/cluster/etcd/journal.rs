@@ -12,9 +12,12 @@ use super::{
     tail::{EtcdRoll, EtcdTail},
 };
 use crate::{
-    cluster::journal::{
-        Epoch, Fault, Incarnation, Journal, Member, Newest, Outcome, Page, Proof, Revision,
-        Transaction,
+    cluster::{
+        journal::{
+            Epoch, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Transaction,
+        },
+        member::Card,
     },
     codec::Place,
     digest::Digest,
@@ -150,11 +153,11 @@ impl Journal for EtcdJournal {
         }
     }
 
-    async fn join(&self, who: Incarnation, name: &str) -> Result<Revision, Fault> {
+    async fn join(&self, who: Incarnation, card: &Card) -> Result<Revision, Fault> {
         let key = self.0.space.member(who);
         let join = Txn::new()
             .when([is_at(&key, Revision(0))])
-            .and_then([TxnOp::put(key.as_slice(), rows::joined(name), None)])
+            .and_then([TxnOp::put(key.as_slice(), rows::joined(card), None)])
             .or_else([TxnOp::get(key, None)]);
         let answer = self.change(&join).await?;
         if answer.succeeded() {
@@ -193,10 +196,12 @@ impl Journal for EtcdJournal {
         Ok(nodes.txn(PROVING, &change).await?.0.succeeded())
     }
 
-    async fn members(&self) -> Result<(Revision, Vec<Member>), Fault> {
-        let look = Txn::new().and_then([self.get_members()]);
+    async fn members(&self) -> Result<Muster, Fault> {
+        let key = self.0.space.key(&Place::Meta);
+        let look = Txn::new().and_then([TxnOp::get(key, None), self.get_members()]);
         let answer = self.change(&look).await?;
-        Ok((at(&answer), self.members_of(&answer)))
+        let epoch = found(&answer, 0).map(|pair| rows::revision(pair.mod_revision()));
+        Ok(Muster { revision: at(&answer), epoch, members: self.members_of(&answer) })
     }
 
     fn roll(&self, after: Revision) -> EtcdRoll {
@@ -205,7 +210,7 @@ impl Journal for EtcdJournal {
 
     async fn fence(&self, member: &Member) -> Result<Option<Revision>, Fault> {
         let key = self.0.space.member(member.incarnation);
-        let mark = TxnOp::put(key.as_slice(), rows::fenced(&member.name), None);
+        let mark = TxnOp::put(key.as_slice(), rows::fenced(member), None);
         let change = Txn::new().when([is_at(&key, member.revision)]).and_then([mark]);
         let answer = self.change(&change).await?;
         Ok(answer.succeeded().then(|| at(&answer)))

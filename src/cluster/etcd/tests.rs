@@ -5,8 +5,12 @@ mod proxy;
 
 use super::{Etcd, EtcdJournal};
 use crate::{
-    cluster::journal::{
-        Batch, Epoch, Event, Incarnation, Journal, Outcome, Revision, Roll, Tail, Transaction, Turn,
+    cluster::{
+        journal::{
+            Batch, Epoch, Event, Incarnation, Journal, Muster, Outcome, Revision, Roll, Tail,
+            Transaction, Turn,
+        },
+        member::{Card, Replica},
     },
     codec::Place,
     digest::Digest,
@@ -22,6 +26,10 @@ const WATCHDOG: Duration = Duration::from_mins(1);
 
 fn journal(urls: &[String]) -> EtcdJournal {
     EtcdJournal::new(&Etcd::at(urls).unwrap()).unwrap()
+}
+
+fn card(name: &str) -> Card {
+    Replica::named(name).card().unwrap()
 }
 
 fn digest(number: u32) -> Digest {
@@ -132,7 +140,7 @@ async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowl
     let start = committed(&journal, Revision(0), &[]).await;
     let mut tail = journal.tail(start);
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "a").await.unwrap();
+    let joined = journal.join(who, &card("a")).await.unwrap();
     assert!(journal.acknowledge(who, joined, Revision(7)).await.unwrap());
     // Two changes of one key in one transaction: the last one counts.
     let two = [change(1, [1, 2]), change(2, [2, 3])];
@@ -189,33 +197,35 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
     let epoch = committed(&journal, Revision(0), &[]).await;
     let mut roll = journal.roll(epoch);
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "till").await.unwrap();
+    let joined = journal.join(who, &card("till")).await.unwrap();
     let proof = journal.prove(who, joined).await.unwrap().unwrap();
     assert_eq!((proof.epoch.revision, proof.applied), (epoch, None));
     assert!(journal.acknowledge(who, joined, Revision(9)).await.unwrap());
     let proof = journal.prove(who, joined).await.unwrap().unwrap();
     assert_eq!(proof.applied, Some(Revision(9)));
 
-    let (_, members) = journal.members().await.unwrap();
+    let Muster { members, .. } = journal.members().await.unwrap();
     let [member] = &members[..] else { panic!("{members:?}") };
-    assert_eq!((member.incarnation, member.name.as_str()), (who, "till"));
+    assert_eq!((member.incarnation, member.card.as_ref()), (who, Some(&card("till"))));
     assert_eq!((member.revision, member.is_fenced, member.applied), (joined, false, Revision(9)));
     let fenced = journal.fence(member).await.unwrap().unwrap();
     assert!(journal.fence(member).await.unwrap().is_none(), "it was fenced already");
     assert!(journal.prove(who, joined).await.unwrap().is_none());
     assert!(!journal.acknowledge(who, joined, Revision(10)).await.unwrap());
     assert!(!journal.remove(who, joined).await.unwrap());
-    let (_, members) = journal.members().await.unwrap();
+    let Muster { members, .. } = journal.members().await.unwrap();
     assert!(members[0].is_fenced && members[0].revision == fenced);
     assert!(journal.remove(who, members[0].revision).await.unwrap());
-    assert!(journal.members().await.unwrap().1.is_empty());
+    assert!(journal.members().await.unwrap().members.is_empty());
 
     let mut turns = Vec::new();
     while !matches!(turns.last(), Some(Turn::Gone(_))) {
         turns.extend(timeout(WATCHDOG, roll.next()).await.unwrap().unwrap());
     }
     let told = |turn: &Turn| match turn {
-        Turn::Changed(member) => format!("{} {}", member.name, member.is_fenced),
+        Turn::Changed(member) => {
+            format!("{} {}", member.card.as_ref().unwrap().about.name, member.is_fenced)
+        }
         Turn::Applied(_, revision) => format!("applied {}", revision.0),
         Turn::Gone(_) => "gone".to_owned(),
     };
@@ -229,7 +239,7 @@ async fn a_frozen_node_is_passed_over() {
     let journal = journal(&etcd.urls());
     let mut at = committed(&journal, Revision(0), &[]).await;
     let who = Incarnation::fresh().unwrap();
-    let joined = journal.join(who, "a").await.unwrap();
+    let joined = journal.join(who, &card("a")).await.unwrap();
     for node in 0..3 {
         let mut tail = journal.tail(at);
         at = committed(&journal, at, &[change(node + 1, [1])]).await;

@@ -1,9 +1,12 @@
 //! The engine: one history, in memory.
 
 use crate::{
-    cluster::journal::{
-        Batch, Epoch, Event, Fault, Incarnation, Member, Newest, Outcome, Page, Proof, Revision,
-        Turn,
+    cluster::{
+        journal::{
+            Batch, Epoch, Event, Fault, Incarnation, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Turn,
+        },
+        member::Card,
     },
     codec::Place,
     digest::Digest,
@@ -179,11 +182,11 @@ impl Engine {
         Outcome::Committed { revision, members }
     }
 
-    pub(crate) fn join(&self, who: Incarnation, name: &str) -> Revision {
+    pub(crate) fn join(&self, who: Incarnation, card: &Card) -> Revision {
         self.write(|state, revision| {
-            let name = name.to_owned();
+            let card = Some(card.clone());
             let member =
-                Member { incarnation: who, name, revision, is_fenced: false, applied: Revision(0) };
+                Member { incarnation: who, card, revision, is_fenced: false, applied: Revision(0) };
             state.members.insert(who, member.clone());
             (revision, Some(Turn::Changed(member)))
         })
@@ -212,9 +215,10 @@ impl Engine {
         })
     }
 
-    pub(crate) fn members(&self) -> (Revision, Vec<Member>) {
+    pub(crate) fn members(&self) -> Muster {
         let state = self.state.lock().unwrap();
-        (Revision(state.revision), state.all_members())
+        let epoch = state.epoch.as_ref().map(|epoch| epoch.revision);
+        Muster { revision: Revision(state.revision), epoch, members: state.all_members() }
     }
 
     pub(crate) fn fence(&self, member: &Member) -> Option<Revision> {

@@ -2,9 +2,12 @@
 
 use super::{Dice, engine::Engine};
 use crate::{
-    cluster::journal::{
-        Event, Fault, Incarnation, Journal, Member, Newest, Outcome, Page, Proof, Revision, Roll,
-        Tail, Transaction, Turn,
+    cluster::{
+        journal::{
+            Event, Fault, Incarnation, Journal, Member, Muster, Newest, Outcome, Page, Proof,
+            Revision, Roll, Tail, Transaction, Turn,
+        },
+        member::Card,
     },
     digest::Digest,
 };
@@ -113,8 +116,8 @@ impl Journal for Net {
         outcome.unwrap_or_else(|_| Outcome::Unknown("no answer came".into()))
     }
 
-    async fn join(&self, who: Incarnation, name: &str) -> Result<Revision, Fault> {
-        self.call(|engine| engine.join(who, name)).await
+    async fn join(&self, who: Incarnation, card: &Card) -> Result<Revision, Fault> {
+        self.call(|engine| engine.join(who, card)).await
     }
 
     async fn prove(&self, who: Incarnation, joined: Revision) -> Result<Option<Proof>, Fault> {
@@ -130,7 +133,7 @@ impl Journal for Net {
         self.call(|engine| engine.acknowledge(who, joined, applied)).await
     }
 
-    async fn members(&self) -> Result<(Revision, Vec<Member>), Fault> {
+    async fn members(&self) -> Result<Muster, Fault> {
         self.call(Engine::members).await
     }
 

@@ -4,6 +4,7 @@ use super::net::Net;
 use crate::{
     audit::{Act, AuditEntry},
     cluster::{
+        self,
         bootstrap::{Applied, bootstrap},
         committer::{Committer, Fate, Receipt},
         follower::{Follower, KeyState},
@@ -111,7 +112,10 @@ impl Node {
             Arc::clone(&journal),
             Arc::clone(&keys),
             timing.clone(),
-            name.clone(),
+            cluster::Replica::named(name.clone())
+                .freshness(timing.freshness_told())
+                .card()
+                .unwrap(),
             start,
         );
         let (position, trouble) = (replica.position(), replica.trouble());
@@ -241,6 +245,11 @@ impl Node {
     pub(super) async fn settle(&self, receipt: Receipt) -> Settled {
         let Receipt { revision, members, answered } = receipt;
         self.revoker.settle(revision, members, answered).await
+    }
+
+    /// Waits as the store does, which knows no receipt.
+    pub(super) async fn settle_anew(&self) -> Settled {
+        self.committer.settle(&self.revoker).await
     }
 
     pub(super) async fn witness(&self) -> Option<Receipt> {

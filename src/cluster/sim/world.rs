@@ -37,7 +37,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-const FRESHNESS: Duration = Duration::from_secs(1);
+/// Replicas need not have the same.
+const FRESHNESS: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1300), LONGEST];
+const LONGEST: Duration = Duration::from_millis(2200);
 const REPLICAS: u64 = 3;
 
 /// A key, and what is known of it from outside.
@@ -138,7 +140,8 @@ impl World {
     async fn add_node(&self) {
         let rate = *self.dice.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
         let origin = 1_000_000_000 + self.dice.below(1 << 40);
-        let timing = timing(FRESHNESS, (self.start, origin), rate, self.plant, &self.lives);
+        let freshness = *self.dice.pick(&FRESHNESS);
+        let timing = timing(freshness, (self.start, origin), rate, self.plant, &self.lives);
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
         let starting = Node::start(name, self.net(), timing, Arc::clone(&self.seals));
@@ -410,7 +413,7 @@ impl World {
 
     /// A replica that left is asked a while longer.
     async fn bury(self: Rc<Self>, node: Rc<Node>) {
-        sleep(FRESHNESS * 2).await;
+        sleep(LONGEST * 2).await;
         self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
         node.crash();
     }
@@ -424,7 +427,7 @@ impl World {
             return;
         }
         // As the runbook has it: every gate has shut before the older state answers anyone.
-        sleep(FRESHNESS + Duration::from_millis(100)).await;
+        sleep(LONGEST + Duration::from_millis(100)).await;
         put_back(&self.engine);
         self.engine.is_away.store(false, Relaxed);
         self.tell(|| format!("put back to {then}"));
@@ -441,12 +444,12 @@ impl World {
     async fn heal(self: &Rc<Self>) {
         *self.is_down.lock().unwrap() = false;
         // What was cut last is healed by then.
-        sleep(FRESHNESS * 4).await;
+        sleep(LONGEST * 4).await;
         let nodes = self.nodes.borrow().clone();
         for node in &nodes {
             node.net.set(Way { delay: 12, ..Way::default() });
         }
-        sleep(FRESHNESS * 6).await;
+        sleep(LONGEST * 6).await;
         for _ in 0..3 {
             Rc::clone(self).issue().await;
         }
@@ -468,7 +471,7 @@ impl World {
                 Some(receipt) => Some(node.settle(receipt).await),
                 None => None,
             };
-            sleep(FRESHNESS * 3).await;
+            sleep(LONGEST * 3).await;
         }
         if settled.is_none_or(|settled| settled.waited_out > 0 || settled.acknowledged == 0) {
             unhealed.push(format!("a revocation waits for nobody's answer: {settled:?}"));
