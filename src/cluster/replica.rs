@@ -138,7 +138,7 @@ impl<J: Journal, F: Follower> Replica<J, F> {
             match bootstrap(&*self.journal, &*self.follower, known.as_deref()).await {
                 Ok(position) => {
                     self.say(None);
-                    self.position.move_to(position);
+                    self.position.begin_again(position);
                     return;
                 }
                 Err(Fault::Refused(error)) => {

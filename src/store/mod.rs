@@ -18,6 +18,8 @@ mod list;
 mod moving;
 mod once;
 mod plan;
+#[cfg(feature = "cluster")]
+mod replicas;
 mod retention;
 mod saved;
 mod uses;
