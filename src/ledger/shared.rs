@@ -151,3 +151,21 @@ pub(crate) trait Shared: Send + Sync {
     /// Stops following, for good.
     fn leave(&self);
 }
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_counted_out_is_fenced_however_far_it_is() {
+        let state = |behind, is_fenced| {
+            let (incarnation, freshness) = ("00".into(), Duration::from_secs(3));
+            let (about, applied, is_this) = (None, 7, false);
+            let member =
+                Member { incarnation, about, freshness, applied, behind, is_fenced, is_this };
+            member.state().as_str()
+        };
+        assert_eq!([state(0, false), state(1, false)], ["current", "behind"]);
+        assert_eq!([state(0, true), state(1, true)], ["fenced"; 2]);
+    }
+}
