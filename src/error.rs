@@ -155,6 +155,9 @@ pub enum Error {
     /// may still be. What it denied stays denied in this process until that is known.
     #[error("the outcome of the change is unknown ({0}); repeat it")]
     Unanswered(Box<str>),
+    /// The engine of the replicas turned the change down, or what it was asked: nothing was changed.
+    #[error("the engine of the replicas refused ({0}); nothing was changed")]
+    EngineRefused(Box<str>),
     /// The engine of the replicas cannot be reached, or does not do as it must.
     #[error("the engine of the replicas failed: {0}; see that it runs and can be reached")]
     Engine(Box<str>),

@@ -10,12 +10,14 @@
 
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/serving.rs"]
 mod serving;
 mod support;
 
 use etcd::{Etcd, Tls};
-use portcullis::{Change, Store};
+use portcullis::{Change, Store, cluster};
 use serving::{Home, has, id_of, runs, text};
 use std::{
     fs,
@@ -210,6 +212,126 @@ fn servers_share_their_keys_and_a_revocation_on_one_is_over_on_all() {
     (0..3).for_each(|node| etcd.thaw(node));
     eventually("they know again", || ask(&root) == [200; 3]);
     assert_eq!(status(&servers[0].url, "/readyz", None), 200);
+}
+
+/// The members as JSON has them.
+fn members(home: &Home, url: &str) -> Vec<serde_json::Value> {
+    let told = home.done(&["--json", "--etcd", url, "cluster", "members"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    told["members"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let url = etcd.url();
+    let homes = [Home::new(), Home::new()];
+    homes[0].done(&["--etcd", &url, "init"]);
+    let serve = |number: usize, more: &[&str]| {
+        homes[number].serve(&[&["--etcd", &url, "--behind-proxy"], more].concat())
+    };
+    let said = fails(&homes[0], 2, &["--etcd", &url, "serve", "--freshness", "61s"]);
+    assert!(said.contains("freshness: must be a tenth of a second to 60 seconds"), "{said}");
+    let _named = serve(0, &["--replica-name", "till-4", "--freshness", "2s"]);
+    let unnamed = serve(1, &[]);
+    let key = homes[0].key("a", "api.read");
+    homes[0].done(&["key", "revoke", &id_of(&key)]);
+    let told = members(&homes[0], &url);
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let named = |name: &str| told.iter().find(|member| member["name"] == name).unwrap();
+    assert_eq!(told.len(), 2, "whoever asks is none: {told:?}");
+    let till = named("till-4");
+    assert_eq!(
+        (&till["freshness_ms"], &named(machine.trim())["freshness_ms"]),
+        (&2000.into(), &3000.into())
+    );
+    for member in &told {
+        assert_eq!(member["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!((&member["behind"], &member["fenced"]), (&0.into(), &false.into()));
+        assert!(member["applied"].as_u64().unwrap() > 0);
+        assert_eq!(member["incarnation"].as_str().unwrap().len(), 32);
+        assert!(member["joined_at"].as_str().unwrap().ends_with('Z'));
+    }
+    let table = homes[0].done(&["--etcd", &url, "cluster", "members"]);
+    let rows: Vec<_> = table.lines().collect();
+    assert!(rows[0].starts_with("NAME"), "{table}");
+    assert!(rows.iter().any(|row| row.starts_with("till-4") && row.contains("  2s  ")), "{table}");
+
+    // One that is frozen falls behind, is fenced, and then struck off.
+    unnamed.signal("STOP");
+    let id = id_of(&homes[0].key("b", "api.read"));
+    let revoking = homes[0].command(&["key", "revoke", &id]).spawn().unwrap();
+    let state = |name: &str| members(&homes[0], &url).into_iter().find(|m| m["name"] == name);
+    eventually("it is behind and fenced", || {
+        state(machine.trim()).is_some_and(|m| m["fenced"] == true && m["behind"] != 0)
+    });
+    assert!(revoking.wait_with_output().unwrap().status.success());
+    eventually("it is gone", || state(machine.trim()).is_none());
+    unnamed.signal("CONT");
+    eventually("it is back", || state(machine.trim()).is_some());
+}
+
+#[test]
+fn many_changes_at_once_and_many_scopes_are_no_more_than_etcd_takes() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
+    let names = (0..240).map(|n| (format!("x.scope{n}").parse().unwrap(), String::new()));
+    let builder = Store::builder().scopes(names);
+    let store = builder.create_cluster(&nodes, cluster::Replica::named("a")).unwrap();
+    assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
+    std::thread::scope(|scope| {
+        for number in 0..150 {
+            let new = support::new_key(&store, &number.to_string(), &["api.read"]);
+            let store = &store;
+            scope.spawn(move || store.issue(new).unwrap());
+        }
+    });
+    assert_eq!(store.count().active, 150);
+}
+
+#[test]
+fn what_etcd_has_no_room_for_is_not_made_and_the_command_says_why() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
+    assert!(etcd.wait_until_up());
+    let url = etcd.url();
+    let home = Home::new();
+    home.done(&["--etcd", &url, "init"]);
+    let serving = home.serve(&["--etcd", &url, "--behind-proxy"]);
+    let key = home.key("a", "api.read");
+    while etcd.ctl().args(["put", "filler", &"x".repeat(50_000)]).output().unwrap().status.success()
+    {
+    }
+    let said = fails(&home, 1, &["key", "revoke", &id_of(&key)]);
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!(status(&serving.url, "/v1/whoami", Some(&key)), 200);
+    assert!(home.log().contains("database space exceeded: make room in etcd"), "{}", home.log());
+    etcd.compact();
+    etcd.say(&["defrag"]);
+    etcd.say(&["alarm", "disarm"]);
+    home.done(&["key", "revoke", &id_of(&key)]);
+    assert_eq!(status(&serving.url, "/v1/whoami", Some(&key)), 401);
+}
+
+/// Whoever revokes waits by the freshness of the one that is cut off, not by its own.
+#[test]
+fn a_replica_with_a_longer_freshness_than_the_revokers_accepts_nothing_after_a_revocation() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let url = etcd.url();
+    let proxy = proxy::Proxy::to(&etcd.address(0));
+    let homes = [Home::new(), Home::new()];
+    let root = homes[0].done(&["--etcd", &url, "init"]);
+    let _revoker = homes[0].serve(&["--etcd", &url, "--behind-proxy", "--freshness", "1s"]);
+    let cut = homes[1].serve(&["--etcd", &proxy.url(), "--behind-proxy", "--freshness", "6s"]);
+    for _ in 0..2 {
+        let key = homes[0].key("a", "api.read");
+        eventually("the other follows", || status(&cut.url, "/v1/whoami", Some(&key)) == 200);
+        proxy.swallow();
+        homes[0].done(&["key", "revoke", &id_of(&key)]);
+        assert_eq!(status(&cut.url, "/v1/whoami", Some(&key)), 503);
+        proxy.pass();
+        eventually("it is back", || status(&cut.url, "/v1/whoami", Some(&root)) == 200);
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell who did what, oldest first; as JSON, an entry a line.
     Audit(Audit),
-    /// Move keys into etcd, and back.
+    /// Move keys into etcd and back, and list the replicas.
     #[command(subcommand)]
     Cluster(super::etcd::ClusterCommand),
     /// Say what is wrong with a store's directory, without changing it.

@@ -1,4 +1,4 @@
-//! `cluster`: keys into etcd, and back.
+//! `cluster`: keys into etcd and back, and who the replicas are.
 
 use super::{
     args::Place,
@@ -7,15 +7,21 @@ use super::{
     output,
     progress::Bar,
 };
-use portcullis::{Builder, backup::Summary, cluster::Etcd};
+use portcullis::{
+    Builder,
+    backup::Summary,
+    cluster::{self, About, Etcd, Member},
+};
+use serde_json::{Value, json};
 use std::{fs::File, io, path::Path, process::ExitCode, thread};
 
-pub(crate) fn run(place: &Place, asked: &ClusterCommand) -> Result<ExitCode, Failure> {
+pub(crate) fn run(place: &Place, asked: &ClusterCommand, json: bool) -> Result<ExitCode, Failure> {
     if !place.etcd.are_given() {
         return Err(Failure::usage("name the nodes of the cluster with --etcd"));
     }
     let etcd = place.etcd.reach()?;
     let (summary, said) = match asked {
+        ClusterCommand::Members => return members(&etcd, json),
         ClusterCommand::Import(Import { from }) => (import(place, &etcd, from)?, "imported"),
         ClusterCommand::Export => {
             let bar = Bar::new();
@@ -28,6 +34,51 @@ pub(crate) fn run(place: &Place, asked: &ClusterCommand) -> Result<ExitCode, Fai
     let Summary { records, sequence, .. } = summary;
     output::say(&format!("{said} {records} keys as of change {sequence}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// `cluster members`: whoever asks does not become one.
+fn members(etcd: &Etcd, json: bool) -> Result<ExitCode, Failure> {
+    let members = cluster::members(etcd)?;
+    if json {
+        let members: Vec<_> = members.iter().map(object).collect();
+        output::line(json!({ "members": members }).to_string().as_bytes())?;
+    } else {
+        let head = ["NAME", "VERSION", "FRESHNESS", "JOINED", "APPLIED", "BEHIND", "STATE", "ID"];
+        let (head, rows) = (head.map(String::from), members.iter().map(row).collect::<Vec<_>>());
+        let table = output::aligned(std::iter::once(&head).chain(&rows));
+        output::print(table.as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn object(member: &Member) -> Value {
+    let about = member.about.as_ref();
+    json!({
+        "incarnation": member.incarnation,
+        "name": about.map(|about| &about.name),
+        "version": about.map(|about| &about.version),
+        "joined_at": about.map(|about| output::moment(about.joined_at)),
+        "freshness_ms": u64::try_from(member.freshness.as_millis()).unwrap_or(u64::MAX),
+        "applied": member.applied,
+        "behind": member.behind,
+        "fenced": member.is_fenced,
+    })
+}
+
+fn row(member: &Member) -> [String; 8] {
+    let of = |what: fn(&About) -> String| {
+        member.about.as_ref().map_or_else(|| "?".into(), |about| output::plain(&what(about)))
+    };
+    [
+        of(|about| about.name.to_string()),
+        of(|about| about.version.to_string()),
+        format!("{:?}", member.freshness),
+        of(|about| output::moment(about.joined_at)),
+        member.applied.to_string(),
+        member.behind.to_string(),
+        if member.is_fenced { "fenced" } else { "member" }.into(),
+        member.incarnation.to_string(),
+    ]
 }
 
 fn import(place: &Place, etcd: &Etcd, from: &Path) -> Result<Summary, Failure> {

@@ -83,9 +83,16 @@ pub(crate) struct Nodes {
     )]
     space: String,
     /// What operators call this replica: the machine's name, unless it is said.
-    #[arg(long = "replica", global = true, value_name = "NAME", env = "PORTCULLIS_REPLICA")]
+    #[arg(
+        long = "replica-name",
+        alias = "replica",
+        global = true,
+        value_name = "NAME",
+        env = "PORTCULLIS_REPLICA_NAME"
+    )]
     replica: Option<String>,
-    /// How long a replica may answer after it last reached etcd, such as 3s; the same on all.
+    /// How long this replica may answer after it last reached etcd, such as 3s, at most 60s; a
+    /// revocation waits a little longer for it when it is cut off.
     #[arg(long, global = true, value_name = "DURATION", value_parser = super::args::seconds, default_value = "3s")]
     freshness: u32,
 }
@@ -96,6 +103,8 @@ pub(crate) enum ClusterCommand {
     Import(Import),
     /// Copy the store of an etcd into a new directory, which --data names.
     Export,
+    /// List the replicas: what each said of itself, and how far behind the newest change it is.
+    Members,
 }
 
 #[derive(Args)]
@@ -145,8 +154,8 @@ impl Nodes {
     pub(crate) fn replica(&self) -> Replica {
         let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = self.replica.clone().unwrap_or_else(machine);
-        let freshness = Duration::from_secs(self.freshness.into());
-        Replica::named(name.trim()).freshness(freshness)
+        let name = if name.trim().is_empty() { "unnamed" } else { name.trim() };
+        Replica::named(name).freshness(Duration::from_secs(self.freshness.into()))
     }
 
     #[cfg(not(feature = "cluster"))]

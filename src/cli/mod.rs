@@ -60,7 +60,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => {
             log::of_command();
-            cluster::run(&place, &command)
+            cluster::run(&place, &command, json)
         }
         #[cfg(not(feature = "cluster"))]
         Command::Cluster(_) => Err(place.etcd.refuse()),

@@ -28,6 +28,8 @@ pub(crate) enum Fate {
     /// Others came first: nothing was written, and nothing will be. This replica has applied what
     /// came first, or has waited for it in vain.
     Conflict,
+    /// The engine turned them down: nothing was written, and nothing will be.
+    Refused(Box<str>),
     /// They may be durable, or may still become so.
     Unknown(Box<str>),
 }
@@ -81,6 +83,7 @@ impl<J: Journal, F: Follower> Committer<J, F> {
                 self.applied(Revision(known.epoch.revision.0.saturating_add(1))).await;
                 Fate::Conflict
             }
+            Outcome::Refused(why) => Fate::Refused(why),
             Outcome::Unknown(why) => Fate::Unknown(why),
         })
     }
@@ -119,7 +122,7 @@ impl<J: Journal, F: Follower> Committer<J, F> {
     pub(crate) async fn witness(&self) -> Fate {
         match self.witnessed().await {
             Ok(fate) => fate,
-            Err(Fault::Refused(error)) => Fate::Unknown(error.to_string().into()),
+            Err(Fault::Refused(error)) => Fate::Refused(error.to_string().into()),
             Err(Fault::Unreachable(why)) => Fate::Unknown(why),
             Err(Fault::Compacted) => Fate::Conflict,
         }

@@ -119,6 +119,8 @@ pub(crate) enum Outcome {
     Committed { revision: Revision, members: Vec<Member> },
     /// The epoch was another: nothing was written, and nothing ever will be.
     Conflict,
+    /// It was turned down as it is: nothing was written, and nothing ever will be.
+    Refused(Box<str>),
     /// Nobody could say: it may have been written, or may still be.
     Unknown(Box<str>),
 }

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_told_by_name_and_a_row_that_cannot_be_read_last_or_first_but_never_left_out() {
+    fn members_are_told_by_name_and_one_whose_row_cannot_be_read_is_told_too() {
         let card = |name: &str| {
             let mut card = Replica::named(name).card().unwrap();
             card.about.joined_at = Timestamp::from_secs(7);

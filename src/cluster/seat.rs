@@ -209,6 +209,7 @@ async fn create<J: Journal>(
     let epoch = codec::encode_epoch(&meta, &head, &seals.meta)?;
     match journal.commit(Transaction { expected: None, commits: &[], epoch }).await {
         Outcome::Committed { .. } | Outcome::Conflict => Ok(()),
+        Outcome::Refused(why) => Err(Error::EngineRefused(why)),
         Outcome::Unknown(why) => Err(Error::Engine(why)),
     }
 }
@@ -227,7 +228,8 @@ impl<J: Journal, F: Follower> Desk<J, F> {
         match ask {
             Ask::Commit(batch, to) => {
                 let fate = self.committer.commit(&batch).await;
-                let fate = fate.unwrap_or_else(|error| Fate::Unknown(error.to_string().into()));
+                // What could not even be put together was not sent.
+                let fate = fate.unwrap_or_else(|error| Fate::Refused(error.to_string().into()));
                 let _ = to.send(fate.into());
             }
             Ask::Settle(to) => drop(to.send(self.committer.settle(&self.revoker).await)),
@@ -346,6 +348,7 @@ impl From<Fate> for Verdict {
         match fate {
             Fate::Durable(_) => Self::Durable,
             Fate::Conflict => Self::Overtaken,
+            Fate::Refused(why) => Self::Refused(why),
             Fate::Unknown(why) => Self::Unknown(why),
         }
     }

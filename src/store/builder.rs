@@ -149,7 +149,7 @@ impl Builder {
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer =
             Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
-        writer.extend_catalogue(stored)?;
+        writer.extend_catalogue(stored, usize::MAX)?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 

@@ -21,7 +21,7 @@ use crate::{
     index::Index,
     ledger::{
         Commit, Ledger, Tip,
-        shared::{Member, Settled, Shared, Verdict},
+        shared::{Member, Settled, Shared, Verdict, fitting},
     },
     record::Standing,
     scope::{Catalogue, Scope},
@@ -37,6 +37,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Ends of lines that are remembered for those who wait.
 const MOST_ENDS: usize = 4096;
+/// Scope names that are numbered by one change, so that it goes into one transaction.
+const NAMES_AT_ONCE: usize = 100;
 /// How many entries are read at a time to learn of requests that others did.
 const STRIDE: usize = 1000;
 
@@ -65,8 +67,25 @@ struct End {
     line: u64,
     /// Up to here it was committed.
     committed: u64,
-    /// What came of the numbers up to the second.
-    unknown: Option<(u64, Box<str>)>,
+    /// What came of the numbers after that, up to this one; those after it were never sent.
+    of_the_last: Option<(u64, Sent)>,
+}
+
+/// What came of changes that were sent, and are not known to be committed.
+enum Sent {
+    /// The engine turned them down.
+    Refused(Box<str>),
+    /// They may have been made.
+    Unknown(Box<str>),
+}
+
+impl Sent {
+    fn error(&self) -> Error {
+        match self {
+            Self::Refused(why) => Error::EngineRefused(why.clone()),
+            Self::Unknown(why) => Error::Unanswered(why.clone()),
+        }
+    }
 }
 
 impl Common {
@@ -75,24 +94,29 @@ impl Common {
         let Some(end) = self.ends.iter().find(|end| end.line == line) else {
             return Err(Error::Unanswered("it was long ago".into()));
         };
-        match &end.unknown {
+        match &end.of_the_last {
             _ if sequence <= end.committed => Ok(()),
-            Some((through, why)) if sequence <= *through => Err(Error::Unanswered(why.clone())),
+            Some((through, sent)) if sequence <= *through => Err(sent.error()),
             _ => Err(Error::Contended),
         }
     }
 
-    /// These are about to be written.
-    pub(super) fn takes(&mut self, queue: &[Queued]) {
-        self.on_its_way = queue.last().map(|queued| queued.commit.sequence);
+    /// Takes what is about to be written: as much as goes into one transaction. The rest waits as
+    /// what is queued meanwhile does.
+    pub(super) fn takes(&mut self, queue: &mut Vec<Queued>) -> Vec<Queued> {
+        let count = fitting(queue.iter().map(|queued| &queued.commit)).min(queue.len());
+        let rest = queue.split_off(count);
+        let batch = std::mem::replace(queue, rest);
+        self.on_its_way = batch.last().map(|queued| queued.commit.sequence);
+        batch
     }
 }
 
 impl Plans {
     /// Ends the line: nothing that it planned counts, and the next begins with what is committed.
-    fn start_anew(&mut self, index: &Index, unknown: Option<(u64, Box<str>)>) {
+    fn start_anew(&mut self, index: &Index, of_the_last: Option<(u64, Sent)>) {
         let (line, committed) = (self.common.line, self.committed);
-        self.common.ends.push_back(End { line, committed, unknown });
+        self.common.ends.push_back(End { line, committed, of_the_last });
         if self.common.ends.len() > MOST_ENDS {
             self.common.ends.pop_front();
         }
@@ -173,14 +197,18 @@ impl Core {
                     plans.begin_with_base(&self.index);
                 }
             }
-            Verdict::Overtaken => {
-                plans.start_anew(&self.index, None);
+            Verdict::Overtaken | Verdict::Refused(_) => {
+                let of_the_last = match verdict {
+                    Verdict::Refused(why) => Some((last, Sent::Refused(why))),
+                    _ => None,
+                };
+                plans.start_anew(&self.index, of_the_last);
                 for &(sequence, id, standing) in &denied {
                     self.index.retract(sequence, id, standing);
                 }
             }
             Verdict::Unknown(why) => {
-                plans.start_anew(&self.index, Some((last, why)));
+                plans.start_anew(&self.index, Some((last, Sent::Unknown(why))));
                 plans.common.doubtful.extend(denied);
                 self.resolve(&mut plans);
             }
@@ -239,6 +267,7 @@ impl Core {
         match self.ledger.shared().map_or(Verdict::Durable, Shared::witness) {
             Verdict::Durable => Ok(()),
             Verdict::Overtaken => Err(Error::Contended),
+            Verdict::Refused(why) => Err(Error::EngineRefused(why)),
             Verdict::Unknown(why) => Err(Error::Engine(why)),
         }
     }
@@ -300,7 +329,7 @@ impl Core {
             if numbered >= self.catalogue().entries().len() {
                 return Ok(());
             }
-            match self.extend_catalogue(numbered) {
+            match self.extend_catalogue(numbered, NAMES_AT_ONCE) {
                 Ok(()) | Err(Error::Contended) => {}
                 Err(error) => return Err(error),
             }

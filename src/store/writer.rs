@@ -218,10 +218,10 @@ impl Core {
         }
     }
 
-    /// Gives numbers to the names of the catalogue after the first `stored`.
-    pub(super) fn extend_catalogue(&self, stored: usize) -> Result<(), Error> {
+    /// Gives numbers to the names of the catalogue after the first `stored`, `most` of them.
+    pub(super) fn extend_catalogue(&self, stored: usize, most: usize) -> Result<(), Error> {
         let catalogue = self.catalogue();
-        let new = catalogue.entries().iter().enumerate().skip(stored);
+        let new = catalogue.entries().iter().enumerate().skip(stored).take(most);
         let puts = new
             .map(|(number, entry)| {
                 let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;

@@ -116,6 +116,12 @@ impl Etcd {
         self.spawn(node);
     }
 
+    /// The same, with more arguments from now on.
+    pub(crate) fn restart_with(&mut self, node: usize, more: &[&str]) {
+        self.nodes[node].arguments.extend(more.iter().map(ToString::to_string));
+        self.restart(node);
+    }
+
     /// Stops a node in the middle of whatever it does; its connections stay open.
     pub(crate) fn freeze(&self, node: usize) {
         self.signal(node, "STOP");

@@ -13,13 +13,10 @@ use crate::{
     cluster::journal::{Fault, Revision},
     codec::{Mark, Place},
     error::{Error, Field},
+    ledger::shared::{AROUND, MOST_BYTES, MOST_VALUES},
 };
 use etcd_client::{DeleteOptions, Txn, TxnOp};
 use std::ops::Range;
-
-/// The most values and bytes of a part: etcd takes 128 operations and 1.5 MiB.
-const VALUES: usize = 120;
-const BYTES: usize = 1 << 20;
 
 /// An import that was begun.
 pub(crate) struct Importing {
@@ -39,13 +36,13 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn add(&mut self, place: Place, frame: Vec<u8>) {
-        self.bytes += frame.len() + 64;
+        self.bytes += frame.len() + AROUND;
         self.values.push((place, frame));
     }
 
     /// Whether a value more might be too much.
     pub(crate) fn is_full(&self) -> bool {
-        self.values.len() >= VALUES || self.bytes + (8 << 10) > BYTES
+        self.values.len() >= MOST_VALUES || self.bytes + (8 << 10) > MOST_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {

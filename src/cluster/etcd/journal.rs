@@ -149,6 +149,7 @@ impl Journal for EtcdJournal {
             }
             Ok((_, 1)) => Outcome::Conflict,
             Ok(_) => self.whose(&transaction).await,
+            Err(Trouble::Refused(why)) => Outcome::Refused(why.into()),
             Err(trouble) => Outcome::Unknown(trouble.to_string().into()),
         }
     }

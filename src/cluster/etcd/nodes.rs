@@ -7,7 +7,7 @@ use super::access::Etcd;
 use crate::{cluster::journal::Fault, error::Error};
 use etcd_client::{Client, ConnectOptions, GetOptions, GetResponse, Txn, TxnResponse};
 use std::{
-    fmt, io,
+    fmt,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -93,8 +93,12 @@ impl Nodes {
             let txn = txn.clone();
             async move { kv(&client).txn(txn).await }
         };
-        let answer = self.ask(patience, work).await?;
-        Ok((answer, sent))
+        match self.ask(patience, work).await {
+            Ok(answer) => Ok((answer, sent)),
+            // What was sent before and never answered may have been done.
+            Err(Trouble::Refused(text)) if sent > 1 => Err(Trouble::Silence(text)),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Asks one node after the other, each for as long as `attempt`, until one answers or says no,
@@ -191,13 +195,18 @@ impl Trouble {
     /// By the status codes that etcd gives before it does anything.
     pub(super) fn of(error: &etcd_client::Error) -> Self {
         const OUT_OF_RANGE: i32 = 11;
+        const UNIMPLEMENTED: i32 = 12;
         // Invalid argument, permission denied, resource exhausted, failed precondition,
-        // unimplemented, unauthenticated.
-        const REFUSALS: [i32; 6] = [3, 7, 8, 9, 12, 16];
+        // unauthenticated.
+        const REFUSALS: [i32; 5] = [3, 7, 8, 9, 16];
         match error {
             etcd_client::Error::GRpcStatus(status) => match i32::from(status.code()) {
                 OUT_OF_RANGE if status.message().contains("compacted") => Self::Compacted,
-                code if REFUSALS.contains(&code) => Self::Refused(status.message().to_owned()),
+                code if REFUSALS.contains(&code) && is_of_etcd(status.message()) => {
+                    let text = status.message();
+                    Self::Refused(format!("{text}: {}", advice(text)))
+                }
+                UNIMPLEMENTED => Self::Refused(format!("this is no etcd: {}", status.message())),
                 _ => Self::Silence(status.message().to_owned()),
             },
             etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
@@ -208,6 +217,30 @@ impl Trouble {
             }
             _ => Self::Silence(error.to_string()),
         }
+    }
+}
+
+/// Whether etcd itself says so, before it does anything. The same codes stand for a connection that
+/// broke while a request was under way, of which nobody knows what became.
+fn is_of_etcd(message: &str) -> bool {
+    message.starts_with("etcdserver: ") || message.starts_with("grpc: received message larger than")
+}
+
+/// What to do about what etcd refused.
+fn advice(message: &str) -> &'static str {
+    let says = |what: &[&str]| what.iter().any(|what| message.contains(what));
+    if says(&["database space exceeded"]) {
+        "make room in etcd (compact, defragment, or raise its quota), then disarm the alarm"
+    } else if says(&["permission denied"]) {
+        "let the etcd user read and write all below the space of this store"
+    } else if says(&["auth", "user"]) {
+        "check the etcd user and its password"
+    } else if says(&["too many operations", "too large", "larger than"]) {
+        "let etcd take 128 operations and 1.5 MiB, as it does by default"
+    } else if says(&["too many requests"]) {
+        "repeat it in a moment"
+    } else {
+        "see etcd's log"
     }
 }
 
@@ -224,9 +257,7 @@ impl fmt::Display for Trouble {
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Refused(text) => {
-                Self::Refused(Error::io("asking etcd", io::Error::other(text)))
-            }
+            Trouble::Refused(text) => Self::Refused(Error::EngineRefused(text.into())),
             Trouble::Compacted => Self::Compacted,
             Trouble::Silence(text) => Self::Unreachable(text.into()),
         }

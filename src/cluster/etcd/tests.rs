@@ -14,7 +14,10 @@ use crate::{
     },
     codec::Place,
     digest::Digest,
-    ledger::{Commit, Put},
+    ledger::{
+        Commit, Put,
+        shared::{AROUND, MOST_BYTES, MOST_VALUES},
+    },
     time::Timestamp,
 };
 use proxy::Proxy;
@@ -288,4 +291,107 @@ async fn etcd_that_is_not_there_is_unreachable_and_not_for_ever() {
     let journal = journal(&["http://127.0.0.1:1".to_owned()]);
     assert!(timeout(WATCHDOG, journal.newest()).await.unwrap().is_err());
     assert!(matches!(commit(&journal, Revision(0), &[]).await, Outcome::Unknown(_)));
+}
+
+/// A change with so many records of so many bytes each.
+fn large(records: u32, bytes: usize) -> Commit {
+    let mut change = change(1, 0..records);
+    change.puts.iter_mut().for_each(|put| put.frame = Some(vec![7; bytes]));
+    change
+}
+
+#[track_caller]
+fn refusal(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Refused(why) => why.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let start = committed(&journal, Revision(0), &[]).await;
+    // The first is more than etcd takes, the last more than its connection does.
+    for (records, bytes, expected) in [
+        (128, 1, "too many operations"),
+        (17, 100_000, "request is too large"),
+        (30, 100_000, "larger than max"),
+    ] {
+        let why = refusal(commit(&journal, start, &[large(records, bytes)]).await);
+        assert!(why.contains(expected) && why.contains("128 operations and 1.5 MiB"), "{why}");
+    }
+    let newest = journal.newest().await.unwrap();
+    assert_eq!(newest.revision, start, "nothing was changed");
+    // As much as is put into one is taken.
+    let most = u32::try_from(MOST_VALUES).unwrap() - 1;
+    committed(&journal, start, &[large(most, (MOST_BYTES / MOST_VALUES) - AROUND)]).await;
+}
+
+#[tokio::test]
+async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_room() {
+    let Some(mut etcd) = nodes::Etcd::start(1) else { return };
+    etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
+    let journal = journal(&etcd.urls());
+    timeout(WATCHDOG, async { while journal.newest().await.is_err() {} }).await.unwrap();
+    let mut at = committed(&journal, Revision(0), &[]).await;
+    let why = loop {
+        match commit(&journal, at, &[large(10, 5000)]).await {
+            Outcome::Committed { revision, .. } => at = revision,
+            other => break refusal(other),
+        }
+    };
+    assert!(why.contains("database space exceeded") && why.contains("make room"), "{why}");
+    assert_eq!(journal.newest().await.unwrap().revision, at, "nothing was changed");
+    etcd.compact();
+    etcd.say(&["defrag"]);
+    etcd.say(&["alarm", "disarm"]);
+    committed(&journal, at, &[change(2, [1])]).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_write_is_refused_and_told_so() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let start = committed(&journal(&etcd.urls()), Revision(0), &[]).await;
+    for arguments in [
+        &["user", "add", "root:rootword"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "reader"],
+        &["role", "grant-permission", "reader", "--prefix=true", "read", "portcullis/"],
+        &["user", "add", "reader:the password"],
+        &["user", "grant-role", "reader", "reader"],
+        &["auth", "enable"],
+    ] {
+        etcd.say(arguments);
+    }
+    let known = |password| Etcd::at(etcd.urls()).unwrap().user("reader", password);
+    let reader = EtcdJournal::new(&known("the password")).unwrap();
+    let why = refusal(commit(&reader, start, &[change(1, [1])]).await);
+    assert!(why.contains("permission denied") && why.contains("below the space"), "{why}");
+    assert_eq!(reader.newest().await.unwrap().revision, start);
+    let nobody = EtcdJournal::new(&known("another")).unwrap();
+    let why = refusal(commit(&nobody, start, &[change(1, [1])]).await);
+    assert!(why.contains("authentication failed") && why.contains("its password"), "{why}");
+}
+
+/// After one node was silent nobody knows what became of what it was sent, whatever the next one says.
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    committed(&journal(&etcd.urls()), Revision(0), &[]).await;
+    let epoch = journal(&etcd.urls()).newest().await.unwrap().epoch;
+    let deaf = Proxy::to(&etcd.address(0));
+    let urls = [deaf.url(), etcd.urls()[0].clone()];
+    let mut are_unknown = 0;
+    // By chance either node is asked first; in eight journals the deaf one is.
+    for _ in 0..8 {
+        deaf.swallow_answers();
+        let (expected, commits, frame) = (epoch.as_ref(), [large(128, 1)], b"e".to_vec());
+        let transaction = Transaction { expected, commits: &commits, epoch: frame };
+        let outcome = journal(&urls).commit(transaction).await;
+        are_unknown += usize::from(matches!(outcome, Outcome::Unknown(_)));
+        deaf.pass();
+    }
+    assert!(are_unknown > 0);
 }

@@ -13,7 +13,7 @@ use crate::{
     ledger::Commit,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ struct State {
 /// A linearizable engine.
 pub(crate) struct Engine {
     state: Mutex<State>,
+    /// It turns down every change, for this reason.
+    pub(crate) refuses: Mutex<Option<&'static str>>,
     /// It stands still, since it is being put back.
     pub(crate) is_away: AtomicBool,
     /// Something did, for whoever waits: they are woken in their order.
@@ -48,7 +50,12 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new() -> Arc<Self> {
         let state = State { revision: 1, ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), is_away: false.into(), happened: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            refuses: Mutex::default(),
+            is_away: false.into(),
+            happened: Notify::new(),
+        })
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -140,6 +147,10 @@ impl Engine {
         commits: &[Commit],
         epoch: &[u8],
     ) -> Outcome {
+        let why = *self.refuses.lock().unwrap();
+        if let Some(why) = why.or_else(|| too_much(commits, epoch)) {
+            return Outcome::Refused(why.into());
+        }
         let mut state = self.state.lock().unwrap();
         if !epoch.is_empty() && state.epoch.as_ref() != expected {
             return Outcome::Conflict;
@@ -255,6 +266,24 @@ impl Engine {
         self.happened.notify_waiters();
         answer
     }
+}
+
+/// Why etcd would not take it: it counts the epoch, and that the members are read.
+fn too_much(commits: &[Commit], epoch: &[u8]) -> Option<&'static str> {
+    let mut keys = BTreeSet::new();
+    let mut bytes = epoch.len();
+    for commit in commits {
+        bytes += commit.entry.len();
+        for put in &commit.puts {
+            bytes += put.frame.as_ref().map_or(0, Vec::len);
+            keys.insert(put.place.key());
+        }
+    }
+    let operations = commits.len() + keys.len() + 2;
+    if operations > 128 {
+        return Some("too many operations in txn request");
+    }
+    (bytes > 3 << 19).then_some("request is too large")
 }
 
 impl State {

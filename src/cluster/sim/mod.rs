@@ -4,14 +4,23 @@
 //! one mutex; what goes wrong is between it and the replicas (`net`), in their clocks, and in what
 //! happens to them (`world`).
 
+mod duel;
 pub(crate) mod engine;
 pub(crate) mod net;
 mod node;
-#[cfg(test)]
 mod tests;
 mod world;
 
-use std::sync::{Arc, Mutex};
+use super::{
+    plant::Plant,
+    timing::{Simulated, Timing},
+};
+use crate::gate::Steady;
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// Numbers that follow from a seed.
 #[derive(Clone)]
@@ -39,4 +48,21 @@ impl Dice {
     fn pick<'t, T>(&self, from: &'t [T]) -> &'t T {
         &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
     }
+}
+
+/// Durations on a clock that errs.
+fn timing(
+    freshness: Duration,
+    (start, origin): (Instant, u64),
+    rate: f64,
+    plant: Option<Plant>,
+    lives: &Arc<AtomicU64>,
+) -> Timing {
+    let clock = Steady::Simulated(Arc::new(move || {
+        let passed = start.elapsed().mul_f64(rate).as_nanos();
+        origin + u64::try_from(passed).unwrap()
+    }));
+    let mut timing = Timing::new(freshness, clock);
+    timing.simulated = Simulated { rate, plant, lives: Arc::clone(lives) };
+    timing
 }

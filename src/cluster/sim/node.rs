@@ -232,13 +232,13 @@ impl Node {
                     Ok(Some(Receipt { revision, members, answered: self.timing.now() }))
                 }
                 Outcome::Conflict => Ok(None),
-                Outcome::Unknown(why) => Err(why),
+                Outcome::Refused(why) | Outcome::Unknown(why) => Err(why),
             };
         }
         match self.committer.commit(&commits).await.unwrap() {
             Fate::Durable(receipt) => Ok(Some(receipt)),
             Fate::Conflict => Ok(None),
-            Fate::Unknown(why) => Err(why),
+            Fate::Refused(why) | Fate::Unknown(why) => Err(why),
         }
     }
 
@@ -255,7 +255,7 @@ impl Node {
     pub(super) async fn witness(&self) -> Option<Receipt> {
         match self.committer.witness().await {
             Fate::Durable(receipt) => Some(receipt),
-            Fate::Conflict | Fate::Unknown(_) => None,
+            Fate::Conflict | Fate::Refused(_) | Fate::Unknown(_) => None,
         }
     }
 }

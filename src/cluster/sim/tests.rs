@@ -3,9 +3,12 @@
 //! A seed that fails replays: `SEEDS=239..240 STORY=1 cargo test --features cluster --lib
 //! any_seeds -- --ignored --nocapture` tells all that happened in it.
 
-use super::world::{Cut, Tally, World, duel};
+use super::{
+    duel::{Cut, Duel, Waits},
+    world::{Tally, World},
+};
 use crate::cluster::plant::Plant;
-use std::{env, ops::Range};
+use std::{env, ops::Range, time::Duration};
 use tokio::task::LocalSet;
 
 /// How long a run is, on its own clock.
@@ -91,7 +94,7 @@ fn an_acknowledgement_before_the_change_is_applied_is_found() {
 
 #[test]
 fn a_proof_that_counts_from_its_response_is_found() {
-    let outcome = |plant| simulated(duel(plant, (1.0, 1.0), Cut::BeforeAnswers));
+    let outcome = |plant| simulated(Duel::new(plant, [1.0; 2], Cut::BeforeAnswers).fight());
     assert_eq!(outcome(None), 0);
     assert!(outcome(Some(Plant::ProofAtTheResponse)) > 0);
 }
@@ -113,9 +116,32 @@ fn a_fenced_member_that_counts_as_gone_at_once_is_found() {
 
 #[test]
 fn a_hold_that_two_clocks_can_outrun_is_found() {
-    let outcome = |plant| simulated(duel(plant, (0.99, 1.01), Cut::AfterProof));
+    let outcome = |plant| simulated(Duel::new(plant, [0.99, 1.01], Cut::AfterProof).fight());
     assert_eq!(outcome(None), 0);
     assert!(outcome(Some(Plant::ShortHold)) > 0);
+}
+
+/// How often a replica whose proofs are good for longer than those of the one that takes keys away
+/// accepts one after that.
+fn unequal(plant: Option<Plant>, waits: Waits) -> u64 {
+    let freshness = [Duration::from_secs(6), Duration::from_secs(1)];
+    let duel = Duel::new(plant, [0.99, 1.01], Cut::AfterProof);
+    simulated(Duel { freshness, waits, ..duel }.fight())
+}
+
+#[test]
+fn a_revoker_that_waits_by_its_own_freshness_is_found() {
+    assert_eq!(unequal(None, Waits::ByReceipt), 0);
+    assert!(unequal(Some(Plant::OwnHold), Waits::ByReceipt) > 0);
+    is_found(Plant::OwnHold, 60);
+}
+
+#[test]
+fn whoever_can_ask_nobody_who_there_is_waits_for_the_longest_freshness() {
+    for waits in [Waits::AsTheStore, Waits::Blindly, Waits::BlindlyForOthers] {
+        assert_eq!(unequal(None, waits), 0, "{waits:?}");
+        assert!(unequal(Some(Plant::OwnHold), waits) > 0, "{waits:?}");
+    }
 }
 
 #[test]

@@ -10,14 +10,11 @@ use super::{
     engine::Engine,
     net::{Net, Way},
     node::{self, Node},
+    timing,
 };
 use crate::{
-    cluster::{
-        plant::Plant,
-        timing::{Simulated, Timing},
-    },
+    cluster::plant::Plant,
     digest::{Digest, Seals},
-    gate::Steady,
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, NewKey, Record},
     scope::{Catalogue, Grant},
@@ -478,88 +475,4 @@ impl World {
         }
         self.tally.borrow_mut().unhealed = unhealed;
     }
-}
-
-/// Durations on a clock that errs.
-fn timing(
-    freshness: Duration,
-    (start, origin): (Instant, u64),
-    rate: f64,
-    plant: Option<Plant>,
-    lives: &Arc<AtomicU64>,
-) -> Timing {
-    let clock = Steady::Simulated(Arc::new(move || {
-        let passed = start.elapsed().mul_f64(rate).as_nanos();
-        origin + u64::try_from(passed).unwrap()
-    }));
-    let mut timing = Timing::new(freshness, clock);
-    timing.simulated = Simulated { rate, plant, lives: Arc::clone(lives) };
-    timing
-}
-
-/// When the slow one of two is cut off.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Cut {
-    /// Just after a proof came.
-    AfterProof,
-    /// At any time; what it was already answered still comes.
-    BeforeAnswers,
-}
-
-/// The worst cases by hand: a replica is cut off, and a key is taken away at once by another. Says
-/// how often the first still accepted when the second had returned.
-pub(super) async fn duel(plant: Option<Plant>, rates: (f64, f64), cut: Cut) -> u64 {
-    let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
-    let dice = Dice::new(rounds);
-    let freshness = Duration::from_secs(3);
-    let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
-    let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
-    let net = |delay| {
-        let net = Net::new(Arc::clone(&engine), Dice::new(delay), Arc::default());
-        net.set(Way { delay, ..Way::default() });
-        net
-    };
-    let timing = |rate| timing(freshness, (start, 1_000_000_000), rate, plant, &lives);
-    node::create(&net(0), &seals).await;
-    let (slow, fast) = (timing(rates.0), timing(rates.1));
-    let slow = Node::start("slow".into(), net(delay), slow, Arc::clone(&seals)).await;
-    let fast = Node::start("fast".into(), net(0), fast, Arc::clone(&seals)).await;
-    let id = KeyId::from_u64(1);
-    let digest = seals.digester.digest(b"the key");
-    let new = |sequence| {
-        let set = Catalogue::new(Vec::new(), None).unwrap().empty();
-        let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
-        let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
-        let new = NewKey { name, grant, active, expiry, owner, metadata };
-        Some(Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap())
-    };
-    fast.write(digest, new, id).await.unwrap();
-    let mut accepted = 0;
-    for _ in 0..rounds {
-        sleep(Duration::from_secs(5)).await;
-        let (mut left, mut wait) = (u64::MAX, dice.below(750));
-        while slow.keys.gate_remaining() <= left || wait > 0 || !slow.accepts(&digest) {
-            left = if cut == Cut::AfterProof { slow.keys.gate_remaining() } else { 0 };
-            wait = if cut == Cut::AfterProof { 0 } else { wait.saturating_sub(1) };
-            sleep(Duration::from_millis(1)).await;
-        }
-        let no_answers = cut == Cut::AfterProof;
-        slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay });
-        let (record, _) = fast.record(id).unwrap();
-        let off = |sequence| {
-            let now = Timestamp::from_secs(sequence);
-            record.changed(Change::deactivate(), now, Actor::Host, sequence).unwrap()
-        };
-        let receipt = fast.write(digest, off, id).await.unwrap().unwrap();
-        fast.settle(receipt).await;
-        accepted += u64::from(slow.accepts(&digest));
-        slow.net.set(Way { delay, ..Way::default() });
-        let (record, _) = fast.record(id).unwrap();
-        let on = |sequence| {
-            let now = Timestamp::from_secs(sequence);
-            record.changed(Change::activate(), now, Actor::Host, sequence).unwrap()
-        };
-        fast.write(digest, on, id).await.unwrap();
-    }
-    accepted
 }

@@ -294,3 +294,50 @@ fn a_replica_that_left_keeps_nobody_waiting() {
     let (_, settled) = one.revoke_everywhere(id).unwrap();
     assert_eq!((settled.acknowledged, settled.waited_out), (1, 0));
 }
+
+#[test]
+fn changes_that_are_too_many_for_one_transaction_go_in_several() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    // While the first is on its way the others gather.
+    net.set(Way { delay: 120, ..Way::default() });
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    });
+    assert_eq!(one.count().active, 150);
+    eventually("the other has them all", || two.count().active == 150);
+}
+
+#[test]
+fn as_many_scopes_as_there_may_be_are_numbered() {
+    let shore = Shore::new();
+    let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let (store, _net) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
+    assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
+    let (other, _net) = shore.try_store(Wanted::There, &names).unwrap();
+    assert_eq!(other.catalogue().entries().len(), store.catalogue().entries().len());
+}
+
+#[test]
+fn a_change_that_the_engine_refuses_is_not_made_and_the_error_says_so() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    eventually("the other follows", || decision(&two, &key) == Ok(()));
+    *shore.0.refuses.lock().unwrap() = Some("there is no room");
+    let outcome = one.revoke(id);
+    assert!(matches!(&outcome, Err(Error::EngineRefused(why)) if &**why == "there is no room"));
+    assert!(one.issue(new_key(&one)).is_err());
+    // Nothing was changed, so nothing is denied: neither here nor elsewhere, nor later.
+    assert_eq!((decision(&one, &key), decision(&two, &key)), (Ok(()), Ok(())));
+    *shore.0.refuses.lock().unwrap() = None;
+    issue(&two);
+    assert_eq!(one.count().inactive, 0);
+    one.revoke(id).unwrap();
+    assert_eq!(
+        (decision(&one, &key), decision(&two, &key)),
+        (Err(Refusal::Inactive), Err(Refusal::Inactive))
+    );
+}

@@ -1,6 +1,8 @@
 //! The writer thread's life: it commits what is queued, applies it, tells who waits, and in between
 //! syncs the anchor, sweeps what was cut from the trail and writes when keys were last used.
 
+#[cfg(feature = "cluster")]
+use super::Plans;
 use super::{Core, KeyChange, Queued};
 use crate::{error::Error, ledger::Commit, planted::Bug, store::uses::Uses};
 use std::{
@@ -73,10 +75,12 @@ impl Core {
                 self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
             (plans, timed_out) = (woken.0, woken.1.timed_out());
         }
-        let batch = mem::take(&mut plans.queue);
         #[cfg(feature = "cluster")]
-        plans.common.takes(&batch);
-        Some(batch)
+        if self.ledger.shared().is_some() {
+            let Plans { common, queue, .. } = &mut *plans;
+            return Some(common.takes(queue));
+        }
+        Some(mem::take(&mut plans.queue))
     }
 
     /// Commits a batch and applies it; gives the number of the last committed change.

@@ -1,0 +1,133 @@
+//! The worst cases by hand: a replica is cut off, and a key is taken away at once by another.
+
+use super::{
+    Dice,
+    engine::Engine,
+    net::{Net, Way},
+    node::{self, Node},
+    timing,
+};
+use crate::{
+    cluster::plant::Plant,
+    digest::Seals,
+    id::KeyId,
+    record::{Actor, Change, Expiry, Metadata, NewKey, Record},
+    scope::{Catalogue, Grant},
+    time::Timestamp,
+};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// When the slow one of two is cut off.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Cut {
+    /// Just after a proof came.
+    AfterProof,
+    /// At any time; what it was already answered still comes.
+    BeforeAnswers,
+}
+
+/// How the other one waits for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Waits {
+    /// For the members that the answer to its change has named.
+    ByReceipt,
+    /// For those that there are then.
+    AsTheStore,
+    /// The engine has gone for it too since it was answered.
+    Blindly,
+    /// The same, and the change was made by a third one, so that it was never told who there is.
+    BlindlyForOthers,
+}
+
+/// One of them, and how they are.
+pub(super) struct Duel {
+    pub(super) plant: Option<Plant>,
+    /// How fast the clocks run, and how long proofs are good for: of the one that is cut off, and of
+    /// the one that takes the key away.
+    pub(super) rates: [f64; 2],
+    pub(super) freshness: [Duration; 2],
+    pub(super) cut: Cut,
+    pub(super) waits: Waits,
+}
+
+impl Duel {
+    /// Two of the usual freshness.
+    pub(super) fn new(plant: Option<Plant>, rates: [f64; 2], cut: Cut) -> Self {
+        let freshness = [Duration::from_secs(3); 2];
+        Self { plant, rates, freshness, cut, waits: Waits::ByReceipt }
+    }
+
+    /// How often the one that is cut off still accepted when the other had returned.
+    pub(super) async fn fight(self) -> u64 {
+        let Self { plant, rates, freshness, cut, waits } = self;
+        let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
+        let dice = Dice::new(rounds);
+        let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
+        let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
+        let net = |delay| {
+            let net = Net::new(Arc::clone(&engine), Dice::new(delay), Arc::default());
+            net.set(Way { delay, ..Way::default() });
+            net
+        };
+        let node = async |name: &str, side: usize, delay| {
+            let origin = (start, 1_000_000_000);
+            let timing = timing(freshness[side], origin, rates[side], plant, &lives);
+            Node::start(name.into(), net(delay), timing, Arc::clone(&seals)).await
+        };
+        node::create(&net(0), &seals).await;
+        let (slow, fast) = (node("slow", 0, delay).await, node("fast", 1, 0).await);
+        let third = node("third", 1, 0).await;
+        let writer = if waits == Waits::BlindlyForOthers { &third } else { &fast };
+        let id = KeyId::from_u64(1);
+        let digest = seals.digester.digest(b"the key");
+        writer.write(digest, |sequence| Some(new(id, sequence)), id).await.unwrap();
+        let mut accepted = 0;
+        for _ in 0..rounds {
+            sleep(Duration::from_secs(5)).await;
+            let (mut left, mut wait) = (u64::MAX, dice.below(750));
+            while slow.keys.gate_remaining() <= left || wait > 0 || !slow.accepts(&digest) {
+                left = if cut == Cut::AfterProof { slow.keys.gate_remaining() } else { 0 };
+                wait = if cut == Cut::AfterProof { 0 } else { wait.saturating_sub(1) };
+                sleep(Duration::from_millis(1)).await;
+            }
+            let no_answers = cut == Cut::AfterProof;
+            slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay });
+            let (record, _) = writer.record(id).unwrap();
+            let off = |sequence| changed(&record, Change::deactivate(), sequence);
+            let receipt = writer.write(digest, off, id).await.unwrap().unwrap();
+            while fast.accepts(&digest) {
+                sleep(Duration::from_millis(1)).await;
+            }
+            if matches!(waits, Waits::Blindly | Waits::BlindlyForOthers) {
+                fast.net.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+            }
+            match waits {
+                Waits::ByReceipt => fast.settle(receipt).await,
+                _ => fast.settle_anew().await,
+            };
+            accepted += u64::from(slow.accepts(&digest));
+            slow.net.set(Way { delay, ..Way::default() });
+            fast.net.set(Way::default());
+            let (record, _) = writer.record(id).unwrap();
+            let on = |sequence| changed(&record, Change::activate(), sequence);
+            writer.write(digest, on, id).await.unwrap();
+        }
+        accepted
+    }
+}
+
+fn new(id: KeyId, sequence: u64) -> Record {
+    let set = Catalogue::new(Vec::new(), None).unwrap().empty();
+    let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
+    let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
+    let new = NewKey { name, grant, active, expiry, owner, metadata };
+    Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap()
+}
+
+fn changed(record: &Record, change: Change, sequence: u64) -> Option<Record> {
+    record.changed(change, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap()
+}
