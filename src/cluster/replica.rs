@@ -138,7 +138,7 @@ impl<J: Journal, F: Follower> Replica<J, F> {
             match bootstrap(&*self.journal, &*self.follower, &mut known).await {
                 Ok(position) => {
                     self.say(None);
-                    self.position.begin_at(position);
+                    self.position.begin_again(position);
                     return;
                 }
                 Err(Fault::Refused(error)) => {

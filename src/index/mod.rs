@@ -38,6 +38,7 @@
 //!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
 
 mod directory;
+mod expired;
 mod grants;
 mod load;
 mod order;
