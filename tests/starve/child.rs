@@ -29,8 +29,8 @@ const HANDS: usize = 3;
 /// Changes of one hand before the cause comes, and while it is there.
 const BEFORE: usize = 20;
 const MEANWHILE: usize = 60;
-/// All changes of a scene in which none is refused: before, meanwhile and after.
-pub(crate) const WITHOUT_HANDLES: usize = HANDS * (BEFORE + MEANWHILE + BEFORE);
+/// The changes that are compared of a scene in which none is refused.
+pub(crate) const WITHOUT_HANDLES: usize = HANDS * (BEFORE + MEANWHILE);
 /// A real limit comes when it comes.
 const ENOUGH: usize = 20_000;
 const HANG: Duration = Duration::from_secs(10);
