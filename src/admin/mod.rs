@@ -37,6 +37,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use authz::forward_auth;
 pub use caller::LocalUser;
+#[cfg(fuzzing)]
+pub(crate) use export::write as write_export;
 pub use export::{ExportError, ExportReader};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;

@@ -4,6 +4,7 @@
 //! decides anything, and it applies nothing to the index: the store does, after the commit.
 
 mod anchor;
+mod blobs;
 mod bulk;
 mod copy;
 mod disk;
