@@ -167,6 +167,10 @@ fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
     if sound && (1..=MAX_KEY_LEN).contains(&len) { bytes.get(..len) } else { None }
 }
 
+/// What is added to a letter's distance from its `A` where it is small, and to a figure's from `a`.
+const SMALL: u8 = b'Z' - b'A' + 1;
+const FIGURE: u8 = b'a' - b'0' + 2 * SMALL;
+
 /// Sixteen digits to two words of six bytes, the first one highest; what is no digit clears bits
 /// of its place in `sound`.
 ///
@@ -183,7 +187,7 @@ fn decode_chunk(digits: [u8; CHARS], sound: &mut [u8; CHARS]) -> [u64; 2] {
         let is_small = all_ones(digit.cast_signed() > b'Z'.cast_signed());
         let is_figure = all_ones(digit.wrapping_sub(b'0') < 10);
         // A figure has that bit too, so that `letter` is how far it lies from `a`.
-        *sextet = letter.wrapping_add(is_small & 26).wrapping_add(is_figure & (b'a' - b'0' + 52));
+        *sextet = letter.wrapping_add(is_small & SMALL).wrapping_add(is_figure & FIGURE);
         *sound &= is_letter | is_figure;
     }
     let (halves, _) = sextets.as_chunks::<8>();
