@@ -134,7 +134,7 @@ mod tests {
             version: "0.1.0".into(),
             joined_at: Timestamp::from_millis(0x0102_0304_0506),
         };
-        Card { about, freshness: Duration::from_millis(3000) }
+        Card { about, freshness: Duration::from_secs(3) }
     }
 
     #[test]

@@ -306,7 +306,9 @@ fn changes_that_are_too_many_for_one_transaction_go_in_several() {
     net.set(Way { delay: 120, ..Way::default() });
     thread::scope(|scope| {
         let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
-        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
     assert_eq!(one.count().active, 150);
     eventually("the other has them all", || two.count().active == 150);
@@ -317,10 +319,10 @@ fn as_many_scopes_as_there_may_be_are_numbered() {
     let shore = Shore::new();
     let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let (store, _net) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
-    assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
-    let (other, _net) = shore.try_store(Wanted::There, &names).unwrap();
-    assert_eq!(other.catalogue().entries().len(), store.catalogue().entries().len());
+    let (one, _a) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
+    assert!(one.scopes(["x.scope0", "x.scope239"]).is_ok());
+    let (two, _b) = shore.try_store(Wanted::There, &names).unwrap();
+    assert_eq!(two.catalogue().entries().len(), one.catalogue().entries().len());
 }
 
 #[test]
