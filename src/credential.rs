@@ -148,17 +148,16 @@ fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
     };
     let last = (last | end.filler).to_le_bytes();
 
-    let (places, _) = bytes.as_chunks_mut::<6>();
-    let (places, _) = places.as_chunks_mut::<2>();
+    let (places, _) = bytes.as_chunks_mut::<BYTES>();
     let (last_place, places) = places.get_mut(..=head.len())?.split_last_mut()?;
     let (mut sound, mut seen) = ([u8::MAX; CHARS], [0; 2]);
     for (place, digits) in places.iter_mut().zip(head) {
         let words = decode_chunk(*digits, &mut sound);
-        *place = words.map(bytes_of);
+        *place = bytes_of(words);
         seen.iter_mut().zip(words).for_each(|(seen, word)| *seen |= word);
     }
     let words = decode_chunk(last, &mut sound);
-    *last_place = words.map(bytes_of);
+    *last_place = bytes_of(words);
     seen.iter_mut().zip(words).for_each(|(seen, word)| *seen |= word);
     let [a, b] = seen;
 
@@ -178,15 +177,14 @@ fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
 fn decode_chunk(digits: [u8; CHARS], sound: &mut [u8; CHARS]) -> [u64; 2] {
     let mut sextets = [0; CHARS];
     for ((sextet, sound), digit) in sextets.iter_mut().zip(sound).zip(digits) {
-        let above = |border: u8| all_ones(digit.cast_signed() > border.cast_signed());
-        let (from_0, past_9) = (above(b'0' - 1), above(b'9'));
-        let (from_upper_a, past_upper_z) = (above(b'A' - 1), above(b'Z'));
-        let (from_a, past_z) = (above(b'a' - 1), above(b'z'));
-        *sextet = digit
-            .wrapping_add(52u8 - b'0')
-            .wrapping_sub(from_upper_a & (b'A' + 52 - b'0'))
-            .wrapping_sub(from_a & (b'a' - 26 - b'A'));
-        *sound &= from_0 ^ past_9 ^ from_upper_a ^ past_upper_z ^ from_a ^ past_z;
+        // From 0 up, whatever its case, which one bit tells.
+        let letter = (digit | 0x20).wrapping_sub(b'a');
+        let is_letter = all_ones(letter < 26);
+        let is_small = all_ones(digit.cast_signed() > b'Z'.cast_signed());
+        let is_figure = all_ones(digit.wrapping_sub(b'0') < 10);
+        // A figure has that bit too, so that `letter` is how far it lies from `a`.
+        *sextet = letter.wrapping_add(is_small & 26).wrapping_add(is_figure & (b'a' - b'0' + 52));
+        *sound &= is_letter | is_figure;
     }
     let (halves, _) = sextets.as_chunks::<8>();
     let mut words = [0; 2];
@@ -266,8 +264,8 @@ const fn each(byte: u8) -> u64 {
 }
 
 #[inline]
-fn bytes_of(word: u64) -> [u8; 6] {
-    let [_, _, bytes @ ..] = word.to_be_bytes();
+fn bytes_of([high, low]: [u64; 2]) -> [u8; BYTES] {
+    let [_, _, _, _, bytes @ ..] = (u128::from(high) << 48 | u128::from(low)).to_be_bytes();
     bytes
 }
 

@@ -50,14 +50,14 @@ mod store;
 pub mod doctor;
 
 // ── doors: each a feature
-#[cfg(fuzzing)]
-pub mod fuzzing;
 #[cfg(feature = "axum")]
 pub mod web;
 #[cfg(feature = "admin")]
 pub mod admin;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 /// Why Portcullis is as it is, and each byte that it writes.
 #[doc = include_str!("../docs/design.md")]

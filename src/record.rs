@@ -270,6 +270,12 @@ impl Record {
         Ok(Some(next))
     }
 
+    /// The same, written once more.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn rewritten(&self, now: Timestamp, by: Actor, revision: u64) -> Self {
+        Self { updated_at: now, updated_by: by, revision, ..self.clone() }
+    }
+
     /// The fields of this record that differ from another's, with this record's values; all of
     /// them where there is no other.
     pub(crate) fn fields_unlike(&self, other: Option<&Self>) -> Change {

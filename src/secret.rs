@@ -32,6 +32,8 @@ const _: () = assert!(Prefix::MAX_LEN + TAIL <= MAX_KEY_LEN);
 pub struct Prefix {
     /// With the `_` that follows it, and zeros.
     opening: [u8; 16],
+    /// All bits of the bytes before those zeros, as a little-endian word.
+    mask: u128,
     len: u8,
 }
 
@@ -51,7 +53,11 @@ impl Prefix {
         for (to, from) in opening.iter_mut().zip(bytes.iter().chain(b"_")) {
             *to = *from;
         }
-        Ok(Self { opening, len: u8::try_from(bytes.len()).unwrap_or(0) })
+        Ok(Self::opening_with(opening, u8::try_from(bytes.len()).unwrap_or(0)))
+    }
+
+    const fn opening_with(opening: [u8; 16], len: u8) -> Self {
+        Self { opening, mask: u128::MAX >> (8 * (15 - len)), len }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -75,15 +81,13 @@ impl Prefix {
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
         let Some(first) = key.first_chunk() else { return false };
         let difference = u128::from_le_bytes(*first) ^ u128::from_le_bytes(self.opening);
-        // What lies behind the `_` is shifted out.
-        let behind = 8 * (15 - u32::from(self.len));
-        key.len() == usize::from(self.len) + TAIL && difference << behind == 0
+        key.len() == usize::from(self.len) + TAIL && difference & self.mask == 0
     }
 }
 
 impl Default for Prefix {
     fn default() -> Self {
-        Self { opening: *b"pcl_\0\0\0\0\0\0\0\0\0\0\0\0", len: 3 }
+        Self::opening_with(*b"pcl_\0\0\0\0\0\0\0\0\0\0\0\0", 3)
     }
 }
 

@@ -51,6 +51,36 @@ fn by_id(store: &Store) -> BTreeMap<String, Arc<Record>> {
     records(store).into_iter().map(|record| (record.id.to_string(), record)).collect()
 }
 
+#[test]
+fn a_restored_store_knows_when_its_keys_were_last_used() {
+    let (_dir, old) = home();
+    let store = Store::open(&old).unwrap();
+    let make = |name| issue(&store, new_key(&store, name, &["api.read"]));
+    let (used, unused, gone) = (make("used"), make("unused"), make("gone"));
+    store.authenticate_key(&used.1).unwrap();
+    store.authenticate_key(&gone.1).unwrap();
+    let last = store.last_used(used.0);
+    assert!(last.is_some());
+    // What was never written to the store's own directory is in its backup.
+    let bytes = backup(&store);
+    store.revoke(gone.0).unwrap();
+    store.delete(gone.0).unwrap();
+    drop(store);
+    let new = beside(&old);
+    restore(&bytes, &new, &directory(&old)).unwrap();
+    let store = Store::open(&new).unwrap();
+    assert_eq!((store.last_used(used.0), store.last_used(unused.0)), (last, None));
+    assert_eq!(store.last_used(gone.0), None);
+    // And so does what is made from a backup of that.
+    let again = backup(&store);
+    drop(store);
+    let third = old.with_file_name("third");
+    restore(&again, &third, &Later::Unknown).unwrap();
+    assert_eq!(Store::open(&third).unwrap().last_used(used.0), last);
+    let report = Store::builder().examine(&third, old.parent().unwrap()).unwrap();
+    assert!(report.is_healthy(), "{report:#?}");
+}
+
 // ── one moment
 
 /// Does something to the store each time a part of the backup is written.

@@ -219,6 +219,19 @@ mod from_outside {
         fs::write(&partial, b"half").unwrap();
         fs::set_permissions(&partial, Permissions::from_mode(0o600)).unwrap();
         assert_eq!(house.fault().code, "leftover");
+        fs::remove_file(&partial).unwrap();
+        // As a kill within a rehearsal leaves it, with what the engine makes for all to read.
+        let rehearsal = house.home.join("ledger/rehearsal");
+        copy(&house.home.join("ledger/sled"), &rehearsal.join("portcullis-00"));
+        fs::set_permissions(&rehearsal, Permissions::from_mode(0o700)).unwrap();
+        let loose = Permissions::from_mode(0o644);
+        fs::set_permissions(rehearsal.join("portcullis-00/conf"), loose).unwrap();
+        let fault = house.fault();
+        assert_eq!(fault.code, "leftover");
+        assert!(fault.text.starts_with(&rehearsal.display().to_string()), "{}", fault.text);
+        // Opening it is all there is to do.
+        drop(Store::open(&house.home).unwrap());
+        assert!(!rehearsal.exists() && house.examine().is_healthy());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //!
 //! ```text
 //! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v2 cargo test --test fixtures
+//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v2-cut cargo test --test fixtures
 //! ```
+//!
+//! The second is of a store whose trail was cut.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,17 +22,14 @@
 mod support;
 
 use portcullis::{
-    Actor, Attempt, AuditEntry, Change, Expiry, Grant, KeyId, NewKey, Record, Refusal, Store,
+    Act, Actor, Attempt, AuditEntry, Change, Expiry, Grant, KeyId, NewKey, Record, Refusal, Store,
     Timestamp, scope::catalogue,
 };
-use std::{
-    fmt::Write,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write, fs, path::Path};
 use support::{
     disk::{copy, records, room},
     issue, new_key, scopes,
+    surgery::age,
 };
 
 /// Behind what the engine has written its file is zeros, which the fixture leaves out.
@@ -40,7 +40,30 @@ fn a_store_of_format_1_opens_with_all_that_was_in_it() {
     if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_FIXTURE") {
         write_fixture(Path::new(&place));
     }
-    let fixture = PathBuf::from("tests/fixtures/v1");
+    let store = opens("v1", 7, &["api.read", "ledger.close"]);
+    assert_eq!(store.audit_part(0, usize::MAX).unwrap().start.after, 0);
+}
+
+#[test]
+fn a_store_of_format_1_whose_trail_was_cut_opens_with_what_was_left() {
+    if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_CUT_FIXTURE") {
+        write_cut_fixture(Path::new(&place));
+    }
+    let store = opens("v1-cut", 3, &["api.read"]);
+    // Entries 1 to 5 are gone; what is left follows them and is proved.
+    let part = store.audit_part(0, usize::MAX).unwrap();
+    assert_eq!(part.start.after, 5);
+    let mut chain = Store::builder().check_trail(&part.start).unwrap();
+    let entries: Vec<_> =
+        part.entries.iter().map(|(_, frame)| chain.follow(frame).unwrap()).collect();
+    chain.end(&part.end).unwrap();
+    assert_eq!(entries.first().map(|entry| entry.sequence), Some(6));
+    assert!(matches!(entries[1].act, Act::Cut { through: 5, .. }));
+}
+
+/// Opens a copy of a fixture, which has all that it had, and its keys answer as they did.
+fn opens(name: &str, keys: usize, held: &[&str]) -> Store {
+    let fixture = Path::new("tests/fixtures").join(name);
     let text = |name: &str| fs::read_to_string(fixture.join(name)).unwrap();
     let dir = room();
     let home = dir.path().join("keys");
@@ -54,21 +77,22 @@ fn a_store_of_format_1_opens_with_all_that_was_in_it() {
     let names = expected.lines().filter(|line| line.starts_with("scope ")).count();
     assert_eq!(told(&store, names, entries), expected);
 
-    let keys = text("keys.txt");
+    let answers = text("keys.txt");
     let mut tried = 0;
-    for line in keys.lines().filter(|line| !line.starts_with('#')) {
+    for line in answers.lines().filter(|line| !line.starts_with('#')) {
         let (key, answer) = line.split_once(' ').unwrap();
         let found = store.authenticate_key(key.as_bytes());
         assert_eq!(found.as_ref().err().map_or("ok", Refusal::code), answer);
         tried += 1;
     }
-    assert_eq!(tried, 7);
+    assert_eq!(tried, keys);
 
     // It is not only readable: it goes on.
-    let (id, key) = issue(&store, new_key(&store, "newer", &["api.read", "ledger.close"]));
+    let (id, key) = issue(&store, new_key(&store, "newer", held));
     drop(store);
     let store = Store::builder().open_existing(&home).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap().id(), id);
+    store
 }
 
 /// All that a store says, a line for each thing.
@@ -175,7 +199,36 @@ fn write_fixture(place: &Path) {
     let names = store.catalogue().entries().len();
     fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
     drop(store);
+    finish(place, &home, keys);
+}
 
+/// A store in which two days go by and what is older is cut away.
+fn write_cut_fixture(place: &Path) {
+    let home = place.join("store");
+    let store = Store::builder().create(&home).unwrap();
+    let [kept, off, gone] = ["kept", "off", "gone"]
+        .map(|name| issue(&store, new_key(&store, name, &["api.read", "api.write"])));
+    store.revoke(off.0).unwrap();
+    drop(store);
+    age(&home, 48);
+    let store = Store::builder().open_existing(&home).unwrap();
+    store.revoke(gone.0).unwrap();
+    let now = Timestamp::from(std::time::SystemTime::now()).as_secs();
+    let before = Timestamp::from_secs(now - 30 * 3600);
+    store.acting_as(Actor::Local(1000), None).cut_trail(before).unwrap().unwrap();
+    store.delete(gone.0).unwrap();
+    let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
+    store.update(kept.0, narrowed).unwrap();
+    let names = store.catalogue().entries().len();
+    fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
+    drop(store);
+    let answers = ["ok", "inactive", "unknown"];
+    let keys = [kept.1, off.1, gone.1].into_iter().zip(answers);
+    finish(place, &home, keys.collect());
+}
+
+/// Writes the keys down, and leaves out what every opening makes anew.
+fn finish(place: &Path, home: &Path, keys: Vec<(Vec<u8>, &str)>) {
     let mut text =
         "# Test keys of the store beside this file, which exists nowhere else.\n".to_owned();
     for (key, answer) in keys {

@@ -22,6 +22,9 @@
 //! A copy, since the engine's threads keep its lock for a while after a store is closed, and the
 //! next child would only wait for it. The child itself opens the original, after every kill.
 //!
+//! What is too short for that, a cut of the trail and an opening that is rehearsed, is killed at
+//! each of its calls: `kill/each_call.rs`.
+//!
 //! A kill says nothing about power cuts: what the kernel was given, it keeps. So most of the work
 //! is done in memory, where there is one. The short form is for each change; the long one:
 //!
@@ -38,6 +41,8 @@
     reason = "a test fails by them, and tells its counts"
 )]
 
+#[path = "kill/each_call.rs"]
+mod each_call;
 mod support;
 
 use portcullis::{Error, Store};
@@ -213,7 +218,10 @@ fn hear(line: &str, book: &mut Book, counts: &mut Counts) {
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     if let Some(home) = std::env::var_os(HOME) {
-        work(Path::new(&home));
+        match std::env::var(each_call::TASK) {
+            Ok(task) => each_call::work(Path::new(&home), &task),
+            Err(_) => work(Path::new(&home)),
+        }
     }
     let kills = number("PORTCULLIS_KILLS", 40);
     let mut stage = Stage {

@@ -68,7 +68,7 @@ async fn every_operation_says_the_scope_that_it_asks_for() {
             }
         }
     }
-    assert_eq!(operations, 13);
+    assert_eq!(operations, 13 + usize::from(cfg!(feature = "cluster")));
 }
 
 /// A server that runs; it is killed at the end.

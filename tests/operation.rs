@@ -72,6 +72,8 @@ fn the_metrics_tell_results_and_states_and_no_key() {
     let metrics = free_address();
     let inactive = home.key("inactive", "api.read");
     home.done(&["key", "revoke", &id_of(&inactive)]);
+    let brief = ["key", "create", "--name", "brief", "--scope", "api.read", "--expires-in", "1s"];
+    home.done(&brief);
     let server = home.serve(&["--behind-proxy", "--metrics-listen", &metrics]);
     let whoami = |headers: &[String]| ask(server.address(), "/v1/whoami", headers).0;
     assert_eq!(whoami(&[with_key(&root)]), 200);
@@ -83,6 +85,8 @@ fn the_metrics_tell_results_and_states_and_no_key() {
     assert_eq!(whoami(&[with_key(&root), with_key(&root)]), 401);
     assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
 
+    let expired = "portcullis_keys{state=\"expired\"} 1\n";
+    eventually("one has expired", || ask(&metrics, "/metrics", &[]).2.contains(expired));
     let (status, head, told) = ask(&metrics, "/metrics", &[]);
     assert_eq!(status, 200);
     assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
@@ -103,6 +107,8 @@ fn the_metrics_tell_results_and_states_and_no_key() {
     ] {
         assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
     }
+    // A server that is alone says nothing of replicas.
+    assert!(!told.contains("portcullis_gate") && !told.contains("portcullis_replica"), "{told}");
     for key in [&root, &inactive] {
         let id = key.split('_').nth(1).unwrap();
         assert!(!told.contains(id), "{told}");

@@ -106,7 +106,7 @@ pub(crate) async fn export(
     Ok(response)
 }
 
-fn write(part: &TrailPart) -> Result<Vec<u8>, Error> {
+pub(crate) fn write(part: &TrailPart) -> Result<Vec<u8>, Error> {
     let TrailPart { start, entries, end } = part;
     let mut lines = Vec::new();
     line(

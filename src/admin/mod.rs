@@ -16,6 +16,8 @@ mod openapi;
 mod origin;
 mod portal;
 mod query;
+#[cfg(feature = "cluster")]
+mod replicas;
 mod rotate;
 pub(crate) mod sparingly;
 mod trail;
@@ -35,12 +37,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use authz::forward_auth;
 pub use caller::LocalUser;
+#[cfg(fuzzing)]
+pub(crate) use export::write as write_export;
 pub use export::{ExportError, ExportReader};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
 
 /// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
-/// `/v1/verify`, `/healthz` and `/readyz`, all of it described at `/openapi.json`, and `/authz` for
+/// `/v1/verify`, `/v1/replicas` with the feature `cluster`, `/healthz` and `/readyz`, all of it described at `/openapi.json`, and `/authz` for
 /// proxies ([`forward_auth`]).
 ///
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
@@ -55,7 +59,7 @@ pub use portal::Portal;
 pub fn router(store: Store) -> Router {
     // Outside the layers: a proxy asks on behalf of pages of any origin.
     let authz = forward_auth(store.clone());
-    let (router, document) = OpenApiRouter::with_openapi(openapi::Api::openapi())
+    let router = OpenApiRouter::with_openapi(openapi::Api::openapi())
         .routes(routes!(about::whoami))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
@@ -65,8 +69,10 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(export::export))
         .routes(routes!(verify::verify))
         .routes(routes!(about::alive))
-        .routes(routes!(about::ready))
-        .split_for_parts();
+        .routes(routes!(about::ready));
+    #[cfg(feature = "cluster")]
+    let router = router.routes(routes!(replicas::replicas));
+    let (router, document) = router.split_for_parts();
     openapi::described(router, document, store.catalogue())
         .route("/v1/audit/cut", post(cut::cut))
         .fallback(no_such_path)

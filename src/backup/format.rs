@@ -15,8 +15,8 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 pub(super) const MAGIC: &[u8; 7] = b"PCLBKUP";
 /// The format that this version writes, and the newest that it reads.
 const VERSION: u8 = 1;
-/// A record with its digest is the longest payload.
-const LONGEST: usize = 32 + MAX_VALUE;
+/// A record with its digest and last use is the longest payload.
+const LONGEST: usize = 32 + 4 + MAX_VALUE;
 const BUFFER: usize = 64 << 10;
 
 /// The last block.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Scope,
     /// An entry of the trail, oldest first.
     Entry,
-    /// A digest and its record, in ascending order of the digests.
+    /// A digest, when its key was last used, and its record, in ascending order of the digests.
     Record,
     /// The end.
     Trailer,

@@ -38,7 +38,8 @@ pub(crate) struct Reader<'s, R: Read> {
 /// A value of a backup.
 pub(crate) enum Item {
     Entry(Box<AuditEntry>, Vec<u8>),
-    Record(Digest, Box<Record>, Vec<u8>),
+    /// With the minute of its key's last use; 0 where there is none.
+    Record(Digest, Box<Record>, u32, Vec<u8>),
     End(Summary),
 }
 
@@ -143,20 +144,21 @@ impl<'s, R: Read> Reader<'s, R> {
     }
 
     fn record(&mut self, mut payload: Vec<u8>) -> Result<Item, Error> {
-        let (digest, _) = payload.split_first_chunk::<32>().ok_or_else(disordered)?;
+        let (digest, rest) = payload.split_first_chunk::<32>().ok_or_else(disordered)?;
+        let minute = u32::from_le_bytes(*rest.first_chunk().ok_or_else(disordered)?);
         let digest = Digest::from_bytes(*digest);
         // In order, so that each is there once.
         if self.last_digest.is_some_and(|last| last.as_bytes() >= digest.as_bytes()) {
             return Err(disordered());
         }
-        let frame = payload.split_off(32);
+        let frame = payload.split_off(36);
         let (record, hash) =
             codec::decode_record(&frame, digest, &self.seals.frame, self.catalogue)
                 .map_err(of_backup)?;
         self.found.add(hash);
         self.found.records += 1;
         self.last_digest = Some(digest);
-        Ok(Item::Record(digest, Box::new(record), frame))
+        Ok(Item::Record(digest, Box::new(record), minute, frame))
     }
 
     fn summary(&self, taken: Timestamp) -> Summary {

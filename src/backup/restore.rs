@@ -128,7 +128,7 @@ pub(crate) fn restore(
     let backup = loop {
         match reader.next()? {
             Item::Entry(entry, frame) => bulk.put(Place::Entry(entry.sequence), frame)?,
-            Item::Record(digest, record, frame) => {
+            Item::Record(digest, record, minute, frame) => {
                 if let Some((met, differs)) = decisions.meet(*record) {
                     let frame = if differs {
                         codec::encode_record(&met, digest, &seals.frame)?
@@ -136,6 +136,10 @@ pub(crate) fn restore(
                         frame
                     };
                     bulk.put(Place::Record(digest), frame)?;
+                    if minute > 0 {
+                        let frame = codec::encode_use(minute, met.id, &seals.frame)?;
+                        bulk.put(Place::Use(met.id), frame)?;
+                    }
                     records += 1;
                 }
             }

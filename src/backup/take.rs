@@ -8,17 +8,20 @@ use crate::{
     codec::{self, Mark, Place},
     digest::Seals,
     error::Error,
+    id::KeyId,
     ledger::Snapshot,
     time::Timestamp,
 };
 use std::io::Write;
 
 /// Writes the snapshot. What its meta record does not vouch for ends it: a backup that cannot be
-/// restored is worse than none.
+/// restored is worse than none. When a key was last used, in minutes, is asked as its record comes:
+/// it decides nothing, and so it need not be of that one moment.
 pub(crate) fn take(
     mut snapshot: Snapshot<'_>,
     seals: &Seals,
     now: Timestamp,
+    last_use: impl Fn(KeyId) -> Option<u32>,
     to: impl Write,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, Error> {
@@ -49,7 +52,9 @@ pub(crate) fn take(
                 Place::Record(digest) => {
                     found.add(codec::frame_hash(&frame, place, &seals.frame)?);
                     found.records += 1;
-                    out.block(Kind::Record, &[digest.as_bytes(), &frame])?;
+                    let minute = codec::probable_id(&frame).and_then(&last_use).unwrap_or(0);
+                    let minute = minute.to_le_bytes();
+                    out.block(Kind::Record, &[digest.as_bytes(), &minute, &frame])?;
                 }
                 _ => return Err(Error::damaged("its audit trail has a gap")),
             }

@@ -8,6 +8,7 @@ use crate::{
     codec::{self, Mark, Meta, Place},
     error::Error,
     id::KeyId,
+    ledger::shared::Following,
     scope::Scope,
 };
 use std::{
@@ -38,14 +39,17 @@ pub(crate) struct Position {
 pub(crate) struct Applied {
     now: Mutex<Arc<Position>>,
     moved: Notify,
-    /// How often everything was read anew.
+    /// The newest epoch that was heard of.
+    heard: AtomicU64,
+    /// How often everything was read.
     bootstraps: AtomicU64,
 }
 
 impl Applied {
     pub(crate) fn new(start: Position) -> Arc<Self> {
-        let (now, moved) = (Mutex::new(Arc::new(start)), Notify::new());
-        Arc::new(Self { now, moved, bootstraps: AtomicU64::new(0) })
+        let (heard, bootstraps) = (AtomicU64::new(start.epoch.revision.0), AtomicU64::new(1));
+        let now = Mutex::new(Arc::new(start));
+        Arc::new(Self { now, moved: Notify::new(), heard, bootstraps })
     }
 
     pub(crate) fn now(&self) -> Arc<Position> {
@@ -57,14 +61,28 @@ impl Applied {
         self.moved.notify_waiters();
     }
 
-    /// After everything was read anew.
-    pub(super) fn begin_at(&self, position: Position) {
+    /// Everything was read anew, maybe of an engine that counts from an earlier revision.
+    pub(super) fn begin_again(&self, position: Position) {
+        self.heard.store(position.epoch.revision.0, Relaxed);
         self.bootstraps.fetch_add(1, Relaxed);
         self.move_to(position);
     }
 
+    /// How often everything was read.
     pub(super) fn bootstraps(&self) -> u64 {
         self.bootstraps.load(Relaxed)
+    }
+
+    /// There is an epoch of this revision.
+    pub(super) fn hear(&self, epoch: Revision) {
+        self.heard.fetch_max(epoch.0, Relaxed);
+    }
+
+    /// How far what is applied is behind, and how often everything was read; the gate is elsewhere.
+    pub(super) fn following(&self) -> Following {
+        let (heard, applied) = (self.heard.load(Relaxed), self.now().applied.0);
+        let (behind, bootstraps) = (heard.saturating_sub(applied), self.bootstraps());
+        Following { behind, bootstraps, ..Following::default() }
     }
 
     /// Until an epoch of this revision is applied.
@@ -81,11 +99,14 @@ impl Applied {
 }
 
 /// Reads everything. What was applied before stays visible meanwhile, if the store has passed
-/// through it; else the gate is shut first and the index emptied.
+/// through what is `known`; else the gate is shut first and the index emptied.
+///
+/// Once it has begun to apply, nothing is known any more: whoever tries again after a failure may
+/// meet another history, with parts of this one in the index.
 pub(crate) async fn bootstrap<J: Journal, F: Follower>(
     journal: &J,
     follower: &F,
-    known: Option<&Position>,
+    known: &mut Option<Arc<Position>>,
 ) -> Result<Position, Fault> {
     let Newest { revision, epoch } = journal.newest().await?;
     let Some(epoch) = epoch else {
@@ -98,6 +119,7 @@ pub(crate) async fn bootstrap<J: Journal, F: Follower>(
         Some(known) => passed_through(journal, &meta, &known.meta).await?,
         None => false,
     };
+    *known = None;
     if !continues {
         follower.gate().shut();
         follower.start_over();

@@ -49,7 +49,7 @@ mod uses;
 pub use self::etcd::Etcd;
 pub(crate) use self::etcd::EtcdJournal;
 pub use self::member::Replica;
-pub use crate::ledger::shared::{About, Member, Settled};
+pub use crate::ledger::shared::{About, Following, Member, MemberState, Settled};
 
 /// The members of the store in etcd, by name: asked of etcd itself, by whoever has access, without
 /// becoming a member. A replica says it by [`Store::members`](crate::Store::members). Not to be

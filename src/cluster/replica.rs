@@ -133,12 +133,12 @@ impl<J: Journal, F: Follower> Replica<J, F> {
     }
 
     async fn bootstrap(&self, continues: bool) {
+        let mut known = continues.then(|| self.now_at());
         loop {
-            let known = continues.then(|| self.now_at());
-            match bootstrap(&*self.journal, &*self.follower, known.as_deref()).await {
+            match bootstrap(&*self.journal, &*self.follower, &mut known).await {
                 Ok(position) => {
                     self.say(None);
-                    self.position.begin_at(position);
+                    self.position.begin_again(position);
                     return;
                 }
                 Err(Fault::Refused(error)) => {

@@ -1,7 +1,7 @@
 //! A replica's runtime, on a thread of its own, and the store's handle to it.
 
 use super::{
-    bootstrap::bootstrap,
+    bootstrap::{Applied, bootstrap},
     committer::{Committer, Fate},
     follower::Follower,
     journal::{Fault, Journal, Outcome, Transaction},
@@ -19,7 +19,7 @@ use crate::{
     id::KeyId,
     ledger::{
         Commit,
-        shared::{Member, Settled, Shared, Verdict},
+        shared::{Following, Member, Onlooker, Settled, Shared, Verdict},
     },
     random,
     scope::Catalogue,
@@ -29,10 +29,11 @@ use std::{
     future::Future,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 use tokio::{
     runtime, select,
@@ -80,6 +81,8 @@ pub(crate) struct Handle {
 struct State {
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Mutex<Trouble>,
+    position: OnceLock<Arc<Applied>>,
+    onlooker: OnceLock<Onlooker>,
 }
 
 /// The replica's side, before it runs.
@@ -134,6 +137,7 @@ impl Seat {
         };
         let position = replica.position();
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = replica.trouble();
+        let _ = self.shared.position.set(Arc::clone(&position));
         let prefix = Prefix::new(&position.now().meta.prefix);
         let this = replica.seat();
         let mut leaves = self.leave.clone();
@@ -190,7 +194,7 @@ async fn begin<J: Journal, F: Follower>(
         _ if !is_there => create(&*journal, follower.seals(), plan.prefix).await?,
         _ => {}
     }
-    let start = bootstrap(&*journal, &**follower, None).await?;
+    let start = bootstrap(&*journal, &**follower, &mut None).await?;
     if plan.prefix.is_some_and(|prefix| prefix.as_str() != start.meta.prefix) {
         return Err(Error::WrongPrefix(start.meta.prefix.into()));
     }
@@ -284,7 +288,12 @@ impl Shared for Handle {
     }
 
     fn settle(&self) -> Settled {
-        self.ask(Ask::Settle).unwrap_or_default()
+        let start = Instant::now();
+        let settled = self.ask(Ask::Settle).unwrap_or_default();
+        if let Some(onlooker) = self.shared.onlooker.get() {
+            onlooker(start.elapsed(), settled);
+        }
+        settled
     }
 
     fn witness(&self) -> Verdict {
@@ -335,6 +344,14 @@ impl Shared for Handle {
 
     fn members(&self) -> Result<Vec<Member>, Error> {
         self.ask(Ask::Members).unwrap_or_else(|| Err(stopped()))
+    }
+
+    fn following(&self) -> Following {
+        self.shared.position.get().map(|position| position.following()).unwrap_or_default()
+    }
+
+    fn tell_waits(&self, onlooker: Onlooker) {
+        let _ = self.shared.onlooker.set(onlooker);
     }
 
     fn trouble(&self) -> Option<Box<str>> {

@@ -114,6 +114,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
             Err(_) => return Ok(()),
         };
         let known = self.replica.now_at();
+        self.replica.position.hear(proof.epoch.revision);
         #[cfg(test)]
         if self.replica.timing.plants(Plant::TrustTheNumbers) {
             self.proved.push((proof.epoch.revision, asked + self.replica.timing.freshness()));

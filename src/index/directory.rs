@@ -319,6 +319,10 @@ impl Directory {
         (self.keys, self.active)
     }
 
+    pub(super) fn count_expired(&self, from: Place, now: Timestamp) -> (usize, Option<Place>) {
+        self.order.count_expired(from, now)
+    }
+
     pub(super) fn lasting_roots(&self) -> usize {
         self.lasting_roots
     }

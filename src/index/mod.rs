@@ -38,6 +38,7 @@
 //!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
 
 mod directory;
+mod expired;
 mod grants;
 mod load;
 mod order;
@@ -73,7 +74,7 @@ use crate::{
 use crossbeam_utils::CachePadded;
 #[cfg(feature = "cluster")]
 use std::collections::HashSet;
-use std::{sync::Arc, task::Waker};
+use std::{array, sync::Arc, task::Waker};
 pub use watch::Revocation;
 
 const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -81,12 +82,12 @@ const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
 
 /// The segments as one reader finds them.
 #[derive(Clone)]
-struct Table(Box<[Arc<Segment>]>);
+struct Table([Arc<Segment>; SEGMENTS]);
 
 impl Table {
     fn with_room_for(keys: usize) -> Self {
         let segment = || Arc::new(Segment::with_room_for(keys.div_ceil(SEGMENTS)));
-        Self((0..SEGMENTS).map(|_| segment()).collect())
+        Self(array::from_fn(|_| segment()))
     }
 
     #[inline]
@@ -102,7 +103,7 @@ fn segment_number([low, _]: [u64; 2]) -> usize {
 
 /// All keys of a store.
 pub(crate) struct Index {
-    stripes: Box<[CachePadded<RwLock<Arc<Table>>>]>,
+    stripes: [CachePadded<RwLock<Arc<Table>>>; STRIPES],
     grants: Grants,
     /// The records; whoever changes anything holds this for writing.
     directory: RwLock<Directory>,
@@ -120,9 +121,7 @@ impl Index {
     fn with_room_for(keys: usize) -> Self {
         let table = Arc::new(Table::with_room_for(keys));
         Self {
-            stripes: (0..STRIPES)
-                .map(|_| CachePadded::new(RwLock::new(Arc::clone(&table))))
-                .collect(),
+            stripes: array::from_fn(|_| CachePadded::new(RwLock::new(Arc::clone(&table)))),
             grants: Grants::new(),
             directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),

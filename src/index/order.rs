@@ -17,13 +17,15 @@ use std::{collections::BTreeMap, ops::Bound};
 
 /// Keys in a piece, and so the most that are looked at while a change waits.
 const MOST: usize = 512;
+/// Pieces whose states are counted while a change waits: some microseconds.
+const STRIDE: usize = 8;
 /// Ends each line of a text; no name has it.
 const LINE_END: u8 = b'\n';
 
 /// When a key was made, and its id.
 pub(crate) type Place = (Timestamp, KeyId);
 
-const FIRST: Place = (Timestamp::from_millis(0), KeyId::from_u64(0));
+pub(super) const FIRST: Place = (Timestamp::from_millis(0), KeyId::from_u64(0));
 
 #[derive(Default)]
 struct Piece {
@@ -217,6 +219,15 @@ impl Order {
             }
         }
         (found, (*key != FIRST).then_some(*key))
+    }
+
+    /// How many keys of some pieces from `from` on are active and have ended, and where to go on
+    /// unless those were all.
+    pub(super) fn count_expired(&self, from: Place, now: Timestamp) -> (usize, Option<Place>) {
+        let mut pieces = self.0.range(from..);
+        let words = pieces.by_ref().take(STRIDE).flat_map(|(_, piece)| &piece.words);
+        let expired = words.filter(|word| word.has_expired(now)).count();
+        (expired, pieces.next().map(|(next, _)| *next))
     }
 }
 

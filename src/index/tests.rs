@@ -152,6 +152,26 @@ fn keys_are_counted_as_they_change() {
 }
 
 #[test]
+fn active_keys_that_have_ended_are_counted_whatever_their_number() {
+    let index = Index::new();
+    let until = |id: u64, active, end| {
+        let mut ending = Record::clone(&record(id, id, active, &["api.read"]));
+        (ending.created_at, ending.expiry) = (Timestamp::from_secs(id), end);
+        ending
+    };
+    for id in 1..=10_000 {
+        let end = match id % 4 {
+            0 => Expiry::Never,
+            1 => Expiry::At(Timestamp::from_secs(1000)),
+            _ => Expiry::At(Timestamp::from_secs(2000)),
+        };
+        apply(&index, &Arc::new(until(id, id % 4 != 3, end)));
+    }
+    let at = |second| index.count_expired(Timestamp::from_secs(second));
+    assert_eq!([999, 1000, 1999, 2000, u64::MAX / 1000].map(at), [0, 2500, 2500, 5000, 5000]);
+}
+
+#[test]
 fn an_id_is_taken_and_so_is_a_digest() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &["api.read"]));

@@ -48,6 +48,12 @@ impl Word {
         self.0
     }
 
+    /// Whether it is active and its end has come.
+    pub(super) fn has_expired(self, now: Timestamp) -> bool {
+        let end = self.0 >> END_SHIFT & NEVER;
+        self.0 & ACTIVE != 0 && end != NEVER && end <= now.as_secs()
+    }
+
     pub(super) fn grant_number(self) -> u64 {
         self.0 % GRANTS
     }

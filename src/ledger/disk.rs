@@ -12,6 +12,7 @@ mod uses;
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
+    blobs::Blobs,
     bulk::Bulk,
     engine::{self, Database, Doing, contained},
     home::{Home, sync_parent, sync_tree},
@@ -30,9 +31,8 @@ use crate::{
 };
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Disk {
     db: Database,
     /// sled's own file, for the sync that sled leaves out.
     file: File,
-    blobs: PathBuf,
+    blobs: Blobs,
     state: Mutex<State>,
     seals: Arc<Seals>,
     /// Last, so that the lock outlives the database.
@@ -107,7 +107,7 @@ impl Disk {
         let disk = Self {
             db,
             file,
-            blobs: sled_dir.join("blobs"),
+            blobs: Blobs::open(&sled_dir)?,
             state: Mutex::new(State {
                 meta,
                 floor,
@@ -118,7 +118,7 @@ impl Disk {
             seals,
             _home: home,
         };
-        disk.check_blobs()?;
+        disk.blobs.check()?;
         disk.check_against(&anchored)?;
         Ok(disk)
     }
@@ -201,7 +201,7 @@ impl Disk {
         if !Bug::NoFsync.is_planted() {
             self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         }
-        self.check_blobs()?;
+        self.blobs.check()?;
         if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
             state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         }
@@ -326,15 +326,6 @@ impl Disk {
             return Err(Error::damaged("its audit trail does not end where its meta record says"));
         }
         Ok(())
-    }
-
-    /// Values are short enough never to go there; sled does not sync what does.
-    fn check_blobs(&self) -> Result<(), Error> {
-        match fs::read_dir(&self.blobs).and_then(|mut files| files.next().transpose()) {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Error::damaged("a value lies outside the database file")),
-            Err(e) => Err(Error::io("looking for stray values", e)),
-        }
     }
 
     pub(super) fn meta_seal(&self) -> &Seal {

@@ -6,6 +6,7 @@
 //!   ledger/        made as ledger.new/ and renamed when it is whole
 //!     sled/        the database
 //!     anchor       unless it is kept elsewhere
+//!     rehearsal/   while the engine's opening is rehearsed
 //! ```
 
 use crate::error::Error;

@@ -4,6 +4,7 @@
 //! decides anything, and it applies nothing to the index: the store does, after the commit.
 
 mod anchor;
+mod blobs;
 mod bulk;
 mod copy;
 mod disk;
@@ -30,12 +31,14 @@ use crate::{
 use std::path::PathBuf;
 
 /// One value to write, or to remove where there is no frame.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Put {
     pub(crate) place: Place,
     pub(crate) frame: Option<Vec<u8>>,
 }
 
 /// One change: all of it is durable, or none.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Commit {
     pub(crate) sequence: u64,
     pub(crate) at: Timestamp,

@@ -17,9 +17,9 @@ use crate::error::Error;
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Permissions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
 };
 
@@ -37,15 +37,25 @@ pub(super) fn rehearse(sled_dir: &Path, dir: &Path, place: &Path) -> Result<(), 
     if length <= SEGMENT_BYTES || length > LARGEST_BYTES {
         return Ok(());
     }
+    let rehearsed = act_out(sled_dir, dir, place);
+    // However it went: what is left is of no use, and may be what fills the disk.
+    let removed = remove(place).map_err(opening);
+    rehearsed.and(removed)
+}
+
+fn act_out(sled_dir: &Path, dir: &Path, place: &Path) -> Result<(), Error> {
+    let opening = |e| Error::io("opening the store", e);
     DirBuilder::new().mode(0o700).create(place).map_err(opening)?;
     let copy = Copy::make(sled_dir, place, true)?;
-    // What cannot be opened will say so itself, and more.
-    if let Ok(db) = engine::open(copy.path(), dir) {
-        drop(db);
-        adopt(copy.path(), sled_dir).map_err(opening)?;
+    // A part that sled could not read would be missing from the snapshot, without a word.
+    engine::read_through(copy.path()).map_err(opening)?;
+    match engine::open(copy.path(), dir) {
+        Ok(db) => drop(db),
+        // The original is so too: its own opening will say it, and more.
+        Err(Error::Damaged(_)) => return Ok(()),
+        Err(other) => return Err(other),
     }
-    drop(copy);
-    remove(place).map_err(opening)
+    adopt(copy.path(), sled_dir).map_err(opening)
 }
 
 /// Takes over the snapshot that the copy has and the original lacks.
@@ -58,6 +68,8 @@ fn adopt(copy: &Path, sled_dir: &Path) -> io::Result<()> {
     let mut unfinished = newest.clone();
     unfinished.push(".generating");
     let unfinished = sled_dir.join(unfinished);
+    // A copy has the mode of what it is a copy of.
+    fs::set_permissions(copy.join(newest), Permissions::from_mode(0o600))?;
     fs::copy(copy.join(newest), &unfinished)?;
     File::open(&unfinished)?.sync_all()?;
     fs::rename(&unfinished, sled_dir.join(newest))?;

@@ -84,6 +84,61 @@ pub struct Member {
     pub is_this: bool,
 }
 
+/// What can be said of a member. A replica that died or was cut off stays as it was until a
+/// revocation has to wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// It said that it has applied the newest change.
+    Current,
+    /// It has not said so yet.
+    Behind,
+    /// It is counted out.
+    Fenced,
+}
+
+impl MemberState {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Behind, Self::Fenced];
+
+    /// `current`, `behind` or `fenced`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Behind => "behind",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+impl Member {
+    /// What can be said of it.
+    pub fn state(&self) -> MemberState {
+        match (self.is_fenced, self.behind) {
+            (true, _) => MemberState::Fenced,
+            (false, 0) => MemberState::Current,
+            (false, _) => MemberState::Behind,
+        }
+    }
+}
+
+/// How a replica follows the others, as far as it knows by itself: nobody is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Following {
+    /// How long it goes on answering if it reaches the engine no more; zero while it answers
+    /// nobody.
+    pub answers_for: Duration,
+    /// How far what it has applied is behind the newest change that it has heard of, in revisions of
+    /// the engine.
+    pub behind: u64,
+    /// How often it has read all keys: once when it was opened, and anew where what comes next was
+    /// no longer kept, or is another history.
+    pub bootstraps: u64,
+}
+
+/// Is told how long a wait for the other replicas took, and how it ended.
+pub(crate) type Onlooker = Box<dyn Fn(Duration, Settled) + Send + Sync>;
+
 /// A ledger that others write to as well. What is committed comes back to the store by itself.
 pub(crate) trait Shared: Send + Sync {
     /// Writes changes, if they build on what is committed.
@@ -110,6 +165,12 @@ pub(crate) trait Shared: Send + Sync {
 
     /// The replicas that there are: asked of the engine.
     fn members(&self) -> Result<Vec<Member>, Error>;
+
+    /// How far it is; the gate is the store's.
+    fn following(&self) -> Following;
+
+    /// Has each wait told from now on; only to the first onlooker.
+    fn tell_waits(&self, onlooker: Onlooker);
 
     /// Why this replica does not follow the others, if it does not.
     fn trouble(&self) -> Option<Box<str>>;
@@ -138,5 +199,19 @@ mod tests {
         assert_eq!([fit(1, 300, 60), fit(1, 300, 61), fit(2, 300, 90)], [60, 60, 40]);
         assert_eq!(fit(1, 100_000, 60), 10);
         assert_eq!([fit(500, 1, 3), fit(1, 2 << 20, 3)], [1, 1]);
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_member_that_is_counted_out_is_fenced_however_far_it_is() {
+        let state = |behind, is_fenced| {
+            let (incarnation, freshness) = ("00".into(), Duration::from_secs(3));
+            let (about, applied, is_this) = (None, 7, false);
+            let member =
+                Member { incarnation, about, freshness, applied, behind, is_fenced, is_this };
+            member.state().as_str()
+        };
+        assert_eq!([state(0, false), state(1, false)], ["current", "behind"]);
+        assert_eq!([state(0, true), state(1, true)], ["fenced"; 2]);
     }
 }

@@ -201,7 +201,9 @@ mod tests {
     }
 
     fn guard() -> Guard {
-        Guard::new(Store::in_memory().unwrap(), Metrics::new(), Vec::new(), NonZeroU32::MIN)
+        let store = Store::in_memory().unwrap();
+        let metrics = Metrics::new(&store);
+        Guard::new(store, metrics, Vec::new(), NonZeroU32::MIN)
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! What operators watch, in the text format of Prometheus. No label tells one key from another.
 
+#[cfg(feature = "cluster")]
+mod replica;
+
 use super::guard::Verdict;
 use crate::Store;
 use axum::{
@@ -40,12 +43,15 @@ pub(super) struct Metrics {
     seconds: Histogram,
     keys: Family<ByState, Gauge>,
     answering: Gauge,
+    #[cfg(feature = "cluster")]
+    replica: Option<replica::Replica>,
     pub(super) limited: Counter,
     pub(super) connections_refused: Counter,
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "it is alone"))]
+    pub(super) fn new(store: &Store) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         let checks = Family::<ByResult, Counter>::default();
         let seconds = Histogram::new(BUCKETS);
@@ -65,7 +71,11 @@ impl Metrics {
             "Connections closed because there were too many",
             connections_refused.clone(),
         );
-        registry.register("keys", "Keys in the store, by their Active Yes or No", keys.clone());
+        registry.register(
+            "keys",
+            "Keys in the store: active ones that work, active ones that expired, inactive ones",
+            keys.clone(),
+        );
         registry.register(
             "answering",
             "1 if keys are checked; 0 where a replica cannot know whether it is up to date",
@@ -77,6 +87,8 @@ impl Metrics {
             drop(checks.get_or_create(&ByResult { result }));
         }
         Self {
+            #[cfg(feature = "cluster")]
+            replica: replica::Replica::new(store, &mut registry),
             registry: Arc::new(registry),
             checks,
             seconds,
@@ -101,11 +113,16 @@ impl Metrics {
 }
 
 async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
-    let count = store.count();
-    for (state, keys) in [("active", count.active), ("inactive", count.inactive)] {
+    let (count, expired) = (store.count(), store.count_expired());
+    let active = count.active.saturating_sub(expired);
+    for (state, keys) in [("active", active), ("expired", expired), ("inactive", count.inactive)] {
         metrics.keys.get_or_create(&ByState { state }).set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
     metrics.answering.set(store.health().is_answering.into());
+    #[cfg(feature = "cluster")]
+    if let Some(replica) = &metrics.replica {
+        replica.look(&store).await;
+    }
     let mut text = String::new();
     match encode(&mut text, &metrics.registry) {
         Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),

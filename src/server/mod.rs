@@ -92,7 +92,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let signals = Signals::new()?;
     let clock = tokio::spawn(tell_of_a_jump(store.clone()));
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(&store);
     let guard = Arc::new(Guard::new(
         store.clone(),
         metrics.clone(),

@@ -280,11 +280,11 @@ impl<'s> Acting<'s> {
         if expected.is_some_and(|revision| revision != before.revision) {
             return Err(Error::Changed(id));
         }
-        let Some(after) = after else {
+        let is_repeated = after.is_none();
+        let Some(after) = after.or_else(|| core.repeated(&before, self.actor, &plans)) else {
             // What this answer says may rest on a change that is still on its way.
             let pending = plans.pending_sequence(id);
             core.wait(plans, pending)?;
-            core.witness_of(&before)?;
             return Ok((before, false));
         };
         codec::check_length(&after, Some(&before))?;
@@ -303,7 +303,7 @@ impl<'s> Acting<'s> {
         let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
         let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
         core.wait(plans, sequence)?;
-        let is_looser = before.standing().is_within(&after.standing());
+        let is_looser = !is_repeated && before.standing().is_within(&after.standing());
         Ok((after, is_looser))
     }
 }

@@ -1,7 +1,10 @@
 //! A store whose ledger nobody else writes to: nothing overtakes a plan, and there is nobody to wait for.
 
 use super::writer::{Core, Plans};
-use crate::{error::Error, record::Record};
+use crate::{
+    error::Error,
+    record::{Actor, Record},
+};
 
 /// How the wait for the other replicas ended: there are none.
 #[derive(Default)]
@@ -20,8 +23,8 @@ impl Core {
         Settled {}
     }
 
-    pub(super) fn witness_of(&self, _: &Record) -> Result<(), Error> {
-        Ok(())
+    pub(super) fn repeated(&self, _: &Record, _: Actor, _: &Plans) -> Option<Record> {
+        None
     }
 
     pub(super) fn learn_requests(&self) -> Result<(), Error> {

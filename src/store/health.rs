@@ -39,17 +39,4 @@ impl Store {
             clock_jump: self.writer.clock.jump(),
         }
     }
-
-    /// The replicas that share this store, by name: asked of the engine, at its newest revision.
-    /// Empty where the store is not shared.
-    ///
-    /// ```
-    /// let store = portcullis::Store::in_memory()?; // which is alone
-    /// assert!(store.members()?.is_empty());
-    /// # Ok::<(), portcullis::Error>(())
-    /// ```
-    #[cfg(feature = "cluster")]
-    pub fn members(&self) -> Result<Vec<crate::cluster::Member>, crate::Error> {
-        self.writer.members()
-    }
 }

@@ -18,6 +18,8 @@ mod list;
 mod moving;
 mod once;
 mod plan;
+#[cfg(feature = "cluster")]
+mod replicas;
 mod retention;
 mod saved;
 mod uses;
@@ -267,6 +269,19 @@ impl Store {
     pub fn count(&self) -> Count {
         let (all, active) = self.writer.index.count();
         Count { active, inactive: all - active }
+    }
+
+    /// How many of the active keys have expired. This looks at the state of each, a millisecond or
+    /// so for a million.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// assert_eq!(store.count_expired(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn count_expired(&self) -> usize {
+        self.writer.index.count_expired(self.writer.clock.now())
     }
 
     /// Up to `limit` entries of the audit trail after the one numbered `after`, oldest first, each

@@ -70,7 +70,7 @@ impl Builder {
         let next = || {
             Ok(match reader.next()? {
                 Item::Entry(entry, frame) => Some((Place::Entry(entry.sequence), frame)),
-                Item::Record(digest, _, frame) => Some((Place::Record(digest), frame)),
+                Item::Record(digest, _, _, frame) => Some((Place::Record(digest), frame)),
                 Item::End(found) => {
                     summary = Some(found);
                     None

@@ -142,7 +142,13 @@ fn is_over(at: Timestamp, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Change;
+    use crate::{
+        codec::{self, Floor, Place},
+        digest::Seals,
+        ledger::{Bulk, Disk, Location, Mode, Tip},
+        record::Change,
+        secret::Prefix,
+    };
 
     fn entry(sequence: u64, at: Timestamp) -> AuditEntry {
         let mut request = [0; 16];
@@ -184,5 +190,96 @@ mod tests {
         assert_eq!((remembered.done.len(), remembered.by_age.len()), (MOST, MOST));
         let oldest = entry(0, Timestamp::default()).once.unwrap();
         assert!(remembered.find(oldest, Timestamp::from_secs(1000)).unwrap().is_none());
+    }
+
+    /// A ledger whose trail has so many entries, as `each` makes them.
+    fn trail(
+        dir: &std::path::Path,
+        floor: u64,
+        last: u64,
+        each: impl Fn(u64) -> AuditEntry,
+    ) -> (Ledger, &'static Catalogue) {
+        let seals = Arc::new(Seals::derive(None));
+        let mut bulk = Bulk::begin(dir, None, Prefix::default(), Arc::clone(&seals)).unwrap();
+        let mut tip = Tip { sequence: floor, head: [0; 32], newest: Timestamp::default() };
+        if floor > 0 {
+            let floor = Floor { through: floor, head: tip.head, cut: floor + 1 };
+            bulk.put(Place::Floor, codec::encode_floor(&floor, &seals.meta).unwrap()).unwrap();
+        }
+        for sequence in floor + 1..=last {
+            let entry = each(sequence);
+            let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.trail).unwrap();
+            bulk.put(Place::Entry(sequence), frame).unwrap();
+            tip = Tip { sequence, head, newest: entry.at };
+        }
+        bulk.finish(tip).unwrap();
+        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None };
+        let disk = Disk::open(&at, None, seals).unwrap();
+        (Ledger::Disk(Box::new(disk)), Catalogue::new(Vec::new(), None).unwrap())
+    }
+
+    /// The numbers of the requests that are remembered, each with its own key.
+    fn numbers(remembered: &Remembered) -> Vec<u64> {
+        assert_eq!(remembered.done.len(), remembered.by_age.len());
+        let mut numbers: Vec<u64> = remembered.done.values().map(|done| done.sequence).collect();
+        numbers.sort_unstable();
+        for number in &numbers {
+            let request = entry(*number, Timestamp::default()).once.unwrap().request;
+            let done = &remembered.done[&request];
+            assert_eq!((done.sequence, done.id), (*number, KeyId::from_u64(*number)));
+        }
+        numbers
+    }
+
+    const DAY: u64 = 86_400;
+
+    #[test]
+    fn a_long_trail_gives_back_each_request_of_the_last_day() {
+        for (floor, older, last) in [(0, 0, 2500), (0, 1, 3000), (0, 1499, 3500), (700, 999, 2999)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let (ledger, catalogue) = trail(&dir.path().join("keys"), floor, last, |sequence| {
+                let at = if sequence <= older { 1000 } else { 1000 + DAY };
+                entry(sequence, Timestamp::from_secs(at))
+            });
+            let now = Timestamp::from_secs(1000 + DAY);
+            let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+            let expected: Vec<u64> = (older.max(floor) + 1..=last).collect();
+            assert_eq!(numbers(&remembered), expected, "{floor} {older} {last}");
+        }
+    }
+
+    #[test]
+    fn the_last_twenty_thousand_entries_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let last = MOST_ENTRIES + 500;
+        let (ledger, catalogue) = trail(&dir.path().join("keys"), 0, last, |sequence| {
+            let entry = entry(sequence, Timestamp::from_secs(1000 + sequence));
+            let once = entry.once.filter(|_| sequence.is_multiple_of(500) || sequence == 501);
+            AuditEntry { once, ..entry }
+        });
+        let now = Timestamp::from_secs(1000 + last);
+        let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+        let expected: Vec<u64> = [501].into_iter().chain((1000..=last).step_by(500)).collect();
+        assert_eq!(numbers(&remembered), expected);
+        assert!(remembered.by_age.iter().is_sorted_by_key(|(at, _)| *at));
+    }
+
+    #[test]
+    fn of_a_name_that_was_given_again_the_last_request_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let last = 2200;
+        let (ledger, catalogue) = trail(&dir.path().join("keys"), 0, last, |sequence| AuditEntry {
+            once: Some(Once {
+                request: [7; 16],
+                payload: sequence.to_le_bytes().repeat(2).try_into().unwrap(),
+            }),
+            ..entry(sequence, Timestamp::from_secs(1000 + sequence))
+        });
+        let now = Timestamp::from_secs(1000 + last);
+        let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+        let done = &remembered.done[&[7; 16]];
+        assert_eq!((done.sequence, done.id), (last, KeyId::from_u64(last)));
+        assert_eq!(done.payload[..8], last.to_le_bytes());
     }
 }

@@ -13,7 +13,8 @@ use std::{
 
 impl Store {
     /// Writes all that the store holds to `to`, while everything else goes on: it is the store as
-    /// it was at one moment, just after this was called. It holds digests, never secrets.
+    /// it was at one moment, just after this was called. It holds digests, never secrets, and when each
+    /// key was last used.
     ///
     /// Whoever writes to a file syncs it before relying on it.
     ///
@@ -35,7 +36,8 @@ impl Store {
         let Some(snapshot) = writer.ledger.snapshot()? else {
             return Err(Error::bad_backup("a store in memory has no trail to keep"));
         };
-        backup::take(snapshot, &writer.seals, writer.clock.now(), to, progress)
+        let last_use = |id| writer.index.last_use(id);
+        backup::take(snapshot, &writer.seals, writer.clock.now(), last_use, to, progress)
     }
 }
 

@@ -29,9 +29,13 @@ const HANDS: usize = 3;
 /// Changes of one hand before the cause comes, and while it is there.
 const BEFORE: usize = 20;
 const MEANWHILE: usize = 60;
+/// The changes that are compared of a scene in which none is refused.
+pub(crate) const WITHOUT_HANDLES: usize = HANDS * (BEFORE + MEANWHILE);
 /// A real limit comes when it comes.
 const ENOUGH: usize = 20_000;
 const HANG: Duration = Duration::from_secs(10);
+/// An opening is rehearsed where the engine's file is larger.
+const SEGMENT: u64 = 512 << 10;
 
 /// What is wrong with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub(crate) enum Cause {
 pub(crate) enum When {
     Changing,
     Opening,
+    /// It is opened, and has grown enough for that to be rehearsed on a copy.
+    Rehearsing,
     Making,
 }
 
@@ -102,6 +108,7 @@ impl Course {
             when: match words[1] {
                 "Changing" => When::Changing,
                 "Opening" => When::Opening,
+                "Rehearsing" => When::Rehearsing,
                 "Making" => When::Making,
                 other => panic!("{other}"),
             },
@@ -165,6 +172,13 @@ impl Scene {
         if self.course.when != When::Making {
             let store = self.open().unwrap().unwrap();
             self.change(&store, 0, BEFORE);
+            let grown = || fs::metadata(self.home.join("ledger/sled/db")).unwrap().len() > SEGMENT;
+            for round in 4.. {
+                if self.course.when != When::Rehearsing || grown() {
+                    break;
+                }
+                self.change(&store, round, BEFORE);
+            }
             if self.course.when == When::Changing {
                 self.starve(store);
             } else {

@@ -188,6 +188,25 @@ int sync_file_range(int fd, off64_t at, off64_t len, unsigned flags) {
 }
 int fchmod(int fd, mode_t mode) { ON_FILE(NAMES, fd, syscall(SYS_fchmod, fd, mode)) }
 
+/* Short cuts between files, which their callers can do without. */
+ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags) {
+    if (!is_ours(out))
+        return syscall(SYS_copy_file_range, in, in_at, out, out_at, len, flags);
+    errno = ENOSYS;
+    return -1;
+}
+ssize_t sendfile64(int out, int in, off64_t *at, size_t len) {
+    if (!is_ours(out))
+        return syscall(SYS_sendfile, out, in, at, len);
+    errno = EINVAL;
+    return -1;
+}
+
+/* A name beside an open directory is below the root if that is. */
+int unlinkat(int dir, const char *name, int flags) {
+    int ours = name[0] == '/' || dir == AT_FDCWD ? is_below(name) : is_ours(dir);
+    return ours && fails(NAMES) ? -1 : syscall(SYS_unlinkat, dir, name, flags);
+}
 int unlink(const char *name) { ON_NAME(NAMES, name, syscall(SYS_unlinkat, AT_FDCWD, name, 0)) }
 int rmdir(const char *name) {
     ON_NAME(NAMES, name, syscall(SYS_unlinkat, AT_FDCWD, name, AT_REMOVEDIR))

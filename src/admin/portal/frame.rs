@@ -25,6 +25,8 @@ pub(crate) struct Frame<'f> {
 pub(crate) enum Here {
     Keys,
     Audit,
+    #[cfg(feature = "cluster")]
+    Replicas,
 }
 
 impl<'f> Frame<'f> {
@@ -80,6 +82,7 @@ fn head(frame: &Frame<'_>, visitor: &Visitor) -> Markup {
                     span .section aria-hidden="true" { "Developers" span .step { "▸" } }
                     a href=(frame.base.path("/")) aria-current=[current(Here::Keys)] { "API Keys" }
                     a href=(frame.base.path("/audit")) aria-current=[current(Here::Audit)] { "Audit log" }
+                    (replicas(frame, visitor))
                 }
                 form .who method="post" action=(frame.base.path("/logout")) {
                     span .me title="The key that you logged in with" { (visitor.name) }
@@ -88,6 +91,22 @@ fn head(frame: &Frame<'_>, visitor: &Visitor) -> Markup {
             }
         }
     }
+}
+
+/// The way to the replicas, where there are any.
+#[cfg(feature = "cluster")]
+fn replicas(frame: &Frame<'_>, visitor: &Visitor) -> Markup {
+    let current = (frame.here == Here::Replicas).then_some("page");
+    html! {
+        @if super::replicas::are_there(&visitor.site.store) {
+            a href=(frame.base.path("/replicas")) aria-current=[current] { "Replicas" }
+        }
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+fn replicas(_: &Frame<'_>, _: &Visitor) -> Markup {
+    html! {}
 }
 
 /// The gate of the name.

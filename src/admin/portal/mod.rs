@@ -12,6 +12,8 @@ mod frame;
 mod guard;
 mod listing;
 mod login;
+#[cfg(feature = "cluster")]
+mod replicas;
 mod rotate;
 mod session;
 mod trail;
@@ -60,7 +62,7 @@ impl Portal {
         self
     }
 
-    /// The pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/assets/…`.
+    /// The pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/replicas` with the feature `cluster`, `/assets/…`.
     pub fn router(self) -> Router {
         let cookie = match self.origin.as_ref().and_then(Origin::loopback_port) {
             Some(port) => format!("__Host-portcullis-{port}"),
@@ -69,7 +71,10 @@ impl Portal {
         let parts =
             Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
         let site = Site(Arc::new(parts));
-        Router::new()
+        let router = Router::new();
+        #[cfg(feature = "cluster")]
+        let router = router.route("/replicas", get(replicas::page));
+        router
             .route("/", get(listing::list))
             .route("/login", get(login::page).post(login::log_in))
             .route("/logout", post(login::log_out))

@@ -127,6 +127,19 @@ impl Journal for Net {
 
     async fn commit(&self, transaction: Transaction<'_>) -> Outcome {
         let Transaction { expected, commits, epoch } = transaction;
+        if self.way().no_requests && self.dice.one_in(2) {
+            // It lies before a frozen node, which takes it up when nobody waits for it any more.
+            let (engine, delay) = (Arc::clone(&self.engine), self.dice.below(3000));
+            let (expected, commits) = (expected.cloned(), commits.to_vec());
+            drop(tokio::spawn(async move {
+                sleep(PATIENCE + Duration::from_millis(delay)).await;
+                if !engine.is_away.load(Relaxed) {
+                    engine.commit(expected.as_ref(), &commits, &epoch);
+                }
+            }));
+            sleep(PATIENCE).await;
+            return Outcome::Unknown("no answer came".into());
+        }
         let outcome = self.call(|engine| engine.commit(expected, commits, &epoch)).await;
         outcome.unwrap_or_else(|_| Outcome::Unknown("no answer came".into()))
     }

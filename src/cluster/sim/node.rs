@@ -102,7 +102,7 @@ impl Node {
             catalogue: Mutex::new(Catalogue::new(Vec::new(), None).unwrap()),
         });
         let start = loop {
-            match bootstrap(&net, &*keys, None).await {
+            match bootstrap(&net, &*keys, &mut None).await {
                 Ok(position) => break position,
                 Err(_) => sleep(timing.patience() / 8).await,
             }

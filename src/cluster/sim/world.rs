@@ -249,16 +249,12 @@ impl World {
                 self.pause(40).await;
                 continue;
             };
-            let receipt = if record.active {
-                let off = |sequence| {
-                    let now = Timestamp::from_secs(sequence);
-                    record.changed(Change::deactivate(), now, Actor::Host, sequence).unwrap()
-                };
-                node.write(digest, off, key.id).await.ok().flatten()
-            } else {
-                node.witness().await
+            let off = |sequence| {
+                let now = Timestamp::from_secs(sequence);
+                let off = record.changed(Change::deactivate(), now, Actor::Host, sequence).unwrap();
+                off.or_else(|| Some(record.rewritten(now, Actor::Host, sequence)))
             };
-            let Some(receipt) = receipt else {
+            let Ok(Some(receipt)) = node.write(digest, off, key.id).await else {
                 self.pause(40).await;
                 continue;
             };
@@ -435,8 +431,10 @@ impl World {
     /// whoever did that; what had been taken before is still gone.
     async fn put_back(self: Rc<Self>) {
         let (put_back, then) = (self.engine.backup(), self.engine.revision());
+        let era = self.era.get();
         self.pause(1500).await;
-        if self.is_over.get() || self.engine.is_away.swap(true, Relaxed) {
+        // Revisions of two histories say nothing of each other.
+        if self.is_over.get() || self.era.get() != era || self.engine.is_away.swap(true, Relaxed) {
             return;
         }
         // As the runbook has it: every gate has shut before the older state answers anyone.

@@ -41,6 +41,6 @@ impl Disk {
 
     pub(in crate::ledger) fn sync_uses(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(|e| Error::io(Doing::Writing.as_str(), e))?;
-        self.check_blobs()
+        self.blobs.check()
     }
 }

@@ -82,6 +82,11 @@ impl Outside {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 if entry.file_name() == "ledger.new" {
                     self.leftovers.push(path.clone());
+                } else if path.ends_with("ledger/rehearsal") {
+                    // What the engine makes in it is closed to others by it, and goes with it.
+                    self.leftovers.push(path.clone());
+                    self.file(&path, owner);
+                    continue;
                 }
                 self.walk(&path, owner);
                 continue;

@@ -3,8 +3,8 @@
 use crate::{
     error::Error,
     ledger::shared::{Shared, Verdict},
-    record::Record,
-    store::writer::Core,
+    record::{Actor, Record},
+    store::writer::{Core, Plans},
 };
 use std::time::{Duration, Instant};
 
@@ -60,14 +60,18 @@ impl Core {
         }
     }
 
-    /// Whether a key stands as it did in this record, by the newest that there is: an answer may rest
-    /// on it. What others did to it may have been applied since it was looked at: then nothing is
-    /// newer than what is applied, and yet the answer is wrong.
-    pub(in crate::store) fn witness_of(&self, record: &Record) -> Result<(), Error> {
-        self.witness()?;
-        let is_shared = self.ledger.shared().is_some();
-        let found = self.planned(&self.plan(), record.id).map(|(found, _)| found.revision);
-        if is_shared && found != Some(record.revision) { Err(Error::Contended) } else { Ok(()) }
+    /// What a change that changes nothing writes. Where others write too, a change of theirs whose
+    /// outcome is unknown may still be on its way, and come after an answer that wrote nothing: a
+    /// key that is revoked already could be activated by it. What we write keeps it out; and what
+    /// others did since the record was looked at keeps ours out.
+    pub(in crate::store) fn repeated(
+        &self,
+        record: &Record,
+        by: Actor,
+        plans: &Plans,
+    ) -> Option<Record> {
+        self.ledger.shared()?;
+        Some(record.rewritten(self.clock.now(), by, plans.next_sequence()))
     }
 }
 

@@ -1,0 +1,54 @@
+//! How a store does as one of several replicas, and who the others are.
+
+use super::Store;
+use crate::{
+    cluster::{Following, Member, Settled},
+    error::Error,
+};
+use std::time::Duration;
+
+impl Store {
+    /// The replicas that share this store, by name: asked of the engine, at its newest revision.
+    /// Empty where the store is not shared.
+    ///
+    /// ```
+    /// let store = portcullis::Store::in_memory()?; // which is alone
+    /// assert!(store.members()?.is_empty());
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn members(&self) -> Result<Vec<Member>, Error> {
+        self.writer.members()
+    }
+
+    /// How this replica follows the others; `None` where the store is not shared.
+    ///
+    /// ```
+    /// let store = portcullis::Store::in_memory()?; // which is alone
+    /// assert!(store.following().is_none());
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn following(&self) -> Option<Following> {
+        let following = self.writer.ledger.shared()?.following();
+        let answers_for = Duration::from_nanos(self.writer.gate.remaining());
+        Some(Following { answers_for, ..following })
+    }
+
+    /// Has `tell` called after each wait for the other replicas, with how long it took and how it
+    /// ended, whoever made the change. The first that is given stays.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # let store = portcullis::Store::in_memory()?; // which is alone
+    /// store.tell_waits(|took, settled| {
+    ///     if settled.waited_out > 0 || took > Duration::from_secs(1) {
+    ///         eprintln!("{} replicas were waited out in {took:?}", settled.waited_out);
+    ///     }
+    /// });
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn tell_waits(&self, tell: impl Fn(Duration, Settled) + Send + Sync + 'static) {
+        if let Some(shared) = self.writer.ledger.shared() {
+            shared.tell_waits(Box::new(tell));
+        }
+    }
+}
