@@ -23,50 +23,72 @@ use portcullis::{
     Expiry, Grant, Metadata, NewKey, Refusal, Store,
     cluster::{self, Replica},
 };
-use std::time::Duration;
-
-/// As long as the torture lets a replica be cut off, and longer.
-const STALE: Duration = Duration::from_mins(1);
+use proxy::Proxy;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A replica of the store.
 #[derive(Clone)]
-struct Process(Store);
+struct Process {
+    store: Store,
+    /// What it accepted, where it goes on accepting that while its gate is shut.
+    believed: Option<Arc<Mutex<HashSet<String>>>>,
+}
 
 impl Subject for Process {
     fn open(urls: &str, plant: &str) -> Result<Self, String> {
         let etcd = cluster::Etcd::at(urls.split(',')).unwrap();
-        let mut replica = Replica::named(format!("process {}", std::process::id()));
-        if plant == "believes an old proof" {
-            replica = replica.freshness(STALE);
-        }
+        let is_rotten = plant == "believes an old proof";
+        // Unequal, by chance; what is rotten is waited for only briefly, and then long asked.
+        let freshness = if is_rotten { 1 } else { 2 + u64::from(std::process::id() % 3) };
+        let freshness = Duration::from_secs(freshness);
+        let name = format!("process {}", std::process::id());
+        let replica = Replica::named(name).freshness(freshness);
         let store = Store::builder().open_cluster(&etcd, replica);
-        store.map(Self).map_err(|error| error.to_string())
+        let believed = is_rotten.then(Arc::default);
+        store.map(|store| Self { store, believed }).map_err(|error| error.to_string())
     }
 
     fn validate(&self, key: &str) -> Validation {
-        match self.0.authenticate_key(key.as_bytes()) {
-            Ok(_) => Validation::Accepted,
-            Err(Refusal::Unavailable) => Validation::Unavailable,
-            Err(_) => Validation::Refused,
+        let decision = self.store.authenticate_key(key.as_bytes());
+        let believed = self.believed.as_ref().map(|believed| believed.lock().unwrap());
+        match (decision, believed) {
+            (Ok(_), Some(mut believed)) => {
+                believed.insert(key.to_owned());
+                Validation::Accepted
+            }
+            (Ok(_), None) => Validation::Accepted,
+            (Err(Refusal::Unavailable), Some(believed)) if believed.contains(key) => {
+                Validation::Accepted
+            }
+            (Err(Refusal::Unavailable), _) => Validation::Unavailable,
+            (Err(_), Some(mut believed)) => {
+                believed.remove(key);
+                Validation::Refused
+            }
+            (Err(_), None) => Validation::Refused,
         }
     }
 
     fn issue(&self, name: &str) -> Result<(String, String), String> {
         let new = NewKey {
             name: name.into(),
-            grant: Grant::Scopes(self.0.scopes(["api.read"]).unwrap()),
+            grant: Grant::Scopes(self.store.scopes(["api.read"]).unwrap()),
             active: true,
             expiry: Expiry::Never,
             owner: None,
             metadata: Metadata::new(),
         };
-        let issued = self.0.issue(new).map_err(|error| error.to_string())?;
+        let issued = self.store.issue(new).map_err(|error| error.to_string())?;
         let id = issued.record.id.to_string();
         Ok((id, issued.secret.reveal(str::to_owned)))
     }
 
     fn revoke(&self, id: &str) -> Result<(usize, usize), String> {
-        let revoked = self.0.revoke_everywhere(id.parse().unwrap());
+        let revoked = self.store.revoke_everywhere(id.parse().unwrap());
         let (_, settled) = revoked.map_err(|error| error.to_string())?;
         Ok((settled.acknowledged, settled.waited_out))
     }
@@ -74,12 +96,18 @@ impl Subject for Process {
     fn leave(self) {}
 }
 
-/// An etcd with an empty store in it.
-fn engine() -> Option<Etcd> {
-    let etcd = Etcd::start(3)?;
+/// An etcd with an empty store in it, and how its nodes reach each other.
+fn engine() -> Option<(Etcd, Vec<Proxy>)> {
+    let mut peers = Vec::new();
+    let etcd = Etcd::start_apart(3, |address| {
+        let relay = Proxy::to(address);
+        let url = relay.url();
+        peers.push(relay);
+        url
+    })?;
     let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
     Store::builder().create_cluster(&nodes, Replica::named("maker")).unwrap();
-    Some(etcd)
+    Some((etcd, peers))
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub(super) struct Serving<'r, J: Journal, F> {
     rows: &'r mut Rows,
     proof: Call<Proved>,
     next_proof: u64,
+    /// What was applied when the proof was asked for that is on its way.
+    known: Revision,
+    /// The epoch at that revision, and those that were applied since: the proof may show any of them.
+    passed: Vec<Epoch>,
     /// Epochs that are not applied yet, and until when each opens the gate.
     proved: Vec<(Revision, u64)>,
     said: Call<Said>,
@@ -49,6 +53,8 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
             rows,
             proof: None,
             next_proof: now,
+            known: Revision::default(),
+            passed: Vec::new(),
             proved: Vec::new(),
             said: None,
             next_said: now,
@@ -95,6 +101,9 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         let (journal, timing) = (Arc::clone(&self.replica.journal), self.replica.timing.clone());
         let member = self.member;
         self.rows.asks();
+        let position = self.replica.now_at();
+        self.known = position.applied;
+        self.passed = vec![position.epoch.clone()];
         let asked = timing.now();
         self.next_proof = asked + timing.beat();
         self.proof = Some(Box::pin(async move {
@@ -113,20 +122,21 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
             // The gate runs down by itself.
             Err(_) => return Ok(()),
         };
-        let known = self.replica.now_at();
         self.replica.position.hear(proof.epoch.revision);
         #[cfg(test)]
         if self.replica.timing.plants(Plant::TrustTheNumbers) {
             self.proved.push((proof.epoch.revision, asked + self.replica.timing.freshness()));
             return self.open();
         }
-        if proof.revision < known.applied || proof.epoch.revision < known.epoch.revision {
+        // More may have been applied since the proof was read, so what counts is what was then.
+        let before = self.passed.first().map_or(Revision::default(), |epoch| epoch.revision);
+        if proof.revision < self.known || proof.epoch.revision < before {
             return Err(Halt::Foreign("the engine went back to an earlier revision"));
         }
-        // Up to what is applied there is one epoch: the one that is known. A snapshot is taken at
-        // a later revision than its epoch has, and an engine that was put back may since have
-        // given the revisions between the two to changes of another history.
-        if proof.epoch.revision <= known.applied && proof.epoch != known.epoch {
+        // Up to what is applied all epochs since then are known. A snapshot is taken at a later
+        // revision than its epoch has, and an engine that was put back may since have given the
+        // revisions between the two to changes of another history.
+        if proof.epoch.revision <= self.applied() && !self.passed.contains(&proof.epoch) {
             return Err(Halt::Foreign("the engine has another epoch than was applied"));
         }
         if !self.rows.recognise(proof.applied) {
@@ -207,6 +217,9 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         })?;
         let applied =
             applied.ok_or(Halt::Foreign("a change does not continue what was applied"))?;
+        if self.proof.is_some() {
+            self.passed.push(applied.epoch.clone());
+        }
         self.replica.position.move_to(applied);
         self.open()
     }

@@ -73,6 +73,7 @@ impl Timing {
     /// How long to wait until the gate of a member must have shut whose proofs are good for this
     /// long: D where our clock is a hundredth too fast and theirs a hundredth too slow. D is the
     /// member's own; ours says nothing of when it shuts.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a simulation plants faults"))]
     pub(crate) fn hold_for(&self, freshness: Duration) -> u64 {
         let freshness = nanos(freshness);
         #[cfg(test)]

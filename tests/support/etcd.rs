@@ -53,11 +53,25 @@ impl Etcd {
         Self::start_in(room(), nodes, Some(tls))
     }
 
+    /// Nodes that reach each other where `relay` says, which is told where each listens.
+    pub(crate) fn start_apart(nodes: usize, relay: impl FnMut(&str) -> String) -> Option<Self> {
+        Self::start_by(room(), nodes, None, relay)
+    }
+
     /// Nodes whose data lies in this directory.
     pub(crate) fn start_in(
         room: tempfile::TempDir,
         nodes: usize,
         tls: Option<Tls>,
+    ) -> Option<Self> {
+        Self::start_by(room, nodes, tls, |address| format!("http://{address}"))
+    }
+
+    fn start_by(
+        room: tempfile::TempDir,
+        nodes: usize,
+        tls: Option<Tls>,
+        relay: impl FnMut(&str) -> String,
     ) -> Option<Self> {
         let there = ["etcd", "etcdctl"].iter().all(|program| {
             let mut asked = Command::new(program);
@@ -69,7 +83,7 @@ impl Etcd {
             eprintln!("SKIPPED: etcd is missing, so this test shows nothing");
             return None;
         }
-        let mut etcd = Self { nodes: plan(room.path(), nodes, tls.as_ref()), room, tls };
+        let mut etcd = Self { nodes: plan(room.path(), nodes, tls.as_ref(), relay), room, tls };
         (0..nodes).for_each(|node| etcd.spawn(node));
         if !etcd.wait_until_up() {
             let logs: Vec<_> = etcd.nodes.iter().map(|node| last_lines(&node.log)).collect();
@@ -228,24 +242,30 @@ impl Drop for Etcd {
     }
 }
 
-fn plan(room: &Path, count: usize, tls: Option<&Tls>) -> Vec<Node> {
+fn plan(
+    room: &Path,
+    count: usize,
+    tls: Option<&Tls>,
+    relay: impl FnMut(&str) -> String,
+) -> Vec<Node> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let hosts: Vec<_> = (1..=count).map(|number| format!("127.0.0.{number}")).collect();
     let clients: Vec<_> =
         hosts.iter().map(|host| format!("{scheme}://{host}:{}", free_port(host))).collect();
-    let peers: Vec<_> =
-        hosts.iter().map(|host| format!("http://{host}:{}", free_port(host))).collect();
-    let all: Vec<_> = peers.iter().enumerate().map(|(n, peer)| format!("n{n}={peer}")).collect();
+    let peers: Vec<_> = hosts.iter().map(|host| format!("{host}:{}", free_port(host))).collect();
+    let known: Vec<_> = peers.iter().map(String::as_str).map(relay).collect();
+    let all: Vec<_> = known.iter().enumerate().map(|(n, peer)| format!("n{n}={peer}")).collect();
     let all = all.join(",");
     let node = |(number, (client, peer)): (usize, (String, &String))| {
+        let listens = format!("http://{peer}");
         let data = room.join(format!("n{number}"));
         let mut arguments: Vec<String> = [
             ["--name", &format!("n{number}")],
             ["--data-dir", data.to_str().unwrap()],
             ["--listen-client-urls", &client],
             ["--advertise-client-urls", &client],
-            ["--listen-peer-urls", peer],
-            ["--initial-advertise-peer-urls", peer],
+            ["--listen-peer-urls", &listens],
+            ["--initial-advertise-peer-urls", &known[number]],
             ["--initial-cluster", &all],
             ["--initial-cluster-state", "new"],
             // Other work on the machine must not look like a dead leader.

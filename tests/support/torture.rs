@@ -9,6 +9,9 @@
 //! acceptance that began after that moment is counted, by whichever replica; the clock is the
 //! machine's own, so that one replica's moment can be compared with another's.
 //!
+//! The nodes reach each other through relays as well: one that the others cannot reach is heard by
+//! none, and where none reaches another there is no quorum, though clients reach all of them.
+//!
 //! Whoever includes this says what a replica is: [`Subject`].
 #![allow(
     dead_code,
@@ -346,10 +349,16 @@ enum Fault {
     CutOff(usize),
     NodeFrozen(usize),
     NodeDead(usize),
+    /// The others do not reach this node.
+    Unheard(usize),
+    /// No node reaches another.
+    Apart,
 }
 
 struct Torture {
     etcd: Etcd,
+    /// How the nodes reach each.
+    peers: Vec<Proxy>,
     replicas: Vec<Replica>,
     said: (Sender<Said>, Receiver<Said>),
     lives: BTreeMap<usize, Life>,
@@ -362,13 +371,19 @@ struct Torture {
 }
 
 impl Torture {
-    fn new(etcd: Etcd, seed: u64, test: &'static str, plant: &'static str) -> Self {
+    fn new(
+        (etcd, peers): (Etcd, Vec<Proxy>),
+        seed: u64,
+        test: &'static str,
+        plant: &'static str,
+    ) -> Self {
         // One rotten replica is enough.
         let rotten = |number| if number == 0 { plant } else { "" };
         let replica = |number| Replica::new(number, &etcd, test, rotten(number));
         let replicas = (0..REPLICAS).map(replica).collect();
         Self {
             etcd,
+            peers,
             replicas,
             said: mpsc::channel(),
             lives: BTreeMap::new(),
@@ -615,12 +630,13 @@ impl Torture {
                 _ => None,
             })
             .collect();
-        let node_hurts =
-            self.faults.iter().any(|(_, f)| matches!(f, Fault::NodeFrozen(_) | Fault::NodeDead(_)));
+        let is_of_nodes =
+            |fault: &Fault| !matches!(fault, Fault::Frozen(_) | Fault::Dead(_) | Fault::CutOff(_));
+        let node_hurts = self.faults.iter().any(|(_, fault)| is_of_nodes(fault));
         let victim = usize::try_from(self.below(REPLICAS as u64)).unwrap();
         let node = usize::try_from(self.below(self.etcd.count() as u64)).unwrap();
         let millis = |t: &mut Self, most: u64| Duration::from_millis(100 + t.below(most));
-        let kind = self.below(12);
+        let kind = self.below(14);
         if kind < 8 && (hurt.len() >= 2 || hurt.contains(&victim)) || kind >= 8 && node_hurts {
             return;
         }
@@ -638,6 +654,8 @@ impl Torture {
                 let Some(leader) = self.etcd.leader() else { return };
                 ("leader killed", Fault::NodeDead(leader), 3000)
             }
+            11 => ("node unheard", Fault::Unheard(node), 4000),
+            12 => ("nodes apart", Fault::Apart, 3000),
             _ => {
                 count("compacted");
                 self.etcd.compact();
@@ -662,6 +680,8 @@ impl Torture {
             (Fault::CutOff(n), _) => self.replicas[*n].proxies.iter().for_each(Proxy::cut),
             (Fault::NodeFrozen(n), _) => self.etcd.freeze(*n),
             (Fault::NodeDead(n), _) => self.etcd.kill(*n),
+            (Fault::Unheard(n), _) => self.peers[*n].swallow(),
+            (Fault::Apart, _) => self.peers.iter().for_each(Proxy::swallow),
         }
         let until = Instant::now() + millis(self, most);
         self.faults.push((until, fault));
@@ -677,21 +697,23 @@ impl Torture {
             Fault::CutOff(n) => self.replicas[n].proxies.iter().for_each(Proxy::pass),
             Fault::NodeFrozen(n) => self.etcd.thaw(n),
             Fault::NodeDead(n) => self.etcd.restart(n),
+            Fault::Unheard(n) => self.peers[n].pass(),
+            Fault::Apart => self.peers.iter().for_each(Proxy::pass),
         }
     }
 }
 
-/// Tortures replicas of one store, which is in etcd already, for so long; gives how often one was
+/// Tortures replicas of one store, which is in etcd already, whose nodes reach each other by relays, for so long; gives how often one was
 /// accepted after its revocation had returned. `test` is the test that calls this, by which its
 /// children are started.
 pub(crate) fn torture(
-    etcd: Etcd,
+    nodes: (Etcd, Vec<Proxy>),
     seconds: usize,
     test: &'static str,
     plant: &'static str,
 ) -> usize {
     let seed = number("PORTCULLIS_TORTURE_SEED", 0x746f_7274) as u64;
-    let mut torture = Torture::new(etcd, seed, test, plant);
+    let mut torture = Torture::new(nodes, seed, test, plant);
     torture.start();
     torture.run(Duration::from_secs(seconds as u64));
     torture.heal();

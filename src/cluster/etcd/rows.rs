@@ -110,17 +110,17 @@ pub(super) fn turn(event: &Event, space: &Space) -> Option<Turn> {
     }
 }
 
-/// A letter that is none of ours is of a member that lives, for all that is known: it may prove
-/// until its row is changed.
 fn member(incarnation: Incarnation, row: &KeyValue) -> Member {
-    let (state, rest) = row.value().split_first().unwrap_or((&LIVES, &[]));
-    Member {
-        incarnation,
-        card: card(rest),
-        revision: revision(row.mod_revision()),
-        is_fenced: *state == FENCED,
-        applied: Revision::default(),
-    }
+    let (is_fenced, card) = read(row.value());
+    let (revision, applied) = (revision(row.mod_revision()), Revision::default());
+    Member { incarnation, card, revision, is_fenced, applied }
+}
+
+/// Whether a member is fenced, and what it said. A letter that is none of ours is of one that
+/// lives, for all that is known: it may prove until its row is changed.
+fn read(row: &[u8]) -> (bool, Option<Card>) {
+    let (letter, rest) = row.split_first().unwrap_or((&LIVES, &[]));
+    (*letter == FENCED, card(rest))
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
             version: "0.1.0".into(),
             joined_at: Timestamp::from_millis(0x0102_0304_0506),
         };
-        Card { about, freshness: Duration::from_millis(3000) }
+        Card { about, freshness: Duration::from_secs(3) }
     }
 
     #[test]
@@ -169,5 +169,7 @@ mod tests {
         assert_eq!(member.freshness(), LONGEST);
         assert_eq!(fenced(&member), b"f");
         assert_eq!(fenced(&Member { card: Some(known()), ..member })[1..], row[1..]);
+        let states = [b"m", b"f", b"z", &b""[..]].map(|row| read(row).0);
+        assert_eq!(states, [false, true, false, false], "only a fenced one is fenced");
     }
 }

@@ -306,7 +306,9 @@ fn changes_that_are_too_many_for_one_transaction_go_in_several() {
     net.set(Way { delay: 120, ..Way::default() });
     thread::scope(|scope| {
         let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
-        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
     assert_eq!(one.count().active, 150);
     eventually("the other has them all", || two.count().active == 150);
@@ -317,10 +319,10 @@ fn as_many_scopes_as_there_may_be_are_numbered() {
     let shore = Shore::new();
     let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let (store, _net) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
-    assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
-    let (other, _net) = shore.try_store(Wanted::There, &names).unwrap();
-    assert_eq!(other.catalogue().entries().len(), store.catalogue().entries().len());
+    let (one, _a) = shore.try_store(Wanted::ThereOrNew, &names).unwrap();
+    assert!(one.scopes(["x.scope0", "x.scope239"]).is_ok());
+    let (two, _b) = shore.try_store(Wanted::There, &names).unwrap();
+    assert_eq!(two.catalogue().entries().len(), one.catalogue().entries().len());
 }
 
 #[test]
@@ -393,26 +395,6 @@ fn uses_that_cannot_be_written_do_no_harm_and_are_written_the_next_time() {
     one.revoke(id).unwrap();
 }
 
-/// A reactivation that is applied between the look at the key and the look at the engine: nothing is
-/// newer than what is applied then, and yet the key is not as it was found.
-#[test]
-fn a_revocation_of_a_key_that_was_just_brought_back_revokes_it() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
-    let (id, key) = issue(&one);
-    one.revoke(id).unwrap();
-    let (here, there) = (one.clone(), two.clone());
-    BEFORE_WITNESS.set(Some(Box::new(move || {
-        there.update(id, crate::Change::activate()).unwrap();
-        eventually("it is back", || here.get(id).unwrap().active);
-    })));
-    assert!(!one.revoke(id).unwrap().active);
-    assert_eq!(
-        (decision(&one, &key), decision(&two, &key)),
-        (Err(Refusal::Inactive), Err(Refusal::Inactive))
-    );
-}
-
 #[test]
 fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
     let shore = Shore::new();
@@ -428,4 +410,25 @@ fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
     assert!(!one.revoke(id).unwrap().active);
     let none = KeyId::from_u64(1);
     assert!(matches!(one.revoke(none), Err(Error::NoSuchKey(_))));
+}
+
+/// A proof that was read before a change, and whose answer comes after the change was applied, is no
+/// sign of another history.
+#[test]
+fn a_replica_with_slow_answers_among_many_changes_reads_nothing_anew() {
+    let shore = Shore::new();
+    let ((one, _a), (two, slow)) = (shore.store(), shore.store());
+    let (id, _) = issue(&one);
+    eventually("it follows", || two.get(id).is_ok());
+    slow.set(Way { delay: 40, ..Way::default() });
+    let mut most = 0;
+    for _ in 0..80 {
+        issue(&one);
+        let active = two.count().active;
+        assert!(
+            active >= most && two.health().trouble.is_none(),
+            "it began anew: {active} of {most}"
+        );
+        most = active;
+    }
 }
