@@ -195,7 +195,9 @@ mod tests {
         let seal = Seals::derive(None).frame;
         let hash = |parts: &[&[u8]]| {
             let mut running = seal.running();
-            parts.iter().for_each(|part| running.update(part));
+            for part in parts {
+                running.update(part);
+            }
             running.hash()
         };
         assert_eq!(hash(&[b"one", b"two"]), hash(&[b"onetwo"]));
