@@ -108,7 +108,7 @@ impl Doors {
             .body(format!("key={key}").into());
         let (status, cookie, _) = doors.send(form.unwrap());
         assert_eq!(status, 303);
-        doors.cookie = cookie.split(';').next().unwrap().to_owned();
+        cookie.split(';').next().unwrap().clone_into(&mut doors.cookie);
         doors
     }
 
