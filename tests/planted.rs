@@ -52,7 +52,7 @@ const STARVE: Campaign = Campaign {
     test: "the_promises_hold_where_the_disk_fails",
     line: "starve: ",
     // Each cause at each time.
-    knob: ("PORTCULLIS_STARVES", "24"),
+    knob: ("PORTCULLIS_STARVES", "96"),
 };
 const POWER: Campaign = Campaign {
     binary: "power",
