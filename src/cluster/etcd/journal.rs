@@ -9,7 +9,7 @@ use super::{
     nodes::{Nodes, Patience, Trouble},
     rows,
     space::{Lies, Space},
-    tail::{EtcdRoll, EtcdTail},
+    tail::{EtcdRoll, EtcdTail, Spare},
 };
 use crate::{
     cluster::{
@@ -28,7 +28,12 @@ use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
     TxnResponse,
 };
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 /// For what a gate depends on. Two silent nodes and an answer fit into the time that it stays open.
@@ -53,13 +58,14 @@ pub(crate) struct EtcdJournal(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) nodes: Nodes,
     pub(super) space: Space,
+    pub(super) spare: Mutex<Option<Spare>>,
 }
 
 impl EtcdJournal {
     /// Connects when it is first asked something. To be called and used within a tokio runtime.
     pub(crate) fn new(etcd: &Etcd) -> Result<Self, Error> {
         let (nodes, space) = (Nodes::new(etcd)?, Space::new(&etcd.space));
-        Ok(Self(Arc::new(Shared { nodes, space })))
+        Ok(Self(Arc::new(Shared { nodes, space, spare: Mutex::default() })))
     }
 }
 
@@ -128,7 +134,7 @@ impl Journal for EtcdJournal {
     }
 
     async fn commit(&self, transaction: Transaction<'_>) -> Outcome {
-        let Shared { nodes, space } = &*self.0;
+        let Shared { nodes, space, .. } = &*self.0;
         // One value a key: etcd takes no key twice in a transaction, and the last one counts.
         let mut values = BTreeMap::new();
         for commit in transaction.commits {
@@ -183,7 +189,7 @@ impl Journal for EtcdJournal {
     }
 
     async fn prove(&self, who: Incarnation, joined: Revision) -> Result<Option<Proof>, Fault> {
-        let Shared { nodes, space } = &*self.0;
+        let Shared { nodes, space, .. } = &*self.0;
         let proof = Txn::new().when([is_at(&space.member(who), joined)]).and_then([
             TxnOp::get(space.key(&Place::Meta), None),
             TxnOp::get(space.acknowledged(who), None),
@@ -204,7 +210,7 @@ impl Journal for EtcdJournal {
         joined: Revision,
         applied: Revision,
     ) -> Result<bool, Fault> {
-        let Shared { nodes, space } = &*self.0;
+        let Shared { nodes, space, .. } = &*self.0;
         let row = TxnOp::put(space.acknowledged(who), rows::acknowledgement(applied), None);
         let change = Txn::new().when([is_at(&space.member(who), joined)]).and_then([row]);
         Ok(nodes.txn(PROVING, &change).await?.0.succeeded())

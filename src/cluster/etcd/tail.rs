@@ -17,8 +17,14 @@ use crate::{
     cluster::journal::{Batch, Event, Revision, Roll, Tail, Turn},
     codec::Place,
 };
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
-use std::{ops::Range, sync::Arc, time::Duration};
+use etcd_client::{
+    Event as Row, EventType, ResponseHeader, WatchOptions, WatchResponse, WatchStream,
+};
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 
 /// So long a watch may be silent before its node is asked whether it lives, and then once more
@@ -33,11 +39,29 @@ const PING: i64 = 2;
 pub(crate) struct EtcdTail(Watch);
 
 /// Members and their acknowledgements.
-pub(crate) struct EtcdRoll(Watch);
+///
+/// etcd brings a watch that begins in the past up to date ten times a second, and a revocation that
+/// waited for that would take a tenth of one instead of some milliseconds. So this one begins with
+/// the present. Where something happened before it was there, it says that it is lost, and whoever
+/// reads all members then goes on with the very watch that was opened.
+pub(crate) struct EtcdRoll {
+    watch: Watch,
+    after: Revision,
+}
+
+/// A watch that was open before the members were read which its user goes on from.
+pub(super) struct Spare {
+    open: Open,
+    since: Revision,
+    opened: Instant,
+}
+
+/// One that is older has more to tell than there is to read.
+const OLDEST_SPARE: Duration = Duration::from_secs(1);
 
 impl EtcdTail {
     pub(super) fn after(shared: &Arc<Shared>, revision: Revision) -> Self {
-        Self(Watch::over(shared.space.state(), shared, revision))
+        Self(Watch::over(shared.space.state(), shared, Some(revision)))
     }
 
     fn batches(&self, message: &WatchResponse) -> Vec<Batch> {
@@ -75,34 +99,70 @@ impl Tail for EtcdTail {
 
 impl EtcdRoll {
     pub(super) fn after(shared: &Arc<Shared>, revision: Revision) -> Self {
-        Self(Watch::over(shared.space.members(), shared, revision))
+        let mut watch = Watch::over(shared.space.members(), shared, None);
+        let spare = shared.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fits = |spare: &Spare| spare.since <= revision && spare.opened.elapsed() < OLDEST_SPARE;
+        if let Some(spare) = spare.filter(fits) {
+            (watch.open, watch.since) = (Some(spare.open), Some(spare.since));
+        }
+        Self { watch, after: revision }
+    }
+
+    /// Leaves the watch to the next one.
+    fn leave(&mut self, since: Revision) {
+        if let Some(open) = self.watch.open.take() {
+            let spare = Spare { open, since, opened: Instant::now() };
+            let shared = &self.watch.shared;
+            *shared.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(spare);
+        }
     }
 }
 
 impl Roll for EtcdRoll {
     async fn next(&mut self) -> Option<Vec<Turn>> {
-        let message = self.0.message().await.ok()?;
-        let turns = message.events().iter();
-        Some(turns.filter_map(|event| rows::turn(event, &self.0.shared.space)).collect())
+        loop {
+            let message = self.watch.message().await.ok()?;
+            if let Some(since) = self.watch.since.filter(|since| *since > self.after) {
+                self.leave(since);
+                return None;
+            }
+            let is_later = |event: &&Row| {
+                event.kv().is_some_and(|row| rows::revision(row.mod_revision()) > self.after)
+            };
+            let events = message.events().iter().filter(is_later);
+            let turns: Vec<_> =
+                events.filter_map(|event| rows::turn(event, &self.watch.shared.space)).collect();
+            if !turns.is_empty() {
+                return Some(turns);
+            }
+        }
     }
 }
+
+/// A stream, and the node that it comes from.
+type Open = (WatchStream, usize);
 
 /// A watch over a range, on whichever node is asked first now.
 struct Watch {
     shared: Arc<Shared>,
     range: Range<Vec<u8>>,
-    after: Revision,
-    open: Option<(WatchStream, usize)>,
+    /// `None`: after what there is when it opens.
+    after: Option<Revision>,
+    open: Option<Open>,
+    /// Of one that begins with the present: after which revision that is.
+    since: Option<Revision>,
     asked: bool,
 }
 
 impl Watch {
-    fn over(range: Range<Vec<u8>>, shared: &Arc<Shared>, after: Revision) -> Self {
-        Self { shared: Arc::clone(shared), range, after, open: None, asked: false }
+    fn over(range: Range<Vec<u8>>, shared: &Arc<Shared>, after: Option<Revision>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared, range, after, open: None, since: None, asked: false }
     }
 
-    /// The next message with events. After an error the watch is over. A wait that is dropped loses nothing: what
-    /// is read from the stream is given back without another wait in between.
+    /// The next message with events; of a watch that begins with the present also the one that says
+    /// after which revision. After an error the watch is over. A wait that is dropped loses nothing:
+    /// what is read from the stream is given back without another wait in between.
     async fn message(&mut self) -> Result<WatchResponse, Trouble> {
         let silent = |text: &str| Err(Trouble::Silence(text.into()));
         let (stream, node) = match &mut self.open {
@@ -137,6 +197,10 @@ impl Watch {
                 break Err(Trouble::Compacted);
             } else if message.canceled() {
                 break silent(message.cancel_reason());
+            } else if message.created() && self.after.is_none() {
+                let header = message.header().map_or(0, ResponseHeader::revision);
+                self.since = Some(rows::revision(header));
+                break Ok(message);
             } else if !message.events().is_empty() {
                 break Ok(message);
             }
@@ -151,14 +215,14 @@ impl Watch {
 async fn connect(
     shared: &Shared,
     range: &Range<Vec<u8>>,
-    Revision(after): Revision,
-) -> Result<(WatchStream, usize), Trouble> {
+    after: Option<Revision>,
+) -> Result<Open, Trouble> {
     let (node, client) = shared.nodes.preferred().await?;
-    let from = i64::try_from(after).unwrap_or(i64::MAX).saturating_add(1);
-    let options = WatchOptions::new()
-        .with_range(range.end.as_slice())
-        .with_start_revision(from)
-        .with_watch_id(OURS);
+    let mut options = WatchOptions::new().with_range(range.end.as_slice()).with_watch_id(OURS);
+    if let Some(Revision(after)) = after {
+        let from = i64::try_from(after).unwrap_or(i64::MAX).saturating_add(1);
+        options = options.with_start_revision(from);
+    }
     let mut client = nodes::watch(&client);
     let trouble =
         match timeout(SILENCE * 2, client.watch(range.start.as_slice(), Some(options))).await {

@@ -200,6 +200,8 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
     let journal = journal(&etcd.urls());
     let epoch = committed(&journal, Revision(0), &[]).await;
     let mut roll = journal.roll(epoch);
+    // Nothing happens, but now it is there.
+    assert!(timeout(Duration::from_millis(500), roll.next()).await.is_err());
     let who = Incarnation::fresh().unwrap();
     let joined = journal.join(who, &card("till")).await.unwrap();
     let proof = journal.prove(who, joined).await.unwrap().unwrap();
@@ -235,6 +237,31 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
     };
     let told: Vec<_> = turns.iter().map(told).collect();
     assert_eq!(told, ["till false", "applied 9", "till true", "gone"]);
+}
+
+#[tokio::test]
+async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let epoch = committed(&journal, Revision(0), &[]).await;
+    let who = Incarnation::fresh().unwrap();
+    let joined = journal.join(who, &card("till")).await.unwrap();
+    let mut roll = journal.roll(epoch);
+    assert!(timeout(WATCHDOG, roll.next()).await.unwrap().is_none(), "it joined before that");
+    // Said after the watch was opened, and before the members are read.
+    assert!(journal.acknowledge(who, joined, Revision(7)).await.unwrap());
+    let Muster { revision, members, .. } = journal.members().await.unwrap();
+    assert_eq!(members[0].applied, Revision(7));
+    // And between the reading and the roll that goes on from there.
+    assert!(journal.acknowledge(who, joined, Revision(8)).await.unwrap());
+    let mut roll = journal.roll(revision);
+    let turns = timeout(WATCHDOG, roll.next()).await.unwrap().unwrap();
+    assert!(matches!(turns[..], [Turn::Applied(_, Revision(8))]), "{turns:?}");
+    // A watch from before is of no use where it was not the members' reader who opened it.
+    let mut late = journal.roll(epoch);
+    assert!(timeout(WATCHDOG, late.next()).await.unwrap().is_none());
+    let mut later = journal.roll(Revision(epoch.0 + 1));
+    assert!(timeout(WATCHDOG, later.next()).await.unwrap().is_none(), "it skipped what was before");
 }
 
 #[tokio::test]
