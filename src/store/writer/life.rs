@@ -1,14 +1,10 @@
 //! The writer thread's life: it commits what is queued, applies it, tells who waits, and in between
 //! syncs the anchor, sweeps what was cut from the trail and writes when keys were last used.
 
-use super::{Core, KeyChange, Plans, Queued};
-use crate::{
-    error::Error,
-    ledger::Commit,
-    planted::Bug,
-    store::uses::Uses,
-    sync::waiting::{MutexGuard, thread},
-};
+#[cfg(feature = "cluster")]
+use super::Plans;
+use super::{Core, KeyChange, Queued};
+use crate::{error::Error, ledger::Commit, planted::Bug, store::uses::Uses};
 use std::{
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,9 +14,6 @@ use std::{
 
 /// How old the anchor on disk may get, which is what a power cut can hide from it.
 const ANCHOR_SYNC: Duration = Duration::from_secs(1);
-
-/// A group of changes does not wait to become larger than this.
-const MOST_GATHERED: usize = 1024;
 
 impl Core {
     /// The thread's life.
@@ -82,7 +75,6 @@ impl Core {
                 self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
             (plans, timed_out) = (woken.0, woken.1.timed_out());
         }
-        plans = self.gather(plans);
         #[cfg(feature = "cluster")]
         if self.ledger.shared().is_some() {
             let Plans { common, queue, .. } = &mut *plans;
@@ -92,20 +84,6 @@ impl Core {
     }
 
     /// Commits a batch and applies it; gives the number of the last committed change.
-    /// Lets others queue, as long as more come: whom the last commit woke is about to, and one sync
-    /// then serves all of them. Who is alone waits for nobody.
-    fn gather<'p>(&'p self, mut plans: MutexGuard<'p, Plans>) -> MutexGuard<'p, Plans> {
-        loop {
-            let queued = plans.queue.len();
-            drop(plans);
-            thread::yield_now();
-            plans = self.plan();
-            if plans.queue.len() <= queued || plans.queue.len() >= MOST_GATHERED {
-                return plans;
-            }
-        }
-    }
-
     fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
