@@ -180,6 +180,21 @@ fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated
 }
 
 #[test]
+fn a_repeated_revocation_writes_so_that_what_was_planned_before_it_conflicts() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    one.revoke(id).unwrap();
+    let before = one.get(id).unwrap().revision;
+    one.revoke(id).unwrap();
+    let again = one.get(id).unwrap();
+    assert!(again.revision > before && !again.active);
+    // The other has it too: whatever was planned on the record as it was conflicts.
+    eventually("the other has it", || two.get(id).is_ok_and(|r| r.revision == again.revision));
+    assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
+}
+
+#[test]
 fn a_change_that_was_never_made_denies_nothing_after_all() {
     let shore = Shore::new();
     let ((one, net), (two, _b)) = (shore.store(), shore.store());
