@@ -70,6 +70,10 @@ pub(super) struct Plans {
     /// Whether there may be entries below the floor still.
     pub(super) sweeping: bool,
     pub(super) queue: Vec<Queued>,
+    /// How many in the queue wake the thread; `None` while it is awake.
+    awaited: Option<usize>,
+    /// How many were written or waited when the last batch was done.
+    crowd: usize,
     pub(super) committed: u64,
     failure: Option<Box<str>>,
     closing: bool,
@@ -172,6 +176,8 @@ impl Plans {
             floor: 0,
             sweeping: true,
             queue: Vec::new(),
+            awaited: None,
+            crowd: 0,
             committed: tip.sequence,
             failure: None,
             closing: false,
@@ -345,7 +351,9 @@ impl Core {
         plans.requests.note(&entry);
         plans.tip = Tip { sequence: entry.sequence, head, newest: entry.at };
         plans.queue.push(Queued { commit, changes });
-        self.wake.notify_one();
+        if plans.awaited.is_some_and(|awaited| plans.queue.len() >= awaited) {
+            self.wake.notify_one();
+        }
         Ok(entry.sequence)
     }
 
