@@ -30,6 +30,8 @@ pub(crate) struct Way {
     pub(crate) no_answers: bool,
     /// A tail brings nothing, though calls pass.
     pub(crate) no_tail: bool,
+    /// A read of everything breaks off after its first page.
+    pub(crate) first_page_only: bool,
     /// Up to so many milliseconds each way.
     pub(crate) delay: u64,
 }
@@ -100,6 +102,10 @@ impl Journal for Net {
     }
 
     async fn records(&self, at: Revision, after: Option<Digest>) -> Result<Page, Fault> {
+        if self.way().first_page_only && after.is_some() {
+            self.hop().await;
+            return Err(Fault::Unreachable("no answer came".into()));
+        }
         self.call(|engine| engine.page(at, after)).await?
     }
 
