@@ -1,6 +1,6 @@
 //! What happens to replicas, to their ways and to the engine.
 
-use super::{LONGEST, World};
+use super::{Key, LONGEST, World};
 use crate::cluster::sim::{net::Way, node::Node};
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::{task::spawn_local, time::sleep};
@@ -40,13 +40,14 @@ impl World {
         }
     }
 
-    /// Cuts a replica's way for a while: all of it, one direction, or its tail alone.
+    /// Cuts a replica's way for a while: all of it, one direction, its tail alone, or each long read.
     async fn cut(self: Rc<Self>, node: Rc<Node>) {
         let delay = if self.dice.one_in(2) { self.dice.below(40) } else { self.dice.below(450) };
-        let way = match self.dice.below(4) {
+        let way = match self.dice.below(5) {
             0 => Way { no_requests: true, delay, ..Way::default() },
             1 => Way { no_answers: true, delay, ..Way::default() },
             2 => Way { no_tail: true, delay, ..Way::default() },
+            3 => Way { first_page_only: true, delay, ..Way::default() },
             _ => Way { no_requests: true, no_answers: true, delay, ..Way::default() },
         };
         self.tell(|| format!("{} {way:?}", node.name));
@@ -63,11 +64,13 @@ impl World {
         node.crash();
     }
 
-    /// Stops the engine, and puts it back to what it was a while ago. What was taken since is given back, by
-    /// whoever did that; what had been taken before is still gone.
+    /// Stops the engine, and puts it back to what it was a while ago. What was taken since is given
+    /// back; what had been taken before is still gone, and is so again if it was brought back since.
     async fn put_back(self: Rc<Self>) {
         let (put_back, then) = (self.engine.backup(), self.engine.revision());
         let era = self.era.get();
+        let is_taken = |key: &&Rc<Key>| key.taken.get().is_some() && !key.busy.get();
+        let taken: Vec<_> = self.keys.borrow().iter().filter(is_taken).cloned().collect();
         self.pause(1500).await;
         // Revisions of two histories say nothing of each other.
         if self.is_over.get() || self.era.get() != era || self.engine.is_away.swap(true, Relaxed) {
@@ -84,6 +87,10 @@ impl World {
             if key.taken_at.get() > then || key.busy.get() {
                 key.taken.set(None);
             }
+        }
+        for key in taken.iter().filter(|key| !key.busy.get()) {
+            self.count.set(self.count.get() + 1);
+            key.taken.set(Some(self.count.get()));
         }
     }
 }
