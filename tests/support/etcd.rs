@@ -9,7 +9,9 @@
 )]
 
 use std::{
+    collections::hash_map::RandomState,
     fs,
+    hash::{BuildHasher, Hasher},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -311,8 +313,16 @@ fn room() -> tempfile::TempDir {
     made.unwrap()
 }
 
+/// Chosen by chance, below those that Linux gives to connections: one of them might otherwise be in
+/// the way of a node that comes back.
 fn free_port(host: &str) -> u16 {
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+    loop {
+        let word = RandomState::new().build_hasher().finish();
+        let port = 16_384 + u16::try_from(word % 16_384).unwrap();
+        if TcpListener::bind((host, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn runs(command: &mut Command) -> bool {
