@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 
 /// How the way is at the moment.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each fails by itself")]
 pub(crate) struct Way {
     /// Requests are lost.
     pub(crate) no_requests: bool,
