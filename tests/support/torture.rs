@@ -739,12 +739,16 @@ impl Torture {
 /// it is known by the first words of each connection.
 pub(crate) fn part(peers: &[Proxy], node: usize, id: &str) {
     peers[node].unplug();
-    peers.iter().for_each(|peer| peer.mute(Some(id)));
+    for peer in peers {
+        peer.mute(Some(id));
+    }
 }
 
 pub(crate) fn rejoin(peers: &[Proxy], node: usize) {
     peers[node].plug_in();
-    peers.iter().for_each(|peer| peer.mute(None));
+    for peer in peers {
+        peer.mute(None);
+    }
 }
 
 /// Tortures replicas of one store, which is in etcd already, whose nodes reach each other by relays,
