@@ -18,7 +18,7 @@ mod harness;
 mod proxy;
 
 use etcd::Etcd;
-use harness::{Subject, Validation, be_a_replica, torture};
+use harness::{Subject, Validation, be_a_replica, part, rejoin, torture};
 use portcullis::{
     Expiry, Grant, Metadata, NewKey, Refusal, Store,
     cluster::{self, Replica},
@@ -26,8 +26,10 @@ use portcullis::{
 use proxy::Proxy;
 use std::{
     collections::HashSet,
+    process::Command,
     sync::{Arc, Mutex},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A replica of the store.
@@ -117,6 +119,37 @@ fn no_replica_accepts_a_revoked_key_under_torture() {
     let seconds = chance::number("PORTCULLIS_TORTURE_SECONDS", 60);
     let wrong = torture(etcd, seconds, "no_replica_accepts_a_revoked_key_under_torture", "");
     assert_eq!(wrong, 0, "a revoked key was accepted");
+}
+
+/// A leader that is parted from its peers is what a replica must not believe: it is there for its
+/// clients, and confirms nothing.
+#[test]
+fn a_leader_that_is_parted_is_replaced_and_answers_no_read() {
+    let Some((etcd, peers)) = engine() else { return };
+    let reads = |node: usize| {
+        let mut ctl = Command::new("etcdctl");
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.address(node), "get", "any"]);
+        ctl.arg("--command-timeout=1s").output().unwrap().status.success()
+    };
+    let leader = until(|| etcd.leader());
+    part(&peers, leader, &etcd.id(leader).unwrap());
+    until(|| etcd.leader().filter(|other| *other != leader && reads(*other)));
+    assert!(!reads(leader), "it goes on answering");
+    // One that opens connections to the others would hear them by those.
+    assert!(!etcd.hears_a_leader(leader), "it hears the others");
+    rejoin(&peers, leader);
+    until(|| reads(leader).then_some(()));
+}
+
+fn until<T>(mut is: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = is() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_mins(1), "not within a minute");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What the torture is worth: it notices a replica whose gate does not shut in time.

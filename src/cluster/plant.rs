@@ -23,4 +23,6 @@ pub(crate) enum Plant {
     TrustTheNumbers,
     /// A proof opens the gate though its epoch is not applied yet.
     ProofWithoutApply,
+    /// A bootstrap that failed half-way counts as never begun.
+    FailureForgotten,
 }

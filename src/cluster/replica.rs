@@ -135,6 +135,10 @@ impl<J: Journal, F: Follower> Replica<J, F> {
     async fn bootstrap(&self, continues: bool) {
         let mut known = continues.then(|| self.now_at());
         loop {
+            #[cfg(test)]
+            if self.timing.plants(Plant::FailureForgotten) {
+                known = continues.then(|| self.now_at());
+            }
             match bootstrap(&*self.journal, &*self.follower, &mut known).await {
                 Ok(position) => {
                     self.say(None);

@@ -9,7 +9,9 @@
 )]
 
 use std::{
+    collections::hash_map::RandomState,
     fs,
+    hash::{BuildHasher, Hasher},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -148,15 +150,28 @@ impl Etcd {
     /// The node that leads, if the nodes that answer agree on one.
     pub(crate) fn leader(&self) -> Option<usize> {
         (0..self.nodes.len()).find(|&node| {
-            let mut ctl = self.ctl_at(&self.nodes[node].client);
-            let output = ctl.args(["endpoint", "status", "-w", "json"]).output().unwrap();
-            let Ok(told) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else {
-                return false;
-            };
-            let status = &told[0]["Status"];
+            let status = self.status(node);
             let (leader, own) = (&status["leader"], &status["header"]["member_id"]);
             leader.is_u64() && leader == own
         })
+    }
+
+    /// Whether a node hears of any leader.
+    pub(crate) fn hears_a_leader(&self, node: usize) -> bool {
+        self.status(node)["leader"].as_u64().is_some_and(|leader| leader != 0)
+    }
+
+    /// The name by which a node tells its peers who it is, if it answers.
+    pub(crate) fn id(&self, node: usize) -> Option<String> {
+        self.status(node)["header"]["member_id"].as_u64().map(|id| format!("{id:x}"))
+    }
+
+    /// Null where it does not answer.
+    fn status(&self, node: usize) -> serde_json::Value {
+        let mut ctl = self.ctl_at(&self.nodes[node].client);
+        let output = ctl.args(["endpoint", "status", "-w", "json"]).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        told[0]["Status"].clone()
     }
 
     /// Forgets the history up to now, and gives that revision.
@@ -298,8 +313,16 @@ fn room() -> tempfile::TempDir {
     made.unwrap()
 }
 
+/// Chosen by chance, below those that Linux gives to connections: one of them might otherwise be in
+/// the way of a node that comes back.
 fn free_port(host: &str) -> u16 {
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+    loop {
+        let word = RandomState::new().build_hasher().finish();
+        let port = 16_384 + u16::try_from(word % 16_384).unwrap();
+        if TcpListener::bind((host, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn runs(command: &mut Command) -> bool {

@@ -10,8 +10,8 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
         mpsc::{self, Receiver},
     },
     thread,
@@ -31,8 +31,17 @@ struct Link {
     target: String,
     /// Milliseconds for what clients send, and for what they are answered.
     delays: [AtomicU64; 2],
+    /// Nothing passes either way, whatever the delays are.
+    is_unplugged: AtomicBool,
+    /// Connections whose client says this as it opens them are unplugged.
+    mute: Mutex<Option<Vec<u8>>>,
+    /// Bytes that came from clients, and that they were sent.
+    bytes: [AtomicU64; 2],
     open: Mutex<Vec<TcpStream>>,
 }
+
+/// What a connection's client said first.
+type Opening = OnceLock<Vec<u8>>;
 
 impl Proxy {
     pub(crate) fn to(target: &str) -> Self {
@@ -40,7 +49,10 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let link = Arc::new(Link {
             target: target.to_owned(),
-            delays: [AtomicU64::new(0), AtomicU64::new(0)],
+            delays: Default::default(),
+            is_unplugged: AtomicBool::new(false),
+            mute: Mutex::default(),
+            bytes: Default::default(),
             open: Mutex::new(Vec::new()),
         });
         let accepting = Arc::downgrade(&link);
@@ -75,6 +87,25 @@ impl Proxy {
         self.set([0, BLACK_HOLE]);
     }
 
+    /// Nothing passes, whatever else is set, until it is plugged in again.
+    pub(crate) fn unplug(&self) {
+        self.link.is_unplugged.store(true, SeqCst);
+    }
+
+    pub(crate) fn plug_in(&self) {
+        self.link.is_unplugged.store(false, SeqCst);
+    }
+
+    /// Connections pass nothing whose client says this as it opens them; `None`: all of them pass.
+    pub(crate) fn mute(&self, who: Option<&str>) {
+        *self.link.mute.lock().unwrap() = who.map(|who| who.as_bytes().to_vec());
+    }
+
+    /// How many bytes came from clients, and how many they were sent: without what TCP adds.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [0, 1].map(|way: usize| self.link.bytes[way].load(SeqCst))
+    }
+
     fn set(&self, delays: [u64; 2]) {
         for (place, delay) in self.link.delays.iter().zip(delays) {
             place.store(delay, SeqCst);
@@ -94,6 +125,8 @@ impl Drop for Proxy {
         self.cut();
         // Wakes the thread that accepts, which then finds nobody.
         self.pass();
+        self.plug_in();
+        self.mute(None);
         let address = self.address;
         thread::spawn(move || drop(TcpStream::connect(address)));
     }
@@ -104,6 +137,7 @@ impl Link {
         let Ok(server) = TcpStream::connect(&self.target) else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let mut open = self.open.lock().unwrap();
+        let opening = Arc::<Opening>::default();
         for (way, (from, to)) in [(client, &server), (&server, client)].into_iter().enumerate() {
             let (Ok(from), Ok(to), Ok(kept)) = (from.try_clone(), to.try_clone(), from.try_clone())
             else {
@@ -112,26 +146,45 @@ impl Link {
             open.push(kept);
             let (sender, held) = mpsc::channel();
             thread::spawn(move || read(from, &sender));
-            let link = Arc::clone(self);
-            thread::spawn(move || link.write(way, to, &held));
+            let (link, opening) = (Arc::clone(self), Arc::clone(&opening));
+            thread::spawn(move || link.write(way, to, &held, &opening));
         }
     }
 
-    fn write(&self, way: usize, mut to: TcpStream, held: &Receiver<(Instant, Vec<u8>)>) {
+    fn write(
+        &self,
+        way: usize,
+        mut to: TcpStream,
+        held: &Receiver<(Instant, Vec<u8>)>,
+        opening: &Opening,
+    ) {
         for (came, bytes) in held {
-            loop {
-                let delay = self.delays[way].load(SeqCst);
-                let waits = delay == BLACK_HOLE || came.elapsed() < Duration::from_millis(delay);
-                if !waits {
-                    break;
-                }
+            if way == 0 {
+                opening.get_or_init(|| bytes.clone());
+            }
+            while self.holds(way, came, opening) {
                 thread::sleep(Duration::from_millis(2));
             }
+            self.bytes[way].fetch_add(bytes.len() as u64, SeqCst);
             if to.write_all(&bytes).is_err() {
                 break;
             }
         }
         let _ = to.shutdown(Shutdown::Both);
+    }
+
+    fn holds(&self, way: usize, came: Instant, opening: &Opening) -> bool {
+        let delay = self.delays[way].load(SeqCst);
+        delay == BLACK_HOLE
+            || came.elapsed() < Duration::from_millis(delay)
+            || self.is_unplugged.load(SeqCst)
+            || self.is_muted(opening)
+    }
+
+    fn is_muted(&self, opening: &Opening) -> bool {
+        let muted = self.mute.lock().unwrap();
+        let (Some(who), Some(said)) = (&*muted, opening.get()) else { return false };
+        said.windows(who.len()).any(|part| part == who)
     }
 }
 

@@ -10,7 +10,8 @@
 //! machine's own, so that one replica's moment can be compared with another's.
 //!
 //! The nodes reach each other through relays as well: one that the others cannot reach is heard by
-//! none, and where none reaches another there is no quorum, though clients reach all of them.
+//! none; one that is parted from them hears none either, and one that is isolated is reached by no
+//! client besides; where none reaches another there is no quorum, though clients reach all of them.
 //!
 //! Whoever includes this says what a replica is: [`Subject`].
 #![allow(
@@ -353,12 +354,18 @@ enum Fault {
     Unheard(usize),
     /// No node reaches another.
     Apart,
+    /// This node reaches no other and none reaches it; clients do.
+    Parted(usize),
+    /// The same, and no client reaches it.
+    Isolated(usize),
 }
 
 struct Torture {
     etcd: Etcd,
     /// How the nodes reach each.
     peers: Vec<Proxy>,
+    /// By what each is known to its peers.
+    ids: Vec<String>,
     replicas: Vec<Replica>,
     said: (Sender<Said>, Receiver<Said>),
     lives: BTreeMap<usize, Life>,
@@ -381,9 +388,11 @@ impl Torture {
         let rotten = |number| if number == 0 { plant } else { "" };
         let replica = |number| Replica::new(number, &etcd, test, rotten(number));
         let replicas = (0..REPLICAS).map(replica).collect();
+        let ids = (0..etcd.count()).map(|node| etcd.id(node).unwrap()).collect();
         Self {
             etcd,
             peers,
+            ids,
             replicas,
             said: mpsc::channel(),
             lives: BTreeMap::new(),
@@ -636,7 +645,7 @@ impl Torture {
         let victim = usize::try_from(self.below(REPLICAS as u64)).unwrap();
         let node = usize::try_from(self.below(self.etcd.count() as u64)).unwrap();
         let millis = |t: &mut Self, most: u64| Duration::from_millis(100 + t.below(most));
-        let kind = self.below(14);
+        let kind = self.below(17);
         if kind < 8 && (hurt.len() >= 2 || hurt.contains(&victim)) || kind >= 8 && node_hurts {
             return;
         }
@@ -656,6 +665,15 @@ impl Torture {
             }
             11 => ("node unheard", Fault::Unheard(node), 4000),
             12 => ("nodes apart", Fault::Apart, 3000),
+            13 => ("node isolated", Fault::Isolated(node), 5000),
+            14 | 15 => {
+                let Some(leader) = self.etcd.leader() else { return };
+                if kind == 14 {
+                    ("leader isolated", Fault::Isolated(leader), 5000)
+                } else {
+                    ("leader parted", Fault::Parted(leader), 5000)
+                }
+            }
             _ => {
                 count("compacted");
                 self.etcd.compact();
@@ -682,6 +700,11 @@ impl Torture {
             (Fault::NodeDead(n), _) => self.etcd.kill(*n),
             (Fault::Unheard(n), _) => self.peers[*n].swallow(),
             (Fault::Apart, _) => self.peers.iter().for_each(Proxy::swallow),
+            (Fault::Parted(n), _) => part(&self.peers, *n, &self.ids[*n]),
+            (Fault::Isolated(n), _) => {
+                part(&self.peers, *n, &self.ids[*n]);
+                self.ways_to(*n).for_each(Proxy::unplug);
+            }
         }
         let until = Instant::now() + millis(self, most);
         self.faults.push((until, fault));
@@ -699,13 +722,38 @@ impl Torture {
             Fault::NodeDead(n) => self.etcd.restart(n),
             Fault::Unheard(n) => self.peers[n].pass(),
             Fault::Apart => self.peers.iter().for_each(Proxy::pass),
+            Fault::Parted(n) | Fault::Isolated(n) => {
+                rejoin(&self.peers, n);
+                self.ways_to(n).for_each(Proxy::plug_in);
+            }
         }
+    }
+
+    /// The replicas' ways to a node.
+    fn ways_to(&self, node: usize) -> impl Iterator<Item = &Proxy> {
+        self.replicas.iter().map(move |replica| &replica.proxies[node])
     }
 }
 
-/// Tortures replicas of one store, which is in etcd already, whose nodes reach each other by relays, for so long; gives how often one was
-/// accepted after its revocation had returned. `test` is the test that calls this, by which its
-/// children are started.
+/// Cuts a node from its peers, both ways. Whatever it opens to them goes through their relays, where
+/// it is known by the first words of each connection.
+pub(crate) fn part(peers: &[Proxy], node: usize, id: &str) {
+    peers[node].unplug();
+    for peer in peers {
+        peer.mute(Some(id));
+    }
+}
+
+pub(crate) fn rejoin(peers: &[Proxy], node: usize) {
+    peers[node].plug_in();
+    for peer in peers {
+        peer.mute(None);
+    }
+}
+
+/// Tortures replicas of one store, which is in etcd already, whose nodes reach each other by relays,
+/// for so long; gives how often one was accepted after its revocation had returned. `test` is the
+/// test that calls this, by which its children are started.
 pub(crate) fn torture(
     nodes: (Etcd, Vec<Proxy>),
     seconds: usize,

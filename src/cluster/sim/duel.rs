@@ -95,7 +95,13 @@ impl Duel {
                 sleep(Duration::from_millis(1)).await;
             }
             let no_answers = cut == Cut::AfterProof;
-            slow.net.set(Way { no_requests: true, no_tail: true, no_answers, delay });
+            slow.net.set(Way {
+                no_requests: true,
+                no_tail: true,
+                no_answers,
+                delay,
+                ..Way::default()
+            });
             let (record, _) = writer.record(id).unwrap();
             let off = |sequence| changed(&record, Change::deactivate(), sequence);
             let receipt = writer.write(digest, off, id).await.unwrap().unwrap();
@@ -120,7 +126,7 @@ impl Duel {
     }
 }
 
-fn new(id: KeyId, sequence: u64) -> Record {
+pub(super) fn new(id: KeyId, sequence: u64) -> Record {
     let set = Catalogue::new(Vec::new(), None).unwrap().empty();
     let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
     let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
@@ -128,6 +134,6 @@ fn new(id: KeyId, sequence: u64) -> Record {
     Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap()
 }
 
-fn changed(record: &Record, change: Change, sequence: u64) -> Option<Record> {
+pub(super) fn changed(record: &Record, change: Change, sequence: u64) -> Option<Record> {
     record.changed(change, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap()
 }

@@ -8,6 +8,7 @@ mod duel;
 pub(crate) mod engine;
 pub(crate) mod net;
 mod node;
+mod relapse;
 mod tests;
 mod world;
 

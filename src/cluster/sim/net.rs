@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 
 /// How the way is at the moment.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each fails by itself")]
 pub(crate) struct Way {
     /// Requests are lost.
     pub(crate) no_requests: bool,
@@ -30,6 +31,8 @@ pub(crate) struct Way {
     pub(crate) no_answers: bool,
     /// A tail brings nothing, though calls pass.
     pub(crate) no_tail: bool,
+    /// A read of everything breaks off after its first page.
+    pub(crate) first_page_only: bool,
     /// Up to so many milliseconds each way.
     pub(crate) delay: u64,
 }
@@ -100,6 +103,10 @@ impl Journal for Net {
     }
 
     async fn records(&self, at: Revision, after: Option<Digest>) -> Result<Page, Fault> {
+        if self.way().first_page_only && after.is_some() {
+            self.hop().await;
+            return Err(Fault::Unreachable("no answer came".into()));
+        }
         self.call(|engine| engine.page(at, after)).await?
     }
 

@@ -21,7 +21,7 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Put, shared::Settled},
-    record::{Actor, Change, Record},
+    record::{Actor, Change, Record, Standing},
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
@@ -39,6 +39,11 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn gate_remaining(&self) -> u64 {
         self.gate.remaining()
+    }
+
+    /// What it knows of a key, whether or not it may answer.
+    pub(super) fn find(&self, digest: &Digest) -> Option<Standing> {
+        self.index.find(digest).map(|(_, standing)| standing)
     }
 }
 

@@ -11,6 +11,7 @@
 
 use super::{
     duel::{Cut, Duel, Waits},
+    relapse::relapse,
     world::{Tally, World},
 };
 use crate::cluster::plant::Plant;
@@ -208,4 +209,12 @@ fn an_engine_that_was_put_back_and_is_believed_is_found() {
 #[test]
 fn a_proof_of_what_is_not_applied_is_found() {
     is_found(Plant::ProofWithoutApply, 60);
+}
+
+#[test]
+fn a_bootstrap_that_failed_and_is_forgotten_is_found() {
+    assert_eq!(simulated(relapse(None)), 0, "parts of a history that is gone are accepted");
+    let accepted = simulated(relapse(Some(Plant::FailureForgotten)));
+    eprintln!("planted {:?}: found, {accepted} keys were accepted", Plant::FailureForgotten);
+    assert!(accepted > 0);
 }

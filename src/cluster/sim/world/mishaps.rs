@@ -1,0 +1,96 @@
+//! What happens to replicas, to their ways and to the engine.
+
+use super::{Key, LONGEST, World};
+use crate::cluster::sim::{net::Way, node::Node};
+use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use tokio::{task::spawn_local, time::sleep};
+
+impl World {
+    pub(super) async fn mishaps(self: Rc<Self>) {
+        while !self.is_over.get() {
+            self.pause(900).await;
+            let Some(node) = self.some_node() else { continue };
+            let mishap = self.dice.below(16);
+            self.tell(|| format!("mishap {mishap} for {}", node.name));
+            match mishap {
+                0..6 => drop(spawn_local(Rc::clone(&self).cut(node))),
+                6 | 7 => {
+                    node.net.set(Way { delay: self.dice.below(300), ..node.net.way() });
+                }
+                8 => self.engine.compact(),
+                9 => {
+                    *self.is_down.lock().unwrap() = true;
+                    self.pause(2500).await;
+                    *self.is_down.lock().unwrap() = false;
+                }
+                10 if self.nodes.borrow().len() > 1 => {
+                    node.crash();
+                    node.net.set(Way { no_answers: true, ..node.net.way() });
+                    self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
+                    self.add_node().await;
+                }
+                11..14 => {
+                    node.leave();
+                    drop(spawn_local(Rc::clone(&self).bury(node)));
+                    self.add_node().await;
+                }
+                14 => drop(spawn_local(Rc::clone(&self).put_back())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Cuts a replica's way for a while: all of it, one direction, its tail alone, or each long read.
+    async fn cut(self: Rc<Self>, node: Rc<Node>) {
+        let delay = if self.dice.one_in(2) { self.dice.below(40) } else { self.dice.below(450) };
+        let way = match self.dice.below(5) {
+            0 => Way { no_requests: true, delay, ..Way::default() },
+            1 => Way { no_answers: true, delay, ..Way::default() },
+            2 => Way { no_tail: true, delay, ..Way::default() },
+            3 => Way { first_page_only: true, delay, ..Way::default() },
+            _ => Way { no_requests: true, no_answers: true, delay, ..Way::default() },
+        };
+        self.tell(|| format!("{} {way:?}", node.name));
+        node.net.set(way);
+        self.pause(3000).await;
+        self.tell(|| format!("{} healed", node.name));
+        node.net.set(Way { delay: delay.min(40), ..Way::default() });
+    }
+
+    /// A replica that left is asked a while longer.
+    async fn bury(self: Rc<Self>, node: Rc<Node>) {
+        sleep(LONGEST * 2).await;
+        self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
+        node.crash();
+    }
+
+    /// Stops the engine, and puts it back to what it was a while ago. What was taken since is given
+    /// back; what had been taken before is still gone, and is so again if it was brought back since.
+    async fn put_back(self: Rc<Self>) {
+        let (put_back, then) = (self.engine.backup(), self.engine.revision());
+        let era = self.era.get();
+        let is_taken = |key: &&Rc<Key>| key.taken.get().is_some() && !key.busy.get();
+        let taken: Vec<_> = self.keys.borrow().iter().filter(is_taken).cloned().collect();
+        self.pause(1500).await;
+        // Revisions of two histories say nothing of each other.
+        if self.is_over.get() || self.era.get() != era || self.engine.is_away.swap(true, Relaxed) {
+            return;
+        }
+        // As the runbook has it: every gate has shut before the older state answers anyone.
+        sleep(LONGEST + Duration::from_millis(100)).await;
+        put_back(&self.engine);
+        self.engine.is_away.store(false, Relaxed);
+        self.tell(|| format!("put back to {then}"));
+        self.era.set(self.era.get() + 1);
+        self.tally.borrow_mut().restores += 1;
+        for key in self.keys.borrow().iter() {
+            if key.taken_at.get() > then || key.busy.get() {
+                key.taken.set(None);
+            }
+        }
+        for key in taken.iter().filter(|key| !key.busy.get()) {
+            self.count.set(self.count.get() + 1);
+            key.taken.set(Some(self.count.get()));
+        }
+    }
+}

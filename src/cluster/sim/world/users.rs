@@ -1,0 +1,196 @@
+//! Those who change keys through any replica, and those who ask for them all the time.
+
+use super::{Key, World};
+use crate::{
+    id::KeyId,
+    record::{Actor, Change, Expiry, Metadata, NewKey, Record},
+    scope::{Catalogue, Grant},
+    time::Timestamp,
+};
+use std::{cell::Cell, rc::Rc, time::Duration};
+use tokio::{task::spawn_local, time::sleep};
+
+impl World {
+    pub(super) async fn changes(self: Rc<Self>) {
+        while !self.is_over.get() {
+            self.pause(500).await;
+            let keys: Vec<_> = self
+                .keys
+                .borrow()
+                .iter()
+                .filter(|k| !k.busy.get() && k.exists.get())
+                .cloned()
+                .collect();
+            if keys.len() < 4 && self.dice.one_in(2) {
+                Rc::clone(&self).issue().await;
+                continue;
+            }
+            if keys.is_empty() {
+                continue;
+            }
+            let key = Rc::clone(self.dice.pick(&keys));
+            key.busy.set(true);
+            match key.taken.get() {
+                None => self.revoke(&key).await,
+                Some(_) if self.dice.one_in(6) => self.delete(&key).await,
+                Some(_) => self.bring_back(&key).await,
+            }
+            key.busy.set(false);
+        }
+    }
+
+    pub(super) async fn issue(self: Rc<Self>) {
+        let number = self.count.get();
+        self.count.set(number + 1);
+        let id = KeyId::from_u64(1000 + number);
+        let digest = self.seals.digester.digest(&number.to_le_bytes());
+        let record = move |sequence| {
+            let new = NewKey {
+                name: "k".into(),
+                grant: Grant::Scopes(Catalogue::new(Vec::new(), None).unwrap().empty()),
+                active: true,
+                expiry: Expiry::Never,
+                owner: None,
+                metadata: Metadata::new(),
+            };
+            Some(
+                Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence)
+                    .unwrap(),
+            )
+        };
+        for _ in 0..4 {
+            let Some(node) = self.some_node() else { return };
+            if matches!(node.write(digest, record, id).await, Ok(Some(_))) {
+                let (taken, taken_at) = (Cell::new(None), Cell::new(0));
+                let (busy, exists) = (Cell::new(false), Cell::new(true));
+                self.keys.borrow_mut().push(Rc::new(Key {
+                    id,
+                    digest,
+                    taken,
+                    taken_at,
+                    busy,
+                    exists,
+                }));
+                return;
+            }
+            // Without an answer it may be there; another name costs nothing.
+            self.pause(50).await;
+        }
+    }
+
+    /// Takes a key away, and tries again until it is told that it is over.
+    async fn revoke(self: &Rc<Self>, key: &Rc<Key>) {
+        for _ in 0..20 {
+            let (era, Some(node)) = (self.era.get(), self.some_node()) else { return };
+            let Some((record, digest)) = node.record(key.id) else {
+                self.pause(40).await;
+                continue;
+            };
+            let off = |sequence| {
+                let now = Timestamp::from_secs(sequence);
+                let off = record.changed(Change::deactivate(), now, Actor::Host, sequence).unwrap();
+                off.or_else(|| Some(record.rewritten(now, Actor::Host, sequence)))
+            };
+            let Ok(Some(receipt)) = node.write(digest, off, key.id).await else {
+                self.pause(40).await;
+                continue;
+            };
+            let revision = receipt.revision.0;
+            self.tell(|| {
+                format!(
+                    "{} revoked at {revision} through {}, active there {}",
+                    key.id, node.name, record.active
+                )
+            });
+            let settled = node.settle(receipt).await;
+            if self.era.get() != era {
+                continue;
+            }
+            let number = self.count.get();
+            self.count.set(number + 1);
+            key.taken.set(Some(number));
+            key.taken_at.set(revision);
+            let mut tally = self.tally.borrow_mut();
+            tally.revocations += 1;
+            tally.waited_out += u64::from(settled.waited_out > 0);
+            drop(tally);
+            self.tell(|| format!("{} at {revision}: {settled:?}", key.id));
+            self.look_everywhere(key);
+            spawn_local(Rc::clone(self).look_on(Rc::clone(key)));
+            return;
+        }
+    }
+
+    async fn bring_back(&self, key: &Key) {
+        // From here on it may be accepted, whether or not anyone is told so.
+        self.tell(|| format!("{} is brought back", key.id));
+        key.taken.set(None);
+        for _ in 0..8 {
+            let Some(node) = self.some_node() else { return };
+            if let Some((record, digest)) = node.record(key.id) {
+                let on = |sequence| {
+                    let now = Timestamp::from_secs(sequence);
+                    let on =
+                        record.changed(Change::activate(), now, Actor::Host, sequence).unwrap();
+                    on.or_else(|| Some((*record).clone()))
+                };
+                if matches!(node.write(digest, on, key.id).await, Ok(Some(_))) {
+                    return;
+                }
+            }
+            self.pause(60).await;
+        }
+    }
+
+    async fn delete(&self, key: &Key) {
+        let Some(node) = self.some_node() else { return };
+        if let Some((record, digest)) = node.record(key.id)
+            && !record.active
+            && matches!(node.write(digest, |_| None, key.id).await, Ok(Some(_)))
+        {
+            key.exists.set(false);
+        }
+    }
+
+    // ── what callers do
+
+    /// Asks for keys, as threads do that may be held up for a while.
+    pub(super) async fn asks(self: Rc<Self>) {
+        while !self.is_over.get() {
+            self.pause(20).await;
+            let Some(node) = self.some_node() else { continue };
+            let key = Rc::clone(self.dice.pick(&self.keys.borrow()));
+            let before = key.taken.get();
+            let stall = if self.dice.one_in(3) { self.dice.below(250) } else { self.dice.below(6) };
+            let accepted = node.accepts_slowly(&key.digest, stall).await;
+            let mut tally = self.tally.borrow_mut();
+            tally.validations += 1;
+            tally.accepted += u64::from(accepted);
+            tally.refused_by_gates += u64::from(!node.is_open());
+            drop(tally);
+            if accepted && before.is_some() && key.taken.get() == before {
+                self.offence(&key, &format!("{} accepted it slowly", node.name));
+            }
+        }
+    }
+
+    /// Right after a revocation has returned, and again and again for a while.
+    async fn look_on(self: Rc<Self>, key: Rc<Key>) {
+        let taken = key.taken.get();
+        for _ in 0..80 {
+            sleep(Duration::from_millis(8)).await;
+            if key.taken.get() != taken {
+                return;
+            }
+            self.look_everywhere(&key);
+        }
+    }
+
+    fn look_everywhere(&self, key: &Key) {
+        let nodes = self.nodes.borrow();
+        self.tally.borrow_mut().validations += nodes.len() as u64;
+        if let Some(node) = nodes.iter().find(|node| node.accepts(&key.digest)) {
+            self.offence(key, &format!("{} accepted it", node.name));
+        }
+    }
+}
