@@ -27,7 +27,7 @@ pub(crate) struct Nodes {
         value_delimiter = ','
     )]
     urls: Vec<String>,
-    /// The authority (PEM) that vouches for etcd's nodes.
+    /// The authority (PEM) that vouches for etcd's nodes; without it those that the system trusts do.
     #[arg(
         id = "etcd_ca",
         long = "etcd-ca",
