@@ -120,6 +120,11 @@ impl Nodes {
         !self.urls.is_empty()
     }
 
+    /// For a command that has nothing to do with them: it says so instead of leaving them out.
+    pub(crate) fn refuse_for(&self, what: &str) -> Result<(), Failure> {
+        if self.are_given() { Err(Failure::usage(what)) } else { Ok(()) }
+    }
+
     /// What it takes to reach them.
     #[cfg(feature = "cluster")]
     pub(crate) fn reach(&self) -> Result<Etcd, Failure> {
