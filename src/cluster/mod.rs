@@ -31,8 +31,10 @@ mod bootstrap;
 mod committer;
 mod etcd;
 pub(crate) mod follower;
+pub(crate) mod handle;
 pub(crate) mod journal;
 pub(crate) mod member;
+mod moment;
 #[cfg(test)]
 mod plant;
 mod replica;

@@ -59,13 +59,9 @@ impl Builder {
     ) -> Result<Summary, Error> {
         let seals = self.seals()?;
         let mut reader = Reader::open(from, &seals)?;
-        if reader.floor_frame().is_some() {
-            return Err(Error::bad_backup(
-                "the beginning of its trail was cut away, and a store in etcd has a whole one",
-            ));
-        }
-        let source = Source::new(reader.meta().clone(), reader.names(), &seals)?;
-        let all = reader.values().saturating_add(source.names() as u64);
+        let floor = reader.floor_frame().map(<[u8]>::to_vec);
+        let source = Source::new(reader.meta().clone(), reader.names(), floor, &seals)?;
+        let all = reader.values().saturating_add(source.len() as u64);
         let mut summary = None;
         let next = || {
             Ok(match reader.next()? {
@@ -100,7 +96,7 @@ impl Builder {
             Bulk::begin(dir.as_ref(), self.anchor.as_deref(), prefix, Arc::clone(&seals))?;
         let mark = found.meta().mark;
         let newest = Timestamp::from_millis(found.meta().newest);
-        let all = mark.scopes.saturating_add(mark.sequence).saturating_add(mark.records);
+        let all = found.values();
         let mut bytes = 0;
         let put = |place, frame: Vec<u8>| {
             bytes += frame.len() as u64;

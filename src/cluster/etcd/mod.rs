@@ -9,6 +9,7 @@ mod space;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod uses;
 
 pub use self::access::Etcd;
