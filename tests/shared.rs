@@ -45,6 +45,12 @@ fn replica(etcd: &Etcd, space: &str) -> Store {
     Builder::default().cluster(&nodes, Replica::named("a")).unwrap()
 }
 
+fn whoami(url: &str, key: &str) -> u16 {
+    let client = reqwest::blocking::Client::builder().timeout(WATCHDOG).build().unwrap();
+    let asked = client.get(format!("{url}/v1/whoami").replace("https:", "http:"));
+    asked.basic_auth(key, None::<&str>).send().unwrap().status().as_u16()
+}
+
 /// Names and states of all keys.
 fn keys(store: &Store) -> Vec<(String, bool)> {
     let found = store.list(&ListQuery::default()).unwrap().records;
@@ -62,10 +68,12 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
     let (home, idle, url) = (Home::new(), Home::new(), etcd.url());
     home.done(&["--etcd", &url, "init"]);
     let (kept, revoked) = {
-        let _server = home.serve(&["--etcd", &url, "--behind-proxy"]);
+        let server = home.serve(&["--etcd", &url, "--behind-proxy"]);
         let keys = (home.key("kept", "api.read"), home.key("taken", "api.read"));
         home.done(&["key", "revoke", &id_of(&keys.1)]);
+        assert_eq!(whoami(&server.url, &keys.0), 200);
         home.done(&["backup", "of-server"]);
+        assert!(server.stop().success());
         keys
     };
     idle.done(&["--etcd", &url, "backup", "of-etcd"]);
@@ -91,6 +99,15 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
             let output = command.stdin(File::open(&given).unwrap()).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
         }
+        let id = id_of(&kept);
+        let show = [&space[..], &["key", "show", &id]].concat();
+        assert!(idle.done(&show).contains("last used  2"));
+        let dir = back.room().join("exported");
+        let export = ["--data", dir.to_str().unwrap(), "cluster", "export"];
+        back.done(&[&export[..], &space].concat());
+        let exported = Store::open(dir).unwrap();
+        let used = |key: &str| exported.last_used(id_of(key).parse().unwrap()).is_some();
+        assert!(used(&kept) && !used(&revoked));
     }
 }
 

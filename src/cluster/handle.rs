@@ -61,6 +61,10 @@ impl Handle {
         self.try_ask(|to| Ask::Records(at, after, to))
     }
 
+    pub(super) fn learn_uses(&self) -> Result<(), Error> {
+        self.try_ask(Ask::LearnUses)
+    }
+
     /// Where the trail begins by what is applied here, and the frame of that.
     fn applied_floor(&self) -> (Floor, Option<Vec<u8>>) {
         let position = self.shared.position.get();

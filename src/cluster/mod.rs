@@ -50,6 +50,8 @@ mod uses;
 
 pub use self::etcd::Etcd;
 pub(crate) use self::etcd::EtcdJournal;
+#[cfg(test)]
+pub(crate) use self::etcd::tests::nodes;
 pub use self::member::Replica;
 pub use crate::ledger::shared::{About, Following, Member, MemberState, Settled};
 

@@ -84,6 +84,8 @@ impl Handle {
 
     /// All of a moment.
     pub(super) fn reading(&self) -> Result<Whole<'_>, Error> {
+        // What tells of last uses is asked of the index.
+        self.learn_uses()?;
         let moment = self.moment()?;
         let scopes = self.read_names(moment.at)?;
         let entries = moment.floor.0.through;

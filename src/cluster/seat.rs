@@ -37,6 +37,7 @@ use std::{
 use tokio::{
     runtime, select,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 /// Whether a store may be made, and must be.
@@ -72,6 +73,7 @@ pub(super) enum Ask {
     Records(Revision, Option<Digest>, To<Page>),
     Sweep(u64, Vec<u8>, To<bool>),
     Uses(Vec<(KeyId, u32)>, To<()>),
+    LearnUses(To<()>),
     Members(To<Vec<Member>>),
 }
 
@@ -150,15 +152,18 @@ impl Seat {
         let this = replica.seat();
         let mut leaves = self.leave.clone();
         let life = tokio::spawn(replica.run(self.leave));
+        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
+        let uses = Arc::new(uses);
         // Whoever opens a store asks it at once: the first proof takes a moment.
         let start = timing.now();
         while !follower.gate().is_open() && timing.now() < start + timing.hold() {
             timing.sleep(timing.freshness() / 256).await;
         }
         let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
+        // So that a key that was used is not said never to have been. It decides nothing, and so
+        // nobody waits for it for long.
+        let _ = timeout(timing.patience(), uses.learn()).await;
         let _ = ready.send(prefix);
-        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
-        let uses = Arc::new(uses);
         // It ends with the runtime.
         tokio::spawn(Arc::clone(&uses).keep_learning());
         let desk = Arc::new(Desk {
@@ -267,6 +272,7 @@ impl<J: Journal, F: Follower> Desk<J, F> {
             Ask::Uses(uses, to) => {
                 let _ = to.send(self.uses.note(&uses).await.map_err(Error::from));
             }
+            Ask::LearnUses(to) => drop(to.send(self.uses.learn().await.map_err(Error::from))),
             Ask::Members(to) => {
                 let muster = self.journal.members().await.map_err(Error::from);
                 let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);

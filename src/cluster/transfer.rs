@@ -2,7 +2,7 @@
 
 use super::{
     etcd::{Etcd, EtcdJournal, Importing, Part},
-    journal::Journal,
+    journal::{Journal, Revision},
     moment::{ENTRIES, Moment, missing, moment},
 };
 use crate::{
@@ -165,10 +165,15 @@ impl Found {
                 break;
             }
         }
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Error::damaged("etcd does not hold what its epoch says"))
+        if found != expected {
+            return Err(Error::damaged("etcd does not hold what its epoch says"));
         }
+        // They are of no one moment, and decide nothing: what cannot be read is left out.
+        for (id, frame) in journal.uses(Revision::default()).await?.1 {
+            if codec::decode_use(&frame, id, &seals.frame).is_ok() {
+                put(Place::Use(id), frame)?;
+            }
+        }
+        Ok(())
     }
 }

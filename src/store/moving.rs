@@ -8,7 +8,7 @@ use crate::{
         seat::Wanted,
         transfer::{self, Source},
     },
-    codec::Place,
+    codec::{self, Place},
     error::Error,
     ledger::{Bulk, Tip},
     secret::Prefix,
@@ -62,18 +62,28 @@ impl Builder {
         let floor = reader.floor_frame().map(<[u8]>::to_vec);
         let source = Source::new(reader.meta().clone(), reader.names(), floor, &seals)?;
         let all = reader.values().saturating_add(source.len() as u64);
-        let mut summary = None;
+        let (mut summary, mut uses) = (None, Vec::new());
+        // Last uses come last: another backup of the same state may have others, and an import that
+        // goes on counts what is there already.
         let next = || {
-            Ok(match reader.next()? {
-                Item::Entry(entry, frame) => Some((Place::Entry(entry.sequence), frame)),
-                Item::Record(digest, _, _, frame) => Some((Place::Record(digest), frame)),
-                Item::End(found) => {
-                    summary = Some(found);
-                    None
+            if summary.is_none() {
+                match reader.next()? {
+                    Item::Entry(entry, frame) => {
+                        return Ok(Some((Place::Entry(entry.sequence), frame)));
+                    }
+                    Item::Record(digest, record, minute, frame) => {
+                        if minute > 0 {
+                            uses.push((record.id, minute));
+                        }
+                        return Ok(Some((Place::Record(digest), frame)));
+                    }
+                    Item::End(found) => summary = Some(found),
                 }
-            })
+            }
+            let Some((id, minute)) = uses.pop() else { return Ok(None) };
+            Ok(Some((Place::Use(id), codec::encode_use(minute, id, &seals.frame)?)))
         };
-        let told = |done| progress(Progress { done, all });
+        let told = |done| progress(Progress { done, all: all.max(done) });
         runtime()?.block_on(transfer::import(etcd, &seals, source, next, told))?;
         summary.ok_or_else(|| Error::bad_backup("it has no end"))
     }

@@ -159,6 +159,7 @@ impl EtcdJournal {
         let space = &self.0.space;
         let operations = vec![
             delete(space.state()),
+            delete(space.uses()),
             delete(space.entries(0..=u64::MAX)),
             TxnOp::delete(space.import(), None),
         ];

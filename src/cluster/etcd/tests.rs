@@ -1,5 +1,5 @@
 #[path = "../../../tests/support/etcd.rs"]
-mod nodes;
+pub(crate) mod nodes;
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;
 

@@ -1,11 +1,8 @@
 //! A cut that was planned before another one was known: the floor must not fall.
 
-#[path = "../../../tests/support/etcd.rs"]
-mod nodes;
-
 use crate::{
     Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
-    cluster::{Etcd, Replica},
+    cluster::{Etcd, Replica, nodes},
 };
 use std::{
     thread::sleep,
