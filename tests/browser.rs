@@ -1,10 +1,14 @@
 //! The portal in a real browser: a server, headless Chromium, and `tests/browser/portal.mjs`, which
-//! drives it. `PORTCULLIS_PICTURES=docs/img` keeps the pictures that it makes.
+//! drives it; and the page of replicas, which only a store in etcd has. `PORTCULLIS_PICTURES=docs/img` keeps the pictures that it makes.
 //!
 //! It needs Node, Debian's chromium and `npm ci --prefix tests/browser`. Where they are absent it
 //! says so; with `CI=true` it fails.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[cfg(feature = "cluster")]
+#[path = "support/etcd.rs"]
+mod etcd;
 
 use std::{
     env,
@@ -17,6 +21,37 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 
 #[test]
 fn the_portal_works_in_a_browser() {
+    let place = tempfile::tempdir().unwrap();
+    drive("portal.mjs", place.path(), || Server::start(place.path(), &[]));
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn the_page_of_replicas_works_in_a_browser() {
+    let Some(etcd) = etcd::Etcd::start(1) else { return };
+    let place = tempfile::tempdir().unwrap();
+    drive("replicas.mjs", place.path(), || {
+        let key = place.path().join("root.key");
+        let url = etcd.url();
+        let made = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["--etcd", &url, "init", "--key-file"])
+            .arg(&key)
+            .env("PORTCULLIS_DATA", place.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut server = Server::start(place.path(), &["--etcd", &url]);
+        std::fs::read_to_string(key).unwrap().trim().clone_into(&mut server.key);
+        // One that has said nothing yet, and one that is counted out.
+        for (number, row) in [(1, "m"), (2, "f")] {
+            etcd.say(&["put", &format!("portcullis/s/m/{number:032x}"), row]);
+        }
+        server
+    });
+}
+
+/// Has the script drive the server's portal.
+fn drive(script: &str, place: &Path, server: impl FnOnce() -> Server) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join("tests/browser");
     if let Some(lacking) = lacking(&folder) {
@@ -25,18 +60,17 @@ fn the_portal_works_in_a_browser() {
         eprintln!("\n{text}\n");
         return;
     }
-    let place = tempfile::tempdir().unwrap();
     // Each run has other keys and times, so that the pictures are made anew only when asked for.
     let pictures = match env::var_os("PORTCULLIS_PICTURES") {
         Some(folder) => root.join(folder),
-        None => place.path().join("pictures"),
+        None => place.join("pictures"),
     };
-    let server = Server::start(place.path());
+    let server = server();
     let tried = Command::new("node")
-        .arg(folder.join("portal.mjs"))
+        .arg(folder.join(script))
         .env("PORTAL_URL", &server.url)
         .env("PORTAL_KEY", &server.key)
-        .env("PORTAL_PROFILE", place.path().join("profile"))
+        .env("PORTAL_PROFILE", place.join("profile"))
         .env("PORTAL_PICTURES", &pictures)
         .env("CHROMIUM", CHROMIUM)
         .output()
@@ -70,9 +104,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(place: &Path) -> Self {
+    fn start(place: &Path, more: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(more)
             .env("PORTCULLIS_DATA", place.join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -143,10 +143,8 @@ fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (ca, cert, key) = (path(&tls.ca), path(&tls.client.0), path(&tls.client.1));
     let import = ["cluster", "import", "--etcd", &url, "--from", data.to_str().unwrap()];
-    let said = fails(&home, 2, &import);
-    assert!(said.contains("authority"), "{said}");
-
-    let by_tls = ["--etcd-ca", &ca, "--etcd-cert", &cert, "--etcd-key", &key];
+    let as_replica = ["--etcd-cert", &cert, "--etcd-key", &key];
+    let by_tls = [&["--etcd-ca", &ca][..], &as_replica].concat();
     let password = home.room().join("password");
     fs::write(&password, "password of keys\n").unwrap();
     let as_user = ["--etcd-user", "keys", "--etcd-password-file", password.to_str().unwrap()];
@@ -163,6 +161,19 @@ fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
     assert!(!said.contains("another word"), "{said}");
     fs::write(&password, "password of keys\n").unwrap();
     home.done(&export);
+
+    // Without an authority it is for the system's to vouch, as everywhere.
+    fs::remove_dir_all(&data).unwrap();
+    let export = [&["cluster", "export", "--etcd", &url][..], &as_replica, &as_user].concat();
+    let with_roots =
+        |file: &str| home.command(&export).env("SSL_CERT_FILE", file).output().unwrap();
+    let other = home.room().join("other");
+    fs::create_dir(&other).unwrap();
+    let stranger = with_roots(&path(&authority(&other).ca));
+    let said = text(&stranger.stderr);
+    assert!(!stranger.status.success() && said.contains("invalid peer certificate"), "{said}");
+    let known = with_roots(&ca);
+    assert!(known.status.success(), "{}", text(&known.stderr));
 }
 
 /// What a server says of a key, by plain HTTP.

@@ -173,6 +173,27 @@ fn the_api_and_the_portal_list_the_replicas_and_say_which_one_answers() {
     assert_eq!(page.matches("this one").count(), 1);
     drop(two);
     assert_eq!(doors.replicas(&key).len(), 1, "who leaves is struck off");
+
+    // Of another version, which says nothing that this one can read: one that lives, one fenced.
+    let others = ["0".repeat(31) + "1", "0".repeat(31) + "2"];
+    for (other, row) in others.iter().zip(["m of another format", "f"]) {
+        etcd.say(&["put", &format!("portcullis/s/m/{other}"), row]);
+    }
+    let mut told: Vec<_> = doors.replicas(&key).iter().map(|r| r["state"].to_string()).collect();
+    told.sort();
+    assert_eq!(told, [r#""behind""#, r#""current""#, r#""fenced""#]);
+    let (_, page) = doors.page("/replicas");
+    let rows: Vec<_> = page.split("<tr>").skip(2).collect();
+    for (name, state) in
+        [("till &lt;1&gt;", "Current"), (&*others[0], "Behind"), (&*others[1], "Fenced")]
+    {
+        let of_it = rows.iter().filter(|row| row.contains(name)).collect::<Vec<_>>();
+        assert!(of_it.len() == 1 && of_it[0].contains(&format!(">{state}<")), "{name}: {page}");
+    }
+    assert_eq!((page.matches("<h1").count(), page.matches(r#"scope="col""#).count()), (1, 5));
+    for other in others {
+        etcd.say(&["del", &format!("portcullis/s/m/{other}")]);
+    }
     etcd.freeze(0);
     let (status, page) = doors.page("/replicas");
     etcd.thaw(0);

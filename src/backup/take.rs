@@ -9,7 +9,7 @@ use crate::{
     digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::Snapshot,
+    ledger::Reading,
     time::Timestamp,
 };
 use std::io::Write;
@@ -18,7 +18,7 @@ use std::io::Write;
 /// restored is worse than none. When a key was last used, in minutes, is asked as its record comes:
 /// it decides nothing, and so it need not be of that one moment.
 pub(crate) fn take(
-    mut snapshot: Snapshot<'_>,
+    mut snapshot: Box<dyn Reading + '_>,
     seals: &Seals,
     now: Timestamp,
     last_use: impl Fn(KeyId) -> Option<u32>,
@@ -32,7 +32,7 @@ pub(crate) fn take(
     let mut done =
         Progress { done: 0, all: expected.sequence.saturating_sub(sequence) + expected.records };
     let mut out = Out::begin(to, &seals.backup)?;
-    out.block(Kind::Meta, &[snapshot.meta_frame()])?;
+    out.block(Kind::Meta, &[&codec::encode_meta(snapshot.meta(), &seals.meta)?])?;
     if let Some(frame) = floor_frame {
         out.block(Kind::Floor, &[frame])?;
     }

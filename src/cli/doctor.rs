@@ -20,6 +20,10 @@ const IN_USE: u8 = 5;
 /// Ends with 0 where all is well, with 4 where something is wrong, and with 5 where that cannot be
 /// said because the store is open.
 pub(crate) fn run(place: &Place, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
+    place.etcd.refuse_for(
+        "doctor looks at a store in a directory; of one in etcd, audit --verify checks the trail, and backup \
+         all that there is",
+    )?;
     let scratch = asked.scratch.clone().unwrap_or_else(env::temp_dir);
     if let Some(new) = &asked.repair {
         return repair(place, asked, new, &scratch, json);

@@ -27,7 +27,7 @@ pub(crate) struct Nodes {
         value_delimiter = ','
     )]
     urls: Vec<String>,
-    /// The authority (PEM) that vouches for etcd's nodes.
+    /// The authority (PEM) that vouches for etcd's nodes; without it those that the system trusts do.
     #[arg(
         id = "etcd_ca",
         long = "etcd-ca",
@@ -118,6 +118,11 @@ impl Nodes {
     /// Whether the keys are in etcd rather than in a directory.
     pub(crate) fn are_given(&self) -> bool {
         !self.urls.is_empty()
+    }
+
+    /// For a command that has nothing to do with them: it says so instead of leaving them out.
+    pub(crate) fn refuse_for(&self, what: &str) -> Result<(), Failure> {
+        if self.are_given() { Err(Failure::usage(what)) } else { Ok(()) }
     }
 
     /// What it takes to reach them.

@@ -17,6 +17,10 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode, Failure> {
+    place.etcd.refuse_for(
+        "restore makes a store in a directory; leave --etcd and PORTCULLIS_ETCD out, and move it into etcd \
+         with: cluster import --from DIR",
+    )?;
     let builder = place.builder()?;
     let later = later(&builder, asked)?;
     let from = backup::open(&asked.file)?;

@@ -28,12 +28,17 @@ const LIMIT: u64 = 1000;
 /// More than the longest line: an entry of 4 KiB, as JSON and as digits.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// Checks the files that are named, else the trail of a running server, else that of the directory.
+/// Checks the files that are named, else the trail of a running server or of a shared store, else that
+/// of the directory.
 pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<ExitCode, Failure> {
     if !asked.files.is_empty() {
         return verify_files(place, &asked.files, json);
     }
-    if let Some(mut door) = Door::of_server(place).await? {
+    let door = match Door::of_server(place).await? {
+        None if place.etcd.are_given() => Some(Door::over(place.open()?)),
+        door => door,
+    };
+    if let Some(mut door) = door {
         let builder = place.builder()?;
         let mut reader = ExportReader::new(&builder);
         let mut broken = None;

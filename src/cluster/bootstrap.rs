@@ -5,7 +5,8 @@ use super::{
     journal::{Epoch, Fault, Journal, Newest, Revision},
 };
 use crate::{
-    codec::{self, Mark, Meta, Place},
+    codec::{self, Floor, Mark, Meta, Place},
+    digest::Seals,
     error::Error,
     id::KeyId,
     ledger::shared::Following,
@@ -30,6 +31,8 @@ pub(crate) struct Position {
     /// The epoch at that revision, and what it says.
     pub(crate) epoch: Epoch,
     pub(crate) meta: Meta,
+    /// Where the trail begins, and the frame of that where something was cut from it.
+    pub(crate) floor: (Floor, Option<Vec<u8>>),
     /// The scope names that are numbered.
     pub(crate) names: Vec<Scope>,
 }
@@ -116,7 +119,7 @@ pub(crate) async fn bootstrap<J: Journal, F: Follower>(
     let seals = follower.seals();
     let (meta, _) = codec::decode_epoch(&epoch.frame, &seals.meta, seals.pepper_check)?;
     let continues = match known {
-        Some(known) => passed_through(journal, &meta, &known.meta).await?,
+        Some(known) => passed_through(journal, revision, &meta, &known.meta).await?,
         None => false,
     };
     *known = None;
@@ -125,6 +128,8 @@ pub(crate) async fn bootstrap<J: Journal, F: Follower>(
         follower.start_over();
     }
     let mut found = Mark { records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
+    let floor = floor(journal.floor(revision).await?, seals)?;
+    follower.learn_floor(&floor.0);
     let names = names(journal, follower, revision, &mut found).await?;
     follower.learn(&names)?;
     let ids = records(journal, follower, revision, &mut found).await?;
@@ -141,21 +146,35 @@ pub(crate) async fn bootstrap<J: Journal, F: Follower>(
     let sequence = meta.mark.sequence;
     let gone = gone.map(|(id, digest)| KeyState { sequence, id, digest, record: None });
     follower.apply(&meta, gone.collect())?;
-    Ok(Position { applied: revision, epoch, meta, names })
+    Ok(Position { applied: revision, epoch, meta, floor, names })
 }
 
 /// Whether the store's history has the very change in it that is known.
-async fn passed_through<J: Journal>(journal: &J, meta: &Meta, known: &Meta) -> Result<bool, Fault> {
+async fn passed_through<J: Journal>(
+    journal: &J,
+    at: Revision,
+    meta: &Meta,
+    known: &Meta,
+) -> Result<bool, Fault> {
     let (mark, known) = (&meta.mark, &known.mark);
     if mark.store != known.store || mark.sequence < known.sequence {
         return Ok(false);
     }
     let Some(before) = known.sequence.checked_sub(1) else { return Ok(true) };
-    let entries = journal.trail(before, 1).await?;
+    let entries = journal.trail(at, before, 1).await?;
     Ok(entries.first().is_some_and(|(sequence, frame)| {
         *sequence == known.sequence
             && codec::entry_head(frame, *sequence).is_ok_and(|head| head == known.head)
     }))
+}
+
+/// Where a trail begins, of its frame.
+pub(super) fn floor(
+    frame: Option<Vec<u8>>,
+    seals: &Seals,
+) -> Result<(Floor, Option<Vec<u8>>), Error> {
+    let floor = frame.as_ref().map(|frame| codec::decode_floor(frame, &seals.meta)).transpose()?;
+    Ok((floor.unwrap_or_default(), frame))
 }
 
 async fn names<J: Journal, F: Follower>(

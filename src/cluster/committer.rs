@@ -175,6 +175,9 @@ impl<J: Journal, F: Follower> Committer<J, F> {
         put: &Put,
         written: &mut HashMap<Vec<u8>, Option<[u8; 32]>>,
     ) -> Result<(), Error> {
+        if !matches!(put.place, Place::Record(_) | Place::Scope(_)) {
+            return Ok(());
+        }
         let seal = &self.follower.seals().frame;
         let after = put
             .frame

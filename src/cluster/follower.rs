@@ -1,7 +1,7 @@
 //! Where what was committed becomes visible: the store, as a replica sees it.
 
 use crate::{
-    codec::Meta,
+    codec::{Floor, Meta},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
@@ -35,6 +35,9 @@ pub(crate) trait Follower: Send + Sync + 'static {
 
     /// These are all the names that the engine has numbered, in order.
     fn learn(&self, names: &[Scope]) -> Result<(), Error>;
+
+    /// From now on the trail begins here.
+    fn learn_floor(&self, floor: &Floor);
 
     /// Applies the changes of one transaction, all of them before it returns, and notes that this
     /// is now the state that the next change builds on.

@@ -7,13 +7,14 @@
 //! k/<digest>     a record, in its frame
 //! n/<number>     a scope name, in its frame
 //! e              the epoch: the meta record and the chain head before it, in each transaction
+//! f              where the trail begins, in its frame, once something was cut from it
 //! a/<sequence>   an entry of the audit trail
 //! s/m/<id>       a member: one life of one replica
 //! s/a/<id>       the revision that this member has applied
 //! u/<key id>     when a key was last used, in its frame
 //! ```
 //!
-//! The first three are one range, so that a tail brings all of a transaction at once; trail, members
+//! The first four are one range, so that a tail brings all of a transaction at once; trail, members
 //! and uses lie outside it. A use is no change: what writes uses alone puts no epoch. Every transaction that changes a key, a scope name or the trail puts `e`.
 
 use super::member::{self, Card};
@@ -87,7 +88,7 @@ pub(crate) struct Batch {
     pub(crate) revision: Revision,
     /// The new value of `e`. A batch without one was written by nobody who keeps the rules.
     pub(crate) epoch: Option<Vec<u8>>,
-    /// Records and scope names; without a frame they were deleted.
+    /// Records, scope names and where the trail begins; without a frame they were deleted.
     pub(crate) changes: Vec<(Place, Option<Vec<u8>>)>,
 }
 
@@ -196,13 +197,22 @@ pub(crate) trait Journal: Send + Sync + 'static {
         after: Option<Digest>,
     ) -> impl Future<Output = Result<Page, Fault>> + Send;
 
-    /// Up to `limit` entries of the trail after the one numbered `after`, without a gap: their
-    /// numbers and frames.
+    /// Where the trail began at a revision, in its frame; `None` where it was never cut.
+    fn floor(&self, at: Revision) -> impl Future<Output = Result<Option<Vec<u8>>, Fault>> + Send;
+
+    /// Up to `limit` entries of the trail after the one numbered `after`, as they were at a revision:
+    /// their numbers and frames. Those that came later may be among them.
     fn trail(
         &self,
+        at: Revision,
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, Fault>> + Send;
+
+    /// Removes some entries of the trail up to `through`, if it still begins where this frame says;
+    /// true while there are more.
+    fn sweep(&self, through: u64, floor: &[u8])
+    -> impl Future<Output = Result<bool, Fault>> + Send;
 
     /// When keys were last used, as far as that was written after a revision; and the revision after
     /// which to ask next.

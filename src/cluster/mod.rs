@@ -31,8 +31,10 @@ mod bootstrap;
 mod committer;
 mod etcd;
 pub(crate) mod follower;
+pub(crate) mod handle;
 pub(crate) mod journal;
 pub(crate) mod member;
+mod moment;
 #[cfg(test)]
 mod plant;
 mod replica;
@@ -48,6 +50,8 @@ mod uses;
 
 pub use self::etcd::Etcd;
 pub(crate) use self::etcd::EtcdJournal;
+#[cfg(test)]
+pub(crate) use self::etcd::tests::nodes;
 pub use self::member::Replica;
 pub use crate::ledger::shared::{About, Following, Member, MemberState, Settled};
 

@@ -4,25 +4,24 @@ use super::{
     bootstrap::{Applied, bootstrap},
     committer::{Committer, Fate},
     follower::Follower,
-    journal::{Fault, Journal, Outcome, Transaction},
+    journal::{Fault, Journal, Newest, Outcome, Page, Revision, Transaction},
     member::{self, Card},
+    moment::moment,
     replica::{Membership, Replica, Trouble},
     revoker::Revoker,
     timing::Timing,
     uses::Uses,
 };
 use crate::{
-    audit::AuditEntry,
     codec::{self, Mark, Meta},
-    digest::Seals,
+    digest::{Digest, Seals},
     error::Error,
     id::KeyId,
     ledger::{
         Commit,
-        shared::{Following, Member, Onlooker, Settled, Shared, Verdict},
+        shared::{Member, Onlooker, Settled, Verdict},
     },
     random,
-    scope::Catalogue,
     secret::Prefix,
 };
 use std::{
@@ -30,14 +29,15 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::AtomicU64,
+        mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
 };
 use tokio::{
     runtime, select,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 /// Whether a store may be made, and must be.
@@ -57,32 +57,42 @@ pub(crate) struct Plan {
 }
 
 /// Frames of the trail, each with its number.
-type Frames = Vec<(u64, Vec<u8>)>;
+pub(super) type Frames = Vec<(u64, Vec<u8>)>;
+
+/// Where an answer goes.
+pub(super) type To<T> = SyncSender<Result<T, Error>>;
 
 /// What the store asks of its replica, each with where the answer goes.
-enum Ask {
+pub(super) enum Ask {
     Commit(Vec<Commit>, SyncSender<Verdict>),
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
-    Trail(u64, usize, SyncSender<Result<Frames, Error>>),
-    Uses(Vec<(KeyId, u32)>, SyncSender<Result<(), Error>>),
-    Members(SyncSender<Result<Vec<Member>, Error>>),
+    Moment(To<(Newest, Option<Vec<u8>>)>),
+    Names(Revision, To<Vec<Vec<u8>>>),
+    Trail(Revision, u64, usize, To<Frames>),
+    Records(Revision, Option<Digest>, To<Page>),
+    Sweep(u64, Vec<u8>, To<bool>),
+    Uses(Vec<(KeyId, u32)>, To<()>),
+    LearnUses(To<()>),
+    Members(To<Vec<Member>>),
 }
 
 /// The store's side.
 pub(crate) struct Handle {
-    asks: mpsc::UnboundedSender<Ask>,
-    leave: watch::Sender<bool>,
-    seals: Arc<Seals>,
-    shared: Arc<State>,
+    pub(super) asks: mpsc::UnboundedSender<Ask>,
+    pub(super) leave: watch::Sender<bool>,
+    pub(super) seals: Arc<Seals>,
+    pub(super) shared: Arc<State>,
 }
 
 #[derive(Default)]
-struct State {
-    thread: Mutex<Option<JoinHandle<()>>>,
-    trouble: Mutex<Trouble>,
-    position: OnceLock<Arc<Applied>>,
-    onlooker: OnceLock<Onlooker>,
+pub(super) struct State {
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) trouble: Mutex<Trouble>,
+    pub(super) position: OnceLock<Arc<Applied>>,
+    pub(super) onlooker: OnceLock<Onlooker>,
+    /// The trail holds nothing below this any more.
+    pub(super) swept: AtomicU64,
 }
 
 /// The replica's side, before it runs.
@@ -120,7 +130,7 @@ impl Seat {
         });
         let thread = thread.map_err(|e| Error::io("starting the replica's thread", e))?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        answer(&is_ready).unwrap_or_else(|| Err(stopped()))
+        is_ready.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
     async fn run<J: Journal, F: Follower>(
@@ -142,15 +152,18 @@ impl Seat {
         let this = replica.seat();
         let mut leaves = self.leave.clone();
         let life = tokio::spawn(replica.run(self.leave));
+        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
+        let uses = Arc::new(uses);
         // Whoever opens a store asks it at once: the first proof takes a moment.
         let start = timing.now();
         while !follower.gate().is_open() && timing.now() < start + timing.hold() {
             timing.sleep(timing.freshness() / 256).await;
         }
         let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
+        // So that a key that was used is not said never to have been. It decides nothing, and so
+        // nobody waits for it for long.
+        let _ = timeout(timing.patience(), uses.learn()).await;
         let _ = ready.send(prefix);
-        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
-        let uses = Arc::new(uses);
         // It ends with the runtime.
         tokio::spawn(Arc::clone(&uses).keep_learning());
         let desk = Arc::new(Desk {
@@ -243,12 +256,23 @@ impl<J: Journal, F: Follower> Desk<J, F> {
             }
             Ask::Settle(to) => drop(to.send(self.committer.settle(&self.revoker).await)),
             Ask::Witness(to) => drop(to.send(self.committer.witness().await.into())),
-            Ask::Trail(after, limit, to) => {
-                let _ = to.send(self.journal.trail(after, limit).await.map_err(Error::from));
+            Ask::Moment(to) => drop(to.send(moment(&*self.journal).await.map_err(Error::from))),
+            Ask::Names(at, to) => {
+                let _ = to.send(self.journal.names(at).await.map_err(Error::from));
+            }
+            Ask::Trail(at, after, limit, to) => {
+                let _ = to.send(self.journal.trail(at, after, limit).await.map_err(Error::from));
+            }
+            Ask::Records(at, after, to) => {
+                let _ = to.send(self.journal.records(at, after).await.map_err(Error::from));
+            }
+            Ask::Sweep(through, floor, to) => {
+                let _ = to.send(self.journal.sweep(through, &floor).await.map_err(Error::from));
             }
             Ask::Uses(uses, to) => {
                 let _ = to.send(self.uses.note(&uses).await.map_err(Error::from));
             }
+            Ask::LearnUses(to) => drop(to.send(self.uses.learn().await.map_err(Error::from))),
             Ask::Members(to) => {
                 let muster = self.journal.members().await.map_err(Error::from);
                 let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,114 +283,8 @@ impl<J: Journal, F: Follower> Desk<J, F> {
     }
 }
 
-impl Handle {
-    fn ask<T>(&self, ask: impl FnOnce(SyncSender<T>) -> Ask) -> Option<T> {
-        let (to, from) = sync_channel(1);
-        self.asks.send(ask(to)).ok()?;
-        answer(&from)
-    }
-}
-
-fn answer<T>(from: &Receiver<T>) -> Option<T> {
-    from.recv().ok()
-}
-
-fn stopped() -> Error {
+pub(super) fn stopped() -> Error {
     Error::Engine("the replica has stopped".into())
-}
-
-#[cfg(test)]
-thread_local! {
-    /// What a test does just before this thread next asks whether there is anything newer.
-    pub(crate) static BEFORE_WITNESS: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
-}
-
-impl Shared for Handle {
-    fn commit(&self, batch: Vec<Commit>) -> Verdict {
-        let verdict = self.ask(|to| Ask::Commit(batch, to));
-        verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
-    }
-
-    fn settle(&self) -> Settled {
-        let start = Instant::now();
-        let settled = self.ask(Ask::Settle).unwrap_or_default();
-        if let Some(onlooker) = self.shared.onlooker.get() {
-            onlooker(start.elapsed(), settled);
-        }
-        settled
-    }
-
-    fn witness(&self) -> Verdict {
-        #[cfg(test)]
-        if let Some(first) = BEFORE_WITNESS.take() {
-            first();
-        }
-        let verdict = self.ask(Ask::Witness);
-        verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
-    }
-
-    fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        // The entry before comes along for its head.
-        let from = after.saturating_sub(1);
-        let most = limit.saturating_add(usize::from(after > 0));
-        let frames = self.ask(|to| Ask::Trail(from, most, to)).ok_or_else(stopped)??;
-        let mut frames = frames.into_iter();
-        let mut head = [0; 32];
-        if after > 0 {
-            match frames.next() {
-                Some((sequence, frame)) if sequence == after => {
-                    head = codec::entry_head(&frame, sequence)?;
-                }
-                _ => return Ok(Vec::new()),
-            }
-        }
-        let mut entries = Vec::new();
-        for ((sequence, frame), expected) in frames.zip(after + 1..) {
-            if sequence != expected {
-                let what = format!("entry {expected} of the audit trail is missing");
-                return Err(Error::damaged(what));
-            }
-            let entry = codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
-            entries.push(entry.0);
-            head = entry.1;
-        }
-        Ok(entries)
-    }
-
-    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error> {
-        self.ask(|to| Ask::Uses(uses, to)).unwrap_or_else(|| Err(stopped()))
-    }
-
-    fn members(&self) -> Result<Vec<Member>, Error> {
-        self.ask(Ask::Members).unwrap_or_else(|| Err(stopped()))
-    }
-
-    fn following(&self) -> Following {
-        self.shared.position.get().map(|position| position.following()).unwrap_or_default()
-    }
-
-    fn tell_waits(&self, onlooker: Onlooker) {
-        let _ = self.shared.onlooker.set(onlooker);
-    }
-
-    fn trouble(&self) -> Option<Box<str>> {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn leave(&self) {
-        self.leave.send_replace(true);
-        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
-        {
-            let _ = thread.join();
-        }
-    }
 }
 
 impl From<Fate> for Verdict {
@@ -385,7 +303,10 @@ impl From<Fault> for Error {
         match fault {
             Fault::Refused(error) => error,
             Fault::Unreachable(why) => Self::Engine(why),
-            Fault::Compacted => Self::Engine("what was asked for is no longer kept".into()),
+            Fault::Compacted => {
+                let what = "what was being read is no longer kept; begin again, and let it be kept for longer than a backup takes";
+                Self::Engine(what.into())
+            }
         }
     }
 }

@@ -246,8 +246,15 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         }
         let named = position.names.len();
         for (place, frame) in &batch.changes {
-            if let (Place::Scope(number), Some(frame)) = (place, frame) {
-                position.names.push(bootstrap::name(frame, *number, follower)?);
+            match (place, frame) {
+                (Place::Scope(number), Some(frame)) => {
+                    position.names.push(bootstrap::name(frame, *number, follower)?);
+                }
+                (Place::Floor, frame) => {
+                    position.floor = bootstrap::floor(frame.clone(), seals)?;
+                    follower.learn_floor(&position.floor.0);
+                }
+                _ => {}
             }
         }
         if position.names.len() > named {

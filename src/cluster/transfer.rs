@@ -2,7 +2,8 @@
 
 use super::{
     etcd::{Etcd, EtcdJournal, Importing, Part},
-    journal::{Journal, Newest, Revision},
+    journal::{Journal, Revision},
+    moment::{ENTRIES, Moment, missing, moment},
 };
 use crate::{
     codec::{self, Mark, Meta, Place},
@@ -11,46 +12,52 @@ use crate::{
     random,
     scope::Scope,
 };
-use std::path::Path;
 
-/// Entries of the trail that are read at once.
-const ENTRIES: usize = 1000;
-
-/// What begins every import of one state of a store: what vouches for it, and its scope names.
+/// What begins every import of one state of a store: what vouches for it, its scope names, and where
+/// its trail begins.
 pub(crate) struct Source {
     meta: Meta,
-    names: Vec<Vec<u8>>,
+    first: Vec<(Place, Vec<u8>)>,
 }
 
 impl Source {
-    pub(crate) fn new(meta: Meta, names: &[Scope], seals: &Seals) -> Result<Self, Error> {
-        let frame =
-            |(name, number): (&Scope, u8)| codec::encode_scope(name.as_str(), number, &seals.frame);
-        let names = names.iter().zip(0..=u8::MAX).map(frame).collect::<Result<_, _>>()?;
-        Ok(Self { meta, names })
+    pub(crate) fn new(
+        meta: Meta,
+        names: &[Scope],
+        floor: Option<Vec<u8>>,
+        seals: &Seals,
+    ) -> Result<Self, Error> {
+        let placed = |(name, number): (&Scope, u8)| {
+            let frame = codec::encode_scope(name.as_str(), number, &seals.frame)?;
+            Ok((Place::Scope(number), frame))
+        };
+        let mut first =
+            names.iter().zip(0..=u8::MAX).map(placed).collect::<Result<Vec<_>, Error>>()?;
+        first.extend(floor.map(|frame| (Place::Floor, frame)));
+        Ok(Self { meta, first })
     }
 
-    /// How many names there are.
-    pub(crate) fn names(&self) -> usize {
-        self.names.len()
+    /// How many values come first.
+    pub(crate) fn len(&self) -> usize {
+        self.first.len()
     }
 }
 
-/// Puts the names and then all that `next` gives, always in the same order, so that an import that
+/// Puts what comes first and then all that `next` gives, always in the same order, so that an import that
 /// was interrupted goes on where it was. `None` says that all of it was found right.
 pub(crate) async fn import(
     etcd: &Etcd,
     seals: &Seals,
-    Source { mut meta, names }: Source,
+    Source { mut meta, first }: Source,
     mut next: impl FnMut() -> Result<Option<(Place, Vec<u8>)>, Error>,
     mut progress: impl FnMut(u64),
 ) -> Result<(), Error> {
     let journal = EtcdJournal::new(etcd)?;
     let mut importing = journal.begin_import(&meta.mark).await?;
-    let mut names = (0..=u8::MAX).map(Place::Scope).zip(names);
+    let mut first = first.into_iter();
     let mut skip = importing.done;
     let mut part = Part::default();
-    while let Some((place, frame)) = names.next().map_or_else(&mut next, |name| Ok(Some(name)))? {
+    while let Some((place, frame)) = first.next().map_or_else(&mut next, |value| Ok(Some(value)))? {
         if skip > 0 {
             skip -= 1;
             continue;
@@ -83,22 +90,26 @@ async fn write(
 /// A store that was found in etcd, at one moment.
 pub(crate) struct Found {
     journal: EtcdJournal,
-    at: Revision,
-    meta: Meta,
+    moment: Moment,
 }
 
 impl Found {
     pub(crate) async fn look(etcd: &Etcd, seals: &Seals) -> Result<Self, Error> {
         let journal = EtcdJournal::new(etcd)?;
-        let Newest { revision: at, epoch } = journal.newest().await?;
-        let epoch = epoch.ok_or_else(|| Error::NotFound(Path::new("etcd").into()))?;
-        let (meta, _) = codec::decode_epoch(&epoch.frame, &seals.meta, seals.pepper_check)?;
-        Ok(Self { journal, at, meta })
+        let moment = Moment::of(moment(&journal).await?, seals)?;
+        Ok(Self { journal, moment })
     }
 
     /// What vouches for it.
     pub(crate) fn meta(&self) -> &Meta {
-        &self.meta
+        &self.moment.meta
+    }
+
+    /// How many values it has.
+    pub(crate) fn values(&self) -> u64 {
+        let Mark { sequence, records, scopes, .. } = self.moment.meta.mark;
+        let entries = sequence.saturating_sub(self.moment.floor.0.through);
+        entries.saturating_add(records).saturating_add(scopes)
     }
 
     /// Gives all its values to `put`; an error if they are not exactly what was vouched for.
@@ -108,31 +119,35 @@ impl Found {
         mut put: impl FnMut(Place, Vec<u8>) -> Result<(), Error>,
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let Self { journal, at, meta } = self;
-        let expected = meta.mark;
-        let mut found =
-            Mark { sequence: 0, records: 0, scopes: 0, sum: [0; 32], head: [0; 32], ..expected };
+        let Self { journal, moment } = self;
+        let (at, expected) = (moment.at, moment.meta.mark);
+        let (mut found, mut done) = (moment.nothing(), 0);
+        if let Some(frame) = moment.floor.1 {
+            put(Place::Floor, frame)?;
+        }
         for (frame, number) in journal.names(at).await?.into_iter().zip(0..) {
             let place = Place::Scope(number);
             found.add(codec::frame_hash(&frame, place, &seals.frame)?);
             found.scopes += 1;
+            done += 1;
             put(place, frame)?;
         }
         while found.sequence < expected.sequence {
             let left = usize::try_from(expected.sequence - found.sequence).unwrap_or(ENTRIES);
-            let entries = journal.trail(found.sequence, left.min(ENTRIES)).await?;
+            let entries = journal.trail(at, found.sequence, left.min(ENTRIES)).await?;
             if entries.is_empty() {
-                return Err(Error::damaged("its audit trail ends early"));
+                return Err(missing(found.sequence + 1));
             }
             for (sequence, frame) in entries {
                 if sequence != found.sequence + 1 {
-                    return Err(Error::damaged("its audit trail has a gap"));
+                    return Err(missing(found.sequence + 1));
                 }
                 let head = codec::follow(&frame, sequence, &found.head, &seals.trail)?;
                 (found.sequence, found.head) = (sequence, head);
+                done += 1;
                 put(Place::Entry(sequence), frame)?;
             }
-            progress(found.scopes + found.sequence);
+            progress(done);
         }
         let mut after = None;
         loop {
@@ -141,18 +156,24 @@ impl Found {
                 let place = Place::Record(digest);
                 found.add(codec::frame_hash(&frame, place, &seals.frame)?);
                 found.records += 1;
+                done += 1;
                 after = Some(digest);
                 put(place, frame)?;
             }
-            progress(found.scopes + found.sequence + found.records);
+            progress(done);
             if page.is_last {
                 break;
             }
         }
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Error::damaged("etcd does not hold what its epoch says"))
+        if found != expected {
+            return Err(Error::damaged("etcd does not hold what its epoch says"));
         }
+        // They are of no one moment, and decide nothing: what cannot be read is left out.
+        for (id, frame) in journal.uses(Revision::default()).await?.1 {
+            if codec::decode_use(&frame, id, &seals.frame).is_ok() {
+                put(Place::Use(id), frame)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -43,7 +43,8 @@ impl<J: Journal, F: Follower> Uses<J, F> {
         }
     }
 
-    async fn learn(&self) -> Result<(), Fault> {
+    /// Learns what was written since the last time.
+    pub(super) async fn learn(&self) -> Result<(), Fault> {
         let (learnt, known) = *self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever read everything anew may have forgotten what it had learnt.
         let bootstraps = self.position.bootstraps();

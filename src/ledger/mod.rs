@@ -18,11 +18,11 @@ pub(crate) mod scripted;
 pub(crate) mod shared;
 mod snapshot;
 
-pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, snapshot::Snapshot};
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode};
 
 use crate::{
     audit::AuditEntry,
-    codec::{Floor, Mark, Place},
+    codec::{Floor, Mark, Meta, Place},
     error::Error,
     id::KeyId,
     scope::Catalogue,
@@ -73,6 +73,24 @@ pub(crate) struct Stretch {
     pub(crate) frames: Vec<(u64, Vec<u8>)>,
     /// What the store had come to.
     pub(crate) mark: Mark,
+}
+
+/// Values and their places.
+pub(crate) type Stride = Vec<(Place, Vec<u8>)>;
+
+/// One moment of a ledger, read while changes go on.
+pub(crate) trait Reading {
+    /// What vouches for all of it.
+    fn meta(&self) -> &Meta;
+
+    /// Where the trail begins, and the frame of that where something was cut away.
+    fn floor(&self) -> (Floor, Option<&[u8]>);
+
+    /// The frames of the scope names, in the order of their numbers.
+    fn scopes(&self) -> &[Vec<u8>];
+
+    /// The next values, maybe none: first the trail, then the records. `None` at the end.
+    fn stride(&mut self) -> Result<Option<Stride>, Error>;
 }
 
 /// A ledger of one kind.
@@ -136,7 +154,7 @@ impl Ledger {
             Self::Disk(disk) => disk.floor(),
             Self::Memory => Floor::default(),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Floor::default(),
+            Self::Shared(shared) => shared.floor(),
             #[cfg(test)]
             Self::Scripted(_) => Floor::default(),
         }
@@ -148,19 +166,19 @@ impl Ledger {
             Self::Disk(disk) => disk.stretch(after, limit).map(Some),
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Err(Self::elsewhere()),
+            Self::Shared(shared) => shared.stretch(after, limit).map(Some),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
     }
 
     /// This moment, to be read while changes go on; `None` of a ledger that keeps nothing.
-    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot<'_>>, Error> {
+    pub(crate) fn snapshot(&self) -> Result<Option<Box<dyn Reading + '_>>, Error> {
         match self {
-            Self::Disk(disk) => disk.snapshot().map(Some),
+            Self::Disk(disk) => Ok(Some(Box::new(disk.snapshot()?))),
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Err(Self::elsewhere()),
+            Self::Shared(shared) => shared.snapshot().map(Some),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
@@ -176,7 +194,7 @@ impl Ledger {
             Self::Disk(disk) => disk.place_of_cut(before, catalogue),
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Err(Self::elsewhere()),
+            Self::Shared(shared) => shared.place_of_cut(before, catalogue),
             #[cfg(test)]
             Self::Scripted(_) => Ok(None),
         }
@@ -188,7 +206,7 @@ impl Ledger {
             Self::Disk(disk) => disk.sweep(),
             Self::Memory => Ok(false),
             #[cfg(feature = "cluster")]
-            Self::Shared(_) => Ok(false),
+            Self::Shared(shared) => Ok(shared.sweep()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(false),
         }
@@ -230,11 +248,5 @@ impl Ledger {
             #[cfg(test)]
             Self::Scripted(_) => Ok(()),
         }
-    }
-
-    #[cfg(feature = "cluster")]
-    fn elsewhere() -> Error {
-        let what = "this is done with a store in a directory; export the replicas' store first";
-        Error::Engine(what.into())
     }
 }

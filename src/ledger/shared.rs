@@ -1,7 +1,9 @@
 //! What the store asks of a ledger that it shares with other processes.
 
-use super::Commit;
-use crate::{audit::AuditEntry, error::Error, id::KeyId, scope::Catalogue, time::Timestamp};
+use super::{Commit, Reading, Stretch};
+use crate::{
+    audit::AuditEntry, codec::Floor, error::Error, id::KeyId, scope::Catalogue, time::Timestamp,
+};
 use std::time::Duration;
 
 /// What became of changes to a shared ledger.
@@ -158,6 +160,26 @@ pub(crate) trait Shared: Send + Sync {
         limit: usize,
         catalogue: &'static Catalogue,
     ) -> Result<Vec<AuditEntry>, Error>;
+
+    /// A stretch of the trail after `after`, unchecked.
+    fn stretch(&self, after: u64, limit: usize) -> Result<Stretch, Error>;
+
+    /// The newest moment that there is.
+    fn snapshot(&self) -> Result<Box<dyn Reading + '_>, Error>;
+
+    /// Where the trail begins, by what is applied here.
+    fn floor(&self) -> Floor;
+
+    /// Through which entry, and its head, the trail may be cut to lose what is older than `before`.
+    fn place_of_cut(
+        &self,
+        before: Timestamp,
+        catalogue: &'static Catalogue,
+    ) -> Result<Option<(u64, [u8; 32])>, Error>;
+
+    /// Removes some of what was cut away; true while there is more. What cannot be removed now is
+    /// tried again.
+    fn sweep(&self) -> bool;
 
     /// Writes when keys were last used, in minutes since the epoch. It is no change, and where it
     /// fails no harm is done.

@@ -7,6 +7,7 @@
 //! end what was changed meanwhile, whose reader would have to remember all of it to know the sum.
 
 use super::{
+    Reading, Stride,
     disk::{Disk, misplaced},
     engine::{Doing, contained},
 };
@@ -33,14 +34,10 @@ pub(crate) struct Snapshot<'d> {
     disk: &'d Disk,
     number: u64,
     meta: Meta,
-    meta_frame: Vec<u8>,
     floor: Floor,
     floor_frame: Option<Vec<u8>>,
     scopes: Vec<Vec<u8>>,
 }
-
-/// Values and their places.
-pub(crate) type Stride = Vec<(Place, Vec<u8>)>;
 
 /// What the snapshots that are being read need of the commits.
 #[derive(Default)]
@@ -99,38 +96,30 @@ impl<'d> Snapshot<'d> {
             contained(Doing::Reading, || disk.db()?.get(Place::Floor.key()))?.map(|v| v.to_vec());
         let floor = floor_frame.as_ref().map(|f| codec::decode_floor(f, disk.meta_seal()));
         let floor = floor.transpose()?.unwrap_or_default();
-        let meta_frame = codec::encode_meta(&meta, disk.meta_seal())?;
         let number = state.kept.next;
         state.kept.next += 1;
         let reader =
             Reader { cursor: Place::Entry(floor.through).key(), before: BTreeMap::new(), bytes: 0 };
         state.kept.readers.insert(number, reader);
         drop(state);
-        Ok(Self { disk, number, meta, meta_frame, floor, floor_frame, scopes })
+        Ok(Self { disk, number, meta, floor, floor_frame, scopes })
     }
+}
 
-    /// What vouches for all of it.
-    pub(crate) fn meta(&self) -> &Meta {
+impl Reading for Snapshot<'_> {
+    fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// The same as it lies in the ledger.
-    pub(crate) fn meta_frame(&self) -> &[u8] {
-        &self.meta_frame
-    }
-
-    /// Where the trail begins, and the frame of that where something was cut away.
-    pub(crate) fn floor(&self) -> (Floor, Option<&[u8]>) {
+    fn floor(&self) -> (Floor, Option<&[u8]>) {
         (self.floor, self.floor_frame.as_deref())
     }
 
-    /// The frames of the scope names, in the order of their numbers.
-    pub(crate) fn scopes(&self) -> &[Vec<u8>] {
+    fn scopes(&self) -> &[Vec<u8>] {
         &self.scopes
     }
 
-    /// The next values, maybe none: first the trail, then the records. `None` at the end.
-    pub(crate) fn stride(&mut self) -> Result<Option<Stride>, Error> {
+    fn stride(&mut self) -> Result<Option<Stride>, Error> {
         let last_entry = Place::Entry(self.meta.mark.sequence).key();
         let mut state = self.disk.state();
         let Some(reader) = state.kept.readers.get_mut(&self.number) else { return Ok(None) };

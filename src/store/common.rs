@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     cluster::follower::{Follower, KeyState},
-    codec::Meta,
+    codec::{Floor, Meta},
     digest::Seals,
     error::Error,
     gate::{Gate, Steady},
@@ -46,6 +46,8 @@ pub(super) struct Common {
     ends: Ends,
     /// The committed state that the next line begins with.
     base: Option<Tip>,
+    /// The last entry that is cut away by then.
+    floor: u64,
     /// The batch that the engine has been asked to take, if it has: its last number.
     on_its_way: Option<u64>,
     /// Denials of changes that may have been made.
@@ -96,6 +98,7 @@ impl Plans {
         if let Some(base) = self.common.base {
             (self.tip, self.committed) = (base, base.sequence);
         }
+        self.floor = self.common.floor;
         self.pending.clear();
         self.lasting_roots = index.lasting_roots();
     }
@@ -298,6 +301,12 @@ impl Follower for Core {
         Ok(())
     }
 
+    fn learn_floor(&self, floor: &Floor) {
+        let mut plans = self.plan();
+        plans.common.floor = floor.through;
+        plans.floor = plans.floor.max(floor.through);
+    }
+
     fn apply(&self, meta: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
         let mut plans = self.plan();
         for KeyState { sequence, id, digest, record } in states {
@@ -320,6 +329,7 @@ impl Follower for Core {
         plans.common.doubtful.clear();
         plans.pending.clear();
         (plans.common.base, plans.common.requests_upto) = (None, 0);
+        (plans.common.floor, plans.floor) = (0, 0);
         plans.requests.forget_after(0);
     }
 

@@ -8,7 +8,7 @@ use crate::{
         seat::Wanted,
         transfer::{self, Source},
     },
-    codec::Place,
+    codec::{self, Place},
     error::Error,
     ledger::{Bulk, Tip},
     secret::Prefix,
@@ -59,25 +59,31 @@ impl Builder {
     ) -> Result<Summary, Error> {
         let seals = self.seals()?;
         let mut reader = Reader::open(from, &seals)?;
-        if reader.floor_frame().is_some() {
-            return Err(Error::bad_backup(
-                "the beginning of its trail was cut away, and a store in etcd has a whole one",
-            ));
-        }
-        let source = Source::new(reader.meta().clone(), reader.names(), &seals)?;
-        let all = reader.values().saturating_add(source.names() as u64);
-        let mut summary = None;
+        let floor = reader.floor_frame().map(<[u8]>::to_vec);
+        let source = Source::new(reader.meta().clone(), reader.names(), floor, &seals)?;
+        let all = reader.values().saturating_add(source.len() as u64);
+        let (mut summary, mut uses) = (None, Vec::new());
+        // Last uses come last: another backup of the same state may have others, and an import that
+        // goes on counts what is there already.
         let next = || {
-            Ok(match reader.next()? {
-                Item::Entry(entry, frame) => Some((Place::Entry(entry.sequence), frame)),
-                Item::Record(digest, _, _, frame) => Some((Place::Record(digest), frame)),
-                Item::End(found) => {
-                    summary = Some(found);
-                    None
+            if summary.is_none() {
+                match reader.next()? {
+                    Item::Entry(entry, frame) => {
+                        return Ok(Some((Place::Entry(entry.sequence), frame)));
+                    }
+                    Item::Record(digest, record, minute, frame) => {
+                        if minute > 0 {
+                            uses.push((record.id, minute));
+                        }
+                        return Ok(Some((Place::Record(digest), frame)));
+                    }
+                    Item::End(found) => summary = Some(found),
                 }
-            })
+            }
+            let Some((id, minute)) = uses.pop() else { return Ok(None) };
+            Ok(Some((Place::Use(id), codec::encode_use(minute, id, &seals.frame)?)))
         };
-        let told = |done| progress(Progress { done, all });
+        let told = |done| progress(Progress { done, all: all.max(done) });
         runtime()?.block_on(transfer::import(etcd, &seals, source, next, told))?;
         summary.ok_or_else(|| Error::bad_backup("it has no end"))
     }
@@ -100,7 +106,7 @@ impl Builder {
             Bulk::begin(dir.as_ref(), self.anchor.as_deref(), prefix, Arc::clone(&seals))?;
         let mark = found.meta().mark;
         let newest = Timestamp::from_millis(found.meta().newest);
-        let all = mark.scopes.saturating_add(mark.sequence).saturating_add(mark.records);
+        let all = found.values();
         let mut bytes = 0;
         let put = |place, frame: Vec<u8>| {
             bytes += frame.len() as u64;

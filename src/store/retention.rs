@@ -90,9 +90,15 @@ impl Acting<'_> {
                 "must be at least a day ago; what is younger is needed to do requests only once",
             ));
         }
-        let Some((through, head)) = core.ledger.place_of_cut(before, core.catalogue())? else {
-            return Ok(None);
-        };
+        core.again(|| match core.ledger.place_of_cut(before, core.catalogue())? {
+            Some(place) => self.cut_through(place),
+            None => Ok(None),
+        })
+    }
+
+    /// Cuts through the entry with this number and head, unless the trail begins behind it already.
+    fn cut_through(&self, (through, head): (u64, [u8; 32])) -> Result<Option<Cut>, Error> {
+        let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
         let floor = plans.floor;
@@ -111,3 +117,6 @@ impl Acting<'_> {
         Ok(Some(Cut { sequence, through, removed: through - floor }))
     }
 }
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests;

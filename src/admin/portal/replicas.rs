@@ -57,7 +57,7 @@ fn row(member: &Member) -> Markup {
     let about = member.about.as_ref();
     html! {
         tr {
-            td {
+            td .name {
                 @if let Some(about) = about { (about.name) }
                 @else { span .mono title="A version that this one cannot read" { (member.incarnation) } }
                 @if member.is_this { span .faint { " · this one" } }

@@ -73,7 +73,8 @@ impl Etcd {
         Ok(self)
     }
 
-    /// The authority (PEM) that vouches for the nodes; needed where they are given by https.
+    /// The authority (PEM) that vouches for nodes given by https, and the only one that then does.
+    /// Without it those do that the system trusts.
     #[must_use]
     pub fn authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authority = Some(pem.into());
@@ -102,32 +103,32 @@ impl Etcd {
             .with_keep_alive(PING, PING_ANSWER)
             .with_require_leader(true)
             .with_auto_token_refresh(true);
-        match (&self.authority, encrypted) {
-            (Some(authority), true) => {
-                let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(authority));
-                if let Some((certificate, key)) = &self.identity {
-                    tls = tls.identity(Identity::from_pem(certificate, key.as_slice()));
-                }
-                options = options.with_tls(tls);
-            }
-            (None, true) => {
-                return Err(Error::invalid(
-                    Field::Etcd,
-                    "nodes by https need the authority that vouches for them",
-                ));
-            }
-            (None, false) if self.identity.is_none() => {}
-            (_, false) => {
-                return Err(Error::invalid(
-                    Field::Etcd,
-                    "certificates need nodes by https; these are given by http",
-                ));
-            }
+        if encrypted {
+            options = options.with_tls(self.tls());
+        } else if self.authority.is_some() || self.identity.is_some() {
+            return Err(Error::invalid(
+                Field::Etcd,
+                "certificates need nodes by https; these are given by http",
+            ));
         }
         if let Some((name, password)) = &self.user {
             options = options.with_user(name.as_str(), password.as_str());
         }
         Ok(options)
+    }
+
+    /// A private authority is trusted alone: one that anybody can buy from would weaken it.
+    fn tls(&self) -> TlsOptions {
+        let tls = match &self.authority {
+            Some(authority) => TlsOptions::new().ca_certificate(Certificate::from_pem(authority)),
+            None => TlsOptions::new().with_native_roots(),
+        };
+        match &self.identity {
+            Some((certificate, key)) => {
+                tls.identity(Identity::from_pem(certificate, key.as_slice()))
+            }
+            None => tls,
+        }
     }
 }
 

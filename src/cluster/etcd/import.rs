@@ -159,7 +159,8 @@ impl EtcdJournal {
         let space = &self.0.space;
         let operations = vec![
             delete(space.state()),
-            delete(space.entries_after(0)),
+            delete(space.uses()),
+            delete(space.entries(0..=u64::MAX)),
             TxnOp::delete(space.import(), None),
         ];
         let (_, _) =

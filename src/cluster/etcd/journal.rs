@@ -107,14 +107,21 @@ impl Journal for EtcdJournal {
         Ok(Page { records: Vec::new(), is_last: true })
     }
 
-    async fn trail(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (pairs, _) = self.0.range(self.0.space.entries_after(after), None, limit).await?;
-        let entry = |pair: KeyValue| match self.0.space.read(pair.key()) {
-            Some(Lies::Value(Place::Entry(sequence))) => Some((sequence, pair.into_key_value().1)),
-            _ => None,
-        };
-        Ok(pairs.into_iter().filter_map(entry).collect())
+    async fn floor(&self, at: Revision) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.floor_at(at).await?)
+    }
+
+    async fn trail(
+        &self,
+        at: Revision,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
+        Ok(self.entries(at, after, limit.try_into().unwrap_or(u64::MAX)).await?)
+    }
+
+    async fn sweep(&self, through: u64, floor: &[u8]) -> Result<bool, Fault> {
+        Ok(self.sweep_through(through, floor).await?)
     }
 
     async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {
@@ -308,7 +315,7 @@ impl EtcdJournal {
 
 impl Shared {
     /// Up to `limit` values of a range, and whether there are more.
-    async fn range(
+    pub(super) async fn range(
         &self,
         Range { mut start, end }: Range<Vec<u8>>,
         at: Option<Revision>,

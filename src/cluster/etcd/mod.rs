@@ -8,7 +8,8 @@ mod rows;
 mod space;
 mod tail;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
+mod trail;
 mod uses;
 
 pub use self::access::Etcd;

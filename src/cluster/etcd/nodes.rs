@@ -209,15 +209,26 @@ impl Trouble {
                 UNIMPLEMENTED => Self::Refused(format!("this is no etcd: {}", status.message())),
                 _ => Self::Silence(status.message().to_owned()),
             },
-            etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
-                Self::Silence(error.to_string())
-            }
             etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
                 Self::Refused(error.to_string())
             }
-            _ => Self::Silence(error.to_string()),
+            _ => Self::Silence(causes(error)),
         }
     }
+}
+
+/// An error and what it came from: of a connection that failed, the first says no more than that.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !told.contains(&next) {
+            told = format!("{told}: {next}");
+        }
+        cause = error.source();
+    }
+    told
 }
 
 /// Whether etcd itself says so, before it does anything. The same codes stand for a connection that

@@ -5,7 +5,7 @@
 //! transaction whole, and neither the trail nor what other replicas acknowledge.
 
 use crate::{cluster::journal::Incarnation, codec::Place, digest::Digest, id::KeyId};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// A store's part of etcd's keys.
 #[derive(Clone)]
@@ -61,9 +61,13 @@ impl Space {
         self.at(b"n/", &[])..self.at(b"n0", &[])
     }
 
-    /// The entries after `sequence`.
-    pub(super) fn entries_after(&self, sequence: u64) -> Range<Vec<u8>> {
-        self.key(&Place::Entry(sequence.saturating_add(1)))..self.at(b"a0", &[])
+    /// The entries after the one, up to and with the other.
+    pub(super) fn entries(&self, numbers: RangeInclusive<u64>) -> Range<Vec<u8>> {
+        let after_all = || self.at(b"a0", &[]);
+        let of = |number: u64| {
+            number.checked_add(1).map_or_else(after_all, |n| self.key(&Place::Entry(n)))
+        };
+        of(*numbers.start())..of(*numbers.end())
     }
 
     /// When keys were last used.

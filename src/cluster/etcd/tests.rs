@@ -1,5 +1,5 @@
 #[path = "../../../tests/support/etcd.rs"]
-mod nodes;
+pub(crate) mod nodes;
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;
 
@@ -109,7 +109,7 @@ async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are()
         assert!(found.iter().all(|(_, frame)| !frame.ends_with(b"at 99999")));
         at = later;
     }
-    let trail = journal.trail(0, 2).await.unwrap();
+    let trail = journal.trail(at, 0, 200).await.unwrap();
     assert_eq!(trail, [(3, b"entry 3".to_vec()), (120, b"entry 120".to_vec())]);
 }
 
@@ -308,7 +308,7 @@ async fn a_change_whose_answer_was_lost_is_made_once_and_known_to_be() {
         at = committed(&journal, at, &[change(number + 1, [1])]).await;
         deaf.pass();
     }
-    let trail = direct.trail(0, 100).await.unwrap();
+    let trail = direct.trail(at, 0, 100).await.unwrap();
     assert_eq!(trail.len(), 8);
     let newest = direct.newest().await.unwrap();
     assert_eq!(newest.epoch.unwrap().revision, at);
@@ -458,4 +458,39 @@ async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_
     let seen = batches(&mut tail).await;
     assert_eq!((seen.len(), seen[0].changes.len()), (1, 1), "uses are not followed: {seen:?}");
     assert!(journal.uses_of(&[id(5)]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let journal = journal(&etcd.urls());
+    let mut at = committed(&journal, Revision(0), &[]).await;
+    for first in (1..=2520).step_by(60) {
+        let part: Vec<_> = (first..first + 60).map(|number| change(number, [])).collect();
+        at = committed(&journal, at, &part).await;
+    }
+    let mut cut = change(2521, []);
+    cut.puts.push(Put { place: Place::Floor, frame: Some(b"cut through 2500".to_vec()) });
+    let mut tail = journal.tail(at);
+    let cut = committed(&journal, at, &[cut]).await;
+    assert_eq!(batches(&mut tail).await[0].changes[0].0, Place::Floor, "replicas follow it");
+    assert_eq!(journal.floor(at).await.unwrap(), None);
+    assert_eq!(journal.floor(cut).await.unwrap(), Some(b"cut through 2500".to_vec()));
+
+    // One who knows of another cut removes nothing.
+    assert!(!journal.sweep(2500, b"another").await.unwrap());
+    let held = async || {
+        let at = journal.newest().await.unwrap().revision;
+        journal.trail(at, 0, 9999).await.unwrap().len()
+    };
+    assert_eq!(held().await, 2521);
+    let mut left = Vec::new();
+    while journal.sweep(2500, b"cut through 2500").await.unwrap() {
+        left.push(held().await);
+    }
+    assert_eq!((left, held().await), (vec![1521, 521], 21));
+    assert!(!journal.sweep(2500, b"cut through 2500").await.unwrap());
+    assert_eq!(journal.trail(cut, 10, 2).await.unwrap().len(), 2, "a moment before keeps its own");
+    let newest = journal.newest().await.unwrap();
+    assert_eq!(newest.epoch.unwrap().revision, cut, "a sweep is no change");
 }

@@ -110,8 +110,21 @@ impl Journal for Net {
         self.call(|engine| engine.page(at, after)).await?
     }
 
-    async fn trail(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
+    async fn floor(&self, _: Revision) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None) // nothing is cut here
+    }
+
+    async fn trail(
+        &self,
+        _: Revision,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
         self.call(|engine| engine.trail(after, limit)).await
+    }
+
+    async fn sweep(&self, _: u64, _: &[u8]) -> Result<bool, Fault> {
+        Ok(false)
     }
 
     async fn uses(&self, after: Revision) -> Result<(Revision, Uses), Fault> {

@@ -14,7 +14,7 @@ use crate::{
         revoker::Revoker,
         timing::Timing,
     },
-    codec::{self, Meta, Place},
+    codec::{self, Floor, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
@@ -68,6 +68,8 @@ impl Follower for Keys {
         *self.catalogue.lock().unwrap() = Catalogue::new(names.to_vec(), None)?;
         Ok(())
     }
+
+    fn learn_floor(&self, _: &Floor) {}
 
     fn apply(&self, _: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
         for KeyState { sequence, id, digest, record } in states {

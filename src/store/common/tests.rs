@@ -5,8 +5,9 @@ use crate::{
     Refusal, Store,
     cluster::{
         Replica,
+        handle::BEFORE_WITNESS,
         journal::Revision,
-        seat::{BEFORE_WITNESS, Wanted},
+        seat::Wanted,
         sim::{
             Dice,
             engine::Engine,

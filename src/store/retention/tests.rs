@@ -1,0 +1,50 @@
+//! A cut that was planned before another one was known: the floor must not fall.
+
+use crate::{
+    Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
+    cluster::{Etcd, Replica, nodes},
+};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
+    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let replica = || {
+        let nodes = Etcd::at(etcd.urls()).unwrap();
+        Store::builder().cluster(&nodes, Replica::named("a")).unwrap()
+    };
+    let (one, two) = (replica(), replica());
+    let issue = |name: &str| {
+        let issued = one.issue(NewKey {
+            name: name.into(),
+            grant: Grant::Scopes(one.scopes(["api.read"]).unwrap()),
+            active: true,
+            expiry: Expiry::Never,
+            owner: None,
+            metadata: Metadata::new(),
+        });
+        issued.unwrap().record.created_at.as_secs()
+    };
+    let day = 86_400;
+    let first = issue("a");
+    one.writer.clock.advance(Timestamp::from_secs(first + 3 * day));
+    let second = issue("b");
+    one.writer.clock.advance(Timestamp::from_secs(second + 9 * day));
+
+    // Planned on the second replica, and overtaken by a longer cut on the first.
+    let short = Timestamp::from_secs(first + day);
+    let place = two.writer.ledger.place_of_cut(short, two.writer.catalogue()).unwrap().unwrap();
+    let longer = Timestamp::from_secs(second + day);
+    let cut = one.acting_as(Actor::Host, None).cut_trail(longer).unwrap().unwrap();
+    assert!(place.0 < cut.through);
+    let start = Instant::now();
+    while two.writer.ledger.floor().through < cut.through {
+        assert!(start.elapsed() < Duration::from_mins(1), "the other does not follow");
+        sleep(Duration::from_millis(10));
+    }
+    assert_eq!(two.acting_as(Actor::Host, None).cut_through(place).unwrap(), None);
+    assert_eq!(two.audit(0, 100).unwrap()[0].sequence, cut.through + 1);
+}
