@@ -7,7 +7,7 @@
 //! that `TMPDIR` is on; `STORE` names a directory in which they are kept from run to run.
 //!
 //! `cargo bench --bench life` for 10,000, 100,000 and a million keys, `cargo bench --bench life --
-//! 10000000` for ten million, which takes ten minutes more and 20 GB of disk.
+//! 10000000` for ten million, which takes ten minutes more and 12 GB of disk.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
