@@ -1,6 +1,6 @@
 //! Draws what a validation costs against the number of keys, and how many of them threads do with
 //! one hot key: `cargo run --release --manifest-path benches/rivals/Cargo.toml --bin plot`, then
-//! look at `docs/plots`. Ten million keys need about 12 GiB; `-- 1000000` stops at a million.
+//! look at `docs/plots`. Ten million keys need about 7 GiB and three minutes; `-- 1000000` stops at a million.
 
 use plotters::prelude::*;
 use rivals::{
