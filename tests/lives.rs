@@ -585,6 +585,12 @@ fn a_store_counts_its_keys_and_shows_its_prefix_and_nothing_else() {
     let (off, _) = issue(&store, new_key(&store, "off", &["api.read"]));
     store.revoke(off).unwrap();
     assert_eq!((store.count().active, store.count().inactive), (3, 1));
+    assert_eq!(store.count_expired(), 0);
+    for name in ["ended", "ended too"] {
+        let ended = Expiry::At(Timestamp::from_secs(1_000_000));
+        issue(&store, NewKey { expiry: ended, ..new_key(&store, name, &["api.read"]) });
+    }
+    assert_eq!((store.count().active, store.count_expired()), (5, 2));
     assert_eq!(store.prefix(), Prefix::new("acme").unwrap());
     assert_eq!(format!("{store:?}"), "Store { prefix: acme, .. }");
 }

@@ -74,6 +74,16 @@ fn each_way_of_taking_a_key_away_ends_its_watch_and_no_other() {
 }
 
 #[test]
+fn a_watch_of_a_key_in_use_waits_and_says_whose_it_is() {
+    let store = Store::in_memory().unwrap();
+    let caller = holder(&store, &["api.read"]);
+    let mut watch = pin!(store.revocation(&caller));
+    assert_eq!(watch.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
+    let shown = format!("Revocation {{ id: {:?}, is_over: false, .. }}", caller.id());
+    assert_eq!(format!("{watch:?}"), shown);
+}
+
+#[test]
 fn the_end_of_a_key_moves_with_its_changes() {
     let store = Store::in_memory().unwrap();
     let holder = holder(&store, &["api.read"]);

@@ -284,6 +284,14 @@ fn the_bytes_of_a_cut_and_of_a_repair_are_these() {
 }
 
 #[test]
+fn a_damaged_record_still_says_whose_it_seems_to_be() {
+    let mut frame = encode_record(&full(), digest(), &Seals::derive(None).frame).unwrap();
+    *frame.last_mut().unwrap() ^= 1;
+    assert_eq!(probable_id(&frame), Some(full().id));
+    assert_eq!((probable_id(&frame[..9]), probable_id(&frame[..8])), (Some(full().id), None));
+}
+
+#[test]
 fn the_bytes_of_the_floor_are_these() {
     let seal = Seals::derive(None).meta;
     let floor = Floor { through: 0x0102, head: [6; 32], cut: 0x0304 };
@@ -323,6 +331,20 @@ fn a_wrong_pepper_is_told_from_damage() {
     let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
     let mut frame = encode_meta(&meta, &right.meta).unwrap();
     let read = |frame: &[u8], seals: &Seals| decode_meta(frame, &seals.meta, seals.pepper_check);
+    assert!(matches!(read(&frame, &wrong), Err(Error::WrongPepper)));
+    *frame.last_mut().unwrap() ^= 1;
+    assert!(matches!(read(&frame, &right), Err(Error::Damaged(_))));
+}
+
+#[test]
+#[cfg(feature = "cluster")]
+fn a_wrong_pepper_is_told_from_damage_in_a_shared_store_too() {
+    let (right, wrong) = (Seals::derive(Some(b"sixteen bytes or more")), Seals::derive(None));
+    let check = right.pepper_check;
+    let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
+    let mut frame = encode_epoch(&meta, &[5; 32], &right.meta).unwrap();
+    let read = |frame: &[u8], seals: &Seals| decode_epoch(frame, &seals.meta, seals.pepper_check);
+    assert_eq!(read(&frame, &right).unwrap(), (meta, [5; 32]));
     assert!(matches!(read(&frame, &wrong), Err(Error::WrongPepper)));
     *frame.last_mut().unwrap() ^= 1;
     assert!(matches!(read(&frame, &right), Err(Error::Damaged(_))));

@@ -243,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn keys_spread_over_a_segment_and_fill_what_may_be_taken_of_it() {
+        let segment = Segment::with_room_for(38);
+        let homes = [0, 1 << 62, 1 << 63, u64::MAX].map(|high| segment.home([7, high]));
+        assert_eq!(homes, [0, 12, 25, 49]);
+        let kept = (0..50).take_while(|&n| segment.insert([n, 0], KeyId::from_u64(n), word(n)));
+        assert_eq!(kept.count(), 43);
+    }
+
+    #[test]
     fn a_key_takes_at_most_48_bytes_however_many_there_are() {
         let mut segment = Segment::with_room_for(0);
         for n in 0..20_000u64 {

@@ -70,6 +70,24 @@ pub(super) fn all(index: &Index) -> Vec<Record> {
 }
 
 #[test]
+#[cfg(feature = "cluster")]
+fn of_the_others_none_is_one_that_is_gone() {
+    let index = Index::new();
+    for id in 1..=3 {
+        apply(&index, &record(id, id, id != 2, &["api.read"]));
+    }
+    delete(&index, 2, 4);
+    let others = |ids: &[u64]| {
+        let mut others = index.others_than(&ids.iter().map(|id| KeyId::from_u64(*id)).collect());
+        others.sort_unstable_by_key(|(id, _)| *id);
+        others
+    };
+    assert_eq!(others(&[1]), [(KeyId::from_u64(3), digest(3))]);
+    assert_eq!(others(&[1, 3]), []);
+    assert_eq!(others(&[]).len(), 2);
+}
+
+#[test]
 fn invariant_2_revoke_reactivate_and_revoke_again_stays_refused_when_the_first_commits() {
     let index = Index::new();
     let made = record(1, 1, true, &["api.read"]);

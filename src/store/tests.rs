@@ -72,6 +72,27 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
 }
 
 #[test]
+#[cfg(feature = "axum")]
+fn a_handle_is_of_its_own_store_and_of_no_other() {
+    let (one, other) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+    assert!(one.is(&one.clone()) && !one.is(&other));
+}
+
+#[test]
+#[cfg(feature = "admin")]
+fn the_newest_change_is_the_last_that_is_durable() {
+    let (store, script) = scripted();
+    issue(&store, &script, new_key(&store, &["api.read"], true));
+    issue(&store, &script, new_key(&store, &["api.read"], true));
+    let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
+    script.begun();
+    assert_eq!(store.newest_change(), 2);
+    script.verdict(true);
+    issuing.join().unwrap().unwrap();
+    assert_eq!(store.newest_change(), 3);
+}
+
+#[test]
 fn a_new_key_is_unseen_until_it_is_durable() {
     let (store, script) = scripted();
     let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));

@@ -196,6 +196,17 @@ fn a_repeated_revocation_writes_so_that_what_was_planned_before_it_conflicts() {
 }
 
 #[test]
+fn a_repeated_revocation_waits_for_the_others_as_the_first_did() {
+    let shore = Shore::new();
+    let ((one, _a), (_two, _b)) = (shore.store(), shore.store());
+    let (id, _) = issue(&one);
+    for _ in 0..2 {
+        let (record, settled) = one.revoke_everywhere(id).unwrap();
+        assert_eq!((record.active, settled.acknowledged, settled.waited_out), (false, 2, 0));
+    }
+}
+
+#[test]
 fn a_change_that_was_never_made_denies_nothing_after_all() {
     let shore = Shore::new();
     let ((one, net), (two, _b)) = (shore.store(), shore.store());
@@ -207,6 +218,26 @@ fn a_change_that_was_never_made_denies_nothing_after_all() {
     // Nobody knows until somebody else has changed the store.
     let (_, _) = issue(&two);
     eventually("it is decided", || decision(&one, &key) == Ok(()));
+}
+
+#[test]
+fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ask = |key: &[u8]| {
+        let request = Idempotency { key, route: "POST /v1/keys", payload: b"{}" };
+        one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
+    };
+    // Twice, so that nothing is left to be read to know what was done.
+    ask(b"n-16").unwrap();
+    ask(b"n-16").unwrap();
+    net.set(Way { no_requests: true, ..Way::default() });
+    assert!(matches!(ask(b"n-17"), Err(Error::Unanswered(_))));
+    net.set(Way { delay: 2, ..Way::default() });
+    // Nobody knows until somebody else has changed the store.
+    let (_, _) = issue(&two);
+    eventually("it is done", || matches!(ask(b"n-17"), Ok(Outcome::Issued(_))));
+    assert!(matches!(ask(b"n-17"), Ok(Outcome::Before(_))));
 }
 
 #[test]
