@@ -31,36 +31,39 @@ const BYTES: usize = CHARS / 4 * 3;
 /// Room for the longest text, to whole steps.
 const ROOM: usize = MAX_TEXT_LEN.div_ceil(CHARS) * BYTES;
 
-/// Reads the presented key from all the `Authorization` values of one request.
+/// The one `Authorization` value of a request.
 ///
 /// Two values are refused even where they are identical: a request that different readers
 /// understand differently is how others get fooled.
 #[inline]
-pub(crate) fn read_all<'b, 'h>(
-    values: impl IntoIterator<Item = &'h [u8]>,
-    buffer: &'b mut KeyBuffer,
-) -> Result<&'b [u8], Refusal> {
+pub(crate) fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Refusal> {
     let mut values = values.into_iter();
     let first = values.next().ok_or(Refusal::Missing)?;
-    if values.next().is_some() {
-        return Err(Refusal::Ambiguous);
-    }
-    read(first, buffer)
+    if values.next().is_some() { Err(Refusal::Ambiguous) } else { Ok(first) }
 }
 
-/// Reads the presented key from one `Authorization` value into `buffer`.
-///
-/// What comes back is 1 to 64 bytes, without the colon at their end; whether they are a key is for
-/// others to say.
-#[inline]
-pub(crate) fn read<'b>(
-    authorization: &[u8],
-    buffer: &'b mut KeyBuffer,
-) -> Result<&'b [u8], Refusal> {
-    if authorization.len() > MAX_VALUE_LEN {
-        return Err(Refusal::Malformed);
+/// The base64 text of a value whose scheme is Basic and whose length may be that of a key. What
+/// fails here costs nothing more: no buffer was made that must be wiped.
+pub(crate) struct Encoded<'h>(&'h [u8]);
+
+impl<'h> Encoded<'h> {
+    #[inline]
+    pub(crate) fn find(authorization: &'h [u8]) -> Result<Self, Refusal> {
+        if authorization.len() > MAX_VALUE_LEN {
+            return Err(Refusal::Malformed);
+        }
+        let text = token(authorization).filter(|text| text.len() <= MAX_TEXT_LEN);
+        text.map(Self).ok_or(Refusal::Malformed)
     }
-    token(authorization).and_then(|token| decode(token, &mut buffer.0)).ok_or(Refusal::Malformed)
+
+    /// Reads the presented key into `buffer`.
+    ///
+    /// What comes back is 1 to 64 bytes, without the colon at their end; whether they are a key is for
+    /// others to say.
+    #[inline]
+    pub(crate) fn read<'b>(&self, buffer: &'b mut KeyBuffer) -> Result<&'b [u8], Refusal> {
+        decode(self.0, &mut buffer.0).ok_or(Refusal::Malformed)
+    }
 }
 
 /// Whether these bytes can be a user name: visible ASCII without a colon, behind which a password
@@ -71,7 +74,7 @@ pub(crate) fn is_user(presented: &[u8]) -> bool {
 
 /// Where a presented key lies while it is checked: on the caller's stack, wiped on drop.
 ///
-/// It has no `Clone`, and [`read`] decodes into it in place. Make it where it stays: moving it
+/// It has no `Clone`, and [`Encoded::read`] decodes into it in place. Make it where it stays: moving it
 /// after use would leave the old place unwiped.
 pub(crate) struct KeyBuffer([u8; ROOM]);
 
@@ -129,9 +132,6 @@ const SCHEME_MASK: u64 = (1 << 48) - 1;
 /// that nobody wipes.
 #[inline]
 fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
-    if token.len() > MAX_TEXT_LEN {
-        return None;
-    }
     // Padding that completes the last group of four. Any other `=` stays, and is no digit.
     let text = match token {
         [text @ .., b'=', b'='] | [text @ .., b'='] if token.len().is_multiple_of(4) => text,
@@ -302,7 +302,7 @@ mod tests {
     /// The user name in a value, as a caller is told of it.
     fn read_key(value: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
         let mut buffer = KeyBuffer::new();
-        let user = read(value.as_ref(), &mut buffer)?;
+        let user = Encoded::find(value.as_ref())?.read(&mut buffer)?;
         if is_user(user) { Ok(user.to_vec()) } else { Err(Refusal::Malformed) }
     }
 
@@ -420,9 +420,7 @@ mod tests {
     #[test]
     fn two_authorization_lines_even_identical_are_refused() {
         let valid = basic(KEY).into_bytes();
-        let of = |values: &[&[u8]]| {
-            read_all(values.iter().copied(), &mut KeyBuffer::new()).map(<[u8]>::to_vec)
-        };
+        let of = |values: &[&[u8]]| only(values.iter().copied()).and_then(read_key);
         assert_eq!(of(&[]), Err(Refusal::Missing));
         assert_eq!(of(&[&valid]).as_deref(), Ok(KEY.as_bytes()));
         assert_eq!(of(&[&valid, &valid]), Err(Refusal::Ambiguous));
@@ -478,8 +476,9 @@ mod tests {
     #[test]
     fn a_buffer_serves_again_and_shows_nothing() {
         let mut buffer = KeyBuffer::new();
-        assert!(read(basic("k".repeat(64)).as_bytes(), &mut buffer).is_ok());
-        assert_eq!(read(basic("short:").as_bytes(), &mut buffer), Ok(&b"short"[..]));
+        let (long, short) = (basic("k".repeat(64)), basic("short:"));
+        assert!(Encoded::find(long.as_bytes()).unwrap().read(&mut buffer).is_ok());
+        assert_eq!(Encoded::find(short.as_bytes()).unwrap().read(&mut buffer), Ok(&b"short"[..]));
         assert_eq!(format!("{buffer:?}"), "KeyBuffer(<elided>)");
         assert!(buffer.0.contains(&b'k'));
         buffer.wipe();

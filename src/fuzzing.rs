@@ -2,7 +2,7 @@
 
 use crate::{
     codec::{self, FORMAT, Place},
-    credential::{self, KeyBuffer},
+    credential::{self, Encoded, KeyBuffer},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -16,12 +16,12 @@ use std::sync::LazyLock;
 
 /// The key that one `Authorization` value presents.
 pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
-    user(credential::read(authorization, &mut KeyBuffer::new())?)
+    user(Encoded::find(authorization)?.read(&mut KeyBuffer::new())?)
 }
 
 /// The key that all `Authorization` values of a request present.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
-    user(credential::read_all(values.iter().copied(), &mut KeyBuffer::new())?)
+    read(credential::only(values.iter().copied())?)
 }
 
 fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {

@@ -138,6 +138,18 @@ fn the_last_active_root_key_stays() {
 }
 
 #[test]
+fn of_two_root_keys_one_may_go_after_reopening_and_the_other_stays() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let [first, second] = ["first", "second"]
+        .map(|name| issue(&store, NewKey { grant: Grant::All, ..new_key(&store, name, &[]) }).0);
+    drop(store);
+    let store = Store::open(&home).unwrap();
+    assert!(!store.revoke(first).unwrap().active);
+    assert!(matches!(store.revoke(second), Err(Error::LastRoot(id)) if id == second));
+}
+
+#[test]
 fn a_rotated_key_hands_all_but_its_secret_on_and_ends() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();

@@ -286,6 +286,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_that_comes_after_all_others_went_is_found() {
+        let mut order = Order::default();
+        order.insert(place(1), word(true), "a");
+        order.remove(place(1));
+        assert_eq!(all(&order, None, None, 9), [0; 0]);
+        order.insert(place(2), word(true), "b");
+        assert_eq!(all(&order, None, None, 9), [2]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]

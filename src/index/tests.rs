@@ -383,6 +383,29 @@ fn invariant_6_a_watch_is_over_when_its_key_is_denied_and_leaves_nothing_behind(
 }
 
 #[test]
+fn invariant_6_an_index_that_goes_ends_its_watches() {
+    let index = Index::new();
+    apply(&index, &record(1, 1, true, &["api.read"]));
+    let holder = index.admit(&digest(1), Timestamp::default).unwrap();
+    let watch = index.watch(&holder, Timestamp::default());
+    assert!(!watch.is_over());
+    drop(index);
+    assert!(watch.is_over());
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn an_index_that_starts_over_knows_nobody_and_takes_what_it_had_as_new() {
+    let index = Index::new();
+    apply(&index, &record(1, 5, true, &["api.read"]));
+    delete(&index, 2, 6);
+    index.clear();
+    assert_eq!((index.count(), all(&index).len(), seen(&index, 1)), ((0, 0), 0, None));
+    apply(&index, &record(1, 1, true, &["api.write"]));
+    assert_eq!(seen(&index, 1).map(|standing| standing.grant), Some(grant(&["api.write"])));
+}
+
+#[test]
 fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
     struct Woken(AtomicBool);
     impl std::task::Wake for Woken {

@@ -2,7 +2,7 @@
 
 use super::{Store, writer::Core};
 use crate::{
-    credential::{self, KeyBuffer},
+    credential::{self, Encoded, KeyBuffer},
     digest::Digest,
     index::Revocation,
     principal::Principal,
@@ -24,8 +24,9 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        let encoded = Encoded::find(authorization)?;
         let mut buffer = KeyBuffer::new();
-        self.authenticate_user(credential::read(authorization, &mut buffer)?)
+        self.authenticate_user(encoded.read(&mut buffer)?)
     }
 
     /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
@@ -34,8 +35,7 @@ impl Store {
         &self,
         values: impl IntoIterator<Item = &'h [u8]>,
     ) -> Result<Principal, Refusal> {
-        let mut buffer = KeyBuffer::new();
-        self.authenticate_user(credential::read_all(values, &mut buffer)?)
+        self.authenticate(credential::only(values)?)
     }
 
     /// Decides on what a header presents; a stranger's may turn out to be no user name at all.
