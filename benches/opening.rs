@@ -1,5 +1,6 @@
 //! How long does it take to open a store of a million keys, as a multiple of a warm raw read of its
-//! database file, and how much memory?
+//! database file, and how much memory? And how long of the engine alone, which opens the same file and
+//! goes through the records without looking at them?
 //!
 //! Each opening is a process of its own, since the engine holds its lock for a while. A ratio is of
 //! a raw read and the opening after it; the median is printed. `STORE` names a directory in which the
@@ -15,8 +16,17 @@ use std::{fs::File, io::Read, path::Path, time::Instant};
 
 fn main() {
     if let Some(arguments) = support::as_child() {
+        let [what, path] = arguments.try_into().unwrap();
         let begun = Instant::now();
-        let store = Store::open(arguments.first().unwrap()).unwrap();
+        if what.as_os_str() == "engine" {
+            let config =
+                sled::Config::new().path(path).cache_capacity(8 << 20).flush_every_ms(None);
+            let db = config.open().unwrap();
+            assert_eq!(db.scan_prefix(b"k").flatten().count(), support::keys());
+            support::tell(begun);
+            return;
+        }
+        let store = Store::open(path).unwrap();
         support::tell(begun);
         drop(store);
         return;
@@ -26,11 +36,13 @@ fn main() {
     let file = dir.join("ledger/sled/db");
     let rounds = if support::is_measured() { 7 } else { 1 };
     read(&file);
-    let (mut ratios, mut raws, mut children) = (vec![], vec![], vec![]);
+    let (mut ratios, mut raws, mut children, mut engine) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
         let raw = read(&file);
-        let child = support::child(&[dir.as_os_str()]);
+        let child = support::child(&["store".as_ref(), dir.as_os_str()]);
+        let alone = support::child(&["engine".as_ref(), dir.join("ledger/sled").as_os_str()]);
         ratios.push(child.seconds / raw);
+        engine.push(alone.seconds / raw);
         raws.push(raw);
         children.push(child);
     }
@@ -41,6 +53,7 @@ fn main() {
     let (seconds, processor) = (of(|told| told.seconds), of(|told| told.processor_seconds));
     println!("raw read {:.2} s, opening {seconds:.2} s", support::median(raws));
     println!("opening / raw read: {:.2}", support::median(ratios));
+    println!("the engine alone / raw read: {:.2}", support::median(engine));
     println!("processor time {processor:.2} s, peak memory {:.0} MiB", of(|told| told.peak_mib));
 }
 
