@@ -60,6 +60,11 @@ fn print_ratios(house: &House) {
             println!("{name} / {}: {ratio:.2}", rival.name());
         }
     }
+    for (name, walk) in
+        [("another scheme", &house.garbage), ("too long for a key", &house.too_long)]
+    {
+        println!("garbage, {name}: {:.1} ns", house.refusal_ns(walk));
+    }
     let [store, map] = [Contender::Store, Contender::Map].map(|c| house.scaling(c));
     println!("one hot key, 1→2 threads: {store:.2} ({}: {map:.2})", Contender::Map.name());
 }
@@ -99,6 +104,7 @@ struct House {
     uniform: Walk,
     strangers: Walk,
     garbage: Walk,
+    too_long: Walk,
     /// Zero, which the compiler cannot know.
     zero: u64,
 }
@@ -137,9 +143,12 @@ impl House {
         }
         let hot = vec![keys.first().unwrap().clone()];
         let garbage = Rows::new(&hot.iter().map(|_| vec![b'%'; 82]).collect::<Vec<_>>());
+        let long = [b"Basic ".as_slice(), &[b'A'; 100]].concat();
+        let long = Rows::new(&hot.iter().map(|_| long.clone()).collect::<Vec<_>>());
         let house = Self {
             store,
             map: RwLock::new(map),
+            too_long: Walk { headers: long, keys: Rows::new(&hot), refused: true },
             garbage: Walk { headers: garbage, keys: Rows::new(&hot), refused: true },
             hot: Walk::of(&hot),
             uniform: Walk::of(&keys),
@@ -217,6 +226,21 @@ impl House {
                 let theirs = time(rival);
                 time(contender) / theirs
             }
+        });
+        median(rounds.collect())
+    }
+
+    /// What a refusal takes, less what the loop round it does.
+    fn refusal_ns(&self, walk: &Walk) -> f64 {
+        let rounds = (0..ROUNDS).map(|_| {
+            let refusing = self.time(Contender::Store, walk, CALLS);
+            let begun = Instant::now();
+            self.chain(walk, CALLS, |at| {
+                black_box(walk.headers.row(at));
+                401
+            });
+            let calls = f64::from(u32::try_from(CALLS).unwrap());
+            (refusing.as_secs_f64() - begun.elapsed().as_secs_f64()) / calls * 1e9
         });
         median(rounds.collect())
     }
