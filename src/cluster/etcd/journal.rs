@@ -176,6 +176,10 @@ impl Journal for EtcdJournal {
             Ok((_, 1)) => Outcome::Conflict,
             Ok(_) => self.whose(&transaction).await,
             Err(Trouble::Refused(why)) => Outcome::Refused(why.into()),
+            Err(Trouble::Full(why)) => match self.whose(&transaction).await {
+                Outcome::Conflict => Outcome::Refused(why.into()),
+                done_or_unknown => done_or_unknown,
+            },
             Err(trouble) => Outcome::Unknown(trouble.to_string().into()),
         }
     }
@@ -253,8 +257,8 @@ impl Journal for EtcdJournal {
 }
 
 impl EtcdJournal {
-    /// What became of a change that conflicts after having been sent before: the epoch moved on, so it
-    /// was made by an earlier attempt or never will be, and its entry of the trail tells which. The
+    /// What became of a change that conflicts after having been sent before, or that took the last of
+    /// etcd's room: it was made or never will be, and its entry of the trail tells which. The
     /// members may be those of a later revision: whoever is gone since then was fenced for long
     /// enough or left with its gate shut, and whoever joined since then began with the change.
     async fn whose(&self, transaction: &Transaction<'_>) -> Outcome {
@@ -262,10 +266,14 @@ impl EtcdJournal {
             Some(commit) => (Place::Entry(commit.sequence), &commit.entry),
             None => (Place::Meta, &transaction.epoch),
         };
+        let before = transaction.expected.map_or(Revision(0), |epoch| epoch.revision);
+        let is_ours = |pair: &KeyValue| {
+            pair.value() == bytes && rows::revision(pair.mod_revision()) > before
+        };
         let key = self.0.space.key(&place);
         let look = Txn::new().and_then([TxnOp::get(key, None), self.get_members()]);
         match self.change(&look).await {
-            Ok(answer) => match found(&answer, 0).filter(|pair| pair.value() == bytes) {
+            Ok(answer) => match found(&answer, 0).filter(is_ours) {
                 Some(pair) => Outcome::Committed {
                     revision: rows::revision(pair.mod_revision()),
                     members: self.members_of(&answer),

@@ -20,6 +20,8 @@ use tokio::{
 const CONNECTING: Duration = Duration::from_secs(1);
 /// Between two rounds over all nodes.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How etcd says that it is full.
+const NO_ROOM: &str = "database space exceeded";
 /// etcd's own limit for a request is 1.5 MiB; answers have none, and a busy watch may batch.
 const LONGEST_ANSWER: usize = 64 << 20;
 
@@ -47,6 +49,9 @@ pub(super) struct Patience {
 pub(super) enum Trouble {
     /// etcd said no, and did nothing.
     Refused(String),
+    /// etcd said that it has no room. It says so before a change, and also after one that it made and
+    /// that took the last of it.
+    Full(String),
     /// What was asked for is older than etcd's history.
     Compacted,
     /// No answer from any node: whatever was sent may have been done.
@@ -96,7 +101,9 @@ impl Nodes {
         match self.ask(patience, work).await {
             Ok(answer) => Ok((answer, sent)),
             // What was sent before and never answered may have been done.
-            Err(Trouble::Refused(text)) if sent > 1 => Err(Trouble::Silence(text)),
+            Err(Trouble::Refused(text) | Trouble::Full(text)) if sent > 1 => {
+                Err(Trouble::Silence(text))
+            }
             Err(trouble) => Err(trouble),
         }
     }
@@ -204,7 +211,8 @@ impl Trouble {
                 OUT_OF_RANGE if status.message().contains("compacted") => Self::Compacted,
                 code if REFUSALS.contains(&code) && is_of_etcd(status.message()) => {
                     let text = status.message();
-                    Self::Refused(format!("{text}: {}", advice(text)))
+                    let refusal = if text.contains(NO_ROOM) { Self::Full } else { Self::Refused };
+                    refusal(format!("{text}: {}", advice(text)))
                 }
                 UNIMPLEMENTED => Self::Refused(format!("this is no etcd: {}", status.message())),
                 _ => Self::Silence(status.message().to_owned()),
@@ -240,7 +248,7 @@ fn is_of_etcd(message: &str) -> bool {
 /// What to do about what etcd refused.
 fn advice(message: &str) -> &'static str {
     let says = |what: &[&str]| what.iter().any(|what| message.contains(what));
-    if says(&["database space exceeded"]) {
+    if says(&[NO_ROOM]) {
         "make room in etcd (compact, defragment, or raise its quota), then disarm the alarm"
     } else if says(&["permission denied"]) {
         "let the etcd user read and write all below the space of this store"
@@ -258,7 +266,7 @@ fn advice(message: &str) -> &'static str {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(text) => write!(f, "etcd refused: {text}"),
+            Self::Refused(text) | Self::Full(text) => write!(f, "etcd refused: {text}"),
             Self::Compacted => f.write_str("etcd no longer has this revision"),
             Self::Silence(text) => write!(f, "etcd does not answer ({text})"),
         }
@@ -268,7 +276,9 @@ impl fmt::Display for Trouble {
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Refused(text) => Self::Refused(Error::EngineRefused(text.into())),
+            Trouble::Refused(text) | Trouble::Full(text) => {
+                Self::Refused(Error::EngineRefused(text.into()))
+            }
             Trouble::Compacted => Self::Compacted,
             Trouble::Silence(text) => Self::Unreachable(text.into()),
         }

@@ -378,6 +378,43 @@ async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_r
     committed(&journal, at, &[change(2, [1])]).await;
 }
 
+/// etcd makes a change that takes the last of its room, and says all the same that it has none. It
+/// does so where another change came between its first look at the room and its second.
+#[tokio::test]
+async fn a_change_that_took_the_last_room_is_not_called_refused() {
+    let Some(mut etcd) = nodes::Etcd::start(1) else { return };
+    for (round, room) in ["1000000", "2000000", "3000000"].into_iter().enumerate() {
+        // Its size is known anew after each change, not ten times a second.
+        etcd.restart_with(0, &["--quota-backend-bytes", room, "--backend-batch-limit", "1"]);
+        let urls = etcd.urls();
+        let asked = async { while journal(&urls).newest().await.is_err() {} };
+        timeout(WATCHDOG, asked).await.unwrap();
+        etcd.say(&["alarm", "disarm"]);
+        let all = (0..16).map(|space| fill(&urls, format!("portcullis/{round}/{space}/")));
+        timeout(WATCHDOG, futures_util::future::join_all(all)).await.unwrap();
+    }
+}
+
+/// Changes a space until it is refused, and looks that what was refused was not made.
+async fn fill(urls: &[String], space: String) {
+    let journal = EtcdJournal::new(&Etcd::at(urls).unwrap().space(space).unwrap()).unwrap();
+    let mut at = Revision(0);
+    for sequence in 1.. {
+        let mut change = change(sequence, 0..10);
+        change.puts.iter_mut().for_each(|put| put.frame = Some(vec![7; 1000]));
+        match commit(&journal, at, &[change]).await {
+            Outcome::Committed { revision, .. } => at = revision,
+            other => {
+                let why = refusal(other);
+                assert!(why.contains("database space exceeded"), "{why}");
+                break;
+            }
+        }
+    }
+    let newest = journal.newest().await.unwrap().epoch.map(|epoch| epoch.revision);
+    assert_eq!(newest.unwrap_or_default(), at, "what was refused was made");
+}
+
 #[tokio::test]
 async fn a_user_who_may_not_write_is_refused_and_told_so() {
     let Some(etcd) = nodes::Etcd::start(1) else { return };
