@@ -267,9 +267,8 @@ impl EtcdJournal {
             None => (Place::Meta, &transaction.epoch),
         };
         let before = transaction.expected.map_or(Revision(0), |epoch| epoch.revision);
-        let is_ours = |pair: &KeyValue| {
-            pair.value() == bytes && rows::revision(pair.mod_revision()) > before
-        };
+        let is_ours =
+            |pair: &KeyValue| pair.value() == bytes && rows::revision(pair.mod_revision()) > before;
         let key = self.0.space.key(&place);
         let look = Txn::new().and_then([TxnOp::get(key, None), self.get_members()]);
         match self.change(&look).await {
