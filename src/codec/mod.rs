@@ -14,7 +14,7 @@ mod tests;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, follow,
 };
-pub(crate) use self::resident::{Known, decode_resident, encode_resident, resident_name};
+pub(crate) use self::resident::{Known, Resident, decode_resident, resident_name};
 
 use self::stored::StoredRecord;
 use crate::{
@@ -256,8 +256,21 @@ pub(crate) fn decode_record(
 ) -> Result<(Record, [u8; 32]), Error> {
     let place = Place::Record(digest);
     let (body, hash) = open(frame, place, seal)?;
-    let record = unpack::<StoredRecord>(body, place)?.into_record(catalogue);
+    let record = unpack::<StoredRecord<'_>>(body, place)?.into_record(catalogue);
     record.map(|record| (record, hash)).ok_or_else(|| damaged(place))
+}
+
+/// The same for the index alone, which keeps no record.
+pub(crate) fn load_record(
+    frame: &[u8],
+    digest: Digest,
+    seal: &Seal,
+    catalogue: &'static Catalogue,
+) -> Result<(Resident, [u8; 32]), Error> {
+    let place = Place::Record(digest);
+    let (body, hash) = open(frame, place, seal)?;
+    let resident = unpack::<StoredRecord<'_>>(body, place)?.into_resident(catalogue);
+    resident.map(|resident| (resident, hash)).ok_or_else(|| damaged(place))
 }
 
 pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {

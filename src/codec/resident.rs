@@ -3,16 +3,39 @@
 //! These bytes never leave the process, so they have no version and no tag, and numbers take as
 //! many bytes as they need.
 
-use super::stored::{StoredActor, expiry_of, stored_expiry};
+use super::stored::{StoredActor, StoredRecord, expiry_of};
 use crate::{
     error::{Error, Field},
     id::KeyId,
-    record::Record,
+    record::{Record, Standing},
     scope::Grant,
     time::Timestamp,
 };
 use bincode::Options;
 use serde::{Deserialize, Serialize};
+
+/// A record for the index: what decides, and the rest as bytes.
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(crate) struct Resident {
+    pub(crate) id: KeyId,
+    pub(crate) created_at: Timestamp,
+    pub(crate) revision: u64,
+    pub(crate) standing: Standing,
+    /// Of these [`decode_resident`] makes a record again.
+    pub(crate) bytes: Box<[u8]>,
+}
+
+impl Resident {
+    pub(crate) fn of(record: &Record) -> Result<Self, Error> {
+        Ok(Self {
+            id: record.id,
+            created_at: record.created_at,
+            revision: record.revision,
+            standing: record.standing(),
+            bytes: StoredRecord::from(record).into_payload().pack()?,
+        })
+    }
+}
 
 /// What the index knows of a record without these bytes.
 #[derive(Clone, Copy)]
@@ -24,47 +47,37 @@ pub(crate) struct Known {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Resident<'b> {
-    name: &'b str,
-    owner: Option<&'b str>,
-    metadata: Vec<(&'b str, &'b str)>,
-    expires_at: Option<u64>,
-    created_by: StoredActor,
+pub(super) struct Payload<'b> {
+    pub(super) name: &'b str,
+    pub(super) owner: Option<&'b str>,
+    pub(super) metadata: Vec<(&'b str, &'b str)>,
+    pub(super) expires_at: Option<u64>,
+    pub(super) created_by: StoredActor,
     /// After the record was made.
-    updated_after: u64,
-    updated_by: StoredActor,
-    inactive_since: Option<u64>,
-    replaces: Option<u64>,
-    replaced_by: Option<u64>,
-    revision: u64,
+    pub(super) updated_after: u64,
+    pub(super) updated_by: StoredActor,
+    pub(super) inactive_since: Option<u64>,
+    pub(super) replaces: Option<u64>,
+    pub(super) replaced_by: Option<u64>,
+    pub(super) revision: u64,
+}
+
+impl Payload<'_> {
+    pub(super) fn pack(&self) -> Result<Box<[u8]>, Error> {
+        let bytes = options().serialize(self);
+        bytes
+            .map(Vec::into_boxed_slice)
+            .map_err(|_| Error::invalid(Field::Record, "cannot be held"))
+    }
 }
 
 fn options() -> impl Options {
     bincode::DefaultOptions::new().reject_trailing_bytes()
 }
 
-/// The bytes that [`decode_resident`] makes a record of again.
-pub(crate) fn encode_resident(record: &Record) -> Result<Box<[u8]>, Error> {
-    let resident = Resident {
-        name: &record.name,
-        owner: record.owner.as_deref(),
-        metadata: record.metadata.iter().map(|(key, note)| (key.as_str(), note.as_str())).collect(),
-        expires_at: stored_expiry(record.expiry),
-        created_by: record.created_by.into(),
-        updated_after: record.updated_at.as_millis().wrapping_sub(record.created_at.as_millis()),
-        updated_by: record.updated_by.into(),
-        inactive_since: record.inactive_since.map(Timestamp::as_millis),
-        replaces: record.replaces.map(KeyId::as_u64),
-        replaced_by: record.replaced_by.map(KeyId::as_u64),
-        revision: record.revision,
-    };
-    let bytes = options().serialize(&resident);
-    bytes.map(Vec::into_boxed_slice).map_err(|_| Error::invalid(Field::Record, "cannot be held"))
-}
-
 /// The record, if the bytes are those of one.
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
-    let resident: Resident<'_> = options().deserialize(bytes).ok()?;
+    let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
     let updated_at = known.created_at.as_millis().wrapping_add(resident.updated_after);
     Some(Record {

@@ -2,17 +2,18 @@
 //!
 //! Appending a variant to an enum keeps the format; any other change here makes a new one.
 
+use super::resident::{Payload, Resident};
 use crate::{
     audit::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
-    record::{Actor, Change, Expiry, Metadata, Record},
+    record::{Actor, Change, Expiry, Metadata, Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum StoredGrant {
     Scopes([u64; 4]),
     All,
@@ -79,25 +80,30 @@ pub(super) fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
 }
 
 /// In the order of their keys, each once: the bytes of the map, but with one spelling.
-type StoredMetadata = Vec<(String, String)>;
+type StoredMetadata<'b> = Vec<(&'b str, &'b str)>;
 
-fn stored_metadata(metadata: &Metadata) -> StoredMetadata {
-    metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+fn stored_metadata(metadata: &Metadata) -> StoredMetadata<'_> {
+    metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
-fn metadata_of(stored: StoredMetadata) -> Option<Metadata> {
-    stored.is_sorted_by(|(one, _), (next, _)| one < next).then(|| stored.into_iter().collect())
+fn is_in_order(stored: &StoredMetadata<'_>) -> bool {
+    stored.is_sorted_by(|(one, _), (next, _)| one < next)
+}
+
+fn metadata_of(stored: StoredMetadata<'_>) -> Option<Metadata> {
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    is_in_order(&stored).then(|| stored.into_iter().map(owned).collect())
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredRecord {
+pub(super) struct StoredRecord<'b> {
     id: u64,
-    name: String,
+    name: &'b str,
     grant: StoredGrant,
     active: bool,
     expires_at: Option<u64>,
-    owner: Option<String>,
-    metadata: StoredMetadata,
+    owner: Option<&'b str>,
+    metadata: StoredMetadata<'b>,
     created_at: u64,
     created_by: StoredActor,
     updated_at: u64,
@@ -108,15 +114,15 @@ pub(super) struct StoredRecord {
     revision: u64,
 }
 
-impl From<&Record> for StoredRecord {
-    fn from(record: &Record) -> Self {
+impl<'b> From<&'b Record> for StoredRecord<'b> {
+    fn from(record: &'b Record) -> Self {
         Self {
             id: record.id.as_u64(),
-            name: record.name.clone(),
+            name: &record.name,
             grant: record.grant.into(),
             active: record.active,
             expires_at: stored_expiry(record.expiry),
-            owner: record.owner.clone(),
+            owner: record.owner.as_deref(),
             metadata: stored_metadata(&record.metadata),
             created_at: record.created_at.as_millis(),
             created_by: record.created_by.into(),
@@ -130,15 +136,15 @@ impl From<&Record> for StoredRecord {
     }
 }
 
-impl StoredRecord {
+impl<'b> StoredRecord<'b> {
     pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
         Some(Record {
             id: KeyId::from_u64(self.id),
-            name: self.name,
+            name: self.name.to_owned(),
             grant: self.grant.into_grant(catalogue)?,
             active: self.active,
             expiry: expiry_of(self.expires_at)?,
-            owner: self.owner,
+            owner: self.owner.map(str::to_owned),
             metadata: metadata_of(self.metadata)?,
             created_at: Timestamp::from_millis(self.created_at),
             created_by: self.created_by.into(),
@@ -150,55 +156,87 @@ impl StoredRecord {
             revision: self.revision,
         })
     }
+
+    /// The same as it lies in memory, without a record in between; `None` where there is none.
+    pub(super) fn into_resident(self, catalogue: &'static Catalogue) -> Option<Resident> {
+        let (grant, expiry) = (self.grant.into_grant(catalogue)?, expiry_of(self.expires_at)?);
+        is_in_order(&self.metadata).then_some(())?;
+        Some(Resident {
+            id: KeyId::from_u64(self.id),
+            created_at: Timestamp::from_millis(self.created_at),
+            revision: self.revision,
+            standing: Standing { active: self.active, grant, expiry },
+            bytes: self.into_payload().pack().ok()?,
+        })
+    }
+
+    pub(super) fn into_payload(self) -> Payload<'b> {
+        Payload {
+            name: self.name,
+            owner: self.owner,
+            metadata: self.metadata,
+            expires_at: self.expires_at,
+            created_by: self.created_by,
+            updated_after: self.updated_at.wrapping_sub(self.created_at),
+            updated_by: self.updated_by,
+            inactive_since: self.inactive_since,
+            replaces: self.replaces,
+            replaced_by: self.replaced_by,
+            revision: self.revision,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredChange {
-    name: Option<String>,
+struct StoredChange<'b> {
+    #[serde(borrow)]
+    name: Option<&'b str>,
     grant: Option<StoredGrant>,
     active: Option<bool>,
     expires_at: Option<Option<u64>>,
-    owner: Option<Option<String>>,
-    metadata: Option<StoredMetadata>,
+    #[serde(borrow)]
+    owner: Option<Option<&'b str>>,
+    #[serde(borrow)]
+    metadata: Option<StoredMetadata<'b>>,
 }
 
-impl From<&Change> for StoredChange {
-    fn from(change: &Change) -> Self {
+impl<'b> From<&'b Change> for StoredChange<'b> {
+    fn from(change: &'b Change) -> Self {
         Self {
-            name: change.name.clone(),
+            name: change.name.as_deref(),
             grant: change.grant.map(StoredGrant::from),
             active: change.active,
             expires_at: change.expiry.map(stored_expiry),
-            owner: change.owner.clone(),
+            owner: change.owner.as_ref().map(Option::as_deref),
             metadata: change.metadata.as_ref().map(stored_metadata),
         }
     }
 }
 
-impl StoredChange {
+impl StoredChange<'_> {
     fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
         // Nothing stays nothing; what is there must be sound.
         let grant = self.grant.map(|grant| grant.into_grant(catalogue).ok_or(()));
         let expiry = self.expires_at.map(|end| expiry_of(end).ok_or(()));
         let metadata = self.metadata.map(|metadata| metadata_of(metadata).ok_or(()));
         Some(Change {
-            name: self.name,
+            name: self.name.map(str::to_owned),
             grant: grant.transpose().ok()?,
             active: self.active,
             expiry: expiry.transpose().ok()?,
-            owner: self.owner,
+            owner: self.owner.map(|owner| owner.map(str::to_owned)),
             metadata: metadata.transpose().ok()?,
         })
     }
 }
 
 #[derive(Serialize, Deserialize)]
-enum StoredAct {
+enum StoredAct<'b> {
     Create,
     Update,
     Delete,
     ExtendCatalogue,
-    Refuse { attempt: StoredAttempt, reason: String },
+    Refuse { attempt: StoredAttempt, reason: &'b str },
     Rotate { into: u64 },
     CreateOnce { once: StoredOnce },
     RotateOnce { into: u64, once: StoredOnce },
@@ -213,8 +251,8 @@ struct StoredOnce {
     payload: [u8; 16],
 }
 
-impl StoredAct {
-    fn of(entry: &AuditEntry) -> Self {
+impl<'b> StoredAct<'b> {
+    fn of(entry: &'b AuditEntry) -> Self {
         let once = entry.once.map(|Once { request, payload }| StoredOnce { request, payload });
         match (Self::from(&entry.act), once) {
             (Self::Create, Some(once)) => Self::CreateOnce { once },
@@ -244,8 +282,8 @@ enum StoredAttempt {
     Cut,
 }
 
-impl From<&Act> for StoredAct {
-    fn from(act: &Act) -> Self {
+impl<'b> From<&'b Act> for StoredAct<'b> {
+    fn from(act: &'b Act) -> Self {
         match act {
             Act::Create => Self::Create,
             Act::Update => Self::Update,
@@ -269,14 +307,14 @@ impl From<&Act> for StoredAct {
                     Attempt::Rotate => StoredAttempt::Rotate,
                     Attempt::Cut => StoredAttempt::Cut,
                 },
-                reason: reason.clone(),
+                reason,
             },
         }
     }
 }
 
-impl From<StoredAct> for Act {
-    fn from(act: StoredAct) -> Self {
+impl From<StoredAct<'_>> for Act {
+    fn from(act: StoredAct<'_>) -> Self {
         match act {
             StoredAct::Create | StoredAct::CreateOnce { .. } => Self::Create,
             StoredAct::Update => Self::Update,
@@ -300,26 +338,29 @@ impl From<StoredAct> for Act {
                     StoredAttempt::Rotate => Attempt::Rotate,
                     StoredAttempt::Cut => Attempt::Cut,
                 },
-                reason,
+                reason: reason.to_owned(),
             },
         }
     }
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredEntry {
+pub(super) struct StoredEntry<'b> {
     sequence: u64,
     at: u64,
     actor: StoredActor,
     source: Option<IpAddr>,
-    act: StoredAct,
+    #[serde(borrow)]
+    act: StoredAct<'b>,
     key: Option<u64>,
-    before: StoredChange,
-    after: StoredChange,
+    #[serde(borrow)]
+    before: StoredChange<'b>,
+    #[serde(borrow)]
+    after: StoredChange<'b>,
 }
 
-impl From<&AuditEntry> for StoredEntry {
-    fn from(entry: &AuditEntry) -> Self {
+impl<'b> From<&'b AuditEntry> for StoredEntry<'b> {
+    fn from(entry: &'b AuditEntry) -> Self {
         Self {
             sequence: entry.sequence,
             at: entry.at.as_millis(),
@@ -333,7 +374,7 @@ impl From<&AuditEntry> for StoredEntry {
     }
 }
 
-impl StoredEntry {
+impl StoredEntry<'_> {
     pub(super) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
         Some(AuditEntry {
             sequence: self.sequence,
@@ -355,9 +396,8 @@ mod tests {
 
     #[test]
     fn metadata_has_one_order_and_no_key_twice() {
-        let stored = |keys: &[&str]| {
-            metadata_of(keys.iter().map(|key| ((*key).to_owned(), String::new())).collect())
-        };
+        let stored =
+            |keys: &[&'static str]| metadata_of(keys.iter().map(|key| (*key, "")).collect());
         assert_eq!(stored(&["a", "b"]).map(|metadata| metadata.len()), Some(2));
         assert_eq!((stored(&["b", "a"]), stored(&["a", "a"])), (None, None));
         let map: Metadata = [("a".into(), "1".into()), ("b".into(), "2".into())].into();

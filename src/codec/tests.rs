@@ -161,11 +161,32 @@ fn the_bytes_of_a_last_use_are_these() {
 #[test]
 fn a_record_in_memory_is_the_one_that_was_put_there() {
     for record in [full(), root()] {
-        let bytes = encode_resident(&record).unwrap();
+        let bytes = Resident::of(&record).unwrap().bytes;
         let Record { id, created_at, active, grant, .. } = record;
         let known = Known { id, created_at, active, grant };
         assert_eq!(resident_name(&bytes), Some(record.name.as_str()));
-        assert_eq!(decode_resident(&bytes, known), Some(record));
+        assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));
+    }
+}
+
+#[test]
+fn what_is_loaded_is_what_a_record_would_be_in_memory_and_is_refused_where_it_is() {
+    let seal = Seals::derive(None).frame;
+    let place = Place::Record(digest());
+    for record in [full(), root()] {
+        let sound = pack(&StoredRecord::from(&record)).unwrap();
+        let flipped = |bit: usize| {
+            let mut body = sound.clone();
+            body[bit / 8] ^= 1 << (bit % 8);
+            body
+        };
+        let bodies = (8..sound.len() * 8).map(flipped).chain([sound.clone()]);
+        for frame in bodies.map(|body| close(body, place, &seal)) {
+            let decoded = decode_record(&frame, digest(), &seal, catalogue());
+            let loaded = load_record(&frame, digest(), &seal, catalogue());
+            let decoded = decoded.map(|(record, hash)| (Resident::of(&record).unwrap(), hash));
+            assert_eq!(loaded.ok(), decoded.ok());
+        }
     }
 }
 
@@ -394,6 +415,8 @@ fn any_flipped_bit_of_a_frame_is_seen() {
     for bit in 0..record.len() * 8 {
         let frame = flipped(&record, bit);
         let found = decode_record(&frame, digest(), &seals.frame, catalogue());
+        assert!(matches!(found, Err(Error::Damaged(_))), "{bit}");
+        let found = load_record(&frame, digest(), &seals.frame, catalogue());
         assert!(matches!(found, Err(Error::Damaged(_))), "{bit}");
     }
     for bit in 0..meta.len() * 8 {

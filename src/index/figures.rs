@@ -6,6 +6,7 @@
 
 use super::{tests::digest, *};
 use crate::{
+    codec::Resident,
     record::{Actor, Expiry, Metadata, NewKey},
     scope::{Catalogue, Grant},
 };
@@ -36,9 +37,10 @@ fn key(id: u64) -> KeyId {
 }
 
 fn loaded(keys: u64) -> Index {
-    let mut loading = Loading::with_room_for(usize::try_from(keys).unwrap());
+    let loading = Loading::with_room_for(usize::try_from(keys).unwrap());
     for id in 0..keys {
-        loading.record(digest(id), &record(id, id + 1)).unwrap();
+        let resident = Resident::of(&record(id, id + 1)).unwrap();
+        loading.records(vec![(digest(id), resident)]).unwrap();
     }
     loading.finish()
 }

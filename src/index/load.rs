@@ -4,7 +4,7 @@
 //! in the order of their age once, at the end.
 
 use super::Index;
-use crate::{digest::Digest, error::Error, id::KeyId, record::Record};
+use crate::{codec::Resident, digest::Digest, error::Error, id::KeyId};
 
 /// An index that is being loaded.
 pub(crate) struct Loading(Index);
@@ -28,16 +28,19 @@ impl Loading {
         Self(Index::with_room_for(keys))
     }
 
-    /// Takes a committed record in.
-    pub(crate) fn record(&mut self, digest: Digest, record: &Record) -> Result<(), Error> {
+    /// Takes committed records in, from any thread.
+    pub(crate) fn records(&self, records: Vec<(Digest, Resident)>) -> Result<(), Error> {
         let mut directory = self.0.directory.write();
-        let known = directory.digest_of(record.id);
-        if known.is_some() {
-            return Err(Error::damaged(format!("{} is there twice", record.id)));
+        for (digest, record) in records {
+            let id = record.id;
+            let known = directory.digest_of(id);
+            if known.is_some() {
+                return Err(Error::damaged(format!("{id} is there twice")));
+            }
+            self.0.check_identity(id, digest, known)?;
+            let word = directory.load(digest, record, &self.0.grants)?;
+            self.0.insert(digest.fingerprint(), id, word);
         }
-        self.0.check_identity(record.id, digest, known)?;
-        let word = directory.load(digest, record, &self.0.grants)?;
-        self.0.insert(digest.fingerprint(), record.id, word);
         Ok(())
     }
 

@@ -49,6 +49,14 @@ impl Piece {
         self.put_line(at, start, start, line);
     }
 
+    /// Adds a key that comes after all others.
+    fn push(&mut self, place: Place, word: Word, line: &[u8]) {
+        self.places.push(place);
+        self.words.push(word);
+        self.lines.extend_from_slice(line);
+        self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
+    }
+
     fn update(&mut self, at: usize, word: Word, line: &[u8]) {
         if let Some(old) = self.words.get_mut(at) {
             *old = word;
@@ -142,12 +150,20 @@ impl Default for Order {
 impl Order {
     /// Of keys that are in order already.
     pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Place, Word, &'a str)>) -> Self {
-        let mut order = Self::default();
-        for (place, word, name) in keys {
-            order.insert(place, word, name);
+        let (mut order, mut first) = (BTreeMap::new(), FIRST);
+        let mut keys = keys.peekable();
+        loop {
+            let mut piece = Piece::default();
+            for (place, word, name) in keys.by_ref().take(MOST) {
+                piece.push(place, word, &line(name, place.1));
+            }
+            piece.shrink();
+            order.insert(first, piece);
+            match keys.peek() {
+                Some((next, ..)) => first = *next,
+                None => return Self(order),
+            }
         }
-        order.0.values_mut().for_each(Piece::shrink);
-        order
     }
 
     pub(super) fn insert(&mut self, place: Place, word: Word, name: &str) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    codec::Resident,
     digest::Seals,
     record::{Actor, Expiry, Metadata, NewKey},
     refusal::Refusal,
@@ -509,9 +510,10 @@ fn an_index_that_was_loaded_is_the_one_that_grew() {
     for id in 0..1000 {
         let record = record(id * 7 % 1000, id + 1, id % 3 > 0, &["api.read"]);
         apply(&grown, &record);
-        loading.record(digest(record.id.as_u64()), &record).unwrap();
+        let loaded = || vec![(digest(record.id.as_u64()), Resident::of(&record).unwrap())];
+        loading.records(loaded()).unwrap();
         loading.last_use(record.id, 5);
-        assert!(loading.record(digest(record.id.as_u64()), &record).is_err());
+        assert!(loading.records(loaded()).is_err());
     }
     loading.last_use(KeyId::from_u64(5000), 5);
     let loaded = loading.finish();

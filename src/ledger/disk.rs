@@ -20,11 +20,10 @@ use super::{
     snapshot::{Kept, Snapshot},
 };
 use crate::{
-    codec::{self, Floor, Mark, Meta, Place},
+    codec::{self, Floor, Mark, Meta, Place, Resident},
     digest::{Digest, Seal, Seals},
     error::Error,
     planted::Bug,
-    record::Record,
     scope::{Catalogue, Scope},
     secret::Prefix,
     time::Timestamp,
@@ -124,16 +123,17 @@ impl Disk {
     }
 
     /// Reads every scope name and record and checks that they are all there and nothing else is.
-    /// `numbered` is told the names and gives the catalogue; `each` gets every record.
+    /// `numbered` is told the names and gives the catalogue; `each` gets every record, many at a time
+    /// and from several threads.
     pub(crate) fn load(
         &self,
         numbered: impl FnOnce(Vec<Scope>) -> Result<&'static Catalogue, Error>,
-        mut each: impl FnMut(Digest, Record) -> Result<(), Error>,
+        each: impl Fn(Vec<(Digest, Resident)>) -> Result<(), Error> + Sync,
     ) -> Result<&'static Catalogue, Error> {
         let expected = self.state().meta.mark;
         let seal = &self.seals.frame;
-        let mut found = Mark { records: 0, scopes: 0, sum: [0; 32], ..expected };
-        let mut names = Vec::new();
+        let nothing = || Mark { records: 0, scopes: 0, sum: [0; 32], ..expected };
+        let (mut found, mut names) = (nothing(), Vec::new());
         self.scan(Place::SCOPES, |place, frame| {
             let Place::Scope(number) = place else { return Err(misplaced()) };
             found.add(codec::frame_hash(frame, place, seal)?);
@@ -146,13 +146,24 @@ impl Disk {
             Ok(())
         })?;
         let catalogue = numbered(names)?;
-        self.scan_ahead(Place::RECORDS, |place, frame| {
-            let Place::Record(digest) = place else { return Err(misplaced()) };
-            let (record, hash) = codec::decode_record(frame, digest, seal, catalogue)?;
-            found.add(hash);
-            found.records += 1;
-            each(digest, record)
+        let parts = self.scan_abreast(Place::RECORDS, nothing, |found, stretch| {
+            let mut records = Vec::with_capacity(stretch.len());
+            for (key, frame) in stretch {
+                let Some(Place::Record(digest)) = Place::from_key(key) else {
+                    return Err(misplaced());
+                };
+                let (record, hash) = codec::load_record(frame, digest, seal, catalogue)?;
+                found.add(hash);
+                found.records += 1;
+                records.push((digest, record));
+            }
+            each(records)
         })?;
+        for part in parts {
+            // The sum of a part is added as each of its hashes was.
+            found.add(part.sum);
+            found.records += part.records;
+        }
         if found == expected || Bug::NoMac.is_planted() {
             Ok(catalogue)
         } else {

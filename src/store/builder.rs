@@ -142,7 +142,7 @@ impl Builder {
                 stored = names.len();
                 Ok(Catalogue::new(names, self.scopes.as_deref())?)
             },
-            |digest, record| index.record(digest, &record),
+            |records| index.records(records),
         )?;
         disk.load_uses(|id, minute| index.last_use(id, minute))?;
         let index = index.finish();

@@ -1,17 +1,14 @@
-//! All values of one kind, in order.
+//! All values of one kind.
 
 use super::{Disk, Doing, contained, misplaced};
 use crate::{codec::Place, error::Error};
-use std::{
-    sync::mpsc::{SyncSender, sync_channel},
-    thread,
-};
+use std::{ops::Bound, thread};
 
-/// Values that go from thread to thread at once, and how many such stretches may wait.
+/// Keys and values that the engine is asked for at once.
+pub(super) type Stretch = Vec<(sled::IVec, sled::IVec)>;
 const STRETCH: usize = 256;
-const WAITING: usize = 8;
-
-type Stretch = Vec<(sled::IVec, sled::IVec)>;
+/// More threads than this would wait for each other in the index.
+const MOST_THREADS: usize = 8;
 
 impl Disk {
     /// Gives each value under a prefix to `each`.
@@ -27,37 +24,85 @@ impl Disk {
         Ok(())
     }
 
-    /// The same for many values: another thread reads ahead, since the engine takes about as long to
-    /// find a record as we take to check and index it.
-    pub(super) fn scan_ahead(
+    /// The same for many values whose keys are spread evenly, as digests are: one thread for each
+    /// processor goes through a part of its own and gives them to `each`, a stretch at a time. It
+    /// gathers in what `begin` gives; these come back in the order of the parts.
+    pub(super) fn scan_abreast<G: Send>(
         &self,
         prefix: &[u8],
-        mut each: impl FnMut(Place, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (to, from) = sync_channel(WAITING);
+        begin: impl Fn() -> G + Sync,
+        each: impl Fn(&mut G, &Stretch) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<G>, Error> {
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         thread::scope(|scope| {
-            let reader = thread::Builder::new()
-                .name("portcullis-reader".into())
-                .spawn_scoped(scope, move || self.read_ahead(prefix, &to))
-                .map_err(|e| Error::io("starting a thread to read the store", e))?;
-            let looked = from.iter().flatten().try_for_each(|(key, frame)| {
-                each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)
+            let parts = parts(prefix, threads).into_iter().map(|part| {
+                thread::Builder::new()
+                    .name("portcullis-reader".into())
+                    .spawn_scoped(scope, || self.scan_part(part, begin(), &each))
+                    .map_err(|e| Error::io("starting a thread to read the store", e))
             });
-            // The reader stops when nobody listens.
-            drop(from);
-            let read = reader.join();
-            looked.and(read.unwrap_or_else(|_| Err(Error::damaged("the database cannot be read"))))
+            let parts = parts.collect::<Result<Vec<_>, Error>>()?;
+            let unread = |_| Err(Error::damaged("the database cannot be read"));
+            parts.into_iter().map(|part| part.join().unwrap_or_else(unread)).collect()
         })
     }
 
-    fn read_ahead(&self, prefix: &[u8], to: &SyncSender<Stretch>) -> Result<(), Error> {
-        let mut values = contained(Doing::Opening, || Ok(self.db()?.scan_prefix(prefix)))?;
+    fn scan_part<G>(
+        &self,
+        part: Part,
+        mut gathered: G,
+        each: &impl Fn(&mut G, &Stretch) -> Result<(), Error>,
+    ) -> Result<G, Error> {
+        let mut values = contained(Doing::Opening, || Ok(self.db()?.range(part)))?;
         loop {
             let stretch: Stretch = contained(Doing::Opening, || {
                 values.by_ref().take(STRETCH).collect::<sled::Result<_>>()
             })?;
-            if stretch.is_empty() || to.send(stretch).is_err() {
-                return Ok(());
+            if stretch.is_empty() {
+                return Ok(gathered);
+            }
+            each(&mut gathered, &stretch)?;
+        }
+    }
+}
+
+/// From the first key of a part to the first of the next.
+type Part = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// All keys under a prefix in so many parts, by the byte that follows it.
+fn parts(prefix: &[u8], parts: usize) -> Vec<Part> {
+    let bound = |part: usize| match u8::try_from(256 * part / parts) {
+        Ok(0) => prefix.to_vec(),
+        Ok(byte) => [prefix, &[byte]].concat(),
+        Err(_) => after(prefix),
+    };
+    (0..parts)
+        .map(|part| (Bound::Included(bound(part)), Bound::Excluded(bound(part + 1))))
+        .collect()
+}
+
+/// The first key that is greater than all that begin so.
+fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut after = prefix.to_vec();
+    if let Some(last) = after.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+    use std::ops::RangeBounds;
+
+    #[test]
+    fn each_key_under_a_prefix_is_in_one_part_and_no_other_key_is() {
+        let keys =
+            (0..=u8::MAX).flat_map(|byte| [vec![byte], vec![b'k', byte], vec![b'k', byte, 9]]);
+        for key in keys {
+            for number in [1, 2, 3, 8] {
+                let holding = parts(b"k", number).into_iter().filter(|part| part.contains(&key));
+                assert_eq!(holding.count(), usize::from(key[0] == b'k'), "{key:?} of {number}");
             }
         }
     }
