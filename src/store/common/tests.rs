@@ -241,6 +241,28 @@ fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
 }
 
 #[test]
+fn a_request_that_others_overtake_is_done_after_them() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    for round in 0..6u8 {
+        // Planned before the other's change is there, and answered after it.
+        net.set(Way { delay: 200, no_tail: true, ..Way::default() });
+        issue(&two);
+        let outcome = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let key = [round];
+                let request = Idempotency { key: &key, route: "POST /v1/keys", payload: b"{}" };
+                one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
+            });
+            eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
+            net.set(Way::default());
+            asking.join().unwrap()
+        });
+        assert!(matches!(outcome, Ok(Outcome::Issued(_))), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_request_that_is_sent_to_two_replicas_is_done_once() {
     let shore = Shore::new();
     let ((one, _a), (two, _b)) = (shore.store(), shore.store());
