@@ -147,10 +147,12 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
     let ((one, _a), (two, cut)) = (shore.store(), shore.store());
     let (id, key) = issue(&one);
     eventually("the other follows", || decision(&two, &key) == Ok(()));
-    let watch = two.revocation(&two.authenticate_key(key.as_bytes()).unwrap());
+    let principal = two.authenticate_key(key.as_bytes()).unwrap();
+    let watch = two.revocation(&principal);
     cut.set(Way { no_requests: true, no_answers: true, ..Way::default() });
     let (_, settled) = one.revoke_everywhere(id).unwrap();
     assert_eq!(decision(&two, &key), Err(Refusal::Unavailable));
+    assert!(two.revocation(&principal).is_over(), "nobody vouches for the key");
     assert_eq!((settled.acknowledged, settled.waited_out), (1, 1));
     assert!(!two.health().is_answering);
     eventually("work in flight ends", || watch.is_over());
