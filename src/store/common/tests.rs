@@ -273,6 +273,32 @@ fn a_request_that_others_overtake_is_done_after_them() {
 }
 
 #[test]
+fn each_wait_for_the_other_replicas_is_told() {
+    let shore = Shore::new();
+    let ((one, _a), (_two, _b)) = (shore.store(), shore.store());
+    let (id, _) = issue(&one);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    one.tell_waits(move |_, settled| heard.lock().unwrap().push(settled));
+    let (_, settled) = one.revoke_everywhere(id).unwrap();
+    assert_eq!(*told.lock().unwrap(), [settled]);
+}
+
+#[test]
+fn a_replica_that_cannot_read_what_it_missed_says_why_it_does_not_follow() {
+    let shore = Shore::new();
+    let ((one, _a), (two, cut)) = (shore.store(), shore.store());
+    (0..5).for_each(|_| drop(issue(&one)));
+    cut.set(Way { no_tail: true, ..Way::default() });
+    issue(&one);
+    shore.0.compact();
+    cut.set(Way { first_page_only: true, ..Way::default() });
+    eventually("it says why", || two.health().trouble.is_some());
+    cut.set(Way::default());
+    eventually("it follows", || two.health().trouble.is_none() && two.count().active == 6);
+}
+
+#[test]
 fn each_replica_knows_all_that_share_the_store() {
     let shore = Shore::new();
     let ((one, _a), (two, _b)) = (shore.store(), shore.store());
