@@ -424,6 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn a_user_with_a_byte_from_0x80_is_refused_while_it_is_decoded() {
+        for at in 0..KEY.len() {
+            let mut user = KEY.as_bytes().to_vec();
+            user[at] |= 0x80;
+            // Where its base64 has neither `+` nor `/`, nothing else refuses it.
+            let value = basic(&user);
+            let mut buffer = KeyBuffer::new();
+            let read = Encoded::find(value.as_bytes()).unwrap().read(&mut buffer);
+            assert_eq!(read, Err(Refusal::Malformed), "{at}");
+        }
+    }
+
+    #[test]
     fn two_authorization_lines_even_identical_are_refused() {
         let valid = basic(KEY).into_bytes();
         let of = |values: &[&[u8]]| only(values.iter().copied()).and_then(read_key);

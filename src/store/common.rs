@@ -88,10 +88,11 @@ impl Plans {
             denials(&commit, &changes)
                 .for_each(|(sequence, id, standing)| index.retract(sequence, id, standing));
         }
-        self.begin_with_base(index);
+        // Not what others have committed by now: their changes have the numbers of those that end here.
         let committed = self.committed;
         self.requests.forget_after(committed);
         self.common.requests_upto = self.common.requests_upto.min(committed);
+        self.begin_with_base(index);
     }
 
     fn begin_with_base(&mut self, index: &Index) {

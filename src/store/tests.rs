@@ -213,6 +213,27 @@ fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
 }
 
 #[test]
+fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
+    let (store, script) = scripted();
+    let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let update = |change| spawn(&store, move |store| store.update(id, change).unwrap());
+    let named = |name: &str| Change { name: Some(name.into()), ..Change::default() };
+    let first = update(named("a"));
+    script.begun();
+    let owned = update(Change { owner: Some(Some("shop-17".into())), ..Change::default() });
+    planned(&store, 3);
+    script.verdict(true);
+    script.begun();
+    let last = update(named("b"));
+    planned(&store, 4);
+    script.verdict(true);
+    script.verdict(true);
+    assert!([first, owned, last].into_iter().all(|change| change.join().is_ok()));
+    let record = store.get(id).unwrap();
+    assert_eq!((&*record.name, record.owner.as_deref()), ("b", Some("shop-17")));
+}
+
+#[test]
 fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
     let (store, script) = scripted();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));

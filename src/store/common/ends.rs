@@ -56,3 +56,37 @@ impl Ends {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(line: u64, of_the_last: Option<(u64, Sent)>) -> End {
+        End { line, committed: 5, of_the_last }
+    }
+
+    #[test]
+    fn a_change_has_the_fate_of_the_part_of_its_line_that_it_is_in() {
+        let mut ends = Ends::default();
+        ends.push(end(1, Some((7, Sent::Refused("full".into())))));
+        ends.push(end(2, Some((7, Sent::Unknown("gone".into())))));
+        ends.push(end(3, None));
+        assert!((1..=3).all(|line| ends.fate(line, 5).is_ok()));
+        for sequence in [6, 7] {
+            assert!(matches!(ends.fate(1, sequence), Err(Error::EngineRefused(_))));
+            assert!(matches!(ends.fate(2, sequence), Err(Error::Unanswered(_))));
+            assert!(matches!(ends.fate(3, sequence), Err(Error::Contended)));
+        }
+        assert!(matches!(ends.fate(1, 8), Err(Error::Contended)), "it was never sent");
+    }
+
+    #[test]
+    fn of_an_end_that_is_forgotten_nobody_says_that_it_was_well() {
+        let mut ends = Ends::default();
+        (0..4096).for_each(|line| ends.push(end(line, None)));
+        assert!(ends.fate(0, 5).is_ok());
+        ends.push(end(4096, None));
+        assert!(matches!(ends.fate(0, 5), Err(Error::Unanswered(_))));
+        assert!(ends.fate(1, 5).is_ok());
+    }
+}

@@ -1,10 +1,11 @@
 //! Several stores on one engine: what holds of one store holds of them all.
 
 use crate::{
-    Act, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, NewKey, Outcome, Prefix,
-    Refusal, Store,
+    Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, NewKey, Outcome,
+    Prefix, Refusal, Store,
     cluster::{
         Replica,
+        follower::Follower,
         handle::BEFORE_WITNESS,
         journal::Revision,
         seat::Wanted,
@@ -73,6 +74,13 @@ fn issue(store: &Store) -> (KeyId, String) {
 
 fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
     store.authenticate_key(key.as_bytes()).map(|_| ())
+}
+
+/// What is decided where the gate is open.
+fn behind_the_gate(store: &Store, key: &str) -> Result<(), Refusal> {
+    let core = &store.writer;
+    let digest = core.seals.digester.digest(key.as_bytes());
+    core.index.admit(&digest, || core.clock.now()).map(|_| ())
 }
 
 /// Waits for what comes by itself; a test that waits in vain fails.
@@ -147,10 +155,12 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
     let ((one, _a), (two, cut)) = (shore.store(), shore.store());
     let (id, key) = issue(&one);
     eventually("the other follows", || decision(&two, &key) == Ok(()));
-    let watch = two.revocation(&two.authenticate_key(key.as_bytes()).unwrap());
+    let principal = two.authenticate_key(key.as_bytes()).unwrap();
+    let watch = two.revocation(&principal);
     cut.set(Way { no_requests: true, no_answers: true, ..Way::default() });
     let (_, settled) = one.revoke_everywhere(id).unwrap();
     assert_eq!(decision(&two, &key), Err(Refusal::Unavailable));
+    assert!(two.revocation(&principal).is_over(), "nobody vouches for the key");
     assert_eq!((settled.acknowledged, settled.waited_out), (1, 1));
     assert!(!two.health().is_answering);
     eventually("work in flight ends", || watch.is_over());
@@ -174,7 +184,7 @@ fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated
     eventually("the repetition is answered", || one.revoke(id).is_ok());
     assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
     // What was in doubt leaves nothing behind.
-    two.update(id, crate::Change::activate()).unwrap();
+    two.update(id, Change::activate()).unwrap();
     eventually("it is back on both", || {
         decision(&one, &key) == Ok(()) && decision(&two, &key) == Ok(())
     });
@@ -213,7 +223,7 @@ fn a_change_that_was_never_made_denies_nothing_after_all() {
     let (id, key) = issue(&one);
     net.set(Way { no_requests: true, ..Way::default() });
     assert!(matches!(one.revoke(id), Err(Error::Unanswered(_))));
-    assert!(decision(&one, &key).is_err());
+    assert_eq!(behind_the_gate(&one, &key), Err(Refusal::Inactive));
     net.set(Way { delay: 2, ..Way::default() });
     // Nobody knows until somebody else has changed the store.
     let (_, _) = issue(&two);
@@ -238,6 +248,121 @@ fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
     let (_, _) = issue(&two);
     eventually("it is done", || matches!(ask(b"n-17"), Ok(Outcome::Issued(_))));
     assert!(matches!(ask(b"n-17"), Ok(Outcome::Before(_))));
+}
+
+#[test]
+fn a_request_that_others_overtake_is_done_after_them() {
+    let shore = Shore::new();
+    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    for round in 0..6u8 {
+        // Planned before the other's change is there, and answered after it.
+        net.set(Way { delay: 200, no_tail: true, ..Way::default() });
+        issue(&two);
+        let outcome = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let key = [round];
+                let request = Idempotency { key: &key, route: "POST /v1/keys", payload: b"{}" };
+                one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
+            });
+            eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
+            net.set(Way::default());
+            asking.join().unwrap()
+        });
+        assert!(matches!(outcome, Ok(Outcome::Issued(_))), "{outcome:?}");
+    }
+}
+
+#[test]
+fn each_wait_for_the_other_replicas_is_told() {
+    let shore = Shore::new();
+    let ((one, _a), (_two, _b)) = (shore.store(), shore.store());
+    let (id, _) = issue(&one);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    one.tell_waits(move |_, settled| heard.lock().unwrap().push(settled));
+    let (_, settled) = one.revoke_everywhere(id).unwrap();
+    assert_eq!(*told.lock().unwrap(), [settled]);
+}
+
+#[test]
+fn a_replica_that_cannot_read_what_it_missed_says_why_it_does_not_follow() {
+    let shore = Shore::new();
+    let ((one, _a), (two, cut)) = (shore.store(), shore.store());
+    (0..5).for_each(|_| drop(issue(&one)));
+    cut.set(Way { no_tail: true, ..Way::default() });
+    issue(&one);
+    shore.0.compact();
+    cut.set(Way { first_page_only: true, ..Way::default() });
+    eventually("it says why", || two.health().trouble.is_some());
+    cut.set(Way::default());
+    eventually("it follows", || two.health().trouble.is_none() && two.count().active == 6);
+}
+
+#[test]
+fn each_replica_knows_all_that_share_the_store() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    for store in [&one, &two] {
+        assert_eq!(store.members().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
+    let shore = Shore::new();
+    let (one, net) = shore.store();
+    let ((other, _), (id, _)) = (issue(&one), issue(&one));
+    net.set(Way { delay: 100, ..Way::default() });
+    let planned = || one.writer.plan().next_sequence();
+    let named = |name: &str| Change { name: Some(name.into()), ..Change::default() };
+    let owned = Change { owner: Some(Some("shop-17".into())), ..Change::default() };
+    let begun = planned();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| one.update(other, named("a")).unwrap());
+        eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
+        let second = scope.spawn(|| one.update(id, owned).unwrap());
+        eventually("it is planned", || planned() == begun + 2);
+        first.join().unwrap();
+        one.update(id, named("b")).unwrap();
+        second.join().unwrap();
+    });
+    let record = one.get(id).unwrap();
+    assert_eq!((&*record.name, record.owner.as_deref()), ("b", Some("shop-17")));
+}
+
+#[test]
+fn requests_that_others_did_are_unknown_until_they_are_read() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, _) = issue(&two);
+    eventually("it follows", || one.get(id).is_ok());
+    let core = &one.writer;
+    assert!(!core.knows_requests(&core.plan()));
+    core.learn_requests().unwrap();
+    assert!(core.knows_requests(&core.plan()));
+}
+
+#[test]
+fn names_that_others_numbered_meanwhile_are_not_numbered_again() {
+    let shore = Shore::new();
+    let (one, _a) = shore.store();
+    let core = &one.writer;
+    let plans = core.plan();
+    let numbered = plans.common.numbered;
+    assert!(core.check_numbering(&plans, numbered, core.catalogue()).is_ok());
+    let stale = core.check_numbering(&plans, numbered - 1, core.catalogue());
+    assert!(matches!(stale, Err(Error::Contended)));
+}
+
+#[test]
+fn a_replica_that_starts_over_forgets_all_that_it_had_applied() {
+    let shore = Shore::new();
+    let (one, _a) = shore.store();
+    let (id, key) = issue(&one);
+    one.writer.start_over();
+    assert!(matches!(one.get(id), Err(Error::NoSuchKey(_))));
+    assert_eq!((decision(&one, &key), one.count().active), (Err(Refusal::Unknown), 0));
+    assert!(one.writer.plan().common.base.is_none());
 }
 
 #[test]
