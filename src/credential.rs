@@ -63,7 +63,7 @@ impl<'h> Encoded<'h> {
     /// What comes back is 1 to 64 bytes, without the colon at their end; whether they are a key is for
     /// others to say.
     #[inline]
-    pub(crate) fn read<'b>(&self, buffer: &'b mut KeyBuffer) -> Result<&'b [u8], Refusal> {
+    pub(crate) fn read(self, buffer: &mut KeyBuffer) -> Result<&[u8], Refusal> {
         decode(self.0, &mut buffer.0).ok_or(Refusal::Malformed)
     }
 }
@@ -114,15 +114,18 @@ fn token(mut value: &[u8]) -> Option<&[u8]> {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
+    // The bit 0x20 makes letters small, and makes a letter of nothing else. A value that spells
+    // anything has eight bytes; the last two are not the scheme's.
+    let scheme = u64::from_le_bytes(*value.first_chunk()?) & SCHEME_MASK | SCHEME_LETTERS;
+    if scheme != SCHEME {
+        return None;
+    }
     // RFC 9110 §11.4 has 1*SP here; white space of other kinds is not the grammar's.
     let mut token = value.get(6..)?;
     while let [b' ', rest @ ..] = token {
         token = rest;
     }
-    // The bit 0x20 makes letters small, and makes a letter of nothing else. A value that spells
-    // anything has eight bytes; the last two are not the scheme's.
-    let scheme = u64::from_le_bytes(*value.first_chunk()?) & SCHEME_MASK | SCHEME_LETTERS;
-    (scheme == SCHEME).then_some(token)
+    Some(token)
 }
 
 /// `basic` and the space behind it, as the low six bytes of a word.

@@ -1,28 +1,62 @@
 //! Rivals that ask an embedded database on each request, and one that remembers its answers.
+//!
+//! What they keep of a key is what Portcullis keeps of it: name, scopes, whether it is active, its
+//! end, its owner, a little metadata, when it was made and changed. On each request they make the
+//! program's own struct of it, as one does, and look whether the key is active and has not ended;
+//! no key here has an end, so that nobody reads a clock. Both databases fit their caches.
 
 use crate::{
     Rival,
-    keys::{Portcullis, Rows, with_key},
+    keys::{Portcullis, Rows, SCOPE, metadata, name, owner, with_key},
 };
 use bincode::Options;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-/// What a database keeps of a key, decoded on each request.
+/// A key as the program knows it, made anew for each request.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     number: u64,
-    active: bool,
-    end: u64,
     name: String,
     scopes: Vec<String>,
+    active: bool,
+    /// Seconds since the epoch, as all times here.
+    expires: Option<u64>,
+    owner: Option<String>,
+    metadata: BTreeMap<String, String>,
+    created: u64,
+    updated: u64,
 }
 
-/// sled, the record decoded with bincode.
+impl Stored {
+    fn numbered(number: u64) -> Self {
+        Self {
+            number,
+            name: name(number),
+            scopes: vec![SCOPE.into()],
+            active: true,
+            expires: None,
+            owner: Some(owner(number)),
+            metadata: metadata(number),
+            created: 1_760_000_000 + number,
+            updated: 1_760_000_000 + number,
+        }
+    }
+
+    fn answer(&self) -> u64 {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let has_ended = self.expires.is_some_and(|end| end <= now());
+        if self.active && !has_ended { self.number } else { 0 }
+    }
+}
+
+/// sled, the key decoded with bincode.
 pub struct Sled {
     headers: Arc<Rows>,
     db: sled::Db,
@@ -32,13 +66,7 @@ impl Sled {
     pub fn beside(house: &Portcullis, dir: &Path) -> Self {
         let db = sled::Config::new().path(dir.join("sled")).open().unwrap();
         for (number, key) in (1..).zip(house.keys.iter()) {
-            let stored = Stored {
-                number,
-                active: true,
-                end: u64::MAX,
-                name: format!("key {number}"),
-                scopes: vec!["api.read".into()],
-            };
+            let stored = Stored::numbered(number);
             let value = bincode::DefaultOptions::new().serialize(&stored).unwrap();
             db.insert(blake3::hash(key).as_bytes(), value).unwrap();
         }
@@ -60,34 +88,54 @@ impl Rival for Sled {
         let digest = with_key(header, blake3::hash);
         let Some(value) = self.db.get(digest.as_bytes()).unwrap() else { return 0 };
         let stored: Stored = bincode::DefaultOptions::new().deserialize(&value).unwrap();
-        if stored.active { stored.number } else { 0 }
+        stored.answer()
     }
 }
 
-/// SQLite: one connection, WAL, a prepared statement, a primary key of the digest's bytes.
+/// SQLite: one connection, WAL, a prepared statement, a primary key of the digest's bytes. Scopes are
+/// words in one column; metadata is JSON that nobody parses for a request.
 pub struct Sqlite {
     headers: Arc<Rows>,
     connection: Mutex<Connection>,
 }
 
-const FIND: &str = "SELECT number, active, expires FROM keys WHERE digest = ?1";
+const CREATE: &str = "CREATE TABLE keys (digest BLOB PRIMARY KEY, number INTEGER NOT NULL,
+    name TEXT NOT NULL, scopes TEXT NOT NULL, active INTEGER NOT NULL, expires INTEGER, owner TEXT,
+    metadata TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL) WITHOUT ROWID";
+const INSERT: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const FIND: &str = "SELECT number, name, scopes, active, expires, owner, metadata, created, updated
+    FROM keys WHERE digest = ?1";
+
+/// A row as the program knows it.
+struct Row {
+    key: Stored,
+    _metadata: String,
+}
 
 impl Sqlite {
     pub fn beside(house: &Portcullis, dir: &Path) -> Self {
         let mut connection = Connection::open(dir.join("keys.sqlite")).unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
         connection.pragma_update(None, "mmap_size", 1 << 28).unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE keys (digest BLOB PRIMARY KEY, number INTEGER NOT NULL,
-                 active INTEGER NOT NULL, expires INTEGER NOT NULL, name TEXT NOT NULL) WITHOUT ROWID",
-            )
-            .unwrap();
+        connection.execute_batch(CREATE).unwrap();
         let inserting = connection.transaction().unwrap();
-        for (number, key) in (1i64..).zip(house.keys.iter()) {
-            let (digest, name) = (blake3::hash(key), format!("key {number}"));
-            let values = (digest.as_bytes(), number, true, i64::MAX, name);
-            inserting.execute("INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5)", values).unwrap();
+        for (number, key) in (1..).zip(house.keys.iter()) {
+            let (digest, key) = (blake3::hash(key), Stored::numbered(number));
+            let pairs: Vec<_> =
+                key.metadata.iter().map(|(name, value)| format!("{name:?}:{value:?}")).collect();
+            let values = params![
+                digest.as_bytes(),
+                key.number,
+                key.name,
+                key.scopes.join(" "),
+                key.active,
+                key.expires,
+                key.owner,
+                format!("{{{}}}", pairs.join(",")),
+                key.created,
+                key.updated,
+            ];
+            inserting.execute(INSERT, values).unwrap();
         }
         inserting.commit().unwrap();
         Self { headers: house.headers.clone(), connection: Mutex::new(connection) }
@@ -96,13 +144,26 @@ impl Sqlite {
     fn find(&self, digest: &blake3::Hash) -> u64 {
         let connection = self.connection.lock().unwrap();
         let mut find = connection.prepare_cached(FIND).unwrap();
-        let found = find.query_row([digest.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get::<_, i64>(2)?))
-        });
-        match found.optional().unwrap() {
-            Some((number, true, _)) => number.unsigned_abs(),
-            _ => 0,
-        }
+        let found = find.query_row([digest.as_bytes()], Row::read);
+        found.optional().unwrap().map_or(0, |row| row.key.answer())
+    }
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row) -> rusqlite::Result<Self> {
+        let scopes = row.get_ref(2)?.as_str()?;
+        let key = Stored {
+            number: row.get(0)?,
+            name: row.get(1)?,
+            scopes: scopes.split(' ').map(str::to_owned).collect(),
+            active: row.get(3)?,
+            expires: row.get(4)?,
+            owner: row.get(5)?,
+            metadata: BTreeMap::new(),
+            created: row.get(7)?,
+            updated: row.get(8)?,
+        };
+        Ok(Self { key, _metadata: row.get(6)? })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::Rival;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis::{Expiry, Grant, Metadata, NewKey, Principal, Store};
-use std::{sync::Arc, thread};
+use portcullis::{Expiry, Grant, NewKey, Principal, Store};
+use std::{collections::BTreeMap, sync::Arc, thread};
 
 /// Makes keys at once, since a store commits in groups.
 const MAKERS: usize = 8;
@@ -79,17 +79,36 @@ impl Portcullis {
     }
 }
 
+// What is known of a key, here and in the databases.
+
+pub const SCOPE: &str = "api.read";
+
+pub fn name(number: u64) -> String {
+    format!("Nightly export {number}")
+}
+
+pub fn owner(number: u64) -> String {
+    format!("shop-{}", number % 1000)
+}
+
+pub fn metadata(number: u64) -> BTreeMap<String, String> {
+    let till = format!("{}", number % 16);
+    [("environment", "production"), ("till", &till)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
 fn issue(store: &Store, count: usize) -> Vec<u8> {
-    let scopes = store.scopes(["api.read"]).unwrap();
+    let scopes = store.scopes([SCOPE]).unwrap();
     let mut keys = Vec::new();
-    for number in 0..count {
+    for number in 0..count as u64 {
         let issued = store.issue(NewKey {
-            name: format!("key {number}"),
+            name: name(number),
             grant: Grant::Scopes(scopes),
             active: true,
             expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
+            owner: Some(owner(number)),
+            metadata: metadata(number),
         });
         issued.unwrap().secret.reveal(|text| keys.extend_from_slice(text.as_bytes()));
     }
