@@ -1,9 +1,9 @@
 //! How many keys a second do 1, 8 and 64 writers issue, as a multiple of one writer's raw append and
 //! fdatasync on the same disk?
 //!
-//! In each round all take turns for a short while, on a store that is made for the round and comes to
-//! some 40,000 keys. A ratio is of one round; the medians of the rounds are printed. `DIR` names a
-//! directory on the disk in question.
+//! In each round all take turns for a short while, each on a store of its own. A ratio is of one round;
+//! the medians of the rounds are printed, and how many keys a store came to. `KEYS` gives each store so
+//! many keys beforehand, `DIR` names a directory on the disk in question.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -33,20 +33,27 @@ fn main() {
     let here = std::env::var_os("DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let room = tempfile::tempdir_in(here).unwrap();
-    let mut ratios = [const { Vec::new() }; 3];
+    let beforehand = std::env::var("KEYS").map_or(0, |text| text.parse().unwrap());
+    let (mut ratios, mut most) = ([const { Vec::new() }; 3], [0; 3]);
     let mut raws = Vec::new();
     for round in 0..rounds {
         let raw = raw(&room.path().join(format!("raw {round}")), window);
-        let store = Store::open(room.path().join(format!("keys {round}"))).unwrap();
-        for (writers, ratios) in WRITERS.into_iter().zip(&mut ratios) {
+        for ((writers, ratios), most) in WRITERS.into_iter().zip(&mut ratios).zip(&mut most) {
+            let dir = room.path().join(format!("{writers} writers {round}"));
+            let store = Store::open(&dir).unwrap();
+            issue_until(&store, 64, |count| count >= beforehand);
             ratios.push(issued(&store, writers, window) / raw);
+            *most = store.count().active.max(*most);
+            drop(store);
+            std::fs::remove_dir_all(dir).unwrap();
         }
         raws.push(raw);
     }
     println!("medians of {rounds} rounds of {window:?}, by raw append + fdatasync");
     println!("raw: {:.0} a second", support::median(raws));
-    for (writers, ratios) in WRITERS.into_iter().zip(ratios) {
-        println!("{writers} writers: {:.2}", support::median(ratios));
+    for ((writers, ratios), most) in WRITERS.into_iter().zip(ratios).zip(most) {
+        let ratio = support::median(ratios);
+        println!("{writers} writers: {ratio:.2}, on a store that came to {most} keys");
     }
 }
 
@@ -64,17 +71,22 @@ fn raw(path: &Path, window: Duration) -> f64 {
 
 /// Keys issued a second by so many writers.
 fn issued(store: &Store, writers: usize, window: Duration) -> f64 {
-    let count = AtomicUsize::new(0);
     let begun = Instant::now();
+    let count = issue_until(store, writers, |_| begun.elapsed() >= window);
+    f64::from(u32::try_from(count).unwrap()) / begun.elapsed().as_secs_f64()
+}
+
+/// Issues until it is enough; gives how many.
+fn issue_until(store: &Store, writers: usize, is_enough: impl Fn(usize) -> bool + Sync) -> usize {
+    let count = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..writers {
             scope.spawn(|| {
-                while begun.elapsed() < window {
+                while !is_enough(count.load(Ordering::Relaxed)) {
                     support::issue(store, count.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
     });
-    let count = u32::try_from(count.into_inner()).unwrap();
-    f64::from(count) / begun.elapsed().as_secs_f64()
+    count.into_inner()
 }

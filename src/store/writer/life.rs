@@ -14,6 +14,9 @@ use std::{
 const ANCHOR_SYNC: Duration = Duration::from_secs(1);
 /// How long a batch waits for more: less than a disk takes for the sync that this saves.
 const GATHERING: Duration = Duration::from_micros(80);
+/// Of a crowd larger than this half is enough: to write its changes takes longer than to sync them,
+/// and the other half comes meanwhile.
+const SMALL_CROWD: usize = 16;
 
 impl Core {
     /// The thread's life.
@@ -83,15 +86,16 @@ impl Core {
     }
 
     /// Waits a little for those who were there when the last batch was done: they learn of it just
-    /// now, and one sync for all of them is cheaper than one for each half. Whoever does not come
-    /// back holds the others up once.
+    /// now, and one sync for all of them is cheaper than one for each half, unless they are many.
+    /// Whoever does not come back holds the others up once.
     fn gather<'p>(&'p self, plans: MutexGuard<'p, Plans>) -> MutexGuard<'p, Plans> {
-        let (gathered, crowd) = (plans.queue.len(), plans.crowd);
+        let Plans { crowd, ref queue, closing, .. } = *plans;
+        let awaited = if crowd > SMALL_CROWD { crowd / 2 } else { crowd };
         // Under a model checker no wait ends by itself.
-        if sync::MODELLED || gathered == 0 || gathered >= crowd || plans.closing {
+        if sync::MODELLED || queue.is_empty() || queue.len() >= awaited || closing {
             return plans;
         }
-        self.sleep(plans, crowd, GATHERING).0
+        self.sleep(plans, awaited, GATHERING).0
     }
 
     /// Sleeps until so many changes are queued, or so long; and whether it was so long.
