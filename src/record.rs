@@ -502,6 +502,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "cluster")]
+    fn a_record_that_is_written_once_more_says_when_and_by_whom() {
+        let record = made(sample()).unwrap();
+        let (now, by) = (Timestamp::from_secs(9), Actor::Local(0));
+        let again = record.rewritten(now, by, 2);
+        assert_eq!((again.updated_at, again.updated_by, again.revision), (now, by, 2));
+        assert_eq!(again.fields_unlike(Some(&record)), Change::default());
+    }
+
+    #[test]
     fn the_meet_is_within_both() {
         let catalogue = Catalogue::new(vec![], None).unwrap();
         let grants = [

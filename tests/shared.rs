@@ -20,7 +20,10 @@ use std::{
     thread::{scope, sleep},
     time::{Duration, Instant, SystemTime},
 };
-use support::{issue, new_key, surgery::age};
+use support::{
+    issue, new_key,
+    surgery::{age, operate},
+};
 
 const WATCHDOG: Duration = Duration::from_mins(1);
 
@@ -109,6 +112,38 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
         let used = |key: &str| exported.last_used(id_of(key).parse().unwrap()).is_some();
         assert!(used(&kept) && !used(&revoked));
     }
+}
+
+#[test]
+fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
+    let (_dir, home) = support::home();
+    let (used, unused, backup) = {
+        let store = Store::open(&home).unwrap();
+        let (used, key) = issue(&store, new_key(&store, "used", &["api.read"]));
+        let (unused, _) = issue(&store, new_key(&store, "unused", &["api.read"]));
+        store.authenticate_key(&key).unwrap();
+        let mut backup = Vec::new();
+        store.backup(&mut backup, |_| ()).unwrap();
+        (used, unused, backup)
+    };
+    let mut done = 0;
+    let summary = Store::builder().import_to(&nodes, &backup[..], |told| done = told.done);
+    let summary = summary.unwrap();
+    let shared = Store::builder().open_cluster(&nodes, Replica::named("a")).unwrap();
+    assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
+    // One use, beside what is counted.
+    let names = shared.catalogue().entries().len() as u64;
+    assert_eq!(done, summary.sequence + summary.records + names + 1);
+
+    let out = home.with_file_name("out");
+    let summary = Store::builder().export_from(&nodes, &out, |_| ()).unwrap();
+    let frames = |db: &sled::Db| -> usize {
+        let values = db.iter().map(Result::unwrap).filter(|(place, _)| place.as_ref() != b"m");
+        values.map(|(_, frame)| frame.len()).sum()
+    };
+    assert_eq!(summary.bytes, operate(&out, frames) as u64);
 }
 
 #[test]

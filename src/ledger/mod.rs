@@ -220,7 +220,10 @@ impl Ledger {
             #[cfg(feature = "cluster")]
             Self::Shared(_) => Ok(()),
             #[cfg(test)]
-            Self::Scripted(_) => Ok(()),
+            Self::Scripted(scripted) => {
+                scripted.sync_anchor();
+                Ok(())
+            }
         }
     }
 

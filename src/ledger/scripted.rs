@@ -7,7 +7,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::Duration,
@@ -24,6 +24,7 @@ pub(crate) struct Scripted {
     verdict: Verdict,
     noted: Sender<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
+    anchor_syncs: Arc<AtomicUsize>,
 }
 
 /// The test's side.
@@ -32,24 +33,27 @@ pub(crate) struct Script {
     verdicts: Sender<bool>,
     noted: Receiver<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
+    anchor_syncs: Arc<AtomicUsize>,
 }
 
 impl Scripted {
     pub(crate) fn new() -> (Self, Script) {
         let ((began, seen), (verdicts, asked), (noted, told)) = (channel(), channel(), channel());
         let is_out_of_order = Arc::new(AtomicBool::new(false));
+        let anchor_syncs = Arc::new(AtomicUsize::new(0));
         let script = Script {
             began: seen,
             verdicts,
             noted: told,
             is_out_of_order: Arc::clone(&is_out_of_order),
+            anchor_syncs: Arc::clone(&anchor_syncs),
         };
         let asked = Mutex::new(asked);
         let verdict = Box::new(move |batch: &[Commit]| {
             began.send(batch.len()).unwrap();
             asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
         });
-        (Self { verdict, noted, is_out_of_order }, script)
+        (Self { verdict, noted, is_out_of_order, anchor_syncs }, script)
     }
 
     /// One whose verdicts are given here, for the models.
@@ -65,6 +69,10 @@ impl Scripted {
         // Who does not listen to uses does not want to know them.
         let _ = self.noted.send(uses.to_vec());
         Ok(())
+    }
+
+    pub(super) fn sync_anchor(&self) {
+        self.anchor_syncs.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
@@ -95,5 +103,10 @@ impl Script {
     /// From now on no use can be written.
     pub(crate) fn fail_uses(&self) {
         self.is_out_of_order.store(true, Ordering::SeqCst);
+    }
+
+    /// How often the anchor was synced.
+    pub(crate) fn anchor_syncs(&self) -> usize {
+        self.anchor_syncs.load(Ordering::SeqCst)
     }
 }

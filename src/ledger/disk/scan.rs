@@ -106,4 +106,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_parts_have_equally_many_keys() {
+        for number in [1, 2, 3, 8] {
+            for part in parts(b"k", number) {
+                let keys = (0..=u8::MAX).filter(|byte| part.contains(&vec![b'k', *byte]));
+                assert!([256 / number, 256_usize.div_ceil(number)].contains(&keys.count()));
+            }
+        }
+    }
 }

@@ -299,6 +299,17 @@ fn a_replica_that_cannot_read_what_it_missed_says_why_it_does_not_follow() {
 }
 
 #[test]
+fn a_replica_says_how_long_it_goes_on_answering_until_it_answers_nobody() {
+    let shore = Shore::new();
+    let (one, net) = shore.store();
+    let answers_for = || one.following().unwrap().answers_for;
+    eventually("it answers", || !answers_for().is_zero());
+    assert!(answers_for() < Duration::from_secs(10));
+    net.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+    eventually("it answers nobody", || answers_for().is_zero());
+}
+
+#[test]
 fn each_replica_knows_all_that_share_the_store() {
     let shore = Shore::new();
     let ((one, _a), (two, _b)) = (shore.store(), shore.store());

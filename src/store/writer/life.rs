@@ -168,3 +168,65 @@ impl Core {
         self.settled.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ANCHOR_SYNC;
+    use crate::{
+        Change,
+        ledger::scripted::Script,
+        store::{
+            tests::{issue, new_key, scripted_with_uses},
+            uses,
+        },
+    };
+    use std::{
+        collections::HashSet,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    /// Counts how often the anchor is synced meanwhile, and how often it may be at most.
+    fn syncs_during(script: &Script, act: impl FnOnce()) -> (usize, usize) {
+        let (begun, before) = (Instant::now(), script.anchor_syncs());
+        act();
+        let most = begun.elapsed().as_secs() / ANCHOR_SYNC.as_secs() + 1;
+        (script.anchor_syncs() - before, usize::try_from(most).unwrap())
+    }
+
+    #[test]
+    fn the_anchor_is_synced_each_second_under_load_and_not_at_each_change() {
+        let (store, script) = scripted_with_uses(uses::EVERY);
+        let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        // One when it starts, as it may have to sweep.
+        while script.anchor_syncs() == 0 {
+            thread::yield_now();
+        }
+        let (syncs, most) = syncs_during(&script, || {
+            for change in 0..40 {
+                script.verdict(true);
+                let name = Some(change.to_string());
+                store.update(id, Change { name, ..Change::default() }).unwrap();
+                thread::sleep(Duration::from_millis(40));
+            }
+        });
+        assert!((1..=most).contains(&syncs), "{syncs} of at most {most}");
+    }
+
+    #[test]
+    fn the_anchor_is_not_synced_between_the_parts_of_a_round_of_uses() {
+        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let made = || issue(&store, &script, new_key(&store, &["api.read"], true));
+        let keys: Vec<_> = (0..160).map(|_| made()).collect();
+        let (syncs, most) = syncs_during(&script, || {
+            for (_, key) in &keys {
+                store.authenticate_key(key.as_bytes()).unwrap();
+            }
+            let mut noted = HashSet::new();
+            while noted.len() < keys.len() {
+                noted.extend(script.noted().into_iter().map(|(id, _)| id));
+            }
+        });
+        assert!(syncs <= most, "{syncs} of at most {most}");
+    }
+}
