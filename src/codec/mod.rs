@@ -254,10 +254,7 @@ pub(crate) fn decode_record(
     seal: &Seal,
     catalogue: &'static Catalogue,
 ) -> Result<(Record, [u8; 32]), Error> {
-    let place = Place::Record(digest);
-    let (body, hash) = open(frame, place, seal)?;
-    let record = unpack::<StoredRecord<'_>>(body, place)?.into_record(catalogue);
-    record.map(|record| (record, hash)).ok_or_else(|| damaged(place))
+    open_record(frame, digest, seal, |stored| stored.into_record(catalogue))
 }
 
 /// The same for the index alone, which keeps no record.
@@ -267,10 +264,19 @@ pub(crate) fn load_record(
     seal: &Seal,
     catalogue: &'static Catalogue,
 ) -> Result<(Resident, [u8; 32]), Error> {
+    open_record(frame, digest, seal, |stored| stored.into_resident(catalogue))
+}
+
+fn open_record<T>(
+    frame: &[u8],
+    digest: Digest,
+    seal: &Seal,
+    into: impl FnOnce(StoredRecord<'_>) -> Option<T>,
+) -> Result<(T, [u8; 32]), Error> {
     let place = Place::Record(digest);
     let (body, hash) = open(frame, place, seal)?;
-    let resident = unpack::<StoredRecord<'_>>(body, place)?.into_resident(catalogue);
-    resident.map(|resident| (resident, hash)).ok_or_else(|| damaged(place))
+    let value = into(unpack(body, place)?).ok_or_else(|| damaged(place))?;
+    Ok((value, hash))
 }
 
 pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
