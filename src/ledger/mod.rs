@@ -117,6 +117,15 @@ impl Ledger {
         }
     }
 
+    /// Whether others write to it as well.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            #[cfg(feature = "cluster")]
+            Self::Shared(_) => true,
+            _ => false,
+        }
+    }
+
     /// Makes the changes durable, all or none. After an error nothing may be committed any more:
     /// the changes may or may not be on disk.
     pub(crate) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {

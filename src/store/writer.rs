@@ -52,8 +52,11 @@ pub(super) struct Core {
     pub(super) plans: Mutex<Plans>,
     /// There is something to write, or nothing ever again.
     wake: Condvar,
-    /// Something was committed, or failed.
-    pub(super) settled: Condvar,
+    /// A batch was committed, or failed. The batches take turns, so that nobody is woken whose change
+    /// is still queued.
+    settled: [Condvar; 2],
+    /// All that was cut from the trail is gone, or will not be.
+    swept: Condvar,
 }
 
 /// What was planned and is not committed yet.
@@ -70,6 +73,9 @@ pub(super) struct Plans {
     /// Whether there may be entries below the floor still.
     pub(super) sweeping: bool,
     pub(super) queue: Vec<Queued>,
+    /// How many batches were taken from the queue, and the last change of the last one.
+    batches: usize,
+    taken: u64,
     /// How many in the queue wake the thread; `None` while it is awake.
     awaited: Option<usize>,
     /// How many were written or waited when the last batch was done.
@@ -176,6 +182,8 @@ impl Plans {
             floor: 0,
             sweeping: true,
             queue: Vec::new(),
+            batches: 0,
+            taken: tip.sequence,
             awaited: None,
             crowd: 0,
             committed: tip.sequence,
@@ -220,7 +228,8 @@ impl Core {
             catalogue: RwLock::new(catalogue),
             plans: Mutex::new(plans),
             wake: Condvar::new(),
-            settled: Condvar::new(),
+            settled: [Condvar::new(), Condvar::new()],
+            swept: Condvar::new(),
         }
     }
 
@@ -376,8 +385,15 @@ impl Core {
             if let Some(failure) = &plans.failure {
                 return Err(Error::NotDurable(failure.clone()));
             }
-            plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
+            let batch = plans.batches + usize::from(sequence > plans.taken);
+            plans = self.settled(batch).wait(plans).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// What those wait on whose change is in this batch.
+    fn settled(&self, batch: usize) -> &Condvar {
+        let [even, odd] = &self.settled;
+        if batch.is_multiple_of(2) { even } else { odd }
     }
 
     /// Waits until all that was cut from the trail is gone.
@@ -387,7 +403,7 @@ impl Core {
             if let Some(failure) = &plans.failure {
                 return Err(Error::NotDurable(failure.clone()));
             }
-            plans = self.settled.wait(plans).unwrap_or_else(PoisonError::into_inner);
+            plans = self.swept.wait(plans).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }

@@ -60,6 +60,9 @@ impl Core {
         let more = self.ledger.sweep()?;
         let mut plans = self.plan();
         plans.sweeping = more || plans.floor > floor;
+        if !plans.sweeping {
+            self.swept.notify_all();
+        }
         Ok(plans.committed)
     }
 
@@ -78,11 +81,19 @@ impl Core {
         }
         plans = self.gather(plans);
         #[cfg(feature = "cluster")]
-        if self.ledger.shared().is_some() {
+        let batch = if self.ledger.shared().is_some() {
             let Plans { common, queue, .. } = &mut *plans;
-            return Some(common.takes(queue));
+            common.takes(queue)
+        } else {
+            mem::take(&mut plans.queue)
+        };
+        #[cfg(not(feature = "cluster"))]
+        let batch = mem::take(&mut plans.queue);
+        if let Some(last) = batch.last() {
+            plans.taken = last.commit.sequence;
+            plans.batches += 1;
         }
-        Some(mem::take(&mut plans.queue))
+        Some(batch)
     }
 
     /// Waits a little for those who were there when the last batch was done: they learn of it just
@@ -149,23 +160,31 @@ impl Core {
         Ok(())
     }
 
-    /// Tells everyone who waits. A failure is for good, and what is queued behind it goes with it.
+    /// Tells those who wait for this batch, or everyone where more may have ended with it. A failure
+    /// is for good, and what is queued behind it goes with it.
     fn settle(&self, outcome: Result<u64, Error>) {
         let mut plans = self.plan();
-        match outcome {
+        let is_for_all = match outcome {
             Ok(committed) => {
                 plans.committed = committed;
                 if Bug::PoisonIgnored.is_planted() {
                     plans.failure = None;
                 }
+                self.ledger.is_shared()
             }
             Err(error) => {
                 plans.failure.get_or_insert_with(|| error.to_string().into());
                 plans.queue.clear();
+                self.swept.notify_all();
+                true
             }
-        }
+        };
+        let batch = plans.batches;
         drop(plans);
-        self.settled.notify_all();
+        self.settled(batch).notify_all();
+        if is_for_all {
+            self.settled(batch + 1).notify_all();
+        }
     }
 }
 
