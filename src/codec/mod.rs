@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Field},
     id::KeyId,
     planted::Bug,
-    record::{Actor, Expiry, Record},
+    record::Record,
     scope::Catalogue,
 };
 use bincode::Options;
@@ -35,6 +35,8 @@ pub(crate) const MAX_VALUE: usize = 4096;
 /// A record with its frame, as long as it can become without a longer name, owner or metadata.
 /// Two of them, before and after, must fit an entry of the trail.
 const MAX_RECORD: usize = 1536;
+/// Most frames are no longer: they get their room at once.
+const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
 const HEAD: usize = 32;
 
@@ -153,11 +155,14 @@ fn options() -> impl Options {
 }
 
 fn pack(value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![FORMAT];
-    options().serialize_into(&mut bytes, value).map_err(|_| {
-        Error::invalid(Field::Record, "is too long; shorten the name, the owner or the metadata")
-    })?;
+    let mut bytes = Vec::with_capacity(USUAL_FRAME);
+    bytes.push(FORMAT);
+    options().serialize_into(&mut bytes, value).map_err(too_long)?;
     Ok(bytes)
+}
+
+fn too_long(_: bincode::Error) -> Error {
+    Error::invalid(Field::Record, "is too long; shorten the name, the owner or the metadata")
 }
 
 /// The payload decoded, once its frame was found intact.
@@ -235,16 +240,8 @@ pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(
 }
 
 fn full_length(record: &Record) -> Result<usize, Error> {
-    let full = Record {
-        expiry: Expiry::At(record.created_at),
-        created_by: Actor::Key(record.id),
-        updated_by: Actor::Key(record.id),
-        inactive_since: Some(record.created_at),
-        replaces: Some(record.id),
-        replaced_by: Some(record.id),
-        ..record.clone()
-    };
-    Ok(pack(&StoredRecord::from(&full))?.len() + TAG)
+    let length = options().serialized_size(&StoredRecord::fullest(record)).map_err(too_long)?;
+    Ok(1 + usize::try_from(length).unwrap_or(usize::MAX) + TAG)
 }
 
 /// The record and the hash of its frame.

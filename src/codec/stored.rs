@@ -137,6 +137,20 @@ impl<'b> From<&'b Record> for StoredRecord<'b> {
 }
 
 impl<'b> StoredRecord<'b> {
+    /// The record with every mark that a key gets in its life.
+    pub(super) fn fullest(record: &'b Record) -> Self {
+        let id = record.id.as_u64();
+        Self {
+            expires_at: Some(0),
+            created_by: StoredActor::Key(id),
+            updated_by: StoredActor::Key(id),
+            inactive_since: Some(0),
+            replaces: Some(id),
+            replaced_by: Some(id),
+            ..Self::from(record)
+        }
+    }
+
     pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
         Some(Record {
             id: KeyId::from_u64(self.id),
