@@ -94,7 +94,7 @@ impl<'s> Acting<'s> {
         let mut note = self.note(Act::Create, Some(id), Change::default(), after);
         note.once = once;
         let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
-        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
+        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
         core.wait(plans, sequence)?;
         Ok(Issued { record, secret })
     }
@@ -158,7 +158,7 @@ impl<'s> Acting<'s> {
         plans.check_writable()?;
         let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
         let change = KeyChange { id, digest, after: None };
-        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
+        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
         core.wait(plans, sequence)
     }
 
@@ -228,7 +228,7 @@ impl<'s> Acting<'s> {
             KeyChange { id: new_id, digest: new_digest, after: Some(Arc::clone(&record)) },
             KeyChange { id, digest, after: Some(Arc::new(old)) },
         ];
-        let sequence = core.queue_changes(&mut plans, &note, changes)?;
+        let sequence = core.queue_changes(&mut plans, note, changes)?;
         core.wait(plans, sequence)?;
         Ok(Issued { record, secret })
     }
@@ -301,7 +301,7 @@ impl<'s> Acting<'s> {
             after.fields_unlike(Some(&before)),
         );
         let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
-        let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
+        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
         core.wait(plans, sequence)?;
         let is_looser = !is_repeated && before.standing().is_within(&after.standing());
         Ok((after, is_looser))

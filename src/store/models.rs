@@ -104,7 +104,7 @@ fn make(store: &Store, id: u64, grant: Grant, active: bool) -> Result<KeyId, Err
     };
     let digest = digest(store, id);
     let change = KeyChange { id: key, digest, after: Some(Arc::new(record)) };
-    let sequence = core.queue_changes(&mut plans, &note, vec![change])?;
+    let sequence = core.queue_changes(&mut plans, note, vec![change])?;
     core.wait(plans, sequence).map(|()| key)
 }
 

@@ -110,7 +110,7 @@ impl Acting<'_> {
         let puts = vec![Put { place: Place::Floor, frame: Some(frame) }];
         let nothing = Change::default();
         let note: Note = self.note(Act::Cut { through, head }, None, nothing.clone(), nothing);
-        core.queue(&mut plans, &note, puts, Vec::new())?;
+        core.queue(&mut plans, note, puts, Vec::new())?;
         (plans.floor, plans.sweeping) = (through, true);
         core.wait(plans, sequence)?;
         core.wait_until_swept()?;

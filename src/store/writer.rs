@@ -103,6 +103,7 @@ pub(super) struct KeyChange {
 }
 
 /// What goes into the trail about a change.
+#[derive(Clone)]
 pub(super) struct Note {
     pub(super) actor: Actor,
     pub(super) source: Option<IpAddr>,
@@ -259,7 +260,7 @@ impl Core {
         let mut plans = self.plan();
         #[cfg(feature = "cluster")]
         self.check_numbering(&plans, stored, catalogue)?;
-        let sequence = self.queue(&mut plans, &note, puts, Vec::new())?;
+        let sequence = self.queue(&mut plans, note, puts, Vec::new())?;
         self.wait(plans, sequence)
     }
 
@@ -301,7 +302,7 @@ impl Core {
     pub(super) fn queue_changes(
         &self,
         plans: &mut Plans,
-        note: &Note,
+        note: Note,
         changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
         let mut puts = Vec::with_capacity(changes.len());
@@ -337,7 +338,7 @@ impl Core {
     pub(super) fn queue(
         &self,
         plans: &mut Plans,
-        note: &Note,
+        note: Note,
         puts: Vec<Put>,
         changes: Vec<KeyChange>,
     ) -> Result<u64, Error> {
@@ -349,10 +350,10 @@ impl Core {
             at: at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest),
             actor: note.actor,
             source: note.source,
-            act: note.act.clone(),
+            act: note.act,
             key: note.key,
-            before: note.before.clone(),
-            after: note.after.clone(),
+            before: note.before,
+            after: note.after,
             once: note.once,
         };
         let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;

@@ -165,11 +165,11 @@ impl<'s> Acting<'s> {
         };
         let reason = reason.to_owned();
         let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
-        let mut queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
+        let mut queued = core.queue(&mut plans, note.clone(), Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
             // Whoever asks for more notes than an entry has room for is told of all the same.
             note.after.metadata = None;
-            queued = core.queue(&mut plans, &note, Vec::new(), Vec::new());
+            queued = core.queue(&mut plans, note, Vec::new(), Vec::new());
         }
         let sequence = queued?;
         core.wait(plans, sequence)
