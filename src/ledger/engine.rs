@@ -10,8 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// More only duplicates the index.
-const CACHE_BYTES: u64 = 8 << 20;
+/// With less, many writers wait for pages that were there a moment ago; more mostly duplicates the
+/// index.
+const CACHE_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 1 << 20;
 /// sled's threads hold its lock for a while after the last handle is gone.
 const LINGER: Duration = Duration::from_secs(5);
