@@ -132,6 +132,16 @@ fn a_record_has_1536_bytes_with_all_the_marks_it_may_get() {
     assert!(check_length(&most, None).is_ok());
     let more = with(1536 - 12 - length(&with(0)) + 1);
     assert!(matches!(check_length(&more, None), Err(Error::Invalid { field: Field::Record, .. })));
+    // A record that has none of them yet keeps their room.
+    let bare = |record: &Record| Record {
+        expiry: Expiry::Never,
+        inactive_since: None,
+        replaces: None,
+        replaced_by: None,
+        ..record.clone()
+    };
+    assert!(check_length(&bare(&most), None).is_ok());
+    assert!(check_length(&bare(&more), None).is_err());
     // It is never too long for what happens to it.
     let revoked = Record { active: false, ..more.clone() };
     assert!(check_length(&revoked, Some(&more)).is_ok());
