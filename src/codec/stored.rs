@@ -2,16 +2,18 @@
 //!
 //! Appending a variant to an enum keeps the format; any other change here makes a new one.
 
+mod entry;
+
+pub(super) use self::entry::StoredEntry;
+
 use super::resident::{Payload, Resident};
 use crate::{
-    audit::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
-    record::{Actor, Change, Expiry, Metadata, Record, Standing},
+    record::{Actor, Expiry, Metadata, Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum StoredGrant {
@@ -198,209 +200,6 @@ impl<'b> StoredRecord<'b> {
             replaced_by: self.replaced_by,
             revision: self.revision,
         }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredChange<'b> {
-    #[serde(borrow)]
-    name: Option<&'b str>,
-    grant: Option<StoredGrant>,
-    active: Option<bool>,
-    expires_at: Option<Option<u64>>,
-    #[serde(borrow)]
-    owner: Option<Option<&'b str>>,
-    #[serde(borrow)]
-    metadata: Option<StoredMetadata<'b>>,
-}
-
-impl<'b> From<&'b Change> for StoredChange<'b> {
-    fn from(change: &'b Change) -> Self {
-        Self {
-            name: change.name.as_deref(),
-            grant: change.grant.map(StoredGrant::from),
-            active: change.active,
-            expires_at: change.expiry.map(stored_expiry),
-            owner: change.owner.as_ref().map(Option::as_deref),
-            metadata: change.metadata.as_ref().map(stored_metadata),
-        }
-    }
-}
-
-impl StoredChange<'_> {
-    fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
-        // Nothing stays nothing; what is there must be sound.
-        let grant = self.grant.map(|grant| grant.into_grant(catalogue).ok_or(()));
-        let expiry = self.expires_at.map(|end| expiry_of(end).ok_or(()));
-        let metadata = self.metadata.map(|metadata| metadata_of(metadata).ok_or(()));
-        Some(Change {
-            name: self.name.map(str::to_owned),
-            grant: grant.transpose().ok()?,
-            active: self.active,
-            expiry: expiry.transpose().ok()?,
-            owner: self.owner.map(|owner| owner.map(str::to_owned)),
-            metadata: metadata.transpose().ok()?,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-enum StoredAct<'b> {
-    Create,
-    Update,
-    Delete,
-    ExtendCatalogue,
-    Refuse { attempt: StoredAttempt, reason: &'b str },
-    Rotate { into: u64 },
-    CreateOnce { once: StoredOnce },
-    RotateOnce { into: u64, once: StoredOnce },
-    Cut { through: u64, head: [u8; 32] },
-    Repair { head: [u8; 32], current: u64, unproved: u64 },
-    Restore { backup: u64, later_known: bool },
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct StoredOnce {
-    request: [u8; 16],
-    payload: [u8; 16],
-}
-
-impl<'b> StoredAct<'b> {
-    fn of(entry: &'b AuditEntry) -> Self {
-        let once = entry.once.map(|Once { request, payload }| StoredOnce { request, payload });
-        match (Self::from(&entry.act), once) {
-            (Self::Create, Some(once)) => Self::CreateOnce { once },
-            (Self::Rotate { into }, Some(once)) => Self::RotateOnce { into, once },
-            (act, _) => act,
-        }
-    }
-
-    fn once(&self) -> Option<Once> {
-        match self {
-            Self::CreateOnce { once } | Self::RotateOnce { once, .. } => {
-                Some(Once { request: once.request, payload: once.payload })
-            }
-            _ => None,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-enum StoredAttempt {
-    Create,
-    List,
-    Update,
-    Delete,
-    Verify,
-    Rotate,
-    Cut,
-}
-
-impl<'b> From<&'b Act> for StoredAct<'b> {
-    fn from(act: &'b Act) -> Self {
-        match act {
-            Act::Create => Self::Create,
-            Act::Update => Self::Update,
-            Act::Delete => Self::Delete,
-            Act::ExtendCatalogue => Self::ExtendCatalogue,
-            Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
-            Act::Cut { through, head } => Self::Cut { through: *through, head: *head },
-            Act::Repair { head, current, unproved } => {
-                Self::Repair { head: *head, current: *current, unproved: *unproved }
-            }
-            Act::Restore { backup, later_known } => {
-                Self::Restore { backup: *backup, later_known: *later_known }
-            }
-            Act::Refuse { attempt, reason } => Self::Refuse {
-                attempt: match attempt {
-                    Attempt::Create => StoredAttempt::Create,
-                    Attempt::List => StoredAttempt::List,
-                    Attempt::Update => StoredAttempt::Update,
-                    Attempt::Delete => StoredAttempt::Delete,
-                    Attempt::Verify => StoredAttempt::Verify,
-                    Attempt::Rotate => StoredAttempt::Rotate,
-                    Attempt::Cut => StoredAttempt::Cut,
-                },
-                reason,
-            },
-        }
-    }
-}
-
-impl From<StoredAct<'_>> for Act {
-    fn from(act: StoredAct<'_>) -> Self {
-        match act {
-            StoredAct::Create | StoredAct::CreateOnce { .. } => Self::Create,
-            StoredAct::Update => Self::Update,
-            StoredAct::Delete => Self::Delete,
-            StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
-            StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
-                Self::Rotate { into: KeyId::from_u64(into) }
-            }
-            StoredAct::Cut { through, head } => Self::Cut { through, head },
-            StoredAct::Repair { head, current, unproved } => {
-                Self::Repair { head, current, unproved }
-            }
-            StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
-            StoredAct::Refuse { attempt, reason } => Self::Refuse {
-                attempt: match attempt {
-                    StoredAttempt::Create => Attempt::Create,
-                    StoredAttempt::List => Attempt::List,
-                    StoredAttempt::Update => Attempt::Update,
-                    StoredAttempt::Delete => Attempt::Delete,
-                    StoredAttempt::Verify => Attempt::Verify,
-                    StoredAttempt::Rotate => Attempt::Rotate,
-                    StoredAttempt::Cut => Attempt::Cut,
-                },
-                reason: reason.to_owned(),
-            },
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredEntry<'b> {
-    sequence: u64,
-    at: u64,
-    actor: StoredActor,
-    source: Option<IpAddr>,
-    #[serde(borrow)]
-    act: StoredAct<'b>,
-    key: Option<u64>,
-    #[serde(borrow)]
-    before: StoredChange<'b>,
-    #[serde(borrow)]
-    after: StoredChange<'b>,
-}
-
-impl<'b> From<&'b AuditEntry> for StoredEntry<'b> {
-    fn from(entry: &'b AuditEntry) -> Self {
-        Self {
-            sequence: entry.sequence,
-            at: entry.at.as_millis(),
-            actor: entry.actor.into(),
-            source: entry.source,
-            act: StoredAct::of(entry),
-            key: entry.key.map(KeyId::as_u64),
-            before: (&entry.before).into(),
-            after: (&entry.after).into(),
-        }
-    }
-}
-
-impl StoredEntry<'_> {
-    pub(super) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
-        Some(AuditEntry {
-            sequence: self.sequence,
-            at: Timestamp::from_millis(self.at),
-            actor: self.actor.into(),
-            source: self.source,
-            once: self.act.once(),
-            act: self.act.into(),
-            key: self.key.map(KeyId::from_u64),
-            before: self.before.into_change(catalogue)?,
-            after: self.after.into_change(catalogue)?,
-        })
     }
 }
 

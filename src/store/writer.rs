@@ -6,6 +6,7 @@
 //! denied stays denied and what it allowed stays unseen.
 
 mod life;
+mod waiting;
 
 #[cfg(feature = "cluster")]
 use super::common::Common;
@@ -365,47 +366,5 @@ impl Core {
             self.wake.notify_one();
         }
         Ok(entry.sequence)
-    }
-
-    /// Waits until this change is durable and applied.
-    pub(super) fn wait(
-        &self,
-        mut plans: MutexGuard<'_, Plans>,
-        sequence: u64,
-    ) -> Result<(), Error> {
-        #[cfg(feature = "cluster")]
-        let line = plans.common.line;
-        loop {
-            #[cfg(feature = "cluster")]
-            if plans.common.line != line {
-                return plans.common.fate(line, sequence);
-            }
-            if plans.committed >= sequence {
-                return Ok(());
-            }
-            if let Some(failure) = &plans.failure {
-                return Err(Error::NotDurable(failure.clone()));
-            }
-            let batch = plans.batches + usize::from(sequence > plans.taken);
-            plans = self.settled(batch).wait(plans).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// What those wait on whose change is in this batch.
-    fn settled(&self, batch: usize) -> &Condvar {
-        let [even, odd] = &self.settled;
-        if batch.is_multiple_of(2) { even } else { odd }
-    }
-
-    /// Waits until all that was cut from the trail is gone.
-    pub(super) fn wait_until_swept(&self) -> Result<(), Error> {
-        let mut plans = self.plan();
-        while plans.sweeping {
-            if let Some(failure) = &plans.failure {
-                return Err(Error::NotDurable(failure.clone()));
-            }
-            plans = self.swept.wait(plans).unwrap_or_else(PoisonError::into_inner);
-        }
-        Ok(())
     }
 }

@@ -159,33 +159,6 @@ impl Core {
         }
         Ok(())
     }
-
-    /// Tells those who wait for this batch, or everyone where more may have ended with it. A failure
-    /// is for good, and what is queued behind it goes with it.
-    fn settle(&self, outcome: Result<u64, Error>) {
-        let mut plans = self.plan();
-        let is_for_all = match outcome {
-            Ok(committed) => {
-                plans.committed = committed;
-                if Bug::PoisonIgnored.is_planted() {
-                    plans.failure = None;
-                }
-                self.ledger.is_shared()
-            }
-            Err(error) => {
-                plans.failure.get_or_insert_with(|| error.to_string().into());
-                plans.queue.clear();
-                self.swept.notify_all();
-                true
-            }
-        };
-        let batch = plans.batches;
-        drop(plans);
-        self.settled(batch).notify_all();
-        if is_for_all {
-            self.settled(batch + 1).notify_all();
-        }
-    }
 }
 
 #[cfg(test)]
