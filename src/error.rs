@@ -101,7 +101,7 @@ pub enum Error {
     #[error("the keys of this store begin with '{0}'; leave the prefix out or give that one")]
     WrongPrefix(Box<str>),
     /// Something on disk is not as it was written.
-    #[error("the store is damaged ({0}); it was not opened, restore it from a backup")]
+    #[error("the store is damaged ({0}); restore it from a backup")]
     Damaged(Box<str>),
     /// A backup is not as it was written.
     #[error("the backup cannot be used ({0}); use another one")]

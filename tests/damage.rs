@@ -41,8 +41,12 @@ use std::{
 use support::{
     disk::{Chance, copy, grouped, number, records, replace, room},
     issue, new_key,
+    surgery::{self, age, entry},
 };
 use wounds::Wound;
+
+/// Changes of a store that has lived.
+const ENTRIES: usize = 3_000;
 
 /// A closed store with keys in every state, and what it must still say.
 struct House {
@@ -100,6 +104,21 @@ impl House {
         house
     }
 
+    /// One whose trail is longer and older than what opening reads of it, over several segments of
+    /// the engine's log.
+    fn lived() -> Self {
+        let mut house = Self::with_keys(40);
+        let store = Store::open_existing(&house.home);
+        for n in 0..ENTRIES {
+            let name = Some(format!("name {n}"));
+            store.update(house.keys[0].0, Change { name, ..Change::default() }).unwrap();
+        }
+        drop(store);
+        age(&house.home, 100);
+        house.remember();
+        house
+    }
+
     /// What the store holds now is what it must hold.
     fn remember(&mut self) {
         let store = Store::open_existing(&self.home);
@@ -119,6 +138,10 @@ impl House {
     }
 
     fn look_with(&self, home: &Path, anchor: Option<&Path>) -> Result<(), Error> {
+        self.look_at_trail(&self.look_at_keys(home, anchor)?)
+    }
+
+    fn look_at_keys(&self, home: &Path, anchor: Option<&Path>) -> Result<Store, Error> {
         let builder = Store::builder();
         let builder = if let Some(anchor) = anchor { builder.anchor(anchor) } else { builder };
         let store = builder.open_existing(home)?;
@@ -128,8 +151,11 @@ impl House {
             assert_eq!(answer.as_ref().err(), refusal.as_ref(), "{id}");
             assert!(answer.is_err() || answer.is_ok_and(|principal| principal.id() == *id));
         }
-        let trail = store.audit(0, usize::MAX)?;
-        assert_eq!(trail, self.trail);
+        Ok(store)
+    }
+
+    fn look_at_trail(&self, store: &Store) -> Result<(), Error> {
+        assert_eq!(store.audit(0, usize::MAX)?, self.trail);
         Ok(())
     }
 
@@ -592,14 +618,9 @@ mod a_database {
     #[test]
     fn whose_trail_was_altered_says_so_when_it_is_read() {
         let house = House::new();
-        let entry = |sequence: u64| [b"a", &sequence.to_be_bytes()[..]].concat();
         let last = house.trail.last().unwrap().sequence;
         let altered = house.copy("altered");
-        tamper(&altered, |db| {
-            let mut frame = db.get(entry(3)).unwrap().unwrap().to_vec();
-            frame[9] ^= 1;
-            db.insert(entry(3), frame).unwrap();
-        });
+        tamper(&altered, |db| surgery::flip(db, &entry(3), 9));
         house.is_damaged(&altered, "entry 3 of the audit trail");
         let replayed = house.copy("replayed");
         tamper(&replayed, |db| {
@@ -613,6 +634,31 @@ mod a_database {
         let shortened = house.copy("shortened");
         tamper(&shortened, |db| assert!(db.remove(entry(last)).unwrap().is_some()));
         house.is_damaged(&shortened, "of the audit trail is missing");
+    }
+
+    /// Opening reads the trail of a day, and no record lies in the pages of an older one.
+    #[test]
+    fn whose_old_trail_is_damaged_takes_keys_away_all_the_same() {
+        let house = House::lived();
+        tamper(&house.home, |db| surgery::flip(db, &entry(700), 9));
+        let says_so = |store: &Store| match house.look_at_trail(store) {
+            Err(Error::Damaged(text)) => assert!(text.contains("entry 700"), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        let store = house.look_at_keys(&house.home, None).unwrap();
+        says_so(&store);
+        let last = house.trail.last().unwrap();
+        assert_eq!(store.audit(last.sequence - 1, 1).unwrap(), [last.clone()]);
+        let (id, key, _) = &house.keys[1];
+        store.revoke(*id).unwrap();
+        drop(store);
+        let store = Store::open_existing(&house.home);
+        assert_eq!(store.authenticate_key(key).unwrap_err(), Refusal::Inactive);
+        says_so(&store);
+        drop(store);
+        let report = Store::builder().examine(&house.home, house.dir.path()).unwrap();
+        let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
+        assert_eq!(codes, ["trail"]);
     }
 }
 
@@ -749,7 +795,10 @@ struct Past {
 
 impl Past {
     fn new(anchor_elsewhere: bool) -> Self {
-        let mut house = House::with_keys(40);
+        Self::of(House::with_keys(40), anchor_elsewhere)
+    }
+
+    fn of(mut house: House, anchor_elsewhere: bool) -> Self {
         let kept = anchor_elsewhere.then(|| house.dir.path().join("kept.anchor"));
         if let Some(kept) = &kept {
             fs::rename(anchor(&house.home), kept).unwrap();
@@ -783,6 +832,7 @@ struct Outcomes {
     copies: usize,
     damaged: usize,
     rolled_back: usize,
+    trail_damaged: usize,
     whole: usize,
     silent: usize,
 }
@@ -791,14 +841,19 @@ struct Outcomes {
 fn many_damaged_copies_are_refused_or_whole() {
     let copies = number("PORTCULLIS_DAMAGES", 300);
     let patience = if copies > 300 { Duration::MAX } else { Duration::from_secs(15) };
-    let (within, elsewhere) = (Past::new(false), Past::new(true));
+    let (within, elsewhere, lived) =
+        (Past::new(false), Past::new(true), Past::of(House::lived(), false));
     let began = Instant::now();
     let mut kinds: BTreeMap<Wound, Outcomes> = BTreeMap::new();
-    for number in (0..copies).take_while(|_| began.elapsed() < patience) {
+    for number in
+        (0..copies).take_while(|number| *number < Wound::ROUND.len() || began.elapsed() < patience)
+    {
         let mut chance = Chance(number as u64);
         let wound = Wound::ROUND[number % Wound::ROUND.len()];
         let past = if wound == Wound::OlderDirectory || chance.below(4) == 0 {
             &elsewhere
+        } else if chance.below(2) == 0 {
+            &lived
         } else {
             &within
         };
@@ -813,9 +868,18 @@ fn many_damaged_copies_are_refused_or_whole() {
         let outcomes = kinds.entry(wound).or_default();
         outcomes.copies += 1;
         let opening = Instant::now();
-        let look = || past.house.look_with(&home, kept.as_deref());
+        let look = || {
+            past.house
+                .look_at_keys(&home, kept.as_deref())
+                .map(|store| past.house.look_at_trail(&store))
+        };
         match catch_unwind(AssertUnwindSafe(look)) {
-            Ok(Ok(())) if !wound.is_always_seen() => outcomes.whole += 1,
+            Ok(Ok(Ok(()))) if !wound.is_always_seen() => outcomes.whole += 1,
+            // What opening does not read of an old trail is seen by whoever reads it.
+            Ok(Ok(Err(error @ Error::Damaged(_)))) if !wound.is_always_seen() => {
+                assert!(error.to_string().contains("restore"), "{told}: {error}");
+                outcomes.trail_damaged += 1;
+            }
             Ok(Err(error @ (Error::Damaged(_) | Error::RolledBack { .. }))) => {
                 // It says what to do.
                 assert!(error.to_string().contains("restore"), "{told}: {error}");
@@ -827,8 +891,8 @@ fn many_damaged_copies_are_refused_or_whole() {
                     _ => outcomes.rolled_back += 1,
                 }
             }
-            Ok(Err(other)) => panic!("{told}: {other:?}"),
-            Ok(Ok(())) | Err(_) => {
+            Ok(Err(other) | Ok(Err(other))) => panic!("{told}: {other:?}"),
+            Ok(Ok(Ok(()))) | Err(_) => {
                 println!("{told}: it opened and nothing was said, or it panicked");
                 outcomes.silent += 1;
             }
@@ -841,10 +905,12 @@ fn many_damaged_copies_are_refused_or_whole() {
     let by_kind: Vec<_> =
         kinds.iter().map(|(wound, o)| format!("{wound:?} {}", grouped(o.copies))).collect();
     println!(
-        "damage: {} copies, {} refused as damaged, {} as rolled back, {} whole, {silent} silent ({})",
+        "damage: {} copies, {} refused as damaged, {} as rolled back, {} with whole keys and a trail \
+         refused as damaged, {} whole, {silent} silent ({})",
         grouped(tried),
         grouped(sum(|o| o.damaged)),
         grouped(sum(|o| o.rolled_back)),
+        grouped(sum(|o| o.trail_damaged)),
         grouped(whole),
         by_kind.join(", "),
     );

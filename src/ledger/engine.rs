@@ -141,9 +141,30 @@ fn failed(doing: Doing, error: sled::Error) -> Error {
             Error::damaged(format!("the database cannot be read: {e}"))
         }
         sled::Error::Io(e) => Error::io(doing.as_str(), e),
+        // Its checksum says so, of a page that opening had no need to read.
+        sled::Error::Corruption { .. } if doing != Doing::Opening => Error::damaged(format!(
+            "{}: a page of its database is not as it was written",
+            doing.as_str()
+        )),
         other if doing == Doing::Opening => {
             Error::damaged(format!("the database cannot be read: {other}"))
         }
         other => Error::io(doing.as_str(), io::Error::other(other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_not_as_it_was_written_is_damage_and_a_disk_that_fails_is_not() {
+        for doing in [Doing::Opening, Doing::Reading, Doing::Writing] {
+            let corrupt =
+                contained(doing, || Err::<(), _>(sled::Error::Corruption { at: None, bt: () }));
+            assert!(matches!(corrupt, Err(Error::Damaged(_))), "{corrupt:?}");
+            let disk = || Err::<(), _>(sled::Error::Io(io::Error::from_raw_os_error(5)));
+            assert!(matches!(contained(doing, disk), Err(Error::Io { .. })));
+        }
     }
 }
