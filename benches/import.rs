@@ -1,7 +1,9 @@
 //! How many keys a second come from a backup into a fresh store, and with how much memory?
 //!
 //! Each key brings its entry of the trail, so twice as many values are written. Backup and restore
-//! are processes of their own. `STORE` names a directory in which the store is made once and kept.
+//! are processes of their own. The backup and the restored stores lie in memory, where the machine has
+//! such a place, or in the directory that `DIR` names; so does the store that the backup is of, unless
+//! `STORE` names a directory in which it is made once and kept.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -32,7 +34,8 @@ fn main() {
     let file = room.path().join("backup");
     let taken = support::child(&["backup".as_ref(), dir.as_os_str(), file.as_os_str()]);
     let keys = f64::from(u32::try_from(support::keys()).unwrap());
-    println!("{keys} keys, a backup of {} MiB", file.metadata().unwrap().len() >> 20);
+    let mib = file.metadata().unwrap().len() >> 20;
+    println!("{keys} keys, a backup of {mib} MiB in {}", room.path().display());
     println!("backup: {:.0} keys a second", keys / taken.seconds);
     let rounds = if support::is_measured() { 3 } else { 1 };
     let mut children = Vec::new();

@@ -7,8 +7,9 @@
 //! the file; that ratio is printed as well.
 //!
 //! Each opening is a process of its own, since the engine holds its lock for a while. A ratio is of
-//! a raw read and the opening after it; the median is printed. `STORE` names a directory in which the
-//! store is made once and kept.
+//! a raw read and the opening after it; the median is printed. The store lies in memory, where the
+//! machine has such a place, or in the directory that `DIR` names; `STORE` names a directory in which
+//! it is made once and kept.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -53,7 +54,8 @@ fn main() {
         children.push(child);
     }
     let mib = file.metadata().unwrap().len() >> 20;
-    println!("{} keys, a file of {mib} MiB, medians of {rounds} rounds", support::keys());
+    let (keys, here) = (support::keys(), dir.display());
+    println!("{keys} keys, a file of {mib} MiB in {here}, medians of {rounds} rounds");
     let of =
         |figure: fn(&support::Told) -> f64| support::median(children.iter().map(figure).collect());
     let (seconds, processor) = (of(|told| told.seconds), of(|told| told.processor_seconds));

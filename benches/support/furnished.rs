@@ -21,10 +21,16 @@ pub(crate) fn keys() -> usize {
     std::env::var("KEYS").map_or(most, |text| text.parse().unwrap())
 }
 
-/// A place in memory, where the machine has one: what the disk does is not the question.
+/// A place in the directory that `DIR` names; else in memory, where the machine has such a place, so
+/// that what the disk does is not in the figure.
 pub(crate) fn room() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+    match std::env::var_os("DIR") {
+        Some(here) => tempfile::tempdir_in(here),
+        None if memory.is_dir() => tempfile::tempdir_in(memory),
+        None => tempfile::tempdir(),
+    }
+    .unwrap()
 }
 
 /// The directory of a store with this many keys: in `room`, or where `STORE` says that one is kept
