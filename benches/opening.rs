@@ -19,14 +19,16 @@ mod support;
 use portcullis::Store;
 use std::{fs::File, io::Read, path::Path, time::Instant};
 
+/// As the store opens it (`src/ledger/engine.rs`).
+const CACHE_BYTES: u64 = 16 << 20;
+
 fn main() {
     if let Some(arguments) = support::as_child() {
         let [what, path] = arguments.try_into().unwrap();
         let begun = Instant::now();
         if what.as_os_str() == "engine" {
-            let config =
-                sled::Config::new().path(path).cache_capacity(8 << 20).flush_every_ms(None);
-            let db = config.open().unwrap();
+            let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
+            let db = config.flush_every_ms(None).open().unwrap();
             assert_ne!(db.scan_prefix(b"k").flatten().count(), 0);
             support::tell(begun);
             return;
