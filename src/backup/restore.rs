@@ -1,8 +1,8 @@
 //! A new store from a backup, in which nothing works that was taken away since.
 //!
-//! The new trail is the backup's, then the entries that came later, then a note of the restore: one
-//! chain, so that the next restore can be joined to it, and a sequence above all that was. Nothing
-//! has its name before the backup was read to its end and found right.
+//! The new trail is the backup's, then the entries that came later, as far as they are known, then a
+//! note of the restore: one chain, so that the next restore can be joined to it, and a sequence above
+//! all that is known. Nothing has its name before the backup was read to its end and found right.
 
 use super::{
     Progress, Summary, TOLD_EACH,
