@@ -200,7 +200,8 @@ mod from_outside {
         let house = House::new();
         let anchor = house.home.join("ledger/anchor");
         if std::os::unix::fs::chown(&anchor, Some(4711), None).is_err() {
-            eprintln!("SKIPPED: only root gives files away");
+            assert!(std::env::var_os("CI").is_none(), "giving a file away takes root");
+            eprintln!("SKIPPED: giving a file away takes root, so this test shows nothing");
             return;
         }
         let fault = house.fault();

@@ -277,7 +277,8 @@ fn the_promises_hold_on_a_real_full_filesystem() {
         mounts(flags, "true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| can(flags)) else {
-        println!("a full filesystem: left out, nothing may be mounted here");
+        assert!(std::env::var_os("CI").is_none(), "nothing may be mounted here");
+        eprintln!("SKIPPED: nothing may be mounted here, so this test shows nothing");
         return;
     };
     let mut command = mounts(flags, "exec \"$0\" \"$@\"");
