@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 pub(crate) const TASK: &str = "PORTCULLIS_TEST_KILL_TASK";
@@ -34,6 +34,10 @@ const SEGMENT: u64 = 512 << 10;
 const ENTRIES: u64 = 1_100;
 /// Changes that are younger than the cut.
 const YOUNGER: usize = 20;
+/// Far more calls than anything here makes.
+const MOST_CALLS: usize = 2_000;
+/// Far longer than a child has our files before it runs its own program.
+const IN_USE: Duration = Duration::from_mins(1);
 
 /// A store, closed, and what was acknowledged of it.
 struct Stage {
@@ -75,7 +79,7 @@ impl Stage {
     /// Kills one child after the other, each so many calls later, and has `check` look at what is left
     /// and whether it had said that it was done. Gives how many calls there were.
     fn each_call(&self, task: &str, stride: usize, mut check: impl FnMut(&Path, bool)) -> usize {
-        for call in (0..).step_by(number("PORTCULLIS_KILL_STRIDE", stride)) {
+        for call in (0..MOST_CALLS).step_by(number("PORTCULLIS_KILL_STRIDE", stride)) {
             let home = self.at(&format!("{task} {call}"));
             copy(&self.at("origin"), &home);
             let mut command = Command::new(std::env::current_exe().unwrap());
@@ -94,7 +98,7 @@ impl Stage {
                 return call;
             }
         }
-        0
+        panic!("no child came through its {task} in {MOST_CALLS} calls")
     }
 
     /// Opens what is left: every key is as it was acknowledged, and nothing is left behind.
@@ -109,6 +113,7 @@ impl Stage {
 
     /// What the doctor says of a directory.
     fn faults(&self, home: &Path) -> Vec<&'static str> {
+        let patience = Instant::now() + IN_USE;
         loop {
             let report = Store::builder().examine(home, self.room.path()).unwrap();
             let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
@@ -116,6 +121,8 @@ impl Stage {
             if !codes.contains(&"in-use") {
                 return codes;
             }
+            let shown = home.display();
+            assert!(Instant::now() < patience, "{shown} is still in use after {IN_USE:?}");
         }
     }
 }
