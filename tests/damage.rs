@@ -39,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    disk::{Chance, copy, grouped, number, records, replace, room},
+    disk::{Chance, copy, grouped, number, records, replace, room, seeded},
     issue, new_key,
     surgery::{self, age, entry},
 };
@@ -848,7 +848,7 @@ fn many_damaged_copies_are_refused_or_whole() {
     for number in
         (0..copies).take_while(|number| *number < Wound::ROUND.len() || began.elapsed() < patience)
     {
-        let mut chance = Chance(number as u64);
+        let mut chance = seeded(number);
         let wound = Wound::ROUND[number % Wound::ROUND.len()];
         let past = if wound == Wound::OlderDirectory || chance.below(4) == 0 {
             &elsewhere

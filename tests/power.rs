@@ -60,7 +60,7 @@ use std::{
     process::{Command, Stdio},
 };
 use support::{
-    disk::{Chance, grouped, number, room},
+    disk::{Chance, grouped, number, room, seeded},
     issue, new_key,
 };
 use words::Mark;
@@ -405,7 +405,7 @@ fn live(stage: &Stage, life: usize, changes: usize, points: usize, counts: &mut 
     }
     let bytes = fs::read(&journal).unwrap();
     let steps = steps(&bytes);
-    let mut chance = Chance(life as u64);
+    let mut chance = seeded(life);
     let points = choose(&steps, points, &mut chance);
     let mut number = 0;
     let (disk, known) = stage.walk(start, &steps, &points, counts, |stage, disk, known, counts| {

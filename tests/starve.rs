@@ -46,7 +46,7 @@ use std::{
 };
 use support::{
     campaign::Findings,
-    disk::{Chance, grouped, number},
+    disk::{Chance, grouped, number, seeded},
     faults::Shim,
 };
 
@@ -216,7 +216,7 @@ fn the_promises_hold_where_the_disk_fails() {
                 loop {
                     let Some(scene) = next.lock().unwrap().next() else { break };
                     let dir = tempfile::tempdir().unwrap();
-                    let mut chance = Chance(scene as u64);
+                    let mut chance = seeded(scene);
                     let course = course(scene, &mut chance);
                     let mut command = this_test(dir.path());
                     let control = dir.path().join("faults");

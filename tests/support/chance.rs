@@ -24,6 +24,11 @@ impl Chance {
     }
 }
 
+/// Chance for one part of a campaign; `PORTCULLIS_SEED` gives all of them another.
+pub(crate) fn seeded(part: usize) -> Chance {
+    Chance((number("PORTCULLIS_SEED", 0) as u64) << 32 | part as u64)
+}
+
 /// A number from the environment, or this one.
 pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))

@@ -1,7 +1,7 @@
 //! What the tests of directories need: copies, and all that a store holds.
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
-pub(crate) use super::chance::{Chance, grouped, number};
+pub(crate) use super::chance::{Chance, grouped, number, seeded};
 
 use portcullis::{ListQuery, Record, Store};
 use std::{fs, path::Path, sync::Arc};
