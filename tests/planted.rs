@@ -63,7 +63,7 @@ const POWER: Campaign = Campaign {
 
 const DAMAGE: Campaign = Campaign {
     binary: "damage",
-    test: "many_damaged_copies_are_refused_or_whole",
+    test: "campaign::many_damaged_copies_are_refused_or_whole",
     line: "damage: ",
     knob: ("PORTCULLIS_DAMAGES", "150"),
 };

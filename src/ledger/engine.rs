@@ -123,6 +123,8 @@ pub(super) fn contained<T>(
 fn panicked(doing: Doing) -> Error {
     match doing {
         Doing::Opening => Error::damaged("the database cannot be read"),
+        // A disk that fails it tells; it panics at bytes that make no sense.
+        Doing::Reading => Error::damaged(format!("{}: the engine panicked", doing.as_str())),
         _ => Error::io(doing.as_str(), io::Error::other("the storage engine panicked")),
     }
 }
@@ -165,6 +167,10 @@ mod tests {
             assert!(matches!(corrupt, Err(Error::Damaged(_))), "{corrupt:?}");
             let disk = || Err::<(), _>(sled::Error::Io(io::Error::from_raw_os_error(5)));
             assert!(matches!(contained(doing, disk), Err(Error::Io { .. })));
+            let makes_no_sense = || panic!("at bytes that make no sense");
+            let panicked = contained::<()>(doing, makes_no_sense).unwrap_err();
+            // While it writes, the disk may have failed as well.
+            assert_eq!(matches!(panicked, Error::Damaged(_)), doing != Doing::Writing);
         }
     }
 }
