@@ -311,4 +311,21 @@ mod tests {
         uses.step(core).unwrap();
         assert_eq!(script.noted(), [(two, minute + 2)]);
     }
+
+    #[test]
+    fn nothing_is_written_after_a_failure_nor_before_it_is_due() {
+        let (store, script) = scripted_with_uses(EVERY);
+        let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        store.authenticate_key(key.as_bytes()).unwrap();
+        // Whoever tries is told.
+        script.fail_uses();
+        let core = &store.writer;
+        Uses::new(EVERY, 0).step(core).unwrap();
+        assert!(Uses::new(Duration::ZERO, 0).step(core).is_err());
+        script.verdict(false);
+        assert!(matches!(store.revoke(id), Err(Error::NotDurable(_))));
+        let mut due = Uses::new(Duration::ZERO, 0);
+        due.step(core).unwrap();
+        due.finish(core).unwrap();
+    }
 }

@@ -221,4 +221,24 @@ mod tests {
         });
         assert!(syncs <= most, "{syncs} of at most {most}");
     }
+
+    /// `cut_trail` returns when all of it is gone.
+    #[test]
+    fn a_cut_that_is_planned_during_a_sweep_is_swept_as_well() {
+        let (store, _script) = scripted_with_uses(uses::EVERY);
+        store.writer.plan().floor = 1;
+        store.writer.keep_up().unwrap();
+        assert!(store.writer.plan().sweeping);
+    }
+
+    /// Else each would wait until the anchor is synced again.
+    #[test]
+    fn a_change_wakes_the_writer_from_its_sleep() {
+        let (store, script) = scripted_with_uses(uses::EVERY);
+        let begun = Instant::now();
+        for _ in 0..40 {
+            issue(&store, &script, new_key(&store, &["api.read"], true));
+        }
+        assert!(begun.elapsed() < 10 * ANCHOR_SYNC);
+    }
 }
