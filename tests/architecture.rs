@@ -61,6 +61,16 @@ fn no_file_outgrows_its_idea() {
     objections(stays_short);
 }
 
+/// No run of the code shows it: a comparison that ends early decides the same.
+#[test]
+fn digests_are_compared_without_an_early_exit() {
+    objections(compares_no_fingerprint_by_itself);
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = compares_slots_as_a_whole(&read(&src.join("index/segment.rs")));
+    found.extend(compares_digests_as_hashes(&read(&src.join("digest.rs"))));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn the_manifest_adds_nothing_by_default_and_forbids_unsafe_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -135,6 +145,73 @@ fn stays_short(path: &str, text: &str) -> Vec<String> {
     let lines = text.lines().count() - lines_of_tests;
     (lines > LONGEST_FILE)
         .then(|| format!("{path}: {lines} lines; look for the second idea"))
+        .into_iter()
+        .collect()
+}
+
+/// Whoever presents a digest meets a slot's fingerprint in `Slot::has` and nowhere else.
+fn compares_no_fingerprint_by_itself(path: &str, text: &str) -> Vec<String> {
+    let code = tokens(text);
+    let code = without_tests(&code);
+    let compares = |tokens: &[Token<'_>]| {
+        matches!(tokens, [(_, "=" | "!"), (_, "=")]) // `==` or `!=`
+    };
+    let mut found = Vec::new();
+    for (at, (line, token)) in code.iter().enumerate() {
+        if *token != "fingerprint" {
+            continue;
+        }
+        let call =
+            code.get(at + 1..at + 3).is_some_and(|next| matches!(next, [(_, "("), (_, ")")]));
+        let end = if call { at + 3 } else { at + 1 };
+        let before = code.get(..at).unwrap_or_default();
+        // `digest.fingerprint`, `self.digest.fingerprint`
+        let names = before
+            .iter()
+            .rev()
+            .take_while(|(_, t)| matches!(*t, "." | "&" | "*") || t.starts_with(is_of_name));
+        let begin = at - names.count();
+        let is_compared = code.get(end..end + 2).is_some_and(compares)
+            || begin.checked_sub(2).and_then(|two| code.get(two..begin)).is_some_and(compares);
+        if is_compared {
+            found.push(format!("{path}:{line}: a fingerprint is compared outside of 'Slot::has'"));
+        }
+    }
+    found
+}
+
+/// `Slot::has` gathers all differences and looks at them once, at its end.
+fn compares_slots_as_a_whole(text: &str) -> Vec<String> {
+    let code = tokens(text);
+    let code: Vec<_> = without_tests(&code).into_iter().map(|(_, token)| token).collect();
+    let Some(begin) = code.windows(2).position(|two| two == ["fn", "has"]) else {
+        return vec!["index/segment.rs: there is no 'fn has'".into()];
+    };
+    let body = code.iter().skip(begin).skip_while(|token| **token != "{").copied();
+    let body: Vec<_> = body.take_while(|token| *token != "}").collect();
+    let is_early = |two: &[&str]| {
+        matches!(
+            two,
+            ["&", "&"] | ["|", "|"] | ["if" | "match" | "return" | "?" | "for" | "while", _]
+        )
+    };
+    let comparisons = body.windows(2).filter(|two| matches!(two, ["=" | "!", "="])).count();
+    let is_whole = comparisons == 1 && body.ends_with(&["=", "=", "0"]);
+    (!is_whole || body.windows(2).any(is_early))
+        .then(|| "index/segment.rs: 'fn has' may end before all is compared".to_owned())
+        .into_iter()
+        .collect()
+}
+
+/// blake3 promises for its own type, and not for the bytes, that `==` looks at all of them.
+fn compares_digests_as_hashes(text: &str) -> Vec<String> {
+    let code = tokens(text);
+    let code: Vec<_> = without_tests(&code).into_iter().map(|(_, token)| token).collect();
+    let has = |tokens: &[&str]| code.windows(tokens.len()).any(|window| window == tokens);
+    let is_derived = has(&["struct", "Digest", "(", "blake3", "::", "Hash", ")"])
+        && !has(&["PartialEq", "for", "Digest"]);
+    (!is_derived)
+        .then(|| "digest.rs: 'Digest' is not compared as a 'blake3::Hash'".to_owned())
         .into_iter()
         .collect()
 }
@@ -519,6 +596,39 @@ fn a_file_that_is_too_long_is_caught() {
     let tests = format!("#[cfg(test)]\nmod tests {{\n{long}}}\n");
     bites(&stays_short("id.rs", &format!("{long}{tests}")), &[]);
     bites(&stays_short("id.rs", &format!("{long}\n{tests}")), &["401 lines"]);
+}
+
+#[test]
+fn a_comparison_of_digests_that_ends_early_is_caught() {
+    let bite = |text, expected: &[&str]| {
+        bites(&compares_no_fingerprint_by_itself("index.rs", text), expected);
+    };
+    bite("fn f() { if fingerprint == other {} }", &["index.rs:1: a fingerprint"]);
+    bite("fn f() { a != self.b.fingerprint }", &["a fingerprint"]);
+    bite("fn f() { a.fingerprint() == b.fingerprint() }", &["a fingerprint", "a fingerprint"]);
+    bite("let fingerprint = digest.fingerprint(); slot.has(fingerprint) // fingerprint == x", &[]);
+
+    let bite = |body: &str, expected: &[&str]| {
+        let text = format!("impl Slot {{ fn has(&self, [a, b]: [u64; 2]) -> bool {{ {body} }} }}");
+        bites(&compares_slots_as_a_whole(&text), expected);
+    };
+    bite("let [x, y] = &self.0; (x.get() ^ a) | (y.get() ^ b) == 0", &[]);
+    for early in [
+        "x == a && y == b",
+        "(x ^ a) == 0 && (y ^ b) == 0",
+        "if x != a { return false; } y ^ b == 0",
+        "[x, y] == [a, b]",
+        "self.0.iter().zip([a, b]).all(|(x, a)| x ^ a == 0)",
+    ] {
+        bite(early, &["may end before all is compared"]);
+    }
+    bites(&compares_slots_as_a_whole("fn is(&self) -> bool { true }"), &["no 'fn has'"]);
+
+    let kept = "#[derive(PartialEq)] pub struct Digest(blake3::Hash);";
+    bites(&compares_digests_as_hashes(kept), &[]);
+    bites(&compares_digests_as_hashes("pub struct Digest([u8; 32]);"), &["'Digest'"]);
+    let by_hand = format!("{kept} impl PartialEq for Digest {{ }}");
+    bites(&compares_digests_as_hashes(&by_hand), &["'Digest'"]);
 }
 
 #[test]
