@@ -8,8 +8,8 @@ use portcullis::{
     Act, Actor, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, NewKey,
     Outcome, Prefix, Refusal, Store, Timestamp, error::Field, error::Forbidden, scope::catalogue,
 };
-use std::time::Duration;
-use support::{basic, home, issue, new_key, scopes};
+use std::time::{Duration, SystemTime};
+use support::{basic, home, issue, new_key, scopes, surgery};
 
 #[test]
 fn a_key_works_from_issue_to_revocation_and_again_after_activation() {
@@ -62,6 +62,22 @@ fn an_expired_key_is_refused() {
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Expired);
     store.update(id, Change { expiry: Some(Expiry::Never), ..Change::default() }).unwrap();
     assert!(store.authenticate_key(&key).is_ok());
+}
+
+#[test]
+fn a_clock_that_is_set_back_between_two_runs_revives_no_expired_key() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let mut new = new_key(&store, "short", &["api.read"]);
+    new.expiry = Expiry::At((SystemTime::now() + Duration::from_hours(1)).into());
+    let (_, key) = issue(&store, new);
+    assert!(store.authenticate_key(&key).is_ok());
+    drop(store);
+
+    // The wall clock is two hours behind the newest change now.
+    surgery::shift(&home, 2);
+    let store = Store::open(&home).unwrap();
+    assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Expired);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     scope::Grant,
     time::Timestamp,
 };
-use std::thread;
+use std::{thread, time::SystemTime};
 
 /// A store whose commits wait for the test.
 fn scripted() -> (Store, Script) {
@@ -191,6 +191,20 @@ fn an_end_that_comes_earlier_comes_at_once() {
     assert_eq!(decision(&store, &key), Err(Refusal::Expired));
     script.verdict(true);
     ending.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_clock_that_is_set_back_during_a_run_revives_no_expired_key() {
+    let (store, script) = scripted();
+    let in_hours = |hours| Timestamp::from(SystemTime::now() + Duration::from_hours(hours));
+    let new = NewKey { expiry: Expiry::At(in_hours(1)), ..new_key(&store, &["api.read"], true) };
+    let (_, key) = issue(&store, &script, new);
+    assert_eq!(decision(&store, &key), Ok(()));
+    // As if the wall clock had been two hours ahead when the last change was planned: the next one
+    // is no older.
+    store.writer.plan().tip.newest = in_hours(2);
+    issue(&store, &script, new_key(&store, &["api.read"], true));
+    assert_eq!(decision(&store, &key), Err(Refusal::Expired));
 }
 
 #[test]

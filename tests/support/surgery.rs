@@ -83,13 +83,18 @@ pub(crate) fn put_sealed(db: &sled::Db, place: &[u8], purpose: &str, mut body: V
 
 const HEAD_IN_META: usize = 1 + 16 + 16 + 24 + 32;
 
-/// Makes everything in the store older by so many hours, as a forger would: the whole chain, the
-/// meta record and the anchor anew.
+/// Makes everything in the store older by so many hours.
 pub(crate) fn age(home: &Path, hours: u64) {
+    shift(home, -i64::try_from(hours).unwrap());
+}
+
+/// Moves every time in the store but those in records by so many hours, as a forger would: the
+/// whole chain, the meta record and the anchor anew.
+pub(crate) fn shift(home: &Path, hours: i64) {
     let millis = hours * 3_600_000;
-    let older = |bytes: &mut [u8]| {
+    let shifted = |bytes: &mut [u8]| {
         let at = u64::from_le_bytes(bytes.try_into().unwrap());
-        bytes.copy_from_slice(&(at - millis).to_le_bytes());
+        bytes.copy_from_slice(&at.checked_add_signed(millis).unwrap().to_le_bytes());
     };
     let (sequence, head) = operate(home, |db| {
         // Behind a cut the chain begins with the head of what went.
@@ -99,7 +104,7 @@ pub(crate) fn age(home: &Path, hours: u64) {
         for value in db.scan_prefix(b"a") {
             let (place, frame) = value.unwrap();
             let mut body = frame[..frame.len() - 32].to_vec();
-            older(&mut body[9..17]);
+            shifted(&mut body[9..17]);
             head = seal("trail", &[&head, &body]);
             body.extend(head);
             db.insert(&place, body).unwrap();
@@ -108,7 +113,7 @@ pub(crate) fn age(home: &Path, hours: u64) {
         let meta = db.get(b"m").unwrap().unwrap();
         let mut body = meta[..meta.len() - 16].to_vec();
         body[HEAD_IN_META..HEAD_IN_META + 32].copy_from_slice(&head);
-        older(&mut body[HEAD_IN_META + 32..HEAD_IN_META + 40]);
+        shifted(&mut body[HEAD_IN_META + 32..HEAD_IN_META + 40]);
         put_sealed(db, b"m", "meta", body);
         (last, head)
     });
