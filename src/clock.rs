@@ -62,6 +62,16 @@ fn wall() -> Timestamp {
 }
 
 #[cfg(test)]
+impl Clock {
+    /// One whose wall clock has jumped ahead so far since the store was opened.
+    pub(crate) fn jumped(ahead: Duration) -> Self {
+        let Self { newest, opened: (moment, wall) } = Self::new(Timestamp::default());
+        let behind = SystemTime::from(wall) - ahead;
+        Self { newest, opened: (moment, behind.into()) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

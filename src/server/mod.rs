@@ -220,3 +220,24 @@ async fn log(request: Request, next: middleware::Next) -> Response {
     tracing::debug!(%method, route, status, ms, "answered");
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Seek;
+
+    #[test]
+    fn a_wall_clock_that_jumped_ahead_is_in_the_log() {
+        let store = Store::with_a_clock_that_jumped(Duration::from_mins(48 * 60 + 30));
+        let mut lines = tempfile::tempfile().unwrap();
+        let writer = Arc::new(lines.try_clone().unwrap());
+        let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = async { tokio::time::timeout(DRAIN_TIMEOUT, tell_of_a_jump(store)).await };
+        tracing::subscriber::with_default(log, || runtime.block_on(told)).unwrap();
+        lines.rewind().unwrap();
+        let said = io::read_to_string(lines).unwrap();
+        assert!(said.contains("ERROR") && said.contains("the wall clock jumped ahead"), "{said}");
+        assert!(said.contains("hours=48"), "{said}");
+    }
+}

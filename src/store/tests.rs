@@ -1,9 +1,15 @@
 //! Deny early, allow late: what readers see while a change is on its way, and after it failed.
 
-use super::*;
+use super::{
+    once::Remembered,
+    writer::{Core, Plans},
+    *,
+};
 use crate::refusal::Refusal;
 use crate::{
+    clock::Clock,
     digest::Seals,
+    gate::Gate,
     index::Index,
     ledger::{
         Ledger, Tip,
@@ -30,6 +36,22 @@ pub(super) fn scripted_with_uses(every: Duration) -> (Store, Script) {
         Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, every)
             .unwrap();
     (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
+}
+
+impl Store {
+    /// One in memory whose wall clock has jumped ahead so far since it was opened.
+    pub(crate) fn with_a_clock_that_jumped(ahead: Duration) -> Self {
+        let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
+        let core = Core::new(
+            Gate::always_open(),
+            (Ledger::Memory, Index::new()),
+            (Clock::jumped(ahead), Arc::new(Seals::derive(None))),
+            Catalogue::new(vec![], None).unwrap(),
+            Plans::new(tip, Remembered::default()),
+        );
+        let writer = Writer::begin(Arc::new(core), uses::EVERY).unwrap();
+        Self { writer: Arc::new(writer), prefix: Prefix::default() }
+    }
 }
 
 pub(super) fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
@@ -205,6 +227,13 @@ fn a_clock_that_is_set_back_during_a_run_revives_no_expired_key() {
     store.writer.plan().tip.newest = in_hours(2);
     issue(&store, &script, new_key(&store, &["api.read"], true));
     assert_eq!(decision(&store, &key), Err(Refusal::Expired));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ahead_by_more_than_a_day_is_reported() {
+    let jumped = |hours| Store::with_a_clock_that_jumped(Duration::from_hours(hours)).health();
+    assert_eq!(jumped(23).clock_jump, None);
+    assert!(jumped(25).clock_jump.is_some_and(|ahead| ahead > Duration::from_hours(24)));
 }
 
 #[test]
