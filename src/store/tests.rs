@@ -343,6 +343,28 @@ fn a_rejected_plan_touches_nothing() {
 }
 
 #[test]
+fn an_expected_revision_is_that_after_what_is_on_its_way() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let seen = store.get(id).unwrap().revision;
+    let named = Change { name: Some("a".into()), ..Change::default() };
+    let renaming = spawn(&store, move |store| store.update(id, named));
+    script.begun();
+    let host = store.acting_as(Actor::Host, None);
+    assert!(matches!(host.update_if(id, seen, Change::deactivate()), Err(Error::Changed(_))));
+    assert!(matches!(host.delete_if(id, seen), Err(Error::Changed(_))));
+    assert_eq!(decision(&store, &key), Ok(()));
+    let revoking = spawn(&store, move |store| {
+        store.acting_as(Actor::Host, None).update_if(id, seen + 1, Change::deactivate())
+    });
+    planned(&store, seen + 2);
+    script.verdict(true);
+    script.verdict(true);
+    assert_eq!(renaming.join().unwrap().unwrap().revision, seen + 1);
+    assert!(!revoking.join().unwrap().unwrap().active);
+}
+
+#[test]
 fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
     let (store, script) = scripted();
     let names = ["admin.key.update", "admin.key.create", "api.read"];
