@@ -215,6 +215,71 @@ fn checksum(body: &[u8]) -> [u8; CHECK_DIGITS] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        credential::KeyBuffer,
+        digest::{Digester, Seals},
+        store::{Builder, Issued},
+    };
+    use serde::Serialize;
+    use std::marker::PhantomData;
+
+    /// Whether a type has a trait: a constant of `Probe` itself hides the one of `Lacks`, where its
+    /// bound holds.
+    macro_rules! has {
+        ($type:ty: $trait:path) => {{
+            trait Lacks {
+                const HAS: bool = false;
+            }
+            struct Probe<T>(PhantomData<T>);
+            impl<T> Lacks for Probe<T> {}
+            impl<T: $trait> Probe<T> {
+                const HAS: bool = true;
+            }
+            <Probe<$type>>::HAS
+        }};
+    }
+
+    /// The ways by which a value can end up where nobody meant it to.
+    macro_rules! ways_out {
+        ($type:ty) => {{
+            let ways = [
+                ("Clone", has!($type: Clone)),
+                ("Debug", has!($type: fmt::Debug)),
+                ("Display", has!($type: fmt::Display)),
+                ("PartialEq", has!($type: PartialEq)),
+                ("Serialize", has!($type: Serialize)),
+            ];
+            let ways = ways.into_iter().filter(|(_, has)| *has).map(|(name, _)| name);
+            (stringify!($type), ways.collect::<Vec<_>>())
+        }};
+    }
+
+    #[test]
+    #[expect(dead_code, reason = "of the two constants one is hidden")]
+    fn no_type_that_holds_a_secret_has_a_way_out_for_it() {
+        let all = ["Clone", "Debug", "Display", "PartialEq", "Serialize"];
+        assert_eq!(ways_out!(String), ("String", all.to_vec()));
+        let found = [
+            // Their `Debug` elides it.
+            ways_out!(Secret),
+            ways_out!(Issued),
+            ways_out!(KeyBuffer),
+            // The pepper, and what is derived from it.
+            ways_out!(Builder),
+            ways_out!(Seals),
+            ways_out!(Digester),
+        ];
+        let debug = vec!["Debug"];
+        let expected = [
+            ("Secret", debug.clone()),
+            ("Issued", debug.clone()),
+            ("KeyBuffer", debug),
+            ("Builder", vec![]),
+            ("Seals", vec![]),
+            ("Digester", vec![]),
+        ];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn a_right_checksum_alone_makes_no_key() {
