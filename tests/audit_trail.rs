@@ -18,6 +18,7 @@ mod support;
 mod serving;
 
 use axum::{
+    Router,
     body::Body,
     extract::ConnectInfo,
     http::{Request, StatusCode},
@@ -25,7 +26,7 @@ use axum::{
 use http_body_util::BodyExt;
 use portcullis::{
     Act, Actor, AuditEntry, Builder, Change, Error, Expiry, Grant, KeyId, NewKey, Store, Timestamp,
-    admin::{ExportError, ExportReader, LocalUser, router},
+    admin::{ExportError, ExportReader, LocalUser, Portal, router},
     error::{Field, Forbidden},
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
@@ -74,10 +75,13 @@ fn ask(
         None => request.extension(LocalUser::new(1000)),
     };
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-    let request = request.body(body).unwrap();
+    send(&router(store.clone()), request.body(body).unwrap())
+}
+
+fn send(app: &Router, request: Request<Body>) -> (StatusCode, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let response = router(store.clone()).oneshot(request).await.unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, text(&bytes))
@@ -683,6 +687,38 @@ mod each_verb_and_each_door {
                 (act, Actor::Local(1000), None)
             );
         }
+    }
+
+    #[test]
+    fn tells_nothing_of_who_is_not_let_in() {
+        let mut house = House::new();
+        let (off, inactive) = house.key("off", &["api.read"]);
+        let store = house.store.clone();
+        store.revoke(off).unwrap();
+        house.entry();
+        let portal =
+            Portal::new(store.clone()).at("https://keys.example".parse().unwrap()).router();
+        for key in [&inactive, &b"somebody".to_vec()] {
+            for (method, path) in [
+                ("GET", "/v1/whoami"),
+                ("GET", "/v1/keys"),
+                ("POST", "/v1/keys"),
+                ("DELETE", "/v1/keys/key_00000000000"),
+                ("GET", "/v1/audit"),
+                ("POST", "/v1/verify"),
+                ("GET", "/authz?scope=api.read"),
+            ] {
+                let (status, said) = ask(&store, Some(key), method, path, &Value::Null);
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path} {said}");
+            }
+            let login = Request::post("/login")
+                .header("origin", "https://keys.example")
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(Body::from([b"key=", &key[..]].concat()));
+            let (status, said) = send(&portal, login.unwrap());
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{said}");
+        }
+        assert_eq!(store.audit(house.told, 100).unwrap(), []);
     }
 }
 

@@ -5,8 +5,14 @@
 mod support;
 
 use portcullis::{Expiry, Refusal, Store, Timestamp};
-use std::time::{Duration, SystemTime};
-use support::{home, issue, new_key};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+use support::{basic, home, issue, new_key, surgery::operate};
 
 #[test]
 fn the_last_use_is_the_minute_of_it_and_survives_a_close() {
@@ -46,6 +52,68 @@ fn a_key_that_is_refused_was_not_used() {
     store.revoke(revoked).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
     assert_eq!((store.last_used(expired), store.last_used(revoked)), (None, None));
+}
+
+#[test]
+fn a_refused_authentication_writes_nothing() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let (_, good) = issue(&store, new_key(&store, "good", &["api.read"]));
+    let (off, inactive) = issue(&store, new_key(&store, "off", &["api.read"]));
+    let (gone, deleted) = issue(&store, new_key(&store, "gone", &["api.read"]));
+    store.revoke(off).unwrap();
+    store.revoke(gone).unwrap();
+    store.delete(gone).unwrap();
+    let mut new = new_key(&store, "short", &["api.read"]);
+    new.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
+    let (_, expired) = issue(&store, new);
+    let headers = [
+        (basic(&inactive), Refusal::Inactive),
+        (basic(&expired), Refusal::Expired),
+        (basic(&deleted), Refusal::Unknown),
+        (basic(b"somebody"), Refusal::Unknown),
+        (basic(b"some body"), Refusal::Malformed),
+    ];
+    let entries = store.audit(0, 99).unwrap();
+    drop(store);
+
+    let before = on_disk(&home);
+    let store = Store::open(&home).unwrap();
+    for (header, refusal) in headers.iter().cycle().take(5_000) {
+        assert_eq!(store.authenticate(header.as_bytes()).unwrap_err(), *refusal);
+        let twice = [header.as_bytes(); 2];
+        assert_eq!(store.authenticate_all(twice).unwrap_err(), Refusal::Ambiguous);
+    }
+    assert_eq!(store.audit(0, 99).unwrap(), entries);
+    // What waits in memory is written now.
+    drop(store);
+    assert_eq!(on_disk(&home), before);
+
+    let store = Store::open(&home).unwrap();
+    store.authenticate_key(&good).unwrap();
+    drop(store);
+    assert_ne!(on_disk(&home), before, "a use is written");
+}
+
+/// Each value in the database, whose file the engine also changes by itself, and each other file
+/// with when it was written, but for the lock, which tells who has the store open.
+fn on_disk(home: &Path) -> BTreeMap<Vec<u8>, (Option<SystemTime>, Vec<u8>)> {
+    let values = operate(home, |db| db.iter().map(Result::unwrap).collect::<Vec<_>>());
+    let mut found: BTreeMap<_, _> =
+        values.into_iter().map(|(place, frame)| (place.to_vec(), (None, frame.to_vec()))).collect();
+    for dir in [home, &home.join("ledger")] {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && !path.ends_with("lock") {
+                let written = fs::metadata(&path).unwrap().modified().ok();
+                found.insert(
+                    path.as_os_str().as_bytes().into(),
+                    (written, fs::read(&path).unwrap()),
+                );
+            }
+        }
+    }
+    found
 }
 
 #[test]
