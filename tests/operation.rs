@@ -24,10 +24,23 @@ const WATCHDOG: Duration = Duration::from_secs(20);
 
 /// Status, head and body of a request by plain HTTP, on a connection of its own.
 fn ask(address: &str, path: &str, headers: &[String]) -> (u16, String, String) {
+    send(address, &format!("GET {path}"), headers, "")
+}
+
+/// The answer to a key in the portal's form.
+fn log_in(address: &str, key: &str, from: &str) -> (u16, String, String) {
+    let form = format!("key={key}");
+    let mut headers = vec![forwarded_for(from), format!("content-length: {}", form.len())];
+    headers.push("sec-fetch-site: same-origin".into());
+    headers.push("content-type: application/x-www-form-urlencoded".into());
+    send(address, "POST /login", &headers, &form)
+}
+
+fn send(address: &str, what: &str, headers: &[String], body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let headers = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect::<String>();
     let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
+        format!("{what} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n{body}");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -161,6 +174,42 @@ fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
     assert!(limited.unwrap().parse::<u32>().unwrap() >= 30, "{told}");
     assert!(server.stop().success());
     assert!(home.log().contains("too many bad keys"), "{}", home.log());
+}
+
+#[test]
+fn a_bad_key_at_the_login_counts_like_any_other() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "5"];
+    let server = home.serve(&[&options[..], &["--metrics-listen", &metrics]].concat());
+    let (flood, neighbour) = ("203.0.113.9", "203.0.113.10");
+    let answers: Vec<_> =
+        (0..50).map(|_| log_in(server.address(), "pcl_nonsense", flood)).collect();
+    assert!(answers[..5].iter().all(|(status, ..)| *status == 401));
+    let limited: Vec<_> = answers.iter().filter(|(status, ..)| *status == 429).collect();
+    // A person reads it.
+    let (_, head, page) = limited[0];
+    assert!(head.contains("content-type: text/html") && head.contains("retry-after: 1"), "{head}");
+    assert!(page.contains("too many such keys") && page.contains("name=\"key\""), "{page}");
+
+    // One account for both ways in; a valid key passes, and nobody else is held up.
+    let bad = [with_key("pcl_nonsense"), forwarded_for(flood)];
+    assert_eq!(ask(server.address(), "/v1/whoami", &bad).0, 429);
+    assert_eq!(log_in(server.address(), &root, flood).0, 303);
+    assert_eq!(log_in(server.address(), "pcl_nonsense", neighbour).0, 401);
+
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    for line in [
+        "portcullis_auth_requests_total{result=\"unknown\"} 52".into(),
+        "portcullis_auth_requests_total{result=\"missing\"} 0".into(),
+        "portcullis_auth_requests_total{result=\"valid\"} 1".into(),
+        format!("portcullis_auth_limited_total {}", limited.len() + 1),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
+    }
+    assert!(server.stop().success());
+    let why = format!("refused a caller reason=\"unknown\" peer={flood}");
+    assert!(home.log().contains(&why), "{}", home.log());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod browser;
 mod caller;
 mod cut;
 mod denied;
+pub(crate) mod doorkeeper;
 mod export;
 mod fields;
 mod keys;

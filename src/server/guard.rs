@@ -1,20 +1,29 @@
 //! Before the router: where a request comes from, whether there is room for it, and whether its
 //! source floods the server with bad keys.
 //!
-//! The key is checked here and once more by the handler. That costs a fraction of a microsecond, and
-//! keeps counting and limiting out of what a host embeds.
+//! The key in a header is checked here and once more by the handler. That costs a fraction of a
+//! microsecond, and keeps counting and limiting out of what a host embeds. Of a key in a body its
+//! handler tells the guard.
 
 use super::{
     flood::Floods,
     metrics::Metrics,
     source::{self, Network},
 };
-use crate::{Refusal, Store, admin::sparingly::Sparingly, web, web::Problem};
+use crate::{
+    Refusal, Store,
+    admin::{
+        doorkeeper::{AtTheDoor, Doorkeeper},
+        sparingly::Sparingly,
+    },
+    web,
+    web::Problem,
+};
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{
         HeaderValue, StatusCode,
-        header::{AUTHORIZATION, RETRY_AFTER},
+        header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -53,6 +62,10 @@ impl Verdict {
         "expired",
         "unavailable",
     ];
+
+    fn of(checked: Result<(), Refusal>) -> Self {
+        checked.map_or_else(Self::Refused, |()| Self::Valid)
+    }
 
     pub(super) fn code(&self) -> &'static str {
         match self {
@@ -118,28 +131,34 @@ impl Guard {
             return None;
         }
         let start = Instant::now();
-        let verdict = match web::authenticate(&self.store, request.headers()) {
-            Ok(_) => Verdict::Valid,
-            Err(refusal) => Verdict::Refused(refusal),
-        };
+        let verdict = Verdict::of(web::authenticate(&self.store, request.headers()).map(|_| ()));
         self.metrics.checked(&verdict, Some(start.elapsed()));
         Some(verdict)
     }
 
-    /// How long a source of bad keys has to wait, if it sent too many.
-    fn slowed(&self, source: Option<IpAddr>, path: &str) -> Option<Duration> {
-        // nginx makes 500 of a 429 in its auth request, and there the proxy is the peer.
-        if path == "/authz" || path.starts_with("/authz/") {
-            return None;
-        }
+    /// Notes a bad key. How many seconds its source has to wait, if it sent too many.
+    fn slowed(&self, source: Option<IpAddr>) -> Option<u64> {
         let wait = self.floods.as_ref()?.note(source?).err()?;
         self.metrics.limited.inc();
         if let Some(unsaid) = LIMITED.permit() {
             let peer = source.map(tracing::field::display);
             tracing::warn!(peer, unsaid, "too many bad keys; answered with 429");
         }
-        Some(wait)
+        Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
+}
+
+impl Doorkeeper for Guard {
+    fn note(&self, verdict: Result<(), &Refusal>, source: Option<IpAddr>) -> Option<u64> {
+        let verdict = Verdict::of(verdict.map_err(Refusal::clone));
+        self.metrics.checked(&verdict, None);
+        if verdict.is_bad_key() { self.slowed(source) } else { None }
+    }
+}
+
+/// nginx makes 500 of a 429 in its auth request, and there the proxy is the peer.
+fn is_never_slowed(path: &str) -> bool {
+    path == "/authz" || path.starts_with("/authz/")
 }
 
 /// The middleware.
@@ -159,15 +178,19 @@ pub(super) async fn stand(
     };
     let verdict = guard.check(&request);
     if verdict.as_ref().is_some_and(Verdict::is_bad_key)
-        && let Some(wait) = guard.slowed(source, request.uri().path())
+        && !is_never_slowed(request.uri().path())
+        && let Some(wait) = guard.slowed(source)
     {
         return too_many(wait);
     }
+    let door: AtTheDoor = guard.clone();
+    request.extensions_mut().insert(door);
     let Ok(response) = timeout(guard.patience, next.run(request)).await else {
         let detail = "the request took too long and its outcome is unknown; look, then try again";
         return unavailable(detail).into_response();
     };
-    if verdict.is_none() && response.status() == StatusCode::UNAUTHORIZED {
+    // Who is asked for a key has sent none. A login's 401 asks for nothing, and is counted already.
+    if verdict.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
         guard.metrics.checked(&Verdict::Refused(Refusal::Missing), None);
     }
     response
@@ -177,8 +200,7 @@ fn unavailable(detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
 }
 
-fn too_many(wait: Duration) -> Response {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+fn too_many(seconds: u64) -> Response {
     let detail = "too many bad keys came from this address; a valid key is not affected";
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-bad-keys", detail)
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))

@@ -7,16 +7,20 @@ use super::{
     visitor::{Base, Stop, Visitor, forget, remember, token},
 };
 use crate::{
-    Attempt,
-    admin::caller::{self, Caller},
+    Attempt, Refusal,
+    admin::{
+        caller::{self, Caller},
+        doorkeeper::AtTheDoor,
+    },
     scope::catalogue::ADMIN_KEY_LIST,
 };
 use axum::{
     extract::{FromRequest, Query, Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::Response,
 };
 use maud::html;
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// `GET /login`
@@ -40,6 +44,7 @@ pub(crate) async fn page(
 pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result<Response, Stop> {
     let base = Base::of(request.uri(), request.extensions());
     let peer = caller::peer(request.extensions());
+    let door = request.extensions().get::<AtTheDoor>().cloned();
     // Whoever logs in anew has no use for the old session.
     if let Some(session) = token(&site, request.headers()) {
         site.sessions.end(session);
@@ -47,10 +52,11 @@ pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result
     let mut form = Pairs::from_request(request, &site).await?;
     let key = Zeroizing::new(form.text("key"));
     let digest = site.store.digest(key.trim().as_bytes());
-    let Ok(principal) = site.store.authenticate_key(key.trim().as_bytes()) else {
-        tracing::warn!(peer = peer.map(tracing::field::display), "refused a login to the portal");
-        let why = "This key is not valid. Check that it is whole and active.";
-        return Ok(show(&base, StatusCode::UNAUTHORIZED, None, Some(why)));
+    let checked = site.store.authenticate_key(key.trim().as_bytes());
+    let wait = door.and_then(|door| door.note(checked.as_ref().map(|_| ()), peer));
+    let principal = match checked {
+        Ok(principal) => principal,
+        Err(refusal) => return Ok(turn_away(&base, &refusal, peer, wait)),
     };
     let caller = Caller::Key(principal, peer);
     if caller.require(&site.store, &ADMIN_KEY_LIST, Attempt::List, None).await.is_err() {
@@ -74,6 +80,20 @@ pub(crate) async fn log_out(State(site): State<Site>, base: Base, headers: Heade
         site.sessions.end(session);
     }
     forget(&site, base.redirect("/login?out=1"))
+}
+
+/// The page for a key that does not pass. It tells no kind of bad key from another.
+fn turn_away(base: &Base, refusal: &Refusal, peer: Option<IpAddr>, wait: Option<u64>) -> Response {
+    if let Some(seconds) = wait {
+        let why = "This key is not valid, and too many such keys came from your address. Wait a moment; a valid key \
+                   passes all the same.";
+        let mut page = show(base, StatusCode::TOO_MANY_REQUESTS, None, Some(why));
+        page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        return page;
+    }
+    caller::log(refusal, peer);
+    let why = "This key is not valid. Check that it is whole and active.";
+    show(base, StatusCode::UNAUTHORIZED, None, Some(why))
 }
 
 fn show(base: &Base, status: StatusCode, notice: Option<&str>, wrong: Option<&str>) -> Response {
