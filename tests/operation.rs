@@ -14,7 +14,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -210,6 +210,59 @@ fn a_bad_key_at_the_login_counts_like_any_other() {
     assert!(server.stop().success());
     let why = format!("refused a caller reason=\"unknown\" peer={flood}");
     assert!(home.log().contains(&why), "{}", home.log());
+}
+
+#[test]
+fn a_flood_of_bad_keys_writes_a_few_lines_to_the_log_and_nothing_to_the_disk() {
+    const EACH: usize = 100;
+    /// Of one kind, in a second.
+    const LINES: usize = 5;
+    let (home, _) = home();
+    // No answer is 429, so that each key reaches its handler.
+    let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "100000"];
+    let server = home.serve(&options);
+    let start = Instant::now();
+    let before = files(&home.data());
+    for _ in 0..EACH {
+        let bad = [with_key("pcl_nonsense"), forwarded_for("203.0.113.9")];
+        assert_eq!(ask(server.address(), "/v1/whoami", &bad).0, 401);
+        assert_eq!(ask(server.address(), "/authz?scope=api.read", &bad).0, 401);
+        assert_eq!(log_in(server.address(), "pcl_nonsense", "203.0.113.9").0, 401);
+    }
+    let after = files(&home.data());
+    let written = after.iter().filter(|file| !before.contains(file)).map(|(path, _)| path);
+    let written: Vec<_> = written.collect();
+    assert!(written.is_empty() && after.len() == before.len(), "{written:?}");
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    let warned = || -> Vec<String> {
+        home.log().lines().filter(|line| !line.contains(" INFO ")).map(str::to_owned).collect()
+    };
+    let lines = warned();
+    assert!((1..=LINES * seconds).contains(&lines.len()), "{seconds} s: {lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("refused a caller reason=\"unknown\"")));
+
+    // What was left out is counted.
+    sleep(Duration::from_secs(1));
+    log_in(server.address(), "pcl_nonsense", "203.0.113.9");
+    let lines = warned();
+    let unsaid = |line: &String| -> usize { line.rsplit('=').next().unwrap().parse().unwrap() };
+    assert_eq!(lines.len() + lines.iter().map(unsaid).sum::<usize>(), 3 * EACH + 1, "{lines:#?}");
+    assert!(server.stop().success());
+}
+
+/// What is in a store's directory, byte for byte.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else if entry.is_file() {
+            let bytes = fs::read(&entry).unwrap();
+            found.push((entry, bytes));
+        }
+    }
+    found.sort();
+    found
 }
 
 #[test]
