@@ -4,7 +4,7 @@ use super::{
     Site,
     form::Pairs,
     frame::{self, Frame, mark},
-    visitor::{Base, Stop, Visitor, forget, remember, token},
+    visitor::{Base, Stop, UNAVAILABLE, Visitor, forget, remember, token},
 };
 use crate::{
     Attempt, Refusal,
@@ -92,8 +92,13 @@ fn turn_away(base: &Base, refusal: &Refusal, peer: Option<IpAddr>, wait: Option<
         return page;
     }
     caller::log(refusal, peer);
-    let why = "This key is not valid. Check that it is whole and active.";
-    show(base, StatusCode::UNAUTHORIZED, None, Some(why))
+    let (status, why) = match refusal {
+        Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
+        _ => {
+            (StatusCode::UNAUTHORIZED, "This key is not valid. Check that it is whole and active.")
+        }
+    };
+    show(base, status, None, Some(why))
 }
 
 fn show(base: &Base, status: StatusCode, notice: Option<&str>, wrong: Option<&str>) -> Response {

@@ -22,6 +22,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+/// What a page says where no key can be checked now.
+pub(crate) const UNAVAILABLE: &str =
+    "The server cannot check keys at the moment. Try again shortly.";
+
 /// Who is logged in. A page that takes a `Visitor` is never shown to anybody else.
 pub(crate) struct Visitor {
     pub(crate) site: Site,
@@ -40,13 +44,19 @@ impl FromRequestParts<Site> for Visitor {
         let base = Base::of(&parts.uri, &parts.extensions);
         let out = |base: &Base| Stop::from(base.redirect("/login"));
         let Some(session) = token(site, &parts.headers) else { return Err(out(&base)) };
-        let principal = site
-            .sessions
-            .find(session)
-            .and_then(|digest| site.store.authenticate_digest(&digest).ok());
-        let Some(principal) = principal else {
-            site.sessions.end(session);
-            return Err(Stop::from(forget(site, base.redirect("/login?ended=1"))));
+        let digest = site.sessions.find(session);
+        let principal = match digest.map(|digest| site.store.authenticate_digest(&digest)) {
+            Some(Ok(principal)) => principal,
+            // That says nothing of the key, whose session goes on.
+            Some(Err(Refusal::Unavailable)) => {
+                let frame = Frame::outside(&base, "Not available");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Err(Stop::from(frame::notice(&frame, status, UNAVAILABLE)));
+            }
+            _ => {
+                site.sessions.end(session);
+                return Err(Stop::from(forget(site, base.redirect("/login?ended=1"))));
+            }
         };
         let name = site.store.get(principal.id()).map(|record| record.name.clone());
         let caller = Caller::Key(principal.clone(), caller::peer(&parts.extensions));
@@ -85,7 +95,7 @@ impl Visitor {
                 (StatusCode::FORBIDDEN, format!("Your key lacks the scope {scope}."))
             }
             Denied::Refused(Refusal::Unavailable) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Try again shortly.".into())
+                (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE.into())
             }
             Denied::Refused(_) => {
                 self.site.sessions.end(self.session);
