@@ -455,3 +455,30 @@ fn a_duplicate_waits_for_the_request_that_it_repeats() {
     assert_eq!(record, issued.record);
     assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
 }
+
+#[test]
+#[cfg(feature = "server")]
+fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
+    let (store, script) = scripted();
+    let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
+    let (root, _) = issue(&store, &script, root);
+    let names = ["admin.key.create", "api.read"];
+    let (clerk, _) = issue(&store, &script, new_key(&store, &names, true));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(log.reopen().unwrap());
+    tracing::subscriber::with_default(lines.finish(), || {
+        script.verdict(false);
+        assert!(matches!(store.revoke(root), Err(Error::LastRoot(_))));
+        let clerk = store.acting_as(Actor::Key(clerk), None);
+        let wider = clerk.issue(new_key(&store, &["api.write"], true));
+        assert!(matches!(wider, Err(Error::Forbidden(_))));
+        assert!(matches!(store.delete(root), Err(Error::StillActive(_))));
+    });
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines.iter().all(|line| line.contains("a refused act is missing from the trail")));
+    let actors = [Actor::Host, Actor::Key(clerk), Actor::Host];
+    let told: Vec<_> = actors.iter().map(|actor| format!("actor={actor} error=")).collect();
+    assert_eq!(lines.len(), told.len(), "{log}");
+    assert!(lines.iter().zip(&told).all(|(line, told)| line.contains(told)), "{log}");
+}

@@ -133,7 +133,9 @@ impl<'s> Acting<'s> {
         asked: Change,
         refused: Error,
     ) -> Error {
-        let _ = self.note_refusal(attempt, key, asked, &refused.to_string());
+        if let Err(error) = self.note_refusal(attempt, key, asked, &refused.to_string()) {
+            tell_of_a_gap(self.actor, &error);
+        }
         refused
     }
 
@@ -182,4 +184,11 @@ impl<'s> Acting<'s> {
 
 pub(super) fn as_authority(actor: Option<&Record>) -> Authority<'_> {
     actor.map_or(Authority::Machine, Authority::Key)
+}
+
+/// The caller learns of the refusal alone. Where there is a log, it has the rest.
+#[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "there is no log"))]
+fn tell_of_a_gap(actor: Actor, error: &Error) {
+    #[cfg(feature = "admin")]
+    tracing::error!(%actor, %error, "a refused act is missing from the trail");
 }
