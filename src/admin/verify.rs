@@ -6,10 +6,9 @@ use super::{
     fields::{Fields, JSON},
     openapi, wire,
 };
-use crate::{Attempt, Grant, KeyId, Record, Refusal, Scope, Store, scope::catalogue};
+use crate::{Attempt, Grant, KeyId, Refusal, Scope, Store, scope::catalogue};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
-use std::sync::Arc;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -47,22 +46,34 @@ pub(crate) async fn verify(
     fields.finish("key and scopes")?;
     let wanted: Vec<Scope> = store.scopes(&wanted)?.iter().cloned().collect();
 
-    let (code, id) = match store.authenticate_key(presented.as_bytes()) {
-        Ok(principal) if allows_all(principal.grant(), &wanted) => ("VALID", Some(principal.id())),
-        Ok(principal) => ("INSUFFICIENT_SCOPE", Some(principal.id())),
-        // Only the holder's own text is refused for these reasons, so that its id is the key's.
-        Err(Refusal::Inactive) => ("INACTIVE", id_within(&store, &presented)),
-        Err(Refusal::Expired) => ("EXPIRED", id_within(&store, &presented)),
-        Err(refusal @ Refusal::Unavailable) => return Err(refusal.into()),
-        Err(_) => ("UNKNOWN", None),
-    };
+    let (checked, id) =
+        (store.authenticate_key(presented.as_bytes()), id_within(&store, &presented));
     drop(presented);
-    let record: Option<Arc<Record>> = match id {
-        Some(id) => ask(&store, move |store| Ok(store.get(id).ok())).await?,
-        None => None,
+    let (code, record) = match (checked, id) {
+        (Ok(principal), _) => {
+            let has_all = allows_all(principal.grant(), &wanted);
+            let code = if has_all { "VALID" } else { "INSUFFICIENT_SCOPE" };
+            (code, ask(&store, move |store| Ok(store.get(principal.id()).ok())).await?)
+        }
+        // Only the holder's own text is refused for these reasons, so that its id is the key's.
+        (Err(Refusal::Inactive | Refusal::Expired), Some(id)) => {
+            let (refusal, record) = ask(&store, move |store| store.why_refused(id)).await?;
+            (word(refusal)?, record)
+        }
+        (Err(refusal), _) => (word(refusal)?, None),
     };
     let key = record.as_deref().map(|record| wire::Key::new(&store, record));
     Ok(wire::json(&Verdict { valid: code == "VALID", code, key }))
+}
+
+/// A refusal as a word, unless nothing can be said about the key.
+fn word(refusal: Refusal) -> Result<&'static str, Refusal> {
+    match refusal {
+        Refusal::Inactive => Ok("INACTIVE"),
+        Refusal::Expired => Ok("EXPIRED"),
+        Refusal::Unavailable => Err(refusal),
+        _ => Ok("UNKNOWN"),
+    }
 }
 
 fn allows_all(grant: &Grant, wanted: &[Scope]) -> bool {

@@ -8,6 +8,10 @@ use crate::{
     principal::Principal,
     refusal::Refusal,
 };
+#[cfg(feature = "admin")]
+use crate::{error::Error, id::KeyId, record::Record};
+#[cfg(feature = "admin")]
+use std::sync::Arc;
 
 impl Store {
     /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
@@ -64,6 +68,24 @@ impl Store {
     pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
         gate.pass(|| index.admit(digest, || clock.now()))?
+    }
+
+    /// Why a key that was refused is refused, with its record, once that is on disk: an answer that
+    /// reports a key inactive waits for what it rests on.
+    #[cfg(feature = "admin")]
+    pub(crate) fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
+        let core: &Core = &self.writer;
+        core.again(|| {
+            let plans = core.plan();
+            let (planned, pending) = (core.planned(&plans, id), plans.pending_sequence(id));
+            core.wait(plans, pending)?;
+            let Some((record, _)) = planned else { return Ok((Refusal::Unknown, None)) };
+            match record.standing().check(|| core.clock.now()) {
+                Err(refusal) => Ok((refusal, Some(record))),
+                // It comes back just now, or what denies it may never be on disk.
+                Ok(()) => Ok((Refusal::Unavailable, None)),
+            }
+        })
     }
 
     /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.

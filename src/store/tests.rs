@@ -482,3 +482,59 @@ fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
     assert_eq!(lines.len(), told.len(), "{log}");
     assert!(lines.iter().zip(&told).all(|(line, told)| line.contains(told)), "{log}");
 }
+
+/// What the Administration API says that a key is worth.
+#[cfg(feature = "admin")]
+fn verify(store: &Store, key: &str) -> (u16, serde_json::Value) {
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let request = Request::post("/v1/verify")
+        .extension(crate::admin::LocalUser::new(0))
+        .header("content-type", "application/json")
+        .body(Body::from(format!(r#"{{"key":"{key}"}}"#)));
+    let app = crate::admin::router(store.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let answer = app.oneshot(request.unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    })
+}
+
+#[test]
+#[cfg(feature = "admin")]
+fn a_key_is_reported_inactive_once_that_is_durable() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let (third, third_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let ask = |key: &str| {
+        let key = key.to_owned();
+        spawn(&store, move |store| verify(store, &key))
+    };
+    let revoking = spawn(&store, move |store| store.revoke(id));
+    script.begun();
+    let asking = ask(&key);
+    thread::sleep(Duration::from_millis(200));
+    assert!(!asking.is_finished());
+    assert_eq!(ask(&other_key).join().unwrap().1["code"], "VALID", "no other key waits");
+    script.verdict(true);
+    revoking.join().unwrap().unwrap();
+    let (status, said) = asking.join().unwrap();
+    assert_eq!(
+        (status, &said["code"], &said["key"]["active"]),
+        (200, &"INACTIVE".into(), &false.into())
+    );
+
+    // What may never be on disk is not reported: neither the change that failed, nor one after it.
+    script.verdict(false);
+    assert!(matches!(store.revoke(other), Err(Error::NotDurable(_))));
+    assert!(matches!(store.revoke(third), Err(Error::Poisoned(_))));
+    for key in [&other_key, &third_key] {
+        assert_eq!(decision(&store, key), Err(Refusal::Inactive));
+        assert_eq!(ask(key).join().unwrap().0, 503);
+    }
+    assert_eq!(ask(&key).join().unwrap().1["code"], "INACTIVE");
+}
