@@ -432,11 +432,16 @@ mod heads {
     #[test]
     fn a_damaged_anchor_is_named_and_one_torn_slot_is_only_noted() {
         let house = House::new();
-        let anchor =
-            fs::File::options().write(true).open(house.home.join("ledger/anchor")).unwrap();
-        anchor.write_all_at(b"x", 60).unwrap();
+        let path = house.home.join("ledger/anchor");
+        let anchor = fs::File::options().read(true).write(true).open(path).unwrap();
+        let flip = |at| {
+            let mut byte = [0];
+            anchor.read_exact_at(&mut byte, at).unwrap();
+            anchor.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        };
+        flip(60);
         let one = house.examine();
-        anchor.write_all_at(b"x", 4096 + 60).unwrap();
+        flip(4096 + 60);
         let both = house.fault();
         assert_eq!(both.code, "anchor");
         // Which slot is the newer one is chance; the older one alone shows a rollback of nothing.
