@@ -89,6 +89,15 @@ impl Server {
         self.ask(key, Method::GET, path, None).await
     }
 
+    /// All keys but when they were used, which asking for them is, and being refused an act.
+    async fn keys(&self) -> Value {
+        let mut list = self.get(&self.root, "/v1/keys").await.json();
+        for key in list["keys"].as_array_mut().unwrap() {
+            key.as_object_mut().unwrap().remove("last_used_at").unwrap();
+        }
+        list
+    }
+
     async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
         self.ask(key, Method::POST, path, Some(body)).await
     }
@@ -373,7 +382,7 @@ async fn the_last_root_key_stays() {
 #[tokio::test]
 async fn bad_input_is_named_and_changes_nothing() {
     let server = Server::new();
-    let before = server.get(&server.root, "/v1/keys").await.bytes;
+    let before = server.keys().await;
     let long = "x".repeat(1 << 20);
     for (body, pointers) in [
         (json!({"name": "a", "scopes": ["api.raed"]}), vec!["/scopes"]),
@@ -459,7 +468,7 @@ async fn bad_input_is_named_and_changes_nothing() {
     let reply = server.ask(&server.root, Method::PUT, "/v1/keys", None).await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(reply.header("allow").contains("POST"));
-    assert_eq!(server.get(&server.root, "/v1/keys").await.bytes, before);
+    assert_eq!(server.keys().await, before);
 }
 
 #[tokio::test]
@@ -759,23 +768,14 @@ mod nobody_grants_more_than_they_hold {
             issue(&self.server.store, NewKey { expiry, owner, active, ..new }).0
         }
 
-        /// All keys but when they were used, which being refused an act is too.
-        async fn keys(&self) -> Value {
-            let mut list = self.server.get(&self.server.root, "/v1/keys").await.json();
-            for key in list["keys"].as_array_mut().unwrap() {
-                key.as_object_mut().unwrap().remove("last_used_at").unwrap();
-            }
-            list
-        }
-
         /// The clerk must not be let do this.
         async fn refused(&self, method: Method, path: &str, body: Value) {
-            let keys = self.keys().await;
+            let keys = self.server.keys().await;
             let told = self.server.store.audit(0, 1000).unwrap().len();
             let reply = self.server.ask(&self.clerk, method, path, Some(body.clone())).await;
             assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} {body}");
             assert!(!reply.headers.contains_key("www-authenticate"));
-            assert_eq!(self.keys().await, keys);
+            assert_eq!(self.server.keys().await, keys);
             let entries = self.server.store.audit(told as u64, 10).unwrap();
             assert_eq!(entries.len(), 1);
             assert_eq!(entries[0].actor, Actor::Key(self.clerk_id));
