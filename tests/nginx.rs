@@ -58,7 +58,8 @@ impl Site {
         BufReader::new(portcullis.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let at = said.trim().strip_prefix("listening on http://").expect(&said).to_owned();
 
-        let (address, backend) = (free_address(), echo());
+        // The backend is given its port first: nginx does not listen on its own yet.
+        let (backend, address) = (echo(), free_address());
         let file = dir.path().join("nginx.conf");
         fs::write(&file, configuration(dir.path(), address, &at, backend)).unwrap();
         let nginx = Command::new(program)

@@ -8,11 +8,11 @@ mod serving;
 mod support;
 
 use portcullis::{Actor, Store};
-use serving::{Home, Serving, has, id_of, runs, text};
+use serving::{Home, Serving, free_address, has, id_of, runs, text};
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::Command,
@@ -72,11 +72,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < WATCHDOG, "{what}");
         sleep(Duration::from_millis(20));
     }
-}
-
-/// An address that nobody listens on now.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 #[test]

@@ -17,9 +17,8 @@ use portcullis::{
     cluster::{self, Replica},
 };
 use serde_json::{Value, json};
-use serving::{Home, id_of};
+use serving::{Home, free_address, id_of};
 use std::{
-    net::TcpListener,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -58,7 +57,7 @@ fn the_metrics_tell_the_gate_the_lag_the_waits_and_who_there_is() {
     let Some(etcd) = Etcd::start(1) else { return };
     let (home, url) = (Home::new(), etcd.url());
     home.done(&["--etcd", &url, "init"]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listener = free_address();
     let serve = ["--etcd", &url, "--behind-proxy", "--metrics-listen", &listener];
     let server = home.serve(&serve);
     let metrics = || ask(&format!("http://{listener}/metrics"), None).1;

@@ -4,8 +4,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -122,6 +124,19 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 pub(crate) fn id_of(key: &str) -> String {
     format!("key_{}", key.split('_').nth(1).unwrap())
+}
+
+/// An address that nobody listens on now, another one each time. It is below the ports that Linux
+/// gives to connections and to whoever asks for any: those might be taken before it is listened on.
+pub(crate) fn free_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 16 + NEXT.fetch_add(1, Relaxed);
+        let address = format!("127.0.0.1:{}", 13_000 + number % 3_000);
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Whether a program runs at all.
