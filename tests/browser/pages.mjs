@@ -25,7 +25,7 @@ export async function launch(name, options = {}) {
       "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     ...options,
   });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(60_000);
   context.on("request", (request) => {
     const target = new URL(request.url());
     if (target.origin !== url) reports.push(`a request left the origin: ${target.origin}`);
@@ -66,6 +66,7 @@ async function violations(cdp) {
 
 export async function check({ page, cdp }, name) {
   visited.add(name);
+  await page.waitForLoadState("load");
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     assert.deepEqual(await violations(cdp), [], `${name}, ${colorScheme}`);

@@ -6,6 +6,13 @@ import { check, finish, heading, launch, logIn, pictures, root, url } from "./pa
 const shot = (page, name, options = {}) => page.screenshot({ path: join(pictures, name), ...options });
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.innerText.trim());
 
+/** Autofocus comes with a rendering of the page, which may be later than its load. */
+async function takesFocus(page, wanted) {
+  const patience = Date.now() + 60_000;
+  while ((await focused(page)) !== wanted && Date.now() < patience) await page.waitForTimeout(50);
+  assert.equal(await focused(page), wanted);
+}
+
 /** Presses Tab until this has the focus: it can be reached, and its focus can be seen. */
 async function tabTo(page, wanted) {
   for (let step = 0; step < 60; step += 1) {
@@ -49,7 +56,7 @@ await check(browser, "login");
 await tabTo(page, "key");
 await page.keyboard.type("pcl_nonsense");
 await press(page, "Log in");
-assert.equal(await focused(page), "key");
+await takesFocus(page, "key");
 assert.match(await page.locator("#key-error").innerText(), /not valid/);
 await check(browser, "login, refused");
 await tabTo(page, "key");
@@ -58,16 +65,16 @@ await press(page, "Log in");
 assert.equal(await heading(page), "API Keys");
 await press(page, "Add API Key");
 await check(browser, "add");
-assert.equal(await focused(page), "name");
+await takesFocus(page, "name");
 await page.keyboard.type("Nightly export");
 await press(page, "Save Changes");
-assert.equal(await focused(page), "scopes");
+await takesFocus(page, "scopes");
 await check(browser, "add, refused");
 await tabTo(page, "scope-api-read");
 await page.keyboard.press("Space");
 await press(page, "Save Changes");
 assert.equal(await heading(page), "Your new API key");
-assert.equal(await focused(page), "key");
+await takesFocus(page, "key");
 const key = await page.locator("#key").inputValue();
 await check(browser, "reveal");
 await tabTo(page, "Copy");
@@ -109,6 +116,7 @@ await add(mouse.page, "<script>alert(1)</script>", ["api.read"]);
 const clerk = await add(mouse.page, "Key desk", ["admin.key.list", "admin.key.create", "admin.key.update", ...data]);
 await add(mouse.page, "Connection watch", ["admin.connection.health", "admin.account.list", "admin.account.update"]);
 await mouse.page.getByRole("link", { name: "I have stored it" }).click();
+await mouse.page.waitForLoadState("load");
 assert.equal(await mouse.page.locator("tbody tr").count(), 7);
 assert.ok(await mouse.page.getByRole("link", { name: "<script>alert(1)</script>" }).isVisible());
 await check(mouse, "list");
@@ -120,6 +128,7 @@ await mouse.page.getByRole("button", { name: "Delete key" }).click();
 await mouse.page.getByLabel("Search").fill("TILL");
 await mouse.page.getByLabel("Status").selectOption("inactive");
 await mouse.page.getByRole("button", { name: "Search" }).click();
+await mouse.page.waitForLoadState("load");
 assert.equal(await mouse.page.locator("tbody tr").count(), 1);
 await mouse.page.getByRole("link", { name: "Clear" }).click();
 await mouse.page.mouse.move(0, 0);
