@@ -59,7 +59,8 @@ fn the_metrics_tell_the_gate_the_lag_the_waits_and_who_there_is() {
     home.done(&["--etcd", &url, "init"]);
     let listener = free_address();
     let serve = ["--etcd", &url, "--behind-proxy", "--metrics-listen", &listener];
-    let server = home.serve(&serve);
+    // Other work on the machine must not keep it from a proof for so long.
+    let server = home.serve(&[&serve[..], &["--freshness", "10s"]].concat());
     let metrics = || ask(&format!("http://{listener}/metrics"), None).1;
     let told = |name: &str| figure(&metrics(), &format!("portcullis_{name}"));
     let members = "replicas{state=\"current\"}";
@@ -67,7 +68,7 @@ fn the_metrics_tell_the_gate_the_lag_the_waits_and_who_there_is() {
     assert_eq!(told("replicas{state=\"fenced\"}"), Some(0.0));
     assert_eq!(told("gate_open"), Some(1.0));
     let remaining = told("gate_remaining_seconds").unwrap();
-    assert!(remaining > 0.0 && remaining <= 3.0, "{remaining}");
+    assert!(remaining > 0.0 && remaining <= 10.0, "{remaining}");
     assert_eq!(told("replica_bootstraps_total"), Some(1.0));
 
     let waits = told("revocation_wait_seconds_count").unwrap();
