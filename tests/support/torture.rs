@@ -388,7 +388,7 @@ impl Torture {
         let rotten = |number| if number == 0 { plant } else { "" };
         let replica = |number| Replica::new(number, &etcd, test, rotten(number));
         let replicas = (0..REPLICAS).map(replica).collect();
-        let ids = (0..etcd.count()).map(|node| etcd.id(node).unwrap()).collect();
+        let ids = (0..etcd.count()).map(|node| until(|| etcd.id(node))).collect();
         Self {
             etcd,
             peers,
@@ -748,6 +748,17 @@ pub(crate) fn rejoin(peers: &[Proxy], node: usize) {
     peers[node].plug_in();
     for peer in peers {
         peer.mute(None);
+    }
+}
+
+pub(crate) fn until<T>(mut is: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = is() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_mins(1), "not within a minute");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
