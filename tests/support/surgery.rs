@@ -15,11 +15,13 @@ pub(crate) fn operate<T>(home: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     let patience = Instant::now() + Duration::from_secs(20);
     // The engine's threads hold its lock for a while after the last handle is gone.
     let closed = || File::open(dir.join("db")).unwrap().try_lock().is_ok();
-    while !closed() {
-        assert!(Instant::now() < patience, "the database stays locked");
+    let db = loop {
+        match sled::Config::new().path(&dir).flush_every_ms(None).open() {
+            Ok(db) => break db,
+            Err(error) => assert!(Instant::now() < patience, "{error}"),
+        }
         thread::sleep(Duration::from_millis(10));
-    }
-    let db = sled::Config::new().path(&dir).flush_every_ms(None).open().unwrap();
+    };
     let done = work(&db);
     db.flush().unwrap();
     drop(db);
