@@ -20,7 +20,7 @@ use std::{
 mod base64;
 
 /// How far the store's clock may be behind ours, in milliseconds.
-const COARSE: u64 = 20;
+const COARSE: u64 = 1000;
 
 /// Takes the steps: in the directory `home`, or in memory, where nothing can be reopened.
 pub(crate) fn run(steps: &[Step], home: Option<&Path>) {

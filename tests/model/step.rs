@@ -49,7 +49,7 @@ pub(crate) enum Asked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     Never,
-    /// A few milliseconds ago, with the rest of its second cut off.
+    /// A second ago, with the rest of its second cut off.
     JustNow,
     AtMillis(u64),
 }
