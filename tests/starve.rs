@@ -46,7 +46,7 @@ use std::{
 };
 use support::{
     campaign::Findings,
-    disk::{Chance, grouped, number, seeded},
+    disk::{Chance, grouped, number, room, seeded},
     faults::Shim,
 };
 
@@ -215,7 +215,7 @@ fn the_promises_hold_where_the_disk_fails() {
             scope.spawn(|| {
                 loop {
                     let Some(scene) = next.lock().unwrap().next() else { break };
-                    let dir = tempfile::tempdir().unwrap();
+                    let dir = room();
                     let mut chance = seeded(scene);
                     let course = course(scene, &mut chance);
                     let mut command = this_test(dir.path());
