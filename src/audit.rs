@@ -138,3 +138,15 @@ impl Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Attempt::{self, Create, Cut, Delete, List, Rotate, Update, Verify};
+
+    #[test]
+    fn each_attempt_has_a_word() {
+        let all = [Create, List, Update, Delete, Verify, Rotate, Cut];
+        let words = ["create", "list", "update", "delete", "verify", "rotate", "cut"];
+        assert_eq!(all.map(Attempt::as_str), words);
+    }
+}

@@ -306,3 +306,27 @@ impl From<UnknownScope> for Error {
         Self::UnknownScope(Box::new(unknown))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Field};
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_disk_that_is_full_or_cannot_be_written_is_told_from_one_that_fails() {
+        let of = |kind: ErrorKind| Error::io("writing a change", kind.into());
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            assert!(matches!(of(kind), Error::Full { doing: "writing a change" }));
+        }
+        for kind in [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied] {
+            assert!(matches!(of(kind), Error::ReadOnly { doing: "writing a change" }));
+        }
+        assert!(matches!(of(ErrorKind::BrokenPipe), Error::Io { doing: "writing a change", .. }));
+    }
+
+    #[test]
+    fn what_is_invalid_is_named_as_in_the_api() {
+        let error = Error::invalid(Field::ExpiresAt, "it must lie ahead");
+        assert_eq!(error.to_string(), "expires_at: it must lie ahead");
+    }
+}
