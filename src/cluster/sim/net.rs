@@ -16,7 +16,10 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::futures::Notified,
+    time::{sleep, timeout},
+};
 
 /// How long a call is waited for.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -200,8 +203,8 @@ impl Journal for Net {
 
 impl Net {
     /// Until something may have happened, or a while has passed; `false` where the way is cut.
-    async fn stir(&self) -> bool {
-        let _ = timeout(Duration::from_millis(200), self.engine.happened.notified()).await;
+    async fn stir(&self, happened: Notified<'_>) -> bool {
+        let _ = timeout(Duration::from_millis(200), happened).await;
         let way = self.way();
         !(way.no_answers || way.no_requests || self.is_down())
     }
@@ -216,14 +219,16 @@ pub(crate) struct Follow {
 impl Tail for Follow {
     async fn next(&mut self) -> Event {
         loop {
+            // What happens on other threads: what comes after the look ends the wait, and what comes
+            // after the way was closed is not brought.
+            let happened = self.net.engine.happened.notified();
+            let event = self.net.engine.after(self.after);
             let way = self.net.way();
             if way.no_answers || way.no_requests || self.net.is_down() {
                 if self.net.dice.one_in(4) {
                     return Event::Lost;
                 }
-            } else if !way.no_tail
-                && let Some(event) = self.net.engine.after(self.after)
-            {
+            } else if let Some(event) = event.filter(|_| !way.no_tail) {
                 // Read first, brought later: what happens meanwhile comes next.
                 self.net.hop().await;
                 if self.net.way().no_answers {
@@ -236,7 +241,7 @@ impl Tail for Follow {
                 }
                 return event;
             }
-            self.net.stir().await;
+            self.net.stir(happened).await;
         }
     }
 }
@@ -250,13 +255,14 @@ pub(crate) struct Watch {
 impl Roll for Watch {
     async fn next(&mut self) -> Option<Vec<Turn>> {
         loop {
+            let happened = self.net.engine.happened.notified();
             let (seen, turns) = self.net.engine.turns_after(self.seen);
             if !turns.is_empty() && !self.net.way().no_tail {
                 self.net.hop().await;
                 self.seen = seen;
                 return Some(turns);
             }
-            if !self.net.stir().await && self.net.dice.one_in(4) {
+            if !self.net.stir(happened).await && self.net.dice.one_in(4) {
                 return None;
             }
         }
