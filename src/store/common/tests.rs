@@ -37,9 +37,14 @@ impl Shore {
         Self(Engine::new())
     }
 
-    fn try_store(&self, wanted: Wanted, scopes: &[&str]) -> Result<(Store, Net), Error> {
-        let net = Net::new(Arc::clone(&self.0), Dice::new(1), Arc::new(Mutex::new(false)));
+    fn net(&self) -> Net {
+        let net = Net::new(Arc::clone(&self.0), Dice::new(1), Arc::default()).in_the_world();
         net.set(Way { delay: 2, ..Way::default() });
+        net
+    }
+
+    fn try_store(&self, wanted: Wanted, scopes: &[&str]) -> Result<(Store, Net), Error> {
+        let net = self.net();
         let journal = net.clone();
         let names = scopes.iter().map(|n| (n.parse::<Scope>().unwrap(), String::new()));
         let mut builder = Store::builder();
@@ -499,11 +504,11 @@ fn a_store_that_must_be_there_is_not_made_and_one_that_must_be_new_is_not_opened
     open(Wanted::New).unwrap();
     assert!(matches!(open(Wanted::New), Err(Error::AlreadyExists(_))));
     open(Wanted::There).unwrap();
-    let net = Net::new(Arc::clone(&shore.0), Dice::new(1), Arc::new(Mutex::new(false)));
+    let net = shore.net();
     let other = Store::builder().prefix(Prefix::new("acme").unwrap());
     let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
     assert!(matches!(outcome, Err(Error::WrongPrefix(_))));
-    let net = Net::new(Arc::clone(&shore.0), Dice::new(1), Arc::new(Mutex::new(false)));
+    let net = shore.net();
     let other = Store::builder().pepper("a pepper of its own");
     let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
     assert!(matches!(outcome, Err(Error::WrongPepper)));
