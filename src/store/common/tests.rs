@@ -558,7 +558,7 @@ fn changes_that_are_too_many_for_one_transaction_go_in_several() {
             thread.join().unwrap();
         }
     });
-    assert_eq!(one.count().active, 150);
+    eventually("it has them all", || one.count().active == 150);
     eventually("the other has them all", || two.count().active == 150);
 }
 
