@@ -7,8 +7,8 @@ use super::{Etcd, EtcdJournal, tail::EtcdTail};
 use crate::{
     cluster::{
         journal::{
-            Batch, Epoch, Event, Incarnation, Journal, Muster, Outcome, Revision, Roll, Tail,
-            Transaction, Turn,
+            Batch, Epoch, Event, Fault, Incarnation, Journal, Muster, Newest, Outcome, Revision,
+            Roll, Tail, Transaction, Turn,
         },
         member::{Card, Replica},
     },
@@ -69,9 +69,17 @@ fn epoch(commits: &[Commit]) -> Vec<u8> {
 
 /// Upon the epoch of this revision, whatever it is; 0: there is none.
 async fn commit(journal: &EtcdJournal, expected: Revision, commits: &[Commit]) -> Outcome {
-    let newest = journal.newest().await.ok().and_then(|newest| newest.epoch);
-    let frame = newest.map(|epoch| epoch.frame).unwrap_or_default();
-    let expected = Some(Epoch { revision: expected, frame }).filter(|e| e.revision != Revision(0));
+    let expected = if expected == Revision(0) {
+        None
+    } else {
+        let frame = match journal.newest().await {
+            Ok(newest) => newest.epoch.map(|epoch| epoch.frame).unwrap_or_default(),
+            Err(Fault::Unreachable(why)) => return Outcome::Unknown(why),
+            // The change is refused as well.
+            Err(_) => Vec::new(),
+        };
+        Some(Epoch { revision: expected, frame })
+    };
     let expected = expected.as_ref();
     journal.commit(Transaction { expected, commits, epoch: epoch(commits) }).await
 }
@@ -81,6 +89,33 @@ async fn committed(journal: &EtcdJournal, expected: Revision, commits: &[Commit]
         Outcome::Committed { revision, .. } => revision,
         other => panic!("{other:?}"),
     }
+}
+
+/// The same where nodes are frozen, and it may take a while until one leads: as often as it takes.
+async fn committed_in_the_end(
+    journal: &EtcdJournal,
+    expected: Revision,
+    commits: &[Commit],
+) -> Revision {
+    let trying = async {
+        let mut was_unknown = false;
+        loop {
+            match commit(journal, expected, commits).await {
+                Outcome::Committed { revision, .. } => return revision,
+                Outcome::Unknown(_) => was_unknown = true,
+                // It was made before.
+                Outcome::Conflict if was_unknown => {}
+                other => panic!("{other:?}"),
+            }
+            if let Ok(Newest { epoch: Some(newest), .. }) = journal.newest().await {
+                if newest.frame == epoch(commits) {
+                    return newest.revision;
+                }
+                assert_eq!(newest.revision, expected, "nobody else changes it");
+            }
+        }
+    };
+    timeout(WATCHDOG, trying).await.unwrap()
 }
 
 /// A tail that is opened again where it is lost, as a replica does: where the machine has other work,
@@ -320,12 +355,13 @@ async fn a_frozen_node_is_passed_over() {
     let joined = journal.join(who, &card("a")).await.unwrap();
     for node in 0..3 {
         let mut tail = Following::after(&journal, at);
-        at = committed(&journal, at, &[change(node + 1, [1])]).await;
+        at = committed_in_the_end(&journal, at, &[change(node + 1, [1])]).await;
         tail.batches().await;
         etcd.freeze(usize::try_from(node).unwrap());
         // Whichever node it was, one of the other two leads before long.
-        at = committed(&journal, at, &[change(node + 10, [2])]).await;
-        assert!(journal.prove(who, joined).await.is_ok());
+        at = committed_in_the_end(&journal, at, &[change(node + 10, [2])]).await;
+        let proved = async { while journal.prove(who, joined).await.is_err() {} };
+        timeout(WATCHDOG, proved).await.unwrap();
         while !tail.batches().await.iter().any(|batch| batch.revision == at) {}
         etcd.thaw(usize::try_from(node).unwrap());
         timeout(WATCHDOG, async { while journal.newest().await.is_err() {} }).await.unwrap();
