@@ -336,8 +336,16 @@ async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
     assert_eq!(members[0].applied, Revision(7));
     // And between the reading and the roll that goes on from there.
     assert!(journal.acknowledge(who, joined, Revision(8)).await.unwrap());
-    let mut roll = journal.roll(revision);
-    let turns = timeout(WATCHDOG, roll.next()).await.unwrap().unwrap();
+    let mut turns = timeout(WATCHDOG, journal.roll(revision).next()).await.unwrap();
+    // Where all that took too long, the watch was too old to go on with, and the next one is tried.
+    for _ in 1..TRIES {
+        if turns.is_none() {
+            let revision = journal.members().await.unwrap().revision;
+            assert!(journal.acknowledge(who, joined, Revision(8)).await.unwrap());
+            turns = timeout(WATCHDOG, journal.roll(revision).next()).await.unwrap();
+        }
+    }
+    let turns = turns.unwrap();
     assert!(matches!(turns[..], [Turn::Applied(_, Revision(8))]), "{turns:?}");
     // A watch from before is of no use where it was not the members' reader who opened it.
     let mut late = journal.roll(epoch);
