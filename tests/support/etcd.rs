@@ -9,12 +9,13 @@
 )]
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeSet, hash_map::RandomState},
     fs,
     hash::{BuildHasher, Hasher},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -314,12 +315,15 @@ fn room() -> tempfile::TempDir {
 }
 
 /// Chosen by chance, below those that Linux gives to connections: one of them might otherwise be in
-/// the way of a node that comes back.
+/// the way of a node that comes back. None is given twice: between this and the node that takes it,
+/// and while that is killed, it is free.
 fn free_port(host: &str) -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let word = RandomState::new().build_hasher().finish();
         let port = 16_384 + u16::try_from(word % 16_384).unwrap();
-        if TcpListener::bind((host, port)).is_ok() {
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && TcpListener::bind((host, port)).is_ok() {
             return port;
         }
     }
