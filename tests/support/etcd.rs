@@ -22,6 +22,9 @@ use std::{
 
 /// How long a node may take to be up, on a machine with other work.
 const UP: Duration = Duration::from_mins(1);
+/// How long etcdctl waits for what must succeed, and for nodes that may be dead or frozen.
+const SAYING: &str = "30s";
+const LOOKING: &str = "3s";
 
 /// A cluster of etcd in a directory of its own. Its nodes die with it.
 pub(crate) struct Etcd {
@@ -169,7 +172,7 @@ impl Etcd {
 
     /// Null where it does not answer.
     fn status(&self, node: usize) -> serde_json::Value {
-        let mut ctl = self.ctl_at(&self.nodes[node].client);
+        let mut ctl = self.ctl_at(&self.nodes[node].client, LOOKING);
         let output = ctl.args(["endpoint", "status", "-w", "json"]).output().unwrap();
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         told[0]["Status"].clone()
@@ -203,12 +206,14 @@ impl Etcd {
 
     /// etcdctl, told where all the nodes are.
     pub(crate) fn ctl(&self) -> Command {
-        self.ctl_at(&self.url())
+        let mut ctl = self.ctl_at(&self.url(), SAYING);
+        ctl.args(["--dial-timeout", SAYING]);
+        ctl
     }
 
-    fn ctl_at(&self, url: &str) -> Command {
+    fn ctl_at(&self, url: &str, patience: &str) -> Command {
         let mut ctl = Command::new("etcdctl");
-        ctl.env("ETCDCTL_API", "3").args(["--endpoints", url, "--command-timeout", "3s"]);
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", url, "--command-timeout", patience]);
         if let Some(Tls { ca, client: (cert, key), .. }) = &self.tls {
             ctl.arg("--cacert").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
         }
@@ -237,7 +242,8 @@ impl Etcd {
             if gone {
                 return false;
             }
-            if self.ctl().args(["endpoint", "health"]).output().unwrap().status.success() {
+            let mut ctl = self.ctl_at(&self.url(), LOOKING);
+            if ctl.args(["endpoint", "health"]).output().unwrap().status.success() {
                 return true;
             }
             thread::sleep(Duration::from_millis(100));
