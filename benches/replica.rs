@@ -80,8 +80,10 @@ fn open(dir: &Path) -> (Store, f64) {
     }
 }
 
+/// Where no figures are wanted, on a machine with other work, none is to shut.
 fn replica() -> cluster::Replica {
-    cluster::Replica::named("bench")
+    let replica = cluster::Replica::named("bench");
+    if wants_figures() { replica } else { replica.freshness(Duration::from_secs(30)) }
 }
 
 /// A validation by the replica as a multiple of one by the store that is alone, and the difference in
