@@ -123,7 +123,13 @@ impl Way for Rival {
     fn revoke(&self, key: usize) {
         let (mut engine, mut said) = (self.engine.clone(), self.said.clone());
         self.runtime.block_on(async {
-            let put = engine.put(format!("{}/k/{key}", self.room), "0", None).await.unwrap();
+            // As often as it takes: etcd may be without a leader for a moment.
+            let put = loop {
+                match engine.put(format!("{}/k/{key}", self.room), "0", None).await {
+                    Ok(put) => break put,
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                }
+            };
             let revision = put.header().unwrap().revision();
             if let How::Says(patience) = self.how {
                 let silent = |said: &Vec<i64>| said.iter().filter(|at| **at < revision).count();
