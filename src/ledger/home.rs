@@ -25,7 +25,7 @@ const HARMLESS: [&str; 6] = ["lock", "ledger.new", "ledger", "tls", "control.soc
 
 /// A store that this process has just closed may look open for a moment: a child that another
 /// thread is starting has our file until it runs its own program.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What to do where there is no store, or where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
