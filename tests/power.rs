@@ -62,6 +62,7 @@ use std::{
 use support::{
     disk::{Chance, grouped, number, room, seeded},
     issue, new_key,
+    surgery::age,
 };
 use words::Mark;
 
@@ -115,6 +116,10 @@ impl Stage {
 
     /// Runs one child to its end; the journal grows.
     fn run(&self, root: &Path, journal: &Path, session: usize, changes: usize) -> bool {
+        self.child(root, journal, session, changes).status().unwrap().success()
+    }
+
+    fn child(&self, root: &Path, journal: &Path, session: usize, changes: usize) -> Command {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child
             .args(["what_was_acknowledged_survives_a_power_cut", "--exact", "--nocapture"])
@@ -129,7 +134,7 @@ impl Stage {
         if let Some(anchor) = self.anchor(root) {
             child.env(child::ANCHOR, anchor);
         }
-        child.status().unwrap().success()
+        child
     }
 
     /// Goes through a journal, and cuts the power at each of the points.
@@ -392,6 +397,47 @@ fn no_cut_takes_the_snapshot_without_which_the_log_is_not_read() {
         }
     }
     panic!("no life came to clear its first segment");
+}
+
+/// Entries are swept away after the cut is acknowledged, and no sync waits for them.
+#[test]
+fn a_trail_that_is_cut_is_whole_or_cut_after_a_power_cut() {
+    let shims = tempfile::tempdir().unwrap();
+    let stage = Stage { room: room(), shim: build_shim(shims.path()), anchor_elsewhere: false };
+    let (root, journal, again) =
+        (stage.path("root"), stage.path("journal"), stage.path("journal of again"));
+    fs::create_dir(&root).unwrap();
+    let start = (Disk::of(&root), Known::default());
+    // More entries than are swept away at once.
+    for (session, changes) in [(1, 400), (3, 0)] {
+        assert!(stage.run(&root, &journal, session, changes), "a child failed");
+    }
+    let bytes = fs::read(&journal).unwrap();
+    let (mut counts, mut chance) = (Counts::default(), Chance(0));
+    let (_, known) = stage.walk(start, &steps(&bytes), &[], &mut counts, |_, _, _, _| {});
+
+    age(&root.join("keys"), 48);
+    let start = (Disk::of(&root), known);
+    let cut = stage.child(&root, &again, 5, 0).env(child::CUT, "").status();
+    assert!(cut.unwrap().success(), "a child failed");
+    let bytes = fs::read(&again).unwrap();
+    let steps = steps(&bytes);
+    let opened = |step: &Step<'_>| matches!(step, Step::Mark(mark) if matches!(Mark::read(mark), Mark::Opened(_)));
+    let opened = steps.iter().position(opened).unwrap();
+    let points: Vec<_> = (opened..=steps.len()).flat_map(|point| [point; 3]).collect();
+    let mut acknowledged = 0;
+    let (disk, known) =
+        stage.walk(start, &steps, &points, &mut counts, |stage, disk, known, counts| {
+            acknowledged += usize::from(known.cut);
+            stage.cut(disk, known, &mut chance, counts);
+        });
+    stage.compare(&disk, &root);
+    println!(
+        "power within a cut: {} points, {acknowledged} after it was acknowledged",
+        counts.points
+    );
+    assert_eq!(counts.failures(), [0; 3]);
+    assert!(known.cut && acknowledged > 3 && acknowledged < counts.points, "nothing was tried");
 }
 
 /// One directory from its making on, and cuts in its life. Gives the number of changes in it.

@@ -7,14 +7,14 @@ use super::{
     },
     words::{Facts, Intent, Mark},
 };
-use portcullis::{Change, Error, Expiry, Issued, Metadata, Record, Store, Timestamp};
+use portcullis::{Actor, Change, Error, Expiry, Issued, Metadata, Record, Store, Timestamp};
 use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 pub(crate) const HOME: &str = "PORTCULLIS_TEST_POWER_HOME";
@@ -23,6 +23,9 @@ pub(crate) const MARKS: &str = "PORTCULLIS_POWER_MARKS";
 /// How many times the directory was opened before.
 pub(crate) const SESSION: &str = "PORTCULLIS_TEST_POWER_SESSION";
 pub(crate) const CHANGES: &str = "PORTCULLIS_TEST_POWER_CHANGES";
+
+/// Whether the trail is cut instead of anything else.
+pub(crate) const CUT: &str = "PORTCULLIS_TEST_POWER_CUT";
 
 const THREADS: usize = 3;
 /// How many keys a thread keeps before it begins to delete them.
@@ -56,6 +59,12 @@ pub(crate) fn work(home: &Path) -> ! {
     let store = open(home, anchor.as_ref().map(Path::new), session + 1).unwrap();
     let found = records(&store);
     marks.say(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
+    if std::env::var_os(CUT).is_some() {
+        let cut = store.acting_as(Actor::Local(7), None).cut_trail(yesterday()).unwrap();
+        marks.say(&Mark::Cut { sequence: cut.unwrap().sequence });
+        drop(store);
+        std::process::exit(0)
+    }
     thread::scope(|scope| {
         for number in 0..THREADS {
             let mine = format!("t{number}-");
@@ -74,6 +83,10 @@ pub(crate) fn work(home: &Path) -> ! {
     });
     drop(store);
     std::process::exit(0)
+}
+
+fn yesterday() -> Timestamp {
+    (SystemTime::now() - Duration::from_hours(30)).into()
 }
 
 /// One thread and its keys.

@@ -17,6 +17,8 @@ pub(crate) struct Known {
     in_flight: BTreeMap<usize, Intent>,
     /// The sequence of the last acknowledged change.
     last: u64,
+    /// Whether the trail was cut, and that acknowledged.
+    pub(crate) cut: bool,
     /// Acknowledged changes so far.
     pub(crate) acknowledged: usize,
     pub(crate) opening: bool,
@@ -53,6 +55,11 @@ impl Known {
                 }
                 self.acknowledged += 1;
             }
+            Mark::Cut { sequence } => {
+                self.last = *sequence;
+                self.cut = true;
+                self.acknowledged += 1;
+            }
         }
     }
 
@@ -75,7 +82,13 @@ impl Known {
             }
         }
         let trail = match store.audit(0, usize::MAX) {
-            Ok(trail) => trail.last().map_or(0, |entry| entry.sequence),
+            Ok(trail) => {
+                if self.cut && trail.first().is_some_and(|entry| entry.sequence == 1) {
+                    println!("a cut of the trail was acknowledged, and all of it is there");
+                    counts.revived += 1;
+                }
+                trail.last().map_or(0, |entry| entry.sequence)
+            }
             Err(error) => {
                 println!("the trail cannot be read: {error}");
                 0

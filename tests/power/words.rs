@@ -19,6 +19,10 @@ pub(crate) enum Mark {
         records: Vec<Facts>,
         key: Option<String>,
     },
+    /// The trail was cut, by the change of this number.
+    Cut {
+        sequence: u64,
+    },
 }
 
 impl Mark {
