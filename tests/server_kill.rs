@@ -4,8 +4,11 @@
 //! deactivate every other one as fast as they are answered, and kills the server at a random
 //! moment. After a restart each acknowledged key must answer as it was last acknowledged: an active
 //! one 200, a deactivated one 401. A key whose deactivation was asked for but not answered may be
-//! either. CI runs 6 rounds; the long form is
-//! `PORTCULLIS_SERVER_KILLS=200 cargo test --features server --test server_kill -- --nocapture`.
+//! either. CI runs 6 rounds. The long form:
+//!
+//! ```text
+//! PORTCULLIS_SERVER_KILLS=200 cargo test --release --features server --test server_kill -- --nocapture
+//! ```
 
 #![allow(
     clippy::unwrap_used,
