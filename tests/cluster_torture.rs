@@ -116,7 +116,9 @@ fn no_replica_accepts_a_revoked_key_under_torture() {
     be_a_replica::<Process>();
     let Some(etcd) = engine() else { return };
     let seconds = chance::number("PORTCULLIS_TORTURE_SECONDS", 60);
-    let wrong = torture(etcd, seconds, "no_replica_accepts_a_revoked_key_under_torture", "");
+    let seed = chance::number("PORTCULLIS_TORTURE_SEED", 0x746f_7274) as u64;
+    let test = "no_replica_accepts_a_revoked_key_under_torture";
+    let wrong = torture(etcd, (seconds, seed), test, "");
     assert_eq!(wrong, 0, "a revoked key was accepted");
 }
 
@@ -145,9 +147,13 @@ fn a_leader_that_is_parted_is_replaced_and_answers_no_read() {
 #[ignore = "it takes the processors from the other; run it by its name"]
 fn the_torture_notices_a_gate_that_does_not_shut() {
     be_a_replica::<Process>();
-    let Some(etcd) = engine() else { return };
-    let seconds = chance::number("PORTCULLIS_TORTURE_SECONDS", 60).min(120);
     let test = "the_torture_notices_a_gate_that_does_not_shut";
-    let wrong = torture(etcd, seconds, test, "believes an old proof");
-    assert!(wrong > 0, "a replica that answered without a proof was not noticed");
+    // In a minute the one that is rotten may never be cut off from a key that it has accepted.
+    for seed in 1..=8 {
+        let Some(etcd) = engine() else { return };
+        if torture(etcd, (60, seed), test, "believes an old proof") > 0 {
+            return;
+        }
+    }
+    panic!("a replica that answered without a proof was not noticed");
 }

@@ -24,7 +24,7 @@
 )]
 
 use super::{
-    chance::{Chance, grouped, number},
+    chance::{Chance, grouped},
     etcd::Etcd,
     proxy::Proxy,
 };
@@ -767,11 +767,10 @@ pub(crate) fn until<T>(mut is: impl FnMut() -> Option<T>) -> T {
 /// test that calls this, by which its children are started.
 pub(crate) fn torture(
     nodes: (Etcd, Vec<Proxy>),
-    seconds: usize,
+    (seconds, seed): (usize, u64),
     test: &'static str,
     plant: &'static str,
 ) -> usize {
-    let seed = number("PORTCULLIS_TORTURE_SEED", 0x746f_7274) as u64;
     let mut torture = Torture::new(nodes, seed, test, plant);
     torture.start();
     torture.run(Duration::from_secs(seconds as u64));
