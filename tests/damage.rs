@@ -1,5 +1,6 @@
 //! What a data directory may have gone through: each is refused with an error that says so, or
-//! opened with all that was acknowledged. Nothing is opened in part, and nothing panics.
+//! opened with all that was acknowledged. Nothing is opened in part, and nothing panics. Only what
+//! opening does not read, old entries of the trail, is refused when it is read.
 //!
 //! The campaign of damaged copies tries twelve kinds of wounds (`damage/wounds.rs`): within files,
 //! whole files missing or older, records moved or put back by the engine's own means, and the whole
