@@ -75,7 +75,7 @@ pub use index::Revocation;
 pub use principal::Principal;
 pub use proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart};
 pub use random::NoRandomness;
-pub use record::{Actor, Change, Expiry, Metadata, NewKey, Record};
+pub use record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};

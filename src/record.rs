@@ -1,25 +1,15 @@
 //! All we know of a key but its secret, and whether that lets it pass now.
 
-use crate::{
-    error::{Error, Field},
-    id::KeyId,
-    refusal::Refusal,
-    scope::Grant,
-    secret::Secret,
-    time::Timestamp,
-};
-use std::{collections::BTreeMap, fmt, time::Duration};
+mod limits;
 
-const MAX_NAME_CHARS: usize = 128;
-const MAX_OWNER_BYTES: usize = 128;
-const MAX_METADATA_ENTRIES: usize = 16;
-const MAX_METADATA_KEY_BYTES: usize = 64;
-const MAX_METADATA_VALUE_BYTES: usize = 256;
-/// 2500-01-01T00:00:00Z: seconds up to here fit the index's state word.
-const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
+use crate::{error::Error, id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Notes of the host on a key: at most 16 entries of 64 + 256 bytes.
 pub type Metadata = BTreeMap<String, String>;
+
+/// Single entries of the metadata to set or, with `None`, to remove.
+pub type MetadataPatch = BTreeMap<String, Option<String>>;
 
 /// When a key stops working by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +115,20 @@ impl Change {
     /// Lets the key work again.
     pub fn activate() -> Self {
         Self { active: Some(true), ..Self::default() }
+    }
+
+    /// Adds the metadata of the record with `patch` merged into it. An empty patch adds nothing.
+    pub(crate) fn merge_metadata(&mut self, patch: &MetadataPatch, record: &Record) {
+        if patch.is_empty() {
+            return;
+        }
+        let metadata = self.metadata.get_or_insert_with(|| record.metadata.clone());
+        for (key, value) in patch {
+            match value {
+                Some(value) => metadata.insert(key.clone(), value.clone()),
+                None => metadata.remove(key),
+            };
+        }
     }
 }
 
@@ -300,58 +304,6 @@ impl Record {
     pub(crate) fn standing(&self) -> Standing {
         Standing { active: self.active, grant: self.grant, expiry: self.expiry }
     }
-
-    fn check_limits(&self) -> Result<(), Error> {
-        let chars = self.name.chars().count();
-        if chars == 0 || chars > MAX_NAME_CHARS || self.name.chars().any(char::is_control) {
-            return Err(Error::invalid(
-                Field::Name,
-                "must be 1 to 128 characters without control characters",
-            ));
-        }
-        if let Some(owner) = &self.owner
-            && (owner.is_empty()
-                || owner.len() > MAX_OWNER_BYTES
-                || owner.chars().any(char::is_control))
-        {
-            return Err(Error::invalid(
-                Field::Owner,
-                "must be 1 to 128 bytes without control characters, or absent",
-            ));
-        }
-        let fits = |(key, value): (&String, &String)| {
-            (1..=MAX_METADATA_KEY_BYTES).contains(&key.len())
-                && value.len() <= MAX_METADATA_VALUE_BYTES
-        };
-        if self.metadata.len() > MAX_METADATA_ENTRIES || !self.metadata.iter().all(fits) {
-            return Err(Error::invalid(
-                Field::Metadata,
-                "must be at most 16 entries with keys of 1 to 64 bytes and values of at most 256 bytes",
-            ));
-        }
-        if matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY) {
-            return Err(Error::invalid(
-                Field::ExpiresAt,
-                "must be before the year 2500; a key without an end never expires",
-            ));
-        }
-        self.check_for_secrets()
-    }
-
-    /// A key is nowhere but with its holder, so none is kept that was pasted into the wrong field.
-    fn check_for_secrets(&self) -> Result<(), Error> {
-        let notes = self.metadata.iter().flat_map(|(key, value)| [key, value]);
-        let fields = std::iter::once((Field::Name, &self.name))
-            .chain(self.owner.as_ref().map(|owner| (Field::Owner, owner)))
-            .chain(notes.map(|note| (Field::Metadata, note)));
-        match fields.into_iter().find(|(_, text)| Secret::is_pasted_in(text)) {
-            Some((field, _)) => Err(Error::invalid(
-                field,
-                "looks like an API key; leave it out, and revoke that key if others may have seen it",
-            )),
-            None => Ok(()),
-        }
-    }
 }
 
 /// The part of a record that decides. Standings form a lattice: the meet of two lets pass only
@@ -406,7 +358,11 @@ mod tests {
         let named = [Actor::Host, Actor::Local(7), Actor::Key(KeyId::from_u64(7))];
         assert_eq!(named.map(|actor| actor.to_string()), ["host", "local:7", "key_00000000007"]);
     }
-    use crate::{scope::Catalogue, secret::Prefix};
+    use crate::{
+        error::Field,
+        scope::Catalogue,
+        secret::{Prefix, Secret},
+    };
 
     fn sample() -> NewKey {
         NewKey {

@@ -5,7 +5,7 @@
 
 use super::moment;
 use crate::{
-    Timestamp,
+    MetadataPatch, Timestamp,
     web::{FieldError, Problem},
 };
 use axum::{
@@ -146,8 +146,9 @@ impl Fields {
     }
 
     /// Texts by name, each of them possibly `null`, or `null` for all of them.
-    pub(crate) fn notes(&mut self, name: &'static str) -> Given<Vec<(String, Option<String>)>> {
-        self.value(name, "must be an object whose values are strings", |value| match value {
+    pub(crate) fn notes(&mut self, name: &'static str) -> Given<MetadataPatch> {
+        let expected = "must be an object whose values are strings, each name given once";
+        self.value(name, expected, |value| match value {
             Value::Object(notes) => notes
                 .into_iter()
                 .map(|(key, note)| match note {

@@ -8,8 +8,8 @@ use super::{
     openapi, query, wire,
 };
 use crate::{
-    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, NewKey, Outcome,
-    Record, Store,
+    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch,
+    NewKey, Outcome, Record, Store,
     scope::catalogue,
     web::{FieldError, Problem},
 };
@@ -28,8 +28,6 @@ use std::{convert::Infallible, sync::Arc};
 use utoipa::ToSchema;
 
 const FIELDS: &str = "name, scopes, active, expires_at, owner and metadata";
-/// How often a merge of metadata begins anew where others keep changing the same key.
-const MERGE_ATTEMPTS: usize = 8;
 
 /// A page of keys.
 #[derive(Serialize, ToSchema)]
@@ -171,12 +169,11 @@ pub(crate) async fn update(
         caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, id.known()).await?;
     }
     let (asked, id, revision) = (asked?, id.or_not_found()?, revision(&headers)?);
-    let reader = store.clone();
     let work = move |acting: Acting<'_>| {
         if resigns && revision.is_none() {
             return revoke(&acting, id);
         }
-        asked.apply(&reader, acting, id, revision).map(|record| (record, None))
+        asked.apply(acting, id, revision).map(|record| (record, None))
     };
     let (record, settled) = caller.act(&store, work).await?;
     Ok(wire::revoked(&store, &record, settled))
@@ -240,21 +237,22 @@ fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, Denied> {
         Given::Value(owner) => Some(owner),
         Given::Null | Given::Absent => None,
     };
-    let mut metadata = Metadata::new();
-    if let Given::Value(notes) = fields.notes("metadata") {
-        merge(&mut metadata, &notes);
-    }
+    let metadata = match fields.notes("metadata") {
+        Given::Value(notes) => {
+            notes.into_iter().filter_map(|(key, note)| Some((key, note?))).collect()
+        }
+        Given::Null | Given::Absent => Metadata::new(),
+    };
     fields.finish(FIELDS)?;
     Ok(NewKey { name, grant: grant(store, &scopes)?, active, expiry, owner, metadata })
 }
 
-/// A change as it was asked for. Metadata is merged (RFC 7396), which needs what is there.
+/// A change as it was asked for. Metadata is merged (RFC 7396), which needs what is there: the store
+/// does that when it plans the change.
 struct Asked {
     change: Change,
-    notes: Option<Vec<Note>>,
+    notes: MetadataPatch,
 }
-
-type Note = (String, Option<String>);
 
 impl Asked {
     fn read(store: &Store, mut fields: Fields) -> Result<Self, Denied> {
@@ -272,9 +270,9 @@ impl Asked {
             Given::Absent => None,
         };
         let (metadata, notes) = match fields.notes("metadata") {
-            Given::Value(notes) => (None, Some(notes)),
-            Given::Null => (Some(Metadata::new()), None),
-            Given::Absent => (None, None),
+            Given::Value(notes) => (None, notes),
+            Given::Null => (Some(Metadata::new()), MetadataPatch::new()),
+            Given::Absent => (None, MetadataPatch::new()),
         };
         fields.finish(FIELDS)?;
         let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
@@ -282,43 +280,19 @@ impl Asked {
     }
 
     fn is_resignation(&self) -> bool {
-        self.notes.is_none() && self.change == Change::deactivate()
+        self.notes.is_empty() && self.change == Change::deactivate()
     }
 
     fn apply(
         self,
-        store: &Store,
         acting: Acting<'_>,
         id: KeyId,
         revision: Option<u64>,
     ) -> Result<Arc<Record>, Error> {
-        let Some(notes) = self.notes else {
-            return match revision {
-                Some(revision) => acting.update_if(id, revision, self.change),
-                None => acting.update(id, self.change),
-            };
-        };
-        let mut attempts = 0;
-        loop {
-            let current = store.get(id)?;
-            let mut metadata = current.metadata.clone();
-            merge(&mut metadata, &notes);
-            let change = Change { metadata: Some(metadata), ..self.change.clone() };
-            attempts += 1;
-            match acting.update_if(id, revision.unwrap_or(current.revision), change) {
-                Err(Error::Changed(_)) if revision.is_none() && attempts < MERGE_ATTEMPTS => {}
-                done => return done,
-            }
+        match revision {
+            Some(revision) => acting.patch_if(id, revision, self.change, self.notes),
+            None => acting.patch(id, self.change, self.notes),
         }
-    }
-}
-
-fn merge(metadata: &mut Metadata, notes: &[Note]) {
-    for (key, note) in notes {
-        match note {
-            Some(note) => metadata.insert(key.clone(), note.clone()),
-            None => metadata.remove(key),
-        };
     }
 }
 

@@ -19,12 +19,12 @@ use crate::{
     digest::Digest,
     error::{Error, Field},
     id::KeyId,
-    record::{Actor, Change, NewKey, Record},
+    record::{Actor, Change, MetadataPatch, NewKey, Record},
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
     secret::Secret,
     sync::waiting::MutexGuard,
 };
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 
 /// A key whose place was taken is not to work on for ever.
 const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
@@ -101,7 +101,7 @@ impl<'s> Acting<'s> {
 
     /// [`Store::update`] for this actor.
     pub fn update(&self, id: KeyId, change: Change) -> Result<Arc<Record>, Error> {
-        self.change(id, None, change).map(|(record, _)| record)
+        self.patch(id, change, MetadataPatch::new())
     }
 
     /// Like [`update`](Self::update), but only if the record still has this
@@ -112,18 +112,56 @@ impl<'s> Acting<'s> {
         revision: u64,
         change: Change,
     ) -> Result<Arc<Record>, Error> {
-        self.change(id, Some(revision), change).map(|(record, _)| record)
+        self.patch_if(id, revision, change, MetadataPatch::new())
+    }
+
+    /// Like [`update`](Self::update), and merges `metadata` into that of the key in the same change:
+    /// an entry with a value is set, an entry with `None` is removed, and every other entry stays,
+    /// as in a merge patch (RFC 7396). The merge sees every change that was planned before, so that
+    /// concurrent patches of one key all take effect.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::from([("team".into(), "till".into())]) };
+    /// # let id = store.issue(new)?.record.id;
+    /// let reason = MetadataPatch::from([("reason".into(), Some("leaked".into()))]);
+    /// let record = store.acting_as(Actor::Host, None).patch(id, Change::deactivate(), reason)?;
+    /// assert!(!record.active);
+    /// assert_eq!((&*record.metadata["team"], &*record.metadata["reason"]), ("till", "leaked"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn patch(
+        &self,
+        id: KeyId,
+        change: Change,
+        metadata: MetadataPatch,
+    ) -> Result<Arc<Record>, Error> {
+        self.change(id, None, (change, metadata)).map(|(record, _)| record)
+    }
+
+    /// Like [`patch`](Self::patch), but only if the record still has this
+    /// [`revision`](Record::revision); else [`Error::Changed`], and nothing is changed.
+    pub fn patch_if(
+        &self,
+        id: KeyId,
+        revision: u64,
+        change: Change,
+        metadata: MetadataPatch,
+    ) -> Result<Arc<Record>, Error> {
+        self.change(id, Some(revision), (change, metadata)).map(|(record, _)| record)
     }
 
     /// [`Store::revoke`] for this actor. Any key may revoke itself.
     pub fn revoke(&self, id: KeyId) -> Result<Arc<Record>, Error> {
-        self.change(id, None, Change::deactivate()).map(|(record, _)| record)
+        self.update(id, Change::deactivate())
     }
 
     /// [`Store::revoke_everywhere`] for this actor.
     #[cfg(feature = "cluster")]
     pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
-        self.change(id, None, Change::deactivate())
+        self.change(id, None, (Change::deactivate(), MetadataPatch::new()))
     }
 
     /// [`Store::delete`] for this actor.
@@ -240,25 +278,30 @@ impl<'s> Acting<'s> {
     }
 
     /// A change that takes something away, or finds it taken away, waits for the other replicas.
-    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     fn change(
         &self,
         id: KeyId,
         expected: Option<u64>,
-        change: Change,
+        (change, metadata): (Change, MetadataPatch),
     ) -> Result<(Arc<Record>, Settled), Error> {
         let core = self.core();
-        let (record, is_looser) = core.again(|| self.change_now(id, expected, change.clone()))?;
+        let denies = Cell::new(false);
+        let attempt = || self.change_now(id, expected, (change.clone(), &metadata), &denies);
+        // A denial is planned again for as long as other replicas come first: nobody may count on
+        // somebody to send it once more.
+        let (record, is_looser) = core.again_while(|| denies.get(), attempt)?;
         let settled = if is_looser { Settled::default() } else { core.settle_everywhere() };
         Ok((record, settled))
     }
 
-    /// The record after the change, and whether the change only let more pass.
+    /// The record after the change, and whether the change only let more pass. Whether the plan
+    /// denies something is told even where the change is not made.
     fn change_now(
         &self,
         id: KeyId,
         expected: Option<u64>,
-        mut change: Change,
+        (mut change, metadata): (Change, &MetadataPatch),
+        denies: &Cell<bool>,
     ) -> Result<(Arc<Record>, bool), Error> {
         let core = self.core();
         let (plans, authority) = self.begin(Attempt::Update, Some(id))?;
@@ -267,6 +310,7 @@ impl<'s> Acting<'s> {
         if let Some(grant) = &mut change.grant {
             self.localize(grant)?;
         }
+        change.merge_metadata(metadata, &before);
         let asked = change.clone();
         let after = before.changed(change, core.clock.now(), self.actor, plans.next_sequence())?;
         let after_or_same = after.as_ref().unwrap_or(&before);
@@ -293,6 +337,7 @@ impl<'s> Acting<'s> {
             core.index.deny(u64::MAX, id, after.standing());
             return Err(poisoned);
         }
+        denies.set(!before.standing().is_within(&after.standing()));
         let after = Arc::new(after);
         let note = self.note(
             Act::Update,

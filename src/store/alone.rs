@@ -19,6 +19,14 @@ impl Core {
         attempt()
     }
 
+    pub(super) fn again_while<T>(
+        &self,
+        _: impl Fn() -> bool,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        attempt()
+    }
+
     pub(super) fn settle_everywhere(&self) -> Settled {
         Settled {}
     }

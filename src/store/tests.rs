@@ -9,13 +9,14 @@ use crate::refusal::Refusal;
 use crate::{
     clock::Clock,
     digest::Seals,
+    error::Field,
     gate::Gate,
     index::Index,
     ledger::{
         Ledger, Tip,
         scripted::{Script, Scripted},
     },
-    record::{Expiry, Metadata},
+    record::{Expiry, Metadata, MetadataPatch},
     scope::Grant,
     time::Timestamp,
 };
@@ -277,6 +278,102 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
 }
 
 #[test]
+fn metadata_patch_merges_into_changes_that_are_queued() {
+    let (store, script) = scripted();
+    let metadata = Metadata::from([("team".into(), "a".into()), ("floor".into(), "2".into())]);
+    let new = NewKey { metadata, ..new_key(&store, &["api.read"], true) };
+    let (id, key) = issue(&store, &script, new);
+    let patch = |change, entry: &str, value: Option<&str>| {
+        let metadata = MetadataPatch::from([(entry.to_owned(), value.map(str::to_owned))]);
+        spawn(&store, move |store| {
+            store.acting_as(Actor::Host, None).patch(id, change, metadata).unwrap()
+        })
+    };
+    let first = patch(Change::default(), "shift", Some("night"));
+    script.begun();
+    let second = patch(Change::default(), "floor", None);
+    planned(&store, 3);
+    let third = patch(Change::deactivate(), "reason", Some("leaked"));
+    planned(&store, 4);
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive), "denied before it is durable");
+    script.verdict(true);
+    script.verdict(true);
+    assert!([first, second, third].into_iter().all(|patch| patch.join().is_ok()));
+    let expected = [("reason", "leaked"), ("shift", "night"), ("team", "a")];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(store.get(id).unwrap().metadata, Metadata::from(expected));
+}
+
+#[test]
+fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
+    let store = Store::in_memory().unwrap();
+    let issued = store.issue(new_key(&store, &["api.read"], true)).unwrap();
+    let (before, id) = (issued.record, store.list(&ListQuery::default()).unwrap().records[0].id);
+    let patch = MetadataPatch::from([("reason".into(), Some("x".repeat(257)))]);
+    let refused = store.acting_as(Actor::Host, None).patch(id, Change::deactivate(), patch);
+    assert!(matches!(refused, Err(Error::Invalid { field: Field::Metadata, .. })));
+    assert_eq!(store.get(id).unwrap(), before);
+    issued.secret.reveal(|key| assert_eq!(decision(&store, key), Ok(())));
+}
+
+/// A request of a local user to the Administration API.
+#[cfg(feature = "admin")]
+fn send(
+    store: &Store,
+    request: axum::http::request::Builder,
+    body: &str,
+) -> (u16, serde_json::Value) {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let request = request
+        .extension(crate::admin::LocalUser::new(0))
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_owned()));
+    let app = crate::admin::router(store.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let answer = app.oneshot(request.unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    })
+}
+
+#[test]
+#[cfg(feature = "admin")]
+fn revocation_with_a_note_is_applied_while_another_change_of_the_key_is_queued() {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let patch = |tag: Option<&'static str>, body: &'static str| {
+        spawn(&store, move |store| {
+            let mut request = axum::http::Request::patch(format!("/v1/keys/{id}"));
+            if let Some(tag) = tag {
+                request = request.header("if-match", tag);
+            }
+            send(store, request, body)
+        })
+    };
+    let first = patch(None, r#"{"metadata":{"shift":"night"}}"#);
+    script.begun();
+    let revoking = patch(None, r#"{"active":false,"metadata":{"reason":"leaked"}}"#);
+    while store.writer.plan().next_sequence() <= 3 {
+        assert!(!revoking.is_finished(), "{:?}", revoking.join());
+        thread::yield_now();
+    }
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
+    let (stale, _) =
+        patch(Some("\"1\""), r#"{"active":true,"metadata":{"reason":null}}"#).join().unwrap();
+    assert_eq!(stale, 412, "its entity tag is an old one");
+    script.verdict(true);
+    script.verdict(true);
+    assert_eq!(first.join().unwrap().0, 200);
+    let (status, said) = revoking.join().unwrap();
+    assert_eq!((status, &said["active"]), (200, &false.into()));
+    assert_eq!(said["metadata"], serde_json::json!({"shift": "night", "reason": "leaked"}));
+}
+
+#[test]
 fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
     let (store, script) = scripted();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -486,21 +583,7 @@ fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
 /// What the Administration API says that a key is worth.
 #[cfg(feature = "admin")]
 fn verify(store: &Store, key: &str) -> (u16, serde_json::Value) {
-    use axum::{body::Body, http::Request};
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-    let request = Request::post("/v1/verify")
-        .extension(crate::admin::LocalUser::new(0))
-        .header("content-type", "application/json")
-        .body(Body::from(format!(r#"{{"key":"{key}"}}"#)));
-    let app = crate::admin::router(store.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let answer = app.oneshot(request.unwrap()).await.unwrap();
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
-    })
+    send(store, axum::http::Request::post("/v1/verify"), &format!(r#"{{"key":"{key}"}}"#))
 }
 
 #[test]

@@ -19,6 +19,25 @@ impl Core {
     /// older than what the engine then had.
     pub(in crate::store) fn again<T>(
         &self,
+        attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.again_within(PATIENCE, || false, attempt)
+    }
+
+    /// Like [`again`](Self::again), and for as long as `persists` says so, however often others
+    /// come first.
+    pub(in crate::store) fn again_while<T>(
+        &self,
+        persists: impl Fn() -> bool,
+        attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.again_within(PATIENCE, persists, attempt)
+    }
+
+    pub(super) fn again_within<T>(
+        &self,
+        patience: Duration,
+        persists: impl Fn() -> bool,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Some(shared) = self.ledger.shared() else { return attempt() };
@@ -28,12 +47,10 @@ impl Core {
             self.number_names()?;
             let before = self.applied();
             let error = match attempt() {
-                Err(error) if start.elapsed() < PATIENCE => error,
+                Err(Error::Contended) if start.elapsed() < patience || persists() => continue,
+                Err(error) if start.elapsed() < patience => error,
                 outcome => return outcome,
             };
-            if matches!(error, Error::Contended) {
-                continue;
-            }
             if !rests_on_what_is_applied(&error) || newest.is_some_and(|newest| before >= newest) {
                 return Err(error);
             }

@@ -1,8 +1,8 @@
 //! Several stores on one engine: what holds of one store holds of them all.
 
 use crate::{
-    Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, NewKey, Outcome,
-    Prefix, Refusal, Store,
+    Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, MetadataPatch,
+    NewKey, Outcome, Prefix, Refusal, Store,
     cluster::{
         Replica,
         follower::Follower,
@@ -407,6 +407,49 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
     });
     let record = one.get(id).unwrap();
     assert_eq!((&*record.name, record.owner.as_deref()), ("b", Some("shop-17")));
+}
+
+#[test]
+fn denial_is_planned_again_however_often_other_replicas_come_first() {
+    let shore = Shore::new();
+    let (one, _a) = shore.store();
+    let after_five = |persists: bool| {
+        let mut attempts = 0;
+        one.writer.again_within(
+            Duration::ZERO,
+            || persists,
+            || {
+                attempts += 1;
+                if attempts < 5 { Err(Error::Contended) } else { Ok(attempts) }
+            },
+        )
+    };
+    assert!(matches!(after_five(true), Ok(5)));
+    assert!(matches!(after_five(false), Err(Error::Contended)));
+}
+
+#[test]
+fn metadata_patches_of_two_replicas_all_take_effect_and_their_denial_does() {
+    let shore = Shore::new();
+    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+    let (id, key) = issue(&one);
+    let patch = |store: &Store, change: Change, entry: String| {
+        let metadata = MetadataPatch::from([(entry, Some("1".into()))]);
+        store.acting_as(Actor::Host, None).patch(id, change, metadata).unwrap()
+    };
+    thread::scope(|scope| {
+        for (store, name) in [(&one, "a"), (&two, "b")] {
+            scope.spawn(move || {
+                (0..6).for_each(|n| {
+                    patch(store, Change::default(), format!("{name}{n}"));
+                })
+            });
+        }
+        patch(&two, Change::deactivate(), "leaked".into());
+    });
+    let record = awaited("it follows", || one.get(id).ok().filter(|r| r.metadata.len() == 13));
+    assert!(!record.active);
+    assert_eq!(decision(&one, &key), Err(Refusal::Inactive));
 }
 
 #[test]
