@@ -8,6 +8,9 @@ use std::{
 
 /// The wall clock may run this far ahead of the time that really passed before it is reported.
 const JUMP: Duration = Duration::from_hours(24);
+/// The store's time may be this far ahead of the wall clock before that is reported. Clocks that are
+/// kept in step differ by less, those of several replicas included.
+const AHEAD: Duration = Duration::from_mins(1);
 
 /// now = max(wall clock, the newest committed time): a clock that is set back revives no expired
 /// key.
@@ -35,6 +38,17 @@ impl Clock {
     /// How far the wall clock has jumped ahead since the store was opened, if by more than a day.
     pub(crate) fn jump(&self) -> Option<Duration> {
         self.jump_at(wall(), self.opened.0.elapsed())
+    }
+
+    /// How far the newest committed time is ahead of the wall clock, if by more than a minute.
+    pub(crate) fn ahead(&self) -> Option<Duration> {
+        self.ahead_at(wall())
+    }
+
+    fn ahead_at(&self, wall: Timestamp) -> Option<Duration> {
+        let now = self.not_before_newest(wall).as_millis();
+        Some(Duration::from_millis(now.saturating_sub(wall.as_millis())))
+            .filter(|ahead| *ahead > AHEAD)
     }
 
     fn not_before_newest(&self, wall: Timestamp) -> Timestamp {
@@ -92,6 +106,15 @@ mod tests {
         assert_eq!(clock.jump_at(ahead(86_400), Duration::ZERO), None);
         assert_eq!(clock.jump_at(ahead(200_000), Duration::from_secs(190_000)), None);
         assert_eq!(clock.jump_at(ahead(86_401), Duration::ZERO), Some(Duration::from_secs(86_401)));
+    }
+
+    #[test]
+    fn newest_change_more_than_a_minute_ahead_of_the_wall_clock_is_reported() {
+        let clock = Clock::new(Timestamp::from_secs(1000));
+        assert_eq!(clock.ahead_at(Timestamp::from_secs(1000)), None);
+        assert_eq!(clock.ahead_at(Timestamp::from_secs(940)), None);
+        assert_eq!(clock.ahead_at(Timestamp::from_secs(939)), Some(Duration::from_secs(61)));
+        assert_eq!(clock.ahead_at(Timestamp::from_secs(2000)), None);
     }
 
     #[test]

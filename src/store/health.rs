@@ -1,6 +1,7 @@
 //! How a store is doing: can it still write, is its clock to be believed.
 
 use super::Store;
+use crate::time::Timestamp;
 use std::time::Duration;
 
 /// How a store is doing.
@@ -17,6 +18,10 @@ pub struct Health {
     /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
     /// keys may have expired early, and time will not go back.
     pub clock_jump: Option<Duration>,
+    /// How far the store's time is ahead of the wall clock, if by more than a minute. A change was
+    /// made while a clock was wrong: [`Store::now`] stays at the time of that change until the wall
+    /// clock reaches it, and keys that end before it have expired early.
+    pub clock_ahead: Option<Duration>,
 }
 
 /// How many keys a store has.
@@ -37,6 +42,61 @@ impl Store {
             is_answering: self.writer.gate.pass(|| ()).is_ok(),
             trouble: self.writer.trouble(),
             clock_jump: self.writer.clock.jump(),
+            clock_ahead: self.writer.clock.ahead(),
+        }
+    }
+
+    /// Returns the store's time, by which keys expire: the wall clock, but never before the newest
+    /// change.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// let issued = store.issue(new)?;
+    /// assert!(store.now() >= issued.record.created_at);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn now(&self) -> Timestamp {
+        self.writer.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Expiry, Metadata, NewKey},
+        scope::Grant,
+    };
+
+    #[test]
+    fn change_made_three_days_ahead_is_reported_at_every_opening() {
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path().join("keys");
+        let store = Store::open(&dir).unwrap();
+        assert_eq!(store.health().clock_ahead, None);
+        let three_days = Duration::from_hours(72);
+        let wrong = store.now().as_millis() + 72 * 3_600_000;
+        store.writer.clock.advance(Timestamp::from_millis(wrong));
+        store
+            .issue(NewKey {
+                name: "a".into(),
+                grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+                active: true,
+                expiry: Expiry::Never,
+                owner: None,
+                metadata: Metadata::new(),
+            })
+            .unwrap();
+        drop(store);
+        for _ in 0..2 {
+            let store = Store::open(&dir).unwrap();
+            let ahead = store.health().clock_ahead.unwrap();
+            assert!(ahead <= three_days && ahead > Duration::from_hours(71));
+            assert_eq!(store.now(), Timestamp::from_millis(wrong));
+            assert_eq!(store.health().clock_jump, None);
         }
     }
 }
