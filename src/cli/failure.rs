@@ -3,6 +3,7 @@
 use portcullis::Error;
 use serde::Deserialize;
 use std::{
+    fmt,
     io::{self, Write},
     process::ExitCode,
 };
@@ -65,11 +66,18 @@ impl Failure {
     pub(crate) fn tell(&self) {
         // There is nobody left to tell if this fails.
         let _ = match self {
-            Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => {
-                writeln!(io::stderr(), "error: {text}")
-            }
             Self::Arguments(error) => error.print(),
+            failure => writeln!(io::stderr(), "error: {failure}"),
         };
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Arguments(error) => error.fmt(f),
+        }
     }
 }
 

@@ -2,37 +2,48 @@
 
 use super::{
     args::{Init, Place},
+    delivery::{self, Reader, Undelivered},
     door::{Answer, Door},
     failure::Failure,
-    keys,
-    output::{self, Key},
+    output,
 };
 use axum::http::Method;
 use portcullis::{Builder, Prefix, Scope, Store};
+use rustix::{fs::FallocateFlags, io::Errno};
 use serde_json::json;
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+/// A key and its line end fit in it.
+const ROOM: u64 = 64;
+
 pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitCode, Failure> {
     let builder = with_options(place.builder()?, asked)?;
     // The file comes first: if the key could not be kept, there should be no store either.
     let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
+    let reader = match &file {
+        Some(_) => Reader::Some,
+        None => delivery::check_standard_output()?,
+    };
+    delivery::finish_before_signals()?;
     let store = place.create(builder)?;
     let answer = root_key(store).await?;
     match &mut file {
         Some(file) => {
-            file.keep(&answer.read::<Key>()?)?;
+            file.keep(&answer).map_err(|undelivered| lost_root(&undelivered))?;
             if json {
                 output::line(format!("{}", json!({"key_file": file.path})).as_bytes())?;
             }
             output::say(&format!("the root key is in {}", file.path.display()));
         }
-        None => keys::show_new(&answer, json)?,
+        None => {
+            delivery::show(&answer, reader, json).map_err(|undelivered| lost_root(&undelivered))?;
+        }
     }
     if place.etcd.are_given() {
         output::say("the store is in etcd");
@@ -40,6 +51,11 @@ pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitC
         output::say(&format!("the store is in {}", place.data.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The store is there, and its root key reached nobody.
+pub(crate) fn lost_root(undelivered: &Undelivered) -> Failure {
+    undelivered.failure("the store was made with the root key", delivery::rotate_again)
 }
 
 /// The first key of a store. The store is closed again, but for what its owner keeps of it.
@@ -75,20 +91,34 @@ impl KeyFile {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let doing = format!("creating the key file {}, which must not exist", path.display());
         let file = file.map_err(Failure::io(doing))?;
-        Ok(Self { path: path.into(), file, holds_key: false })
+        let made = Self { path: path.into(), file, holds_key: false };
+        made.reserve()?;
+        Ok(made)
     }
 
-    fn keep(&mut self, key: &Key) -> Result<(), Failure> {
+    /// Takes the room for the key, so that a full disk is known before there is a store.
+    fn reserve(&self) -> Result<(), Failure> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, ROOM) {
+            // Not every file system can; there the writing itself shows it.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => {
+                let doing = format!("reserving room for the key in {}", self.path.display());
+                Err(Failure::io(doing)(io::Error::from(error)))
+            }
+        }
+    }
+
+    fn keep(&mut self, answer: &Answer) -> Result<(), Undelivered> {
+        let key = delivery::new_key(answer)?;
         let secret = key.secret.as_deref().unwrap_or_default();
         let mut text = Vec::with_capacity(secret.len() + 1);
         text.extend_from_slice(secret.as_bytes());
         text.push(b'\n');
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_all());
-        let doing = format!(
-            "writing the root key to {} (the store was made; make another key with: key create --root)",
-            self.path.display()
-        );
-        written.map_err(Failure::io(doing))?;
+        written.map_err(|error| Undelivered {
+            id: Some(key.id),
+            why: format!("writing to {}: {error}", self.path.display()),
+        })?;
         self.holds_key = true;
         Ok(())
     }

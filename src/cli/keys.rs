@@ -2,6 +2,7 @@
 
 use super::{
     args::{Changes, Create, Delete, List, Rotate, Update, YesNo},
+    delivery::{self, Undelivered},
     door::{Answer, Door},
     failure::Failure,
     output::{self, Key},
@@ -29,20 +30,30 @@ pub(crate) async fn create(
     body.insert("expires_at".into(), end.into());
     body.insert("owner".into(), asked.owner.into());
     body.insert("metadata".into(), asked.meta.into_iter().collect());
+    let reader = delivery::check_standard_output()?;
+    delivery::finish_before_signals()?;
     let answer = door.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
-    show_new(&answer, json)?;
-    Ok(ExitCode::SUCCESS)
+    match delivery::show(&answer, reader, json) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(undelivered) => Err(revoke_undelivered(door, &undelivered).await),
+    }
 }
 
-/// Shows a key that was just made.
-pub(crate) fn show_new(answer: &Answer, json: bool) -> Result<(), Failure> {
-    let key: Key = answer.read()?;
-    let Some(secret) = &key.secret else {
-        return Err(Failure::failed("the server made the key and did not say it"));
+/// Revokes a new key whose text reached nobody.
+async fn revoke_undelivered(door: &mut Door, undelivered: &Undelivered) -> Failure {
+    let revoked = match &undelivered.id {
+        Some(id) => match path_of(id) {
+            Ok(path) => door.send(Method::PATCH, &path, Some(&json!({"active": false}))).await,
+            Err(failure) => Err(failure),
+        },
+        None => return undelivered.failure("created", str::to_owned),
     };
-    output::line(if json { answer.bytes() } else { secret.as_bytes() })?;
-    output::say(&format!("made {} ({}); the key is shown only this once", key.id, key.name));
-    Ok(())
+    undelivered.failure("created", |id| match revoked {
+        Ok(_) => "it was revoked; create another one".to_owned(),
+        Err(failure) => format!(
+            "revoking it failed as well ({failure}); revoke it with: portcullis key revoke {id}"
+        ),
+    })
 }
 
 /// `key list`: all of them, page by page.
@@ -156,12 +167,17 @@ pub(crate) async fn rotate(
 ) -> Result<ExitCode, Failure> {
     let path = format!("{}/rotate", path_of(&asked.id)?);
     let grace = asked.grace.unwrap_or(0);
+    let reader = delivery::check_standard_output()?;
+    delivery::finish_before_signals()?;
     let answer = door.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
-    show_new(&answer, json)?;
-    output::say(&match asked.grace {
+    let old = match asked.grace {
         None | Some(0) => format!("{} is inactive", asked.id),
         Some(grace) => format!("{} works for {grace} s more at most", asked.id),
-    });
+    };
+    delivery::show(&answer, reader, json).map_err(|undelivered| {
+        undelivered.failure(&format!("{old}, its place was taken by"), delivery::rotate_again)
+    })?;
+    output::say(&old);
     Ok(ExitCode::SUCCESS)
 }
 

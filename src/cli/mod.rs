@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod delivery;
 mod doctor;
 mod door;
 mod etcd;

@@ -1,6 +1,7 @@
 //! What a command prints.
 
 use super::failure::Failure;
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -54,11 +55,27 @@ impl Settled {
     }
 }
 
-/// Prints to standard output past its buffer, which lives as long as the process and is not wiped.
+/// Writes to standard output past its buffer, which lives as long as the process and is not wiped.
+pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    while !text.is_empty() {
+        match output.write(text) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => text = text.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A parent may have made the pipe so that a write to a full one does not wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Prints to standard output.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
-    let output = io::stdout().as_fd().try_clone_to_owned();
-    let written = output.and_then(|fd| File::from(fd).write_all(text));
-    written.map_err(Failure::io("writing to standard output"))
+    write(text).map_err(Failure::io("writing to standard output"))
 }
 
 /// Prints a line.

@@ -2,9 +2,9 @@
 
 use super::{
     args::{Place, Serve},
+    delivery::{self, Reader, Undelivered},
     failure::Failure,
-    init, log,
-    output::{self, Key},
+    init, log, output,
 };
 use portcullis::{
     Store,
@@ -93,8 +93,10 @@ fn may_initialise(place: &Place, asked: &Serve) -> bool {
 
 async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Failure> {
     let address = address(listener)?;
+    let reader = delivery::check_standard_output()?;
     let store = place.builder()?.create(&place.data)?;
-    let key: Key = init::root_key(store.clone()).await?.read()?;
+    let answer = init::root_key(store.clone()).await?;
+    let key = delivery::new_key(&answer).map_err(|undelivered| init::lost_root(&undelivered))?;
     let secret = key.secret.unwrap_or_default();
     let data = place.data.display();
     let text = format!(
@@ -103,7 +105,13 @@ async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Fail
          try it:\n\n  curl -k -u {secret}: https://{address}/v1/keys -d '{{\"name\":\"Nightly export\",\
          \"scopes\":[\"api.read\"]}}' -H 'content-type: application/json'\n\n"
     );
-    output::print(text.as_bytes())?;
+    delivery::write(text.as_bytes()).map_err(|error| {
+        let why = format!("writing to standard output: {error}");
+        init::lost_root(&Undelivered { id: Some(key.id.clone()), why })
+    })?;
+    if reader == Reader::NobodyByChoice {
+        tracing::warn!(key = key.id, "standard output is /dev/null, so nobody has the root key");
+    }
     Ok(store)
 }
 
