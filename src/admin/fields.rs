@@ -3,13 +3,13 @@
 //! A body may hold a key, if only by mistake. So no parser's own message is passed on, since those
 //! quote the input, and a name is repeated only where it cannot be a key.
 
-use super::moment;
+use super::{body::read, moment};
 use crate::{
     MetadataPatch, Timestamp,
     web::{FieldError, Problem},
 };
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
 };
 use serde::{
@@ -17,11 +17,8 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::{Value, error::Category};
-use std::{fmt, future::poll_fn, pin::Pin, time::Duration};
+use std::fmt;
 
-const MAX_BODY_BYTES: usize = 64 * 1024;
-const MAX_DISCARDED_BYTES: usize = 4 << 20;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SHOWN_NAME: usize = 32;
 
 pub(crate) const JSON: &str = "application/json";
@@ -245,35 +242,6 @@ fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Result<(), Prob
         }
         _ => Err(problem),
     }
-}
-
-/// The whole body. What is too large is read on for a while and thrown away: a client that is
-/// still sending over HTTP/2 would not see the answer.
-async fn read(mut body: Body) -> Result<Bytes, Problem> {
-    let mut kept = Vec::new();
-    let mut length = 0;
-    let reading = async {
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            // A client that goes away in the middle hears nothing of any answer.
-            let Ok(frame) = frame else { break };
-            let data = frame.into_data().unwrap_or_default();
-            length += data.len();
-            if length <= MAX_BODY_BYTES {
-                kept.extend_from_slice(&data);
-            } else if length > MAX_DISCARDED_BYTES {
-                break;
-            }
-        }
-    };
-    if tokio::time::timeout(BODY_TIMEOUT, reading).await.is_err() {
-        let detail = "the body did not arrive in time";
-        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail));
-    }
-    if length > MAX_BODY_BYTES {
-        let detail = format!("the body is larger than {MAX_BODY_BYTES} bytes");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail));
-    }
-    Ok(Bytes::from(kept))
 }
 
 /// A JSON object as it was written, repeated names included.

@@ -3,6 +3,7 @@
 
 mod about;
 mod authz;
+mod body;
 mod browser;
 mod caller;
 mod cut;
@@ -25,7 +26,10 @@ mod trail;
 mod verify;
 mod wire;
 
-use crate::{Store, web::Problem};
+use crate::{
+    Store,
+    web::{Problem, whole},
+};
 use axum::{
     Router,
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
@@ -51,6 +55,9 @@ pub use portal::Portal;
 /// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
 /// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
 /// an act came from.
+///
+/// A body that does not arrive whole changes nothing. Over HTTP/2 a layer around this router that
+/// replaces request bodies must keep their `is_end_stream`: without it a cancelled body looks whole.
 ///
 /// ```
 /// # let store = portcullis::Store::in_memory()?;
@@ -78,6 +85,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/audit/cut", post(cut::cut))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(whole::refuse_cut))
         .layer(middleware::from_fn(browser::refuse_foreign_origins))
         .layer(middleware::map_response(never_stored))
         .with_state(store)

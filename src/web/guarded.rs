@@ -1,11 +1,12 @@
 //! A router on which no route can forget its scope, nor ask for one of the other plane.
 
-use super::{Administration, Data, Problem, RequireScope, TypedScope};
+use super::{Administration, Data, Problem, RequireScope, TypedScope, whole::refuse_cut};
 use crate::Store;
 use axum::{
     Router,
     extract::FromRef,
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::MethodRouter,
 };
@@ -19,7 +20,8 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 
 /// A router in which each route names the scope that it asks for.
 ///
-/// The key is checked before the handler, and before the request's body is read. A path that is not
+/// The key is checked before the handler, and before the request's body is read. A body that does
+/// not arrive whole is an error to every extractor, a cancelled HTTP/2 stream included. A path that is not
 /// there stays a 404, and a method that is not there a 405, for anyone; so does a CORS preflight,
 /// which a CORS layer outside answers. For the order of layers see [`RequireScope`].
 ///
@@ -100,6 +102,7 @@ where
         path: &str,
         methods: MethodRouter<T>,
     ) -> Self {
+        let methods = methods.route_layer(middleware::from_fn(refuse_cut));
         let methods = methods.route_layer(RequireScope::new(self.store.clone(), scope));
         let Some(there) = self.routes.iter().position(|(other, _)| other == path) else {
             self.routes.push((path.to_owned(), methods));

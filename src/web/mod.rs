@@ -10,6 +10,7 @@ mod layer;
 mod responses;
 pub mod scopes;
 mod streams;
+pub(crate) mod whole;
 
 pub use caller::authenticate;
 pub use extract::ApiKey;

@@ -45,11 +45,12 @@ pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result
     let base = Base::of(request.uri(), request.extensions());
     let peer = caller::peer(request.extensions());
     let door = request.extensions().get::<AtTheDoor>().cloned();
-    // Whoever logs in anew has no use for the old session.
-    if let Some(session) = token(&site, request.headers()) {
+    let session = token(&site, request.headers());
+    let mut form = Pairs::from_request(request, &site).await?;
+    // A new login replaces the old session, once the whole form is here.
+    if let Some(session) = session {
         site.sessions.end(session);
     }
-    let mut form = Pairs::from_request(request, &site).await?;
     let key = Zeroizing::new(form.text("key"));
     let digest = site.store.digest(key.trim().as_bytes());
     let checked = site.store.authenticate_key(key.trim().as_bytes());

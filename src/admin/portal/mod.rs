@@ -19,8 +19,8 @@ mod session;
 mod trail;
 mod visitor;
 
-use super::origin::Origin;
-use crate::Store;
+use super::{body, origin::Origin};
+use crate::{Store, web::whole};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -72,20 +72,23 @@ impl Portal {
             Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
         let site = Site(Arc::new(parts));
         let router = Router::new();
+        // Handlers that take no form: the request must have come whole all the same.
+        let whole = middleware::from_fn(body::read_first);
         #[cfg(feature = "cluster")]
         let router = router.route("/replicas", get(replicas::page));
         router
             .route("/", get(listing::list))
             .route("/login", get(login::page).post(login::log_in))
-            .route("/logout", post(login::log_out))
+            .route("/logout", post(login::log_out).layer(whole.clone()))
             .route("/keys", post(create::create))
             .route("/keys/new", get(create::page))
             .route("/keys/{id}", get(edit::page).post(edit::save))
-            .route("/keys/{id}/deactivate", post(edit::deactivate))
-            .route("/keys/{id}/delete", get(edit::confirm_deletion).post(edit::delete))
+            .route("/keys/{id}/deactivate", post(edit::deactivate).layer(whole.clone()))
+            .route("/keys/{id}/delete", get(edit::confirm_deletion).post(edit::delete).layer(whole))
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
             .route("/audit", get(trail::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+            .layer(middleware::from_fn(whole::refuse_cut))
             .layer(middleware::from_fn_with_state(site.clone(), guard::refuse_foreign_forms))
             .layer(middleware::map_response(guard::not_stored))
             .route("/assets/portal.css", get(frame::style))

@@ -1,0 +1,61 @@
+//! A request's body: read whole, or refused.
+//!
+//! No route acts on a part of a body, not even a route whose handler takes none.
+
+use crate::web::Problem;
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use std::{future::poll_fn, pin::Pin, time::Duration};
+
+const MAX_BODY_BYTES: usize = 64 * 1024;
+const MAX_DISCARDED_BYTES: usize = 4 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The whole body. What is too large is read on for a while and thrown away: a client that is
+/// still sending over HTTP/2 would not see the answer.
+pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    let reading = async {
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let data = frame?.into_data().unwrap_or_default();
+            length += data.len();
+            if length <= MAX_BODY_BYTES {
+                kept.extend_from_slice(&data);
+            } else if length > MAX_DISCARDED_BYTES {
+                break;
+            }
+        }
+        Ok::<(), axum::Error>(())
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => {
+            let detail = "the body did not arrive whole, and nothing was changed; send it again";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail));
+        }
+        Err(_) => {
+            let detail = "the body did not arrive in time, and nothing was changed; send it again";
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail));
+        }
+    }
+    if length > MAX_BODY_BYTES {
+        let detail = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail));
+    }
+    Ok(Bytes::from(kept))
+}
+
+/// For a route whose handler takes no body: lets a request pass after its body has arrived whole.
+pub(crate) async fn read_first(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match read(body).await {
+        Ok(_) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Err(problem) => problem.into_response(),
+    }
+}
