@@ -29,6 +29,9 @@ pub struct AuditEntry {
     pub after: Change,
     /// What is kept of a request that is done once.
     pub(crate) once: Option<Once>,
+    /// The last entry before this one with such a request of the 24 hours before; 0 where there is
+    /// none, and `None` where that is not known.
+    pub(crate) last_once: Option<u64>,
 }
 
 /// A request that is done once, however often it is sent: hashes of its name and of what it says.

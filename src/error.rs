@@ -5,7 +5,7 @@ use crate::{
     random::NoRandomness,
     scope::{Scope, TooManyScopes, UnknownScope},
 };
-use std::{fmt, io, path::Path};
+use std::{fmt, io, path::Path, time::Duration};
 
 /// Why the store could not do what it was asked. The texts never hold what a caller presented as
 /// a key.
@@ -50,6 +50,19 @@ pub enum Error {
         "this idempotency key was used with another request; give each request a key of its own"
     )]
     OtherRequest,
+    /// So many idempotent requests were done within 24 hours that a further one could not be
+    /// remembered for as long; nothing was changed.
+    #[error(
+        "{who} sent as many idempotent requests within 24 hours as are remembered; repeat this one in {} s, or send \
+         it without an idempotency key",
+        retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)
+    )]
+    TooManyRequests {
+        /// The acting key, or all of them.
+        who: &'static str,
+        /// When the oldest of them is forgotten.
+        retry_after: Duration,
+    },
     /// The key was changed since the caller last read it.
     #[error("{0} was changed meanwhile; read it again and repeat the change")]
     Changed(KeyId),
@@ -108,7 +121,8 @@ pub enum Error {
     BadBackup(Box<str>),
     /// It is not known what was taken away after a backup was taken.
     #[error(
-        "what was taken away after the backup is not known ({0}), and it would work again; nothing was restored,          give the old directory or an exported audit trail that is whole"
+        "cannot tell which keys were revoked after this backup ({0}); nothing was restored, pass the old data directory \
+         or a complete audit export"
     )]
     LaterDenials(Box<str>),
     /// The database is older than its anchor.

@@ -57,6 +57,11 @@ fn each_file_says_what_it_is_for() {
 }
 
 #[test]
+fn no_text_is_continued_with_the_blanks_of_its_line() {
+    objections(has_no_gap_in_a_text);
+}
+
+#[test]
 fn no_file_outgrows_its_idea() {
     objections(stays_short);
 }
@@ -138,6 +143,24 @@ fn says_its_purpose(path: &str, text: &str) -> Vec<String> {
         .then(|| format!("{path}: the first line does not say what the file is for"))
         .into_iter()
         .collect()
+}
+
+/// rustfmt leaves no two blanks between words but within a text, where a line was continued without a
+/// backslash.
+fn has_no_gap_in_a_text(path: &str, text: &str) -> Vec<String> {
+    let has_gap = |line: &str| {
+        let words: Vec<_> =
+            line.trim().split("  ").filter(|part| !part.trim().is_empty()).collect();
+        let ends_a_word = |c: char| c.is_alphanumeric() || ",.;:)".contains(c);
+        words.iter().zip(words.iter().skip(1)).any(|(word, next)| {
+            word.ends_with(ends_a_word)
+                && !word.ends_with("\\n")
+                && next.trim_start().starts_with(char::is_alphanumeric)
+        })
+    };
+    let code = text.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with("//"));
+    let lines = code.filter(|(line, _)| has_gap(line));
+    lines.map(|(_, number)| format!("{path}: line {number} has blanks within a text")).collect()
 }
 
 fn stays_short(path: &str, text: &str) -> Vec<String> {

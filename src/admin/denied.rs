@@ -6,7 +6,7 @@ use crate::{
     web::{FieldError, Problem},
 };
 use axum::{
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 
@@ -75,6 +75,15 @@ impl From<Error> for Denied {
             Error::OtherRequest => {
                 Problem::invalid(vec![FieldError::parameter("Idempotency-Key", OTHER_REQUEST)])
             }
+            Error::TooManyRequests { retry_after, .. } => {
+                let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let problem = Problem::new(status, "too-many-idempotent-requests", text);
+                match HeaderValue::try_from(seconds.to_string()) {
+                    Ok(seconds) => problem.with_header(RETRY_AFTER, seconds),
+                    Err(_) => problem,
+                }
+            }
             Error::NoSuchKey(_) => Problem::new(StatusCode::NOT_FOUND, "no-such-key", text),
             Error::StillActive(_) => conflict("still-active"),
             Error::NotCurrent { .. } => conflict("not-current"),
@@ -115,4 +124,20 @@ fn ours(error: &Error) -> Problem {
         _ => "the store cannot do this at the moment and nothing was changed; its log says why",
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn answer_to_too_many_idempotent_requests_says_when_to_repeat() {
+        let retry_after = Duration::from_millis(3_599_001);
+        let error = Error::TooManyRequests { who: "this actor", retry_after };
+        assert!(error.to_string().contains("repeat this one in 3600 s"), "{error}");
+        let response = Denied::from(error).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[RETRY_AFTER], "3600");
+    }
 }

@@ -71,7 +71,7 @@ pub(crate) async fn list(
     post,
     path = "/v1/keys",
     params(
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent twice within a day, it is done once")
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent again within 24 hours, it is not done again. 10,000 of a key and 100,000 in all are remembered; beyond that a further one is answered with 429")
     ),
     request_body(content = openapi::NewKey),
     responses(

@@ -204,6 +204,9 @@ fn problems(operation: &Value) -> Vec<(&'static str, &'static str)> {
     if has("path", None) {
         problems.push(("404", "there is no such key"));
     }
+    if has("header", Some("Idempotency-Key")) {
+        problems.push(("429", "too many idempotent requests; repeat it after Retry-After"));
+    }
     if has("header", Some("If-Match")) {
         problems.push(("400", "the condition is malformed"));
         problems.push(("412", "the key was changed meanwhile"));

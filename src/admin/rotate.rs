@@ -18,7 +18,7 @@ use std::time::Duration;
     path = "/v1/keys/{id}/rotate",
     params(
         ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent twice within a day, it is done once")
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent again within 24 hours, it is not done again. 10,000 of a key and 100,000 in all are remembered; beyond that a further one is answered with 429")
     ),
     request_body(content = Option<openapi::Rotation>),
     responses(

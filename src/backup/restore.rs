@@ -266,6 +266,7 @@ fn note(
         before: Change::default(),
         after: Change::default(),
         once: None,
+        last_once: None,
     };
     let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.trail)?;
     bulk.put(Place::Entry(sequence), frame)?;

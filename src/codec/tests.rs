@@ -80,6 +80,7 @@ fn entry(act: Act) -> AuditEntry {
             ..Change::deactivate()
         },
         once: None,
+        last_once: None,
     }
 }
 
@@ -282,6 +283,27 @@ fn the_bytes_of_a_request_that_is_done_once_are_these() {
     ];
     for (act, golden) in golden {
         let entry = AuditEntry { once: Some(once), ..entry(act) };
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        assert!(hex(&frame).contains(&bytes(golden)), "{}", hex(&frame));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
+    }
+}
+
+#[test]
+fn link_to_the_last_idempotent_request_has_these_bytes() {
+    let seal = Seals::derive(None).trail;
+    let linked = |act, once| AuditEntry { once, last_once: Some(0x0102), ..entry(act) };
+    let once = Some(Once { request: [0x0a; 16], payload: [0x0b; 16] });
+    let golden = [
+        (linked(Act::Update, None), "0b000000 0201000000000000 01000000 01"),
+        (
+            linked(Act::Create, once),
+            "0b000000 0201000000000000 06000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a \
+             0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
+        ),
+    ];
+    for (entry, golden) in golden {
         let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
         assert!(hex(&frame).contains(&bytes(golden)), "{}", hex(&frame));
         let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();

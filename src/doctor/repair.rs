@@ -288,6 +288,7 @@ impl<'i> Repair<'i> {
             before: Change::default(),
             after: Change::default(),
             once: None,
+            last_once: None,
         };
         let (frame, head) = codec::encode_entry(&entry, &floor.head, &self.seals.trail)?;
         self.bulk.put(Place::Entry(sequence), frame)?;

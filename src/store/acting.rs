@@ -62,9 +62,9 @@ impl<'s> Acting<'s> {
         self.core().again(|| {
             let fresh = self.fresh_key()?;
             self.core().learn_requests()?;
-            let (plans, authority) = self.begin(Attempt::Create, None)?;
+            let (mut plans, authority) = self.begin(Attempt::Create, None)?;
             let authority = authority.as_deref();
-            if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_CREATE, once)? {
+            if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_CREATE, once)? {
                 return self.done_before(plans, &done);
             }
             self.create(plans, authority, fresh, new.clone(), Some(once)).map(Outcome::Issued)
@@ -223,9 +223,9 @@ impl<'s> Acting<'s> {
         let outcome = self.core().again(|| {
             let fresh = self.fresh_key()?;
             self.core().learn_requests()?;
-            let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
+            let (mut plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
             let authority = authority.as_deref();
-            if let Some(done) = self.done(&plans, authority, &ADMIN_KEY_UPDATE, once)? {
+            if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_UPDATE, once)? {
                 return self.done_before(plans, &done);
             }
             self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)

@@ -11,7 +11,7 @@ mod newest;
 
 use self::ends::{End, Ends, Sent};
 use super::{
-    once::Remembered,
+    once::{self, Remembered},
     writer::{Core, KeyChange, Plans, Queued, Writer},
 };
 use crate::{
@@ -35,8 +35,6 @@ use std::{sync::Arc, time::Duration};
 
 /// Scope names that are numbered by one change, so that it goes into one transaction.
 const NAMES_AT_ONCE: usize = 100;
-/// How many entries are read at a time to learn of requests that others did.
-const STRIDE: usize = 1000;
 
 /// What a shared ledger adds to the plans.
 #[derive(Default)]
@@ -206,24 +204,25 @@ impl Core {
         self.ledger.shared().and_then(Shared::trouble)
     }
 
-    /// Learns of the requests that others did.
+    /// Reads the requests that other replicas did since those that are remembered.
     pub(super) fn learn_requests(&self) -> Result<(), Error> {
         loop {
             let plans = self.plan();
             let from = plans.common.requests_upto;
             let upto = plans.common.base.map_or(0, |base| base.sequence);
             drop(plans);
-            if self.ledger.shared().is_none() || from >= upto {
-                return Ok(());
-            }
-            let entries = self.ledger.trail(from, STRIDE, self.catalogue())?;
-            let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(()) };
+            let Some(shared) = self.ledger.shared().filter(|_| from < upto) else { return Ok(()) };
+            let trail = |after, limit| shared.trail(after, limit, self.catalogue());
+            let new = (from.max(shared.floor().through), upto);
+            // A replica that had not read the requests of others links no entry, so that an entry
+            // without a link says nothing of what lies before it.
+            let requests = once::requests_in(trail, new, self.clock.now(), u64::MAX)?;
             let mut plans = self.plan();
             if plans.common.requests_upto == from {
-                for entry in &entries {
+                for entry in &requests {
                     plans.requests.note(entry);
                 }
-                plans.common.requests_upto = last;
+                plans.common.requests_upto = upto;
             }
         }
     }
@@ -268,11 +267,6 @@ impl Core {
 impl Writer {
     /// Starts to write, once the replica has brought all that there is.
     pub(super) fn share(core: Arc<Core>, uses_every: Duration) -> Result<Self, Error> {
-        let mut plans = core.plan();
-        // Requests of the last day are in the end of the trail; older ones are not asked for.
-        let base = plans.common.base.map_or(0, |base| base.sequence);
-        plans.common.requests_upto = base.saturating_sub(super::once::MOST_ENTRIES);
-        drop(plans);
         core.index.tick(core.clock.now());
         Self::begin(core, uses_every)
     }

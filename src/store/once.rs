@@ -1,17 +1,15 @@
 //! Requests that are done once, however often they are sent.
 //!
-//! What is kept of one lies in the trail's own entry of the change, so that both are written
-//! together, nothing needs to be cleared away later, and the format stays. Here is what of it is
-//! remembered: a day's worth, within limits, read back from the end of the trail at opening.
+//! Each is an entry of the audit log, written with its change, and remembered for 24 hours. Every
+//! entry written within that time names the last such entry before it, so that after a restart the
+//! requests are found by following these links, however many other entries lie between them.
 
 use crate::{
     audit::{Act, AuditEntry, Once},
     digest::Seal,
     error::Error,
     id::KeyId,
-    ledger::Ledger,
     record::{Actor, Record},
-    scope::Catalogue,
     store::Issued,
     time::Timestamp,
 };
@@ -21,14 +19,22 @@ use std::{
     time::Duration,
 };
 
+/// How long a request is remembered.
 pub(super) const KEPT: Duration = Duration::from_hours(24);
-const MOST: usize = 10_000;
-/// Entries that are looked at when the store is opened.
-pub(super) const MOST_ENTRIES: u64 = 20_000;
+/// The most requests of one actor that are remembered at a time.
+const MOST_OF_ONE: usize = 10_000;
+/// The most requests of all actors: about 16 MB.
+const MOST_OF_ALL: usize = 100_000;
+/// Entries without a link that are read when a store is opened: an older version wrote no links.
+pub(super) const MOST_UNLINKED: u64 = 20_000;
+/// The most entries that are read at once.
 const STRIDE: u64 = 1000;
 
-/// What makes a request to make a key one that is done once: its name belongs to its actor and its
-/// route. It is remembered for a day, for the last ten thousand requests.
+/// What makes a request to issue or rotate a key idempotent: sent again within 24 hours, it is not
+/// done again. Its name belongs to its actor and its route.
+///
+/// At most 10,000 requests of one actor and 100,000 of all actors are remembered at a time. None is
+/// forgotten early: a further request is [`Error::TooManyRequests`], which says when to repeat it.
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'r> {
     /// The name that the caller gave it.
@@ -58,7 +64,7 @@ pub enum Outcome {
     Before(Arc<Record>),
 }
 
-/// What is known of a request that was done, or is on its way.
+/// What is known of a request that was done, or is queued.
 #[derive(Clone, Copy)]
 pub(super) struct Done {
     payload: [u8; 16],
@@ -67,38 +73,26 @@ pub(super) struct Done {
     pub(super) id: KeyId,
 }
 
-/// The requests of the last day.
+/// The requests of the last 24 hours.
 #[derive(Default)]
 pub(super) struct Remembered {
     done: HashMap<[u8; 16], Done>,
-    by_age: VecDeque<(Timestamp, [u8; 16])>,
+    by_age: VecDeque<(Timestamp, Actor, [u8; 16])>,
+    /// When each actor sent its requests, oldest first.
+    of_one: HashMap<Actor, VecDeque<Timestamp>>,
 }
 
 impl Remembered {
-    /// Reads them back from the end of the trail.
-    pub(super) fn load(
-        ledger: &Ledger,
-        catalogue: &'static Catalogue,
-        last: u64,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
-        let mut newest_first = Vec::new();
-        let (floor, mut end) = (ledger.floor().through, last);
-        while end > floor && last - end < MOST_ENTRIES {
-            let start = end.saturating_sub(STRIDE).max(floor);
-            let limit = usize::try_from(end - start).unwrap_or(usize::MAX);
-            let stride = ledger.trail(start, limit, catalogue)?;
-            end = if stride.first().is_none_or(|entry| is_over(entry.at, now)) { 0 } else { start };
-            newest_first.extend(stride.into_iter().rev().filter(|entry| entry.once.is_some()));
-        }
+    /// Remembers the requests among entries, oldest first.
+    pub(super) fn of(entries: &[AuditEntry]) -> Self {
         let mut remembered = Self::default();
-        for entry in newest_first.iter().rev() {
+        for entry in entries {
             remembered.note(entry);
         }
-        Ok(remembered)
+        remembered
     }
 
-    /// Remembers the request that this entry tells of, if it does.
+    /// Remembers the request of this entry, if it has one.
     pub(super) fn note(&mut self, entry: &AuditEntry) {
         let id = match entry.act {
             Act::Rotate { into } => Some(into),
@@ -106,12 +100,27 @@ impl Remembered {
         };
         let (Some(once), Some(id)) = (entry.once, id) else { return };
         let (at, sequence) = (entry.at, entry.sequence);
-        self.done.insert(once.request, Done { payload: once.payload, at, sequence, id });
-        self.by_age.push_back((at, once.request));
-        while self.by_age.len() > MOST
-            || self.by_age.front().is_some_and(|(oldest, _)| is_over(*oldest, at))
+        self.forget_until(at);
+        let done = Done { payload: once.payload, at, sequence, id };
+        let known = self.done.insert(once.request, done);
+        if known.is_none_or(|known| known.sequence != sequence) {
+            self.by_age.push_back((at, entry.actor, once.request));
+            self.of_one.entry(entry.actor).or_default().push_back(at);
+        }
+    }
+
+    /// Forgets the requests whose time is over.
+    fn forget_until(&mut self, now: Timestamp) {
+        while let Some((at, actor, request)) = self.by_age.front().copied()
+            && is_over(at, now)
         {
-            let Some((at, request)) = self.by_age.pop_front() else { return };
+            self.by_age.pop_front();
+            if let Some(times) = self.of_one.get_mut(&actor) {
+                times.pop_front();
+                if times.is_empty() {
+                    self.of_one.remove(&actor);
+                }
+            }
             // One that was done again since is younger than this.
             if self.done.get(&request).is_some_and(|done| done.at == at) {
                 self.done.remove(&request);
@@ -119,10 +128,16 @@ impl Remembered {
         }
     }
 
-    /// Forgets what was noted of changes after this one: they were not made.
+    /// Forgets the requests of changes after this one, which were not made.
     #[cfg(feature = "cluster")]
     pub(super) fn forget_after(&mut self, sequence: u64) {
-        self.done.retain(|_, done| done.sequence <= sequence);
+        let Self { done, by_age, of_one } = self;
+        done.retain(|_, done| done.sequence <= sequence);
+        by_age.retain(|(at, _, request)| done.get(request).is_some_and(|done| done.at == *at));
+        of_one.clear();
+        for (at, actor, _) in by_age {
+            of_one.entry(*actor).or_default().push_back(*at);
+        }
     }
 
     /// The same request, if it was done; it is an error if it was another of that name.
@@ -133,6 +148,70 @@ impl Remembered {
             Some(_) => Err(Error::OtherRequest),
         }
     }
+
+    /// Fails where another request of this actor could not be remembered for as long as promised.
+    pub(super) fn check_room(&mut self, actor: Actor, now: Timestamp) -> Result<(), Error> {
+        self.forget_until(now);
+        let times = self.of_one.get(&actor);
+        let (who, oldest) = if times.is_some_and(|times| times.len() >= MOST_OF_ONE) {
+            ("this actor", times.and_then(VecDeque::front).copied())
+        } else if self.by_age.len() >= MOST_OF_ALL {
+            ("all actors together", self.by_age.front().map(|(at, ..)| *at))
+        } else {
+            return Ok(());
+        };
+        let age = oldest.map_or(0, |at| now.as_millis().saturating_sub(at.as_millis()));
+        let retry_after = KEPT.saturating_sub(Duration::from_millis(age));
+        Err(Error::TooManyRequests { who, retry_after })
+    }
+
+    /// The number of the last entry with a request that is remembered at this time, 0 where there is
+    /// none.
+    pub(super) fn newest(&self, now: Timestamp) -> u64 {
+        let newest = self.by_age.back().and_then(|(_, _, request)| self.done.get(request));
+        newest.filter(|done| !is_over(done.at, now)).map_or(0, |done| done.sequence)
+    }
+}
+
+/// The entries from `floor` to `last` with a request of the last 24 hours, oldest first. Follows the
+/// links from the end; where an entry has none, reads the one before, `most_unlinked` times at most.
+pub(super) fn requests_in(
+    trail: impl Fn(u64, usize) -> Result<Vec<AuditEntry>, Error>,
+    (floor, last): (u64, u64),
+    now: Timestamp,
+    most_unlinked: u64,
+) -> Result<Vec<AuditEntry>, Error> {
+    let mut newest_first = Vec::new();
+    let (mut end, mut unlinked, mut stride) = (last, 0, 1);
+    'parts: while end > floor {
+        let start = end.saturating_sub(stride).max(floor);
+        let part = trail(start, usize::try_from(end - start).unwrap_or(usize::MAX))?;
+        if part.is_empty() {
+            break;
+        }
+        stride = (stride * 2).min(STRIDE);
+        end = start;
+        for entry in part.into_iter().rev() {
+            let (sequence, link) = (entry.sequence, entry.last_once);
+            if is_over(entry.at, now) {
+                break 'parts;
+            }
+            if entry.once.is_some() {
+                newest_first.push(entry);
+            }
+            match link {
+                None if unlinked + 1 >= most_unlinked => break 'parts,
+                None => unlinked += 1,
+                Some(link) if link < sequence => {
+                    (end, stride) = (link, 1);
+                    continue 'parts;
+                }
+                Some(_) => return Err(Error::damaged("a link in its audit log leads nowhere")),
+            }
+        }
+    }
+    newest_first.reverse();
+    Ok(newest_first)
 }
 
 fn is_over(at: Timestamp, now: Timestamp) -> bool {
@@ -145,8 +224,9 @@ mod tests {
     use crate::{
         codec::{self, Floor, Place},
         digest::Seals,
-        ledger::{Bulk, Disk, Location, Mode, Tip},
+        ledger::{Bulk, Disk, Ledger, Location, Mode, Tip},
         record::Change,
+        scope::Catalogue,
         secret::Prefix,
     };
 
@@ -163,6 +243,7 @@ mod tests {
             before: Change::default(),
             after: Change::default(),
             once: Some(Once { request, payload: [1; 16] }),
+            last_once: None,
         }
     }
 
@@ -181,15 +262,68 @@ mod tests {
         assert_eq!((remembered.done.len(), remembered.by_age.len()), (1, 1));
     }
 
-    #[test]
-    fn no_more_are_remembered_than_there_is_room_for() {
-        let mut remembered = Remembered::default();
-        for sequence in 0..=MOST as u64 {
-            remembered.note(&entry(sequence, Timestamp::from_secs(1000)));
+    /// The entry with the number `sequence` of an actor, linked to the one before.
+    fn of_actor(sequence: u64, actor: Actor, at: Timestamp) -> AuditEntry {
+        AuditEntry { actor, last_once: Some(sequence - 1), ..entry(sequence, at) }
+    }
+
+    fn retry_after(room: Result<(), Error>) -> (&'static str, Duration) {
+        match room {
+            Err(Error::TooManyRequests { who, retry_after }) => (who, retry_after),
+            other => panic!("{other:?}"),
         }
-        assert_eq!((remembered.done.len(), remembered.by_age.len()), (MOST, MOST));
-        let oldest = entry(0, Timestamp::default()).once.unwrap();
-        assert!(remembered.find(oldest, Timestamp::from_secs(1000)).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_actor_at_its_bound_is_refused_until_its_oldest_request_expires_and_none_is_forgotten() {
+        let (busy, idle) = (Actor::Key(KeyId::from_u64(1)), Actor::Key(KeyId::from_u64(2)));
+        let mut remembered = Remembered::default();
+        let start = Timestamp::from_secs(1000);
+        for sequence in 1..=MOST_OF_ONE as u64 {
+            assert!(remembered.check_room(busy, start).is_ok());
+            let at = Timestamp::from_secs(1000 + u64::from(sequence > 1));
+            remembered.note(&of_actor(sequence, busy, at));
+        }
+        let later = Timestamp::from_secs(1000 + 3600);
+        let left = Duration::from_hours(23);
+        assert_eq!(retry_after(remembered.check_room(busy, later)), ("this actor", left));
+        assert!(remembered.check_room(idle, later).is_ok());
+        let first = entry(1, start).once.unwrap();
+        assert!(remembered.find(first, later).unwrap().is_some());
+        assert!(remembered.check_room(busy, Timestamp::from_secs(1000 + DAY)).is_ok());
+        assert_eq!(remembered.by_age.len(), MOST_OF_ONE - 1);
+        assert!(remembered.check_room(busy, Timestamp::from_secs(1001 + DAY)).is_ok());
+        assert!(remembered.done.is_empty() && remembered.of_one.is_empty());
+    }
+
+    #[test]
+    fn all_actors_together_have_a_bound_too() {
+        let mut remembered = Remembered::default();
+        let at = Timestamp::from_secs(1000);
+        for sequence in 1..=MOST_OF_ALL as u64 {
+            let actor = Actor::Key(KeyId::from_u64(sequence / 5000));
+            assert!(remembered.check_room(actor, at).is_ok());
+            remembered.note(&of_actor(sequence, actor, at));
+        }
+        let other = Actor::Key(KeyId::from_u64(u64::MAX));
+        assert_eq!(retry_after(remembered.check_room(other, at)), ("all actors together", KEPT));
+    }
+
+    #[test]
+    #[cfg(feature = "cluster")]
+    fn requests_of_discarded_changes_take_no_room() {
+        let actor = Actor::Key(KeyId::from_u64(1));
+        let mut remembered = Remembered::default();
+        let at = Timestamp::from_secs(1000);
+        for sequence in 1..=MOST_OF_ONE as u64 {
+            remembered.note(&of_actor(sequence, actor, at));
+        }
+        // Entries that were noted when they were queued are read again once they are committed.
+        remembered.note(&of_actor(MOST_OF_ONE as u64, actor, at));
+        assert_eq!(remembered.by_age.len(), MOST_OF_ONE);
+        remembered.forget_after(MOST_OF_ONE as u64 - 1);
+        assert!(remembered.check_room(actor, at).is_ok());
+        assert_eq!(remembered.newest(at), MOST_OF_ONE as u64 - 1);
     }
 
     /// A ledger whose trail has so many entries, as `each` makes them.
@@ -218,6 +352,16 @@ mod tests {
         (Ledger::Disk(Box::new(disk)), Catalogue::new(Vec::new(), None).unwrap())
     }
 
+    fn load(
+        (ledger, catalogue): &(Ledger, &'static Catalogue),
+        last: u64,
+        now: Timestamp,
+    ) -> Remembered {
+        let trail = |after, limit| ledger.trail(after, limit, catalogue);
+        let all = (ledger.floor().through, last);
+        Remembered::of(&requests_in(trail, all, now, MOST_UNLINKED).unwrap())
+    }
+
     /// The numbers of the requests that are remembered, each with its own key.
     fn numbers(remembered: &Remembered) -> Vec<u64> {
         assert_eq!(remembered.done.len(), remembered.by_age.len());
@@ -237,38 +381,61 @@ mod tests {
     fn a_long_trail_gives_back_each_request_of_the_last_day() {
         for (floor, older, last) in [(0, 0, 2001), (0, 1499, 2500), (700, 999, 2000)] {
             let dir = tempfile::tempdir().unwrap();
-            let (ledger, catalogue) = trail(&dir.path().join("keys"), floor, last, |sequence| {
+            let ledger = trail(&dir.path().join("keys"), floor, last, |sequence| {
                 let at = if sequence <= older { 1000 } else { 1000 + DAY };
                 entry(sequence, Timestamp::from_secs(at))
             });
             let now = Timestamp::from_secs(1000 + DAY);
-            let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+            let remembered = load(&ledger, last, now);
             let expected: Vec<u64> = (older.max(floor) + 1..=last).collect();
             assert_eq!(numbers(&remembered), expected, "{floor} {older} {last}");
         }
     }
 
     #[test]
-    fn the_last_twenty_thousand_entries_are_looked_at() {
+    fn requests_are_found_behind_any_number_of_other_entries() {
         let dir = tempfile::tempdir().unwrap();
-        let last = MOST_ENTRIES + 500;
-        let (ledger, catalogue) = trail(&dir.path().join("keys"), 0, last, |sequence| {
+        let last = MOST_UNLINKED + 3500;
+        let (older, now) = (700, Timestamp::from_secs(1000 + DAY));
+        let is_once = |sequence| [10, 600, 701, 702, 1500, 2000].contains(&sequence);
+        let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| {
+            let at = Timestamp::from_secs(if sequence <= older { 1000 } else { 1000 + DAY });
+            let before = (1..sequence).rev().find(|&n| n <= 2000 && is_once(n));
+            let before = before.filter(|&n| (n > older) == (sequence > older)).unwrap_or(0);
+            let entry = entry(sequence, at);
+            AuditEntry {
+                once: entry.once.filter(|_| is_once(sequence)),
+                last_once: Some(before),
+                ..entry
+            }
+        });
+        assert_eq!(numbers(&load(&ledger, last, now)), [701, 702, 1500, 2000]);
+    }
+
+    #[test]
+    fn of_the_entries_of_an_older_version_the_last_twenty_thousand_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let linked = MOST_UNLINKED + 500;
+        let last = linked + 1000;
+        let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| {
             let entry = entry(sequence, Timestamp::from_secs(1000 + sequence));
             let once = entry.once.filter(|_| sequence.is_multiple_of(500) || sequence == 501);
-            AuditEntry { once, ..entry }
+            // The newer version continues with links to what it had found.
+            let last_once = (sequence > linked).then(|| (sequence - 1) / 500 * 500);
+            AuditEntry { once, last_once, ..entry }
         });
         let now = Timestamp::from_secs(1000 + last);
-        let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+        let remembered = load(&ledger, last, now);
         let expected: Vec<u64> = [501].into_iter().chain((1000..=last).step_by(500)).collect();
         assert_eq!(numbers(&remembered), expected);
-        assert!(remembered.by_age.iter().is_sorted_by_key(|(at, _)| *at));
+        assert!(remembered.by_age.iter().is_sorted_by_key(|(at, ..)| *at));
     }
 
     #[test]
     fn of_a_name_that_was_given_again_the_last_request_counts() {
         let dir = tempfile::tempdir().unwrap();
         let last = 2200;
-        let (ledger, catalogue) = trail(&dir.path().join("keys"), 0, last, |sequence| AuditEntry {
+        let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| AuditEntry {
             once: Some(Once {
                 request: [7; 16],
                 payload: sequence.to_le_bytes().repeat(2).try_into().unwrap(),
@@ -276,7 +443,7 @@ mod tests {
             ..entry(sequence, Timestamp::from_secs(1000 + sequence))
         });
         let now = Timestamp::from_secs(1000 + last);
-        let remembered = Remembered::load(&ledger, catalogue, last, now).unwrap();
+        let remembered = load(&ledger, last, now);
         let done = &remembered.done[&[7; 16]];
         assert_eq!((done.sequence, done.id), (last, KeyId::from_u64(last)));
         assert_eq!(done.payload[..8], last.to_le_bytes());

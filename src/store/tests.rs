@@ -7,6 +7,7 @@ use super::{
 };
 use crate::refusal::Refusal;
 use crate::{
+    audit::{Act, Once},
     clock::Clock,
     digest::Seals,
     error::Field,
@@ -551,6 +552,38 @@ fn a_duplicate_waits_for_the_request_that_it_repeats() {
     let Outcome::Before(record) = second.join().unwrap().unwrap() else { panic!("issued twice") };
     assert_eq!(record, issued.record);
     assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
+}
+
+#[test]
+#[cfg(feature = "admin")]
+fn idempotent_request_beyond_the_bound_of_its_actor_is_429_and_a_repeated_one_is_answered() {
+    let store = Store::in_memory().unwrap();
+    let post = |name: &str| {
+        let request = axum::http::Request::post("/v1/keys").header("idempotency-key", name);
+        send(&store, request, r#"{"name":"till","scopes":[]}"#).0
+    };
+    assert_eq!(post("first"), 201);
+    let entry = |n: u64| AuditEntry {
+        sequence: 1000 + n,
+        at: store.writer.clock.now(),
+        actor: Actor::Local(0),
+        source: None,
+        act: Act::Create,
+        key: Some(KeyId::from_u64(n)),
+        before: Change::default(),
+        after: Change::default(),
+        once: Some(Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
+        last_once: None,
+    };
+    for n in 1..10_000 {
+        store.writer.plan().requests.note(&entry(n));
+    }
+    assert_eq!([post("second"), post("first")], [429, 200]);
+    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
+    let new = new_key(&store, &["api.read"], true);
+    let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
+    let of_host = store.acting_as(Actor::Host, None).issue_once(new, &request);
+    assert!(matches!(of_host, Ok(Outcome::Issued(_))), "each actor has a bound of its own");
 }
 
 #[test]

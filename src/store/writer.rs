@@ -10,7 +10,7 @@ mod waiting;
 
 #[cfg(feature = "cluster")]
 use super::common::Common;
-use super::once::Remembered;
+use super::once::{self, Remembered};
 use crate::{
     audit::{Act, AuditEntry, Once},
     clock::Clock,
@@ -126,7 +126,10 @@ impl Writer {
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
         index.tick(clock.now());
-        let requests = Remembered::load(&ledger, catalogue, tip.sequence, clock.now())?;
+        let trail = |after, limit| ledger.trail(after, limit, catalogue);
+        let all = (ledger.floor().through, tip.sequence);
+        let requests = once::requests_in(trail, all, clock.now(), once::MOST_UNLINKED)?;
+        let requests = Remembered::of(&requests);
         let plans = Plans {
             lasting_roots: index.lasting_roots(),
             floor: ledger.floor().through,
@@ -346,9 +349,11 @@ impl Core {
         // A record and the entry that tells of it have one time, and times never fall along the trail.
         let records = changes.iter().filter_map(|change| change.after.as_ref());
         let at = records.map(|record| record.updated_at).max();
+        let at = at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest);
+        let last_once = self.knows_requests(plans).then(|| plans.requests.newest(at));
         let entry = AuditEntry {
             sequence: plans.next_sequence(),
-            at: at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest),
+            at,
             actor: note.actor,
             source: note.source,
             act: note.act,
@@ -356,6 +361,7 @@ impl Core {
             before: note.before,
             after: note.after,
             once: note.once,
+            last_once: last_once.filter(|last| *last > 0 || note.once.is_some()),
         };
         let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
         let commit = Commit { sequence: entry.sequence, at: entry.at, entry: frame, head, puts };

@@ -226,6 +226,7 @@ impl Node {
             before,
             after,
             once: None,
+            last_once: None,
         };
         let (entry, head) =
             codec::encode_entry(&entry, &mark.head, &self.keys.seals.trail).unwrap();

@@ -63,13 +63,38 @@ enum StoredAct<'b> {
     Update,
     Delete,
     ExtendCatalogue,
-    Refuse { attempt: StoredAttempt, reason: &'b str },
-    Rotate { into: u64 },
-    CreateOnce { once: StoredOnce },
-    RotateOnce { into: u64, once: StoredOnce },
-    Cut { through: u64, head: [u8; 32] },
-    Repair { head: [u8; 32], current: u64, unproved: u64 },
-    Restore { backup: u64, later_known: bool },
+    Refuse {
+        attempt: StoredAttempt,
+        reason: &'b str,
+    },
+    Rotate {
+        into: u64,
+    },
+    CreateOnce {
+        once: StoredOnce,
+    },
+    RotateOnce {
+        into: u64,
+        once: StoredOnce,
+    },
+    Cut {
+        through: u64,
+        head: [u8; 32],
+    },
+    Repair {
+        head: [u8; 32],
+        current: u64,
+        unproved: u64,
+    },
+    Restore {
+        backup: u64,
+        later_known: bool,
+    },
+    Linked {
+        last_once: u64,
+        #[serde(borrow)]
+        act: Box<StoredAct<'b>>,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -81,10 +106,23 @@ struct StoredOnce {
 impl<'b> StoredAct<'b> {
     fn of(entry: &'b AuditEntry) -> Self {
         let once = entry.once.map(|Once { request, payload }| StoredOnce { request, payload });
-        match (Self::from(&entry.act), once) {
+        let act = match (Self::from(&entry.act), once) {
             (Self::Create, Some(once)) => Self::CreateOnce { once },
             (Self::Rotate { into }, Some(once)) => Self::RotateOnce { into, once },
             (act, _) => act,
+        };
+        match entry.last_once {
+            Some(last_once) => Self::Linked { last_once, act: Box::new(act) },
+            None => act,
+        }
+    }
+
+    /// The link, and the act that has it; `None` where there is a link within a link.
+    fn unlinked(self) -> Option<(Option<u64>, Self)> {
+        match self {
+            Self::Linked { act, .. } if matches!(*act, Self::Linked { .. }) => None,
+            Self::Linked { last_once, act } => Some((Some(last_once), *act)),
+            act => Some((None, act)),
         }
     }
 
@@ -144,6 +182,7 @@ impl From<StoredAct<'_>> for Act {
     fn from(act: StoredAct<'_>) -> Self {
         match act {
             StoredAct::Create | StoredAct::CreateOnce { .. } => Self::Create,
+            StoredAct::Linked { act, .. } => (*act).into(),
             StoredAct::Update => Self::Update,
             StoredAct::Delete => Self::Delete,
             StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
@@ -203,13 +242,15 @@ impl<'b> From<&'b AuditEntry> for StoredEntry<'b> {
 
 impl StoredEntry<'_> {
     pub(in crate::codec) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
+        let (last_once, act) = self.act.unlinked()?;
         Some(AuditEntry {
             sequence: self.sequence,
             at: Timestamp::from_millis(self.at),
             actor: self.actor.into(),
             source: self.source,
-            once: self.act.once(),
-            act: self.act.into(),
+            once: act.once(),
+            last_once,
+            act: act.into(),
             key: self.key.map(KeyId::from_u64),
             before: self.before.into_change(catalogue)?,
             after: self.after.into_change(catalogue)?,

@@ -26,10 +26,11 @@ use std::sync::Arc;
 const MAX_REASON: usize = 200;
 
 impl<'s> Acting<'s> {
-    /// The same request as one that was done. Who may not do it does not learn that it was.
+    /// The same request as one that was done; an error where a further one cannot be remembered.
+    /// Callers without the scope are told neither.
     pub(super) fn done(
         &self,
-        plans: &Plans,
+        plans: &mut Plans,
         authority: Option<&Record>,
         scope: &Scope,
         once: Once,
@@ -38,7 +39,12 @@ impl<'s> Acting<'s> {
             return Err(Error::Contended);
         }
         if as_authority(authority).has(scope) {
-            plans.requests.find(once, self.core().clock.now())
+            let now = self.core().clock.now();
+            let done = plans.requests.find(once, now)?;
+            if done.is_none() {
+                plans.requests.check_room(self.actor, now)?;
+            }
+            Ok(done)
         } else {
             Ok(None)
         }
