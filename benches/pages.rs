@@ -9,7 +9,7 @@ mod support;
 
 use portcullis::{
     Expiry, Grant, Metadata, NewKey, Store,
-    server::{Operation, Transport, control::Control, serve},
+    server::{Operation, Signals, Transport, control::Control, serve},
 };
 use reqwest::{
     blocking::{Client, RequestBuilder},
@@ -93,9 +93,11 @@ fn serve_here(store: Store) -> String {
             max_connections: 9,
             drain_delay: Duration::ZERO,
         };
-        let serving = serve(store, listener, Transport::BehindProxy, control, operation, || {
-            ready.send(()).unwrap();
-        });
+        let serving = async {
+            let signals = Signals::new().unwrap();
+            let ready = || ready.send(()).unwrap();
+            serve(store, listener, Transport::BehindProxy, control, operation, signals, ready).await
+        };
         tokio::runtime::Runtime::new().unwrap().block_on(serving).unwrap();
     });
     is_ready.recv().unwrap();

@@ -8,16 +8,30 @@ use super::{
 };
 use portcullis::{
     Store,
-    server::{Certificate, Operation, Transport, control::Control, serve},
+    server::{
+        Certificate, CertificateError, Operation, Signals, Transport,
+        control::{self, Control},
+        serve,
+    },
 };
 use std::{
+    fs::{self, DirBuilder},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
     process::ExitCode,
     time::Duration,
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, task::spawn_blocking};
 
 pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
+    let runtime =
+        Builder::new_multi_thread().enable_all().build().map_err(Failure::io("starting"))?;
+    // Before anything that takes time: the first process of a container has no default actions,
+    // so a signal without a handler would be lost.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(Failure::io("waiting for signals"))?
+    };
     log::of_server(asked.log_level, asked.log_json);
     if !asked.listen.ip().is_loopback() && asked.tls_cert.is_none() && !asked.behind_proxy {
         return Err(Failure::usage(format!(
@@ -26,44 +40,81 @@ pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
             asked.listen
         )));
     }
-    let runtime =
-        Builder::new_multi_thread().enable_all().build().map_err(Failure::io("starting"))?;
-    let served = runtime.block_on(run_until_signal(place, asked));
-    // Waits for changes that are still on their way to the disk; the store closes after them.
-    drop(runtime);
-    served.map(|()| ExitCode::SUCCESS)
+    match runtime.block_on(run_until_signal(place, asked, signals))? {
+        // Waits for changes that are still on their way to the disk; the store closes after them.
+        End::Served => drop(runtime),
+        // Nothing was acknowledged, so that nothing needs to be waited for.
+        End::BeforeItServed => runtime.shutdown_background(),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn run_until_signal(place: &Place, asked: &Serve) -> Result<(), Failure> {
-    let (store, listener) = if may_initialise(place, asked) {
-        // The address comes first: a root key that was printed and then not served helps nobody.
-        let listener = bind(asked.listen)?;
-        let store = initialise(place, &listener).await?;
-        (store, listener)
+/// How a server ended that did not fail.
+enum End {
+    Served,
+    BeforeItServed,
+}
+
+/// Binds every listener before anything is created or printed: a port that is taken must leave no
+/// store behind, and no root key that was printed and never served.
+async fn run_until_signal(
+    place: &Place,
+    asked: &Serve,
+    mut signals: Signals,
+) -> Result<End, Failure> {
+    let listener = bind(place, asked.listen)?;
+    let metrics = asked.metrics_listen.map(|address| bind(place, address)).transpose()?;
+    let given = given_transport(asked).await?;
+    let (store, control) = if may_initialise(place, asked) {
+        let of_place = place.clone();
+        let Some(builder) = unless_stopped(&mut signals, move || of_place.builder()).await? else {
+            return Ok(End::BeforeItServed);
+        };
+        initialise(place, builder, &listener).await?
     } else {
-        // The store comes first: whether it is locked matters more than whether a port is taken.
         if place.etcd.are_given() {
             place.prepare_for_replica()?;
         }
-        let store = place.open()?;
-        (store, bind(asked.listen)?)
+        let of_place = place.clone();
+        let Some(store) = unless_stopped(&mut signals, move || of_place.open()).await? else {
+            return Ok(End::BeforeItServed);
+        };
+        (store, bind_control(place)?)
     };
-    let transport = transport(place, asked).await?;
-    let control = Control::bind(&place.data)
-        .map_err(Failure::io(format!("making the control socket in {}", place.data.display())))?;
+    let transport = match given {
+        Some(transport) => transport,
+        None => self_signed(place).await?,
+    };
     let address = address(&listener)?;
     let scheme = transport.scheme();
     let ready = move || {
         let _ = output::line(format!("listening on {scheme}://{address}").as_bytes());
         tracing::info!(%address, scheme, "listening");
     };
-    serve(store, listener, transport, control, operation(asked)?, ready)
+    let operation = operation(asked, metrics)?;
+    serve(store, listener, transport, control, operation, signals, ready)
         .await
-        .map_err(Failure::io("serving"))
+        .map_err(Failure::io("serving"))?;
+    Ok(End::Served)
 }
 
-fn operation(asked: &Serve) -> Result<Operation, Failure> {
-    let metrics = asked.metrics_listen.map(bind).transpose()?;
+/// Does what may take long, unless a signal to stop comes before it is done.
+async fn unless_stopped<T: Send + 'static>(
+    signals: &mut Signals,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        done = spawn_blocking(work) => {
+            done.map_err(|_| Failure::failed("opening the store panicked"))?.map(Some)
+        }
+        signal = signals.stop() => {
+            tracing::info!(signal, "stopped before the store was open");
+            Ok(None)
+        }
+    }
+}
+
+fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, Failure> {
     if let Some(listener) = &metrics {
         let address = address(listener)?;
         tracing::info!(%address, "serving metrics");
@@ -91,10 +142,29 @@ fn may_initialise(place: &Place, asked: &Serve) -> bool {
     is_development && place.anchor.is_none() && !place.etcd.are_given() && place.is_absent()
 }
 
-async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Failure> {
+/// Makes a store and prints its root key.
+async fn initialise(
+    place: &Place,
+    builder: portcullis::Builder,
+    listener: &TcpListener,
+) -> Result<(Store, Control), Failure> {
     let address = address(listener)?;
     let reader = delivery::check_standard_output()?;
-    let store = place.builder()?.create(&place.data)?;
+    // The socket comes before the store as well; what is wrong with the directory, the store says.
+    let made = DirBuilder::new().mode(0o700).create(&place.data).is_ok();
+    let control = made.then(|| bind_control(place)).transpose();
+    let created = match control {
+        Ok(control) => {
+            builder.create(&place.data).map(|store| (store, control)).map_err(Failure::from)
+        }
+        Err(failure) => Err(failure),
+    };
+    if made && created.is_err() {
+        // A server fills an absent directory only, so that the next attempt must find none.
+        let _ = fs::remove_dir(&place.data);
+    }
+    let (store, control) = created?;
+    let control = control.map_or_else(|| bind_control(place), Ok)?;
     let answer = init::root_key(store.clone()).await?;
     let key = delivery::new_key(&answer).map_err(|undelivered| init::lost_root(&undelivered))?;
     let secret = key.secret.unwrap_or_default();
@@ -112,22 +182,46 @@ async fn initialise(place: &Place, listener: &TcpListener) -> Result<Store, Fail
     if reader == Reader::NobodyByChoice {
         tracing::warn!(key = key.id, "standard output is /dev/null, so nobody has the root key");
     }
-    Ok(store)
+    Ok((store, control))
 }
 
-async fn transport(place: &Place, asked: &Serve) -> Result<Transport, Failure> {
+/// What the operator gave; nothing is created for it.
+async fn given_transport(asked: &Serve) -> Result<Option<Transport>, Failure> {
     if asked.behind_proxy {
-        return Ok(Transport::BehindProxy);
+        return Ok(Some(Transport::BehindProxy));
     }
-    let certificate = match (&asked.tls_cert, &asked.tls_key) {
-        (Some(cert), Some(key)) => Certificate::read(cert, key).await,
-        _ => Certificate::self_signed(&place.data.join("tls")).await,
-    };
-    certificate.map(Transport::Tls).map_err(|error| Failure::failed(error.to_string()))
+    let (Some(cert), Some(key)) = (&asked.tls_cert, &asked.tls_key) else { return Ok(None) };
+    let certificate = Certificate::read(cert, key).await;
+    certificate.map(Transport::Tls).map(Some).map_err(uncertified)
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(Failure::io(format!("listening on {address}")))
+async fn self_signed(place: &Place) -> Result<Transport, Failure> {
+    let certificate = Certificate::self_signed(&place.data.join("tls")).await;
+    certificate.map(Transport::Tls).map_err(uncertified)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn uncertified(error: CertificateError) -> Failure {
+    Failure::failed(error.to_string())
+}
+
+fn bind_control(place: &Place) -> Result<Control, Failure> {
+    let doing = format!("making the control socket in {}", place.data.display());
+    Control::bind(&place.data).map_err(Failure::io(doing))
+}
+
+/// Binds an address. Whether the store has a server already matters more than whether that server
+/// has the port.
+fn bind(place: &Place, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        if control::connect(&place.data).is_ok() {
+            let data = place.data.display();
+            return Failure::unreachable(format!(
+                "{data} is already open in a server; stop that one first"
+            ));
+        }
+        Failure::io(format!("listening on {address}"))(error)
+    })
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {

@@ -27,7 +27,6 @@ use control::{Control, OwnerOnly};
 use guard::Guard;
 use metrics::Metrics;
 use plain::TlsOnly;
-use signals::Signals;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -37,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use signals::Signals;
 pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
 
@@ -81,16 +81,16 @@ pub struct Operation {
 }
 
 /// Serves the API and the portal until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
-/// seconds. SIGHUP reads the certificate again. `ready` is called once, when requests are answered.
+/// seconds. SIGHUP reads the certificate again. Signals that came before the call count. `ready` is called once, when requests are answered.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
     transport: Transport,
     control: Control,
     operation: Operation,
+    signals: Signals,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let signals = Signals::new()?;
     let clock = tokio::spawn(tell_of_a_jump(store.clone()));
     let metrics = Metrics::new(&store);
     let guard = Arc::new(Guard::new(

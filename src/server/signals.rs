@@ -7,8 +7,8 @@ use tokio::{
     time::sleep,
 };
 
-/// The signals, awaited from the moment this is made.
-pub(super) struct Signals {
+/// SIGINT, SIGTERM and SIGHUP, which have no other effect on the process once this is made.
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
@@ -16,13 +16,29 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Installs the handlers. To be called within a tokio runtime, before a store is opened: the
+    /// first process of a container has no default actions and would not notice a signal until then.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
             manager: Manager::from_env(),
         })
+    }
+
+    /// Returns the name of the first signal to stop. There is nothing to read again before a server
+    /// serves, so SIGHUP does nothing.
+    pub async fn stop(&mut self) -> &'static str {
+        let name = loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => break "SIGINT",
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.hang_up.recv() => {}
+            }
+        };
+        self.manager.stopping();
+        name
     }
 
     /// Says that the server is ready, and returns when it is time to stop accepting. Until then,
