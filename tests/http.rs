@@ -247,7 +247,14 @@ async fn a_change_that_rests_on_an_old_reading_is_refused() {
             .unwrap()
     };
     let tag = read.header("etag");
-    assert_eq!(server.send(with(tag, "first")).await.status, StatusCode::OK);
+    let changed = server.send(with(tag, "first")).await;
+    assert_eq!(changed.status, StatusCode::OK);
+    let current = changed.header("etag").trim_matches('"');
+    let spelt = [format!("\"0{current}\""), format!("\"+{current}\""), format!("W/\"{current}\"")];
+    for other in spelt {
+        let refused = server.send(with(&other, "second")).await;
+        assert_eq!(refused.status, StatusCode::PRECONDITION_FAILED, "{other}");
+    }
     for (tag, status) in [
         (tag, StatusCode::PRECONDITION_FAILED),
         ("W/\"1\"", StatusCode::PRECONDITION_FAILED),
@@ -362,6 +369,98 @@ async fn a_key_is_rotated_once_and_the_old_one_ends() {
         let path = format!("/v1/keys/{id}/rotate");
         let reply = server.post(&server.root, &path, body.clone()).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn key_whose_successor_was_deleted_can_be_rotated_again() {
+    let server = Server::new();
+    let (id, _) = server.key(&["api.read"]);
+    let path = format!("/v1/keys/{id}/rotate");
+    let rotate = || server.post(&server.root, &path, json!({"grace_seconds": 3600}));
+    let successor: KeyId = rotate().await.json()["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(rotate().await.status, StatusCode::CONFLICT);
+    server.store.revoke(successor).unwrap();
+    assert_eq!(rotate().await.status, StatusCode::CONFLICT, "it may be activated again");
+    server.store.delete(successor).unwrap();
+    let again = rotate().await;
+    assert_eq!(again.status, StatusCode::CREATED);
+    let old = server.store.get(id).unwrap();
+    assert_eq!(old.replaced_by.map(|id| id.to_string()).as_deref(), again.json()["id"].as_str());
+}
+
+#[tokio::test]
+async fn past_expiry_is_refused_on_creation_and_ends_a_key_at_once_on_update() {
+    let server = Server::new();
+    let past = "2020-01-31T12:00:00Z";
+    let body = json!({"name": "a", "scopes": [], "expires_at": past});
+    let refused = server.post(&server.root, "/v1/keys", body).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/expires_at");
+    let (id, key) = server.key(&["api.read"]);
+    let ended = server.patch(&server.root, id, json!({"expires_at": past})).await;
+    assert_eq!((ended.status, &ended.json()["expires_at"]), (StatusCode::OK, &past.into()));
+    let refusal = server.store.authenticate_key(key.as_bytes()).unwrap_err();
+    assert_eq!(refusal, portcullis::Refusal::Expired);
+}
+
+#[tokio::test]
+async fn times_after_2499_are_refused_with_the_range_and_2499_is_printed_as_it_was_given() {
+    let server = Server::new();
+    let create = |end: &str| {
+        let body = json!({"name": "a", "scopes": [], "expires_at": end});
+        server.post(&server.root, "/v1/keys", body)
+    };
+    for end in [
+        "9999-12-31T23:59:59Z",
+        "9999-12-30T22:00:01Z",
+        "10000-01-01T00:00:00Z",
+        "2500-06-01T00:00:00Z",
+    ] {
+        let refused = create(end).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{end}");
+        let said = refused.json()["errors"][0].clone();
+        assert_eq!(said["pointer"], "/expires_at");
+        assert!(said["detail"].as_str().unwrap().contains("2499"), "{said}");
+    }
+    for (end, printed) in [
+        ("2499-12-31T23:59:59Z", "2499-12-31T23:59:59Z"),
+        ("2499-12-31T23:59:59-02:00", "2500-01-01T01:59:59Z"),
+        ("2100-12-31T23:59:60Z", "2100-12-31T23:59:59Z"),
+    ] {
+        let created = create(end).await;
+        if printed.starts_with("2500") {
+            assert_eq!(created.status, StatusCode::UNPROCESSABLE_ENTITY, "{end}");
+        } else {
+            assert_eq!(created.json()["expires_at"], printed, "{end}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn page_token_is_refused_with_another_filter() {
+    let server = Server::new();
+    for _ in 0..3 {
+        server.key(&["api.read"]);
+    }
+    let first = server.get(&server.root, "/v1/keys?page_size=1&active=true&q=SOME").await.json();
+    let token = first["next_page_token"].as_str().unwrap();
+    let next = |filter: &str| {
+        let path = format!("/v1/keys?page_size=2&{filter}page_token={token}");
+        let server = &server;
+        async move { server.get(&server.root, &path).await }
+    };
+    assert_eq!(next("active=true&q=some&").await.status, StatusCode::OK);
+    for other in [
+        "",
+        "active=true&",
+        "active=false&q=some&",
+        "active=true&q=so&",
+        "active=true&q=some&scope=api.read&",
+    ] {
+        let refused = next(other).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{other}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains("other filters"), "{other}");
     }
 }
 

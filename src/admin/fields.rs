@@ -16,8 +16,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Value, error::Category};
-use std::fmt;
+use serde_json::{Map, Value, error::Category};
+use std::{collections::HashSet, fmt, marker::PhantomData};
 
 const MAX_SHOWN_NAME: usize = 32;
 
@@ -39,6 +39,8 @@ pub(crate) enum Given<T> {
 pub(crate) struct Fields {
     body: Bytes,
     given: Vec<(String, Value)>,
+    /// The fields whose objects have a name more than once.
+    repeating: HashSet<String>,
     wrong: Vec<FieldError>,
 }
 
@@ -73,7 +75,23 @@ impl Fields {
 
     fn parse(body: Bytes) -> Result<Self, Problem> {
         match serde_json::from_slice(&body) {
-            Ok(Object(given)) => Ok(Self { body, given, wrong: Vec::new() }),
+            Ok(Object(members)) => {
+                let mut fields = Self { body, ..Self::default() };
+                for (name, member) in members {
+                    let value = match member {
+                        Member::Object(object) => {
+                            let (value, repeats) = object.into_value();
+                            if repeats {
+                                fields.repeating.insert(name.clone());
+                            }
+                            value
+                        }
+                        Member::Other(value) => value,
+                    };
+                    fields.given.push((name, value));
+                }
+                Ok(fields)
+            }
             Err(error) if error.classify() == Category::Data => {
                 Err(Problem::invalid(vec![FieldError::body("must be a JSON object")]))
             }
@@ -138,13 +156,13 @@ impl Fields {
 
     /// A moment, or `null`.
     pub(crate) fn moment(&mut self, name: &'static str) -> Given<Timestamp> {
-        let expected = "must be a time after 1969 such as 2030-01-31T12:00:00Z (RFC 3339), or null";
+        let expected = "must be a time from 1970 to 2499 such as 2030-01-31T12:00:00Z (RFC 3339), or null for none";
         self.value(name, expected, |value| value.as_str().and_then(moment::from_text))
     }
 
     /// Texts by name, each of them possibly `null`, or `null` for all of them.
     pub(crate) fn notes(&mut self, name: &'static str) -> Given<MetadataPatch> {
-        let expected = "must be an object whose values are strings, each name given once";
+        let expected = "must be an object whose values are strings";
         self.value(name, expected, |value| match value {
             Value::Object(notes) => notes
                 .into_iter()
@@ -164,18 +182,18 @@ impl Fields {
 
     /// Passes if every field was known and right.
     pub(crate) fn finish(mut self, known: &str) -> Result<(), Problem> {
+        // The known fields are listed once, however many others there are.
+        let mut list = Some(format!("; the known ones are {known}"));
+        let mut is_hidden_told = false;
         for (name, _) in self.given {
-            let error = if is_showable(&name) {
-                FieldError::field(
-                    &name,
-                    format!("is not a known field; the known ones are {known}"),
-                )
-            } else {
-                FieldError::body(format!(
-                    "has a field that is not known; the known ones are {known}"
-                ))
-            };
-            self.wrong.push(error);
+            if is_showable(&name) {
+                let list = list.take().unwrap_or_default();
+                self.wrong.push(FieldError::field(&name, format!("is not a known field{list}")));
+            } else if !is_hidden_told {
+                is_hidden_told = true;
+                let list = list.take().unwrap_or_default();
+                self.wrong.push(FieldError::body(format!("has a field that is not known{list}")));
+            }
         }
         if self.wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(self.wrong)) }
     }
@@ -194,6 +212,10 @@ impl Fields {
             // Two readers of one body could see two values.
             self.given.retain(|(given, _)| given != name);
             self.wrong(name, "is given more than once");
+            return Given::Absent;
+        }
+        if self.repeating.contains(name) {
+            self.wrong(name, "has a name more than once");
             return Given::Absent;
         }
         if value.is_null() {
@@ -245,19 +267,38 @@ fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Result<(), Prob
 }
 
 /// A JSON object as it was written, repeated names included.
-struct Object(Vec<(String, Value)>);
+struct Object<V>(Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Object {
+/// A member of a body.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member {
+    Object(Object<Value>),
+    Other(Value),
+}
+
+impl Object<Value> {
+    /// Its value, and whether a name is given more than once: two readers of one object could see
+    /// two values.
+    fn into_value(self) -> (Value, bool) {
+        let given = self.0.len();
+        let object: Map<String, Value> = self.0.into_iter().collect();
+        let repeats = object.len() < given;
+        (Value::Object(object), repeats)
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Object<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object;
+        struct Entries<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Object<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<V>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
@@ -265,7 +306,7 @@ impl<'de> Deserialize<'de> for Object {
                 Ok(Object(entries))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
@@ -301,6 +342,42 @@ mod tests {
         for name in ["/name", "/active", "/scopes", "/expires_at", "/metadata", "/owner"] {
             assert!(said.contains(name), "{name} in {said}");
         }
+    }
+
+    #[test]
+    fn metadata_with_a_repeated_name_is_refused() {
+        let read = |metadata: &str| {
+            let body = format!(r#"{{"metadata":{metadata}}}"#);
+            let mut fields = Fields::parse(body.into()).unwrap();
+            (fields.notes("metadata"), fields.finish("metadata"))
+        };
+        let (notes, refused) = read(r#"{"a":"1","b":"2","a":null}"#);
+        assert_eq!(notes, Given::Absent);
+        assert!(said(refused).contains("has a name more than once"));
+        let (notes, accepted) = read(r#"{"a":"1","b":null}"#);
+        let expected = [("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)];
+        assert_eq!(notes, Given::Value(expected.into()));
+        assert!(accepted.is_ok());
+        // An escape spells the same name.
+        assert!(read(r#"{"a":"1","\u0061":"2"}"#).1.is_err());
+    }
+
+    #[test]
+    fn answer_to_many_unknown_fields_is_short() {
+        let members: Vec<_> = (0..4000)
+            .map(|n| {
+                let name = |c: u32| char::from(b'a' + u8::try_from(n / c % 26).unwrap());
+                let name: String = [name(676), name(26), name(1)].iter().collect();
+                format!(r#""x{name}":1,"X{name}":2"#)
+            })
+            .collect();
+        let fields = Fields::parse(format!("{{{}}}", members.join(",")).into()).unwrap();
+        let problem = fields.finish("name, scopes and active").unwrap_err();
+        let text = problem.text();
+        assert!(text.len() < 8192, "{}", text.len());
+        assert_eq!(text.matches("the known ones are").count(), 3, "{text}");
+        assert_eq!(problem.errors().len(), 32);
+        assert!(problem.detail().ends_with("; and 3969 more"), "{}", problem.detail());
     }
 
     #[test]

@@ -324,10 +324,12 @@ fn revision(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
         let detail = "give one entity tag in If-Match, as the ETag header had it";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-condition", detail));
     }
-    let revision = tag
-        .strip_prefix(b"\"")
-        .and_then(|tag| tag.strip_suffix(b"\""))
-        .and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    let revision =
+        tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).and_then(|digits| {
+            let digits = str::from_utf8(digits).ok()?;
+            // A tag is text: "04" is not the "4" that was given.
+            digits.parse().ok().filter(|revision: &u64| revision.to_string() == digits)
+        });
     revision.map(Some).ok_or_else(|| {
         let detail = "the key has another entity tag; read it again and repeat the change";
         Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", detail)

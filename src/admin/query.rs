@@ -9,7 +9,7 @@ use axum::{
     extract::{Query, rejection::QueryRejection},
     http::StatusCode,
 };
-use std::str::FromStr;
+use std::{collections::HashSet, str::FromStr};
 
 /// The query of a request, as it came.
 pub(crate) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -56,21 +56,22 @@ pub(crate) fn each(
     let Query(pairs) = pairs.map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, "malformed-query", "the query is not name=value&…")
     })?;
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     let mut wrong = Vec::new();
+    // The known parameters are listed once, however many others there are.
+    let mut list = Some(format!("; the known ones are {known}"));
     for (name, value) in &pairs {
-        if seen.contains(&name.as_str()) && is_showable(name) {
+        if !seen.insert(name.as_str()) && is_showable(name) {
             wrong.push(FieldError::parameter(name, "is given more than once"));
             continue;
         }
-        seen.push(name);
         match take(name, value) {
             Ok(true) => {}
             Err(_) if value.is_empty() => {}
             Err(detail) => wrong.push(FieldError::parameter(name, detail)),
             Ok(false) => {
                 let shown = if is_showable(name) { name } else { "(a parameter)" };
-                let detail = format!("is not known; the known ones are {known}");
+                let detail = format!("is not known{}", list.take().unwrap_or_default());
                 wrong.push(FieldError::parameter(shown, detail));
             }
         }

@@ -47,7 +47,7 @@ impl Record {
         if matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY) {
             return Err(Error::invalid(
                 Field::ExpiresAt,
-                "must be before the year 2500; a key without an end never expires",
+                "must be a time up to the end of 2499; leave it out for a key that never expires",
             ));
         }
         self.check_for_secrets()

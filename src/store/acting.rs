@@ -88,6 +88,12 @@ impl<'s> Acting<'s> {
             drop(plans);
             return Err(self.refused(Attempt::Create, None, after, refused));
         }
+        if record.expiry.has_come(record.created_at) {
+            return Err(Error::invalid(
+                Field::ExpiresAt,
+                "must be in the future; leave it out for a key that never expires",
+            ));
+        }
         codec::check_length(&record, None)?;
         plans.check_writable()?;
         let record = Arc::new(record);
@@ -248,7 +254,11 @@ impl<'s> Acting<'s> {
         let core = self.core();
         let (mut plans, before, digest) = self.target(plans, authority, Attempt::Rotate, id)?;
         let now = core.clock.now();
-        if let Err(refused) = plan::may_rotate(&as_authority(authority), &before, now) {
+        let successor = before.replaced_by.and_then(|id| core.planned(&plans, id));
+        let is_replaced = successor.is_some();
+        if let Err(refused) =
+            plan::may_rotate(&as_authority(authority), &before, (is_replaced, now))
+        {
             drop(plans);
             return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
         }

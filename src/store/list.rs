@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 200;
-const TIME_DIGITS: usize = 11;
+const NUMBER_DIGITS: usize = 11;
 
 /// Which keys to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct ListQuery {
     pub text: Option<String>,
     /// How many at most: 1 to 200, 50 unless said.
     pub page_size: Option<usize>,
-    /// Where the last page ended.
+    /// Where the last page ended. The filters must be those of that page; its size may differ.
     pub page_token: Option<String>,
 }
 
@@ -45,8 +45,10 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     if !(1..=LARGEST_PAGE).contains(&size) {
         return Err(Error::invalid(Field::PageSize, "must be 1 to 200"));
     }
-    let mut place = query.page_token.as_deref().map(parse_token).transpose()?;
-    let text = query.text.as_deref().map(str::to_lowercase);
+    let text = query.text.as_deref().filter(|text| !text.is_empty()).map(str::to_lowercase);
+    let filter = filter_tag(query, text.as_deref());
+    let token = query.page_token.as_deref();
+    let mut place = token.map(|token| parse_token(token, filter)).transpose()?;
     let search = Search::new(text.as_deref());
     let wanted = Wanted { active: query.active, scope: query.scope.as_ref() };
     let mut records = Vec::new();
@@ -62,23 +64,47 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     }
     let is_last = records.len() <= size;
     records.truncate(size);
-    let next_page_token = records.last().filter(|_| !is_last).map(|last| token(last));
+    let next_page_token = records.last().filter(|_| !is_last).map(|last| token_after(last, filter));
     Ok(Page { records, next_page_token })
 }
 
-fn token(record: &Record) -> String {
-    let time: [u8; TIME_DIGITS] = base62::encode(record.created_at.as_millis());
-    time.iter().chain(&record.id.digits()).map(|&digit| char::from(digit)).collect()
+/// Tells the filters of two lists apart. It is no secret and protects nothing: a token that somebody
+/// makes up gives no more than a query without one.
+fn filter_tag(query: &ListQuery, text: Option<&str>) -> u64 {
+    let active = match query.active {
+        None => "",
+        Some(true) => "active",
+        Some(false) => "inactive",
+    };
+    let scope = query.scope.as_ref().map_or("", Scope::as_str);
+    // FNV-1a: replicas of different builds must agree, which std's hasher does not promise.
+    let bytes = [active, scope, text.unwrap_or_default()].join("\n").into_bytes();
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
-fn parse_token(token: &str) -> Result<(Timestamp, KeyId), Error> {
-    let parts =
-        token.as_bytes().split_at_checked(TIME_DIGITS).filter(|(_, id)| id.len() == ID_DIGITS);
-    parts
-        .and_then(|(time, id)| {
-            Some((Timestamp::from_millis(base62::decode(time)?), KeyId::from_digits(id)?))
-        })
-        .ok_or_else(|| {
-            Error::invalid(Field::PageToken, "is not one that a page gave; start again without it")
-        })
+fn token_after(record: &Record, filter: u64) -> String {
+    let time: [u8; NUMBER_DIGITS] = base62::encode(record.created_at.as_millis());
+    let filter: [u8; NUMBER_DIGITS] = base62::encode(filter);
+    time.iter().chain(&record.id.digits()).chain(&filter).map(|&digit| char::from(digit)).collect()
+}
+
+fn parse_token(token: &str, filter: u64) -> Result<(Timestamp, KeyId), Error> {
+    let refused = |reason: &str| Error::invalid(Field::PageToken, reason);
+    let parse = || {
+        let (time, rest) = token.as_bytes().split_at_checked(NUMBER_DIGITS)?;
+        let (id, filter) = rest.split_at_checked(ID_DIGITS)?;
+        let filter = (filter.len() == NUMBER_DIGITS).then(|| base62::decode(filter))??;
+        let time = Timestamp::from_millis(base62::decode(time)?);
+        Some((time, KeyId::from_digits(id)?, filter))
+    };
+    let (time, id, of) =
+        parse().ok_or_else(|| refused("is not one that a page gave; start again without it"))?;
+    if of != filter {
+        return Err(refused(
+            "belongs to a list with other filters; repeat those filters, or start again without it",
+        ));
+    }
+    Ok((time, id))
 }

@@ -110,11 +110,11 @@ pub(super) fn may_update(
 }
 
 /// A new secret of a stronger key, or of one that speaks for another, is a take-over: whoever
-/// rotates a key holds all of it.
+/// rotates a key holds all of it. A key whose successor was deleted can be rotated again.
 pub(super) fn may_rotate(
     authority: &Authority<'_>,
     record: &Record,
-    now: Timestamp,
+    (is_replaced, now): (bool, Timestamp),
 ) -> Result<(), Error> {
     authority.require(&ADMIN_KEY_UPDATE)?;
     if matches!(authority, Authority::Key(_)) && record.grant == Grant::All {
@@ -122,7 +122,7 @@ pub(super) fn may_rotate(
     }
     authority.covers(record)?;
     authority.may_set_owner(record.owner.as_deref())?;
-    let state = if record.replaced_by.is_some() {
+    let state = if is_replaced {
         "replaced already"
     } else if !record.active {
         "inactive"

@@ -18,6 +18,10 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="Portcullis", charset="UTF-8""#);
 
+/// A request can have as many errors as members, so that the answer would grow with it.
+#[cfg(feature = "admin")]
+const MOST_ERRORS: usize = 32;
+
 /// One text for every refusal of authentication, so that the outside learns one thing.
 const UNAUTHORIZED: &str = concat!(
     r#"{"type":"urn:portcullis:invalid-key","title":"Unauthorized","status":401,"#,
@@ -144,8 +148,14 @@ pub(crate) enum FieldError {
 #[cfg(feature = "admin")]
 impl Problem {
     /// 422: the request is well formed, and these values of it are wrong.
-    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
-        let said: Vec<String> = errors.iter().map(FieldError::sentence).collect();
+    /// The answer has at most [`MOST_ERRORS`] of them and the number of the others.
+    pub(crate) fn invalid(mut errors: Vec<FieldError>) -> Self {
+        let more = errors.len().saturating_sub(MOST_ERRORS);
+        errors.truncate(MOST_ERRORS);
+        let mut said: Vec<String> = errors.iter().map(FieldError::sentence).collect();
+        if more > 0 {
+            said.push(format!("and {more} more"));
+        }
         let mut problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", said.join("; "));
         problem.0.errors = errors;

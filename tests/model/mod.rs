@@ -349,6 +349,9 @@ impl Model {
             replaced_by: None,
             revision: self.sequence + 1,
         };
+        if record.fields.end.has_come(now) {
+            return Err(Fault::Invalid(Field::ExpiresAt));
+        }
         if record.length() > 1536 {
             return Err(Fault::Invalid(Field::Record));
         }
@@ -429,7 +432,9 @@ impl Model {
         }
         let mut old = self.target(by, Attempt::Rotate, actor.as_ref(), id)?;
         let before = old.fields.clone();
-        let current = before.active && !before.end.has_come(now) && old.replaced_by.is_none();
+        let is_there = |id| self.keys.iter().any(|key| key.id == id && key.record.is_some());
+        let is_replaced = old.replaced_by.is_some_and(is_there);
+        let current = before.active && !before.end.has_come(now) && !is_replaced;
         let allowed = actor.map_or(Ok(()), |actor| may_rotate(&actor, &before));
         let allowed = allowed.map_err(Fault::Forbidden);
         let allowed = allowed.and(if current { Ok(()) } else { Err(Fault::NotCurrent) });

@@ -20,8 +20,8 @@ mod base64;
 
 pub(crate) use self::base64::base64;
 
-use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
-use std::path::PathBuf;
+use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use std::{path::PathBuf, time::SystemTime};
 
 /// A directory that goes with the test, and the place of a store in it.
 pub(crate) fn home() -> (tempfile::TempDir, PathBuf) {
@@ -45,9 +45,14 @@ pub(crate) fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
     }
 }
 
-/// Issues a key and reveals it.
-pub(crate) fn issue(store: &Store, new: NewKey) -> (KeyId, Vec<u8>) {
+/// Issues a key and reveals it. A key whose end is past is issued first and expires then.
+pub(crate) fn issue(store: &Store, mut new: NewKey) -> (KeyId, Vec<u8>) {
+    let is_past = new.expiry.has_come(SystemTime::now().into());
+    let end = is_past.then(|| std::mem::replace(&mut new.expiry, Expiry::Never));
     let issued = store.issue(new).unwrap();
+    if end.is_some() {
+        store.update(issued.record.id, Change { expiry: end, ..Change::default() }).unwrap();
+    }
     (issued.record.id, issued.secret.reveal(|text| text.as_bytes().to_vec()))
 }
 
