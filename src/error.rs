@@ -1,6 +1,7 @@
 //! What failed on our side, and what to do about it.
 
 use crate::{
+    files::{Unsafe, unsafe_of},
     id::KeyId,
     random::NoRandomness,
     scope::{Scope, TooManyScopes, UnknownScope},
@@ -97,6 +98,14 @@ pub enum Error {
         /// Why not.
         reason: Box<str>,
     },
+    /// A file or directory could have been changed by another user, or could be.
+    #[error("{path} is not safe to use: {reason}")]
+    Unsafe {
+        /// Which one.
+        path: Box<Path>,
+        /// What is wrong with it, and what to do.
+        reason: Box<str>,
+    },
     /// The store was written by a newer version.
     #[error(
         "the store has format {found}, and this version reads up to {known}; use a newer version"
@@ -191,6 +200,10 @@ impl Error {
     }
 
     pub(crate) fn io(doing: &'static str, source: io::Error) -> Self {
+        if let Some(Unsafe { path, what, remedy }) = unsafe_of(&source) {
+            let reason = format!("{what}; {remedy}").into();
+            return Self::Unsafe { path: path.clone(), reason };
+        }
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { doing },
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {

@@ -23,6 +23,7 @@ mod time;
 mod id;
 mod secret;
 mod digest;
+mod files;
 pub mod scope;
 mod refusal;
 pub mod error;

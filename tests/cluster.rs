@@ -417,6 +417,7 @@ fn the_local_cluster_starts_revokes_and_stops() {
 fn authority(room: &Path) -> Tls {
     let write = |name: &str, text: String| {
         fs::write(room.join(name), text).unwrap();
+        fs::set_permissions(room.join(name), fs::Permissions::from_mode(0o600)).unwrap();
         room.join(name)
     };
     let ca_key = rcgen::KeyPair::generate().unwrap();

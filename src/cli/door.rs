@@ -58,6 +58,8 @@ impl Door {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
                     Ok(None)
                 }
+                // A directory that others could have changed. Opening the store says the same.
+                ErrorKind::InvalidInput => Err(Failure::failed(error.to_string())),
                 _ => Err(unreachable(&error)),
             },
         }

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::{fs, path::Path, time::Duration};
 
 #[cfg(feature = "cluster")]
+const MOST_KEY_BYTES: u64 = 1 << 20;
+#[cfg(feature = "cluster")]
 const MOST_PASSWORD_BYTES: u64 = 1024;
 
 /// The nodes, and how they and this replica know each other. No secret stands here: others see the
@@ -135,7 +137,8 @@ impl Nodes {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let cert = read(cert, "the certificate for etcd")?;
-                etcd = etcd.identity(cert, read(key, "the private key for etcd")?);
+                let key = private_file(key, "private key for etcd", MOST_KEY_BYTES)?;
+                etcd = etcd.identity(cert, key);
             }
             (None, None) => {}
             _ => return Err(Failure::usage("--etcd-cert and --etcd-key go together")),

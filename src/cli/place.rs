@@ -1,13 +1,11 @@
 //! Opening the store itself.
 
 use super::{args::Place, failure::Failure};
-use portcullis::{Builder, Store, server::control};
-use std::{
-    fs::{DirBuilder, File},
-    io::{self, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
-    path::Path,
+use portcullis::{
+    Builder, Store,
+    server::{control, read_private},
 };
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
 
 const MOST_PEPPER_BYTES: u64 = 4096;
 
@@ -68,28 +66,16 @@ impl Place {
     }
 }
 
-/// The content of a file with a secret, which others may not read.
+/// The content of a file with a secret. Its group may read it; everybody may not.
 pub(crate) fn private_file(path: &Path, what: &str, most: u64) -> Result<Vec<u8>, Failure> {
-    let shown = path.display();
-    let file = File::open(path).map_err(Failure::io(format!("opening the {what} {shown}")))?;
-    let about = file.metadata().map_err(Failure::io(format!("looking at the {what} {shown}")))?;
-    if about.mode() & 0o077 != 0 {
-        return Err(Failure::failed(format!(
-            "others can read the {what} {shown}; close it to them (chmod 600) and consider another secret"
-        )));
-    }
-    let mut secret = Vec::with_capacity(usize::try_from(most + 1).unwrap_or_default());
-    file.take(most + 1)
-        .read_to_end(&mut secret)
-        .map_err(Failure::io(format!("reading the {what} {shown}")))?;
-    if secret.len() as u64 > most {
-        return Err(Failure::failed(format!(
-            "the {what} {shown} is larger than {most} bytes; is it the right file?"
-        )));
-    }
+    let named = format!("the {what} {}", path.display());
+    let mut secret = read_private(path, most).map_err(Failure::io(format!("reading {named}")))?;
     // An editor ends the file with a line break that nobody meant.
     if secret.last() == Some(&b'\n') {
         secret.pop();
+    }
+    if secret.is_empty() {
+        return Err(Failure::failed(format!("{named} is empty; is it the right file?")));
     }
     Ok(secret)
 }

@@ -196,7 +196,7 @@ async fn given_transport(asked: &Serve) -> Result<Option<Transport>, Failure> {
 }
 
 async fn self_signed(place: &Place) -> Result<Transport, Failure> {
-    let certificate = Certificate::self_signed(&place.data.join("tls")).await;
+    let certificate = Certificate::self_signed(&place.data).await;
     certificate.map(Transport::Tls).map_err(uncertified)
 }
 

@@ -35,6 +35,7 @@ use std::{
 
 const RESTORE: &str = "restore a backup, or save what can be proved with: doctor --repair NEW_DIR";
 const MODES: &str = "close it to others (chmod 700 for directories, 600 for files), and consider who may have read it";
+const UNSAFE: &str = "until then the store is not opened; consider who may have changed it";
 /// Less than this, and a burst of changes may find the disk full.
 const LITTLE_ROOM: u64 = 64 << 20;
 /// A clock this far behind the newest change is not just one that is kept in step.
@@ -66,8 +67,9 @@ impl Builder {
                     let slots = self.slots(dir, &seals);
                     self.look_inside(&inspection, slots, &mut report)?;
                 }
-                // What is missing is told already.
+                // What is missing or unsafe is told already.
                 Err(Error::Damaged(_)) if !outside.missing.is_empty() => {}
+                Err(Error::Damaged(_) | Error::Unsafe { .. }) if !outside.misplaced.is_empty() => {}
                 Err(Error::Damaged(what)) => {
                     report.findings.push(Finding::fault("unreadable", what, "restore a backup"));
                 }
@@ -141,6 +143,9 @@ fn held(holder: &str) -> Finding {
 }
 
 fn tell_outside(outside: &Outside, report: &mut Report) {
+    for fault in &outside.misplaced {
+        report.findings.push(Finding::fault("unsafe", fault.to_string(), UNSAFE));
+    }
     let mut add = |code, path: &PathBuf, text: &str, remedy| {
         let text = format!("{}{text}", path.display());
         report.findings.push(Finding::fault(code, text, remedy));

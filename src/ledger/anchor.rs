@@ -5,13 +5,14 @@
 //! that the last successful sync does *not* vouch for, so that a power cut never tears both; the
 //! roles swap at each sync.
 
-use crate::{codec::Mark, digest::Seal, error::Error};
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+use crate::{
+    codec::Mark,
+    digest::Seal,
+    error::Error,
+    files::{self, Dir},
 };
+use rustix::fs::OFlags;
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 const MAGIC: &[u8; 8] = b"PCLANCH1";
 const BLOCK: u64 = 4096;
@@ -38,16 +39,17 @@ impl Anchor {
     /// gets its name when it is whole: a power cut must not leave half an anchor, which nobody
     /// could tell from a damaged one. What bears the name already must be known to be worthless.
     pub(super) fn create(path: &Path, mark: &Mark, seal: &Seal) -> io::Result<()> {
-        let mut unfinished = path.as_os_str().to_owned();
+        let (dir, name) = Dir::above(path)?;
+        let mut unfinished = name.clone();
         unfinished.push(".new");
         // Of an attempt before; whatever else keeps it there, the next line tells.
-        let _ = fs::remove_file(&unfinished);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let _ = dir.remove_file(&unfinished);
+        let file = dir.create_file(&unfinished)?;
         let slot = encode(mark, seal);
         file.write_all_at(&slot, 0)?;
         file.write_all_at(&slot, BLOCK)?;
         file.sync_all()?;
-        fs::rename(unfinished, path)
+        dir.rename(&unfinished, &name)
     }
 
     /// Opens the file; gives the newest mark that it holds.
@@ -59,7 +61,8 @@ impl Anchor {
             )),
             _ => Error::io("opening the anchor", e),
         };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
+        let file = Dir::above(path).and_then(|(dir, name)| dir.open_file(&name, OFlags::RDWR));
+        let file = file.map_err(opening)?;
         let (newest, mark) = [0, 1]
             .into_iter()
             .filter_map(|slot| read(&file, slot, seal).map(|mark| (slot, mark)))
@@ -80,7 +83,7 @@ impl Anchor {
 
     /// What the two slots hold, where they are intact. Nothing is written.
     pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
-        let file = File::open(path)?;
+        let file = files::open_to_look(path)?;
         Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
 

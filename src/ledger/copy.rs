@@ -1,10 +1,8 @@
 //! A private copy of a database, gone when it is no longer needed.
 
-use crate::{error::Error, random};
+use crate::{error::Error, files::Dir, random};
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +16,10 @@ impl Copy {
     /// only half there is never wanted.
     pub(super) fn make(sled_dir: &Path, scratch: &Path, snapshot: bool) -> Result<Self, Error> {
         let name = u64::from_le_bytes(random::array()?);
-        let copy = Self(scratch.join(format!("portcullis-{name:016x}")));
+        let name = format!("portcullis-{name:016x}");
+        // In a place where nobody can put a directory of theirs under this name.
+        let made = Dir::open_shared(scratch).and_then(|scratch| scratch.create_dir(name.as_ref()));
+        let copy = Self(made.map_err(|e| Error::io(DOING, e))?.path().to_path_buf());
         copy.fill(sled_dir, snapshot).map_err(|e| Error::io(DOING, e))?;
         Ok(copy)
     }
@@ -28,7 +29,6 @@ impl Copy {
     }
 
     fn fill(&self, sled_dir: &Path, snapshot: bool) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(&self.0)?;
         for entry in fs::read_dir(sled_dir)? {
             let entry = entry?;
             let name = entry.file_name();

@@ -15,7 +15,7 @@ use super::{
     blobs::Blobs,
     bulk::Bulk,
     engine::{self, Database, Doing, contained},
-    home::{Home, sync_parent, sync_tree},
+    home::Home,
     rehearsal::rehearse,
     snapshot::{Kept, Snapshot},
 };
@@ -68,7 +68,7 @@ impl Disk {
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
         let mut home = Home::enter(&at.dir, at.mode)?;
-        if !home.has_ledger() {
+        if !home.has_ledger()? {
             let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
             let nothing = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
             home = Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(nothing)?;
@@ -90,9 +90,7 @@ impl Disk {
         rehearse(&sled_dir, &at.dir, &ledger.join("rehearsal"))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // The same holds of the files that it made, and of their names.
-        sync_tree(&ledger)
-            .and_then(|()| sync_parent(&ledger))
-            .map_err(|e| Error::io("syncing the store", e))?;
+        home.sync_ledger().map_err(|e| Error::io("syncing the store", e))?;
         let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;

@@ -9,15 +9,23 @@
 //!     rehearsal/   while the engine's opening is rehearsed
 //! ```
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    files::{Dir, unsafe_of},
+};
+use rustix::fs::OFlags;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    ffi::OsStr,
+    fs::{self, File, TryLockError},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
+
+const LEDGER: &str = "ledger";
+/// Where a ledger is made.
+const NURSERY: &str = "ledger.new";
 
 /// What a data directory may hold before a store is made in it: what an interrupted creation and
 /// the server leave, what a freshly formatted disk has, and a store that is just being made.
@@ -38,123 +46,165 @@ pub(crate) enum Mode {
     Create,
 }
 
-/// A locked data directory.
+/// A locked data directory, with nothing in it that others could have changed.
 pub(super) struct Home {
-    dir: PathBuf,
+    dir: Dir,
     /// Released when it is closed.
     _lock: File,
 }
 
 impl Home {
-    /// Checks the directory (makes it, where the mode allows), and takes its lock.
-    pub(super) fn enter(dir: &Path, mode: Mode) -> Result<Self, Error> {
-        match fs::metadata(dir) {
-            Ok(found) if !found.is_dir() => return Err(bad(dir, "it is a file; name a directory")),
-            Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-                return Err(bad(
-                    dir,
-                    "it belongs to another user; run as that user or correct its owner",
-                ));
-            }
-            Ok(_) => {}
+    /// Checks the directory (makes it, where the mode allows), takes its lock, and checks what the
+    /// engine will open.
+    pub(super) fn enter(shown: &Path, mode: Mode) -> Result<Self, Error> {
+        let dir = match Dir::open(shown) {
+            Ok(dir) => dir,
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {
-                return Err(Error::NotFound(dir.into()));
+                return Err(Error::NotFound(shown.into()));
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => make_dir(dir)?,
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                return Err(bad(dir, "a part of its path is a file"));
-            }
-            Err(e) => return Err(Error::io("looking at the data directory", e)),
-        }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => make_dir(shown)?,
+            Err(e) => return Err(refused(shown, e)),
+        };
+        let looking = |e| Error::io("looking at the data directory", e);
+        let has_ledger = dir.has(LEDGER.as_ref()).map_err(looking)?;
         // Before the lock, so that nothing is left in a directory that is not ours.
-        if mode != Mode::Open && !dir.join("ledger").exists() {
-            check_free(dir)?;
+        if mode != Mode::Open && !has_ledger {
+            check_free(&dir, shown)?;
         }
-        let home = Self { dir: dir.to_path_buf(), _lock: lock(dir, mode)? };
-        match (mode, home.has_ledger()) {
-            (Mode::Open, false) => Err(Error::NotFound(dir.into())),
-            (Mode::Create, true) => Err(Error::AlreadyExists(dir.into())),
+        let lock = lock(&dir, shown, mode)?;
+        let home = Self { dir, _lock: lock };
+        home.check().map_err(looking)?;
+        match (mode, home.has_ledger()?) {
+            (Mode::Open, false) => Err(Error::NotFound(shown.into())),
+            (Mode::Create, true) => Err(Error::AlreadyExists(shown.into())),
             _ => Ok(home),
         }
     }
 
-    pub(super) fn has_ledger(&self) -> bool {
-        self.ledger().exists()
+    /// The engine opens its files by their paths, and follows links. It creates its snapshots with
+    /// the umask of the host program; they lie in directories that are closed to others.
+    fn check(&self) -> io::Result<()> {
+        let is_snapshot = |name: &OsStr| name.as_encoded_bytes().starts_with(b"snap.");
+        let is_removed = |name: &OsStr| name == "rehearsal";
+        for name in [LEDGER, NURSERY].map(OsStr::new) {
+            if self.dir.has(name)? {
+                let below = self.dir.open_dir(name)?;
+                if name == LEDGER {
+                    below.check_below(&is_snapshot, &is_removed)?;
+                    self.dir.close_to_others()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_ledger(&self) -> Result<bool, Error> {
+        let found = self.dir.has(LEDGER.as_ref());
+        found.map_err(|e| Error::io("looking at the data directory", e))
     }
 
     pub(super) fn ledger(&self) -> PathBuf {
-        self.dir.join("ledger")
+        self.dir.path().join(LEDGER)
     }
 
-    /// Where a ledger is made.
     pub(super) fn nursery(&self) -> PathBuf {
-        self.dir.join("ledger.new")
+        self.dir.path().join(NURSERY)
     }
 
     /// That place, with nothing in it.
     pub(super) fn empty_nursery(&self) -> Result<PathBuf, Error> {
-        let doing = "making the store";
-        check_free(&self.dir)?;
+        let doing = |e| Error::io("making the store", e);
+        check_free(&self.dir, self.dir.path())?;
         let nursery = self.nursery();
         match fs::remove_dir_all(&nursery) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(doing, e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(doing(e)),
             _ => {}
         }
-        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
-            .map_err(|e| Error::io(doing, e))?;
-        make_dir(&nursery)?;
+        self.dir.close_to_others().map_err(doing)?;
+        self.dir.create_dir(NURSERY.as_ref()).and_then(|_| self.dir.sync()).map_err(doing)?;
         Ok(nursery)
     }
 
     /// Gives a whole ledger its name, for good.
-    pub(super) fn adopt(&self, nursery: &Path) -> Result<(), Error> {
-        let doing = "making the store";
-        sync_tree(nursery).map_err(|e| Error::io(doing, e))?;
-        fs::rename(nursery, self.ledger()).map_err(|e| Error::io(doing, e))?;
-        sync_dir(&self.dir).and_then(|()| sync_parent(&self.dir)).map_err(|e| Error::io(doing, e))
+    pub(super) fn adopt(&self) -> Result<(), Error> {
+        let adopted = self.dir.open_dir(NURSERY.as_ref()).and_then(|made| {
+            made.sync_below()?;
+            self.dir.rename(NURSERY.as_ref(), LEDGER.as_ref())?;
+            self.dir.sync()?;
+            sync_parent(self.dir.path())
+        });
+        adopted.map_err(|e| Error::io("making the store", e))
+    }
+
+    /// Syncs every file of the ledger and its name, and closes them to others.
+    pub(super) fn sync_ledger(&self) -> io::Result<()> {
+        self.dir.open_dir(LEDGER.as_ref())?.sync_below()?;
+        self.dir.sync()
     }
 }
 
 /// Whether a store may be made here.
-fn check_free(dir: &Path) -> Result<(), Error> {
-    let failed = |e| Error::io("looking at the data directory", e);
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if !HARMLESS.iter().any(|harmless| name == *harmless) {
-            return Err(bad(dir, "it holds other files; choose an absent or empty directory"));
-        }
+fn check_free(dir: &Dir, shown: &Path) -> Result<(), Error> {
+    let names = dir.names().map_err(|e| Error::io("looking at the data directory", e))?;
+    if names.iter().all(|name| HARMLESS.iter().any(|harmless| name == harmless)) {
+        return Ok(());
     }
-    Ok(())
+    Err(bad(shown, "it holds other files; choose an absent or empty directory"))
 }
 
 fn bad(dir: &Path, reason: &str) -> Error {
     Error::BadDirectory { dir: dir.into(), reason: reason.into() }
 }
 
-fn make_dir(dir: &Path) -> Result<(), Error> {
-    DirBuilder::new().mode(0o700).create(dir).and_then(|()| sync_parent(dir)).map_err(|e| {
-        match e.kind() {
-            io::ErrorKind::NotFound => {
-                bad(dir, "the directory above it does not exist; make that first")
-            }
-            io::ErrorKind::NotADirectory => bad(dir, "a part of its path is a file"),
-            _ => Error::io("making the data directory", e),
+/// Why a directory cannot be opened. A fault of another path than its own names that path.
+fn refused(shown: &Path, error: io::Error) -> Error {
+    let own = fs::canonicalize(shown).unwrap_or_default();
+    match unsafe_of(&error) {
+        Some(fault) if *fault.path == *own => {
+            bad(shown, &format!("{}; {}", fault.what, fault.remedy))
         }
+        None if error.kind() == io::ErrorKind::NotADirectory => bad(
+            shown,
+            if own.is_file() {
+                "it is a file; name a directory"
+            } else {
+                "a part of its path is a file"
+            },
+        ),
+        _ => Error::io("looking at the data directory", error),
+    }
+}
+
+fn make_dir(shown: &Path) -> Result<Dir, Error> {
+    let made = Dir::above(shown).and_then(|(above, name)| {
+        let made = above.create_dir(&name)?;
+        above.sync()?;
+        Ok(made)
+    });
+    made.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            bad(shown, "the directory above it does not exist; make that first")
+        }
+        io::ErrorKind::AlreadyExists => bad(shown, "it is a link that leads nowhere; remove it"),
+        _ => match refused(shown, e) {
+            Error::Io { source, .. } => Error::io("making the data directory", *source),
+            other => other,
+        },
     })
 }
 
 /// The lock is ours and taken before the database is touched: its own lock comes after it has
 /// already made files, and tells nobody who holds it.
-fn lock(dir: &Path, mode: Mode) -> Result<File, Error> {
-    let doing = "locking the data directory";
-    let path = dir.join("lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).truncate(false).mode(0o600);
+fn lock(dir: &Dir, shown: &Path, mode: Mode) -> Result<File, Error> {
+    let doing = |e: io::Error| Error::io("locking the data directory", e);
+    let mut flags = OFlags::RDWR;
     // Looking for a store that is not there must not leave a file behind.
-    options.create(mode != Mode::Open || dir.join("ledger").exists());
-    let mut file = options.open(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Error::NotFound(dir.into()),
-        _ => Error::io(doing, e),
+    if mode != Mode::Open || dir.has(LEDGER.as_ref()).map_err(doing)? {
+        flags |= OFlags::CREATE;
+    }
+    let mut file = dir.open_file("lock".as_ref(), flags).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::NotFound(shown.into()),
+        _ => doing(e),
     })?;
     let own_note = format!("process {}\n", std::process::id());
     let patience = Instant::now() + LINGER;
@@ -164,37 +214,22 @@ fn lock(dir: &Path, mode: Mode) -> Result<File, Error> {
                 file.set_len(0)
                     .and_then(|()| file.rewind())
                     .and_then(|()| file.write_all(own_note.as_bytes()))
-                    .map_err(|e| Error::io(doing, e))?;
+                    .map_err(doing)?;
                 return Ok(file);
             }
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) => return Err(Error::io(doing, e)),
+            Err(TryLockError::Error(e)) => return Err(doing(e)),
         }
-        let holder = fs::read_to_string(&path).unwrap_or_default();
+        let mut holder = String::new();
+        // A note that cannot be read only makes the message poorer.
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
         if holder != own_note || Instant::now() > patience {
-            // A note that cannot be read only makes the message poorer.
             let holder = Some(holder.trim()).filter(|holder| !holder.is_empty());
             let holder = holder.unwrap_or("another process").into();
-            return Err(Error::Locked { dir: dir.into(), holder });
+            return Err(Error::Locked { dir: shown.into(), holder });
         }
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Syncs every file and directory below `path` and `path` itself, and closes them to others.
-pub(super) fn sync_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            let file = File::open(entry.path())?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.sync_all()?;
-        }
-    }
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    sync_dir(path)
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {

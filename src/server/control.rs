@@ -1,6 +1,9 @@
 //! The control socket: the machine's own way in, for the user who owns the server and for root.
 
-use crate::admin::LocalUser;
+use crate::{
+    admin::LocalUser,
+    files::{self, Dir},
+};
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
 use rustix::process::geteuid;
@@ -40,13 +43,13 @@ impl Control {
     /// Binds the socket of the store in `data`. The caller has that store open, so that a file
     /// which is there already was left behind by a server that is dead.
     pub fn bind(data: &Path) -> io::Result<Self> {
-        let path = data.join(NAME);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let dir = Dir::open(data)?;
+        if dir.has(NAME.as_ref())? {
+            dir.refuse_all_but_sockets(NAME.as_ref())?;
+            dir.remove_file(NAME.as_ref())?;
         }
-        let listener = at_short_path(data, |path| UnixListener::bind(path))?;
-        let file = Remove(path);
+        let listener = at_short_path(dir.path(), |path| UnixListener::bind(path))?;
+        let file = Remove(dir.path().join(NAME));
         // The directory is closed to others already; the file says so itself.
         fs::set_permissions(&file.0, Permissions::from_mode(0o600))?;
         Ok(Self { listener, file })
@@ -58,14 +61,16 @@ impl Control {
 }
 
 /// Connects to the server that has the store in `data` open. `NotFound` or `ConnectionRefused`
-/// means that there is none. To be called within a tokio runtime.
+/// means that there is none, `InvalidInput` that another user could have put the socket there. To be
+/// called within a tokio runtime.
 pub fn connect(data: &Path) -> io::Result<UnixStream> {
+    let owner = files::check_of_any_owner(data)?;
     // Whoever listens will be handed keys, so it is looked at before anything is sent.
     let stream = at_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let (server, own) = (stream.peer_cred()?.uid(), geteuid().as_raw());
-    if server == own || own == 0 {
+    if server == own || own == 0 && server == owner {
         Ok(stream)
     } else {
         let text = format!("the control socket belongs to user {server}, and this is user {own}");
@@ -114,6 +119,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
         fs::create_dir_all(&deep).unwrap();
+        fs::set_permissions(&deep, Permissions::from_mode(0o700)).unwrap();
         let control = Control::bind(&deep).unwrap();
         let mode = fs::metadata(deep.join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -131,5 +137,27 @@ mod tests {
         assert!(data.path().join(NAME).exists());
         std::mem::forget(file);
         assert!(Control::bind(data.path()).is_ok());
+    }
+
+    #[test]
+    fn file_or_link_in_place_of_the_socket_is_refused_and_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join(NAME);
+        fs::write(&path, "precious").unwrap();
+        assert!(Control::bind(data.path()).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::rename(&path, data.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert!(Control::bind(data.path()).is_err());
+        assert!(path.is_symlink());
+    }
+
+    #[tokio::test]
+    async fn socket_in_a_directory_that_others_can_write_is_not_trusted() {
+        let data = tempfile::tempdir().unwrap();
+        let _control = Control::bind(data.path()).unwrap();
+        fs::set_permissions(data.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = connect(data.path()).err().unwrap();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
     }
 }

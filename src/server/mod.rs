@@ -36,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use crate::files::read_private;
 pub use signals::Signals;
 pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};

@@ -1,14 +1,22 @@
 //! The server's certificate: the operator's, or one of its own for development.
 
+use crate::files::{Dir, read_private};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::fs::OFlags;
 use rustls::crypto::aws_lc_rs;
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::File,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
+
+/// Where our own certificate is, in the data directory.
+const DIR: &str = "tls";
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+/// Longer than any certificate chain.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// A certificate and its private key, ready to serve. They are read again on SIGHUP.
 pub struct Certificate {
@@ -32,6 +40,16 @@ pub enum CertificateError {
         /// Why not.
         source: io::Error,
     },
+    /// One of the files cannot be read, or everybody can read the private key.
+    #[error("the {what} {path} cannot be used: {source}")]
+    Unreadable {
+        /// Which of the two.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// No certificate could be made.
     #[error(
         "no certificate could be made in {dir} ({source}); give one with --tls-cert and --tls-key"
@@ -50,30 +68,49 @@ impl Certificate {
         // The second call of a process fails and changes nothing, which is as well.
         let _ = aws_lc_rs::default_provider().install_default();
         let (cert, key) = (cert.to_path_buf(), key.to_path_buf());
-        match RustlsConfig::from_pem_file(&cert, &key).await {
+        let (chain, secret) = Self::texts(&cert, &key)?;
+        match RustlsConfig::from_pem(chain, secret).await {
             Ok(config) => Ok(Self { config, cert, key }),
             Err(source) => Err(CertificateError::Unusable { cert, key, source }),
         }
+    }
+
+    /// The content of the two files.
+    fn texts(cert: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
+        let unreadable = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| CertificateError::Unreadable { what, path, source }
+        };
+        let secret = read_private(key, MOST_BYTES).map_err(unreadable("private key", key))?;
+        let mut chain = Vec::new();
+        let read = File::open(cert).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut chain));
+        read.map_err(unreadable("certificate", cert))?;
+        Ok((chain, secret))
     }
 
     /// Reads the two files again, for the connections from now on. On an error the old certificate
     /// stays.
     pub(crate) async fn reload(&self) -> Result<(), CertificateError> {
         let (cert, key) = (&self.cert, &self.key);
-        self.config.reload_from_pem_file(cert, key).await.map_err(|source| {
+        let (chain, secret) = Self::texts(cert, key)?;
+        self.config.reload_from_pem(chain, secret).await.map_err(|source| {
             CertificateError::Unusable { cert: cert.clone(), key: key.clone(), source }
         })
     }
 
-    /// The certificate kept in `dir`, for this machine only; made there if there is none. Nobody
-    /// vouches for it, so clients have to be told not to ask (`curl -k`).
-    pub async fn self_signed(dir: &Path) -> Result<Self, CertificateError> {
-        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-        if !cert.exists() {
-            make(dir, &cert, &key)
-                .map_err(|source| CertificateError::NotMade { dir: dir.into(), source })?;
+    /// The certificate kept in `tls` in the data directory, for this machine only; made there if
+    /// there is none. Nobody vouches for it, so clients have to be told not to ask (`curl -k`).
+    pub async fn self_signed(data: &Path) -> Result<Self, CertificateError> {
+        let not_made = |source| CertificateError::NotMade { dir: data.join(DIR), source };
+        let dir = own_directory(data).map_err(not_made)?;
+        if !dir.has(CERT.as_ref()).map_err(not_made)? {
+            make(&dir).map_err(not_made)?;
         }
-        Self::read(&cert, &key).await
+        // That they are files of ours, closed to others.
+        for name in [CERT, KEY] {
+            dir.open_file(name.as_ref(), OFlags::RDONLY).map_err(not_made)?;
+        }
+        Self::read(&dir.path().join(CERT), &dir.path().join(KEY)).await
     }
 
     pub(crate) fn acceptor(&self) -> RustlsAcceptor {
@@ -81,42 +118,100 @@ impl Certificate {
     }
 }
 
-fn make(dir: &Path, cert: &Path, key: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+fn own_directory(data: &Path) -> io::Result<Dir> {
+    let data = Dir::open(data)?;
+    let dir = if data.has(DIR.as_ref())? {
+        data.open_dir(DIR.as_ref())?
+    } else {
+        data.create_dir(DIR.as_ref())?
+    };
+    dir.close_to_others()?;
+    Ok(dir)
+}
+
+fn make(dir: &Dir) -> io::Result<()> {
     let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
     let made = generate_simple_self_signed(names).map_err(io::Error::other)?;
     let CertifiedKey { cert: certificate, signing_key } = made;
     // The certificate comes last: where it is, the key is whole. A key without one is left over
     // from an attempt that was cut short.
-    match fs::remove_file(key) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    write(key, signing_key.serialize_pem().as_bytes())?;
-    let half = dir.join("cert.pem.new");
-    let _ = fs::remove_file(&half);
-    write(&half, certificate.pem().as_bytes())?;
-    fs::rename(&half, cert)
+    replace(dir, KEY, signing_key.serialize_pem().as_bytes())?;
+    replace(dir, CERT, certificate.pem().as_bytes())
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+/// Gives a file this content, all at once.
+fn replace(dir: &Dir, name: &str, text: &[u8]) -> io::Result<()> {
+    let half = format!("{name}.new");
+    let _ = dir.remove_file(half.as_ref());
+    let mut file = dir.create_file(half.as_ref())?;
     file.write_all(text)?;
-    file.sync_all()
+    file.sync_all()?;
+    dir.rename(half.as_ref(), name.as_ref())?;
+    dir.sync()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    #[tokio::test]
+    async fn link_in_place_of_the_directory_or_its_files_is_refused() {
+        let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = data.path().join("tls");
+        symlink(elsewhere.path(), &dir).unwrap();
+        let refused = Certificate::self_signed(data.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("symbolic link"), "{refused}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        fs::remove_file(&dir).unwrap();
+        Certificate::self_signed(data.path()).await.unwrap();
+        fs::rename(dir.join("key.pem"), elsewhere.path().join("key.pem")).unwrap();
+        symlink(elsewhere.path().join("key.pem"), dir.join("key.pem")).unwrap();
+        let refused = Certificate::self_signed(data.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("symbolic link"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn private_key_that_everybody_can_read_is_refused_and_one_of_a_group_or_by_a_link_is_not()
+    {
+        let data = tempfile::tempdir().unwrap();
+        Certificate::self_signed(data.path()).await.unwrap();
+        let (cert, key) = (data.path().join("tls/cert.pem"), data.path().join("tls/key.pem"));
+        let link = data.path().join("link.pem");
+        symlink(&key, &link).unwrap();
+        for (mode, accepted) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
+            fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+            let read = Certificate::read(&cert, &link).await;
+            assert_eq!(read.is_ok(), accepted, "{mode:o}");
+            if let Err(error) = read {
+                let error = error.to_string();
+                assert!(error.contains("link.pem") && error.contains("chmod"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn missing_file_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        Certificate::self_signed(data.path()).await.unwrap();
+        let (cert, key) = (data.path().join("tls/cert.pem"), data.path().join("tls/key.pem"));
+        let absent = data.path().join("absent.pem");
+        for (cert, key, what) in [(&absent, &key, "certificate"), (&cert, &absent, "private key")] {
+            let error = Certificate::read(cert, key).await.err().unwrap().to_string();
+            assert!(error.contains(&format!("{what} {}", absent.display())), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn a_self_signed_certificate_is_made_once_and_closed_to_others() {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("tls");
-        Certificate::self_signed(&dir).await.unwrap();
+        Certificate::self_signed(data.path()).await.unwrap();
         let first = fs::read(dir.join("cert.pem")).unwrap();
-        Certificate::self_signed(&dir).await.unwrap();
+        Certificate::self_signed(data.path()).await.unwrap();
         assert_eq!(fs::read(dir.join("cert.pem")).unwrap(), first);
         for (path, mode) in [(dir.clone(), 0o700), (dir.join("key.pem"), 0o600)] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
@@ -128,6 +223,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("cert.pem");
         fs::write(&file, "not a certificate").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let error = Certificate::read(&file, &file).await.err().unwrap();
         assert!(error.to_string().contains("cert.pem"), "{error}");
     }

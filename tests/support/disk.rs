@@ -4,7 +4,7 @@
 pub(crate) use super::chance::{Chance, grouped, number, seeded};
 
 use portcullis::{ListQuery, Record, Store};
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 /// A place for many short-lived copies: in memory where the machine has such a place.
 pub(crate) fn room() -> tempfile::TempDir {
@@ -13,17 +13,22 @@ pub(crate) fn room() -> tempfile::TempDir {
     made.unwrap()
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory with all that is in it. A checkout may be writable by its group.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    let close = |from: &Path, to: &Path| {
+        let mode = fs::metadata(from).unwrap().permissions().mode();
+        fs::set_permissions(to, fs::Permissions::from_mode(mode & !0o022)).unwrap();
+    };
+    close(from, to);
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), &target).unwrap();
+            close(&entry.path(), &target);
         }
     }
 }

@@ -81,7 +81,8 @@ static int is_ours(int fd) {
 }
 
 static int open_at(int dir, const char *name, int flags, mode_t mode) {
-    if (name[0] == '/' && is_below(name)) {
+    /* A name beside an open directory is below the root if that is. */
+    if (name[0] == '/' ? is_below(name) : dir != AT_FDCWD && is_ours(dir)) {
         int writes = (flags & O_ACCMODE) != O_RDONLY;
         int creates = flags & O_CREAT && syscall(SYS_faccessat, dir, name, F_OK);
         if (fails(OPEN | (writes ? OPEN_TO_WRITE : 0) | (creates ? NAMES : 0)))
@@ -106,6 +107,14 @@ int open(const char *name, int flags, ...) {
 int open64(const char *name, int flags, ...) {
     MODE_OF(flags, mode)
     return open_at(AT_FDCWD, name, flags, mode);
+}
+int openat(int dir, const char *name, int flags, ...) {
+    MODE_OF(flags, mode)
+    return open_at(dir, name, flags, mode);
+}
+int openat64(int dir, const char *name, int flags, ...) {
+    MODE_OF(flags, mode)
+    return open_at(dir, name, flags, mode);
 }
 DIR *opendir(const char *name) {
     int fd = open_at(AT_FDCWD, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -202,10 +211,11 @@ ssize_t sendfile64(int out, int in, off64_t *at, size_t len) {
     return -1;
 }
 
-/* A name beside an open directory is below the root if that is. */
+static int is_ours_at(int dir, const char *name) {
+    return name[0] == '/' || dir == AT_FDCWD ? is_below(name) : is_ours(dir);
+}
 int unlinkat(int dir, const char *name, int flags) {
-    int ours = name[0] == '/' || dir == AT_FDCWD ? is_below(name) : is_ours(dir);
-    return ours && fails(NAMES) ? -1 : syscall(SYS_unlinkat, dir, name, flags);
+    return is_ours_at(dir, name) && fails(NAMES) ? -1 : syscall(SYS_unlinkat, dir, name, flags);
 }
 int unlink(const char *name) { ON_NAME(NAMES, name, syscall(SYS_unlinkat, AT_FDCWD, name, 0)) }
 int rmdir(const char *name) {
@@ -213,6 +223,14 @@ int rmdir(const char *name) {
 }
 int mkdir(const char *name, mode_t mode) {
     ON_NAME(NAMES, name, syscall(SYS_mkdirat, AT_FDCWD, name, mode))
+}
+int mkdirat(int dir, const char *name, mode_t mode) {
+    return is_ours_at(dir, name) && fails(NAMES) ? -1 : syscall(SYS_mkdirat, dir, name, mode);
+}
+int renameat(int from_dir, const char *from, int to_dir, const char *to) {
+    return is_ours_at(from_dir, from) && fails(NAMES)
+               ? -1
+               : syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
 }
 int chmod(const char *name, mode_t mode) {
     ON_NAME(NAMES, name, syscall(SYS_fchmodat, AT_FDCWD, name, mode))

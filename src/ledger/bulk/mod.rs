@@ -61,7 +61,7 @@ impl Bulk {
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
         let doing = "making the store";
-        if let Some(anchor) = anchor.filter(|anchor| anchor.exists()) {
+        if let Some(anchor) = anchor.filter(|anchor| anchor.symlink_metadata().is_ok()) {
             // A kill between the anchor and the name of the ledger leaves both, and no change in them.
             let unborn = home.nursery().exists()
                 && Anchor::open(anchor, &seals.anchor).is_ok_and(|(_, mark)| mark.sequence == 0);
@@ -146,7 +146,7 @@ impl Bulk {
             .and_then(|()| sync_parent(&self.anchor))
             .map_err(|e| Error::io(doing, e))?;
         let home = self.home.take().ok_or_else(|| Error::damaged("it is finished already"))?;
-        home.adopt(&self.nursery)?;
+        home.adopt()?;
         Ok(home)
     }
 

@@ -62,7 +62,8 @@ impl Inspection {
     /// that. [`Error::Locked`] while a process has the store open.
     pub(crate) fn open(dir: &Path, scratch: &Path, seals: Arc<Seals>) -> Result<Self, Error> {
         let sled_dir = dir.join("ledger").join("sled");
-        if !sled_dir.join("db").is_file() {
+        // The engine would follow a link.
+        if !sled_dir.join("db").symlink_metadata().is_ok_and(|about| about.is_file()) {
             return Err(Error::damaged("its database file is missing"));
         }
         let held = outside::hold(dir)?;

@@ -1,13 +1,19 @@
 //! What can be told of a data directory from outside: whose it is, who may read it, what is left in
 //! it that should be gone.
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    files::{self, Unsafe},
+};
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+/// The entries of a data directory that are ours.
+const USED: [&str; 4] = ["lock", "ledger", "ledger.new", "tls"];
 
 /// The facts, each with the file that they are of.
 #[derive(Default)]
@@ -23,6 +29,9 @@ pub(crate) struct Outside {
     pub(crate) leftovers: Vec<PathBuf>,
     /// Files that must be there and are not.
     pub(crate) missing: Vec<PathBuf>,
+    /// Links and other entries that are no files, files with several names, and directories above
+    /// that others can change.
+    pub(crate) misplaced: Vec<Unsafe>,
     /// Values that the engine put outside its database file, where it never syncs them.
     pub(crate) blobs: Vec<PathBuf>,
     /// What cannot be looked at, and why.
@@ -47,25 +56,34 @@ impl Outside {
         let mut outside = Self::default();
         match hold(dir) {
             Err(Error::Locked { holder, .. }) => outside.holder = Some(holder),
+            Err(Error::Unsafe { .. }) | Ok(_) => {} // The walk below reports what is unsafe.
             Err(other) => outside.hidden.push((dir.join("lock"), other.to_string().into())),
-            Ok(_) => {}
         }
         let own = rustix::process::geteuid().as_raw();
         if about.uid() != own && own != 0 {
             outside.foreign.push((dir.into(), about.uid()));
         }
+        outside.misplaced.extend(files::fault_above(dir, about.uid()));
         outside.walk(dir, about.uid());
+        // An operator may keep a link to something else here.
+        let is_used = |path: &Path| match path.strip_prefix(dir) {
+            Ok(within) => USED.iter().any(|used| within.starts_with(used)),
+            Err(_) => true,
+        };
+        outside.misplaced.retain(|fault| is_used(&fault.path));
         let ledger = dir.join("ledger");
         let needed = match anchor {
             Some(elsewhere) => {
                 outside.file(elsewhere, about.uid());
+                outside.misplaced.extend(files::fault_above(elsewhere, about.uid()));
                 elsewhere.to_path_buf()
             }
             None => ledger.join("anchor"),
         };
         let db = ledger.join("sled").join("db");
         outside.size = fs::metadata(&db).map_or(0, |about| about.len());
-        outside.missing = [db, needed].into_iter().filter(|path| !path.exists()).collect();
+        let is_absent = |path: &PathBuf| path.symlink_metadata().is_err();
+        outside.missing = [db, needed].into_iter().filter(is_absent).collect();
         outside.room =
             rustix::fs::statvfs(dir).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         Ok(outside)
@@ -109,6 +127,9 @@ impl Outside {
         if about.uid() != owner {
             self.foreign.push((path.into(), about.uid()));
         }
+        if let Some(fault) = files::fault_of(path, &about) {
+            self.misplaced.push(fault);
+        }
     }
 }
 
@@ -117,7 +138,7 @@ impl Outside {
 pub(super) fn hold(dir: &Path) -> Result<Option<File>, Error> {
     let doing = "looking at the lock";
     let path = dir.join("lock");
-    let file = match File::open(&path) {
+    let mut file = match files::open_to_look(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(doing, e)),
@@ -126,7 +147,9 @@ pub(super) fn hold(dir: &Path) -> Result<Option<File>, Error> {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::Error(e)) => Err(Error::io(doing, e)),
         Err(TryLockError::WouldBlock) => {
-            let note = fs::read_to_string(&path).unwrap_or_default();
+            let mut note = String::new();
+            // A note that cannot be read only makes the message poorer.
+            let _ = file.read_to_string(&mut note);
             let holder = Some(note.trim()).filter(|note| !note.is_empty());
             let holder = holder.unwrap_or("another process").into();
             Err(Error::Locked { dir: dir.into(), holder })
