@@ -93,6 +93,7 @@ impl Scene {
         let (active, inactive) = (&self.active, &self.inactive);
         let rotate = format!("/v1/keys/{active}/rotate");
         let (key, form) = (format!("/keys/{active}"), format!("/keys/{active}/rotate"));
+        let delete = format!("/keys/{inactive}/delete");
         let new = r#"{"name":"new","scopes":["api.read"]}"#;
         let name = "name=changed&scope=api.write&active=yes&expires=";
         let hidden = |path: &str| self.hidden(path);
@@ -106,7 +107,7 @@ impl Scene {
             self.form("/keys", hidden("/keys/new") + name),
             self.form(&key, hidden(&key) + name),
             self.form(&format!("/keys/{active}/deactivate"), String::new()),
-            self.form(&format!("/keys/{inactive}/delete"), String::new()),
+            self.form(&delete, hidden(&delete)),
             self.form(&form, hidden(&form) + "grace=0"),
             self.form("/login", format!("key={}", self.root)),
             self.form("/logout", String::new()),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "portal/stale_forms.rs"]
+mod stale_forms;
 mod support;
 
 use axum::{
@@ -12,10 +14,10 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use portcullis::{
-    Actor, Change, Expiry, Grant, KeyId, NewKey, Secret, Store, Timestamp,
+    Actor, Change, Expiry, Grant, KeyId, NewKey, Record, Secret, Store, Timestamp,
     admin::{Portal, router},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 use support::{issue, new_key, scopes};
 use tower::ServiceExt;
 
@@ -45,6 +47,25 @@ impl Reply {
         assert!(self.text.contains(words), "no {words:?} in {}", self.text);
     }
 
+    /// What a browser would send of the form that goes to `action`, as it was opened.
+    fn form(&self, action: &str) -> Fields {
+        let (_, rest) = self.text.split_once(&format!(r#"action="{action}">"#)).unwrap();
+        let (form, _) = rest.split_once("</form>").unwrap();
+        let attribute = |tag: &str, name: &str| {
+            let (_, rest) = tag.split_once(&format!(r#" {name}=""#))?;
+            rest.split('"').next().map(plain)
+        };
+        let tags = form.split("<input").skip(1).map(|tag| tag.split('>').next().unwrap());
+        let sent = tags.filter(|tag| {
+            let is_chosen = tag.contains(" checked");
+            let is_choice = tag.contains(r#"type="checkbox""#) || tag.contains(r#"type="radio""#);
+            !tag.contains(" disabled") && (is_chosen || !is_choice)
+        });
+        let pair =
+            |tag| Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default()));
+        Fields(sent.filter_map(pair).collect())
+    }
+
     /// The value of a hidden input.
     fn hidden(&self, name: &str) -> String {
         let (_, rest) = self.text.split_once(&format!(r#"name="{name}" value=""#)).unwrap();
@@ -60,6 +81,48 @@ impl Reply {
             .collect();
         keys.dedup();
         keys
+    }
+}
+
+/// The text that an attribute's value stands for.
+fn plain(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+}
+
+/// The fields of a form as a browser sends them.
+#[derive(Clone, Debug)]
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Types into a field or chooses another value of it.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let end = self.0.pop();
+        self.0.retain(|(given, _)| given != name);
+        self.0.push((name.into(), value.into()));
+        self.0.extend(end);
+        self
+    }
+
+    /// Checks exactly these boxes.
+    fn with_scopes(mut self, scopes: &[&str]) -> Self {
+        let end = self.0.pop();
+        self.0.retain(|(given, _)| given != "scope");
+        self.0.extend(scopes.iter().map(|scope| ("scope".into(), (*scope).into())));
+        self.0.extend(end);
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(given, _)| given != name);
+        self
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 }
 
@@ -133,19 +196,38 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        self.post_text(path, &text_of(fields)).await
+    }
+
+    async fn post_text(&self, path: &str, text: &str) -> Reply {
         let request = self.form(path).header("sec-fetch-site", "same-origin");
-        let reply = self.send(request.body(encoded(fields)).unwrap()).await;
+        let reply = self.send(request.body(Body::from(text.to_owned())).unwrap()).await;
         assert_eq!(reply.header("cache-control"), "no-store");
         reply
     }
 
+    async fn submit(&self, path: &str, fields: &Fields) -> Reply {
+        self.post(path, &fields.pairs()).await
+    }
+
+    /// The fields of a page's own form.
+    async fn open(&self, path: &str) -> Fields {
+        self.get(path).await.form(path)
+    }
+
+    /// The fields of the form that makes a key.
+    async fn open_new(&self) -> Fields {
+        self.get("/keys/new").await.form("/keys")
+    }
+
     /// Opens the form and makes a key by it.
     async fn add(&self, name: &str, scopes: &[&str]) -> Reply {
-        let form = self.get("/keys/new").await.hidden("form");
-        let mut fields =
-            vec![("form", form.as_str()), ("name", name), ("active", "yes"), ("expires", "")];
-        fields.extend(scopes.iter().map(|scope| ("scope", *scope)));
-        self.post("/keys", &fields).await
+        let fields = self.open_new().await.with("name", name).with_scopes(scopes);
+        self.submit("/keys", &fields).await
+    }
+
+    fn record(&self, id: KeyId) -> Arc<Record> {
+        self.store.get(id).unwrap()
     }
 
     fn key(&self, names: &[&str]) -> (KeyId, String) {
@@ -154,13 +236,13 @@ impl Browser {
     }
 }
 
-fn encoded(fields: &[(&str, &str)]) -> Body {
+fn text_of(fields: &[(&str, &str)]) -> String {
     let escaped = |text: &str| -> String {
         let bytes: Vec<String> = text.bytes().map(|b| format!("%{b:02X}")).collect();
         bytes.concat()
     };
     let pairs = fields.iter().map(|(name, value)| format!("{name}={}", escaped(value)));
-    Body::from(pairs.collect::<Vec<_>>().join("&"))
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 #[tokio::test]
@@ -188,66 +270,55 @@ async fn a_key_lives_and_is_taken_away_in_the_portal() {
     let page = browser.get(&format!("/keys/{id}")).await;
     assert!(page.keys().is_empty());
     page.says("Save Changes");
-    let revision = page.hidden("revision");
     let here = format!("/keys/{id}");
-    let fields = [
-        ("revision", &*revision),
-        ("name", "Weekly export"),
-        ("scope", "api.read"),
-        ("active", "no"),
-        ("expires", "2099-01-31"),
-    ];
-    browser.post(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    let fields = page
+        .form(&here)
+        .with("name", "Weekly export")
+        .with_scopes(&["api.read"])
+        .with("active", "no")
+        .with("expires", "2099-01-31");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
     let record = browser.store.get(id).unwrap();
     assert_eq!((record.name.as_str(), record.active), ("Weekly export", false));
     assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(4_073_500_800)));
     assert!(browser.store.authenticate_key(key.as_bytes()).is_err());
     browser.get(&format!("{here}?saved=1")).await.says("Your changes are saved.");
 
-    // Whoever saves what was changed meanwhile is told, and changes nothing.
-    let late = browser.post(&here, &fields[..3]).await;
-    assert_eq!(late.status, StatusCode::PRECONDITION_FAILED);
-    late.says("changed meanwhile");
-
-    browser.get(&format!("{here}/delete")).await.says("Delete Weekly export?");
-    browser.post(&format!("{here}/delete"), &[]).await.leads_to("/?deleted=1");
+    let delete = format!("{here}/delete");
+    let page = browser.get(&delete).await;
+    page.says("Delete <bdi>Weekly export</bdi>?");
+    browser.submit(&delete, &page.form(&delete)).await.leads_to("/?deleted=1");
     assert_eq!(browser.get(&here).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn a_form_makes_one_key_however_often_it_is_sent() {
     let browser = Browser::logged_in().await;
-    let form = browser.get("/keys/new").await.hidden("form");
-    let fields = [
-        ("form", &*form),
-        ("name", "once"),
-        ("scope", "api.read"),
-        ("active", "yes"),
-        ("expires", ""),
-    ];
-    assert_eq!(browser.post("/keys", &fields).await.keys().len(), 1);
+    let fields = browser.open_new().await.with("name", "once").with_scopes(&["api.read"]);
+    assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
     for _ in 0..2 {
-        let again = browser.post("/keys", &fields).await;
+        let again = browser.submit("/keys", &fields).await;
         assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
         again.says("already revealed");
     }
-    let unknown = browser.post("/keys", &fields[1..]).await;
+    let unknown = browser.submit("/keys", &fields.without("form")).await;
     assert_eq!((unknown.status, unknown.keys().len()), (StatusCode::CONFLICT, 0));
     // The root key and the one that was made.
     assert_eq!(browser.store.list(&portcullis::ListQuery::default()).unwrap().records.len(), 2);
 
     // What was wrong can be put right and sent with the same form.
-    let form = browser.get("/keys/new").await.hidden("form");
-    let wrong =
-        browser.post("/keys", &[("form", &form), ("name", "x"), ("expires", "tomorrow")]).await;
+    let fields = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
+    let wrong = fields.clone().with("expires", "tomorrow").without("active");
+    let wrong = browser.submit("/keys", &wrong).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    wrong.says("Choose at least one scope.");
+    wrong.says("Choose Yes or No.");
     wrong.says("This is not a day");
     wrong.says(r#"aria-describedby="expires-error expires-hint""#);
-    assert_eq!(wrong.hidden("form"), form);
-    let right =
-        browser.post("/keys", &[("form", &form), ("name", "x"), ("scope", "api.read")]).await;
-    assert_eq!(right.keys().len(), 1);
+    assert_eq!(Some(&*wrong.hidden("form")), fields.value("form"));
+    let begun = browser.submit("/keys", &fields.clone().with("expires", "2026-01-01")).await;
+    assert_eq!(begun.status, StatusCode::UNPROCESSABLE_ENTITY);
+    begun.says("This day is over or has begun");
+    assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
 }
 
 #[tokio::test]
@@ -257,20 +328,19 @@ async fn a_key_is_rotated_once_and_the_old_one_ends() {
     let here = format!("/keys/{id}");
     browser.get(&here).await.says("Rotate…");
     let path = format!("{here}/rotate");
-    let form = browser.get(&path).await.hidden("form");
-    let rotated = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    let form = browser.open(&path).await;
+    let rotated = browser.submit(&path, &form).await;
     assert_eq!(rotated.status, StatusCode::CREATED);
     rotated.says("It is shown only once.");
     let new = browser.store.authenticate_key(rotated.keys()[0].as_bytes()).unwrap().id();
     assert!(browser.store.authenticate_key(old.as_bytes()).is_err());
-    let again = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    let again = browser.submit(&path, &form).await;
     assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
     again.says("already revealed");
     // What was replaced is not replaced again; a form of no session leads back.
-    let form = browser.get(&path).await.hidden("form");
-    let late = browser.post(&path, &[("form", &form), ("grace", "0")]).await;
+    let late = browser.submit(&path, &browser.open(&path).await).await;
     assert_eq!((late.status, late.keys().len()), (StatusCode::CONFLICT, 0));
-    browser.post(&path, &[("form", "x"), ("grace", "0")]).await.leads_to(&path);
+    browser.submit(&path, &form.with("form", "x")).await.leads_to(&path);
     assert!(!browser.get(&here).await.text.contains("Rotate…"));
     browser.get(&format!("/keys/{new}")).await.says("Replaces");
 
@@ -279,9 +349,11 @@ async fn a_key_is_rotated_once_and_the_old_one_ends() {
     let (_, weak) = clerk.key(&["admin.key.list", "admin.key.update"]);
     clerk.log_in(&weak).await;
     let path = format!("/keys/{new}/rotate");
-    let form = clerk.get(&path).await.hidden("form");
-    let refused = clerk.post(&path, &[("form", &form), ("grace", "0")]).await;
-    assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
+    let form = clerk.open(&path).await;
+    for _ in 0..2 {
+        let refused = clerk.submit(&path, &form).await;
+        assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
+    }
 }
 
 #[tokio::test]
@@ -312,10 +384,9 @@ async fn a_key_that_is_taken_away_ends_its_session_at_once() {
     let (id, key) = browser.key(&["admin.key.list", "admin.key.create", "api.read"]);
     browser.log_in(&key).await;
     assert_eq!(browser.get("/").await.status, StatusCode::OK);
-    let form = browser.get("/keys/new").await.hidden("form");
+    let form = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
     browser.store.revoke(id).unwrap();
-    let late =
-        browser.post("/keys", &[("form", &form), ("name", "x"), ("scope", "api.read")]).await;
+    let late = browser.submit("/keys", &form).await;
     late.leads_to("/login?ended=1");
     assert!(late.header("set-cookie").contains("Max-Age=0"));
     // The session is gone, and does not come back with its key.
@@ -424,29 +495,22 @@ async fn nobody_grants_more_than_they_hold() {
     let here = format!("/keys/{strong}");
     let page = browser.get(&here).await;
     assert!(page.text.contains(r#"<input type="hidden" name="scope" value="api.write">"#));
-    let revision = page.hidden("revision");
-    let fields = [
-        ("revision", &*revision),
-        ("name", "renamed"),
-        ("scope", "api.read"),
-        ("scope", "api.write"),
-        ("active", "yes"),
-        ("expires", ""),
-    ];
-    browser.post(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    let fields = page.form(&here).with("name", "renamed");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
     assert_eq!(
         browser.store.get(strong).unwrap().grant,
         scopes(&browser.store, &["api.read", "api.write"])
     );
     // Taking away is allowed, giving back is not.
     browser.post(&format!("{here}/deactivate"), &[]).await.leads_to(&format!("{here}?saved=1"));
-    let revision = browser.get(&here).await.hidden("revision");
-    let mut fields = fields.to_vec();
-    fields[0].1 = &revision;
-    let back = browser.post(&here, &fields).await;
+    let fields = browser.open(&here).await.with("active", "yes");
+    let back = browser.submit(&here, &fields).await;
     assert_eq!(back.status, StatusCode::FORBIDDEN);
     assert!(!browser.store.get(strong).unwrap().active);
-    assert_eq!(browser.post(&format!("{here}/delete"), &[]).await.status, StatusCode::FORBIDDEN);
+    let revision = browser.record(strong).revision.to_string();
+    let fields = [("revision", &*revision), ("end", "1")];
+    let refused = browser.post(&format!("{here}/delete"), &fields).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -458,9 +522,8 @@ async fn the_last_root_key_cannot_be_taken_away() {
     reply.says("the last active root key");
     let page = browser.get(&here).await;
     page.says("This is a root key");
-    let revision = page.hidden("revision");
-    let renamed = [("revision", &*revision), ("name", "Master"), ("active", "yes")];
-    browser.post(&here, &renamed).await.leads_to(&format!("{here}?saved=1"));
+    let renamed = page.form(&here).with("name", "Master");
+    browser.submit(&here, &renamed).await.leads_to(&format!("{here}?saved=1"));
     let record = browser.store.get(browser.root_id).unwrap();
     assert_eq!((record.name.as_str(), record.grant), ("Master", Grant::All));
 }
@@ -474,15 +537,8 @@ async fn an_end_within_a_day_does_not_move_by_being_saved() {
     let here = format!("/keys/{id}");
     let page = browser.get(&here).await;
     page.says(r#"value="2099-01-31""#);
-    let revision = page.hidden("revision");
-    let fields = [
-        ("revision", &*revision),
-        ("name", "later"),
-        ("scope", "api.read"),
-        ("active", "yes"),
-        ("expires", "2099-01-31"),
-    ];
-    browser.post(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    let fields = page.form(&here).with("name", "later");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
     let record = browser.store.get(id).unwrap();
     assert_eq!((record.name.as_str(), record.expiry), ("later", end));
 }

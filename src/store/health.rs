@@ -64,6 +64,14 @@ impl Store {
 }
 
 #[cfg(test)]
+impl Store {
+    /// Moves the store's time, as a change does that was made with a wrong clock.
+    pub(crate) fn advance_time(&self, to: Timestamp) {
+        self.writer.clock.advance(to);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
@@ -79,7 +87,7 @@ mod tests {
         assert_eq!(store.health().clock_ahead, None);
         let three_days = Duration::from_hours(72);
         let wrong = store.now().as_millis() + 72 * 3_600_000;
-        store.writer.clock.advance(Timestamp::from_millis(wrong));
+        store.advance_time(Timestamp::from_millis(wrong));
         store
             .issue(NewKey {
                 name: "a".into(),

@@ -66,10 +66,12 @@ assert.equal(await heading(page), "API Keys");
 await press(page, "Add API Key");
 await check(browser, "add");
 await takesFocus(page, "name");
-await page.keyboard.type("Nightly export");
+await page.keyboard.type(" ");
 await press(page, "Save Changes");
-await takesFocus(page, "scopes");
+await takesFocus(page, "name");
 await check(browser, "add, refused");
+await page.keyboard.press("Control+A");
+await page.keyboard.type("Nightly export");
 await tabTo(page, "scope-api-read");
 await page.keyboard.press("Space");
 await press(page, "Save Changes");
@@ -188,6 +190,36 @@ await desk.page.reload();
 await desk.page.getByText("Your session has ended.").waitFor();
 if (process.env.PORTAL_ALL_PICTURES) await desk.page.screenshot({ path: join(process.env.PORTAL_ALL_PICTURES, "login.png") });
 await desk.context.close();
+
+// ── a form that is older than the key: somebody else revokes it, then renames it
+const staleKey = await add(mouse.page, "Stale", ["api.read"]);
+await mouse.page.getByRole("link", { name: "Edit this key" }).click();
+await mouse.page.waitForSelector("h1:has-text('Stale')");
+const other = await mouse.context.newPage();
+await other.goto(mouse.page.url());
+await other.getByRole("button", { name: "Deactivate" }).click();
+await other.getByText("Your changes are saved.").waitFor();
+await mouse.page.getByLabel("Name", { exact: true }).fill("Stale, renamed");
+await mouse.page.getByRole("button", { name: "Save Changes" }).click();
+await mouse.page.getByText("those changes stay").waitFor();
+assert.equal(await heading(mouse.page), "Stale, renamed");
+assert.ok(await mouse.page.getByRole("radio", { name: "No" }).isChecked());
+assert.equal(await whoami(mouse.page, staleKey), 401);
+await other.getByLabel("Name", { exact: true }).fill("Theirs");
+await other.getByRole("button", { name: "Save Changes" }).click();
+await other.waitForSelector("#keep_name-now");
+await check({ page: other, cdp: await mouse.context.newCDPSession(other) }, "key, conflict");
+assert.equal(await other.getByRole("radio", { name: /Stale, renamed|Theirs/, checked: true }).count(), 0);
+// The browser asks for a choice before it sends the form.
+await other.getByRole("button", { name: "Save Changes" }).click();
+assert.ok(await other.locator("#keep_name-mine").isVisible());
+if (process.env.PORTAL_ALL_PICTURES) await other.screenshot({ path: join(process.env.PORTAL_ALL_PICTURES, "conflict.png"), fullPage: true });
+await other.getByRole("radio", { name: "Your value: Theirs" }).check();
+await other.getByRole("button", { name: "Save Changes" }).click();
+await other.getByText("Your changes are saved.").waitFor();
+assert.equal(await heading(other), "Theirs");
+assert.equal(await whoami(mouse.page, staleKey), 401);
+await other.close();
 
 // The picture shows a key of this test's store, which is gone when the test ends.
 await add(mouse.page, "Payroll sync", data);

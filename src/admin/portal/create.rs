@@ -2,14 +2,14 @@
 
 use super::{
     fields::Fields,
-    form::{KeyForm, Pairs, Place, Wrongs},
+    form::{KeyForm, Place, Wrongs},
     frame::{self, Frame},
+    once::{self, Failed, sent_before},
+    pairs::{Whole, end},
     session::{Form, Token},
     visitor::{Stop, Visitor},
 };
-use crate::{
-    Attempt, Error, Grant, Issued, KeyId, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE,
-};
+use crate::{Attempt, Error, Grant, Issued, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE};
 use axum::{
     extract::OriginalUri,
     http::{HeaderMap, StatusCode, Uri, header::HOST, uri::Authority},
@@ -28,56 +28,44 @@ pub(crate) async fn create(
     visitor: Visitor,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    mut pairs: Pairs,
+    Whole(mut pairs): Whole,
 ) -> Result<Response, Stop> {
     visitor.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
     let token = Token::from_text(&pairs.text("form"));
     let form = KeyForm::read(&mut pairs);
-    let mut wrongs = Wrongs::default();
-    let expiry = form.expiry(&mut wrongs);
-    if form.scopes.is_empty() {
-        wrongs.add(Place::Scopes, "Choose at least one scope.");
-    }
-    match visitor.site.sessions.send_form(visitor.session, token) {
-        Form::Open => {}
-        Form::Sent(id) => return Ok(already_revealed(&visitor, id)),
-        Form::Unknown => {
+    let sent = visitor.site.sessions.send_form(visitor.session, token);
+    let token = match (sent, token) {
+        (Form::Open, Some(token)) => token,
+        (Form::Unknown, _) | (_, None) => {
             let mut wrongs = Wrongs::default();
             let why = "This form was open for too long. Nothing was made; look it over and save it again.";
             wrongs.add(Place::Whole, why);
             return show(&visitor, None, StatusCode::CONFLICT, &form, &wrongs);
         }
-    }
-    let settle = |outcome| {
-        if let Some(token) = token {
-            visitor.site.sessions.settle_form(visitor.session, token, outcome);
-        }
+        (sent, _) => return Ok(sent_before(&visitor, sent)),
     };
-    if !wrongs.is_empty() {
-        settle(Form::Open);
-        return show(&visitor, token, StatusCode::UNPROCESSABLE_ENTITY, &form, &wrongs);
+    let mut wrongs = Wrongs::default();
+    let expiry = form.expiry(&mut wrongs, Some(visitor.time()));
+    if form.active.is_none() {
+        wrongs.add(Place::Active, "Choose Yes or No.");
     }
+    let (Some(expiry), Some(active)) = (expiry, form.active) else {
+        visitor.site.sessions.settle_form(visitor.session, token, Form::Open);
+        return show(&visitor, Some(token), StatusCode::UNPROCESSABLE_ENTITY, &form, &wrongs);
+    };
     let (store, asked) = (visitor.site.store.clone(), form.clone());
-    let issued = visitor.caller.act(&visitor.site.store, move |acting| {
+    let issued = once::act(&visitor, token, move |acting| {
         let grant = Grant::Scopes(store.scopes(&asked.scopes)?);
-        let (name, active) = (asked.name, asked.active);
-        acting.issue(NewKey { name, grant, active, expiry, owner: None, metadata: Metadata::new() })
+        let (name, owner, metadata) = (asked.name, None, Metadata::new());
+        acting.issue(NewKey { name, grant, active, expiry, owner, metadata })
     });
     match issued.await {
-        Ok(issued) => {
-            settle(Form::Sent(Some(issued.record.id)));
-            let origin = origin(&visitor, &uri, &headers);
-            Ok(reveal(&visitor, &origin, issued))
-        }
-        Err(denied) => {
+        Ok(issued) => Ok(reveal(&visitor, &origin(&visitor, &uri, &headers), issued)),
+        Err(Failed::Nothing(denied)) => {
             let (status, wrongs) = Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?;
-            // Where it is not known what became of the key, the form is not good for another one.
-            let token = token.filter(|_| !status.is_server_error());
-            if token.is_some() {
-                settle(Form::Open);
-            }
-            show(&visitor, token, status, &form, &wrongs)
+            show(&visitor, Some(token), status, &form, &wrongs)
         }
+        Err(Failed::InDoubt(page)) => Ok(page),
     }
 }
 
@@ -97,11 +85,12 @@ fn show(
         div .head { h1 { "Add API Key" } }
         form .card .sheet method="post" action=(visitor.base.path("/keys")) {
             input type="hidden" name="form" value=(token.to_text());
-            (Fields { visitor, form, wrongs, held: None }.show())
+            (Fields { visitor, form, wrongs, held: None, conflicts: &[] }.show())
             div .actions {
                 button .primary type="submit" { "Save Changes" }
                 a .button .quiet href=(visitor.base.path("/")) { "Cancel" }
             }
+            (end())
         }
     };
     Ok(frame::page(&Frame::of(visitor, "Add API Key"), status, &body))
@@ -123,7 +112,7 @@ pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Respons
                     strong { "Copy this key now." } " It is shown only once."
                 }
                 div .field {
-                    label for="key" { "API key for " strong { (record.name) } }
+                    label for="key" { "API key for " strong { bdi { (record.name) } } }
                     div .copy {
                         input #key .mono type="text" value=(key) readonly autofocus autocomplete="off"
                             spellcheck="false" aria-describedby="key-hint";
@@ -134,6 +123,9 @@ pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Respons
                 }
                 @if !record.active {
                     p .hint { "It is inactive, and works once you set Active to Yes." }
+                }
+                @if matches!(&record.grant, Grant::Scopes(set) if set.is_empty()) {
+                    p .hint { "It has no scopes, so it may do nothing until it gets one." }
                 }
                 details open {
                     summary { "Try it" }
@@ -147,26 +139,6 @@ pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Respons
         }
     });
     frame::page(&Frame::of(visitor, "Your new API key"), StatusCode::CREATED, &body)
-}
-
-/// What a form answers that was sent before.
-pub(crate) fn already_revealed(visitor: &Visitor, id: Option<KeyId>) -> Response {
-    let body = html! {
-        div .card .notice {
-            h1 { "This key was already revealed" }
-            p {
-                "The form was sent before, and its key was shown then. It cannot be shown again, and no second key \
-                 was made. If you did not copy it, make a new key and deactivate this one."
-            }
-            p .actions {
-                @if let Some(id) = id {
-                    a .button .primary href=(visitor.base.path(&format!("/keys/{id}"))) { "Look at this key" }
-                }
-                a .button .quiet href=(visitor.base.path("/")) { "Back to API Keys" }
-            }
-        }
-    };
-    frame::page(&Frame::of(visitor, "Already revealed"), StatusCode::CONFLICT, &body)
 }
 
 /// The address that programs reach this server by, as far as it is known.

@@ -1,16 +1,19 @@
-//! One key: its fields, its activity, and how it is taken away.
+//! One key: its fields, how they are saved, and its activity.
 
 use super::{
     fields::Fields,
-    form::{KeyForm, Pairs, Place, Wrongs, day},
+    form::{KeyForm, Place, Wrongs, day},
     frame::{self, Frame},
+    merge::{Conflict, Outcome, Wish},
+    pairs::{Whole, end},
+    removal::removal,
     trail,
     visitor::{Stop, Visitor},
 };
 use crate::{
-    Attempt, Change, Error, Grant, KeyId, Record, Scope,
+    Acting, Attempt, Grant, KeyId, Record, Scope,
     admin::caller::ask,
-    scope::catalogue::{ADMIN_KEY_DELETE, ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
+    scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
 };
 use axum::{
     extract::{Path, Query},
@@ -20,6 +23,9 @@ use axum::{
 use maud::{Markup, html};
 use std::sync::Arc;
 
+const CHOOSE: &str =
+    "Somebody else changed this while your form was open. Choose one of the two values.";
+
 /// `GET /keys/{id}`
 pub(crate) async fn page(
     visitor: Visitor,
@@ -27,102 +33,70 @@ pub(crate) async fn page(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, Stop> {
     let record = find(&visitor, &id, &ADMIN_KEY_LIST, Attempt::List).await?;
-    let form = KeyForm::of(&visitor.site.store, &record);
-    let saved = query.iter().any(|(name, _)| name == "saved");
-    let notice = saved.then_some("Your changes are saved.");
-    show(&visitor, StatusCode::OK, &record, &form, &Wrongs::default(), notice).await
+    let has = |wanted: &str| query.iter().any(|(name, _)| name == wanted);
+    let notice = match (has("saved"), has("meanwhile")) {
+        (true, false) => Some("Your changes are saved."),
+        (true, true) => Some(
+            "Your changes are saved. Somebody else changed this key while your form was open; those changes stay.",
+        ),
+        _ => None,
+    };
+    let wish = Wish::unchanged(&visitor.site.store, &record);
+    show(&visitor, StatusCode::OK, &record, wish, Wrongs::default(), notice).await
 }
 
 /// `POST /keys/{id}`: Save Changes.
 pub(crate) async fn save(
     visitor: Visitor,
     Path(id): Path<String>,
-    mut pairs: Pairs,
+    Whole(mut pairs): Whole,
 ) -> Result<Response, Stop> {
     let record = find(&visitor, &id, &ADMIN_KEY_UPDATE, Attempt::Update).await?;
-    let revision: u64 = pairs.text("revision").parse().unwrap_or(0);
-    let (form, before) = (KeyForm::read(&mut pairs), KeyForm::of(&visitor.site.store, &record));
+    let mut wish = Wish::read(&mut pairs);
     let mut wrongs = Wrongs::default();
-    let mut change = Change {
-        name: (form.name != before.name).then(|| form.name.clone()),
-        active: (form.active != before.active).then_some(form.active),
-        ..Change::default()
-    };
-    // The day that is shown stands for an end within it, which must not move by being saved.
-    if form.expires != before.expires {
-        change.expiry = Some(form.expiry(&mut wrongs));
+    if pairs.text("by") != visitor.principal.id().to_string() {
+        let why = "You are logged in with another key than the one that this form was opened with. Nothing was saved; \
+                   look the form over and save it again.";
+        wrongs.add(Place::Whole, why);
+        return show(&visitor, StatusCode::CONFLICT, &record, wish, wrongs, None).await;
     }
-    if form.scopes != before.scopes && record.grant != Grant::All {
-        match visitor.site.store.scopes(&form.scopes) {
-            Ok(set) if set.is_empty() => wrongs.add(Place::Scopes, "Choose at least one scope."),
-            Ok(set) => change.grant = Some(Grant::Scopes(set)),
-            Err(error) => wrongs.add(Place::Scopes, error.to_string()),
-        }
+    if wish.changes(Place::Expires) {
+        wish.expiry = wish.form.expiry(&mut wrongs, None);
     }
     if !wrongs.is_empty() {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return show(&visitor, status, &record, &form, &wrongs, None).await;
+        return show(&visitor, status, &record, wish, wrongs, None).await;
     }
-    let id = record.id;
-    let saved = visitor
-        .caller
-        .act(&visitor.site.store, move |acting| acting.update_if(id, revision, change));
-    match saved.await {
-        Ok(_) => Ok(visitor.base.redirect(&format!("/keys/{id}?saved=1"))),
-        Err(denied) => {
-            let (status, wrongs) = Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?;
-            let fresh = visitor.site.store.get(id).unwrap_or(record);
-            show(&visitor, status, &fresh, &form, &wrongs, None).await
+    let (id, time) = (record.id, visitor.time());
+    let (store, asked) = (visitor.site.store.clone(), wish.clone());
+    let work = move |acting: Acting<'_>| asked.apply(&store, acting, id, time);
+    let (status, wrongs) = match visitor.caller.act(&visitor.site.store, work).await {
+        Ok(Outcome::Saved { meanwhile }) => {
+            let more = if meanwhile { "&meanwhile=1" } else { "" };
+            return Ok(visitor.base.redirect(&format!("/keys/{id}?saved=1{more}")));
         }
-    }
-}
-
-/// `POST /keys/{id}/deactivate`: at once, whatever else the key's form says.
-pub(crate) async fn deactivate(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Stop> {
-    let id = parse(&visitor, &id)?;
-    let done = visitor.caller.act(&visitor.site.store, move |a| a.update(id, Change::deactivate()));
-    match done.await {
-        Ok(_) => Ok(visitor.base.redirect(&format!("/keys/{id}?saved=1"))),
-        Err(denied) => Err(visitor.stop(denied)),
-    }
-}
-
-/// `GET /keys/{id}/delete`
-pub(crate) async fn confirm_deletion(
-    visitor: Visitor,
-    Path(id): Path<String>,
-) -> Result<Response, Stop> {
-    let record = find(&visitor, &id, &ADMIN_KEY_DELETE, Attempt::Delete).await?;
-    if record.active {
-        return Err(visitor.stop(Error::StillActive(record.id)));
-    }
-    let here = visitor.base.path(&format!("/keys/{}", record.id));
-    let body = html! {
-        div .card .notice {
-            h1 { "Delete " (record.name) "?" }
-            p {
-                "The key " span .mono { (visitor.site.store.prefix().hint(record.id)) "…" }
-                " is deleted for good and can never work again. Its entries in the audit log stay."
-            }
-            form .actions method="post" action=(format!("{here}/delete")) {
-                button .danger type="submit" { "Delete key" }
-                a .button .quiet href=(here) { "Cancel" }
-            }
+        Ok(Outcome::Asked { denied }) => {
+            wrongs.add(Place::Whole, asked_text(&wish, denied));
+            (StatusCode::CONFLICT, wrongs)
         }
+        Err(denied) => Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?,
     };
-    Ok(frame::page(&Frame::of(&visitor, "Delete key"), StatusCode::OK, &body))
+    let fresh = visitor.site.store.get(id).map_err(|_| visitor.no_such_key())?;
+    show(&visitor, status, &fresh, wish, wrongs, None).await
 }
 
-/// `POST /keys/{id}/delete`
-pub(crate) async fn delete(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Stop> {
-    let id = parse(&visitor, &id)?;
-    match visitor.caller.act(&visitor.site.store, move |acting| acting.delete(id)).await {
-        Ok(()) => Ok(visitor.base.redirect("/?deleted=1")),
-        Err(denied) => Err(visitor.stop(denied)),
-    }
+fn asked_text(wish: &Wish, denied: bool) -> String {
+    let saved = match (denied, wish.form.active) {
+        (true, Some(false)) => "The key is inactive now; nothing else was saved yet.",
+        (true, _) => "The key has expired now; nothing else was saved yet.",
+        (false, _) => "Nothing was saved yet.",
+    };
+    format!(
+        "Somebody else changed this key while your form was open. {saved} Choose the values to keep, and save again."
+    )
 }
 
-fn parse(visitor: &Visitor, id: &str) -> Result<KeyId, Stop> {
+pub(crate) fn parse(visitor: &Visitor, id: &str) -> Result<KeyId, Stop> {
     id.parse().map_err(|_| visitor.no_such_key())
 }
 
@@ -143,28 +117,47 @@ async fn show(
     visitor: &Visitor,
     status: StatusCode,
     record: &Arc<Record>,
-    form: &KeyForm,
-    wrongs: &Wrongs,
+    wish: Wish,
+    mut wrongs: Wrongs,
     notice: Option<&str>,
 ) -> Result<Response, Stop> {
+    let store = &visitor.site.store;
+    let mut conflicts = wish.merge(store, record, visitor.time()).unwrap_or_default().conflicts;
+    conflicts.retain(|place| wrongs.at(*place).is_none());
+    let wish = wish.rebased(store, record, |place| wrongs.at(place).is_some());
+    let now = KeyForm::of(store, record);
+    let conflicts: Vec<Conflict> =
+        conflicts.into_iter().map(|place| Conflict::of(place, &now, &wish.form)).collect();
+    for conflict in &conflicts {
+        wrongs.add(conflict.place, CHOOSE);
+    }
+    let fields = Fields {
+        visitor,
+        form: &wish.form,
+        wrongs: &wrongs,
+        held: Some(&record.grant),
+        conflicts: &conflicts,
+    };
     let id = record.id;
     let activity = ask(&visitor.site.store, move |store| trail::activity(store, id)).await;
     let activity = activity.map_err(|denied| visitor.stop(denied))?;
     let here = visitor.base.path(&format!("/keys/{id}"));
     let body = html! {
         p .back { a href=(visitor.base.path("/")) { span aria-hidden="true" { "← " } "API Keys" } }
-        div .head { h1 { (record.name) } (frame::status(record)) }
+        div .head { h1 { bdi { (record.name) } } (frame::status(visitor, record)) }
         @if let Some(notice) = notice { p .banner .good role="status" { (notice) } }
         div .columns {
             form .card .sheet method="post" action=(here) {
-                input type="hidden" name="revision" value=(record.revision);
-                (Fields { visitor, form, wrongs, held: Some(&record.grant) }.show())
+                input type="hidden" name="by" value=(visitor.principal.id());
+                (wish.opened.hidden())
+                (fields.show())
                 div .actions {
                     @if visitor.may(&ADMIN_KEY_UPDATE) {
                         button .primary type="submit" { "Save Changes" }
                     }
                     a .button .quiet href=(visitor.base.path("/")) { "Cancel" }
                 }
+                (end())
             }
             div .aside {
                 (facts(visitor, record))
@@ -201,7 +194,7 @@ fn facts(visitor: &Visitor, record: &Record) -> Markup {
                 @if !day(record.expiry).is_empty() {
                     dt { "Expires" } dd { (frame::end(record.expiry)) }
                 }
-                @if let Some(owner) = &record.owner { dt { "Owner" } dd { (owner) } }
+                @if let Some(owner) = &record.owner { dt { "Owner" } dd { bdi { (owner) } } }
                 @for (label, other) in [("Replaces", record.replaces), ("Replaced by", record.replaced_by)] {
                     @if let Some(other) = other { dt { (label) } dd { (trail::key(visitor, other)) } }
                 }
@@ -219,28 +212,6 @@ fn rotation(visitor: &Visitor, record: &Record, here: &str) -> Markup {
                 h2 { "Rotate it" }
                 p .hint { "A new key takes its place. The old one can work on for a while." }
                 a .button href=(format!("{here}/rotate")) { "Rotate…" }
-            }
-        }
-    }
-}
-
-/// How the key is taken away: deactivated while it is active, deleted afterwards.
-fn removal(visitor: &Visitor, record: &Record, here: &str) -> Markup {
-    html! {
-        @if record.active && visitor.may(&ADMIN_KEY_UPDATE) {
-            form .card method="post" action=(format!("{here}/deactivate")) {
-                h2 { "Take it away" }
-                p .hint {
-                    "The key is refused from the next request on. You can activate it again."
-                    @if visitor.is(record.id) { strong { " It is the key that you are logged in with." } }
-                }
-                button .danger type="submit" { "Deactivate" }
-            }
-        } @else if !record.active && visitor.may(&ADMIN_KEY_DELETE) {
-            div .card {
-                h2 { "Delete it" }
-                p .hint { "An inactive key can be deleted for good. Its entries in the audit log stay." }
-                a .button .danger href=(format!("{here}/delete")) { "Delete…" }
             }
         }
     }

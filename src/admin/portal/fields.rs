@@ -2,6 +2,7 @@
 
 use super::{
     form::{KeyForm, Place, Wrongs, day},
+    merge::Conflict,
     visitor::Visitor,
 };
 use crate::{Expiry, Grant, Plane, scope::Entry};
@@ -14,6 +15,8 @@ pub(crate) struct Fields<'f> {
     pub(crate) wrongs: &'f Wrongs,
     /// What the key holds already, if it is one; a root key's scopes cannot be chosen.
     pub(crate) held: Option<&'f Grant>,
+    /// Fields that the user and somebody else changed to different values.
+    pub(crate) conflicts: &'f [Conflict],
 }
 
 impl Fields<'_> {
@@ -23,17 +26,62 @@ impl Fields<'_> {
             @if let Some(wrong) = self.wrongs.at(Place::Whole) {
                 p .banner .bad role="alert" tabindex="-1" autofocus[self.first(Place::Whole)] { (wrong) }
             }
-            (self.name())
+            (self.conflict(Place::Name).unwrap_or_else(|| self.name()))
             @if self.held == Some(&Grant::All) {
                 div .field {
                     span .label { "Scopes" }
                     p .hint { "This is a root key: it has every scope, those added later included." }
                 }
             } @else {
-                (self.scopes())
+                (self.conflict(Place::Scopes).unwrap_or_else(|| self.scopes()))
             }
-            (self.active())
-            (self.expires())
+            (self.conflict(Place::Active).unwrap_or_else(|| self.active()))
+            (self.conflict(Place::Expires).unwrap_or_else(|| self.expires()))
+        }
+    }
+
+    /// Both values of a field, in the place of the field. Neither is selected beforehand: the older
+    /// one would undo what somebody else did, and the looser one could undo a revocation.
+    fn conflict(&self, place: Place) -> Option<Markup> {
+        let conflict = self.conflicts.iter().find(|conflict| conflict.place == place)?;
+        let (name, title) = (place.as_str(), place.title());
+        let keep = format!("keep_{name}");
+        let options =
+            [("now", "As it is now: ", &conflict.now), ("mine", "Your value: ", &conflict.mine)];
+        Some(html! {
+            fieldset .plain .field .wrong aria-describedby=(format!("{name}-error"))
+                tabindex="-1" autofocus[self.first(place)] {
+                legend { (title) }
+                (said(self.wrongs.at(place), &format!("{name}-error")))
+                input type="hidden" name="conflict" value=(name);
+                (self.typed(place))
+                div .choices {
+                    @for (value, label, shown) in options {
+                        label .choice for=(format!("{keep}-{value}")) {
+                            input type="radio" id=(format!("{keep}-{value}")) name=(keep) value=(value) required;
+                            span { (label) strong { bdi { (shown) } } }
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// What the user typed into a field that is not shown, to be sent again.
+    fn typed(&self, place: Place) -> Markup {
+        let form = self.form;
+        html! {
+            @match place {
+                Place::Name => { input type="hidden" name="name" value=(form.name); }
+                Place::Scopes => {
+                    @for scope in &form.scopes { input type="hidden" name="scope" value=(scope); }
+                }
+                Place::Active => {
+                    input type="hidden" name="active" value=(if form.active == Some(true) { "yes" } else { "no" });
+                }
+                Place::Expires => { input type="hidden" name="expires" value=(form.expires); }
+                Place::Whole => {}
+            }
         }
     }
 
@@ -45,7 +93,7 @@ impl Fields<'_> {
                 p .hint #name-hint { "A memorable name, to find the key by later." }
                 (said(wrong, "name-error"))
                 input #name name="name" type="text" value=(self.form.name) required maxlength="128"
-                    autocomplete="off" autofocus[self.first(Place::Name) || self.is_new()]
+                    dir="auto" autocomplete="off" autofocus[self.first(Place::Name) || self.is_new()]
                     aria-invalid=[wrong.map(|_| "true")]
                     aria-describedby=(described("name-hint", "name-error", wrong));
             }
@@ -63,7 +111,7 @@ impl Fields<'_> {
                 aria-describedby=[wrong.map(|_| "scopes-error")]
                 tabindex=[wrong.map(|_| "-1")] autofocus[self.first(Place::Scopes)] {
                 span .label #scopes-label { "Scopes" }
-                p .hint { "What the key may do. Choose as little as its holder needs." }
+                p .hint { "What the key may do. Choose as little as its holder needs; without a scope it may do nothing." }
                 (said(wrong, "scopes-error"))
                 @if entries.iter().any(|entry| entry.offered && !self.visitor.may(&entry.scope)) {
                     p .hint { "Scopes that your own key lacks cannot be changed." }
@@ -102,14 +150,17 @@ impl Fields<'_> {
     }
 
     fn active(&self) -> Markup {
+        let wrong = self.wrongs.at(Place::Active);
         html! {
-            fieldset .plain aria-describedby="active-hint" {
+            fieldset .plain .field .wrong[wrong.is_some()] tabindex=[wrong.map(|_| "-1")]
+                autofocus[self.first(Place::Active)] aria-describedby=(described("active-hint", "active-error", wrong)) {
                 legend { "Active" }
                 p .hint #active-hint { "An inactive key is refused at once, everywhere." }
+                (said(wrong, "active-error"))
                 div .radios {
                     @for (id, value, text, chosen) in [
-                        ("active-yes", "yes", "Yes", self.form.active),
-                        ("active-no", "no", "No", !self.form.active),
+                        ("active-yes", "yes", "Yes", self.form.active == Some(true)),
+                        ("active-no", "no", "No", self.form.active == Some(false)),
                     ] {
                         label for=(id) {
                             input id=(id) type="radio" name="active" value=(value) checked[chosen];
@@ -130,6 +181,7 @@ impl Fields<'_> {
                 label for="expires" { "Expires" }
                 p .hint #expires-hint {
                     "The key stops working when this day begins (UTC). Leave it empty for a key without an end."
+                    @if self.held.is_some() { " A day that has begun ends the key at once." }
                     @if own_end != Expiry::Never {
                         " Your own key ends on " (day(own_end)) ", and one that you make ends by then."
                     }

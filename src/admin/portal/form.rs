@@ -1,63 +1,20 @@
 //! A form's fields → typed values, with what is wrong said beside each.
 
-use super::{
-    Site,
-    frame::{self, Frame},
-    visitor::{Base, Stop, sentence},
-};
+use super::{pairs::Pairs, visitor::sentence};
 use crate::{
     Expiry, Grant, Record, Refusal, Store, Timestamp,
     admin::{denied::Denied, moment},
 };
-use axum::{
-    Form,
-    extract::{FromRequest, Request},
-    http::StatusCode,
-};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
-
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The names and values that a browser sent.
-pub(crate) struct Pairs(Vec<(String, String)>);
-
-impl Pairs {
-    /// The value of this name; empty where there is none.
-    pub(crate) fn text(&mut self, name: &str) -> String {
-        let place = self.0.iter().position(|(given, _)| given == name);
-        place.map(|place| self.0.swap_remove(place).1).unwrap_or_default()
-    }
-
-    fn all(&self, name: &str) -> BTreeSet<String> {
-        self.0.iter().filter(|(given, _)| given == name).map(|(_, value)| value.clone()).collect()
-    }
-}
-
-impl FromRequest<Site> for Pairs {
-    type Rejection = Stop;
-
-    async fn from_request(request: Request, site: &Site) -> Result<Self, Stop> {
-        let base = Base::of(request.uri(), request.extensions());
-        let read = Form::<Vec<(String, String)>>::from_request(request, site);
-        let status = match tokio::time::timeout(BODY_TIMEOUT, read).await {
-            Ok(Ok(Form(pairs))) => return Ok(Self(pairs)),
-            Ok(Err(rejection)) => axum::response::IntoResponse::into_response(rejection).status(),
-            Err(_) => StatusCode::REQUEST_TIMEOUT,
-        };
-        let why = "The form did not arrive whole. Go back, and send it again.";
-        Err(Stop::from(frame::notice(&Frame::outside(&base, "Not understood"), status, why)))
-    }
-}
+use axum::http::StatusCode;
+use std::collections::BTreeSet;
 
 /// What the form of a key says, as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyForm {
     pub(crate) name: String,
     pub(crate) scopes: BTreeSet<String>,
-    pub(crate) active: bool,
+    /// Absent where the form does not say.
+    pub(crate) active: Option<bool>,
     /// A day, or empty.
     pub(crate) expires: String,
 }
@@ -65,7 +22,12 @@ pub(crate) struct KeyForm {
 impl KeyForm {
     /// The form of a key that is to be made.
     pub(crate) fn empty() -> Self {
-        Self { name: String::new(), scopes: BTreeSet::new(), active: true, expires: String::new() }
+        Self {
+            name: String::new(),
+            scopes: BTreeSet::new(),
+            active: Some(true),
+            expires: String::new(),
+        }
     }
 
     /// The form of a key that there is. Scopes that are not offered any more are not in it.
@@ -81,7 +43,7 @@ impl KeyForm {
         Self {
             name: record.name.clone(),
             scopes,
-            active: record.active,
+            active: Some(record.active),
             expires: day(record.expiry),
         }
     }
@@ -90,26 +52,35 @@ impl KeyForm {
         Self {
             name: pairs.text("name").trim().to_owned(),
             scopes: pairs.all("scope"),
-            active: pairs.text("active") != "no",
+            active: match pairs.text("active").as_str() {
+                "yes" => Some(true),
+                "no" => Some(false),
+                _ => None,
+            },
             expires: pairs.text("expires").trim().to_owned(),
         }
     }
 
-    /// The end that the day means: its first instant.
-    pub(crate) fn expiry(&self, wrongs: &mut Wrongs) -> Expiry {
+    /// The expiry that the day means: its first instant. A new key's lies ahead; for an existing
+    /// key a day that has begun means an immediate end.
+    pub(crate) fn expiry(
+        &self,
+        wrongs: &mut Wrongs,
+        later_than: Option<Timestamp>,
+    ) -> Option<Expiry> {
         if self.expires.is_empty() {
-            return Expiry::Never;
+            return Some(Expiry::Never);
         }
         let is_day = self.expires.len() == "2030-01-31".len();
         let at = moment::from_text(&format!("{}T00:00:00Z", self.expires)).filter(|_| is_day);
         match at {
-            Some(at) if at > Timestamp::from(SystemTime::now()) => return Expiry::At(at),
+            Some(at) if later_than.is_none_or(|time| at > time) => return Some(Expiry::At(at)),
             Some(_) => {
                 wrongs.add(Place::Expires, "This day is over or has begun; choose a later one.");
             }
             None => wrongs.add(Place::Expires, "This is not a day; write it as 2030-01-31."),
         }
-        Expiry::Never
+        None
     }
 }
 
@@ -127,7 +98,32 @@ pub(crate) enum Place {
     Whole,
     Name,
     Scopes,
+    Active,
     Expires,
+}
+
+impl Place {
+    /// The name of its field in a form.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "form",
+            Self::Name => "name",
+            Self::Scopes => "scopes",
+            Self::Active => "active",
+            Self::Expires => "expires",
+        }
+    }
+
+    /// Its label.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Whole => "Form",
+            Self::Name => "Name",
+            Self::Scopes => "Scopes",
+            Self::Active => "Active",
+            Self::Expires => "Expires",
+        }
+    }
 }
 
 /// All that is wrong with a form.
@@ -145,7 +141,7 @@ impl Wrongs {
 
     /// Where the reader looks first.
     pub(crate) fn first(&self) -> Option<Place> {
-        [Place::Name, Place::Scopes, Place::Expires, Place::Whole]
+        [Place::Name, Place::Scopes, Place::Active, Place::Expires, Place::Whole]
             .into_iter()
             .find(|place| self.at(*place).is_some())
     }

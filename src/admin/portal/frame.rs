@@ -10,7 +10,6 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
-use std::time::SystemTime;
 
 /// A page's title, and who looks at it.
 pub(crate) struct Frame<'f> {
@@ -151,10 +150,10 @@ pub(crate) fn last_use(at: Option<Timestamp>) -> Markup {
 }
 
 /// Whether a key works, in a word.
-pub(crate) fn status(record: &Record) -> Markup {
+pub(crate) fn status(visitor: &Visitor, record: &Record) -> Markup {
     let (class, word) = if !record.active {
         ("badge off", "Inactive")
-    } else if record.expiry.has_come(Timestamp::from(SystemTime::now())) {
+    } else if record.expiry.has_come(visitor.time()) {
         ("badge late", "Expired")
     } else {
         ("badge on", "Active")

@@ -125,7 +125,7 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
                         }
                         td .wide { span .mono .faint { (hint) "…" } }
                         td .wide { (scopes(record)) }
-                        td { (frame::status(record)) }
+                        td { (frame::status(visitor, record)) }
                         td .wide { (frame::end(record.expiry)) }
                         td .wide { (frame::last_use(visitor.site.store.last_used(record.id))) }
                         td .wide { (frame::time(record.created_at)) }

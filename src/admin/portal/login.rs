@@ -2,8 +2,8 @@
 
 use super::{
     Site,
-    form::Pairs,
     frame::{self, Frame, mark},
+    pairs::Pairs,
     visitor::{Base, Stop, UNAVAILABLE, Visitor, forget, remember, token},
 };
 use crate::{
@@ -33,7 +33,9 @@ pub(crate) async fn page(
         return visitor.base.redirect("/");
     }
     let notice = query.iter().find_map(|(name, _)| match name.as_str() {
-        "ended" => Some("Your session has ended. Log in again."),
+        "ended" => Some(
+            "Your session has ended. A form that was sent after that was not saved. Log in again.",
+        ),
         "out" => Some("You are logged out."),
         _ => None,
     });
@@ -59,13 +61,14 @@ pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result
         Ok(principal) => principal,
         Err(refusal) => return Ok(turn_away(&base, &refusal, peer, wait)),
     };
+    let id = principal.id();
     let caller = Caller::Key(principal, peer);
     if caller.require(&site.store, &ADMIN_KEY_LIST, Attempt::List, None).await.is_err() {
         let why =
             "This key may not see API keys: it lacks the scope admin.key.list. Use an admin key.";
         return Ok(show(&base, StatusCode::FORBIDDEN, None, Some(why)));
     }
-    match site.sessions.begin(digest) {
+    match site.sessions.begin(id, digest) {
         Ok(session) => Ok(remember(&site, session, base.redirect("/"))),
         Err(error) => {
             tracing::error!(%error, "no session can be made");

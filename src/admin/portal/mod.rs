@@ -12,6 +12,10 @@ mod frame;
 mod guard;
 mod listing;
 mod login;
+mod merge;
+mod once;
+mod pairs;
+mod removal;
 #[cfg(feature = "cluster")]
 mod replicas;
 mod rotate;
@@ -83,8 +87,8 @@ impl Portal {
             .route("/keys", post(create::create))
             .route("/keys/new", get(create::page))
             .route("/keys/{id}", get(edit::page).post(edit::save))
-            .route("/keys/{id}/deactivate", post(edit::deactivate).layer(whole.clone()))
-            .route("/keys/{id}/delete", get(edit::confirm_deletion).post(edit::delete).layer(whole))
+            .route("/keys/{id}/deactivate", post(removal::deactivate).layer(whole))
+            .route("/keys/{id}/delete", get(removal::confirm_deletion).post(removal::delete))
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
             .route("/audit", get(trail::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
@@ -117,5 +121,51 @@ impl std::ops::Deref for Site {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Expiry, Grant, Metadata, NewKey, Timestamp};
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt;
+
+    /// A change that was made with a clock three days ahead moves the time by which keys expire.
+    #[tokio::test]
+    async fn badges_and_forms_go_by_the_time_of_the_store() {
+        let store = Store::in_memory().unwrap();
+        let tomorrow = Timestamp::from_millis(store.now().as_millis() + 86_400_000);
+        let new = |name: &str, grant, expiry| {
+            let (name, owner, metadata) = (name.into(), None, Metadata::new());
+            let new = NewKey { name, grant, active: true, expiry, owner, metadata };
+            store.issue(new).unwrap().secret.reveal(str::to_owned)
+        };
+        let root = new("root", Grant::All, Expiry::Never);
+        let read = Grant::Scopes(store.scopes(["api.read"]).unwrap());
+        new("short", read, Expiry::At(tomorrow));
+        store.advance_time(Timestamp::from_millis(tomorrow.as_millis() + 2 * 86_400_000));
+
+        let app = Portal::new(store).router();
+        let send = async |request: axum::http::request::Builder, body: String| {
+            let request = request
+                .header("sec-fetch-site", "same-origin")
+                .header("content-type", "application/x-www-form-urlencoded");
+            let response = app.clone().oneshot(request.body(Body::from(body)).unwrap());
+            let (parts, body) = response.await.unwrap().into_parts();
+            let text = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            (parts, String::from_utf8(text.to_vec()).unwrap())
+        };
+        let (login, _) = send(Request::post("/login"), format!("key={root}")).await;
+        let cookie = login.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+        let get = |path| Request::get(path).header("cookie", cookie);
+        let (_, list) = send(get("/"), String::new()).await;
+        assert!(list.contains("Expired"));
+        let (_, form) = send(get("/keys/new"), String::new()).await;
+        let (_, token) = form.split_once(r#"name="form" value=""#).unwrap();
+        let day = form::day(Expiry::At(tomorrow));
+        let fields = format!("form={}&name=a&active=yes&expires={day}&end=1", &token[..64]);
+        let (_, refused) = send(Request::post("/keys").header("cookie", cookie), fields).await;
+        assert!(refused.contains("This day is over or has begun"));
     }
 }

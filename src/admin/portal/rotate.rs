@@ -1,10 +1,11 @@
 //! Rotate: a new key in the place of one, whose secret may work on for a while.
 
 use super::{
-    create::{already_revealed, origin, reveal},
+    create::{origin, reveal},
     edit::find,
-    form::Pairs,
     frame::{self, Frame},
+    once::{self, sent_before},
+    pairs::{Whole, end},
     session::{Form, Token},
     visitor::{Stop, Visitor},
 };
@@ -29,7 +30,7 @@ pub(crate) async fn page(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     let here = visitor.base.path(&format!("/keys/{}", record.id));
     let body = html! {
         div .card .notice {
-            h1 { "Rotate " (record.name) }
+            h1 { "Rotate " bdi { (record.name) } }
             p { "A new key takes its place, with the same name and scopes. It is shown once." }
             form method="post" action=(format!("{here}/rotate")) {
                 input type="hidden" name="form" value=(form.to_text());
@@ -49,6 +50,7 @@ pub(crate) async fn page(visitor: Visitor, Path(id): Path<String>) -> Result<Res
                     button .primary type="submit" { "Rotate key" }
                     a .button .quiet href=(here) { "Cancel" }
                 }
+                (end())
             }
         }
     };
@@ -61,7 +63,7 @@ pub(crate) async fn rotate(
     Path(id): Path<String>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    mut pairs: Pairs,
+    Whole(mut pairs): Whole,
 ) -> Result<Response, Stop> {
     let record = find(&visitor, &id, &ADMIN_KEY_UPDATE, Attempt::Rotate).await?;
     let id = record.id;
@@ -73,13 +75,11 @@ pub(crate) async fn rotate(
     };
     match visitor.site.sessions.send_form(visitor.session, Some(token)) {
         Form::Open => {}
-        Form::Sent(id) => return Ok(already_revealed(&visitor, id)),
         Form::Unknown => return again(),
+        sent => return Ok(sent_before(&visitor, sent)),
     }
     let grace = Duration::from_secs(*seconds);
-    let rotated = visitor.caller.act(&visitor.site.store, move |acting| acting.rotate(id, grace));
-    let issued = rotated.await.map_err(|denied| visitor.stop(denied))?;
-    let outcome = Form::Sent(Some(issued.record.id));
-    visitor.site.sessions.settle_form(visitor.session, token, outcome);
+    let rotated = once::act(&visitor, token, move |acting| acting.rotate(id, grace)).await;
+    let issued = rotated.map_err(|failed| failed.stop(&visitor))?;
     Ok(reveal(&visitor, &origin(&visitor, &uri, &headers), issued))
 }

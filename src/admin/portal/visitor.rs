@@ -6,7 +6,7 @@ use super::{
     session::Token,
 };
 use crate::{
-    Attempt, KeyId, Principal, Refusal, Scope,
+    Attempt, KeyId, Principal, Refusal, Scope, Timestamp,
     admin::{
         caller::{self, Caller},
         denied::Denied,
@@ -81,6 +81,11 @@ impl Visitor {
     ) -> Result<(), Stop> {
         let allowed = self.caller.require(&self.site.store, scope, attempt, key).await;
         allowed.map_err(|denied| self.stop(denied))
+    }
+
+    /// The time by the store's clock, which decides whether a key has expired.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.site.store.now()
     }
 
     /// Whether this is the visitor's own key.
