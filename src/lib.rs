@@ -19,6 +19,7 @@
 mod planted;
 mod base62;
 mod random;
+mod stack;
 mod time;
 mod id;
 mod secret;
@@ -80,6 +81,7 @@ pub use record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey, Record}
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
+pub use stack::wipe_stack;
 pub use store::{
     Acting, Builder, Count, Cut, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
 };

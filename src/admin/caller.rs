@@ -1,13 +1,19 @@
 //! Who acts: a key that was presented, or a user of this machine.
 
 use super::{denied::Denied, sparingly::Sparingly};
-use crate::{Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, web};
+use crate::{
+    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, stack::wipe, web,
+};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Extensions, request::Parts},
 };
 use std::net::{IpAddr, SocketAddr};
 use tokio::task::spawn_blocking;
+
+/// How far below `run` copies of a key may be: in an unoptimised build they were found at 25 KiB.
+/// There may be hundreds of these threads, and the memory that is wiped is in use from then on.
+const REACH: usize = 64 * 1024;
 
 static REFUSALS: Sparingly = Sparingly::new();
 
@@ -137,7 +143,13 @@ pub(crate) async fn ask<T: Send + 'static>(
 async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Denied> {
-    match spawn_blocking(work).await {
+    let wiped = move || {
+        let done = work();
+        // A new secret was made here, or a key was found in a text; the thread stays for others.
+        wipe::<REACH>();
+        done
+    };
+    match spawn_blocking(wiped).await {
         Ok(done) => Ok(done?),
         Err(stopped) => Err(Denied::stopped(&stopped)),
     }

@@ -13,6 +13,7 @@ use portcullis::{
         control::{self, Control},
         serve,
     },
+    wipe_stack,
 };
 use std::{
     fs::{self, DirBuilder},
@@ -24,8 +25,11 @@ use std::{
 use tokio::{runtime::Builder, task::spawn_blocking};
 
 pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
-    let runtime =
-        Builder::new_multi_thread().enable_all().build().map_err(Failure::io("starting"))?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(wipe_stack)
+        .build()
+        .map_err(Failure::io("starting"))?;
     // Before anything that takes time: the first process of a container has no default actions,
     // so a signal without a handler would be lost.
     let signals = {
@@ -85,6 +89,8 @@ async fn run_until_signal(
         Some(transport) => transport,
         None => self_signed(place).await?,
     };
+    // A new root key passed through this thread, which only waits from now on.
+    wipe_stack();
     let address = address(&listener)?;
     let scheme = transport.scheme();
     let ready = move || {
@@ -103,8 +109,14 @@ async fn unless_stopped<T: Send + 'static>(
     signals: &mut Signals,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<Option<T>, Failure> {
+    let wiped = move || {
+        let done = work();
+        // The pepper was read here, and the thread stays for others.
+        wipe_stack();
+        done
+    };
     tokio::select! {
-        done = spawn_blocking(work) => {
+        done = spawn_blocking(wiped) => {
             done.map_err(|_| Failure::failed("opening the store panicked"))?.map(Some)
         }
         signal = signals.stop() => {

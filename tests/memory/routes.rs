@@ -1,0 +1,169 @@
+//! Every route of the API with a key that passes, with one that is wrong and with one that was
+//! revoked, over both protocols.
+
+use crate::{
+    authorization,
+    http1::{request, with_headers},
+    stage::{Stage, id_of, keys_in, wrong},
+};
+
+type Named = (&'static str, fn(&Stage) -> Vec<String>);
+
+pub(crate) const SCENES: &[Named] = &[
+    ("GET /v1/whoami", |s| on(s, "GET", "/v1/whoami", "")),
+    ("GET /v1/keys", |s| on(s, "GET", "/v1/keys?page_size=5", "")),
+    ("POST /v1/keys", |s| on(s, "POST", "/v1/keys", r#"{"name":"new","scopes":["api.read"]}"#)),
+    ("GET /v1/keys/{id}", |s| on(s, "GET", "/v1/keys/{id}", "")),
+    ("PATCH /v1/keys/{id}", |s| on(s, "PATCH", "/v1/keys/{id}", r#"{"name":"other"}"#)),
+    ("DELETE /v1/keys/{id}", |s| on(s, "DELETE", "/v1/keys/{id}", "")),
+    ("POST /v1/keys/{id}/rotate", |s| {
+        on(s, "POST", "/v1/keys/{id}/rotate", r#"{"grace_seconds":3600}"#)
+    }),
+    ("GET /v1/scopes", |s| on(s, "GET", "/v1/scopes", "")),
+    ("GET /v1/audit", |s| on(s, "GET", "/v1/audit", "")),
+    ("GET /v1/audit/export", |s| on(s, "GET", "/v1/audit/export", "")),
+    ("POST /v1/audit/cut", |s| {
+        on(s, "POST", "/v1/audit/cut", r#"{"before":"2001-01-01T00:00:00Z"}"#)
+    }),
+    ("POST /v1/verify", verify),
+    ("GET /healthz, /readyz, /openapi.json", |s| {
+        let probes = ["/healthz", "/readyz", "/openapi.json"];
+        probes.iter().flat_map(|path| on(s, "GET", path, "")).collect()
+    }),
+    ("GET /authz", |s| on(s, "GET", "/authz?scope=api.read", "")),
+    ("unknown path, wrong method", |s| {
+        [on(s, "GET", "/v1/nothing", ""), on(s, "PUT", "/v1/keys", "{}")].concat()
+    }),
+    ("wrong key on every route", |s| with_refused_key(s, &wrong(&s.key()))),
+    ("revoked key on every route", |s| with_refused_key(s, &s.inactive())),
+    ("key without the scope", without_scope),
+    ("forward authentication behind a proxy", behind_proxy),
+    ("idempotent creation, twice", idempotent),
+];
+
+/// Three requests over HTTP/1.1, the last one closing, and three over HTTP/2.
+fn on(stage: &Stage, method: &str, path: &str, body: &str) -> Vec<String> {
+    let key = stage.admin();
+    let mut keys = vec![key.clone()];
+    let mut target = || {
+        let target = stage.key();
+        keys.push(target.clone());
+        path.replace("{id}", &id_of(&target))
+    };
+    let has_target = path.contains("{id}");
+    let paths: Vec<String> =
+        (0..4).map(|_| if has_target { target() } else { path.to_owned() }).collect();
+    let mut answers = Vec::new();
+    let mut one = stage.http1();
+    answers.push(one.ask(&request(method, &paths[0], &key, body)));
+    let last = [authorization(&key), "Connection: close".into()];
+    answers.push(one.ask(&with_headers(method, &paths[1], &last, "application/json", body)));
+    one.drain();
+    let mut one = stage.http1();
+    answers.push(one.ask(&request(method, &paths[2], &key, body)));
+    one.close();
+    let mut two = stage.http2();
+    answers.push(two.ask(method, &paths[3], &key, body));
+    answers.push(two.ask("GET", "/v1/whoami", &key, ""));
+    two.close();
+    for answer in answers {
+        assert!(![0, 401].contains(&answer.status), "{method} {path}: {answer:?}");
+        keys.extend(keys_in(&answer.body));
+    }
+    keys
+}
+
+/// Keys in the body too: one that works, one that does not exist, one that was revoked.
+fn verify(stage: &Stage) -> Vec<String> {
+    let (admin, valid, revoked) = (stage.admin(), stage.key(), stage.inactive());
+    let unknown = wrong(&stage.key());
+    let (mut one, mut two) = (stage.http1(), stage.http2());
+    for key in [&valid, &revoked, &unknown] {
+        let body = format!(r#"{{"key":"{key}","scopes":["api.write"]}}"#);
+        let answers = [
+            one.ask(&request("POST", "/v1/verify", &admin, &body)),
+            two.ask("POST", "/v1/verify", &admin, &body),
+        ];
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    }
+    one.close();
+    two.close();
+    vec![admin, valid, revoked, unknown]
+}
+
+fn with_refused_key(stage: &Stage, key: &str) -> Vec<String> {
+    let routes = [
+        ("GET", "/v1/whoami", ""),
+        ("GET", "/v1/keys", ""),
+        ("POST", "/v1/keys", r#"{"name":"new","scopes":["api.read"]}"#),
+        ("PATCH", "/v1/keys/key_00000000000", r#"{"name":"other"}"#),
+        ("DELETE", "/v1/keys/key_00000000000", ""),
+        ("POST", "/v1/keys/key_00000000000/rotate", "{}"),
+        ("GET", "/v1/audit/export", ""),
+        ("POST", "/v1/verify", r#"{"key":"x"}"#),
+        ("GET", "/authz?scope=api.read", ""),
+    ];
+    for (method, path, body) in routes {
+        let mut one = stage.http1();
+        let answer = one.ask(&request(method, path, key, body));
+        assert!([401, 429].contains(&answer.status), "{method} {path}: {answer:?}");
+        one.close();
+        let mut two = stage.http2();
+        let answer = two.ask(method, path, key, body);
+        assert!([401, 429].contains(&answer.status), "{method} {path}: {answer:?}");
+        two.close();
+    }
+    vec![key.to_owned()]
+}
+
+fn without_scope(stage: &Stage) -> Vec<String> {
+    let key = stage.key();
+    let (mut one, mut two) = (stage.http1(), stage.http2());
+    assert_eq!(one.ask(&request("GET", "/v1/keys", &key, "")).status, 403);
+    assert_eq!(two.ask("GET", "/v1/audit", &key, "").status, 403);
+    one.close();
+    two.close();
+    vec![key]
+}
+
+fn behind_proxy(stage: &Stage) -> Vec<String> {
+    let key = stage.plain_key();
+    let headers = [
+        authorization(&key),
+        "X-Forwarded-For: 192.0.2.7".into(),
+        "X-Forwarded-Proto: https".into(),
+    ];
+    let mut one = stage.plain_http1();
+    for path in
+        ["/authz?scope=api.read", "/authz/scope/api.read/some/path", "/v1/whoami", "/v1/keys"]
+    {
+        let answer = one.ask(&with_headers("GET", path, &headers, "", ""));
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    one.close();
+    let mut two = stage.plain_http2();
+    assert_eq!(two.ask("GET", "/authz?scope=api.read", &key, "").status, 200);
+    two.close();
+    // Plain HTTP to the proxy is refused.
+    let mut one = stage.plain_http1();
+    let headers = [authorization(&key), "X-Forwarded-Proto: http".into()];
+    assert_eq!(one.ask(&with_headers("GET", "/v1/whoami", &headers, "", "")).status, 403);
+    one.close();
+    vec![key]
+}
+
+fn idempotent(stage: &Stage) -> Vec<String> {
+    let key = stage.admin();
+    let mut keys = vec![key.clone()];
+    let mut one = stage.http1();
+    for _ in 0..2 {
+        let headers = [authorization(&key), "Idempotency-Key: once".into()];
+        let body = r#"{"name":"new","scopes":["api.read"]}"#;
+        let answer = one.ask(&with_headers("POST", "/v1/keys", &headers, "application/json", body));
+        assert!([200, 201].contains(&answer.status), "{answer:?}");
+        keys.extend(keys_in(&answer.body));
+    }
+    assert_eq!(keys.len(), 2);
+    one.close();
+    keys
+}
