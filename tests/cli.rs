@@ -245,6 +245,10 @@ fn an_address_that_others_reach_needs_tls() {
     home.done(&["init"]);
     let said = home.fails(2, &["serve", "--listen", "0.0.0.0:0"]);
     assert!(said.contains("--tls-cert") && said.contains("--behind-proxy"), "{said}");
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let said = home.fails(2, &["serve", "--behind-proxy", "--listen", listen]);
+        assert!(said.contains("--trusted-proxy"), "{said}");
+    }
 }
 
 #[test]

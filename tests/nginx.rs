@@ -206,6 +206,14 @@ fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
         "-H",
         "X_Auth_Owner: spoofed",
         "-H",
+        "X.Auth.Owner: spoofed",
+        "-H",
+        "X_Auth-Owner: spoofed",
+        "-H",
+        "X-Auth.Owner: spoofed",
+        "-H",
+        "X~Auth!Owner: spoofed",
+        "-H",
         "X-API-Key: spoofed",
     ];
     let (status, _, upstream) =

@@ -98,10 +98,12 @@ pub(crate) struct Serve {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Serve plain HTTP to a proxy that speaks TLS to the clients.
+    /// Serve plain HTTP to a proxy that speaks TLS to the clients; on loopback only, unless
+    /// --trusted-proxy names the proxy.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
     /// A proxy whose X-Forwarded-For is believed, as an address or a range; may be repeated.
+    /// An IPv4 address that is mapped to IPv6 means that IPv4 address.
     #[arg(long = "trusted-proxy", value_name = "ADDRESS[/BITS]", action = ArgAction::Append)]
     pub(crate) trusted_proxies: Vec<Network>,
     /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.

@@ -37,7 +37,15 @@ pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
         Signals::new().map_err(Failure::io("waiting for signals"))?
     };
     log::of_server(asked.log_level, asked.log_json);
-    if !asked.listen.ip().is_loopback() && asked.tls_cert.is_none() && !asked.behind_proxy {
+    let is_loopback = asked.listen.ip().to_canonical().is_loopback();
+    if !is_loopback && asked.behind_proxy && asked.trusted_proxies.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} can be reached from other machines by plain HTTP: name the proxy with --trusted-proxy, or listen on \
+             loopback",
+            asked.listen
+        )));
+    }
+    if !is_loopback && asked.tls_cert.is_none() && !asked.behind_proxy {
         return Err(Failure::usage(format!(
             "{} can be reached from other machines: give a certificate with --tls-cert and --tls-key, or say that a \
              proxy speaks TLS to the clients with --behind-proxy",
@@ -149,8 +157,9 @@ fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, F
 /// Only for development does a server make its own store: a volume that failed to mount must not
 /// bring forth a root key.
 fn may_initialise(place: &Place, asked: &Serve) -> bool {
-    let is_development =
-        asked.listen.ip().is_loopback() && asked.tls_cert.is_none() && !asked.behind_proxy;
+    let is_development = asked.listen.ip().to_canonical().is_loopback()
+        && asked.tls_cert.is_none()
+        && !asked.behind_proxy;
     is_development && place.anchor.is_none() && !place.etcd.are_given() && place.is_absent()
 }
 

@@ -82,9 +82,12 @@ pub(crate) async fn refuse_forwarded_plain_http(request: Request, next: Next) ->
     refusal("use https; a key that was sent in the clear should be replaced").into_response()
 }
 
-/// A chain of proxies lists a scheme for each hop; one hop in the clear is one too many.
+/// A chain of proxies lists a scheme for each hop; one hop in the clear is one too many. Some proxies
+/// name the scheme of a WebSocket, which is TLS as well.
 fn is_https(schemes: &HeaderValue) -> bool {
-    schemes.as_bytes().split(|&b| b == b',').all(|s| s.trim_ascii().eq_ignore_ascii_case(b"https"))
+    let is_tls =
+        |scheme: &[u8]| [&b"https"[..], b"wss"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
+    schemes.as_bytes().split(|&b| b == b',').all(|scheme| is_tls(scheme.trim_ascii()))
 }
 
 #[cfg(test)]
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_all_the_way_is_https() {
+    fn only_tls_on_every_hop_is_https() {
         for (schemes, https) in [
             ("https", true),
             ("HTTPS", true),
@@ -100,7 +103,11 @@ mod tests {
             ("http", false),
             ("https,http", false),
             ("", false),
-            ("wss", false),
+            ("wss", true),
+            ("https, WSS", true),
+            ("ws", false),
+            ("wss, http", false),
+            ("wsss", false),
         ] {
             assert_eq!(is_https(&HeaderValue::from_static(schemes)), https, "{schemes}");
         }

@@ -8,6 +8,9 @@ use std::{
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// An IPv4 address mapped to IPv6 begins with so many fixed bits: `::ffff:0:0/96`.
+const MAPPED_BITS: u32 = 96;
+
 /// An address or a range of them, such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -31,7 +34,17 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| ParseNetworkError)?;
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(all), str::parse).map_err(|_| ParseNetworkError)?;
-        if bits > all { Err(ParseNetworkError) } else { Ok(Self { address, bits }) }
+        match address {
+            _ if bits > all => Err(ParseNetworkError),
+            // Sources are compared in their own family, so a mapped range means IPv4.
+            IpAddr::V6(mapped)
+                if bits >= MAPPED_BITS
+                    && let Some(v4) = mapped.to_ipv4_mapped() =>
+            {
+                Ok(Self { address: v4.into(), bits: bits - MAPPED_BITS })
+            }
+            _ => Ok(Self { address, bits }),
+        }
     }
 }
 
@@ -97,6 +110,9 @@ mod tests {
             ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
             ("0.0.0.0/0", "203.0.113.9", "::1"),
             ("::/0", "::1", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:0:0/96", "203.0.113.9", "::1"),
         ] {
             let network: Network = network.parse().unwrap();
             assert!(network.contains(inside.parse().unwrap()), "{network:?}");
@@ -109,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_source_is_the_last_hop_that_is_not_trusted() {
-        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
+        let trusted = ["::ffff:10.0.0.0/104", "::1"].map(|network| network.parse().unwrap());
         for (peer, lines, source) in [
             ("192.0.2.1", &["203.0.113.9"][..], "192.0.2.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
