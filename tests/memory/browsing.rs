@@ -61,11 +61,17 @@ impl<'s> Browser<'s> {
     }
 }
 
-/// The value of a hidden input.
-fn hidden(page: &Answer, name: &str) -> String {
-    let start = format!(r#"name="{name}" value=""#);
-    let (_, rest) = page.body.split_once(&start).unwrap_or_else(|| panic!("{page:?}"));
-    rest.split('"').next().unwrap().to_owned()
+/// The hidden inputs of the page's form for this address, as a browser sends them.
+fn hidden(page: &Answer, address: &str) -> String {
+    let form = format!(r#"action="{address}""#);
+    let (_, rest) = page.body.split_once(&form).unwrap_or_else(|| panic!("{page:?}"));
+    let (form, _) = rest.split_once("</form>").unwrap();
+    let inputs = form.split(r#"type="hidden" name=""#).skip(1).filter_map(|input| {
+        let (name, rest) = input.split_once('"')?;
+        let (value, _) = rest.strip_prefix(r#" value=""#)?.split_once('"')?;
+        Some(format!("{name}={value}"))
+    });
+    inputs.collect::<Vec<_>>().join("&")
 }
 
 fn read(stage: &Stage) -> Vec<String> {
@@ -98,14 +104,14 @@ fn create(stage: &Stage) -> Vec<String> {
     let key = stage.admin();
     let mut browser = Browser::new(stage);
     assert_eq!(browser.log_in(&key).status, 303);
-    let form = hidden(&browser.get("/keys/new"), "form");
+    let form = hidden(&browser.get("/keys/new"), "/keys");
     let made =
-        browser.post("/keys", &format!("form={form}&name=new&scope=api.read&active=yes&expires="));
+        browser.post("/keys", &format!("{form}&name=new&scope=api.read&active=yes&expires="));
     let new = keys_in(&made.body);
     assert!(!new.is_empty(), "{made:?}");
     let path = format!("/keys/{}/rotate", id_of(&new[0]));
-    let form = hidden(&browser.get(&path), "form");
-    let rotated = browser.post(&path, &format!("form={form}&grace=0"));
+    let form = hidden(&browser.get(&path), &path);
+    let rotated = browser.post(&path, &format!("{form}&grace=0"));
     let newer = keys_in(&rotated.body);
     assert!(!newer.is_empty(), "{rotated:?}");
     browser.close();
@@ -116,8 +122,8 @@ fn misplaced(stage: &Stage) -> Vec<String> {
     let (key, pasted) = (stage.admin(), stage.key());
     let mut browser = Browser::new(stage);
     assert_eq!(browser.log_in(&key).status, 303);
-    let form = hidden(&browser.get("/keys/new"), "form");
-    browser.post("/keys", &format!("form={form}&name={pasted}&scope={pasted}&expires={pasted}"));
+    let form = hidden(&browser.get("/keys/new"), "/keys");
+    browser.post("/keys", &format!("{form}&name={pasted}&scope={pasted}&expires={pasted}"));
     browser.get(&format!("/?q={pasted}"));
     browser.get(&format!("/keys/{pasted}"));
     browser.get(&format!("/audit?key={pasted}"));
