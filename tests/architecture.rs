@@ -33,6 +33,7 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("rustls", &["server"]),
     ("shuttle", &["sync", "index/models", "store/models"]),
     ("sled", &["ledger"]),
+    ("unicode_width", &["cli"]),
     ("utoipa", &["admin"]),
     ("utoipa_axum", &["admin"]),
 ];

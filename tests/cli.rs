@@ -381,7 +381,7 @@ fn bad_input_is_named_and_has_its_exit_code() {
         (
             2,
             vec!["key", "create", "--name", "a", "--scope", "api.read", "--expires-at", "soon"],
-            "expires_at",
+            "--expires-at",
         ),
         (
             2,

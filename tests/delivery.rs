@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/serving.rs"]
 mod serving;
 
+use scripted::{Scripted, answer, new_key, next_request};
 use serde_json::{Value, json};
 use serving::{Home, has, id_of, runs, text};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -203,56 +205,6 @@ fn null_device_that_the_caller_chose_is_written_to_and_mentioned() {
     }
 }
 
-/// A server that answers what the test says, on the control socket of a store that is not there.
-struct Scripted(UnixListener);
-
-impl Scripted {
-    fn new(home: &Home) -> Self {
-        fs::create_dir(home.data()).unwrap();
-        Self(UnixListener::bind(home.data().join("control.sock")).unwrap())
-    }
-
-    /// The next connection, and the line of its first request.
-    fn request(&self) -> (BufReader<UnixStream>, String) {
-        let mut stream = BufReader::new(self.0.accept().unwrap().0);
-        let line = next_request(&mut stream);
-        (stream, line)
-    }
-}
-
-fn next_request(stream: &mut BufReader<UnixStream>) -> String {
-    let (mut first, mut length) = (String::new(), 0);
-    stream.read_line(&mut first).unwrap();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).unwrap();
-        if line.trim().is_empty() {
-            break;
-        }
-        if let Some(count) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
-            length = count.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).unwrap();
-    format!("{} {}", first.trim(), text(&body))
-}
-
-fn answer(stream: &mut BufReader<UnixStream>, status: &str, body: &Value) {
-    let body = body.to_string();
-    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.get_mut().write_all((head + &body).as_bytes()).unwrap();
-}
-
-fn new_key() -> Value {
-    json!({
-        "id": "key_8fK2mQ9xZ1a", "name": "till", "hint": "pcl_8fK2mQ9xZ1a", "scopes": [], "active": true,
-        "owner": null, "metadata": {}, "created_at": "2026-01-01T00:00:00Z", "created_by": "local:0",
-        "updated_at": "2026-01-01T00:00:00Z", "updated_by": "local:0", "inactive_since": null,
-        "last_used_at": null, "expires_at": null, "key": "the text of the key"
-    })
-}
-
 fn start(home: &Home, arguments: &[&str]) -> Child {
     let mut command = home.command(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -267,7 +219,7 @@ fn send(signal: &str, child: &Child) {
 fn first_signal_does_not_lose_a_key_that_is_being_created() {
     for signal in ["INT", "TERM", "HUP"] {
         let home = Home::new();
-        let server = Scripted::new(&home);
+        let server = Scripted::new(&home.data());
         let child = start(&home, &CREATE);
         let (mut stream, _) = server.request();
         send(signal, &child);
@@ -281,7 +233,7 @@ fn first_signal_does_not_lose_a_key_that_is_being_created() {
 #[test]
 fn second_signal_ends_a_command_that_waits_for_its_key() {
     let home = Home::new();
-    let server = Scripted::new(&home);
+    let server = Scripted::new(&home.data());
     let mut child = start(&home, &CREATE);
     let (_stream, _) = server.request();
     let mut said = BufReader::new(child.stderr.take().unwrap());
@@ -298,7 +250,7 @@ fn second_signal_ends_a_command_that_waits_for_its_key() {
 #[test]
 fn key_that_can_be_neither_shown_nor_revoked_is_named() {
     let home = Home::new();
-    let server = Scripted::new(&home);
+    let server = Scripted::new(&home.data());
     let mut command = home.command(&CREATE);
     to_full_device(&mut command);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -320,7 +272,7 @@ fn server_that_dies_before_its_answer_leaves_an_outcome_that_is_said_to_be_unkno
     let revoke = ["key", "revoke", "key_8fK2mQ9xZ1a"];
     for arguments in [&CREATE[..], &revoke] {
         let home = Home::new();
-        let server = Scripted::new(&home);
+        let server = Scripted::new(&home.data());
         let child = start(&home, arguments);
         drop(server.request());
         let done = child.wait_with_output().unwrap();
@@ -337,7 +289,7 @@ fn answer_of_another_version_names_the_key_that_was_created() {
         (json!({"key": "the text of the key"}), "key list"),
     ] {
         let home = Home::new();
-        let server = Scripted::new(&home);
+        let server = Scripted::new(&home.data());
         let child = start(&home, &CREATE);
         let (mut stream, _) = server.request();
         answer(&mut stream, "201 Created", &body);

@@ -1,5 +1,6 @@
 //! What can be asked on the command line.
 
+use super::parse::{address, drain_delay, moment, note, seconds};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use portcullis::{admin::Origin, server::Network};
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
@@ -90,7 +91,7 @@ pub(crate) struct Init {
 #[derive(Args)]
 pub(crate) struct Serve {
     /// Where to listen.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8443")]
     pub(crate) listen: SocketAddr,
     /// The certificate chain (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -107,7 +108,7 @@ pub(crate) struct Serve {
     #[arg(long = "trusted-proxy", value_name = "ADDRESS[/BITS]", action = ArgAction::Append)]
     pub(crate) trusted_proxies: Vec<Network>,
     /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Answer bad keys with 429 after so many from one address, and then one a second; a valid key
     /// is never limited.
@@ -116,8 +117,8 @@ pub(crate) struct Serve {
     /// Serve at most so many connections at once.
     #[arg(long, value_name = "COUNT", default_value_t = 900)]
     pub(crate) max_connections: usize,
-    /// Before stopping, say "not ready" and go on serving for this long, such as 5s.
-    #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "0s")]
+    /// Before stopping, say "not ready" and go on serving for this long, such as 5s; at most 1d.
+    #[arg(long, value_name = "DURATION", value_parser = drain_delay, default_value = "0s")]
     pub(crate) drain_delay: u32,
     /// The origin that browsers reach the portal by: https, host and port.
     #[arg(long, value_name = "URL", env = "PORTCULLIS_PUBLIC_ORIGIN")]
@@ -161,8 +162,11 @@ pub(crate) struct Create {
     pub(crate) name: String,
     /// A scope; may be repeated.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
-        required_unless_present = "root", conflicts_with = "root")]
+        required_unless_present_any = ["root", "no_scopes"], conflicts_with = "root")]
     pub(crate) scopes: Vec<String>,
+    /// Grant no scope: the key identifies its holder and opens nothing that asks for a scope.
+    #[arg(long, conflicts_with_all = ["root", "scopes"])]
+    pub(crate) no_scopes: bool,
     /// Grant every scope, later ones included.
     #[arg(long)]
     pub(crate) root: bool,
@@ -170,7 +174,7 @@ pub(crate) struct Create {
     #[arg(long)]
     pub(crate) inactive: bool,
     /// When it stops working, such as 2030-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
     /// After how long it stops working, such as 90d, 12h or 30m.
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
@@ -213,11 +217,14 @@ pub(crate) struct Changes {
     /// A scope of the new set; may be repeated.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) scopes: Vec<String>,
+    /// Take every scope away.
+    #[arg(long, conflicts_with = "scopes")]
+    pub(crate) no_scopes: bool,
     /// Whether it works.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) active: Option<YesNo>,
     /// When it stops working, such as 2030-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
     /// It does not stop by itself.
     #[arg(long, conflicts_with = "expires_at")]
@@ -285,7 +292,7 @@ pub(crate) struct Audit {
 #[group(requires = "cut", multiple = false)]
 pub(crate) struct Age {
     /// With --cut: the entries before this moment, such as 2026-01-31T00:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) before: Option<String>,
     /// With --cut: the entries that are older than this, such as 365d.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
@@ -356,28 +363,6 @@ pub(crate) enum YesNo {
     No,
 }
 
-fn note(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .map(|(name, note)| (name.to_owned(), note.to_owned()))
-        .ok_or_else(|| "a note is NAME=TEXT".into())
-}
-
-pub(crate) fn seconds(text: &str) -> Result<u32, String> {
-    let unit = |last| match last {
-        's' => Some(1),
-        'm' => Some(60),
-        'h' => Some(3600),
-        'd' => Some(86_400),
-        'w' => Some(7 * 86_400),
-        _ => None,
-    };
-    text.char_indices()
-        .next_back()
-        .and_then(|(at, last)| Some((text.get(..at)?.parse::<u32>().ok()?, unit(last)?)))
-        .and_then(|(count, unit)| count.checked_mul(unit))
-        .ok_or_else(|| "a duration is a number and s, m, h, d or w, such as 90d".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,14 +371,5 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn a_duration_is_a_number_and_a_unit() {
-        assert_eq!(seconds("90d"), Ok(90 * 86_400));
-        assert_eq!(seconds("30m"), Ok(1800));
-        for wrong in ["", "d", "90", "90 d", "-1d", "1.5h", "99999999w", "9é"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -61,19 +61,19 @@ fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
             lines.push_str(entry.get());
             lines.push('\n');
         }
-        return output::print(lines.as_bytes());
+        return output::print_page(lines.as_bytes());
     }
     let entries: Result<Vec<Entry>, _> =
         entries.iter().map(|entry| serde_json::from_str(entry.get())).collect();
     let entries = entries.map_err(|_| Failure::failed("the server is of another version"))?;
     let rows: Vec<[String; 6]> = entries.into_iter().map(row).collect();
-    output::print(output::aligned(rows.iter()).as_bytes())
+    output::print_page(output::aligned(rows.iter()).as_bytes())
 }
 
 fn row(entry: Entry) -> [String; 6] {
     let from = entry.source.map(|source| format!(" from {source}")).unwrap_or_default();
     let told = match (entry.refused, entry.replaced_by) {
-        (Some(refused), _) => format!("{}: {}", refused.attempt, output::plain(&refused.reason)),
+        (Some(refused), _) => format!("{}: {}", refused.attempt, refused.reason),
         (None, Some(new)) => format!("by {new}"),
         (None, None) => String::new(),
     };

@@ -66,9 +66,7 @@ fn object(member: &Member) -> Value {
 }
 
 fn row(member: &Member) -> [String; 8] {
-    let of = |what: fn(&About) -> String| {
-        member.about.as_ref().map_or_else(|| "?".into(), |about| output::plain(&what(about)))
-    };
+    let of = |what: fn(&About) -> String| member.about.as_ref().map_or_else(|| "?".into(), what);
     [
         of(|about| about.name.to_string()),
         of(|about| about.version.to_string()),

@@ -90,7 +90,7 @@ pub(crate) fn show(answer: &Answer, reader: Reader, json: bool) -> Result<(), Un
         Reader::Some => "the key is shown only this once",
         Reader::NobodyByChoice => "standard output is /dev/null, so nobody has this key",
     };
-    output::say(&format!("made {} ({}); {fate}", key.id, output::plain(&key.name)));
+    output::say(&format!("made {} ({}); {fate}", key.id, key.name));
     Ok(())
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn new_key(answer: &Answer) -> Result<output::Key, Undelivered> {
     struct OnlyId {
         id: String,
     }
-    let id = || answer.read::<OnlyId>().ok().map(|key| output::plain(&key.id));
+    let id = || answer.read::<OnlyId>().ok().map(|key| key.id);
     match answer.read::<output::Key>() {
         Ok(key) if key.secret.is_some() => Ok(key),
         Ok(key) => {

@@ -3,7 +3,7 @@
 use super::{
     args::{Doctor, Place},
     failure::Failure,
-    output,
+    output, place,
 };
 use portcullis::{
     Actor, Prefix,
@@ -11,7 +11,7 @@ use portcullis::{
 };
 use rustix::process::geteuid;
 use serde_json::{Value, json};
-use std::{env, fmt::Write, path::Path, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode};
 
 /// Something is wrong.
 pub(crate) const WRONG: u8 = 4;
@@ -24,7 +24,7 @@ pub(crate) fn run(place: &Place, asked: &Doctor, json: bool) -> Result<ExitCode,
         "doctor looks at a store in a directory; of one in etcd, audit --verify checks the trail, and backup \
          all that there is",
     )?;
-    let scratch = asked.scratch.clone().unwrap_or_else(env::temp_dir);
+    let scratch = asked.scratch.clone().unwrap_or_else(place::scratch);
     if let Some(new) = &asked.repair {
         return repair(place, asked, new, &scratch, json);
     }
@@ -104,11 +104,12 @@ fn repair(
     }
     let actor = Actor::Local(geteuid().as_raw());
     let done = builder.repair(&place.data, new, scratch, actor)?;
-    if json {
-        output::line(repaired_json(&done).to_string().as_bytes())?;
+    let printed = if json {
+        output::line(repaired_json(&done).to_string().as_bytes())
     } else {
-        output::print(repaired_text(&done, place, new).as_bytes())?;
-    }
+        output::print(repaired_text(&done, place, new).as_bytes())
+    };
+    printed.map_err(output::although("the new store was made"))?;
     Ok(if done.doubts.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
 }
 

@@ -36,8 +36,18 @@ impl Door {
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
         match Self::of_server(place).await? {
             Some(door) => Ok(door),
-            None => Ok(Self::over(place.open()?)),
+            None => match place.open() {
+                Ok(store) => Ok(Self::over(store)),
+                Err(failure) => Self::after(failure, place).await,
+            },
         }
+    }
+
+    /// A server that opens its store has its lock and no socket yet; it may have one by now.
+    async fn after(failure: Failure, place: &Place) -> Result<Self, Failure> {
+        let Failure::Unreachable(text) = failure else { return Err(failure) };
+        let hint = "if that is a server that is starting, repeat the command once it listens";
+        Self::of_server(place).await?.ok_or_else(|| Failure::unreachable(format!("{text}; {hint}")))
     }
 
     /// Over the control socket, if a server answers there.

@@ -95,7 +95,7 @@ pub(crate) struct Nodes {
     replica: Option<String>,
     /// How long this replica may answer after it last reached etcd, such as 3s, at most 60s; a
     /// revocation waits a little longer for it when it is cut off.
-    #[arg(long, global = true, value_name = "DURATION", value_parser = super::args::seconds, default_value = "3s")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = super::parse::seconds, default_value = "3s")]
     freshness: u32,
 }
 

@@ -1,5 +1,6 @@
 //! Why a command ends without having done what it was asked, and its exit code.
 
+use super::output::plain_lines;
 use portcullis::Error;
 use serde::Deserialize;
 use std::{
@@ -17,6 +18,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Another process has the store, and does not answer.
     Unreachable(String),
+    /// Nobody reads standard output any more: there is nobody to fail for.
+    Unread,
     /// The arguments; clap says it best.
     Arguments(clap::Error),
 }
@@ -54,8 +57,9 @@ impl Failure {
         }
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
+    fn code(&self) -> ExitCode {
         match self {
+            Self::Unread => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::FAILURE,
             Self::Usage(_) => ExitCode::from(2),
             Self::Unreachable(_) => ExitCode::from(5),
@@ -63,12 +67,19 @@ impl Failure {
         }
     }
 
-    pub(crate) fn tell(&self) {
-        // There is nobody left to tell if this fails.
-        let _ = match self {
+    /// Says it on standard error, or the help that was asked for on standard output, and gives the
+    /// exit code.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let told = match self {
+            Self::Unread => Ok(()),
             Self::Arguments(error) => error.print(),
-            failure => writeln!(io::stderr(), "error: {failure}"),
+            failure => writeln!(io::stderr(), "error: {}", plain_lines(&failure.to_string())),
         };
+        match told {
+            // The help is the output of its command.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            _ => self.code(),
+        }
     }
 }
 
@@ -76,6 +87,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Unread => f.write_str("nobody reads standard output"),
             Self::Arguments(error) => error.fmt(f),
         }
     }

@@ -90,7 +90,7 @@ pub(crate) async fn export(door: &mut Door) -> Result<ExitCode, Failure> {
             lines.push_str(key.get());
             lines.push('\n');
         }
-        output::print(lines.as_bytes())
+        output::print_page(lines.as_bytes())
     })
     .await?;
     Ok(ExitCode::SUCCESS)
@@ -143,7 +143,7 @@ pub(crate) async fn update(
 ) -> Result<ExitCode, Failure> {
     let path = path_of(&asked.id)?;
     let answer = door.send(Method::PATCH, &path, Some(&patch(asked.changes))).await?;
-    show_one(&answer, json)
+    show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
 /// `key revoke`: over when it returns.
@@ -151,7 +151,7 @@ pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<Exit
     let body = json!({"active": false});
     let answer = door.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
     if json {
-        return show_one(&answer, json);
+        return show_one(&answer, json).map_err(output::although("the key was revoked"));
     }
     let key: Key = answer.read()?;
     let settled = key.settled.as_ref().map(output::Settled::told).unwrap_or_default();
@@ -227,7 +227,8 @@ fn patch(changes: Changes) -> Value {
         }
     };
     set("name", changes.name.map(Value::from));
-    set("scopes", (!changes.scopes.is_empty()).then(|| json!(changes.scopes)));
+    let are_given = changes.no_scopes || !changes.scopes.is_empty();
+    set("scopes", are_given.then(|| json!(changes.scopes)));
     set("active", changes.active.map(|active| Value::from(active == YesNo::Yes)));
     set("expires_at", changes.never_expires.then_some(Value::Null));
     set("expires_at", changes.expires_at.map(Value::from));

@@ -3,7 +3,10 @@
 //! Only our own lines are written, whatever the level: the layers below know nothing of keys and
 //! print headers when they are asked for detail.
 
-use std::io::{self, IsTerminal};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
@@ -15,7 +18,8 @@ pub(crate) fn of_server(level: LevelFilter, json: bool) {
     if json {
         start(lines.json(), level);
     } else {
-        start(lines.with_ansi(io::stderr().is_terminal()), level);
+        let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        start(lines.with_ansi(io::stderr().is_terminal() && !is_plain), level);
     }
 }
 

@@ -15,6 +15,7 @@ mod init;
 mod keys;
 mod log;
 mod output;
+mod parse;
 mod place;
 mod process;
 mod progress;
@@ -23,8 +24,7 @@ mod serve;
 mod trail;
 mod verify;
 
-use args::{Arguments, Command, KeyCommand};
-use clap::Parser;
+use args::{Arguments, Command, KeyCommand, Place};
 use door::Door;
 use failure::Failure;
 use std::process::ExitCode;
@@ -32,32 +32,33 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
-    match prepare().and_then(dispatch) {
-        Ok(code) => code,
-        Err(failure) => {
-            failure.tell();
-            failure.code()
-        }
-    }
+    prepare().and_then(dispatch).unwrap_or_else(|failure| failure.tell())
 }
 
 fn prepare() -> Result<Arguments, Failure> {
     process::keep_to_itself()?;
     process::refuse_keys_as_arguments()?;
-    Arguments::try_parse().map_err(Failure::from)
+    parse::arguments().map_err(Failure::from)
 }
 
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { place, json, command } = arguments;
     match command {
         Command::Serve(options) => serve::run(&place, &options),
-        Command::Doctor(options) => {
-            log::of_command();
-            doctor::run(&place, &options, json)
+        Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        Command::Key(command) => with_door(&place, async |door| key(door, command, json).await),
+        Command::Scopes => with_door(&place, async |door| keys::scopes(door, json).await),
+        Command::Verify(options) => {
+            with_door(&place, async |door| verify::run(door, &options, json).await)
         }
         Command::Audit(options) if options.verify => {
             on_one_thread()?.block_on(trail::verify(&place, &options, json))
         }
+        Command::Audit(options) => with_door(&place, async |door| match &options.export {
+            Some(file) => trail::export(door, &options, file).await,
+            None if options.cut => trail::cut(door, &options.age, json).await,
+            None => audit::run(door, &options, json).await,
+        }),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => {
             log::of_command();
@@ -65,39 +66,37 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         #[cfg(not(feature = "cluster"))]
         Command::Cluster(_) => Err(place.etcd.refuse()),
-        Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
+        Command::Doctor(options) => {
+            log::of_command();
+            doctor::run(&place, &options, json)
+        }
         Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
         Command::Restore(options) => {
             log::of_command();
             restore::run(&place, &options, json)
         }
-        command => on_one_thread()?.block_on(async {
-            let mut door = Door::open(&place).await?;
-            match command {
-                Command::Key(KeyCommand::Create(o)) => keys::create(&mut door, o, json).await,
-                Command::Key(KeyCommand::List(o)) => keys::list(&mut door, &o, json).await,
-                Command::Key(KeyCommand::Show(o)) => keys::show(&mut door, &o.id, json).await,
-                Command::Key(KeyCommand::Update(o)) => keys::update(&mut door, o, json).await,
-                Command::Key(KeyCommand::Revoke(o)) => keys::revoke(&mut door, &o.id, json).await,
-                Command::Key(KeyCommand::Rotate(o)) => keys::rotate(&mut door, &o, json).await,
-                Command::Key(KeyCommand::Delete(o)) => keys::delete(&mut door, &o).await,
-                Command::Scopes => keys::scopes(&mut door, json).await,
-                Command::Audit(options) => match &options.export {
-                    Some(file) => trail::export(&mut door, &options, file).await,
-                    None if options.cut => trail::cut(&mut door, &options.age, json).await,
-                    None => audit::run(&mut door, &options, json).await,
-                },
-                Command::Verify(options) => verify::run(&mut door, &options, json).await,
-                Command::Export => keys::export(&mut door).await,
-                Command::Serve(_)
-                | Command::Init(_)
-                | Command::Doctor(_)
-                | Command::Backup(_)
-                | Command::Restore(_)
-                | Command::Cluster(_) => Ok(ExitCode::SUCCESS),
-            }
-        }),
+        Command::Export => with_door(&place, async |door| keys::export(door).await),
     }
+}
+
+async fn key(door: &mut Door, command: KeyCommand, json: bool) -> Result<ExitCode, Failure> {
+    match command {
+        KeyCommand::Create(options) => keys::create(door, options, json).await,
+        KeyCommand::List(options) => keys::list(door, &options, json).await,
+        KeyCommand::Show(options) => keys::show(door, &options.id, json).await,
+        KeyCommand::Update(options) => keys::update(door, options, json).await,
+        KeyCommand::Revoke(options) => keys::revoke(door, &options.id, json).await,
+        KeyCommand::Rotate(options) => keys::rotate(door, &options, json).await,
+        KeyCommand::Delete(options) => keys::delete(door, &options).await,
+    }
+}
+
+/// Runs a command that asks the router.
+fn with_door(
+    place: &Place,
+    work: impl AsyncFnOnce(&mut Door) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    on_one_thread()?.block_on(async { work(&mut Door::open(place).await?).await })
 }
 
 /// What a short command needs: one thread, and errors of the store on standard error.

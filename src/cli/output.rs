@@ -10,6 +10,7 @@ use std::{
     io::{self, Write},
     os::fd::AsFd,
 };
+use unicode_width::UnicodeWidthStr;
 
 /// A key as the router describes it.
 #[derive(Deserialize)]
@@ -73,9 +74,31 @@ pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints to standard output.
+/// Prints to standard output. A reader that has gone has read what it wanted: the command has not
+/// failed, and a verdict keeps its exit code.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
-    write(text).map_err(Failure::io("writing to standard output"))
+    match print_page(text) {
+        Err(Failure::Unread) => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Prints a page of many. [`Failure::Unread`] where nobody reads on, so that no more is prepared.
+pub(crate) fn print_page(text: &[u8]) -> Result<(), Failure> {
+    write(text).map_err(unwritten)
+}
+
+/// The failure to write to standard output.
+pub(crate) fn unwritten(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::io("writing to standard output")(error),
+    }
+}
+
+/// Maps the failure to print what was done, so that nobody does it again.
+pub(crate) fn although(done: &str) -> impl FnOnce(Failure) -> Failure {
+    move |failure| Failure::failed(format!("{done}, but not shown: {failure}"))
 }
 
 /// Prints a line.
@@ -89,7 +112,7 @@ pub(crate) fn line(text: &[u8]) -> Result<(), Failure> {
 /// Says something to whoever sits there; it is not part of the output.
 pub(crate) fn say(text: &str) {
     // A command that did its work has not failed for want of a listener.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", plain_lines(text));
 }
 
 /// A moment as the router writes it.
@@ -107,21 +130,23 @@ pub(crate) fn table(keys: &[Key]) -> String {
     aligned(std::iter::once(&head).chain(&rows))
 }
 
-/// Rows whose columns stand below each other.
-pub(crate) fn aligned<'r, const N: usize>(
-    rows: impl Iterator<Item = &'r [String; N]> + Clone,
-) -> String {
+/// Rows whose columns stand below each other on a terminal, which obeys no cell of them.
+pub(crate) fn aligned<'r, const N: usize>(rows: impl Iterator<Item = &'r [String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let mut widths = [0; N];
-    for row in rows.clone() {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+            *width = cell.width().max(*width);
         }
     }
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut cells = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            let _ = write!(cells, "{cell:<width$}  ");
+            // Not by format's own padding, which counts characters: a terminal gives a wide one two
+            // columns and a combining one none.
+            let padding = width.saturating_sub(cell.width());
+            let _ = write!(cells, "{cell}{:padding$}  ", "");
         }
         text.push_str(cells.trim_end());
         text.push('\n');
@@ -168,14 +193,79 @@ pub(crate) fn card(key: &Key) -> String {
     ];
     rows.extend(key.inactive_since.iter().map(|since| ["inactive since".into(), since.clone()]));
     rows.extend(key.owner.iter().map(|owner| ["owner".into(), owner.clone()]));
-    // Notes may have line breaks and more, and a terminal obeys what it is sent.
-    rows.extend(
-        key.metadata.iter().map(|(name, note)| [plain(&format!("note {name}")), plain(note)]),
-    );
+    rows.extend(key.metadata.iter().map(|(name, note)| [format!("note {name}"), note.clone()]));
     aligned(rows.iter())
 }
 
-/// The text without what a terminal would obey.
+/// The text with each character escaped that a terminal would obey or not show: controls, marks of
+/// direction, line separators and invisible ones. Joiners and variation selectors belong to words
+/// and emoji, and stay.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { plain.extend(c.escape_unicode()) } else { plain.push(c) }
+    }
+    plain
+}
+
+/// The same for a text of several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    lines.join("\n")
+}
+
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_display_width() {
+        let rows =
+            [["\u{65e5}\u{672c}", "a"], ["e\u{301}", "b"], ["\u{1f511}", "c"], ["abcd", "d"]];
+        let rows = rows.map(|row| row.map(String::from));
+        let blanks = |count| " ".repeat(count);
+        let expected = [
+            format!("\u{65e5}\u{672c}{}a\n", blanks(2)),
+            format!("e\u{301}{}b\n", blanks(5)),
+            format!("\u{1f511}{}c\n", blanks(4)),
+            format!("abcd{}d\n", blanks(2)),
+        ];
+        assert_eq!(aligned(rows.iter()), expected.concat());
+    }
+
+    #[test]
+    fn no_character_drives_the_terminal() {
+        for (text, shown) in [
+            ("\u{1b}[2J", "\\u{1b}[2J"),
+            ("a\u{9b}31mb\u{7f}", "a\\u{9b}31mb\\u{7f}"),
+            ("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}"),
+            ("a\r\nb\tc", "a\\u{d}\\u{a}b\\u{9}c"),
+            ("zero\u{200b}width\u{feff}", "zero\\u{200b}width\\u{feff}"),
+            (
+                "Stra\u{df}e \u{1f469}\u{200d}\u{1f4bb} \u{2764}\u{fe0f}",
+                "Stra\u{df}e \u{1f469}\u{200d}\u{1f4bb} \u{2764}\u{fe0f}",
+            ),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+    }
 }

@@ -5,7 +5,13 @@ use portcullis::{
     Builder, Store,
     server::{control, read_private},
 };
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    env,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 const MOST_PEPPER_BYTES: u64 = 4096;
 
@@ -64,6 +70,12 @@ impl Place {
     pub(crate) fn is_absent(&self) -> bool {
         self.data.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// Where temporary files go.
+pub(crate) fn scratch() -> PathBuf {
+    // The standard library takes an empty TMPDIR for the current directory.
+    Some(env::temp_dir()).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| "/tmp".into())
 }
 
 /// The content of a file with a secret. Its group may read it; everybody may not.

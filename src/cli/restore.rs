@@ -28,12 +28,13 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
     let bar = Bar::new();
     let made = builder.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
     bar.done();
-    if json {
-        output::line(described(&made).to_string().as_bytes())?;
+    let printed = if json {
+        output::line(described(&made).to_string().as_bytes())
     } else {
         let rows: Vec<[String; 5]> = made.changes.iter().map(row).collect();
-        output::print(output::aligned(rows.iter()).as_bytes())?;
-    }
+        output::print(output::aligned(rows.iter()).as_bytes())
+    };
+    printed.map_err(output::although("the new store was made"))?;
     let lost = made.changes.iter().filter(|change| change.fate == Fate::Lost).count();
     let not_given = made.changes.iter().filter(|change| change.fate == Fate::NotGiven).count();
     if lost > 0 {
@@ -80,7 +81,8 @@ fn row(change: &LaterChange) -> [String; 5] {
         Fate::Deleted => "deleted: it is not in the new store",
         Fate::NotGiven => "allowed something: not given again",
         Fate::Lost => "made later: lost",
-        _ => "holds",
+        Fate::Kept => "holds",
+        _ => "unknown: read the audit trail of the old store",
     };
     [sequence.to_string(), output::moment(*at), by.to_string(), key.to_string(), told.into()]
 }
@@ -96,7 +98,8 @@ fn described(made: &Restored) -> Value {
                 Fate::Deleted => "deleted",
                 Fate::NotGiven => "not_given",
                 Fate::Lost => "lost",
-                _ => "kept",
+                Fate::Kept => "kept",
+                _ => "unknown",
             },
         })
     });

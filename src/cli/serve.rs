@@ -52,6 +52,12 @@ pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
             asked.listen
         )));
     }
+    if asked.metrics_listen == Some(asked.listen) && asked.listen.port() != 0 {
+        return Err(Failure::usage(format!(
+            "--listen and --metrics-listen are both {}; give each an address of its own",
+            asked.listen
+        )));
+    }
     match runtime.block_on(run_until_signal(place, asked, signals))? {
         // Waits for changes that are still on their way to the disk; the store closes after them.
         End::Served => drop(runtime),

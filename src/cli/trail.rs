@@ -5,7 +5,7 @@ use super::{
     doctor::{self, WRONG},
     door::Door,
     failure::Failure,
-    output,
+    output, place,
 };
 use axum::http::Method;
 use portcullis::{
@@ -15,7 +15,6 @@ use portcullis::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    env,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
@@ -52,7 +51,7 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
         return told("the trail", checked.map(|(entries, _)| entries), json);
     }
-    let report = place.builder()?.examine(&place.data, &env::temp_dir())?;
+    let report = place.builder()?.examine(&place.data, &place::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
         let text = format!("{} is open in a process that does not answer", place.data.display());
         return Err(Failure::unreachable(text));
@@ -167,15 +166,15 @@ async fn write(
     output: &mut BufWriter<File>,
     shown: &str,
 ) -> Result<(), Failure> {
-    let doing = || format!("writing to {shown}");
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::io(format!("writing to {shown}"))(error),
+    };
     pages(door, after, |line| {
-        output
-            .write_all(line.as_bytes())
-            .and_then(|()| output.write_all(b"\n"))
-            .map_err(Failure::io(doing()))
+        output.write_all(line.as_bytes()).and_then(|()| output.write_all(b"\n")).map_err(failed)
     })
     .await?;
-    output.flush().map_err(Failure::io(doing()))
+    output.flush().map_err(failed)
 }
 
 /// One export out of the router's pages: the first one's header, all entries, the last one's
@@ -235,7 +234,7 @@ pub(crate) async fn cut(door: &mut Door, asked: &Age, json: bool) -> Result<Exit
     let answer = door.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
     let done: Done = answer.read()?;
     if json {
-        output::line(answer.bytes())?;
+        output::line(answer.bytes()).map_err(output::although("the trail was cut"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let said = match (done.through, done.sequence) {
@@ -245,6 +244,6 @@ pub(crate) async fn cut(door: &mut Door, asked: &Age, json: bool) -> Result<Exit
         ),
         _ => "nothing is that old".to_owned(),
     };
-    output::line(said.as_bytes())?;
+    output::line(said.as_bytes()).map_err(output::although("the trail was cut"))?;
     Ok(ExitCode::SUCCESS)
 }

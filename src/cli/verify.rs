@@ -30,7 +30,7 @@ pub(crate) async fn run(door: &mut Door, asked: &Verify, json: bool) -> Result<E
         output::line(answer.bytes())?;
     } else {
         let whose = verdict.key.map(|key| format!(" {} {}", key.id, key.name)).unwrap_or_default();
-        output::line(format!("{}{whose}", verdict.code).as_bytes())?;
+        output::line(output::plain(&format!("{}{whose}", verdict.code)).as_bytes())?;
     }
     Ok(match verdict.code.as_str() {
         "VALID" => ExitCode::SUCCESS,
