@@ -1,5 +1,6 @@
 //! All we know of a key but its secret, and whether that lets it pass now.
 
+mod characters;
 mod limits;
 
 use crate::{error::Error, id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
@@ -69,7 +70,8 @@ impl fmt::Display for Actor {
 /// What a new key shall be. There is no default: each question is answered in writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// A memorable name, 1 to 128 characters; need not be unique.
+    /// A memorable name: 1 to 128 characters, at least one visible and none that is invisible or
+    /// changes the direction of text. It need not be unique.
     pub name: String,
     /// What it may do.
     pub grant: Grant,
@@ -177,7 +179,13 @@ impl Record {
         by: Actor,
         revision: u64,
     ) -> Result<Self, Error> {
-        let record = Self {
+        let record = Self::unchecked(id, new, now, by, revision);
+        record.check_limits(None)?;
+        Ok(record)
+    }
+
+    fn unchecked(id: KeyId, new: NewKey, now: Timestamp, by: Actor, revision: u64) -> Self {
+        Self {
             id,
             name: new.name,
             grant: new.grant,
@@ -193,19 +201,11 @@ impl Record {
             replaces: None,
             replaced_by: None,
             revision,
-        };
-        record.check_limits()?;
-        Ok(record)
+        }
     }
 
     /// The record of the key that takes this one's place: the same in all but its secret.
-    pub(crate) fn successor(
-        &self,
-        id: KeyId,
-        now: Timestamp,
-        by: Actor,
-        revision: u64,
-    ) -> Result<Self, Error> {
+    pub(crate) fn successor(&self, id: KeyId, now: Timestamp, by: Actor, revision: u64) -> Self {
         let new = NewKey {
             name: self.name.clone(),
             grant: self.grant,
@@ -214,7 +214,8 @@ impl Record {
             owner: self.owner.clone(),
             metadata: self.metadata.clone(),
         };
-        Ok(Self { replaces: Some(self.id), ..Self::new(id, new, now, by, revision)? })
+        // An old key can be rotated, whatever its values were allowed to be when it was made.
+        Self { replaces: Some(self.id), ..Self::unchecked(id, new, now, by, revision) }
     }
 
     /// This record once `successor` has taken its place: without a grace it is inactive, else its
@@ -263,7 +264,7 @@ impl Record {
         if let Some(metadata) = change.metadata {
             next.metadata = metadata;
         }
-        next.check_limits()?;
+        next.check_limits(Some(self))?;
         if next == *self {
             return Ok(None);
         }
@@ -382,8 +383,13 @@ mod tests {
     #[test]
     fn each_limit_names_its_field() {
         type Spoil = fn(&mut NewKey);
-        let cases: [(Field, Spoil); 10] = [
+        let cases: [(Field, Spoil); 15] = [
             (Field::Name, |n| n.name.clear()),
+            (Field::Name, |n| n.name = "till\u{202e}4".into()),
+            (Field::Name, |n| n.name = "\u{3164}".into()),
+            (Field::Owner, |n| n.owner = Some("shop\u{200b}".into())),
+            (Field::Metadata, |n| n.metadata = [("k\u{ad}".into(), "v".into())].into()),
+            (Field::Metadata, |n| n.metadata = [("k".into(), "\u{9b}2J".into())].into()),
             (Field::Name, |n| n.name = "x".repeat(129)),
             (Field::Name, |n| n.name = "a\nb".into()),
             (Field::Owner, |n| n.owner = Some(String::new())),
@@ -407,6 +413,44 @@ mod tests {
         let mut new = sample();
         new.name = "ü".repeat(128);
         assert!(made(new).is_ok());
+    }
+
+    #[test]
+    fn old_record_whose_values_are_refused_today_can_be_changed_in_every_other_field() {
+        let old = Record {
+            name: "till\u{202e}4".into(),
+            owner: Some("\u{200b}".into()),
+            metadata: (0..17).map(|n| (format!("{n}\u{7f}"), "\u{9b}2J".into())).collect(),
+            expiry: Expiry::At(Timestamp::from_secs(20_000_000_000)),
+            ..made(sample()).unwrap()
+        };
+        let (now, by) = (Timestamp::from_secs(9), Actor::Local(0));
+        let changed = |change| old.changed(change, now, by, 2);
+        let mut note = Change::default();
+        note.merge_metadata(
+            &[("0\u{7f}".into(), None), ("n".into(), Some("1".into()))].into(),
+            &old,
+        );
+        let ends = Expiry::At(Timestamp::from_secs(5));
+        for change in [
+            Change::deactivate(),
+            Change { expiry: Some(ends), ..Change::default() },
+            Change { grant: Some(Grant::All), ..Change::default() },
+            Change { owner: Some(None), ..Change::default() },
+            Change { name: Some("till 4".into()), ..Change::default() },
+            note,
+            // Values that are sent back as they were read.
+            Change { active: Some(false), ..old.fields_unlike(None) },
+        ] {
+            assert!(changed(change.clone()).unwrap().is_some(), "{change:?}");
+        }
+        let successor = old.successor(KeyId::from_u64(8), now, by, 2);
+        assert_eq!((&successor.name, &successor.metadata), (&old.name, &old.metadata));
+        let other = |name: &str| Change { name: Some(name.into()), ..Change::deactivate() };
+        assert!(changed(other("till\u{202e}5")).is_err());
+        let mut more = Change::default();
+        more.merge_metadata(&[("n".into(), Some("1".into()))].into(), &old);
+        assert!(changed(more).is_err(), "one more than there were");
     }
 
     #[test]

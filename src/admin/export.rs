@@ -16,7 +16,7 @@ use crate::{
     Attempt, AuditEntry, Broken, Builder, Chain, Error, Scope, Store, Timestamp, TrailEnd,
     TrailPart, TrailStart,
     scope::catalogue,
-    web::{FieldError, Problem},
+    web::{self, FieldError, Problem},
 };
 use axum::{
     body::Body,
@@ -138,7 +138,7 @@ pub(crate) fn write(part: &TrailPart) -> Result<Vec<u8>, Error> {
 }
 
 fn line(lines: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Error> {
-    serde_json::to_writer(&mut *lines, value)
+    web::json::write(&mut *lines, value)
         .map_err(|e| Error::io("writing the trail as JSON", e.into()))?;
     lines.push(b'\n');
     Ok(())

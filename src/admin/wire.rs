@@ -1,7 +1,10 @@
 //! A key as JSON: the same in every answer and in `--json`.
 
 use super::moment;
-use crate::{Expiry, Grant, Issued, Metadata, Record, Scope, Store, web::Problem};
+use crate::{
+    Expiry, Grant, Issued, Metadata, Record, Scope, Store,
+    web::{self, Problem},
+};
 use axum::{
     body::Body,
     http::{
@@ -116,7 +119,7 @@ pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
 /// An answer with this body.
 pub(crate) fn json(body: &impl Serialize) -> Response {
     let mut text = Vec::with_capacity(MOST_BYTES);
-    if serde_json::to_writer(&mut text, body).is_err() {
+    if web::json::write(&mut text, body).is_err() {
         let detail = "the answer could not be written";
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response();
     }

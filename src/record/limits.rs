@@ -1,6 +1,9 @@
 //! The limits of what a record may hold: lengths, characters, and no API key in the wrong field.
 
-use super::{Expiry, Record};
+use super::{
+    Expiry, Record,
+    characters::{is_name, is_plain_text},
+};
 use crate::{
     error::{Error, Field},
     secret::Secret,
@@ -16,49 +19,79 @@ const MAX_METADATA_VALUE_BYTES: usize = 256;
 const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
 
 impl Record {
-    pub(super) fn check_limits(&self) -> Result<(), Error> {
-        let chars = self.name.chars().count();
-        if chars == 0 || chars > MAX_NAME_CHARS || self.name.chars().any(char::is_control) {
+    /// Refuses new values that are outside their limits. A value that is as it was `before` passes,
+    /// whatever the rules were when it was accepted: else no other field of an old record could be
+    /// changed.
+    pub(super) fn check_limits(&self, before: Option<&Self>) -> Result<(), Error> {
+        let is_short = (1..=MAX_NAME_CHARS).contains(&self.name.chars().count());
+        if before.is_none_or(|before| before.name != self.name)
+            && !(is_short && is_name(&self.name))
+        {
             return Err(Error::invalid(
                 Field::Name,
-                "must be 1 to 128 characters without control characters",
+                "must be 1 to 128 characters, at least one of them visible, without characters that are \
+                 invisible, control a terminal or change the direction of text",
             ));
         }
         if let Some(owner) = &self.owner
-            && (owner.is_empty()
-                || owner.len() > MAX_OWNER_BYTES
-                || owner.chars().any(char::is_control))
+            && before.is_none_or(|before| before.owner != self.owner)
+            && (owner.len() > MAX_OWNER_BYTES || !is_name(owner))
         {
             return Err(Error::invalid(
                 Field::Owner,
-                "must be 1 to 128 bytes without control characters, or absent",
+                "must be 1 to 128 bytes, at least one character of them visible, without characters that are \
+                 invisible, control a terminal or change the direction of text, or absent",
             ));
         }
-        let fits = |(key, value): (&String, &String)| {
-            (1..=MAX_METADATA_KEY_BYTES).contains(&key.len())
-                && value.len() <= MAX_METADATA_VALUE_BYTES
-        };
-        if self.metadata.len() > MAX_METADATA_ENTRIES || !self.metadata.iter().all(fits) {
-            return Err(Error::invalid(
-                Field::Metadata,
-                "must be at most 16 entries with keys of 1 to 64 bytes and values of at most 256 bytes",
-            ));
-        }
-        if matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY) {
+        self.check_metadata(before)?;
+        if before.is_none_or(|before| before.expiry != self.expiry)
+            && matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY)
+        {
             return Err(Error::invalid(
                 Field::ExpiresAt,
                 "must be a time up to the end of 2499; leave it out for a key that never expires",
             ));
         }
-        self.check_for_secrets()
+        self.check_for_secrets(before)
+    }
+
+    fn check_metadata(&self, before: Option<&Self>) -> Result<(), Error> {
+        let most = before.map_or(0, |before| before.metadata.len()).max(MAX_METADATA_ENTRIES);
+        let fits = |(key, value): (&String, &String)| {
+            key.len() <= MAX_METADATA_KEY_BYTES
+                && value.len() <= MAX_METADATA_VALUE_BYTES
+                && is_name(key)
+                && is_plain_text(value)
+        };
+        if self.metadata.len() > most || !self.new_metadata(before).all(fits) {
+            return Err(Error::invalid(
+                Field::Metadata,
+                "must be at most 16 entries with names of 1 to 64 bytes, as a key's name has them, and values of at \
+                 most 256 bytes without control characters other than tab and line feed",
+            ));
+        }
+        Ok(())
+    }
+
+    fn new_metadata<'r>(
+        &'r self,
+        before: Option<&'r Self>,
+    ) -> impl Iterator<Item = (&'r String, &'r String)> {
+        self.metadata.iter().filter(move |(key, value)| {
+            before.is_none_or(|before| before.metadata.get(*key) != Some(value))
+        })
     }
 
     /// A key is nowhere but with its holder, so none is kept that was pasted into the wrong field.
-    fn check_for_secrets(&self) -> Result<(), Error> {
-        let notes = self.metadata.iter().flat_map(|(key, value)| [key, value]);
-        let fields = std::iter::once((Field::Name, &self.name))
-            .chain(self.owner.as_ref().map(|owner| (Field::Owner, owner)))
-            .chain(notes.map(|note| (Field::Metadata, note)));
+    fn check_for_secrets(&self, before: Option<&Self>) -> Result<(), Error> {
+        let is_new = |differs: fn(&Self, &Self) -> bool| before.is_none_or(|b| differs(self, b));
+        let name = is_new(|new, old| new.name != old.name).then_some((Field::Name, &self.name));
+        let owner = self.owner.as_ref().filter(|_| is_new(|new, old| new.owner != old.owner));
+        let metadata = self.new_metadata(before).flat_map(|(key, value)| [key, value]);
+        let fields = name
+            .into_iter()
+            .chain(owner.map(|owner| (Field::Owner, owner)))
+            .chain(metadata.map(|text| (Field::Metadata, text)));
         match fields.into_iter().find(|(_, text)| Secret::is_pasted_in(text)) {
             Some((field, _)) => Err(Error::invalid(
                 field,

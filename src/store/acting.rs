@@ -262,7 +262,7 @@ impl<'s> Acting<'s> {
             drop(plans);
             return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
         }
-        let record = before.successor(new_id, now, self.actor, plans.next_sequence())?;
+        let record = before.successor(new_id, now, self.actor, plans.next_sequence());
         let old = before.replaced(&record, grace);
         if let Err(poisoned) = plans.check_writable() {
             core.index.deny(u64::MAX, id, old.standing());

@@ -6,6 +6,7 @@
 mod caller;
 mod extract;
 mod guarded;
+pub(crate) mod json;
 mod layer;
 mod responses;
 pub mod scopes;

@@ -1,6 +1,7 @@
 //! The answers to those who may not, and to those who asked wrongly: problem details (RFC 9457)
 //! that carry the documented `message` as well.
 
+use super::json;
 use crate::{Refusal, Scope};
 use axum::{
     body::Body,
@@ -116,7 +117,9 @@ impl Problem {
             errors: &parts.errors,
             required_scopes: parts.required_scopes.iter().map(Scope::as_str).collect(),
         };
-        serde_json::to_string(&document).unwrap_or_default()
+        let mut text = Vec::new();
+        let written = json::write(&mut text, &document).ok();
+        written.and_then(|()| String::from_utf8(text).ok()).unwrap_or_default()
     }
 }
 
