@@ -227,3 +227,69 @@ fn a_backup_is_not_to_be_had_from_outside() {
     let Ok(answer) = answer else { return };
     assert_eq!(text(&answer.stdout), "404");
 }
+
+#[test]
+fn backup_to_a_pipe_or_a_link_writes_there_and_replaces_neither() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let pipe = home.room().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    says(&home, &["backup", "pipe"]);
+    let through_the_pipe = reader.join().unwrap();
+    assert!(through_the_pipe.starts_with(b"PCLBKUP\x01"));
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::metadata(&pipe).unwrap().file_type()));
+    fs::write(home.room().join("from-the-pipe"), through_the_pipe).unwrap();
+    says(&home, &["backup", "--verify", "from-the-pipe"]);
+    // Nobody reads it: the command ends all the same.
+    let said = fails(&home, 1, &["backup", "pipe"]);
+    assert!(said.contains("nobody reads the pipe") && said.contains("start its reader"), "{said}");
+
+    says(&home, &["backup", "real"]);
+    std::os::unix::fs::symlink("real", home.room().join("link")).unwrap();
+    home.key("later", "api.read");
+    says(&home, &["backup", "link"]);
+    assert!(fs::symlink_metadata(home.room().join("link")).unwrap().is_symlink());
+    assert!(home.done(&["backup", "--verify", "real"]).starts_with("2 keys"));
+    std::os::unix::fs::symlink("nowhere", home.room().join("dangling")).unwrap();
+    let said = fails(&home, 1, &["backup", "dangling"]);
+    assert!(said.contains("is a link to a file that cannot be found"), "{said}");
+    let said = fails(&home, 2, &["backup", "."]);
+    assert!(said.contains("is a directory; name a file in it"), "{said}");
+    says(&home, &["backup", "/dev/null"]);
+}
+
+#[test]
+fn failed_restore_leaves_no_directory_behind() {
+    let home = Home::new();
+    home.done(&["init"]);
+    home.key("kept", "api.read");
+    says(&home, &["backup", "keys.backup"]);
+    let whole = fs::read(home.room().join("keys.backup")).unwrap();
+    let before = names_in(&home.room());
+    // Damage that is found at the beginning, in the middle and at the end of reading.
+    for (place, length) in [(10, whole.len()), (whole.len() / 2, whole.len()), (0, whole.len() - 9)]
+    {
+        let mut damaged = whole[..length].to_vec();
+        if place > 0 {
+            damaged[place] ^= 1;
+        }
+        fs::write(home.room().join("keys.backup"), damaged).unwrap();
+        let anchor = home.room().join("anchor");
+        for more in [&[][..], &["--anchor", anchor.to_str().unwrap()]] {
+            let restore = ["restore", "keys.backup", "--data", "new", "--without-later-denials"];
+            fails(&home, 1, &[&restore, more].concat());
+            assert_eq!(names_in(&home.room()), before, "damage at {place}");
+        }
+    }
+    // A directory that was there stays, with nothing in it but the lock.
+    fs::create_dir(new(&home)).unwrap();
+    fs::set_permissions(new(&home), fs::Permissions::from_mode(0o700)).unwrap();
+    fails(&home, 1, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
+    assert_eq!(names_in(&new(&home)), ["lock"]);
+    fs::write(home.room().join("keys.backup"), whole).unwrap();
+    says(&home, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
+}

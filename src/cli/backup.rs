@@ -8,14 +8,26 @@ use super::{
     progress::Bar,
 };
 use portcullis::backup::Summary;
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+};
 use serde_json::json;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Read, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a pipe may be without a reader.
+const READER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(place: &Place, asked: &Backup, json: bool) -> Result<ExitCode, Failure> {
     if asked.verify {
@@ -89,13 +101,16 @@ impl Target {
             }
             let output = io::stdout().as_fd().try_clone_to_owned();
             (output.map(File::from).map_err(Failure::io("writing to standard output"))?, None)
+        } else if let Some(to) = sink(file)? {
+            (to, None)
         } else {
+            let file = &at_the_end_of_links(file)?;
             refuse_other_files(file)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let part = file.with_file_name(format!(".{name}.{}.part", std::process::id()));
             let doing = format!("creating {}", part.display());
             let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-            (to.map_err(Failure::io(doing))?, Some((part, file.to_path_buf())))
+            (to.map_err(Failure::io(doing))?, Some((part, file.clone())))
         };
         Ok(Self { to, names, bytes: 0, tail: Vec::new() })
     }
@@ -140,6 +155,63 @@ impl Drop for Target {
             let _ = fs::remove_file(part);
         }
     }
+}
+
+/// A pipe or a device, which takes a backup as it comes: it cannot be replaced by a whole file.
+fn sink(file: &Path) -> Result<Option<File>, Failure> {
+    let kind = match fs::metadata(file) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::io(format!("looking at {}", file.display()))(error));
+        }
+    };
+    if kind.is_dir() {
+        let name = file.display();
+        return Err(Failure::usage(format!("{name} is a directory; name a file in it")));
+    }
+    if kind.is_file() {
+        return Ok(None);
+    }
+    // Opening a pipe that nobody reads would wait for ever.
+    let patience = Instant::now() + READER_TIMEOUT;
+    let to = loop {
+        let open = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(file);
+        match open {
+            Err(error)
+                if kind.is_fifo() && error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) =>
+            {
+                if Instant::now() > patience {
+                    let name = file.display();
+                    let text = format!("nobody reads the pipe {name}; start its reader first");
+                    return Err(Failure::failed(text));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            open => break open.map_err(Failure::io(format!("opening {}", file.display())))?,
+        }
+    };
+    let blocking: Result<(), Errno> =
+        fcntl_getfl(&to).and_then(|flags| fcntl_setfl(&to, flags - OFlags::NONBLOCK));
+    blocking.map_err(Failure::io(format!("opening {}", file.display())))?;
+    Ok(Some(to))
+}
+
+/// The file that a link names, so that a backup replaces that file and not the link.
+fn at_the_end_of_links(file: &Path) -> Result<PathBuf, Failure> {
+    let is_link = fs::symlink_metadata(file).is_ok_and(|found| found.file_type().is_symlink());
+    if !is_link {
+        return Ok(file.to_path_buf());
+    }
+    file.canonicalize().map_err(|error| {
+        let name = file.display();
+        Failure::failed(format!(
+            "{name} is a link to a file that cannot be found ({error}); name that file"
+        ))
+    })
 }
 
 /// A backup may take the place of an older one, and of nothing else.
