@@ -49,6 +49,8 @@ pub(crate) enum Mode {
 /// A locked data directory, with nothing in it that others could have changed.
 pub(super) struct Home {
     dir: Dir,
+    /// The directory was absent before.
+    is_new: bool,
     /// Released when it is closed.
     _lock: File,
 }
@@ -57,12 +59,12 @@ impl Home {
     /// Checks the directory (makes it, where the mode allows), takes its lock, and checks what the
     /// engine will open.
     pub(super) fn enter(shown: &Path, mode: Mode) -> Result<Self, Error> {
-        let dir = match Dir::open(shown) {
-            Ok(dir) => dir,
+        let (dir, is_new) = match Dir::open(shown) {
+            Ok(dir) => (dir, false),
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {
                 return Err(Error::NotFound(shown.into()));
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => make_dir(shown)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (make_dir(shown)?, true),
             Err(e) => return Err(refused(shown, e)),
         };
         let looking = |e| Error::io("looking at the data directory", e);
@@ -72,7 +74,7 @@ impl Home {
             check_free(&dir, shown)?;
         }
         let lock = lock(&dir, shown, mode)?;
-        let home = Self { dir, _lock: lock };
+        let home = Self { dir, is_new, _lock: lock };
         home.check().map_err(looking)?;
         match (mode, home.has_ledger()?) {
             (Mode::Open, false) => Err(Error::NotFound(shown.into())),
@@ -140,6 +142,18 @@ impl Home {
     pub(super) fn sync_ledger(&self) -> io::Result<()> {
         self.dir.open_dir(LEDGER.as_ref())?.sync_below()?;
         self.dir.sync()
+    }
+}
+
+impl Drop for Home {
+    /// A directory that was created for a store which was never finished is removed. An entry that
+    /// somebody else put there keeps it.
+    fn drop(&mut self) {
+        if self.is_new && self.has_ledger().is_ok_and(|has_ledger| !has_ledger) {
+            let _ = fs::remove_dir_all(self.nursery());
+            let _ = self.dir.remove_file("lock".as_ref());
+            let _ = fs::remove_dir(self.dir.path());
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Bulk {
     hand: Option<Hand>,
     nursery: PathBuf,
     anchor: PathBuf,
+    /// The anchor's file was created here.
+    has_anchor: bool,
     meta: Meta,
     batch: Batch,
     seals: Arc<Seals>,
@@ -95,6 +97,7 @@ impl Bulk {
         Ok(Self {
             hand: Some(Hand::start(engine::open(&nursery.join("sled"), &nursery)?)?),
             anchor: anchor.map_or_else(|| nursery.join("anchor"), Path::to_path_buf),
+            has_anchor: false,
             nursery,
             meta,
             batch: Vec::with_capacity(BATCH),
@@ -142,12 +145,13 @@ impl Bulk {
         let db = self.hand.take().map(Hand::end).transpose()?;
         contained(Doing::Creating, || db.as_ref().map_or(Ok(0), |db| db.get()?.flush()))?;
         drop(db);
+        let finished = || Error::damaged("it is finished already");
+        self.has_anchor = self.anchor.symlink_metadata().is_err();
         Anchor::create(&self.anchor, &self.meta.mark, &self.seals.anchor)
             .and_then(|()| sync_parent(&self.anchor))
             .map_err(|e| Error::io(doing, e))?;
-        let home = self.home.take().ok_or_else(|| Error::damaged("it is finished already"))?;
-        home.adopt()?;
-        Ok(home)
+        self.home.as_ref().ok_or_else(finished)?.adopt()?;
+        self.home.take().ok_or_else(finished)
     }
 
     fn write(&mut self) -> Result<(), Error> {
@@ -164,7 +168,12 @@ impl Drop for Bulk {
     /// What was not finished leaves nothing behind.
     fn drop(&mut self) {
         drop(self.hand.take().map(Hand::end));
-        if self.home.is_some() {
+        let unfinished = |home: &Home| home.has_ledger().is_ok_and(|has_ledger| !has_ledger);
+        if self.home.as_ref().is_some_and(unfinished) {
+            // The anchor goes first: without a store beside it, it would be missed.
+            if self.has_anchor {
+                let _ = fs::remove_file(&self.anchor);
+            }
             let _ = fs::remove_dir_all(&self.nursery);
         }
     }
