@@ -425,3 +425,113 @@ fn the_unit_is_exposed_no_more_than_it_says() {
     assert!(output.status.success(), "{}", text(&output.stdout));
     assert!(fs::read_to_string(unit).unwrap().contains("says 1.2 "));
 }
+
+/// The build stage of the container file copies all that a build reads.
+#[test]
+fn container_file_copies_what_the_build_reads() {
+    let (from, to) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
+    let file = fs::read_to_string(from.join("deploy/Containerfile")).unwrap();
+    let copies = file.lines().filter_map(|line| line.strip_prefix("COPY "));
+    for copy in copies.filter(|copy| !copy.starts_with("--from")) {
+        let mut names: Vec<&str> = copy.split(' ').collect();
+        let place = to.path().join(names.pop().unwrap());
+        for name in names {
+            let mut copy = Command::new("cp");
+            // A directory's content is copied, as the container file has it.
+            let from = from.join(name);
+            if from.is_dir() {
+                fs::create_dir_all(&place).unwrap();
+                copy.arg("-r").arg(from.join("."));
+            } else {
+                copy.arg(from);
+            }
+            assert!(copy.arg(&place).status().unwrap().success(), "{name}");
+        }
+    }
+    // A target whose source is missing is left out, and then no command builds anything.
+    let targets = |of: &Path| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"]);
+        let output = cargo.current_dir(of).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let targets = metadata["packages"][0]["targets"].as_array().unwrap();
+        targets.iter().map(|target| target["name"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(to.path()), targets(from));
+    let mut sources = vec![to.path().join("src")];
+    let mut included = 0;
+    while let Some(source) = sources.pop() {
+        if source.is_dir() {
+            sources.extend(fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path()));
+        } else if source.extension().is_some_and(|end| end == "rs") {
+            let code = fs::read_to_string(&source).unwrap();
+            for part in code.split("include_str!(\"").skip(1) {
+                let name = part.split('"').next().unwrap();
+                assert!(source.parent().unwrap().join(name).exists(), "{name} is not copied");
+                included += 1;
+            }
+        }
+    }
+    assert!(included > 3);
+}
+
+/// A certificate of the shape that the server makes, which ends in ten days.
+fn due_certificate(key: &rcgen::KeyPair) -> String {
+    let params = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Portcullis");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let now = std::time::SystemTime::now();
+        params.not_before = (now - Duration::from_hours(387 * 24)).into();
+        params.not_after = (now + Duration::from_hours(10 * 24)).into();
+        params
+    };
+    let mut above = params("Portcullis self-signed authority");
+    above.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    above.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let authority = above.self_signed(key).unwrap();
+    let mut own = params("Portcullis self-signed certificate");
+    let hosts = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(String::from));
+    own.subject_alt_names = hosts.unwrap().subject_alt_names;
+    own.use_authority_key_identifier_extension = true;
+    own.signed_by(key, &rcgen::Issuer::from_params(&above, key)).unwrap().pem() + &authority.pem()
+}
+
+#[test]
+fn clients_that_trust_the_old_certificate_file_connect_after_a_renewal() {
+    let (home, root) = home();
+    drop(home.serve(&[]));
+    let (file, old) = (home.data().join("tls/cert.pem"), home.room().join("old.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(home.data().join("tls/key.pem"), key.serialize_pem()).unwrap();
+    fs::write(&file, due_certificate(&key)).unwrap();
+    fs::copy(&file, &old).unwrap();
+
+    let server = home.serve(&[]);
+    assert_ne!(fs::read(&file).unwrap(), fs::read(&old).unwrap());
+    assert!(home.log().contains("renewed the self-signed certificate"), "{}", home.log());
+    for trusted in [&old, &file] {
+        let url = format!("{}/v1/whoami", server.url);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "-u", &format!("{root}:"), &url, "--cacert"]);
+        let output = curl.arg(trusted).output().unwrap();
+        assert!(output.status.success(), "curl: {}", text(&output.stderr));
+
+        let get = "import ssl, sys, urllib.request as request
+open = lambda url: request.urlopen(url, context=ssl.create_default_context(cafile=sys.argv[2]))
+print(open(sys.argv[1] + '/healthz').status)";
+        let mut python = Command::new("python3");
+        let output = python.args(["-c", get, &server.url]).arg(trusted).output().unwrap();
+        assert_eq!(text(&output.stdout), "200\n", "python: {}", text(&output.stderr));
+
+        let get = "require('https').get(process.argv[1] + '/healthz', \
+                   { ca: require('fs').readFileSync(process.argv[2]) }, \
+                   answer => { console.log(answer.statusCode); process.exit() })";
+        let mut node = Command::new("node");
+        let output = node.args(["-e", get, &server.url]).arg(trusted).output().unwrap();
+        assert_eq!(text(&output.stdout), "200\n", "node: {}", text(&output.stderr));
+    }
+    assert!(server.stop().success());
+}

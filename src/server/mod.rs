@@ -7,6 +7,7 @@ mod flood;
 mod guard;
 mod metrics;
 mod notify;
+mod own_certificate;
 mod plain;
 mod signals;
 mod source;

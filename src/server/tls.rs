@@ -1,15 +1,17 @@
 //! The server's certificate: the operator's, or one of its own for development.
 
+use super::own_certificate;
 use crate::files::{Dir, read_private};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::fs::OFlags;
 use rustls::crypto::aws_lc_rs;
 use std::{
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
+use zeroize::Zeroizing;
 
 /// Where our own certificate is, in the data directory.
 const DIR: &str = "tls";
@@ -17,8 +19,10 @@ const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 /// Longer than any certificate chain.
 const MOST_BYTES: u64 = 1 << 20;
+const DAY: Duration = Duration::from_hours(24);
 
 /// A certificate and its private key, ready to serve. They are read again on SIGHUP.
+#[derive(Clone)]
 pub struct Certificate {
     config: RustlsConfig,
     cert: PathBuf,
@@ -99,8 +103,10 @@ impl Certificate {
     }
 
     /// The certificate kept in `tls` in the data directory, for this machine only; made there if
-    /// there is none. Nobody vouches for it, so clients have to be told not to ask (`curl -k`).
+    /// there is none, and renewed 30 days before it ends. No public authority vouches for it: a
+    /// client trusts the file itself (`curl --cacert`) or is told not to ask (`curl -k`).
     pub async fn self_signed(data: &Path) -> Result<Self, CertificateError> {
+        let _ = aws_lc_rs::default_provider().install_default();
         let not_made = |source| CertificateError::NotMade { dir: data.join(DIR), source };
         let dir = own_directory(data).map_err(not_made)?;
         if !dir.has(CERT.as_ref()).map_err(not_made)? {
@@ -110,7 +116,10 @@ impl Certificate {
         for name in [CERT, KEY] {
             dir.open_file(name.as_ref(), OFlags::RDONLY).map_err(not_made)?;
         }
-        Self::read(&dir.path().join(CERT), &dir.path().join(KEY)).await
+        renew_and_log(&dir);
+        let own = Self::read(&dir.path().join(CERT), &dir.path().join(KEY)).await?;
+        tokio::spawn(renew_daily(own.clone(), dir));
+        Ok(own)
     }
 
     pub(crate) fn acceptor(&self) -> RustlsAcceptor {
@@ -130,13 +139,61 @@ fn own_directory(data: &Path) -> io::Result<Dir> {
 }
 
 fn make(dir: &Dir) -> io::Result<()> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-    let made = generate_simple_self_signed(names).map_err(io::Error::other)?;
-    let CertifiedKey { cert: certificate, signing_key } = made;
+    let made = own_certificate::make(None, SystemTime::now())?;
     // The certificate comes last: where it is, the key is whole. A key without one is left over
     // from an attempt that was cut short.
-    replace(dir, KEY, signing_key.serialize_pem().as_bytes())?;
-    replace(dir, CERT, certificate.pem().as_bytes())
+    replace(dir, KEY, Zeroizing::new(made.key.serialize_pem()).as_bytes())?;
+    replace(dir, CERT, made.chain.as_bytes())
+}
+
+/// Renews the certificate where it is due; says whether it was.
+fn renew(dir: &Dir, now: SystemTime) -> io::Result<bool> {
+    let content = |name: &str| {
+        let mut text = Zeroizing::new(String::new());
+        let file = dir.open_file(name.as_ref(), OFlags::RDONLY)?;
+        file.take(MOST_BYTES).read_to_string(&mut text)?;
+        Ok::<_, io::Error>(text)
+    };
+    if !own_certificate::is_due(content(CERT)?.as_bytes(), now) {
+        return Ok(false);
+    }
+    let renewed = own_certificate::make(Some(&content(KEY)?), now)?;
+    replace(dir, CERT, renewed.chain.as_bytes())?;
+    Ok(true)
+}
+
+/// Says whether there is a new certificate to be read. Without one the old certificate stays.
+fn renew_and_log(dir: &Dir) -> bool {
+    let file = dir.path().join(CERT);
+    let file = file.display();
+    let renewed = renew(dir, SystemTime::now());
+    match &renewed {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            %file,
+            "renewed the self-signed certificate, with the same key and subject; clients that trust the old file go on \
+             until the old certificate ends, within 30 days: give them the new file"
+        ),
+        Err(error) => tracing::error!(
+            %file, %error,
+            "the self-signed certificate ends within 30 days and cannot be renewed; mend the cause and restart"
+        ),
+    }
+    renewed.unwrap_or(false)
+}
+
+/// Looks each day, since a server may run for longer than its certificate.
+async fn renew_daily(own: Certificate, dir: Dir) {
+    let mut days = tokio::time::interval(DAY);
+    days.tick().await;
+    loop {
+        days.tick().await;
+        if renew_and_log(&dir)
+            && let Err(error) = own.reload().await
+        {
+            tracing::error!(%error, "the old certificate stays");
+        }
+    }
 }
 
 /// Gives a file this content, all at once.
@@ -216,6 +273,23 @@ mod tests {
         for (path, mode) in [(dir.clone(), 0o700), (dir.join("key.pem"), 0o600)] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
         }
+    }
+
+    #[tokio::test]
+    async fn due_certificate_is_renewed_at_the_start_with_the_same_key() {
+        let _ = aws_lc_rs::default_provider().install_default();
+        let data = tempfile::tempdir().unwrap();
+        let dir = own_directory(data.path()).unwrap();
+        let long_ago = SystemTime::now() - 380 * DAY;
+        let made = own_certificate::make(None, long_ago).unwrap();
+        replace(&dir, KEY, made.key.serialize_pem().as_bytes()).unwrap();
+        replace(&dir, CERT, made.chain.as_bytes()).unwrap();
+        assert!(!renew(&dir, long_ago).unwrap());
+        Certificate::self_signed(data.path()).await.unwrap();
+        let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_ne!(read(CERT), made.chain);
+        assert_eq!(read(KEY), made.key.serialize_pem());
+        assert!(!renew(&dir, SystemTime::now()).unwrap());
     }
 
     #[tokio::test]
