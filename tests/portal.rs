@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Body,
     extract::ConnectInfo,
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, HeaderValue, Request, StatusCode},
 };
 use http_body_util::BodyExt;
 use portcullis::{
@@ -418,6 +418,69 @@ async fn the_cookie_is_closed_and_logging_out_ends_the_session() {
     let local = Browser { app: portal.router(), ..browser };
     let login = local.post("/login", &[("key", &local.root)]).await;
     assert!(login.header("set-cookie").starts_with("__Host-portcullis-8443="));
+}
+
+#[tokio::test]
+async fn cookies_of_others_do_not_lock_a_browser_out() {
+    let browser = Browser::logged_in().await;
+    let own = browser.cookie.as_bytes();
+    let name = own.split(|byte| *byte == b'=').next().unwrap();
+    for lines in [
+        vec![[b"theme=caf\xe9; ", own].concat()],
+        vec![[own, b"; theme=\xff\x80"].concat()],
+        vec![b"theme=\xe9".to_vec(), b"=; ;;novalue; a=b=c".to_vec(), own.to_vec()],
+        vec![own.to_vec(), b"\xe9".to_vec()],
+        vec![[name, b"=\xe9; ", own].concat()],
+        vec![[name, b"-8443=x;", own].concat()],
+    ] {
+        let mut request = Request::get("/");
+        for line in &lines {
+            request = request.header("cookie", HeaderValue::from_bytes(line).unwrap());
+        }
+        let reply = browser.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn address_of_a_form_leads_a_browser_to_a_page() {
+    let browser = Browser::logged_in().await;
+    let (id, _) = browser.key(&["api.read"]);
+    for (path, page) in [
+        ("/keys".to_owned(), "/".to_owned()),
+        ("/logout".into(), "/".into()),
+        (format!("/keys/{id}/deactivate"), format!("/keys/{id}")),
+        ("/keys/%0d%0ax/deactivate".into(), "/".into()),
+    ] {
+        browser.get(&path).await.leads_to(&page);
+    }
+    assert!(browser.record(id).active);
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn names_and_owners_are_isolated_from_the_text_around_them() {
+    let mut browser = Browser::logged_in().await;
+    let new = NewKey {
+        owner: Some("متجر".into()),
+        ..new_key(&browser.store, "مفتاح", &["admin.key.list", "admin.key.update"])
+    };
+    let (id, key) = issue(&browser.store, new);
+    let here = format!("/keys/{id}");
+    browser.log_in(&String::from_utf8(key).unwrap()).await;
+    browser.store.update(id, Change { name: Some("חדש".into()), ..Change::default() }).unwrap();
+    for path in ["/", &here, "/audit", &format!("{here}/rotate")] {
+        let page = browser.get(path).await.text;
+        let (head, body) = page.split_once("<body>").unwrap();
+        if path == here {
+            assert!(head.contains("\u{2068}חדש\u{2069}"));
+        }
+        for name in ["مفتاح", "متجر", "חדש"] {
+            let bare = body.replace(&format!("<bdi>{name}</bdi>"), "");
+            let bare = bare.replace(&format!(r#"value="{name}""#), "");
+            assert!(!bare.contains(name), "{path}: {bare}");
+        }
+    }
 }
 
 #[tokio::test]

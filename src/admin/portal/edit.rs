@@ -173,7 +173,8 @@ async fn show(
             }
         }
     };
-    let title = format!("{} · API Keys", record.name);
+    // A title holds no elements: the isolates stand for `bdi`.
+    let title = format!("\u{2068}{}\u{2069} · API Keys", record.name);
     Ok(frame::page(&Frame::of(visitor, &title), status, &body))
 }
 

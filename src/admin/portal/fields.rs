@@ -3,7 +3,7 @@
 use super::{
     form::{KeyForm, Place, Wrongs, day},
     merge::Conflict,
-    visitor::Visitor,
+    visitor::{Visitor, capital},
 };
 use crate::{Expiry, Grant, Plane, scope::Entry};
 use maud::{Markup, html};
@@ -210,13 +210,6 @@ fn said(wrong: Option<&str>, id: &str) -> Markup {
 
 fn described(hint: &str, error: &str, wrong: Option<&str>) -> String {
     if wrong.is_some() { format!("{error} {hint}") } else { hint.to_owned() }
-}
-
-fn capital(text: &str) -> String {
-    let mut signs = text.chars();
-    signs
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + signs.as_str())
 }
 
 /// The fieldset that a scope stands in.

@@ -84,7 +84,7 @@ fn head(frame: &Frame<'_>, visitor: &Visitor) -> Markup {
                     (replicas(frame, visitor))
                 }
                 form .who method="post" action=(frame.base.path("/logout")) {
-                    span .me title="The key that you logged in with" { (visitor.name) }
+                    span .me title="The key that you logged in with" { bdi { (visitor.name) } }
                     button .quiet type="submit" { "Log out" }
                 }
             }

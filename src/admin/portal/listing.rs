@@ -72,7 +72,7 @@ fn show(visitor: &Visitor, asked: &Asked, page: &Page) -> Response {
         form .filters method="get" action=(root) role="search" {
             div {
                 label for="q" { "Search" }
-                input #q name="q" type="search" value=(asked.text) placeholder="Name or id" autocomplete="off";
+                input #q name="q" type="search" dir="auto" value=(asked.text) placeholder="Name or id" autocomplete="off";
             }
             div {
                 label for="status" { "Status" }
@@ -120,7 +120,7 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
                     @let hint = visitor.site.store.prefix().hint(record.id);
                     tr {
                         th .name scope="row" {
-                            a href=(visitor.base.path(&format!("/keys/{}", record.id))) { (record.name) }
+                            a href=(visitor.base.path(&format!("/keys/{}", record.id))) { bdi { (record.name) } }
                             span .slim .mono .faint { (hint) "…" }
                         }
                         td .wide { span .mono .faint { (hint) "…" } }

@@ -24,15 +24,17 @@ mod trail;
 mod visitor;
 
 use super::{body, origin::Origin};
-use crate::{Store, web::whole};
+use crate::{KeyId, Store, web::whole};
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Path},
     middleware,
+    response::Response,
     routing::{get, post},
 };
 use session::Sessions;
 use std::sync::Arc;
+use visitor::Base;
 
 const MAX_FORM_BYTES: usize = 64 * 1024;
 
@@ -68,13 +70,7 @@ impl Portal {
 
     /// The pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/replicas` with the feature `cluster`, `/assets/…`.
     pub fn router(self) -> Router {
-        let cookie = match self.origin.as_ref().and_then(Origin::loopback_port) {
-            Some(port) => format!("__Host-portcullis-{port}"),
-            None => "__Host-portcullis".into(),
-        };
-        let parts =
-            Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
-        let site = Site(Arc::new(parts));
+        let site = self.site();
         let router = Router::new();
         // Handlers that take no form: the request must have come whole all the same.
         let whole = middleware::from_fn(body::read_first);
@@ -83,11 +79,11 @@ impl Portal {
         router
             .route("/", get(listing::list))
             .route("/login", get(login::page).post(login::log_in))
-            .route("/logout", post(login::log_out).layer(whole.clone()))
-            .route("/keys", post(create::create))
+            .route("/logout", post(login::log_out).layer(whole.clone()).get(to_the_list))
+            .route("/keys", post(create::create).get(to_the_list))
             .route("/keys/new", get(create::page))
             .route("/keys/{id}", get(edit::page).post(edit::save))
-            .route("/keys/{id}/deactivate", post(removal::deactivate).layer(whole))
+            .route("/keys/{id}/deactivate", post(removal::deactivate).layer(whole).get(to_the_key))
             .route("/keys/{id}/delete", get(removal::confirm_deletion).post(removal::delete))
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
             .route("/audit", get(trail::page))
@@ -101,6 +97,29 @@ impl Portal {
             .route("/favicon.ico", get(frame::icon))
             .layer(middleware::map_response(guard::closed))
             .with_state(site)
+    }
+
+    fn site(self) -> Site {
+        let cookie = match self.origin.as_ref().and_then(Origin::loopback_port) {
+            Some(port) => format!("__Host-portcullis-{port}"),
+            None => "__Host-portcullis".into(),
+        };
+        let parts =
+            Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
+        Site(Arc::new(parts))
+    }
+}
+
+/// Leads a browser on that gets the address of a form's answer, as one does that reloads it or goes
+/// back to it.
+async fn to_the_list(base: Base) -> Response {
+    base.redirect("/")
+}
+
+async fn to_the_key(base: Base, Path(id): Path<String>) -> Response {
+    match id.parse::<KeyId>() {
+        Ok(id) => base.redirect(&format!("/keys/{id}")),
+        Err(_) => base.redirect("/"),
     }
 }
 

@@ -108,3 +108,71 @@ impl Failed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Expiry, Grant, Metadata, NewKey, Store,
+        admin::{
+            caller::Caller,
+            portal::{Portal, visitor::Base},
+        },
+    };
+
+    fn visitor() -> Visitor {
+        let store = Store::in_memory().unwrap();
+        let (name, owner, metadata) = ("root".into(), None, Metadata::new());
+        let (grant, expiry) = (Grant::All, Expiry::Never);
+        let issued = store.issue(NewKey { name, grant, active: true, expiry, owner, metadata });
+        let key = issued.unwrap().secret.reveal(|key| key.as_bytes().to_vec());
+        let (principal, digest) = (store.authenticate_key(&key).unwrap(), store.digest(&key));
+        let site = Portal::new(store).site();
+        let session = site.sessions.begin(principal.id(), digest).unwrap();
+        let (base, caller) = (Base::default(), Caller::Key(principal.clone(), None));
+        Visitor { site, base, session, caller, principal, name: "root".into() }
+    }
+
+    #[tokio::test]
+    async fn only_an_act_that_made_nothing_can_be_sent_again() {
+        let visitor = visitor();
+        let failures: [(fn() -> Error, Form); 4] = [
+            (|| Error::Poisoned("the disk failed".into()), Form::Open),
+            (|| Error::Contended, Form::Open),
+            (|| Error::NotDurable("the disk failed".into()), Form::InDoubt),
+            (|| panic!("a bug"), Form::InDoubt),
+        ];
+        for (failure, outcome) in failures {
+            let form = visitor.site.sessions.open_form(visitor.session).unwrap();
+            assert_eq!(visitor.site.sessions.send_form(visitor.session, Some(form)), Form::Open);
+            let failed = act(&visitor, form, move |_| Err(failure())).await;
+            let Err(failed) = failed else { panic!("a key was made") };
+            assert_eq!(matches!(failed, Failed::InDoubt(_)), outcome == Form::InDoubt);
+            assert_eq!(visitor.site.sessions.send_form(visitor.session, Some(form)), outcome);
+        }
+    }
+
+    #[tokio::test]
+    async fn key_of_a_request_that_was_dropped_is_known_to_its_form() {
+        let visitor = visitor();
+        let form = visitor.site.sessions.open_form(visitor.session).unwrap();
+        visitor.site.sessions.send_form(visitor.session, Some(form));
+        let scopes = visitor.site.store.scopes(["api.read"]).unwrap();
+        let (start, wait) = std::sync::mpsc::channel::<()>();
+        let work = move |acting: Acting<'_>| {
+            wait.recv().unwrap();
+            let (name, owner, metadata) = ("a".into(), None, Metadata::new());
+            let (grant, expiry) = (Grant::Scopes(scopes), Expiry::Never);
+            acting.issue(NewKey { name, grant, active: true, expiry, owner, metadata })
+        };
+        let dropped = tokio::time::timeout(std::time::Duration::ZERO, act(&visitor, form, work));
+        assert!(dropped.await.is_err());
+        let state = || visitor.site.sessions.send_form(visitor.session, Some(form));
+        assert_eq!(state(), Form::Sent);
+        start.send(()).unwrap();
+        while state() == Form::Sent {
+            std::thread::yield_now();
+        }
+        assert!(matches!(state(), Form::Done(id) if visitor.site.store.get(id).is_ok()));
+    }
+}

@@ -58,7 +58,7 @@ fn row(member: &Member) -> Markup {
     html! {
         tr {
             td .name {
-                @if let Some(about) = about { (about.name) }
+                @if let Some(about) = about { bdi { (about.name) } }
                 @else { span .mono title="A version that this one cannot read" { (member.incarnation) } }
                 @if member.is_this { span .faint { " · this one" } }
             }

@@ -153,7 +153,7 @@ pub(crate) fn key(visitor: &Visitor, id: KeyId) -> Markup {
         return html! { span .mono title="This key was deleted" { (id) } };
     };
     let page = visitor.base.path(&format!("/keys/{id}"));
-    html! { a href=(page) title=(id) { (record.name) } }
+    html! { a href=(page) title=(id) { bdi { (record.name) } } }
 }
 
 fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
@@ -183,7 +183,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
             }
             @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(visitor, *into)) } }
             @if let (Act::Delete, Some(name)) = (&entry.act, &entry.before.name) {
-                li { "Name: " (name) }
+                li { "Name: " bdi { (name) } }
             } @else {
                 @for line in changes(&entry.before, &entry.after) { li { (line) } }
             }
@@ -206,34 +206,37 @@ fn attempted(attempt: Attempt) -> &'static str {
 }
 
 /// What changed, a line for each field.
-fn changes(before: &Change, after: &Change) -> Vec<String> {
+fn changes(before: &Change, after: &Change) -> Vec<Markup> {
     fn line<T>(
         label: &str,
         before: Option<&T>,
         after: Option<&T>,
-        say: impl Fn(&T) -> String,
-    ) -> Option<String> {
+        say: impl Fn(&T) -> Markup,
+    ) -> Option<Markup> {
         match (before, after) {
             (Some(before), Some(after)) => {
-                Some(format!("{label}: {} → {}", say(before), say(after)))
+                Some(html! { (label) ": " (say(before)) " → " (say(after)) })
             }
-            (None, Some(after)) => Some(format!("{label}: {}", say(after))),
+            (None, Some(after)) => Some(html! { (label) ": " (say(after)) }),
             _ => None,
         }
     }
     // Of a new key it goes without saying that it is active and has no end.
     let active = after.active.as_ref().filter(|active| before.active.is_some() || !**active);
     let end = after.expiry.as_ref().filter(|e| before.expiry.is_some() || **e != Expiry::Never);
-    let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "none".into());
+    let name = |name: &String| html! { bdi { (name) } };
+    let owner = |owner: &Option<String>| {
+        html! { @if let Some(owner) = owner { bdi { (owner) } } @else { "none" } }
+    };
     let has_owner = after.owner.as_ref().filter(|o| o.is_some() || before.owner.is_some());
     let notes = after.metadata.as_ref().filter(|m| !m.is_empty() || before.metadata.is_some());
     [
-        line("Name", before.name.as_ref(), after.name.as_ref(), Clone::clone),
-        line("Scopes", before.grant.as_ref(), after.grant.as_ref(), grant),
-        line("Active", before.active.as_ref(), active, |active| yes(*active)),
-        line("Expires", before.expiry.as_ref(), end, |end| end_of(*end)),
+        line("Name", before.name.as_ref(), after.name.as_ref(), name),
+        line("Scopes", before.grant.as_ref(), after.grant.as_ref(), |set| html! { (grant(set)) }),
+        line("Active", before.active.as_ref(), active, |active| html! { (yes(*active)) }),
+        line("Expires", before.expiry.as_ref(), end, |end| html! { (end_of(*end)) }),
         line("Owner", before.owner.as_ref(), has_owner, owner),
-        notes.map(|_| "Notes of the service changed".into()),
+        notes.map(|_| html! { "Notes of the service changed" }),
     ]
     .into_iter()
     .flatten()
@@ -248,8 +251,8 @@ fn grant(grant: &Grant) -> String {
     }
 }
 
-fn yes(active: bool) -> String {
-    if active { "Yes" } else { "No" }.into()
+fn yes(active: bool) -> &'static str {
+    if active { "Yes" } else { "No" }
 }
 
 fn end_of(expiry: Expiry) -> String {

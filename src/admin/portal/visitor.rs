@@ -127,10 +127,22 @@ impl Visitor {
 
 /// A text of the API as a sentence of a page.
 pub(crate) fn sentence(text: &str) -> String {
-    let mut signs = text.chars();
-    let first = signs.next().map(|sign| sign.to_uppercase().to_string()).unwrap_or_default();
     let end = if text.ends_with('.') { "" } else { "." };
-    format!("{first}{}{end}", signs.as_str())
+    format!("{}{end}", capital(text))
+}
+
+/// The text with a capital letter, unless it begins with an id, a scope or another name: those
+/// keep their case.
+pub(crate) fn capital(text: &str) -> String {
+    let word = text.split(char::is_whitespace).next().unwrap_or_default();
+    let word = word.trim_end_matches([',', ';', ':', '.', '?', '!']);
+    let is_plain =
+        word.chars().all(|sign| sign.is_alphabetic() || matches!(sign, '-' | '\'' | '’'));
+    let mut signs = text.chars();
+    match signs.next() {
+        Some(first) if is_plain => first.to_uppercase().chain(signs).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// An answer that ends a walk early.
@@ -150,6 +162,7 @@ impl IntoResponse for Stop {
 }
 
 /// Where the portal is mounted: what stands before its own paths.
+#[derive(Default)]
 pub(crate) struct Base(String);
 
 impl Base {
@@ -184,12 +197,16 @@ impl FromRequestParts<Site> for Base {
     }
 }
 
-/// The session that the cookie names.
+/// The session that the cookie names. Cookies of other programs on this host come along, of any
+/// bytes and in any number of lines; one that cannot be read is skipped.
 pub(crate) fn token(site: &Site, headers: &HeaderMap) -> Option<Token> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    let (_, text) = pairs.find(|(name, _)| name.trim() == site.cookie)?;
-    Token::from_text(text.trim())
+    let lines = headers.get_all(COOKIE).iter();
+    let cookies = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let mut values = cookies.filter_map(|cookie| {
+        let cookie = cookie.trim_ascii();
+        cookie.strip_prefix(site.cookie.as_bytes())?.trim_ascii_start().strip_prefix(b"=")
+    });
+    values.find_map(|value| Token::from_text(std::str::from_utf8(value.trim_ascii()).ok()?))
 }
 
 /// Gives the browser the session.
@@ -210,4 +227,26 @@ fn with_cookie(mut response: Response, text: &str) -> Response {
         response.headers_mut().append(SET_COOKIE, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_scopes_keep_their_case_at_the_start_of_a_sentence() {
+        for (text, sentence_) in [
+            (
+                "key_8fK2mQ9xZ1a is active; deactivate it",
+                "key_8fK2mQ9xZ1a is active; deactivate it.",
+            ),
+            ("pcl_8fK2mQ9xZ1a: unknown", "pcl_8fK2mQ9xZ1a: unknown."),
+            ("api.read is needed", "api.read is needed."),
+            ("no key has this id.", "No key has this id."),
+            ("scopes: unknown", "Scopes: unknown."),
+            ("", "."),
+        ] {
+            assert_eq!(sentence(text), sentence_);
+        }
+    }
 }
