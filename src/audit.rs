@@ -88,6 +88,20 @@ pub enum Act {
         /// Why.
         reason: String,
     },
+    /// The same administrative act was refused again, within a minute of an entry that has it.
+    /// The key and the source address are there if they were the same each time.
+    RefuseRepeated {
+        /// Which act.
+        attempt: Attempt,
+        /// Why.
+        reason: String,
+        /// How often, the entry before not counted.
+        count: u64,
+        /// When it was refused again for the first time.
+        first: Timestamp,
+        /// When it was refused for the last time.
+        last: Timestamp,
+    },
 }
 
 impl Act {
@@ -102,13 +116,13 @@ impl Act {
             Self::Cut { .. } => "cut",
             Self::Repair { .. } => "repair",
             Self::Restore { .. } => "restore",
-            Self::Refuse { .. } => "refuse",
+            Self::Refuse { .. } | Self::RefuseRepeated { .. } => "refuse",
         }
     }
 }
 
 /// An administrative act that can be refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attempt {
     /// Making a key.

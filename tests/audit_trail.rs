@@ -430,7 +430,8 @@ mod a_cut {
         let (_dir, _home, store) = house();
         let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
         let (id, key) = issue(&store, root);
-        let refused = store.acting_as(Actor::Key(id), None).cut_trail(hours_ago(30));
+        let (other, _) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "b", &[]) });
+        let refused = store.acting_as(Actor::Key(other), None).cut_trail(hours_ago(30));
         assert!(matches!(refused, Err(Error::Forbidden(Forbidden::TrailIsLocal))), "{refused:?}");
         let told = store.audit(0, 100).unwrap().len();
         let body = json!({"before": "2001-01-01T00:00:00Z"});
@@ -479,14 +480,13 @@ mod a_cut {
         let (_dir, home) = support::home();
         let store = Store::open(&home).unwrap();
         let (id, _) = issue(&store, new_key(&store, "a", &["api.read"]));
+        let store_ref = &store;
         std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..320 {
-                        store
-                            .acting_as(Actor::Host, None)
-                            .refuse(portcullis::Attempt::List, Some(id), "x")
-                            .unwrap();
+            for thread in 0..8 {
+                scope.spawn(move || {
+                    for n in 0..320 {
+                        let name = Some(format!("{thread} {n}"));
+                        store_ref.update(id, Change { name, ..Change::default() }).unwrap();
                     }
                 });
             }
@@ -598,7 +598,7 @@ mod each_verb_and_each_door {
         let mut house = House::new();
         let (clerk, _) =
             house.key("clerk", &["admin.key.create", "admin.key.update", "admin.key.delete"]);
-        let (weak, _) = house.key("weak", &[]);
+        let (feeble, _) = house.key("feeble", &[]);
         let (strong, _) = house.key("strong", &["api.write"]);
         let (root, _) = {
             let new = NewKey { grant: Grant::All, ..new_key(&house.store, "root", &[]) };
@@ -607,7 +607,6 @@ mod each_verb_and_each_door {
         };
         let store = house.store.clone();
         let as_clerk = store.acting_as(Actor::Key(clerk), Some(SOURCE));
-        let as_weak = store.acting_as(Actor::Key(weak), Some(SOURCE));
         as_clerk.issue(new_key(&store, "x", &["api.write"])).unwrap_err();
         house.refused(Actor::Key(clerk), "create", None);
         as_clerk.rotate(strong, Duration::ZERO).unwrap_err();
@@ -618,9 +617,15 @@ mod each_verb_and_each_door {
         house.refused(Actor::Key(clerk), "update", Some(root));
         as_clerk.cut_trail(hours_ago(30)).unwrap_err();
         house.refused(Actor::Key(clerk), "cut", None);
-        as_weak.issue(new_key(&store, "x", &[])).unwrap_err();
-        house.refused(Actor::Key(weak), "create", None);
+        store
+            .acting_as(Actor::Key(feeble), Some(SOURCE))
+            .issue(new_key(&store, "x", &[]))
+            .unwrap_err();
+        house.refused(Actor::Key(feeble), "create", None);
         for id in [strong, "key_00000000000".parse().unwrap()] {
+            // The same key's same acts would be counted.
+            let (weak, _) = house.key("weak", &[]);
+            let as_weak = store.acting_as(Actor::Key(weak), Some(SOURCE));
             as_weak.revoke(id).unwrap_err();
             house.refused(Actor::Key(weak), "update", Some(id));
             as_weak.rotate(id, Duration::ZERO).unwrap_err();
@@ -642,7 +647,6 @@ mod each_verb_and_each_door {
     #[test]
     fn tells_what_each_route_of_the_api_refuses_and_does() {
         let mut house = House::new();
-        let (weak, key) = house.key("weak", &["api.read"]);
         let (other, _) = house.key("other", &["api.read"]);
         let store = house.store.clone();
         let one = format!("/v1/keys/{other}");
@@ -667,6 +671,8 @@ mod each_verb_and_each_door {
             ("POST", "/v1/verify".to_owned(), json!({"key": "x"}), "verify", None),
         ];
         for (method, path, body, attempt, id) in cases {
+            // The same key's same acts would be counted.
+            let (weak, key) = house.key("weak", &["api.read"]);
             let (status, said) = ask(&store, Some(&key), method, &path, &body);
             assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} {said}");
             house.refused(Actor::Key(weak), attempt, id);
@@ -825,5 +831,144 @@ mod the_command {
             .output()
             .unwrap();
         assert!(text(&listed.stdout).contains("root"), "{}", text(&listed.stderr));
+    }
+}
+
+mod a_refused_act_that_repeats {
+    use super::*;
+    use portcullis::Attempt;
+
+    const FLOOD: u64 = 10_000;
+
+    /// A store, a key without scopes, and the number of the newest entry.
+    fn house() -> (tempfile::TempDir, std::path::PathBuf, Store, KeyId) {
+        let (dir, home) = support::home();
+        let store = Store::open(&home).unwrap();
+        let (id, _) = issue(&store, new_key(&store, "weak", &["api.read"]));
+        (dir, home, store, id)
+    }
+
+    fn flood(store: &Store, id: KeyId) {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let acting = store.acting_as(Actor::Key(id), Some(SOURCE));
+                    for _ in 0..FLOOD / 4 {
+                        acting.refuse(Attempt::List, None, "lacks it").unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    /// What the trail has after its first two entries, the counted entries of one act summed up.
+    fn refused(store: &Store) -> Vec<(Attempt, String, u64)> {
+        let mut told = Vec::new();
+        for entry in store.audit(2, 1000).unwrap() {
+            match entry.act {
+                Act::Refuse { attempt, reason } => told.push((attempt, reason, 0)),
+                Act::RefuseRepeated { attempt, reason, count, first, last } => {
+                    assert!(first <= last && last <= entry.at);
+                    told.push((attempt, reason, count));
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn ten_thousand_times_is_two_entries_with_an_exact_count_and_span() {
+        let (_dir, home, store, id) = house();
+        let begun = now();
+        flood(&store, id);
+        let ended = now();
+        let told = refused(&store);
+        // More only if the flood takes longer than a minute.
+        assert!((1..=2 + (ended - begun) / 60_000 * 2).contains(&(told.len() as u64)), "{told:?}");
+        drop(store);
+        let store = Store::open(&home).unwrap();
+        let told = store.audit(2, 1000).unwrap();
+        let mut sum = 0;
+        for entry in &told {
+            assert_eq!((entry.actor, entry.source), (Actor::Key(id), Some(SOURCE)));
+            match &entry.act {
+                Act::Refuse { .. } => sum += 1,
+                Act::RefuseRepeated { attempt, reason, count, first, last } => {
+                    sum += count;
+                    assert_eq!((*attempt, reason.as_str()), (Attempt::List, "lacks it"));
+                    // The coarse clock is a few milliseconds behind.
+                    assert!(begun <= first.as_millis() + 1000 && last.as_millis() <= ended);
+                    assert!(first <= last && *last <= entry.at);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(sum, FLOOD);
+    }
+
+    #[test]
+    fn is_an_entry_at_once_if_its_actor_act_or_reason_is_another() {
+        let (_dir, _home, store, id) = house();
+        let acting = |actor| store.acting_as(actor, None);
+        let acts = [
+            (Actor::Key(id), Attempt::List, "a"),
+            (Actor::Key(id), Attempt::List, "b"),
+            (Actor::Key(id), Attempt::Create, "a"),
+            (Actor::Local(7), Attempt::List, "a"),
+            (Actor::Host, Attempt::List, "a"),
+        ];
+        for _ in 0..3 {
+            for (actor, attempt, reason) in acts {
+                acting(actor).refuse(attempt, None, reason).unwrap();
+            }
+        }
+        let told: Vec<_> = store.audit(2, 100).unwrap();
+        let told: Vec<_> = told.iter().map(|entry| (entry.actor, &entry.act)).collect();
+        let expected = acts.map(|(actor, attempt, reason)| {
+            (actor, Act::Refuse { attempt, reason: reason.into() })
+        });
+        let expected: Vec<_> = expected.iter().map(|(actor, act)| (*actor, act)).collect();
+        assert_eq!(told, expected);
+    }
+
+    /// A copy of the directory is what a kill leaves behind.
+    #[test]
+    fn loses_its_open_count_alone_in_a_crash() {
+        let (dir, home, store, id) = house();
+        let acting = store.acting_as(Actor::Key(id), None);
+        let copied = |name: &str| {
+            let copy = dir.path().join(name);
+            support::disk::copy(&home, &copy);
+            let store = Store::open(copy).unwrap();
+            refused(&store)
+        };
+        acting.refuse(Attempt::List, None, "a").unwrap();
+        let first = [(Attempt::List, "a".to_owned(), 0)];
+        assert_eq!(copied("at once"), first);
+        for _ in 0..100 {
+            acting.refuse(Attempt::List, None, "a").unwrap();
+        }
+        assert_eq!(copied("later"), first);
+        store.revoke(id).unwrap();
+        assert_eq!(copied("behind a change"), first);
+        drop(store);
+        let [first] = first;
+        let told = [first, (Attempt::List, "a".to_owned(), 100)];
+        assert_eq!(refused(&Store::open(&home).unwrap()), told);
+    }
+
+    #[test]
+    fn has_a_shared_account_where_one_key_gives_many_reasons() {
+        let (_dir, home, store, id) = house();
+        let acting = store.acting_as(Actor::Key(id), None);
+        for reason in 0..1000 {
+            acting.refuse(Attempt::Rotate, None, &format!("reason {reason}")).unwrap();
+        }
+        drop(store);
+        let told = refused(&Store::open(&home).unwrap());
+        // Each by itself, the first of the others, and all the rest.
+        assert_eq!(told.len(), 16 + 1 + 1, "{told:?}");
+        assert_eq!(told[17], (Attempt::Rotate, "(several other reasons)".into(), 1000 - 17));
     }
 }

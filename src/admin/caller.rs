@@ -111,11 +111,12 @@ impl Caller {
             },
         };
         let reason = refusal.to_string();
-        let written = self.act(store, move |acting| acting.refuse(attempt, key, &reason)).await;
-        if written.is_err() {
-            // The caller is turned away all the same; the cause is in the log already.
-            tracing::error!(actor = %self.actor(), "a refused act is missing from the trail");
-        }
+        let noted = self.act(store, move |acting| {
+            acting.turn_away(attempt, key, &reason);
+            Ok(())
+        });
+        // Whether or not that could be written, the caller is turned away.
+        drop(noted.await);
         Err(refusal.into())
     }
 

@@ -78,6 +78,20 @@ struct Repaired {
 struct Refused<'e> {
     attempt: &'static str,
     reason: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeated: Option<Repeated>,
+}
+
+/// The same act was refused again, within a minute of an entry that has it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RefusedRepeatedly)]
+struct Repeated {
+    /// How often, that entry not counted.
+    count: u64,
+    /// When it was refused again for the first time.
+    first: String,
+    /// When it was refused for the last time.
+    last: String,
 }
 
 /// Only the fields that changed; `null` is a value.
@@ -120,7 +134,12 @@ impl<'e> Entry<'e> {
         let (replaced_by, refused) = match &entry.act {
             Act::Rotate { into } => (Some(into.to_string()), None),
             Act::Refuse { attempt, reason } => {
-                (None, Some(Refused { attempt: attempt.as_str(), reason }))
+                (None, Some(Refused { attempt: attempt.as_str(), reason, repeated: None }))
+            }
+            Act::RefuseRepeated { attempt, reason, count, first, last } => {
+                let (first, last) = (moment::to_text(*first), moment::to_text(*last));
+                let repeated = Some(Repeated { count: *count, first, last });
+                (None, Some(Refused { attempt: attempt.as_str(), reason, repeated }))
             }
             _ => (None, None),
         };

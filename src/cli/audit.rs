@@ -32,6 +32,14 @@ struct Entry {
 struct Refused {
     attempt: String,
     reason: String,
+    repeated: Option<Repeated>,
+}
+
+#[derive(Deserialize)]
+struct Repeated {
+    count: u64,
+    first: String,
+    last: String,
 }
 
 /// Page by page, since a trail has no end; every page is checked as it is read.
@@ -73,7 +81,13 @@ fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
 fn row(entry: Entry) -> [String; 6] {
     let from = entry.source.map(|source| format!(" from {source}")).unwrap_or_default();
     let told = match (entry.refused, entry.replaced_by) {
-        (Some(refused), _) => format!("{}: {}", refused.attempt, refused.reason),
+        (Some(refused), _) => {
+            let again = refused.repeated.map_or_else(String::new, |repeated| {
+                let Repeated { count, first, last } = repeated;
+                format!(" (again {count} times, from {first} to {last})")
+            });
+            format!("{}: {}{again}", refused.attempt, refused.reason)
+        }
         (None, Some(new)) => format!("by {new}"),
         (None, None) => String::new(),
     };

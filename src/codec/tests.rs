@@ -312,7 +312,7 @@ fn link_to_the_last_idempotent_request_has_these_bytes() {
 }
 
 #[test]
-fn the_bytes_of_a_cut_and_of_a_repair_are_these() {
+fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
     let seal = Seals::derive(None).trail;
     let golden = [
         (
@@ -322,6 +322,18 @@ fn the_bytes_of_a_cut_and_of_a_repair_are_these() {
         (
             Act::Repair { head: [6; 32], current: 3, unproved: 4 },
             format!("09000000 {} 0300000000000000 0400000000000000 01", "06".repeat(32)),
+        ),
+        (
+            Act::RefuseRepeated {
+                attempt: Attempt::List,
+                reason: "no".into(),
+                count: 3,
+                first: Timestamp::from_millis(4),
+                last: Timestamp::from_millis(5),
+            },
+            "0c000000 01000000 0200000000000000 6e6f 0300000000000000 0400000000000000 \
+             0500000000000000 01"
+                .into(),
         ),
         (
             Act::Refuse { attempt: Attempt::Cut, reason: String::new() },

@@ -283,8 +283,35 @@ impl<'s> Acting<'s> {
 
     /// Writes an act that was refused elsewhere to the audit trail, such as a request of a key
     /// that lacks the scope to list. The reason is cut to 200 bytes; it must hold no secret.
+    ///
+    /// The first such act is durable when this returns. The same actor's same acts for the same
+    /// reason are counted for the rest of a minute and then written as one
+    /// [`Act::RefuseRepeated`], or when the store is closed.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path().join("keys");
+    /// let store = Store::open(&dir)?;
+    /// for _ in 0..1000 {
+    ///     store.acting_as(Actor::Host, None).refuse(Attempt::List, None, "not today")?;
+    /// }
+    /// drop(store);
+    /// let trail = Store::open(&dir)?.audit(1, 10)?;
+    /// assert_eq!(trail.len(), 2);
+    /// assert!(matches!(trail[1].act, Act::RefuseRepeated { count: 999, .. }));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn refuse(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) -> Result<(), Error> {
-        self.note_refusal(attempt, key, Change::default(), reason)
+        self.note_refusal(attempt, key, Change::default(), reason).map_err(|gap| gap.error)
+    }
+
+    /// Like [`refuse`](Self::refuse), and logs where that fails.
+    #[cfg(feature = "admin")]
+    pub(crate) fn turn_away(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
+        if let Err(gap) = self.note_refusal(attempt, key, Change::default(), reason) {
+            gap.log(self.actor);
+        }
     }
 
     /// A change that takes something away, or finds it taken away, waits for the other replicas.

@@ -18,6 +18,7 @@ mod list;
 mod moving;
 mod once;
 mod plan;
+mod refused;
 #[cfg(feature = "cluster")]
 mod replicas;
 mod retention;

@@ -6,11 +6,15 @@
 //! denied stays denied and what it allowed stays unseen.
 
 mod life;
+mod refusals;
 mod waiting;
 
 #[cfg(feature = "cluster")]
 use super::common::Common;
-use super::once::{self, Remembered};
+use super::{
+    once::{self, Remembered},
+    refused::Refusals,
+};
 use crate::{
     audit::{Act, AuditEntry, Once},
     clock::Clock,
@@ -51,6 +55,8 @@ pub(super) struct Core {
     pub(super) seals: Arc<Seals>,
     catalogue: RwLock<&'static Catalogue>,
     pub(super) plans: Mutex<Plans>,
+    /// Refused acts that are counted. Nobody who holds this takes the writers' mutex.
+    refusals: Mutex<Refusals>,
     /// There is something to write, or nothing ever again.
     wake: Condvar,
     /// A batch was committed, or failed. The batches take turns, so that nobody is woken whose change
@@ -232,6 +238,7 @@ impl Core {
             seals,
             catalogue: RwLock::new(catalogue),
             plans: Mutex::new(plans),
+            refusals: Mutex::default(),
             wake: Condvar::new(),
             settled: [Condvar::new(), Condvar::new()],
             swept: Condvar::new(),

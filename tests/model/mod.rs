@@ -224,9 +224,22 @@ struct Told {
     attempt: Option<Attempt>,
     /// The text of the refusal, where the act was refused.
     reason: Option<String>,
+    /// How often the act was refused again, where the entry is about that.
+    again: u64,
     key: Option<KeyId>,
     before: Edit,
     after: Edit,
+}
+
+/// Refused acts of one actor, act and reason: the first is in the trail, the others are counted.
+struct Counted {
+    actor: Actor,
+    attempt: Attempt,
+    /// `None` for all reasons beyond those that are counted one by one.
+    reason: Option<String>,
+    again: u64,
+    /// Of those that are counted, if it was always the same.
+    key: Option<KeyId>,
 }
 
 /// Why a step fails.
@@ -259,6 +272,10 @@ struct Model {
     keys: Vec<Key>,
     trail: Vec<Told>,
     sequence: u64,
+    /// What was refused just now, until its reason is known.
+    refused: Option<(Actor, Attempt, Option<KeyId>, Edit)>,
+    /// What was refused since the store was opened.
+    counted: Vec<Counted>,
     /// The scope names that have a number.
     known: Vec<String>,
     /// Those that may be given.
@@ -266,6 +283,43 @@ struct Model {
 }
 
 impl Model {
+    /// Closes the store, which writes what was counted.
+    fn close(&mut self) {
+        for Counted { actor, attempt, reason, again, key } in std::mem::take(&mut self.counted) {
+            if again > 0 {
+                self.tell(actor, "refuse", key, Edit::default(), Edit::default());
+                if let Some(told) = self.trail.last_mut() {
+                    let reason = reason.unwrap_or_else(|| "(several other reasons)".into());
+                    (told.attempt, told.reason, told.again) = (Some(attempt), Some(reason), again);
+                }
+            }
+        }
+    }
+
+    /// The caller was told why its act was refused. No walk takes as long as the minute after which
+    /// repetitions are written.
+    fn told_why(&mut self, reason: String) {
+        let Some((actor, attempt, key, asked)) = self.refused.take() else { return };
+        let of_actor = self.counted.iter().filter(|counted| counted.actor == actor).count();
+        let has = |counted: &Counted, reason: Option<&str>| {
+            (counted.actor, counted.attempt) == (actor, attempt)
+                && counted.reason.as_deref() == reason
+        };
+        let is_own = self.counted.iter().any(|counted| has(counted, Some(&reason)));
+        let own = (is_own || of_actor < 16).then_some(reason.clone());
+        if let Some(counted) = self.counted.iter_mut().find(|c| has(c, own.as_deref())) {
+            let is_same = counted.again == 0 || counted.key == key;
+            counted.key = if is_same { key } else { None };
+            counted.again += 1;
+            return;
+        }
+        self.counted.push(Counted { actor, attempt, reason: own, again: 0, key: None });
+        self.tell(actor, "refuse", key, Edit::default(), asked);
+        if let Some(told) = self.trail.last_mut() {
+            (told.attempt, told.reason) = (Some(attempt), Some(reason));
+        }
+    }
+
     /// Opens the store with a host that brings these scopes; a store on disk tells of new ones.
     fn open(&mut self, host: Option<&[&str]>, on_disk: bool) {
         const BUILT_IN: [&str; 13] = [
@@ -593,10 +647,7 @@ impl Model {
             metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() < 3000
         };
         asked.metadata = asked.metadata.filter(room);
-        self.tell(by, "refuse", key, Edit::default(), asked);
-        if let Some(told) = self.trail.last_mut() {
-            told.attempt = Some(attempt);
-        }
+        self.refused = Some((by, attempt, key, asked));
         fault
     }
 
@@ -609,8 +660,8 @@ impl Model {
         after: Edit,
     ) {
         self.sequence += 1;
-        let (sequence, attempt, reason) = (self.sequence, None, None);
-        self.trail.push(Told { sequence, actor, act, attempt, reason, key, before, after });
+        let (sequence, attempt, reason, again) = (self.sequence, None, None, 0);
+        self.trail.push(Told { sequence, actor, act, attempt, reason, again, key, before, after });
     }
 }
 

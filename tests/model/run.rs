@@ -30,6 +30,10 @@ pub(crate) fn run(steps: &[Step], home: Option<&Path>) {
         walk.take(step);
         walk.look();
     }
+    if home.is_some() {
+        walk.open(Some(&["ledger.close"]));
+        walk.look();
+    }
 }
 
 /// How the next page is asked for, and where the last one ended.
@@ -49,6 +53,7 @@ struct Walk<'h> {
 impl Walk<'_> {
     fn open(&mut self, host: Option<&'static [&'static str]>) {
         self.store = None;
+        self.model.close();
         let mut builder = Store::builder();
         if let Some(names) = host {
             builder = builder.scopes(names.iter().map(|name| (scope(name), String::new())));
@@ -349,10 +354,8 @@ impl Walk<'_> {
     /// Both must fail, and alike; a refusal is told with the words that the caller got.
     fn fail<R: Debug, E: Debug>(&mut self, real: &Result<R, Error>, expected: &Result<E, Fault>) {
         same_fault(real, expected);
-        if let (Err(error), Some(told)) = (real, self.model.trail.last_mut())
-            && told.act == "refuse"
-        {
-            told.reason.get_or_insert_with(|| error.to_string());
+        if let Err(error) = real {
+            self.model.told_why(error.to_string());
         }
     }
 
@@ -491,9 +494,13 @@ fn plain_change(change: &Change) -> Edit {
 
 fn plain_entry(entry: &AuditEntry) -> Told {
     assert_eq!(entry.source, None);
-    let (attempt, reason) = match &entry.act {
-        Act::Refuse { attempt, reason } => (Some(*attempt), Some(reason.clone())),
-        _ => (None, None),
+    let (attempt, reason, again) = match &entry.act {
+        Act::Refuse { attempt, reason } => (Some(*attempt), Some(reason.clone()), 0),
+        Act::RefuseRepeated { attempt, reason, count, first, last } => {
+            assert!(first <= last && *last <= entry.at);
+            (Some(*attempt), Some(reason.clone()), *count)
+        }
+        _ => (None, None, 0),
     };
     Told {
         sequence: entry.sequence,
@@ -501,6 +508,7 @@ fn plain_entry(entry: &AuditEntry) -> Told {
         act: entry.act.as_str(),
         attempt,
         reason,
+        again,
         key: entry.key,
         before: plain_change(&entry.before),
         after: plain_change(&entry.after),

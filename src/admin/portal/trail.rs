@@ -165,7 +165,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         (Act::Delete, ..) => ("act ended", "Deleted"),
         (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
-        (Act::Refuse { .. }, ..) => ("act refused", "Refused"),
+        (Act::Refuse { .. } | Act::RefuseRepeated { .. }, ..) => ("act refused", "Refused"),
         (Act::Cut { .. }, ..) => ("act ended", "Trail cut"),
         (Act::Repair { .. }, ..) => ("act", "Repaired"),
         (Act::Restore { .. }, ..) => ("act", "Restored"),
@@ -178,6 +178,10 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
             @if let Act::Refuse { attempt, reason } = &entry.act {
                 li { (attempted(*attempt)) ": " (reason) }
             }
+            @if let Act::RefuseRepeated { attempt, reason, count, first, last } = &entry.act {
+                li { (attempted(*attempt)) ": " (reason) }
+                li { (again(*count)) ", from " (frame::time(*first)) " to " (frame::time(*last)) }
+            }
             @if let Act::Cut { through, .. } = &entry.act {
                 li { "The entries up to number " (through) " were removed" }
             }
@@ -189,6 +193,10 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
             }
         }
     }
+}
+
+fn again(count: u64) -> String {
+    if count == 1 { "once more".to_owned() } else { format!("{count} times more") }
 }
 
 fn attempted(attempt: Attempt) -> &'static str {

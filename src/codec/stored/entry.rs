@@ -95,6 +95,13 @@ enum StoredAct<'b> {
         #[serde(borrow)]
         act: Box<StoredAct<'b>>,
     },
+    RefuseRepeated {
+        attempt: StoredAttempt,
+        reason: &'b str,
+        count: u64,
+        first: u64,
+        last: u64,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -162,18 +169,42 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
             Act::Restore { backup, later_known } => {
                 Self::Restore { backup: *backup, later_known: *later_known }
             }
-            Act::Refuse { attempt, reason } => Self::Refuse {
-                attempt: match attempt {
-                    Attempt::Create => StoredAttempt::Create,
-                    Attempt::List => StoredAttempt::List,
-                    Attempt::Update => StoredAttempt::Update,
-                    Attempt::Delete => StoredAttempt::Delete,
-                    Attempt::Verify => StoredAttempt::Verify,
-                    Attempt::Rotate => StoredAttempt::Rotate,
-                    Attempt::Cut => StoredAttempt::Cut,
-                },
+            Act::Refuse { attempt, reason } => Self::Refuse { attempt: (*attempt).into(), reason },
+            Act::RefuseRepeated { attempt, reason, count, first, last } => Self::RefuseRepeated {
+                attempt: (*attempt).into(),
                 reason,
+                count: *count,
+                first: first.as_millis(),
+                last: last.as_millis(),
             },
+        }
+    }
+}
+
+impl From<Attempt> for StoredAttempt {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Create => Self::Create,
+            Attempt::List => Self::List,
+            Attempt::Update => Self::Update,
+            Attempt::Delete => Self::Delete,
+            Attempt::Verify => Self::Verify,
+            Attempt::Rotate => Self::Rotate,
+            Attempt::Cut => Self::Cut,
+        }
+    }
+}
+
+impl From<StoredAttempt> for Attempt {
+    fn from(attempt: StoredAttempt) -> Self {
+        match attempt {
+            StoredAttempt::Create => Self::Create,
+            StoredAttempt::List => Self::List,
+            StoredAttempt::Update => Self::Update,
+            StoredAttempt::Delete => Self::Delete,
+            StoredAttempt::Verify => Self::Verify,
+            StoredAttempt::Rotate => Self::Rotate,
+            StoredAttempt::Cut => Self::Cut,
         }
     }
 }
@@ -194,18 +225,18 @@ impl From<StoredAct<'_>> for Act {
                 Self::Repair { head, current, unproved }
             }
             StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
-            StoredAct::Refuse { attempt, reason } => Self::Refuse {
-                attempt: match attempt {
-                    StoredAttempt::Create => Attempt::Create,
-                    StoredAttempt::List => Attempt::List,
-                    StoredAttempt::Update => Attempt::Update,
-                    StoredAttempt::Delete => Attempt::Delete,
-                    StoredAttempt::Verify => Attempt::Verify,
-                    StoredAttempt::Rotate => Attempt::Rotate,
-                    StoredAttempt::Cut => Attempt::Cut,
-                },
-                reason: reason.to_owned(),
-            },
+            StoredAct::Refuse { attempt, reason } => {
+                Self::Refuse { attempt: attempt.into(), reason: reason.to_owned() }
+            }
+            StoredAct::RefuseRepeated { attempt, reason, count, first, last } => {
+                Self::RefuseRepeated {
+                    attempt: attempt.into(),
+                    reason: reason.to_owned(),
+                    count,
+                    first: Timestamp::from_millis(first),
+                    last: Timestamp::from_millis(last),
+                }
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     store::{
         once::{Done, Outcome},
         plan::Authority,
+        refused::Refused,
         writer::{Core, Note, Plans},
     },
     sync::waiting::MutexGuard,
@@ -139,12 +140,13 @@ impl<'s> Acting<'s> {
         asked: Change,
         refused: Error,
     ) -> Error {
-        if let Err(error) = self.note_refusal(attempt, key, asked, &refused.to_string()) {
-            tell_of_a_gap(self.actor, &error);
+        if let Err(gap) = self.note_refusal(attempt, key, asked, &refused.to_string()) {
+            gap.log(self.actor);
         }
         refused
     }
 
+    /// Writes the refusal to the audit log, or counts it if it repeats one of the last minute.
     #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub(super) fn note_refusal(
         &self,
@@ -152,8 +154,19 @@ impl<'s> Acting<'s> {
         key: Option<KeyId>,
         asked: Change,
         reason: &str,
-    ) -> Result<(), Error> {
-        self.core().again(|| self.note_refusal_now(attempt, key, asked.clone(), reason))
+    ) -> Result<(), Gap> {
+        let reason = if Secret::is_pasted_in(reason) {
+            "(a reason that held what looks like an API key)"
+        } else {
+            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
+        };
+        let core = self.core();
+        let act = Refused { actor: self.actor, source: self.source, attempt, key, reason };
+        if core.refusal_is_repeated(&act) {
+            return Ok(());
+        }
+        let written = core.again(|| self.note_refusal_now(attempt, key, asked.clone(), reason));
+        written.map_err(|error| Gap { error, is_new: core.refusal_failed(&act) })
     }
 
     fn note_refusal_now(
@@ -166,13 +179,8 @@ impl<'s> Acting<'s> {
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
-        let reason = if Secret::is_pasted_in(reason) {
-            "(a reason that held what looks like an API key)"
-        } else {
-            reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
-        };
-        let reason = reason.to_owned();
-        let mut note = self.note(Act::Refuse { attempt, reason }, key, Change::default(), asked);
+        let act = Act::Refuse { attempt, reason: reason.to_owned() };
+        let mut note = self.note(act, key, Change::default(), asked);
         let mut queued = core.queue(&mut plans, note.clone(), Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
             // Whoever asks for more notes than an entry has room for is told of all the same.
@@ -192,9 +200,21 @@ pub(super) fn as_authority(actor: Option<&Record>) -> Authority<'_> {
     actor.map_or(Authority::Machine, Authority::Key)
 }
 
-/// The caller learns of the refusal alone. Where there is a log, it has the rest.
-#[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "there is no log"))]
-fn tell_of_a_gap(actor: Actor, error: &Error) {
-    #[cfg(feature = "admin")]
-    tracing::error!(%actor, %error, "a refused act is missing from the trail");
+/// A refused act that the audit log does not have yet. It is counted.
+pub(super) struct Gap {
+    pub(super) error: Error,
+    /// The log has no line about such acts yet.
+    is_new: bool,
+}
+
+impl Gap {
+    /// The caller learns of the refusal alone. Where there is a log, it has the rest: one line, and
+    /// how many more there were when their minute is over.
+    #[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "there is no log"))]
+    pub(super) fn log(&self, actor: Actor) {
+        #[cfg(feature = "admin")]
+        if self.is_new {
+            tracing::error!(%actor, error = %self.error, "a refused act is missing from the trail");
+        }
+    }
 }

@@ -36,11 +36,13 @@ impl Core {
                     let outcome = self.keep_up();
                     self.settle(outcome);
                     kept = Instant::now();
+                    self.write_due_refusals(kept);
                 }
                 if let Err(error) = uses.step(self) {
                     self.settle(Err(error));
                 }
             }
+            self.write_all_refusals();
             uses.finish(self)?;
             self.ledger.sync_anchor()
         }));
@@ -80,9 +82,15 @@ impl Core {
             (plans, timed_out) = self.sleep(plans, 1, patience);
         }
         plans = self.gather(plans);
+        Some(self.take_batch(&mut plans))
+    }
+
+    /// Takes what is queued, as much as goes into one transaction.
+    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_self, reason = "one is for all"))]
+    pub(super) fn take_batch(&self, plans: &mut Plans) -> Vec<Queued> {
         #[cfg(feature = "cluster")]
         let batch = if self.ledger.shared().is_some() {
-            let Plans { common, queue, .. } = &mut *plans;
+            let Plans { common, queue, .. } = plans;
             common.takes(queue)
         } else {
             mem::take(&mut plans.queue)
@@ -93,7 +101,7 @@ impl Core {
             plans.taken = last.commit.sequence;
             plans.batches += 1;
         }
-        Some(batch)
+        batch
     }
 
     /// Waits a little for those who were there when the last batch was done: they learn of it just
@@ -124,7 +132,7 @@ impl Core {
     }
 
     /// Commits a batch and applies it; gives the number of the last committed change.
-    fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
+    pub(super) fn write(&self, batch: Vec<Queued>) -> Result<u64, Error> {
         let (commits, changes): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|q| (q.commit, q.changes)).unzip();
         let Some(last) = commits.last() else { return Ok(self.plan().committed) };
