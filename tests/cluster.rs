@@ -150,8 +150,14 @@ fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
     let as_user = ["--etcd-user", "keys", "--etcd-password-file", password.to_str().unwrap()];
     let all = [&import[..], &by_tls, &as_user].concat();
     let said = fails(&home, 1, &all);
-    assert!(said.contains("others can read the etcd password file"), "{said}");
+    assert!(said.contains("reading the etcd password file"), "{said}");
+    assert!(said.contains("everybody can read it"), "{said}");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&tls.client.1, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = fails(&home, 1, &all);
+    assert!(said.contains("reading the private key for etcd"), "{said}");
+    assert!(said.contains("everybody can read it"), "{said}");
+    fs::set_permissions(&tls.client.1, fs::Permissions::from_mode(0o640)).unwrap();
     home.done(&all);
 
     fs::write(&password, "another word\n").unwrap();
