@@ -9,7 +9,7 @@ mod serving;
 
 use scripted::{Scripted, answer, new_key};
 use serde_json::{Value, json};
-use serving::{Home, free_address, id_of, text};
+use serving::{Home, free_address, has, id_of, runs, text};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -307,4 +307,47 @@ fn store_that_is_locked_and_has_no_socket_may_have_a_server_that_is_starting() {
     let said = text(&done.stderr);
     assert_eq!(done.status.code(), Some(5), "{said}");
     assert!(said.contains("already open") && said.contains("is starting"), "{said}");
+}
+
+#[test]
+fn expiry_that_is_past_is_refused_on_creation_and_ends_a_key_on_update() {
+    let (home, key) = stocked();
+    let before = home.done(&["--json", "key", "list"]);
+    let past = ["--expires-at", "2020-01-01T00:00:00Z"];
+    let create = ["key", "create", "--name", "a", "--scope", "api.read"];
+    for expiry in [past, ["--expires-in", "0s"]] {
+        let done = home.command(&[&create[..], &expiry].concat()).output().unwrap();
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{expiry:?}: {said}");
+        assert!(said.contains("expires_at: must be in the future"), "{expiry:?}: {said}");
+    }
+    assert_eq!(home.done(&["--json", "key", "list"]), before);
+    home.done(&[&["key", "update", &id_of(&key)][..], &past].concat());
+    let done = with_output(home.command(&["verify"]), Stdio::piped(), &key);
+    assert_eq!(done.status.code(), Some(3), "{}", text(&done.stdout));
+}
+
+#[test]
+fn file_that_does_not_fit_on_its_disk_is_a_failure_and_is_removed() {
+    let (home, _) = stocked();
+    let small = home.room().join("small");
+    fs::create_dir(&small).unwrap();
+    let mounted = |then: &str| {
+        let mount = format!("mount -t tmpfs -o size=8k none '{}'", small.display());
+        let mut command = Command::new("unshare");
+        let fill = format!("head -c 8192 /dev/zero >'{}'/fill", small.display());
+        command.args(["-rm", "sh", "-c", &format!("{mount} && {fill} && {then}")]);
+        command
+    };
+    if !has("the right to mount", runs(&mut mounted("true"))) {
+        return;
+    }
+    for arguments in [&["backup"][..], &["audit", "--export"]] {
+        let file = small.join("file");
+        let then = "\"$@\"; code=$?; [ $(ls -A \"$0\") = fill ] || exit 99; exit $code";
+        let mut command = mounted(then);
+        command.arg(&small).arg(env!("CARGO_BIN_EXE_portcullis")).args(arguments).arg(file);
+        let done = command.env("PORTCULLIS_DATA", home.data()).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {}", text(&done.stderr));
+    }
 }
