@@ -311,7 +311,15 @@ fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
 fn one_connection_too_many_is_closed_and_room_comes_back() {
     let (home, root) = home();
     let metrics = free_address();
-    let options = ["--behind-proxy", "--max-connections", "2", "--metrics-listen", &metrics];
+    let options = [
+        "--behind-proxy",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--max-connections",
+        "2",
+        "--metrics-listen",
+        &metrics,
+    ];
     let server = home.serve(&options);
     let request = format!("GET /v1/whoami HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", with_key(&root));
     let keep = || {

@@ -1,5 +1,6 @@
 //! The control socket: the machine's own way in, for the user who owns the server and for root.
 
+use super::connection::Watched;
 use crate::{
     admin::LocalUser,
     files::{self, Dir},
@@ -90,15 +91,15 @@ fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> i
 
 /// Lets the server's own user and root pass, and nobody else, whatever the file's mode says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnerOnly;
+pub(super) struct OwnerOnly;
 
-impl<S> Accept<UnixStream, S> for OwnerOnly {
-    type Stream = UnixStream;
+impl<S> Accept<Watched<UnixStream>, S> for OwnerOnly {
+    type Stream = Watched<UnixStream>;
     type Service = AddExtension<S, LocalUser>;
-    type Future = Ready<io::Result<(UnixStream, Self::Service)>>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: UnixStream, service: S) -> Self::Future {
-        ready(stream.peer_cred().and_then(|peer| {
+    fn accept(&self, stream: Watched<UnixStream>, service: S) -> Self::Future {
+        ready(stream.get_ref().peer_cred().and_then(|peer| {
             let uid = peer.uid();
             if uid == geteuid().as_raw() || uid == 0 {
                 Ok((stream, Extension(LocalUser::new(uid)).layer(service)))

@@ -64,7 +64,8 @@ impl Floods {
     }
 }
 
-fn account(source: IpAddr) -> IpAddr {
+/// The network that counts as one source.
+pub(super) fn account(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & (u128::MAX << (128 - OWN_BITS));

@@ -6,12 +6,17 @@
 //! handler tells the guard.
 
 use super::{
+    admission::{Account, Admission, Permit},
+    answer_body::{self, Held},
+    connections::Room,
     flood::Floods,
     metrics::Metrics,
+    overload::Overload,
+    request_body::{self, RequestBody},
     source::{self, Network},
 };
 use crate::{
-    Refusal, Store,
+    KeyId, Refusal, Store,
     admin::{
         doorkeeper::{AtTheDoor, Doorkeeper},
         sparingly::Sparingly,
@@ -20,6 +25,7 @@ use crate::{
     web::Problem,
 };
 use axum::{
+    body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State},
     http::{
         HeaderValue, StatusCode,
@@ -28,6 +34,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use axum_server::ConnectionShutdown;
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
@@ -37,17 +44,15 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-/// Each request under way may hold a body of the largest size and wait for the disk.
-const REQUESTS: usize = 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 static LIMITED: Sparingly = Sparingly::new();
 
 /// What a check of a key came to.
 pub(super) enum Verdict {
-    Valid,
+    Valid(KeyId),
     Refused(Refusal),
 }
 
@@ -63,20 +68,20 @@ impl Verdict {
         "unavailable",
     ];
 
-    fn of(checked: Result<(), Refusal>) -> Self {
-        checked.map_or_else(Self::Refused, |()| Self::Valid)
+    fn of(checked: Result<KeyId, Refusal>) -> Self {
+        checked.map_or_else(Self::Refused, Self::Valid)
     }
 
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Valid => "valid",
+            Self::Valid(_) => "valid",
             Self::Refused(refusal) => refusal.code(),
         }
     }
 
     /// Whether somebody tried a key that is none. Nobody learns which kind of none.
     fn is_bad_key(&self) -> bool {
-        !matches!(self, Self::Valid | Self::Refused(Refusal::Missing | Refusal::Unavailable))
+        !matches!(self, Self::Valid(_) | Self::Refused(Refusal::Missing | Refusal::Unavailable))
     }
 }
 
@@ -86,7 +91,7 @@ pub(super) struct Guard {
     metrics: Metrics,
     floods: Option<Floods>,
     trusted: Vec<Network>,
-    requests: Semaphore,
+    room: Arc<Admission>,
     /// How long a request may take until its answer begins.
     patience: Duration,
     is_draining: AtomicBool,
@@ -104,7 +109,7 @@ impl Guard {
             metrics,
             floods: Floods::new(max_bad_keys),
             trusted,
-            requests: Semaphore::new(REQUESTS),
+            room: Admission::new(),
             patience: REQUEST_TIMEOUT,
             is_draining: AtomicBool::new(false),
         }
@@ -125,13 +130,14 @@ impl Guard {
         Some(source)
     }
 
-    /// Checks the key that the request has, if it has one.
+    /// Checks the key that the request has, if it has one. A probe is answered whoever sends it.
     fn check(&self, request: &Request) -> Option<Verdict> {
-        if !request.headers().contains_key(AUTHORIZATION) {
+        if is_probe(request.uri().path()) || !request.headers().contains_key(AUTHORIZATION) {
             return None;
         }
         let start = Instant::now();
-        let verdict = Verdict::of(web::authenticate(&self.store, request.headers()).map(|_| ()));
+        let verdict =
+            Verdict::of(web::authenticate(&self.store, request.headers()).map(|key| key.id()));
         self.metrics.checked(&verdict, Some(start.elapsed()));
         Some(verdict)
     }
@@ -149,7 +155,7 @@ impl Guard {
 }
 
 impl Doorkeeper for Guard {
-    fn note(&self, verdict: Result<(), &Refusal>, source: Option<IpAddr>) -> Option<u64> {
+    fn note(&self, verdict: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64> {
         let verdict = Verdict::of(verdict.map_err(Refusal::clone));
         self.metrics.checked(&verdict, None);
         if verdict.is_bad_key() { self.slowed(source) } else { None }
@@ -161,6 +167,45 @@ fn is_never_slowed(path: &str) -> bool {
     path == "/authz" || path.starts_with("/authz/")
 }
 
+/// Probes need no room, so that a server which is full is not taken for one that is dead.
+fn is_probe(path: &str) -> bool {
+    path == "/healthz" || path == "/readyz"
+}
+
+impl Guard {
+    /// The room for a request and its body, until the answer is sent. A probe takes none.
+    fn admit(
+        &self,
+        account: Account,
+        request: &Request,
+        body: Option<&mut RequestBody>,
+    ) -> Result<Option<Permit>, Overload> {
+        if is_probe(request.uri().path()) {
+            return Ok(None);
+        }
+        let permit = self.room.enter(account)?;
+        if let Some(body) = body {
+            body.count(self.room.reserve(account, request_body::size(request.headers()))?);
+        }
+        Ok(Some(permit))
+    }
+
+    /// What to say of the request before any handler sees it, if it is refused here.
+    fn refuse(
+        &self,
+        request: &Request,
+        verdict: Option<&Verdict>,
+        source: Option<IpAddr>,
+    ) -> Option<Response> {
+        let path = request.uri().path();
+        if self.is_draining.load(Relaxed) && path == "/readyz" {
+            return Some(unavailable("the server is about to stop").into_response());
+        }
+        let is_bad = verdict.is_some_and(Verdict::is_bad_key) && !is_never_slowed(path);
+        if is_bad { self.slowed(source).map(too_many) } else { None }
+    }
+}
+
 /// The middleware.
 pub(super) async fn stand(
     State(guard): State<Arc<Guard>>,
@@ -168,32 +213,57 @@ pub(super) async fn stand(
     next: Next,
 ) -> Response {
     let source = guard.locate(&mut request);
-    if guard.is_draining.load(Relaxed) && request.uri().path() == "/readyz" {
-        return unavailable("the server is about to stop").into_response();
+    let version = request.version();
+    let connection = request.extensions().get::<Room>();
+    let active = connection
+        .map(|room| room.connection().begin(request.extensions().get::<ConnectionShutdown>()));
+    let mut held = Held { permit: None, active };
+    let answered = guard.answer(request, next, source, &mut held).await;
+    answer_body::hold(answered, held, version)
+}
+
+impl Guard {
+    async fn answer(
+        self: &Arc<Self>,
+        mut request: Request,
+        next: Next,
+        source: Option<IpAddr>,
+        held: &mut Held,
+    ) -> Response {
+        // From here on whatever is not read of the body is discarded after the answer.
+        let body = std::mem::take(request.body_mut());
+        let mut body = (!body.is_end_stream()).then(|| RequestBody::new(body, request.headers()));
+        let verdict = self.check(&request);
+        if let Some(refused) = self.refuse(&request, verdict.as_ref(), source) {
+            return refused;
+        }
+        let account = match verdict {
+            Some(Verdict::Valid(id)) => Account::Key(id),
+            _ => Account::of_source(source),
+        };
+        match self.admit(account, &request, body.as_mut()) {
+            Ok(permit) => held.permit = permit,
+            Err(overload) => {
+                overload.report(&self.metrics, source);
+                return overload.answer(request.version());
+            }
+        }
+        if let Some(body) = body {
+            *request.body_mut() = Body::new(body);
+        }
+        let door: AtTheDoor = self.clone();
+        request.extensions_mut().insert(door);
+        let Ok(response) = timeout(self.patience, next.run(request)).await else {
+            let detail =
+                "the request took too long and its outcome is unknown; look, then try again";
+            return unavailable(detail).into_response();
+        };
+        // Who is asked for a key has sent none. A login's 401 asks for nothing, and is counted already.
+        if verdict.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
+            self.metrics.checked(&Verdict::Refused(Refusal::Missing), None);
+        }
+        response
     }
-    let Ok(_room) = guard.requests.try_acquire() else {
-        return unavailable("too many requests are under way; try again in a moment")
-            .with_header(RETRY_AFTER, HeaderValue::from_static("1"))
-            .into_response();
-    };
-    let verdict = guard.check(&request);
-    if verdict.as_ref().is_some_and(Verdict::is_bad_key)
-        && !is_never_slowed(request.uri().path())
-        && let Some(wait) = guard.slowed(source)
-    {
-        return too_many(wait);
-    }
-    let door: AtTheDoor = guard.clone();
-    request.extensions_mut().insert(door);
-    let Ok(response) = timeout(guard.patience, next.run(request)).await else {
-        let detail = "the request took too long and its outcome is unknown; look, then try again";
-        return unavailable(detail).into_response();
-    };
-    // Who is asked for a key has sent none. A login's 401 asks for nothing, and is counted already.
-    if verdict.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
-        guard.metrics.checked(&Verdict::Refused(Refusal::Missing), None);
-    }
-    response
 }
 
 fn unavailable(detail: &str) -> Problem {
@@ -226,15 +296,6 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let metrics = Metrics::new(&store);
         Guard::new(store, metrics, Vec::new(), NonZeroU32::MIN)
-    }
-
-    #[tokio::test]
-    async fn one_request_too_many_is_told_to_come_back() {
-        assert_eq!(ask(guard(), "/").await.status(), StatusCode::OK);
-        let full = Guard { requests: Semaphore::new(0), ..guard() };
-        let answer = ask(full, "/").await;
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer.headers()[RETRY_AFTER], "1");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 #[cfg(feature = "cluster")]
 mod replica;
 
-use super::guard::Verdict;
+use super::{guard::Verdict, overload::Overload};
 use crate::Store;
 use axum::{
     Router,
@@ -35,6 +35,11 @@ struct ByState {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
 /// The counters.
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -43,6 +48,7 @@ pub(super) struct Metrics {
     seconds: Histogram,
     keys: Family<ByState, Gauge>,
     answering: Gauge,
+    overloads: Family<ByKind, Counter>,
     #[cfg(feature = "cluster")]
     replica: Option<replica::Replica>,
     pub(super) limited: Counter,
@@ -58,6 +64,7 @@ impl Metrics {
         let keys = Family::<ByState, Gauge>::default();
         let answering = Gauge::default();
         let (limited, connections_refused) = (Counter::default(), Counter::default());
+        let overloads = Family::<ByKind, Counter>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("auth_requests", "Keys that were checked", checks.clone());
         registry.register(
@@ -70,6 +77,11 @@ impl Metrics {
             "connections_refused",
             "Connections closed because there were too many",
             connections_refused.clone(),
+        );
+        registry.register(
+            "overload",
+            "Requests and connections refused, and connections ended, for want of room",
+            overloads.clone(),
         );
         registry.register(
             "keys",
@@ -86,6 +98,9 @@ impl Metrics {
             // Named from the start, so that a rate sees the first one.
             drop(checks.get_or_create(&ByResult { result }));
         }
+        for overload in Overload::ALL {
+            drop(overloads.get_or_create(&ByKind { kind: overload.label() }));
+        }
         Self {
             #[cfg(feature = "cluster")]
             replica: replica::Replica::new(store, &mut registry),
@@ -94,6 +109,7 @@ impl Metrics {
             seconds,
             keys,
             answering,
+            overloads,
             limited,
             connections_refused,
         }
@@ -104,6 +120,10 @@ impl Metrics {
         if let Some(took) = took {
             self.seconds.observe(took.as_secs_f64());
         }
+    }
+
+    pub(super) fn overloaded(&self, kind: Overload) {
+        self.overloads.get_or_create(&ByKind { kind: kind.label() }).inc();
     }
 
     /// A router with `/metrics` alone, for a listener of its own.

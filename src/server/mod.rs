@@ -1,14 +1,19 @@
 //! The server: API and portal over HTTPS and over the control socket, until a signal.
 
+mod admission;
+mod answer_body;
 mod backup;
+mod connection;
 mod connections;
 pub mod control;
 mod flood;
 mod guard;
 mod metrics;
 mod notify;
+mod overload;
 mod own_certificate;
 mod plain;
+mod request_body;
 mod signals;
 mod source;
 mod tls;
@@ -27,6 +32,7 @@ use connections::Limit;
 use control::{Control, OwnerOnly};
 use guard::Guard;
 use metrics::Metrics;
+use overload::Overload;
 use plain::TlsOnly;
 use std::{
     io,
@@ -47,6 +53,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection may have this many requests under way; each may wait for the disk.
 const STREAMS: u32 = 64;
+/// What a client may send ahead on a stream and on an HTTP/2 connection: the largest body that any
+/// handler reads, and a few of them.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// What waits for a slow client, for each stream of HTTP/2.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The largest head of an HTTP/1.1 request, and what is read ahead.
+const READ_BUFFER: usize = 128 * 1024;
+/// Connections to the metrics listener, and to the control socket.
+const INNER_CONNECTIONS: usize = 64;
 
 /// How a key is kept from crossing the wire in the clear.
 pub enum Transport {
@@ -95,10 +111,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     let clock = tokio::spawn(tell_of_a_jump(store.clone()));
     let metrics = Metrics::new(&store);
+    let trusted = operation.trusted_proxies;
     let guard = Arc::new(Guard::new(
         store.clone(),
         metrics.clone(),
-        operation.trusted_proxies,
+        trusted.clone(),
         operation.max_bad_keys,
     ));
     let mut portal = Portal::new(store.clone());
@@ -107,8 +124,11 @@ pub async fn serve(
     }
     let local_app =
         admin::router(store.clone()).merge(portal.router()).layer(middleware::from_fn(log));
-    let app =
-        local_app.clone().layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
+    let mut app = local_app.clone();
+    if matches!(transport, Transport::BehindProxy) {
+        app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
+    }
+    let app = app.layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
 
     let at_home_app =
         local_app.merge(backup::router(store.clone()).layer(middleware::from_fn(log)));
@@ -118,34 +138,42 @@ pub async fn serve(
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
     let (socket, removed_at_the_end) = control.into_parts();
+    let full = Overload::ControlConnections;
+    let at_home_limit = Limit::new(INNER_CONNECTIONS, full, metrics.clone(), OwnerOnly);
     let at_home = limited(axum_server::from_unix(socket)?)
         .handle(local)
-        .acceptor(OwnerOnly)
+        .acceptor(at_home_limit.patient())
         .serve(at_home_app.into_make_service());
     let at_home = tokio::spawn(at_home);
     if let Some(listener) = operation.metrics {
         listener.set_nonblocking(true)?;
         let watched = limited(axum_server::from_tcp(listener)?)
             .handle(Handle::with_control(stop.clone()))
+            .acceptor(Limit::new(
+                INNER_CONNECTIONS,
+                Overload::MetricsConnections,
+                metrics.clone(),
+                DefaultAcceptor::new(),
+            ))
             .serve(metrics.clone().router(store).into_make_service());
         tokio::spawn(watched);
     }
 
     let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let most = operation.max_connections;
     let mut certificate = None;
     let outside = match transport {
         Transport::Tls(own) => {
-            let app = app.into_make_service_with_connect_info::<SocketAddr>();
             let acceptor = own.acceptor().acceptor(TlsOnly);
             certificate = Some(own);
-            let acceptor = Limit::new(operation.max_connections, metrics, acceptor);
-            tokio::spawn(server.acceptor(acceptor).serve(app))
+            let limit = Limit::new(most, Overload::Connections, metrics, acceptor);
+            tokio::spawn(server.acceptor(limit.shared_fairly(most, &trusted)).serve(app))
         }
         Transport::BehindProxy => {
-            let app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
-            let app = app.into_make_service_with_connect_info::<SocketAddr>();
-            let acceptor = Limit::new(operation.max_connections, metrics, DefaultAcceptor::new());
-            tokio::spawn(server.acceptor(acceptor).serve(app))
+            let next = DefaultAcceptor::new();
+            let limit = Limit::new(most, Overload::Connections, metrics, next);
+            tokio::spawn(server.acceptor(limit.shared_fairly(most, &trusted)).serve(app))
         }
     };
     remote.listening().await;
@@ -195,8 +223,11 @@ fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
 /// A client that says nothing must not keep a connection.
 fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
     let http = server.http_builder();
-    http.http1().header_read_timeout(HEADER_TIMEOUT);
+    http.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
     http.http2()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(HEADER_TIMEOUT)
         .max_concurrent_streams(STREAMS);

@@ -1,5 +1,6 @@
 //! Plain HTTP is refused rather than redirected: the key has crossed the wire already.
 
+use super::connection::Watched;
 use crate::web::Problem;
 use axum::{
     extract::Request,
@@ -23,24 +24,24 @@ const MOST_IGNORED_BYTES: u64 = 256 * 1024;
 
 /// Lets TLS pass and answers anything else with a 403 in the clear.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TlsOnly;
+pub(super) struct TlsOnly;
 
-impl<S: Send + 'static> Accept<TcpStream, S> for TlsOnly {
-    type Stream = TcpStream;
+impl<S: Send + 'static> Accept<Watched<TcpStream>, S> for TlsOnly {
+    type Stream = Watched<TcpStream>;
     type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(TcpStream, S)>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, S)>> + Send>>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+    fn accept(&self, stream: Watched<TcpStream>, service: S) -> Self::Future {
         Box::pin(async move {
             let mut first = [0];
-            match timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut first)).await {
+            match timeout(FIRST_BYTE_TIMEOUT, stream.get_ref().peek(&mut first)).await {
                 Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(Ok(_)) if first == [HANDSHAKE] => {
-                    stream.set_nodelay(true)?;
+                    stream.get_ref().set_nodelay(true)?;
                     Ok((stream, service))
                 }
                 Ok(Ok(_)) => {
-                    let _ = timeout(FAREWELL_TIMEOUT, refuse(stream)).await;
+                    let _ = timeout(FAREWELL_TIMEOUT, refuse(stream.into_inner())).await;
                     Err(io::Error::other("plain HTTP on the TLS port"))
                 }
                 Ok(Err(error)) => Err(error),

@@ -49,7 +49,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    fn contains(&self, other: IpAddr) -> bool {
+    pub(super) fn contains(&self, other: IpAddr) -> bool {
         let differs = |left: u128, right: u128, width: u32| {
             (left ^ right).checked_shr(width - self.bits).unwrap_or(0) != 0
         };

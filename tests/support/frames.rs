@@ -38,7 +38,7 @@ impl Frames {
     }
 
     pub(crate) fn over(stream: TcpStream, window: u32) -> io::Result<Self> {
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         stream.set_nodelay(true)?;
         let mut frames = Self { stream, buffer: Vec::new() };
         frames.stream.write_all(PREFACE)?;

@@ -7,7 +7,7 @@ use super::{
     visitor::{Base, Stop, UNAVAILABLE, Visitor, forget, remember, token},
 };
 use crate::{
-    Attempt, Refusal,
+    Attempt, Principal, Refusal,
     admin::{
         caller::{self, Caller},
         doorkeeper::AtTheDoor,
@@ -56,7 +56,7 @@ pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result
     let key = Zeroizing::new(form.text("key"));
     let digest = site.store.digest(key.trim().as_bytes());
     let checked = site.store.authenticate_key(key.trim().as_bytes());
-    let wait = door.and_then(|door| door.note(checked.as_ref().map(|_| ()), peer));
+    let wait = door.and_then(|door| door.note(checked.as_ref().map(Principal::id), peer));
     let principal = match checked {
         Ok(principal) => principal,
         Err(refusal) => return Ok(turn_away(&base, &refusal, peer, wait)),

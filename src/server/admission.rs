@@ -1,0 +1,291 @@
+//! How much each client may have under way, so that no client takes the room of the others.
+//!
+//! A valid key has an account of its own: a share that nobody else can take, and beyond it a part of
+//! a shared pool. Everything else, logins and sessions included, counts for the source network, in
+//! pools of its own. So a flood without keys costs valid keys nothing.
+
+use super::{flood, overload::Overload};
+use crate::KeyId;
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// Requests that each valid key may have under way, whatever others do.
+const KEY_SHARE: usize = 16;
+/// Requests beyond the shares of valid keys.
+const SHARED: usize = 1024;
+/// One key has at most this part of the shared requests.
+const KEYS: usize = 4;
+/// Requests without a valid key.
+const OTHERS: usize = 512;
+/// Bytes of unfinished bodies of requests without a valid key.
+const OTHER_BYTES: usize = 32 << 20;
+/// One source has at most this part of what is there for requests without a valid key.
+const SOURCES: usize = 8;
+/// Bytes of unfinished bodies that each valid key may have under way.
+const KEY_BYTES: usize = 4 << 20;
+/// Accounts are found under one of so many locks.
+const SHARDS: usize = 32;
+
+/// For whom a request counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Account {
+    Key(KeyId),
+    /// The address, or for IPv6 the network.
+    Source(IpAddr),
+}
+
+impl Account {
+    /// The account of a request without a valid key.
+    pub(super) fn of_source(source: Option<IpAddr>) -> Self {
+        let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Self::Source(flood::account(source))
+    }
+}
+
+/// What one account has under way.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Load {
+    own: usize,
+    pooled: usize,
+    bytes: usize,
+}
+
+/// What is left of a limit that several accounts share.
+struct Pool(AtomicUsize);
+
+impl Pool {
+    fn take(&self, count: usize) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(count)).is_ok()
+    }
+
+    fn give_back(&self, count: usize) {
+        self.0.fetch_add(count, Relaxed);
+    }
+}
+
+type Shard = Mutex<HashMap<Account, Load>>;
+
+/// The room for requests.
+pub(super) struct Admission {
+    /// Only accounts that have something under way, so that memory is bounded by what is.
+    shards: [Shard; SHARDS],
+    hasher: RandomState,
+    shared: Pool,
+    others: Pool,
+    other_bytes: Pool,
+}
+
+impl Admission {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: Default::default(),
+            hasher: RandomState::new(),
+            shared: Pool(AtomicUsize::new(SHARED)),
+            others: Pool(AtomicUsize::new(OTHERS)),
+            other_bytes: Pool(AtomicUsize::new(OTHER_BYTES)),
+        })
+    }
+
+    /// Lets a request in, if there is room for it.
+    pub(super) fn enter(self: &Arc<Self>, account: Account) -> Result<Permit, Overload> {
+        let is_pooled = self.with(account, |load| {
+            let (most, pool, own, all) = match account {
+                Account::Key(_) if load.own < KEY_SHARE => {
+                    load.own += 1;
+                    return Ok(false);
+                }
+                Account::Key(_) => {
+                    (SHARED / KEYS, &self.shared, Overload::KeyRequests, Overload::SharedRequests)
+                }
+                Account::Source(_) => (
+                    OTHERS / SOURCES,
+                    &self.others,
+                    Overload::SourceRequests,
+                    Overload::OtherRequests,
+                ),
+            };
+            if load.pooled >= most {
+                return Err(own);
+            }
+            if !pool.take(1) {
+                return Err(all);
+            }
+            load.pooled += 1;
+            Ok(true)
+        })?;
+        Ok(Permit { room: Arc::clone(self), account, is_pooled })
+    }
+
+    /// Reserves room for an unfinished body.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        account: Account,
+        bytes: usize,
+    ) -> Result<Reserved, Overload> {
+        self.with(account, |load| {
+            let after = load.bytes + bytes;
+            let refused = match account {
+                Account::Key(_) => (after > KEY_BYTES).then_some(Overload::KeyBodies),
+                Account::Source(_) if after > OTHER_BYTES / SOURCES => Some(Overload::SourceBodies),
+                Account::Source(_) => {
+                    (!self.other_bytes.take(bytes)).then_some(Overload::OtherBodies)
+                }
+            };
+            if let Some(overload) = refused {
+                return Err(overload);
+            }
+            load.bytes = after;
+            Ok(())
+        })?;
+        Ok(Reserved { room: Arc::clone(self), account, bytes })
+    }
+
+    fn with<T>(&self, account: Account, change: impl FnOnce(&mut Load) -> T) -> T {
+        let mut accounts = self.shard(account);
+        let load = accounts.entry(account).or_default();
+        let done = change(load);
+        if *load == Load::default() {
+            accounts.remove(&account);
+        }
+        done
+    }
+
+    fn shard(&self, account: Account) -> MutexGuard<'_, HashMap<Account, Load>> {
+        let [first, ..] = &self.shards;
+        let place = self.hasher.hash_one(account) % SHARDS as u64;
+        let shard = usize::try_from(place).ok().and_then(|place| self.shards.get(place));
+        shard.unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for one request, until its answer is sent.
+pub(super) struct Permit {
+    room: Arc<Admission>,
+    account: Account,
+    is_pooled: bool,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Self { room, account, is_pooled } = self;
+        room.with(*account, |load| {
+            let count = if *is_pooled { &mut load.pooled } else { &mut load.own };
+            *count = count.saturating_sub(1);
+        });
+        match account {
+            Account::Key(_) if *is_pooled => room.shared.give_back(1),
+            Account::Key(_) => {}
+            Account::Source(_) => room.others.give_back(1),
+        }
+    }
+}
+
+/// Room for a body, until it was read or dropped.
+pub(super) struct Reserved {
+    room: Arc<Admission>,
+    account: Account,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let Self { room, account, bytes } = self;
+        room.with(*account, |load| load.bytes = load.bytes.saturating_sub(*bytes));
+        if matches!(account, Account::Source(_)) {
+            room.other_bytes.give_back(*bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> Account {
+        Account::Key(format!("key_{n:011}").parse().unwrap())
+    }
+
+    fn source(n: u8) -> Account {
+        Account::of_source(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
+    }
+
+    /// What is let in for this account until the first refusal.
+    fn fill(room: &Arc<Admission>, account: Account) -> (Vec<Permit>, Overload) {
+        let mut permits = Vec::new();
+        loop {
+            match room.enter(account) {
+                Ok(permit) => permits.push(permit),
+                Err(overload) => return (permits, overload),
+            }
+        }
+    }
+
+    fn accounts(room: &Admission) -> usize {
+        room.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn each_key_has_its_share_although_others_fill_the_shared_room() {
+        let room = Admission::new();
+        let greedy: Vec<_> = (0..8).map(|n| fill(&room, key(n))).collect();
+        assert_eq!(greedy[0].0.len(), KEY_SHARE + SHARED / KEYS);
+        assert_eq!(greedy[0].1, Overload::KeyRequests);
+        assert_eq!(greedy[7].0.len(), KEY_SHARE);
+        assert_eq!(greedy[7].1, Overload::SharedRequests);
+        assert_eq!(fill(&room, key(9)).0.len(), KEY_SHARE);
+        drop(greedy);
+        assert_eq!(fill(&room, key(9)).0.len(), KEY_SHARE + SHARED / KEYS);
+    }
+
+    #[test]
+    fn requests_without_a_key_take_no_room_from_keys_nor_from_other_sources() {
+        let room = Admission::new();
+        let (flood, why) = fill(&room, source(1));
+        assert_eq!((flood.len(), why), (OTHERS / SOURCES, Overload::SourceRequests));
+        assert_eq!(fill(&room, source(2)).0.len(), OTHERS / SOURCES);
+        let others: Vec<_> = (2..9).map(|n| fill(&room, source(n))).collect();
+        assert_eq!(fill(&room, source(99)).1, Overload::OtherRequests);
+        assert_eq!(fill(&room, key(1)).0.len(), KEY_SHARE + SHARED / KEYS);
+        drop((flood, others));
+        assert_eq!(accounts(&room), 0);
+    }
+
+    #[test]
+    fn unfinished_bodies_are_bounded_for_each_account_and_in_total() {
+        let room = Admission::new();
+        let fill = |account| {
+            let mut reserved = Vec::new();
+            loop {
+                match room.reserve(account, 64 << 10) {
+                    Ok(more) => reserved.push(more),
+                    Err(overload) => return (reserved, overload),
+                }
+            }
+        };
+        let (own, why) = fill(key(1));
+        assert_eq!((own.len(), why), (KEY_BYTES >> 16, Overload::KeyBodies));
+        let sources: Vec<_> = (0..8).map(|n| fill(source(n))).collect();
+        assert_eq!(sources[0].0.len(), (OTHER_BYTES >> 16) / SOURCES);
+        assert_eq!(sources[0].1, Overload::SourceBodies);
+        assert_eq!(fill(source(99)).1, Overload::OtherBodies);
+        assert_eq!(fill(key(2)).0.len(), KEY_BYTES >> 16);
+        drop((own, sources));
+        assert_eq!(accounts(&room), 0);
+        assert_eq!(fill(source(99)).0.len(), (OTHER_BYTES >> 16) / SOURCES);
+    }
+
+    #[test]
+    fn network_of_an_ipv6_address_is_one_source() {
+        let of = |text: &str| Account::of_source(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+}

@@ -1,0 +1,111 @@
+//! An answer's body on its way to its client: the request's permit goes with it.
+//!
+//! hyper sends a whole piece as soon as there is room for one byte of it, and then drops the body.
+//! So the pieces are small, and over HTTP/2 the last byte is a piece of its own: the permit is held
+//! until the client has made room for everything before.
+
+use super::{admission::Permit, connection::Active};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::Version,
+    response::Response,
+};
+use http_body::{Frame, SizeHint};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+const MAX_PIECE: usize = 16 * 1024;
+
+/// What a request holds until its answer is sent.
+pub(super) struct Held {
+    pub(super) permit: Option<Permit>,
+    pub(super) active: Option<Active>,
+}
+
+/// The answer, whose body holds what the request held. An empty one is sent already.
+pub(super) fn hold(response: Response, held: Held, version: Version) -> Response {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| {
+        let is_multiplexed = version == Version::HTTP_2;
+        let mut held = held;
+        if is_multiplexed && let Some(active) = &mut held.active {
+            active.wait();
+        }
+        Body::new(AnswerBody { body, rest: Bytes::new(), held: Some(held), is_multiplexed })
+    })
+}
+
+struct AnswerBody {
+    body: Body,
+    /// What is left of a piece that was too large.
+    rest: Bytes,
+    held: Option<Held>,
+    is_multiplexed: bool,
+}
+
+impl AnswerBody {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let piece = match self.rest.len() {
+            length @ 2..=MAX_PIECE if self.is_multiplexed => length - 1,
+            length => length.min(MAX_PIECE),
+        };
+        let piece = self.rest.split_to(piece);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = self.next(cx);
+        let is_multiplexed = self.is_multiplexed;
+        match &frame {
+            Poll::Ready(Some(Ok(_))) if is_multiplexed => {
+                if let Some(active) = self.held.as_mut().and_then(|held| held.active.as_mut()) {
+                    active.wait();
+                }
+            }
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(_)) | None) => self.held = None,
+            // The client waits for us.
+            Poll::Pending => {
+                if let Some(active) = self.held.as_mut().and_then(|held| held.active.as_mut()) {
+                    active.go_on();
+                }
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper().and_then(|upper| upper.checked_add(rest)) {
+            hint.set_upper(upper);
+        }
+        hint.set_lower(inner.lower().saturating_add(rest).min(hint.upper().unwrap_or(u64::MAX)));
+        hint
+    }
+}

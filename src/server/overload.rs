@@ -1,0 +1,118 @@
+//! The ways in which the server runs out of room: each has a count, and a log line that is rate-limited.
+
+use super::metrics::Metrics;
+use crate::{admin::sparingly::Sparingly, web::Problem};
+use axum::{
+    http::{
+        HeaderValue, StatusCode, Version,
+        header::{CONNECTION, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use std::net::IpAddr;
+
+/// Why a request or a connection was refused, or a connection was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overload {
+    /// A valid key has too many requests under way.
+    KeyRequests,
+    /// The room that valid keys share is full.
+    SharedRequests,
+    /// One source has too many requests without a valid key under way.
+    SourceRequests,
+    /// The room for requests without a valid key is full.
+    OtherRequests,
+    /// A valid key has too many bytes of unfinished bodies.
+    KeyBodies,
+    /// One source has too many bytes of unfinished bodies without a valid key.
+    SourceBodies,
+    /// There are too many bytes of unfinished bodies without a valid key.
+    OtherBodies,
+    /// There are too many connections.
+    Connections,
+    /// One source has too many connections.
+    SourceConnections,
+    /// The metrics listener has too many connections.
+    MetricsConnections,
+    /// The control socket has too many connections.
+    ControlConnections,
+    /// A client does not read its answers.
+    UnreadAnswers,
+}
+
+/// One for each kind, so that no kind hides another.
+static LINES: [Sparingly; Overload::ALL.len()] = [const { Sparingly::new() }; Overload::ALL.len()];
+
+impl Overload {
+    pub(super) const ALL: [Self; 12] = [
+        Self::KeyRequests,
+        Self::SharedRequests,
+        Self::SourceRequests,
+        Self::OtherRequests,
+        Self::KeyBodies,
+        Self::SourceBodies,
+        Self::OtherBodies,
+        Self::Connections,
+        Self::SourceConnections,
+        Self::MetricsConnections,
+        Self::ControlConnections,
+        Self::UnreadAnswers,
+    ];
+
+    /// Its name in metrics and in the log.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::KeyRequests => "key_requests",
+            Self::SharedRequests => "shared_requests",
+            Self::SourceRequests => "source_requests",
+            Self::OtherRequests => "unauthenticated_requests",
+            Self::KeyBodies => "key_bodies",
+            Self::SourceBodies => "source_bodies",
+            Self::OtherBodies => "unauthenticated_bodies",
+            Self::Connections => "connections",
+            Self::SourceConnections => "source_connections",
+            Self::MetricsConnections => "metrics_connections",
+            Self::ControlConnections => "control_connections",
+            Self::UnreadAnswers => "unread_answers",
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::KeyRequests => {
+                "this key has too many requests under way; wait for their answers, then try again"
+            }
+            Self::SourceRequests => {
+                "this address has too many requests without a valid key under way; try again in a moment"
+            }
+            Self::KeyBodies => {
+                "this key has too many unfinished request bodies; finish them, then try again"
+            }
+            Self::SourceBodies => {
+                "this address has too many unfinished request bodies without a valid key; try again in a moment"
+            }
+            _ => "too many requests are under way; try again in a moment",
+        }
+    }
+
+    /// Counts it and logs it.
+    pub(super) fn report(self, metrics: &Metrics, source: Option<IpAddr>) {
+        metrics.overloaded(self);
+        if let Some(unsaid) = LINES.get(self as usize).and_then(Sparingly::permit) {
+            let source = source.map(tracing::field::display);
+            tracing::warn!(kind = self.label(), source, unsaid, "overloaded");
+        }
+    }
+
+    /// The answer to the request that found no room. Over HTTP/1.1 it ends the connection, so that
+    /// requests which wait behind it are not each answered as well.
+    pub(super) fn answer(self, version: Version) -> Response {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", self.detail());
+        let mut response =
+            problem.with_header(RETRY_AFTER, HeaderValue::from_static("1")).into_response();
+        if version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
