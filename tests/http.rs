@@ -438,6 +438,32 @@ async fn times_after_2499_are_refused_with_the_range_and_2499_is_printed_as_it_w
 }
 
 #[tokio::test]
+async fn search_finds_a_name_in_any_letter_case_and_spelling() {
+    let server = Server::new();
+    let names = ["ΟΔΟΣ", "İstanbul", "Straße", "Zoe\u{308}"];
+    for name in names {
+        issue(&server.store, new_key(&server.store, name, &[]));
+    }
+    for (query, name) in [
+        ("%CE%BF%CE%B4%CE%BF%CF%82", "ΟΔΟΣ"), // οδος
+        ("istanbul", "İstanbul"),
+        ("STRASSE", "Straße"),
+        ("zo%C3%AB", "Zoe\u{308}"), // zoë, composed
+    ] {
+        let found = server.get(&server.root, &format!("/v1/keys?q={query}")).await.json();
+        let found: Vec<_> =
+            found["keys"].as_array().unwrap().iter().map(|key| &key["name"]).collect();
+        assert_eq!(found, [name], "{query}");
+    }
+    // A renamed key is found by its new name.
+    let listed = server.get(&server.root, "/v1/keys?q=istanbul").await.json();
+    let id = listed["keys"][0]["id"].as_str().unwrap().parse().unwrap();
+    server.patch(&server.root, id, json!({"name": "GROẞ"})).await;
+    let renamed = server.get(&server.root, "/v1/keys?q=gross").await.json();
+    assert_eq!(renamed["keys"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn page_token_is_refused_with_another_filter() {
     let server = Server::new();
     for _ in 0..3 {

@@ -39,6 +39,7 @@
 
 mod directory;
 mod expired;
+mod fold;
 mod grants;
 mod load;
 mod order;
@@ -46,6 +47,7 @@ mod segment;
 mod watch;
 mod word;
 
+pub(crate) use self::fold::folded;
 pub(crate) use self::{
     directory::Wanted,
     load::Loading,

@@ -1,7 +1,7 @@
 //! The keys in the order in which they were made, packed for lists and searches.
 //!
 //! Design. Pieces of up to 512 keys, each with what a search asks for side by side: the state
-//! words, and one text of all lower-cased names and ids, a line each. A page looks at one piece at
+//! words, and one text of all folded names and ids, a line each. A page looks at one piece at
 //! a time, newest first, and lets the index go in between. A search for a text is one pass of
 //! `memchr`'s substring search over the texts of the pieces, and touches no record but
 //! those that it finds.
@@ -10,7 +10,7 @@
 //! would touch dozens of lists, for searches that a scan does in time); to decode each record that
 //! is passed over (an allocation or more for each key that nobody asked for).
 
-use super::word::Word;
+use super::{fold::folded, word::Word};
 use crate::{id::KeyId, time::Timestamp};
 use memchr::memmem::Finder;
 use std::{collections::BTreeMap, ops::Bound};
@@ -113,7 +113,7 @@ pub(crate) struct Search<'q> {
 }
 
 impl<'q> Search<'q> {
-    /// Every key, or those whose name or id contains this text, which is in lower case.
+    /// Every key, or those whose name or id contains this text, which is [`folded`].
     pub(crate) fn new(text: Option<&'q str>) -> Self {
         let is_vain = text.is_some_and(|text| text.chars().any(char::is_control));
         Self { text: text.filter(|text| !text.is_empty()).map(Finder::new), is_vain }
@@ -248,7 +248,7 @@ impl Order {
 }
 
 fn line(name: &str, id: KeyId) -> Vec<u8> {
-    let mut line = name.to_lowercase().into_bytes();
+    let mut line = folded(name).into_owned().into_bytes();
     line.push(LINE_END);
     line.extend_from_slice(b"key_");
     line.extend(id.digits().map(|digit| digit.to_ascii_lowercase()));

@@ -4,7 +4,7 @@ use crate::{
     base62,
     error::{Error, Field},
     id::{ID_DIGITS, KeyId},
-    index::{Index, Search, Wanted},
+    index::{Index, Search, Wanted, folded},
     record::Record,
     scope::Scope,
     time::Timestamp,
@@ -22,7 +22,8 @@ pub struct ListQuery {
     pub active: Option<bool>,
     /// Only those that are entitled to this scope.
     pub scope: Option<Scope>,
-    /// Only those whose name or id contains this text, in any letter case.
+    /// Only those whose name or id contains this text, in any letter case and any spelling that
+    /// Unicode calls compatible: `strasse` finds `Straße`.
     pub text: Option<String>,
     /// How many at most: 1 to 200, 50 unless said.
     pub page_size: Option<usize>,
@@ -45,7 +46,7 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     if !(1..=LARGEST_PAGE).contains(&size) {
         return Err(Error::invalid(Field::PageSize, "must be 1 to 200"));
     }
-    let text = query.text.as_deref().filter(|text| !text.is_empty()).map(str::to_lowercase);
+    let text = query.text.as_deref().filter(|text| !text.is_empty()).map(folded);
     let filter = filter_tag(query, text.as_deref());
     let token = query.page_token.as_deref();
     let mut place = token.map(|token| parse_token(token, filter)).transpose()?;
