@@ -322,6 +322,17 @@ async fn a_form_makes_one_key_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn key_without_scopes_is_created_and_its_pages_say_so() {
+    let browser = Browser::logged_in().await;
+    let made = browser.add("none", &[]).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    made.says("It has no scopes, so it may do nothing until it gets one.");
+    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    assert_eq!(browser.record(id).grant, scopes(&browser.store, &[]));
+    browser.get(&format!("/keys/{id}")).await.says("This key has no scopes");
+}
+
+#[tokio::test]
 async fn a_key_is_rotated_once_and_the_old_one_ends() {
     let browser = Browser::logged_in().await;
     let (id, old) = browser.key(&["api.read"]);
@@ -686,9 +697,10 @@ async fn a_list_has_pages() {
     for number in 0..30 {
         issue(&browser.store, new_key(&browser.store, &format!("Till {number}"), &["api.read"]));
     }
-    let first = browser.get("/").await;
+    // Keys of one instant are ordered by their random ids: the root key is left out.
+    let first = browser.get("/?q=Till").await;
     assert_eq!(first.text.matches("Till ").count(), 25);
-    let second = browser.get(&format!("/?q=&status=&page={}", first.hidden("page"))).await;
+    let second = browser.get(&format!("/?q=Till&status=&page={}", first.hidden("page"))).await;
     assert_eq!(second.text.matches("Till ").count(), 5);
     assert!(!second.text.contains("Next page") && second.text.contains("First page"));
     assert_eq!(browser.get("/?page=nonsense").await.status, StatusCode::UNPROCESSABLE_ENTITY);

@@ -113,6 +113,9 @@ impl Fields<'_> {
                 span .label #scopes-label { "Scopes" }
                 p .hint { "What the key may do. Choose as little as its holder needs; without a scope it may do nothing." }
                 (said(wrong, "scopes-error"))
+                @if matches!(self.held, Some(Grant::Scopes(set)) if set.is_empty()) {
+                    p .hint { strong { "This key has no scopes, so it may do nothing." } }
+                }
                 @if entries.iter().any(|entry| entry.offered && !self.visitor.may(&entry.scope)) {
                     p .hint { "Scopes that your own key lacks cannot be changed." }
                 }
