@@ -91,6 +91,7 @@ fn serve_here(store: Store) -> String {
             trusted_proxies: Vec::new(),
             max_bad_keys: NonZeroU32::MIN,
             max_connections: 9,
+            hsts: None,
             drain_delay: Duration::ZERO,
         };
         let serving = async {

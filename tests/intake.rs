@@ -267,3 +267,106 @@ fn same_request_takes_effect_when_it_arrives_whole() {
         assert!(scene.state() != before, "{:?}", act.what);
     }
 }
+
+/// The answer's status to this head and body, by plain HTTP/1.1.
+fn status(scene: &Scene, request: &str) -> String {
+    let mut stream = TcpStream::connect(scene.server.address()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    text(&answer).get(9..12).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn ambiguous_http_1_head_is_refused() {
+    let scene = Scene::new();
+    let end = "connection: close\r\n\r\n";
+    for (head, expected) in [
+        ("host: here\r\n", "200"),
+        ("", "400"),
+        ("host: here\r\nhost: here\r\n", "400"),
+        ("host: here\r\nhost: there\r\n", "400"),
+        ("host: here\r\ntransfer-encoding: gzip, chunked\r\n", "400"),
+        ("host: here\r\ntransfer-encoding: identity\r\n", "400"),
+    ] {
+        let request = format!("GET /healthz HTTP/1.1\r\n{head}{end}");
+        assert_eq!(status(&scene, &request), expected, "{head}");
+    }
+}
+
+#[test]
+fn refused_body_is_answered_every_time_over_http_1_and_http_2() {
+    if !serving::has("curl", serving::runs(std::process::Command::new("curl").arg("-V"))) {
+        return;
+    }
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    let reader = home.key("reader", "api.read");
+    let server = home.serve(&[]);
+    let dir = home.room();
+    let wrong = "pcl_00000000000_00000000000000000000000000000000000000";
+    for size in [2_000, 60_000] {
+        std::fs::write(dir.join("body"), "x".repeat(size)).unwrap();
+        for version in ["--http1.1", "--http2"] {
+            for (key, method, path, kind, expected) in [
+                (wrong, "POST", "/v1/keys", JSON, "401"),
+                (reader.as_str(), "POST", "/v1/keys", JSON, "403"),
+                (root.as_str(), "POST", "/v1/nothing", JSON, "404"),
+                (root.as_str(), "PUT", "/v1/keys", JSON, "405"),
+                (root.as_str(), "POST", "/v1/keys", "text/plain", "415"),
+            ] {
+                for _ in 0..10 {
+                    let output = std::process::Command::new("curl")
+                        .args(["-sk", version, "-X", method, "-u", &format!("{key}:")])
+                        .args(["-H", &format!("content-type: {kind}"), "--data-binary", "@body"])
+                        .args(["-o", "/dev/null", "-w", "%{http_code}"])
+                        .arg(format!("{}{path}", server.url))
+                        .current_dir(&dir)
+                        .output()
+                        .unwrap();
+                    let case = format!("{version} {size} {expected}: {output:?}");
+                    assert!(output.status.success(), "{case}");
+                    assert_eq!(text(&output.stdout), expected, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_keeps_browsers_from_guessing_and_framing() {
+    let scene = Scene::new();
+    for path in ["/v1/keys", "/nothing", "/healthz", "/login", "/authz?scope=api.read"] {
+        let answer = scene.whole(&Act {
+            what: ("GET", path.into()),
+            body: String::new(),
+            headers: Vec::new(),
+        });
+        for header in [
+            "x-content-type-options: nosniff",
+            "frame-ancestors 'none'",
+            "cross-origin-resource-policy: same-origin",
+        ] {
+            assert!(answer.contains(header), "{path}: {answer}");
+        }
+        assert!(!answer.contains("strict-transport-security"), "{answer}");
+        let is_page = answer.contains("content-type: text/html");
+        assert_eq!(answer.contains("permissions-policy:"), is_page, "{answer}");
+    }
+}
+
+#[test]
+fn hsts_is_sent_where_asked_for_and_no_connections_are_refused_with_the_reason() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let server = home.serve(&["--behind-proxy", "--hsts", "31536000"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(b"GET /login HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(text(&answer).contains("strict-transport-security: max-age=31536000\r\n"));
+    let none = home.command(&["serve", "--max-connections", "0"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(text(&none.stderr).contains("0 is not in 1.."), "{}", text(&none.stderr));
+}

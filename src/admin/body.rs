@@ -13,11 +13,9 @@ use axum::{
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
-const MAX_DISCARDED_BYTES: usize = 4 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The whole body. What is too large is read on for a while and thrown away: a client that is
-/// still sending over HTTP/2 would not see the answer.
+/// The whole body. One that is too large is refused without reading its rest.
 pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
     let mut kept = Vec::new();
     let mut length = 0;
@@ -25,11 +23,10 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             let data = frame?.into_data().unwrap_or_default();
             length += data.len();
-            if length <= MAX_BODY_BYTES {
-                kept.extend_from_slice(&data);
-            } else if length > MAX_DISCARDED_BYTES {
+            if length > MAX_BODY_BYTES {
                 break;
             }
+            kept.extend_from_slice(&data);
         }
         Ok::<(), axum::Error>(())
     };

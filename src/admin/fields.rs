@@ -246,16 +246,27 @@ pub(crate) fn is_showable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
+/// JSON is UTF-8; a type that says otherwise would be read as something else than it is.
+fn is_utf8(content_type: &[u8]) -> bool {
+    content_type.split(|&byte| byte == b';').skip(1).all(|parameter| {
+        let mut parts = parameter.splitn(2, |&byte| byte == b'=');
+        let name = parts.next().unwrap_or_default().trim_ascii();
+        let value = parts.next().unwrap_or_default().trim_ascii();
+        let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+        !name.eq_ignore_ascii_case(b"charset") || value.eq_ignore_ascii_case(b"utf-8")
+    })
+}
+
 fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Result<(), Problem> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let given = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = given.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let is_accepted = accepted.iter().any(|a| essence.eq_ignore_ascii_case(a.as_bytes()));
-    if is_accepted && types.next().is_none() {
+    if is_accepted && is_utf8(given) && types.next().is_none() {
         return Ok(());
     }
     let accepted = accepted.join(", ");
-    let detail = format!("send the body with the header Content-Type: {JSON}");
+    let detail = format!("send the body in UTF-8 with the header Content-Type: {JSON}");
     let problem =
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
     match HeaderValue::from_str(&accepted) {
@@ -408,6 +419,11 @@ mod tests {
         };
         assert!(with(&["application/json"]) && with(&["Application/JSON; charset=utf-8"]));
         assert!(with(&["application/merge-patch+json"]));
+        assert!(with(&["application/json;charset=\"UTF-8\""]));
+        for other in ["iso-8859-1", "utf-16", "\"latin1\"", ""] {
+            let kind = format!("application/json; charset={other}");
+            assert!(!with(&[Box::leak(kind.into_boxed_str())]), "{other}");
+        }
         assert!(!with(&[]) && !with(&["text/plain"]) && !with(&[JSON, JSON]));
     }
 }

@@ -1,7 +1,7 @@
 //! What can be asked on the command line.
 
 use super::parse::{address, drain_delay, moment, note, seconds};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use portcullis::{admin::Origin, server::Network};
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -114,9 +114,12 @@ pub(crate) struct Serve {
     /// is never limited.
     #[arg(long, value_name = "COUNT", default_value = "60")]
     pub(crate) max_bad_keys: NonZeroU32,
-    /// Serve at most so many connections at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 900)]
-    pub(crate) max_connections: usize,
+    /// Serve at most so many connections at once, half of them for one address.
+    #[arg(long, value_name = "COUNT", default_value_t = 900, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+    /// Tell browsers for so long to use only HTTPS for this host (Strict-Transport-Security).
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) hsts: Option<u32>,
     /// Before stopping, say "not ready" and go on serving for this long, such as 5s; at most 1d.
     #[arg(long, value_name = "DURATION", value_parser = drain_delay, default_value = "0s")]
     pub(crate) drain_delay: u32,

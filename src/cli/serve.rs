@@ -155,7 +155,8 @@ fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, F
         metrics,
         trusted_proxies: asked.trusted_proxies.clone(),
         max_bad_keys: asked.max_bad_keys,
-        max_connections: asked.max_connections,
+        max_connections: usize::try_from(asked.max_connections).unwrap_or(usize::MAX),
+        hsts: asked.hsts,
         drain_delay: Duration::from_secs(asked.drain_delay.into()),
     })
 }

@@ -10,9 +10,10 @@ use super::{
     answer_body::{self, Held},
     connections::Room,
     flood::Floods,
+    headers,
     metrics::Metrics,
     overload::Overload,
-    request_body::{self, RequestBody},
+    request_body::{self, RequestBody, Rest},
     source::{self, Network},
 };
 use crate::{
@@ -28,7 +29,7 @@ use axum::{
     body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State},
     http::{
-        HeaderValue, StatusCode,
+        HeaderValue, StatusCode, Version,
         header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
@@ -95,6 +96,7 @@ pub(super) struct Guard {
     /// How long a request may take until its answer begins.
     patience: Duration,
     is_draining: AtomicBool,
+    hsts: Option<HeaderValue>,
 }
 
 impl Guard {
@@ -112,7 +114,14 @@ impl Guard {
             room: Admission::new(),
             patience: REQUEST_TIMEOUT,
             is_draining: AtomicBool::new(false),
+            hsts: None,
         }
+    }
+
+    /// Tells browsers for so many seconds to use nothing but HTTPS.
+    pub(super) fn with_hsts(mut self, seconds: Option<u32>) -> Self {
+        self.hsts = headers::hsts(seconds);
+        self
     }
 
     /// From now on the server says that it is not ready.
@@ -218,7 +227,13 @@ pub(super) async fn stand(
     let active = connection
         .map(|room| room.connection().begin(request.extensions().get::<ConnectionShutdown>()));
     let mut held = Held { permit: None, active };
-    let answered = guard.answer(request, next, source, &mut held).await;
+    let rest = (version == Version::HTTP_2 && !request.body().is_end_stream()).then(Rest::default);
+    let mut answered = guard.answer(request, next, source, &mut held, rest.clone()).await;
+    if let Some(rest) = rest.and_then(|rest| rest.take()) {
+        held.permit = None;
+        request_body::discard(rest).await;
+    }
+    headers::add(answered.headers_mut(), guard.hsts.as_ref());
     answer_body::hold(answered, held, version)
 }
 
@@ -229,10 +244,15 @@ impl Guard {
         next: Next,
         source: Option<IpAddr>,
         held: &mut Held,
+        rest: Option<Rest>,
     ) -> Response {
         // From here on whatever is not read of the body is discarded after the answer.
         let body = std::mem::take(request.body_mut());
-        let mut body = (!body.is_end_stream()).then(|| RequestBody::new(body, request.headers()));
+        let mut body =
+            (!body.is_end_stream()).then(|| RequestBody::new(body, request.headers(), rest));
+        if let Err(problem) = headers::check(request.version(), request.headers()) {
+            return problem.into_response();
+        }
         let verdict = self.check(&request);
         if let Some(refused) = self.refuse(&request, verdict.as_ref(), source) {
             return refused;
@@ -288,7 +308,8 @@ mod tests {
         let stand = middleware::from_fn_with_state(Arc::new(guard), stand);
         let never = std::future::pending::<StatusCode>;
         let app = Router::new().route("/", get(StatusCode::OK)).route("/never", get(never));
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let request =
+            Request::builder().uri(path).header("host", "here").body(Body::empty()).unwrap();
         app.layer(stand).oneshot(request).await.unwrap()
     }
 

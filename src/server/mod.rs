@@ -8,6 +8,7 @@ mod connections;
 pub mod control;
 mod flood;
 mod guard;
+mod headers;
 mod metrics;
 mod notify;
 mod overload;
@@ -94,6 +95,8 @@ pub struct Operation {
     pub max_bad_keys: NonZeroU32,
     /// So many connections at once; one more is closed.
     pub max_connections: usize,
+    /// Tells browsers for so many seconds to use nothing but HTTPS for this host.
+    pub hsts: Option<u32>,
     /// After the signal to stop `/readyz` says 503 for so long while everything is still served.
     pub drain_delay: Duration,
 }
@@ -112,12 +115,8 @@ pub async fn serve(
     let clock = tokio::spawn(tell_of_a_jump(store.clone()));
     let metrics = Metrics::new(&store);
     let trusted = operation.trusted_proxies;
-    let guard = Arc::new(Guard::new(
-        store.clone(),
-        metrics.clone(),
-        trusted.clone(),
-        operation.max_bad_keys,
-    ));
+    let guard = Guard::new(store.clone(), metrics.clone(), trusted.clone(), operation.max_bad_keys);
+    let guard = Arc::new(guard.with_hsts(operation.hsts));
     let mut portal = Portal::new(store.clone());
     if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
         portal = portal.at(origin);

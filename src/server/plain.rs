@@ -61,6 +61,7 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
             .text();
     let head = format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );

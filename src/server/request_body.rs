@@ -2,7 +2,10 @@
 //! reads is discarded after the answer.
 //!
 //! A client that still sends when its connection closes may never see the answer. So the rest of
-//! the body is read and dropped for a moment, without a permit and without a buffer.
+//! the body is read and dropped for a moment, without a permit and without a buffer. Over HTTP/2
+//! that comes before the answer: curl ends its body early once it has read the head of an error,
+//! the stream is then reset for its wrong length, and an answer of which a part was not sent yet
+//! would be lost.
 
 use super::admission::Reserved;
 use axum::{
@@ -16,6 +19,7 @@ use http_body::{Frame, SizeHint};
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,11 +43,29 @@ pub(super) struct RequestBody {
     reserved: Option<Reserved>,
     /// The client sends nothing before it is told to, which reading the body does.
     is_awaited: bool,
+    /// Where the rest goes that is discarded before the answer.
+    rest: Option<Rest>,
+}
+
+/// What no handler has read of a body.
+#[derive(Clone, Default)]
+pub(super) struct Rest(Arc<Mutex<Option<Body>>>);
+
+impl Rest {
+    fn lock(&self) -> MutexGuard<'_, Option<Body>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rest, once the handler has dropped the body.
+    pub(super) fn take(&self) -> Option<Body> {
+        self.lock().take()
+    }
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
-        Self { body: Some(body), reserved: None, is_awaited: headers.contains_key(EXPECT) }
+    pub(super) fn new(body: Body, headers: &HeaderMap, rest: Option<Rest>) -> Self {
+        let is_awaited = headers.contains_key(EXPECT);
+        Self { body: Some(body), reserved: None, is_awaited, rest }
     }
 
     /// Counts the body until it is read or dropped.
@@ -84,13 +106,16 @@ impl Drop for RequestBody {
         if self.is_awaited || body.is_end_stream() {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
+        if let Some(rest) = &self.rest {
+            *rest.lock() = Some(body);
+        } else if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(discard(body));
         }
     }
 }
 
-async fn discard(mut body: Body) {
+/// Reads and drops a part of the body that a client may still be sending.
+pub(super) async fn discard(mut body: Body) {
     let reading = async {
         let mut length = 0;
         while length < MAX_DISCARDED_BYTES {

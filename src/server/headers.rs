@@ -1,0 +1,89 @@
+//! What is asked of a request's head, and the headers that keep browsers from misusing an answer.
+
+use crate::web::Problem;
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
+    header::{
+        CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+
+/// For answers that are no pages: a browser that shows one loads nothing for it.
+const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";
+const EVERYWHERE: [(HeaderName, &str); 2] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+const ON_PAGES: [(HeaderName, &str); 2] = [
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+];
+
+/// Refuses a head that two programs on the way may read differently.
+pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |detail| Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-request", detail));
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (version == Version::HTTP_11 && hosts == 0) {
+        return refuse("send one Host header");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_plain = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if is_plain { Ok(()) } else { refuse("chunked is the only Transfer-Encoding accepted") }
+}
+
+/// The value of `Strict-Transport-Security`, for this host alone.
+pub(super) fn hsts(seconds: Option<u32>) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("max-age={}", seconds?)).ok()
+}
+
+/// Adds what an answer does not say itself.
+pub(super) fn add(headers: &mut HeaderMap, hsts: Option<&HeaderValue>) {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_page = kind.is_some_and(|kind| kind.starts_with(b"text/html"));
+    let on_pages = ON_PAGES.into_iter().filter(|_| is_page);
+    for (name, value) in EVERYWHERE.into_iter().chain(on_pages) {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(CLOSED));
+    if let Some(hsts) = hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ambiguous_head_is_refused() {
+        let is_accepted = |version, pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            check(version, &headers).is_ok()
+        };
+        let host = ("host", "here");
+        assert!(is_accepted(Version::HTTP_11, &[host]));
+        assert!(is_accepted(Version::HTTP_11, &[host, ("transfer-encoding", "Chunked")]));
+        assert!(is_accepted(Version::HTTP_10, &[]) && is_accepted(Version::HTTP_2, &[]));
+        assert!(!is_accepted(Version::HTTP_11, &[]));
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            assert!(!is_accepted(version, &[host, host]), "{version:?}");
+        }
+        for coding in ["gzip, chunked", "chunked, chunked", "gzip", "identity", ""] {
+            let headers = [host, ("transfer-encoding", coding)];
+            assert!(!is_accepted(Version::HTTP_11, &headers), "{coding}");
+        }
+        let twice = [host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert!(!is_accepted(Version::HTTP_11, &twice));
+    }
+}
