@@ -4,8 +4,9 @@
 use crate::{base64::base64, huffman::huffman};
 use std::collections::HashMap;
 
-/// Every run of so many bytes of a spelling counts as a copy.
-pub(crate) const PIECE: usize = 16;
+/// Every run of so many bytes of a spelling counts as a copy. A shorter run, or one of up to 14 bytes
+/// that holds no aligned word, is not found.
+pub(crate) const PIECE: usize = 8;
 const WORD: usize = 8;
 
 /// The spellings of some keys, indexed by their words.
@@ -48,7 +49,7 @@ impl Spellings {
         Self { all, words, first }
     }
 
-    /// Looks at each aligned word: a run of sixteen bytes holds at least one of them whole.
+    /// Looks at each aligned word, since a spilled register is one.
     pub(crate) fn matches<'s>(&'s self, haystack: &[u8], found: &mut impl FnMut(Match<'s>)) {
         let (words, _) = haystack.as_chunks::<WORD>();
         for (number, word) in words.iter().enumerate() {
