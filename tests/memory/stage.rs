@@ -63,7 +63,9 @@ impl Stage {
         let certificate = fs::read(home.data().join("tls/cert.pem")).unwrap();
         let client = |protocol: &[u8]| {
             let mut trusted = RootCertStore::empty();
-            trusted.add(CertificateDer::from_pem_slice(&certificate).unwrap()).unwrap();
+            for certificate in CertificateDer::pem_slice_iter(&certificate) {
+                trusted.add(certificate.unwrap()).unwrap();
+            }
             let mut config =
                 ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
                     .with_safe_default_protocol_versions()
