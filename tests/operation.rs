@@ -308,6 +308,21 @@ fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
 }
 
 #[test]
+fn bad_key_beside_a_session_is_answered_401() {
+    let (home, _) = home();
+    let server = home.serve(&["--behind-proxy", "--max-bad-keys", "1"]);
+    let bad = with_key("pcl_nonsense");
+    let page = |headers: &[String]| ask(server.address(), "/keys/new", headers).0;
+    eventually("the flood is slowed", || page(std::slice::from_ref(&bad)) == 429);
+    for _ in 0..20 {
+        let answer = page(&[bad.clone(), "cookie: __Host-portcullis=00".into()]);
+        assert_ne!(answer, 429);
+    }
+    let cookie = "cookie: a=b; __Host-portcullis-8443=00".to_owned();
+    assert_eq!(ask(server.address(), "/v1/keys", &[bad, cookie]).0, 401);
+}
+
+#[test]
 fn one_connection_too_many_is_closed_and_room_comes_back() {
     let (home, root) = home();
     let metrics = free_address();

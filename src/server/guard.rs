@@ -30,7 +30,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{
         HeaderValue, StatusCode, Version,
-        header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -47,6 +47,8 @@ use std::{
 };
 use tokio::time::timeout;
 
+/// How the name of the portal's cookie begins.
+const SESSION: &[u8] = b"__Host-portcullis";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 static LIMITED: Sparingly = Sparingly::new();
@@ -176,6 +178,12 @@ fn is_never_slowed(path: &str) -> bool {
     path == "/authz" || path.starts_with("/authz/")
 }
 
+/// Whether the request comes from a browser that has logged in to the portal, or says so.
+fn has_session(request: &Request) -> bool {
+    let mut cookies = request.headers().get_all(COOKIE).iter();
+    cookies.any(|line| line.as_bytes().windows(SESSION.len()).any(|part| part == SESSION))
+}
+
 /// Probes need no room, so that a server which is full is not taken for one that is dead.
 fn is_probe(path: &str) -> bool {
     path == "/healthz" || path == "/readyz"
@@ -211,7 +219,14 @@ impl Guard {
             return Some(unavailable("the server is about to stop").into_response());
         }
         let is_bad = verdict.is_some_and(Verdict::is_bad_key) && !is_never_slowed(path);
-        if is_bad { self.slowed(source).map(too_many) } else { None }
+        let wait = if is_bad { self.slowed(source)? } else { return None };
+        match verdict {
+            // After a 401 the browser forgets the bad key that it sends beside its session.
+            Some(Verdict::Refused(refusal)) if has_session(request) => {
+                Some(refusal.clone().into_response())
+            }
+            _ => Some(too_many(wait)),
+        }
     }
 }
 
