@@ -151,6 +151,28 @@ pub enum Error {
         /// What was being done.
         doing: &'static str,
     },
+    /// The disk is full and its reserve is kept for changes that make a key stricter; nothing was
+    /// changed.
+    #[error(
+        "the disk is full ({} free), so only revocations and other stricter changes are written; this change was \
+         not made, make room on the volume of the store (pruning the audit log makes none there)",
+        Size(*free)
+    )]
+    NoRoom {
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The disk is full and its reserve is used up: the change is not on disk. What it denied stays
+    /// denied until the store is closed, or the change is repeated.
+    #[error(
+        "the disk is full ({} free) and its reserve is used up, so the change is not on disk; what it denies is \
+         denied until the store is closed; make room on the volume of the store and repeat it",
+        Size(*free)
+    )]
+    ReserveUsedUp {
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The directory or its disk cannot be written.
     #[error(
         "no permission to write while {doing}; mount it writable or correct its owner, then reopen the store"
@@ -219,6 +241,19 @@ impl Error {
 
     pub(crate) fn damaged(what: impl Into<Box<str>>) -> Self {
         Self::Damaged(what.into())
+    }
+}
+
+/// A number of bytes, in the largest unit that it fills.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ ..1024 => write!(f, "{bytes} bytes"),
+            bytes @ ..0x10_0000 => write!(f, "{} KiB", bytes >> 10),
+            bytes => write!(f, "{} MiB", bytes >> 20),
+        }
     }
 }
 
@@ -349,6 +384,14 @@ mod tests {
             assert!(matches!(of(kind), Error::ReadOnly { doing: "writing a change" }));
         }
         assert!(matches!(of(ErrorKind::BrokenPipe), Error::Io { doing: "writing a change", .. }));
+    }
+
+    #[test]
+    fn a_full_disk_names_the_free_space() {
+        let text = |free| Error::NoRoom { free }.to_string();
+        assert!(text(0).starts_with("the disk is full (0 bytes free)"), "{}", text(0));
+        assert!(text(300 << 10).contains("(300 KiB free)"), "{}", text(300 << 10));
+        assert!(text(7 << 20).contains("(7 MiB free)"), "{}", text(7 << 20));
     }
 
     #[test]

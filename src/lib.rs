@@ -74,6 +74,7 @@ pub use digest::Digest;
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
+pub use ledger::DiskSpace;
 pub use principal::Principal;
 pub use proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart};
 pub use random::NoRandomness;

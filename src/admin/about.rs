@@ -30,6 +30,9 @@ struct Scope {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     status: &'static str,
+    /// `full` while the disk is full: only revocations and other stricter changes are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk: Option<&'static str>,
 }
 
 /// The caller's own key: what people try first.
@@ -90,7 +93,7 @@ pub(crate) async fn scopes(State(store): State<Store>, caller: Caller) -> Result
     )
 )]
 pub(crate) async fn alive() -> Response {
-    wire::json(&Health { status: "ok" })
+    wire::json(&Health { status: "ok", disk: None })
 }
 
 /// The store takes changes, and keys are checked. The cause, where it does not, is in the log: it may name files.
@@ -106,7 +109,8 @@ pub(crate) async fn alive() -> Response {
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {
     let health = store.health();
     if health.poisoned.is_none() && health.is_answering {
-        return Ok(wire::json(&Health { status: "ok" }));
+        let is_full = health.disk.is_some_and(|disk| disk.is_reserve_in_use);
+        return Ok(wire::json(&Health { status: "ok", disk: is_full.then_some("full") }));
     }
     if !health.is_answering {
         let detail = "this replica cannot vouch for any key at the moment; ask another one";
@@ -114,4 +118,40 @@ pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Proble
     }
     let detail = "the store stopped writing after a failure; keys are still checked, reopen the store to change them";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+
+    #[tokio::test]
+    async fn full_disk_is_ready_and_says_so() {
+        let (store, _script) = Store::on_a_full_disk();
+        let answer = ready(State(store)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body = to_bytes(answer.into_body(), 1000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["status"], &body["disk"]), (&json!("ok"), &json!("full")));
+    }
+
+    #[tokio::test]
+    async fn change_on_a_full_disk_is_answered_with_507_and_the_free_space() {
+        let (store, _script) = Store::on_a_full_disk();
+        let new = crate::NewKey {
+            name: "a".into(),
+            grant: crate::Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+            active: true,
+            expiry: crate::Expiry::Never,
+            owner: None,
+            metadata: crate::Metadata::new(),
+        };
+        let denied: Denied = store.issue(new).unwrap_err().into();
+        let answer = axum::response::IntoResponse::into_response(denied);
+        assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
+        let body = to_bytes(answer.into_body(), 4000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["type"], "urn:portcullis:disk-full");
+        assert!(body["detail"].as_str().unwrap().contains("(300 KiB free)"), "{body}");
+    }
 }

@@ -97,6 +97,9 @@ impl From<Error> for Denied {
             Error::Forbidden(Forbidden::LacksScope(scope)) => {
                 return Refusal::LacksScope(scope).into();
             }
+            Error::NoRoom { .. } | Error::ReserveUsedUp { .. } => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", text)
+            }
             Error::Forbidden(_) => Problem::new(StatusCode::FORBIDDEN, "forbidden", text),
             _ => return ours(&error).into(),
         };

@@ -190,6 +190,9 @@ fn problems(operation: &Value) -> Vec<(&'static str, &'static str)> {
         problems.push(("403", "the key may not do this"));
         problems.push(("503", "the store cannot do this at the moment"));
     }
+    if has("header", Some("If-Match")) || has("header", Some("Idempotency-Key")) {
+        problems.push(("507", "the disk is full, so only stricter changes are written"));
+    }
     if operation.get("requestBody").is_some() {
         problems.push(("400", "the request is malformed"));
         problems.push(("408", "the body did not arrive in time"));

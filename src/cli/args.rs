@@ -45,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) pepper_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) etcd: super::etcd::Nodes,
+    #[command(flatten)]
+    pub(crate) disk: super::disk::DiskReserve,
 }
 
 #[derive(Subcommand)]

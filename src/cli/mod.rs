@@ -7,6 +7,7 @@ mod backup;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod delivery;
+mod disk;
 mod doctor;
 mod door;
 mod etcd;

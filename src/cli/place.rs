@@ -25,6 +25,9 @@ impl Place {
         if let Some(file) = &self.pepper_file {
             builder = builder.pepper(private_file(file, "pepper file", MOST_PEPPER_BYTES)?);
         }
+        if let Some(bytes) = self.disk.disk_reserve {
+            builder = builder.disk_reserve(bytes);
+        }
         Ok(builder)
     }
 

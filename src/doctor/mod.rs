@@ -6,6 +6,7 @@
 //! told, and that the rest was not read.
 
 mod contents;
+mod disk;
 mod finding;
 mod repair;
 
@@ -36,8 +37,6 @@ use std::{
 const RESTORE: &str = "restore a backup, or save what can be proved with: doctor --repair NEW_DIR";
 const MODES: &str = "close it to others (chmod 700 for directories, 600 for files), and consider who may have read it";
 const UNSAFE: &str = "until then the store is not opened; consider who may have changed it";
-/// Less than this, and a burst of changes may find the disk full.
-const LITTLE_ROOM: u64 = 64 << 20;
 /// A clock this far behind the newest change is not just one that is kept in step.
 const CLOCK_SLACK_MS: u64 = 5000;
 
@@ -175,14 +174,7 @@ fn tell_outside(outside: &Outside, report: &mut Report) {
             "run as the user whose store it is",
         );
     }
-    if let Some(room) = outside.room.filter(|room| *room < LITTLE_ROOM.max(outside.size / 10)) {
-        let text = format!("the disk has only {} MiB left", room >> 20);
-        report.findings.push(Finding::fault(
-            "disk",
-            text,
-            "make room; a full disk stops all changes",
-        ));
-    }
+    disk::look(outside, &mut report.findings);
     if let Some(holder) = &outside.holder {
         report.findings.push(held(holder));
     }
@@ -384,23 +376,5 @@ impl Keys {
             let text = format!("{} keys have expired", self.expired);
             findings.push(Finding::note("expired", text, "delete those that nobody will extend"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_that_is_nearly_full_is_told() {
-        let told = |room, size| {
-            let mut report = Report::default();
-            tell_outside(&Outside { room: Some(room), size, ..Outside::default() }, &mut report);
-            report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
-        };
-        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
-        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
-        // A large database needs more.
-        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
     }
 }

@@ -134,7 +134,6 @@ impl Directory {
     }
 
     /// Takes back one such denial; gives the digest of the key and what readers may see.
-    #[cfg(feature = "cluster")]
     pub(super) fn retract(
         &mut self,
         sequence: u64,

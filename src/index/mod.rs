@@ -191,7 +191,6 @@ impl Index {
     }
 
     /// Takes a denial back whose change will never be committed.
-    #[cfg(feature = "cluster")]
     pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
         if let Some((digest, visible)) = directory.retract(sequence, id, standing, &self.grants) {

@@ -17,6 +17,8 @@ use super::{
     engine::{self, Database, Doing, contained},
     home::Home,
     rehearsal::rehearse,
+    reserve::{self, Reserve},
+    room::Gauge,
     snapshot::{Kept, Snapshot},
 };
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
 };
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -43,6 +45,7 @@ pub(crate) struct Disk {
     blobs: Blobs,
     state: Mutex<State>,
     seals: Arc<Seals>,
+    gauge: Arc<Gauge>,
     /// Last, so that the lock outlives the database.
     _home: Home,
 }
@@ -56,6 +59,7 @@ pub(super) struct State {
     anchor: Anchor,
     /// What snapshots that are being read need.
     pub(super) kept: Kept,
+    pub(super) reserve: Reserve,
     /// A commit began and did not end well: the tree may be ahead of meta.
     pub(super) unfinished: bool,
 }
@@ -84,9 +88,13 @@ impl Disk {
             .map_err(|e| Error::io("opening the store", e))?;
         // What a killed process wrote may still be in the page cache only, and sled would write a
         // snapshot that relies on it, and overwrite what it replaces.
-        let file =
-            File::open(sled_dir.join("db")).map_err(|e| Error::io("opening the store", e))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(sled_dir.join("db"))
+            .map_err(|e| Error::io("opening the store", e))?;
         file.sync_data().map_err(|e| Error::io("syncing the store", e))?;
+        reserve::make_way(&ledger, at.reserve).map_err(|e| Error::io("opening the store", e))?;
         rehearse(&sled_dir, &at.dir, &ledger.join("rehearsal"))?;
         let db = engine::open(&sled_dir, &at.dir)?;
         // The same holds of the files that it made, and of their names.
@@ -101,15 +109,22 @@ impl Disk {
         let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
         let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
+        let reserve = file
+            .try_clone()
+            .and_then(|file| Reserve::take(&ledger, file, at.reserve))
+            .map_err(|e| Error::io("taking the disk reserve", e))?;
+        let gauge = Arc::clone(reserve.gauge());
         let disk = Self {
             db,
             file,
+            gauge,
             blobs: Blobs::open(&sled_dir)?,
             state: Mutex::new(State {
                 meta,
                 floor,
                 anchor,
                 kept: Kept::default(),
+                reserve,
                 unfinished: false,
             }),
             seals,
@@ -193,6 +208,7 @@ impl Disk {
         let mut state = self.state();
         let doing = Doing::Writing;
         state.unfinished = true;
+        state.reserve.before_write();
         let wanted = state.kept.is_wanted();
         let (meta, before) = contained(doing, || {
             if Bug::TwoTransactions.is_planted() {
@@ -218,6 +234,7 @@ impl Disk {
         if let Some(floor) = self.floor_in(batch)? {
             state.floor = floor;
         }
+        state.reserve.after_write();
         state.unfinished = false;
         Ok(())
     }
@@ -225,6 +242,14 @@ impl Disk {
     /// This moment, to be read while changes go on.
     pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
         Snapshot::begin(self)
+    }
+
+    pub(super) fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+
+    pub(super) fn keep_reserve(&self) {
+        self.state().reserve.keep();
     }
 
     pub(super) fn sync_anchor(&self) -> Result<(), Error> {

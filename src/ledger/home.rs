@@ -7,6 +7,7 @@
 //!     sled/        the database
 //!     anchor       unless it is kept elsewhere
 //!     rehearsal/   while the engine's opening is rehearsed
+//!     reserve      blocks for opening on a full disk
 //! ```
 
 use crate::{
@@ -225,9 +226,10 @@ fn lock(dir: &Dir, shown: &Path, mode: Mode) -> Result<File, Error> {
     loop {
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)
-                    .and_then(|()| file.rewind())
+                // Over what is there: on a full disk a block that is given up may not come back.
+                file.rewind()
                     .and_then(|()| file.write_all(own_note.as_bytes()))
+                    .and_then(|()| file.set_len(own_note.len() as u64))
                     .map_err(doing)?;
                 return Ok(file);
             }

@@ -12,13 +12,16 @@ mod engine;
 mod home;
 pub(crate) mod inspect;
 mod rehearsal;
+mod reserve;
+mod room;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(feature = "cluster")]
 pub(crate) mod shared;
 mod snapshot;
 
-pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode};
+pub use self::room::DiskSpace;
+pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, room::Room};
 
 use crate::{
     audit::AuditEntry,
@@ -54,6 +57,8 @@ pub(crate) struct Location {
     pub(crate) mode: Mode,
     /// Elsewhere than in the data directory, so that even a whole older directory is noticed.
     pub(crate) anchor: Option<PathBuf>,
+    /// The size of the disk reserve in bytes, where it is not the default.
+    pub(crate) reserve: Option<u64>,
 }
 
 /// The state that the next change builds on.
@@ -218,6 +223,38 @@ impl Ledger {
             Self::Shared(shared) => Ok(shared.sweep()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(false),
+        }
+    }
+
+    /// For what there is room on the disk.
+    pub(crate) fn room(&self) -> Room {
+        match self {
+            Self::Disk(disk) => disk.gauge().room(),
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.room(),
+            _ => Room::Enough,
+        }
+    }
+
+    /// Whether there is room for more than stricter changes.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room() == Room::Enough
+    }
+
+    /// The disk and the reserve; `None` of a ledger that has neither.
+    pub(crate) fn disk_space(&self) -> Option<DiskSpace> {
+        match self {
+            Self::Disk(disk) => Some(disk.gauge().space()),
+            #[cfg(test)]
+            Self::Scripted(scripted) => Some(scripted.disk_space()),
+            _ => None,
+        }
+    }
+
+    /// Makes the reserve whole where there is room; called each second.
+    pub(crate) fn keep_reserve(&self) {
+        if let Self::Disk(disk) = self {
+            disk.keep_reserve();
         }
     }
 

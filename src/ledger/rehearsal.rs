@@ -25,7 +25,7 @@ use std::{
 
 /// As long as the log has one segment, there is none to clear.
 const SEGMENT_BYTES: u64 = 512 << 10;
-const LARGEST_BYTES: u64 = 16 << 20;
+pub(super) const LARGEST_BYTES: u64 = 16 << 20;
 
 /// Makes the snapshot that opening `sled_dir` would make. `dir` is the data directory, for errors;
 /// `place` is where the copy may lie.

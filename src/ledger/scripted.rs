@@ -1,7 +1,7 @@
 //! A ledger for tests, which does as it is told: as a rule each commit says that it began, and
 //! waits for its verdict.
 
-use super::Commit;
+use super::{Commit, DiskSpace, Room};
 use crate::{error::Error, id::KeyId};
 use std::{
     io,
@@ -25,6 +25,7 @@ pub(crate) struct Scripted {
     noted: Sender<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
     anchor_syncs: Arc<AtomicUsize>,
+    room: Arc<Mutex<Room>>,
 }
 
 /// The test's side.
@@ -34,6 +35,7 @@ pub(crate) struct Script {
     noted: Receiver<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
     anchor_syncs: Arc<AtomicUsize>,
+    room: Arc<Mutex<Room>>,
 }
 
 impl Scripted {
@@ -41,19 +43,21 @@ impl Scripted {
         let ((began, seen), (verdicts, asked), (noted, told)) = (channel(), channel(), channel());
         let is_out_of_order = Arc::new(AtomicBool::new(false));
         let anchor_syncs = Arc::new(AtomicUsize::new(0));
+        let room = Arc::new(Mutex::new(Room::Enough));
         let script = Script {
             began: seen,
             verdicts,
             noted: told,
             is_out_of_order: Arc::clone(&is_out_of_order),
             anchor_syncs: Arc::clone(&anchor_syncs),
+            room: Arc::clone(&room),
         };
         let asked = Mutex::new(asked);
         let verdict = Box::new(move |batch: &[Commit]| {
             began.send(batch.len()).unwrap();
             asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
         });
-        (Self { verdict, noted, is_out_of_order, anchor_syncs }, script)
+        (Self { verdict, noted, is_out_of_order, anchor_syncs, room }, script)
     }
 
     /// One whose verdicts are given here, for the models.
@@ -69,6 +73,22 @@ impl Scripted {
         // Who does not listen to uses does not want to know them.
         let _ = self.noted.send(uses.to_vec());
         Ok(())
+    }
+
+    pub(super) fn room(&self) -> Room {
+        *self.room.lock().unwrap()
+    }
+
+    pub(super) fn disk_space(&self) -> DiskSpace {
+        let is_full = self.room() != Room::Enough;
+        DiskSpace {
+            free: if is_full { 300 << 10 } else { 1 << 30 },
+            reserve_held: 8 << 20,
+            reserve_wanted: 9 << 20,
+            can_reserve: true,
+            is_low: is_full,
+            is_reserve_in_use: is_full,
+        }
     }
 
     pub(super) fn sync_anchor(&self) {
@@ -103,6 +123,11 @@ impl Script {
     /// From now on no use can be written.
     pub(crate) fn fail_uses(&self) {
         self.is_out_of_order.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on there is so much room.
+    pub(crate) fn set_room(&self, room: Room) {
+        *self.room.lock().unwrap() = room;
     }
 
     /// How often the anchor was synced.

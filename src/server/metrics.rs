@@ -4,7 +4,7 @@
 mod replica;
 
 use super::{guard::Verdict, overload::Overload};
-use crate::Store;
+use crate::{DiskSpace, Store};
 use axum::{
     Router,
     extract::State,
@@ -49,14 +49,51 @@ pub(super) struct Metrics {
     keys: Family<ByState, Gauge>,
     answering: Gauge,
     overloads: Family<ByKind, Counter>,
+    disk: Option<Disk>,
     #[cfg(feature = "cluster")]
     replica: Option<replica::Replica>,
     pub(super) limited: Counter,
     pub(super) connections_refused: Counter,
 }
 
+/// The disk and its reserve.
+#[derive(Clone, Default)]
+struct Disk {
+    free: Gauge,
+    held: Gauge,
+    wanted: Gauge,
+    in_use: Gauge,
+}
+
+impl Disk {
+    fn new(registry: &mut Registry) -> Self {
+        let disk = Self::default();
+        let mut add = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        add("disk_free_bytes", "Free bytes on the volume of the store", &disk.free);
+        add("disk_reserve_bytes", "Bytes that are allocated for revocations", &disk.held);
+        add(
+            "disk_reserve_wanted_bytes",
+            "Bytes that should be allocated for revocations",
+            &disk.wanted,
+        );
+        add(
+            "disk_reserve_in_use",
+            "1 while the disk is full and only stricter changes are written",
+            &disk.in_use,
+        );
+        disk
+    }
+
+    fn set(&self, disk: &DiskSpace) {
+        let set = |gauge: &Gauge, bytes| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        set(&self.free, disk.free);
+        set(&self.held, disk.reserve_held);
+        set(&self.wanted, disk.reserve_wanted);
+        self.in_use.set(disk.is_reserve_in_use.into());
+    }
+}
+
 impl Metrics {
-    #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "it is alone"))]
     pub(super) fn new(store: &Store) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         let checks = Family::<ByResult, Counter>::default();
@@ -93,6 +130,7 @@ impl Metrics {
             "1 if keys are checked; 0 where a replica cannot know whether it is up to date",
             answering.clone(),
         );
+        let disk = store.health().disk.map(|_| Disk::new(&mut registry));
         registry.register("build", "What runs", build);
         for result in Verdict::ALL {
             // Named from the start, so that a rate sees the first one.
@@ -110,6 +148,7 @@ impl Metrics {
             keys,
             answering,
             overloads,
+            disk,
             limited,
             connections_refused,
         }
@@ -138,7 +177,11 @@ async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     for (state, keys) in [("active", active), ("expired", expired), ("inactive", count.inactive)] {
         metrics.keys.get_or_create(&ByState { state }).set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
-    metrics.answering.set(store.health().is_answering.into());
+    let health = store.health();
+    metrics.answering.set(health.is_answering.into());
+    if let (Some(gauges), Some(disk)) = (&metrics.disk, &health.disk) {
+        gauges.set(disk);
+    }
     #[cfg(feature = "cluster")]
     if let Some(replica) = &metrics.replica {
         replica.look(&store).await;
@@ -147,5 +190,27 @@ async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     match encode(&mut text, &metrics.registry) {
         Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+
+    #[tokio::test]
+    async fn full_disk_is_among_the_metrics() {
+        let (store, _script) = Store::on_a_full_disk();
+        let answer = show(State((Metrics::new(&store), store))).await;
+        let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        for line in [
+            "portcullis_disk_free_bytes 307200",
+            "portcullis_disk_reserve_bytes 8388608",
+            "portcullis_disk_reserve_wanted_bytes 9437184",
+            "portcullis_disk_reserve_in_use 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
     }
 }

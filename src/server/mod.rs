@@ -6,6 +6,7 @@ mod backup;
 mod connection;
 mod connections;
 pub mod control;
+mod disk;
 mod flood;
 mod guard;
 mod headers;
@@ -113,6 +114,7 @@ pub async fn serve(
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let clock = tokio::spawn(tell_of_a_jump(store.clone()));
+    let disk = tokio::spawn(disk::watch(store.clone()));
     let metrics = Metrics::new(&store);
     let trusted = operation.trusted_proxies;
     let guard = Guard::new(store.clone(), metrics.clone(), trusted.clone(), operation.max_bad_keys);
@@ -189,6 +191,7 @@ pub async fn serve(
     let at_home = at_home.await;
     signal.abort();
     clock.abort();
+    disk.abort();
     drop(removed_at_the_end);
     outside.map_err(io::Error::other)??;
     at_home.map_err(io::Error::other)?

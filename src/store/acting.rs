@@ -96,6 +96,7 @@ impl<'s> Acting<'s> {
         }
         codec::check_length(&record, None)?;
         plans.check_writable()?;
+        core.check_room()?;
         let record = Arc::new(record);
         let mut note = self.note(Act::Create, Some(id), Change::default(), after);
         note.once = once;
@@ -200,6 +201,7 @@ impl<'s> Acting<'s> {
             return Err(self.refused(Attempt::Delete, Some(id), Change::default(), refused));
         }
         plans.check_writable()?;
+        core.check_room()?;
         let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
         let change = KeyChange { id, digest, after: None };
         let sequence = core.queue_changes(&mut plans, note, vec![change])?;
@@ -268,6 +270,7 @@ impl<'s> Acting<'s> {
             core.index.deny(u64::MAX, id, old.standing());
             return Err(poisoned);
         }
+        core.check_room()?;
         let (was, is) = (before.fields_unlike(Some(&old)), old.fields_unlike(Some(&before)));
         let mut note = self.note(Act::Rotate { into: new_id }, Some(id), was, is);
         note.once = once;
@@ -375,6 +378,7 @@ impl<'s> Acting<'s> {
             return Err(poisoned);
         }
         denies.set(!before.standing().is_within(&after.standing()));
+        core.check_room_to_change(&mut plans, id, before.standing(), after.standing())?;
         let after = Arc::new(after);
         let note = self.note(
             Act::Update,

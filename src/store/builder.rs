@@ -52,6 +52,7 @@ pub struct Builder {
     pepper: Option<Zeroizing<Vec<u8>>>,
     pub(crate) scopes: Option<Vec<(Scope, String)>>,
     pub(crate) anchor: Option<PathBuf>,
+    disk_reserve: Option<u64>,
 }
 
 impl Builder {
@@ -82,6 +83,26 @@ impl Builder {
     /// catches a whole older directory that was put back.
     pub fn anchor(mut self, file: impl Into<PathBuf>) -> Self {
         self.anchor = Some(file.into());
+        self
+    }
+
+    /// Sets how many bytes of the disk are kept for revocations. By default it is 64 MiB, or 5 % of
+    /// the volume if that is less. On a full disk these blocks are used to revoke, narrow and shorten
+    /// keys, to prune the audit log and to open the store; other changes are [`Error::NoRoom`]. A size
+    /// that is too small for one opening and one batch of changes is raised to that. 0 switches the
+    /// reserve off: then a full disk ends all writing. See [`Health::disk`](crate::Health::disk).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path().join("keys");
+    /// # use portcullis::Store;
+    /// let store = Store::builder().disk_reserve(8 << 20).open(&dir)?;
+    /// let disk = store.health().disk.unwrap();
+    /// assert_eq!(disk.reserve_wanted, 8 << 20);
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn disk_reserve(mut self, bytes: u64) -> Self {
+        self.disk_reserve = Some(bytes);
         self
     }
 
@@ -133,7 +154,8 @@ impl Builder {
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
         let seals = self.seals()?;
-        let location = Location { dir: dir.to_path_buf(), mode, anchor: self.anchor };
+        let (dir, reserve) = (dir.to_path_buf(), self.disk_reserve);
+        let location = Location { dir, mode, anchor: self.anchor, reserve };
         let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
         let mut index = Loading::with_room_for(disk.records());
         let mut stored = 0;

@@ -1,7 +1,7 @@
 //! How a store is doing: can it still write, is its clock to be believed.
 
 use super::Store;
-use crate::time::Timestamp;
+use crate::{ledger::DiskSpace, time::Timestamp};
 use std::time::Duration;
 
 /// How a store is doing.
@@ -22,6 +22,9 @@ pub struct Health {
     /// made while a clock was wrong: [`Store::now`] stays at the time of that change until the wall
     /// clock reaches it, and keys that end before it have expired early.
     pub clock_ahead: Option<Duration>,
+    /// How much room the disk has, as of the last second or change; `None` of a store in memory and
+    /// of one that replicas share.
+    pub disk: Option<DiskSpace>,
 }
 
 /// How many keys a store has.
@@ -43,6 +46,7 @@ impl Store {
             trouble: self.writer.trouble(),
             clock_jump: self.writer.clock.jump(),
             clock_ahead: self.writer.clock.ahead(),
+            disk: self.writer.ledger.disk_space(),
         }
     }
 

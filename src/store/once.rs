@@ -347,7 +347,7 @@ mod tests {
             tip = Tip { sequence, head, newest: entry.at };
         }
         bulk.finish(tip).unwrap();
-        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None };
+        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None, reserve: None };
         let disk = Disk::open(&at, None, seals).unwrap();
         (Ledger::Disk(Box::new(disk)), Catalogue::new(Vec::new(), None).unwrap())
     }

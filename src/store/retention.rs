@@ -101,6 +101,7 @@ impl Acting<'_> {
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
+        core.check_room_to_prune()?;
         let floor = plans.floor;
         if through <= floor {
             return Ok(None);

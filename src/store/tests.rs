@@ -14,7 +14,7 @@ use crate::{
     gate::Gate,
     index::Index,
     ledger::{
-        Ledger, Tip,
+        Ledger, Room, Tip,
         scripted::{Script, Scripted},
     },
     record::{Expiry, Metadata, MetadataPatch},
@@ -41,6 +41,13 @@ pub(super) fn scripted_with_uses(every: Duration) -> (Store, Script) {
 }
 
 impl Store {
+    /// One whose disk is full, and the script that it goes by.
+    pub(crate) fn on_a_full_disk() -> (Self, Script) {
+        let (store, script) = scripted();
+        script.set_room(Room::Reserve);
+        (store, script)
+    }
+
     /// One in memory whose wall clock has jumped ahead so far since it was opened.
     pub(crate) fn with_a_clock_that_jumped(ahead: Duration) -> Self {
         let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
@@ -653,4 +660,74 @@ fn a_key_is_reported_inactive_once_that_is_durable() {
         assert_eq!(ask(key).join().unwrap().0, 503);
     }
     assert_eq!(ask(&key).join().unwrap().1["code"], "INACTIVE");
+}
+
+/// A store with one key, whose disk has so much room from then on.
+fn with_room(room: Room) -> (Store, Script, KeyId, String) {
+    let (store, script) = scripted();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    script.set_room(room);
+    (store, script, id, key)
+}
+
+#[test]
+fn full_disk_takes_stricter_changes_only() {
+    let (store, script, id, key) = with_room(Room::Enough);
+    let (other, _) = issue(&store, &script, new_key(&store, &["api.read"], false));
+    script.set_room(Room::Reserve);
+    let soon = Expiry::At(Timestamp::from_secs(4_000_000_000));
+    let elsewhere = Some(Grant::Scopes(store.scopes(["api.write"]).unwrap()));
+    let refused: [Result<(), Error>; 6] = [
+        store.issue(new_key(&store, &["api.read"], true)).map(drop),
+        store.rotate(id, Duration::ZERO).map(drop),
+        store.update(id, Change { name: Some("n".into()), ..Change::default() }).map(drop),
+        store.update(other, Change::activate()).map(drop),
+        store.update(id, Change { grant: elsewhere, ..Change::default() }).map(drop),
+        store.delete(other),
+    ];
+    for outcome in refused {
+        assert!(matches!(outcome, Err(Error::NoRoom { .. })), "{outcome:?}");
+    }
+    assert!(store.authenticate_key(key.as_bytes()).is_ok());
+    for change in [
+        Change { expiry: Some(soon), ..Change::default() },
+        Change { grant: Some(Grant::Scopes(store.scopes([""; 0]).unwrap())), ..Change::default() },
+        Change { name: Some("leaked".into()), ..Change::deactivate() },
+    ] {
+        script.verdict(true);
+        store.update(id, change).unwrap();
+    }
+    assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
+    assert_eq!(store.get(id).unwrap().name, "leaked");
+}
+
+#[test]
+fn full_disk_writes_no_refused_acts() {
+    let (store, script, id, _) = with_room(Room::Reserve);
+    // The key may issue no key: the refusal would be an entry.
+    let acting = store.acting_as(Actor::Key(id), None);
+    let refused = acting.issue(new_key(&store, &["api.read"], true));
+    assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
+    script.set_room(Room::Enough);
+    script.verdict(true);
+    store.revoke(id).unwrap();
+    assert_eq!(script.begun(), 1, "only the revocation was written");
+}
+
+#[test]
+fn used_up_reserve_refuses_the_key_until_its_revocation_is_written() {
+    let (store, script, id, key) = with_room(Room::Nothing);
+    for _ in 0..2 {
+        let outcome = store.revoke(id);
+        assert!(matches!(outcome, Err(Error::ReserveUsedUp { .. })), "{outcome:?}");
+        assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
+    }
+    assert_eq!(store.health().poisoned, None);
+    // There is room again: the change is repeated, and then the key is like any other.
+    script.set_room(Room::Enough);
+    script.verdict(true);
+    store.revoke(id).unwrap();
+    script.verdict(true);
+    store.update(id, Change::activate()).unwrap();
+    assert!(store.authenticate_key(key.as_bytes()).is_ok());
 }

@@ -86,6 +86,11 @@ impl Uses {
         if !self.are_under_way() || core.failure().is_some() {
             return Ok(());
         }
+        if !core.ledger.has_room() {
+            // They stay in memory; the round after the disk has room again writes them.
+            (self.round, self.due) = (None, Instant::now() + self.every);
+            return Ok(());
+        }
         let round = self.round.get_or_insert_with(|| Round::new(core.index.minute()));
         if round.step(self.since, core)? {
             return Ok(());
@@ -102,7 +107,7 @@ impl Uses {
 
     /// Does a whole round, and with it all that is left of the one that is under way.
     pub(super) fn finish(&mut self, core: &Core) -> Result<(), Error> {
-        if core.failure().is_some() {
+        if core.failure().is_some() || !core.ledger.has_room() {
             return Ok(());
         }
         let mut last = Round::new(core.index.minute());
@@ -206,7 +211,7 @@ mod tests {
 
     /// What lies on the disk of a store that is closed.
     fn on_disk(dir: &Path) -> Vec<KeyId> {
-        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None };
+        let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None, reserve: None };
         let disk = Disk::open(&at, None, Arc::new(Seals::derive(None))).unwrap();
         let mut ids = Vec::new();
         disk.load_uses(|id, _| ids.push(id)).unwrap();

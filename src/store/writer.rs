@@ -7,6 +7,7 @@
 
 mod life;
 mod refusals;
+mod room;
 mod waiting;
 
 #[cfg(feature = "cluster")]
@@ -26,7 +27,7 @@ use crate::{
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
     planted::Bug,
-    record::{Actor, Change, Record},
+    record::{Actor, Change, Record, Standing},
     scope::Catalogue,
     sync::waiting::{
         Condvar, Mutex, MutexGuard,
@@ -89,6 +90,8 @@ pub(super) struct Plans {
     crowd: usize,
     pub(super) committed: u64,
     failure: Option<Box<str>>,
+    /// Denials that are in the index and not on disk, since the disk's reserve was used up.
+    unwritten: Vec<(KeyId, Standing)>,
     closing: bool,
     /// What a ledger that others write to makes of it.
     #[cfg(feature = "cluster")]
@@ -199,6 +202,7 @@ impl Plans {
             crowd: 0,
             committed: tip.sequence,
             failure: None,
+            unwritten: Vec::new(),
             closing: false,
             #[cfg(feature = "cluster")]
             common: Common::default(),
@@ -269,6 +273,7 @@ impl Core {
             once: None,
         };
         let mut plans = self.plan();
+        self.check_room()?;
         #[cfg(feature = "cluster")]
         self.check_numbering(&plans, stored, catalogue)?;
         let sequence = self.queue(&mut plans, note, puts, Vec::new())?;
@@ -339,6 +344,7 @@ impl Core {
             // Refuse first: if the disk fails, this process must still turn the key away.
             if let Some(record) = after.as_ref().filter(|_| !Bug::DenyLate.is_planted()) {
                 self.index.deny(sequence, id, record.standing());
+                self.write_denials(plans, id, record.standing());
             }
             plans.pending.insert(id, (sequence, after, digest));
         }

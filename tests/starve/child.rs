@@ -140,6 +140,9 @@ pub(crate) fn work(home: &Path) -> ! {
     if line == "hold" {
         hold(home);
     }
+    if line.starts_with("full ") {
+        super::full::work(home, &line);
+    }
     let course = Course::from_line(&line);
     let scene = Scene {
         home: home.to_owned(),
@@ -272,6 +275,10 @@ impl Scene {
         self.hands(store, round, |hand| {
             for _ in 0..changes {
                 let outcome = self.call("a change", || hand.change());
+                // The disk has no room for the reserve's name: nothing was written, nothing failed.
+                if matches!(outcome, Some(Err(Error::NoRoom { .. }))) {
+                    continue;
+                }
                 if !matches!(outcome, Some(Ok(()))) {
                     self.failed.fetch_add(1, Ordering::SeqCst);
                     break;
@@ -306,7 +313,12 @@ impl Scene {
     }
 
     fn open(&self) -> Option<Result<Store, Error>> {
-        self.call("opening", || Store::open(&self.home))
+        // Without a reserve, a full disk ends writing. What the reserve does is a scene of its own.
+        let mut builder = Store::builder();
+        if self.course.cause == Cause::ReallyFull {
+            builder = builder.disk_reserve(0);
+        }
+        self.call("opening", || builder.open(&self.home))
     }
 
     fn compare(&self, store: &Store, compare: impl Fn(&mut Book, &Store, &mut Findings)) {
@@ -413,7 +425,7 @@ impl Witness for Scene {
     fn failed(&self, name: &str, error: &Error) {
         self.counts.lock().unwrap().refused += 1;
         match error {
-            Error::Poisoned(_) => self.book.lock().unwrap().refused(name),
+            Error::Poisoned(_) | Error::NoRoom { .. } => self.book.lock().unwrap().refused(name),
             Error::NotDurable(_) => {}
             // A hand that begins anew sees what is committed, not what it has tried.
             other => {

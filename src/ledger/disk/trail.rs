@@ -114,10 +114,11 @@ impl Disk {
     /// snapshot is read, which may be of a moment before the cut; then a later call does.
     pub(in crate::ledger) fn sweep(&self) -> Result<bool, Error> {
         let doing = Doing::Writing;
-        let state = self.state();
-        if state.kept.is_wanted() {
+        let mut state = self.state();
+        if state.kept.is_wanted() || !state.reserve.has_room_to_prune() {
             return Ok(false);
         }
+        state.reserve.before_write();
         let above = Place::Entry(state.floor.through + 1).key();
         let below = contained(doing, || {
             let first = Place::Entry(0).key();
@@ -140,6 +141,7 @@ impl Disk {
             self.db()?.flush()
         })?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
+        state.reserve.after_write();
         Ok(below.len() == STRIDE)
     }
 

@@ -26,6 +26,7 @@ impl Disk {
             Ok((Place::Use(*id).key(), frame))
         };
         let puts = uses.iter().map(put).collect::<Result<Vec<_>, Error>>()?;
+        self.state().reserve.before_write();
         contained(Doing::Writing, || {
             let written = self.db()?.transaction(|tree| {
                 for (key, frame) in &puts {

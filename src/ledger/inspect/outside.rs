@@ -4,6 +4,7 @@
 use crate::{
     error::Error,
     files::{self, Unsafe},
+    ledger::reserve,
 };
 use std::{
     fs::{self, File, TryLockError},
@@ -40,6 +41,10 @@ pub(crate) struct Outside {
     pub(crate) room: Option<u64>,
     /// Bytes of the database file.
     pub(crate) size: u64,
+    /// Bytes that are allocated for revocations on a full disk.
+    pub(crate) reserve: u64,
+    /// Whether the file system can allocate blocks ahead; `None` where that cannot be tried.
+    pub(crate) can_reserve: Option<bool>,
 }
 
 impl Outside {
@@ -82,6 +87,8 @@ impl Outside {
         };
         let db = ledger.join("sled").join("db");
         outside.size = fs::metadata(&db).map_or(0, |about| about.len());
+        outside.reserve = reserve::held(&ledger);
+        outside.can_reserve = reserve::can_allocate(&ledger);
         let is_absent = |path: &PathBuf| path.symlink_metadata().is_err();
         outside.missing = [db, needed].into_iter().filter(is_absent).collect();
         outside.room =

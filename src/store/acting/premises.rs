@@ -165,6 +165,11 @@ impl<'s> Acting<'s> {
         if core.refusal_is_repeated(&act) {
             return Ok(());
         }
+        if !core.ledger.has_room() {
+            // It is written with its repetitions when the disk has room again.
+            core.refusal_failed(&act);
+            return Ok(());
+        }
         let written = core.again(|| self.note_refusal_now(attempt, key, asked.clone(), reason));
         written.map_err(|error| Gap { error, is_new: core.refusal_failed(&act) })
     }

@@ -58,6 +58,7 @@ impl Core {
             return Err(Error::Poisoned(failure));
         }
         self.ledger.sync_anchor()?;
+        self.ledger.keep_reserve();
         let floor = self.ledger.floor().through;
         let more = self.ledger.sweep()?;
         let mut plans = self.plan();

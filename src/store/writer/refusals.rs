@@ -22,11 +22,14 @@ impl Core {
 
     /// Writes what was counted for a minute.
     pub(super) fn write_due_refusals(&self, now: Instant) {
+        if !self.ledger.has_room() {
+            return;
+        }
         let closed = self.refusals().close_due(now);
         if let Err(error) = self.write_refusals(&closed) {
             match error {
                 // These were certainly not written.
-                Error::Contended | Error::EngineRefused(_) => {
+                Error::Contended | Error::EngineRefused(_) | Error::NoRoom { .. } => {
                     self.refusals().put_back(closed, now);
                 }
                 error => log_missing(&closed, &error),
@@ -48,6 +51,7 @@ impl Core {
         if closed.is_empty() {
             return Ok(());
         }
+        self.check_room()?;
         let mut plans = self.plan();
         plans.check_writable()?;
         let mut sequence = 0;

@@ -1,0 +1,70 @@
+//! What is to be said of the disk: how much room it has, and whether a reserve is kept.
+
+use super::finding::Finding;
+use crate::ledger::inspect::Outside;
+
+/// Less than this, and a burst of changes may find the disk full.
+const LITTLE_ROOM: u64 = 64 << 20;
+/// With less, one batch of revocations may find the disk full.
+const LEAST_RESERVE: u64 = 1 << 20;
+
+pub(super) fn look(outside: &Outside, findings: &mut Vec<Finding>) {
+    if let Some(room) = outside.room.filter(|room| *room < LITTLE_ROOM.max(outside.size / 10)) {
+        let text = format!("the disk has only {} MiB left", room >> 20);
+        findings.push(Finding::fault(
+            "disk",
+            text,
+            "make room; a full disk takes revocations and other stricter changes only",
+        ));
+    }
+    if outside.can_reserve == Some(false) {
+        let text = "the file system cannot allocate blocks ahead, so there is no disk reserve: a full disk ends all \
+                    writing, revocations too";
+        let remedy = "move the store to a file system that can, such as ext4 or XFS, or watch its free space";
+        findings.push(Finding::note("reserve", text, remedy));
+    } else if outside.reserve < LEAST_RESERVE && outside.missing.is_empty() {
+        let text = "no blocks are allocated for revocations on a full disk (or fewer than one batch needs)";
+        let remedy =
+            "open the store where there is room, without --disk-reserve 0; a copy has none before";
+        findings.push(Finding::note("reserve", text, remedy));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Report, Weight};
+
+    #[test]
+    fn store_without_a_disk_reserve_is_noted() {
+        let noted = |reserve, can_reserve| {
+            let mut report = Report::default();
+            let outside = Outside { reserve, can_reserve, ..Outside::default() };
+            look(&outside, &mut report.findings);
+            let mut found = report.findings.into_iter();
+            let note =
+                found.next().map(|note| (note.code, note.weight, note.text.contains("cannot")));
+            assert_eq!(found.next(), None);
+            note
+        };
+        assert_eq!(noted(LEAST_RESERVE, Some(true)), None);
+        assert_eq!(noted(LEAST_RESERVE, None), None);
+        assert_eq!(noted(0, Some(true)), Some(("reserve", Weight::Note, false)));
+        assert_eq!(noted(LEAST_RESERVE, Some(false)), Some(("reserve", Weight::Note, true)));
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told() {
+        let told = |room, size| {
+            let mut report = Report::default();
+            let reserve = LEAST_RESERVE;
+            let outside = Outside { room: Some(room), size, reserve, ..Outside::default() };
+            look(&outside, &mut report.findings);
+            report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
+        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
+        // A large database needs more.
+        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
+    }
+}

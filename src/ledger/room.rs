@@ -1,0 +1,78 @@
+//! How much room the disk has, as readers see it while the writer works.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// Below this, or a part of the volume if that is less, a warning is due.
+const LOW_BYTES: u64 = 256 << 20;
+const LOW_PART: u64 = 10;
+/// For what there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// For every change.
+    Enough,
+    /// For stricter changes and pruning: the reserve is in use.
+    Reserve,
+    /// The reserve is used up.
+    Nothing,
+}
+
+/// The disk of a store, and the reserve that it has there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskSpace {
+    /// Bytes that the volume has left.
+    pub free: u64,
+    /// Bytes of the reserve that are allocated.
+    pub reserve_held: u64,
+    /// Bytes that the reserve should have; 0 where it is switched off.
+    pub reserve_wanted: u64,
+    /// Whether the file system can allocate blocks ahead. Where it cannot, there is no reserve, and
+    /// a full disk ends writing.
+    pub can_reserve: bool,
+    /// Whether the free space is so low that somebody should make room.
+    pub is_low: bool,
+    /// Whether the reserve is in use: only stricter changes and pruning are written.
+    pub is_reserve_in_use: bool,
+}
+
+/// What is read while the writer works.
+#[derive(Default)]
+pub(crate) struct Gauge {
+    room: AtomicU8,
+    pub(super) free: AtomicU64,
+    /// Bytes of the whole volume.
+    pub(super) volume: AtomicU64,
+    pub(super) held: AtomicU64,
+    pub(super) wanted: AtomicU64,
+    pub(super) cannot_allocate: AtomicBool,
+}
+
+impl Gauge {
+    pub(crate) fn room(&self) -> Room {
+        match self.room.load(Relaxed) {
+            0 => Room::Enough,
+            1 => Room::Reserve,
+            _ => Room::Nothing,
+        }
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        self.free.load(Relaxed)
+    }
+
+    pub(crate) fn space(&self) -> DiskSpace {
+        let free = self.free();
+        DiskSpace {
+            free,
+            reserve_held: self.held.load(Relaxed),
+            reserve_wanted: self.wanted.load(Relaxed),
+            can_reserve: !self.cannot_allocate.load(Relaxed),
+            is_low: free < LOW_BYTES.min(self.volume.load(Relaxed) / LOW_PART),
+            is_reserve_in_use: self.room() != Room::Enough,
+        }
+    }
+
+    pub(super) fn set_room(&self, room: Room) {
+        self.room.store(room as u8, Relaxed);
+    }
+}

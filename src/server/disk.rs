@@ -1,0 +1,94 @@
+//! Log lines about the disk: before it is full, while its reserve is in use, and when it has room again.
+
+use crate::{DiskSpace, Store};
+use std::time::Duration;
+use tokio::time::{Instant, interval};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// How often the same state is logged again.
+const REPEATED: Duration = Duration::from_mins(10);
+
+/// What is worth a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fine,
+    Low,
+    Full,
+}
+
+/// Logs each change of the state, and now and then that it lasts.
+pub(super) async fn watch(store: Store) {
+    let mut seconds = interval(EVERY);
+    let (mut state, mut said) = (State::Fine, Instant::now());
+    let mut is_first = true;
+    loop {
+        seconds.tick().await;
+        let Some(disk) = store.health().disk else { return };
+        if is_first && !disk.can_reserve {
+            tracing::warn!(
+                "the file system cannot allocate blocks ahead, so there is no disk reserve: a full disk ends all writing"
+            );
+        }
+        is_first = false;
+        let now = state_of(&disk);
+        if now == state && (now == State::Fine || said.elapsed() < REPEATED) {
+            continue;
+        }
+        say(now, &disk);
+        (state, said) = (now, Instant::now());
+    }
+}
+
+fn state_of(disk: &DiskSpace) -> State {
+    match (disk.is_reserve_in_use, disk.is_low) {
+        (true, _) => State::Full,
+        (false, true) => State::Low,
+        (false, false) => State::Fine,
+    }
+}
+
+fn say(state: State, disk: &DiskSpace) {
+    let (free_mib, reserve_mib) = (disk.free >> 20, disk.reserve_held >> 20);
+    match state {
+        State::Full => tracing::error!(
+            free_mib,
+            reserve_mib,
+            "the disk is full: only revocations and other stricter changes are written; make room on the volume"
+        ),
+        State::Low => tracing::warn!(
+            free_mib,
+            reserve_mib,
+            "the disk is nearly full; make room on the volume before only revocations are written"
+        ),
+        State::Fine => tracing::info!(free_mib, reserve_mib, "the disk has room again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{self, Seek},
+        sync::Arc,
+    };
+
+    #[test]
+    fn full_disk_is_in_the_log_once() {
+        let (store, _script) = Store::on_a_full_disk();
+        let mut lines = tempfile::tempfile().unwrap();
+        let writer = Arc::new(lines.try_clone().unwrap());
+        let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        // Half a minute of the clock that the watch goes by.
+        let watched = async {
+            tokio::time::timeout(Duration::from_secs(30), watch(store)).await.unwrap_err();
+        };
+        tracing::subscriber::with_default(log, || runtime.block_on(watched));
+        lines.rewind().unwrap();
+        let said = io::read_to_string(lines).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("ERROR") && said.contains("the disk is full"), "{said}");
+        assert!(said.contains("free_mib=0") && said.contains("reserve_mib=8"), "{said}");
+    }
+}
