@@ -226,6 +226,12 @@ impl Chain {
         Ok(entry)
     }
 
+    /// Whether an earlier part had the entry that comes next.
+    #[cfg(feature = "admin")]
+    pub(crate) fn knows_next(&self) -> bool {
+        self.head(self.next).is_some()
+    }
+
     /// Whether that was all.
     pub fn end(&self, end: &TrailEnd) -> Result<(), Broken> {
         if end.sealed(&self.seal) != end.seal {

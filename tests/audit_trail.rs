@@ -353,7 +353,7 @@ mod a_cut {
         let after = export(&store);
         assert_eq!(check(&Store::builder(), &after).unwrap(), told);
         let both = check(&Store::builder(), before.iter().chain(&after)).unwrap();
-        assert_eq!(both.len(), 13);
+        assert_eq!(both.len(), 12);
 
         // The entries are gone from the disk, and the store opens, goes on and is healthy.
         drop(store);
@@ -970,5 +970,23 @@ mod a_refused_act_that_repeats {
         // Each by itself, the first of the others, and all the rest.
         assert_eq!(told.len(), 16 + 1 + 1, "{told:?}");
         assert_eq!(told[17], (Attempt::Rotate, "(several other reasons)".into(), 1000 - 17));
+    }
+}
+
+#[test]
+fn export_given_twice_counts_its_entries_once() {
+    let (_dir, home) = support::home();
+    let store = filled(&home, Builder::default());
+    let (builder, all) = (Builder::default(), export(&store));
+    let entries = check(&builder, &all).unwrap().len();
+    assert!(entries > 2);
+    assert_eq!(check(&builder, all.iter().chain(&all)).unwrap().len(), entries);
+    store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "x").unwrap();
+    let longer = export(&store);
+    // The end is that of the part that reaches furthest, wherever it stands.
+    for parts in [[&all, &longer, &all], [&longer, &all, &all], [&all, &all, &longer]] {
+        let told = check(&builder, parts.into_iter().flatten()).unwrap();
+        let told: Vec<u64> = told.iter().map(|entry| entry.sequence).collect();
+        assert_eq!(told, (1..=entries as u64 + 1).collect::<Vec<_>>());
     }
 }

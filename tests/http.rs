@@ -996,3 +996,39 @@ mod nobody_grants_more_than_they_hold {
         house.refused_change(house.clerk_id, json!({"expires_at": null})).await;
     }
 }
+
+/// No page of keys or entries is much longer than this.
+const PAGE_BYTES: usize = 128 << 10;
+
+#[tokio::test]
+async fn pages_end_early_at_their_longest_and_leave_nothing_out() {
+    let (_dir, home) = support::home();
+    let server = Server::over(Store::open(home).unwrap());
+    let before = server.store.count().active;
+    for n in 0..150 {
+        let metadata = (0..5).map(|entry| (entry.to_string(), format!("{n:0240}"))).collect();
+        issue(&server.store, NewKey { metadata, ..new_key(&server.store, "long", &[]) });
+    }
+    let (mut keys, mut pages, mut token) = (0, 0, String::new());
+    loop {
+        let path = format!("/v1/keys?page_size=200{token}");
+        let page = server.get(&server.root, &path).await.json();
+        assert!(page.to_string().len() < PAGE_BYTES + (8 << 10));
+        (keys, pages) = (keys + page["keys"].as_array().unwrap().len(), pages + 1);
+        let Some(next) = page["next_page_token"].as_str() else { break };
+        token = format!("&page_token={next}");
+    }
+    assert_eq!(keys, before + 150);
+    assert!(pages > 1);
+    let (mut entries, mut pages, mut after) = (0, 0, 0);
+    loop {
+        let path = format!("/v1/audit?limit=1000&after={after}");
+        let page = server.get(&server.root, &path).await.json();
+        assert!(page.to_string().len() < PAGE_BYTES + (16 << 10));
+        (entries, pages) = (entries + page["entries"].as_array().unwrap().len(), pages + 1);
+        let Some(next) = page["next_after"].as_u64() else { break };
+        after = next;
+    }
+    assert_eq!(entries, server.store.audit(0, 1000).unwrap().len());
+    assert!(pages > 1);
+}

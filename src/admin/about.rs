@@ -33,6 +33,10 @@ pub(crate) struct Health {
     /// `full` while the disk is full: only revocations and other stricter changes are written.
     #[serde(skip_serializing_if = "Option::is_none")]
     disk: Option<&'static str>,
+    /// How far the store's time is ahead of the wall clock, if by more than a minute: keys expire
+    /// that much too early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_seconds: Option<u64>,
 }
 
 /// The caller's own key: what people try first.
@@ -93,7 +97,7 @@ pub(crate) async fn scopes(State(store): State<Store>, caller: Caller) -> Result
     )
 )]
 pub(crate) async fn alive() -> Response {
-    wire::json(&Health { status: "ok", disk: None })
+    wire::json(&Health { status: "ok", disk: None, clock_ahead_seconds: None })
 }
 
 /// The store takes changes, and keys are checked. The cause, where it does not, is in the log: it may name files.
@@ -109,8 +113,9 @@ pub(crate) async fn alive() -> Response {
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {
     let health = store.health();
     if health.poisoned.is_none() && health.is_answering {
-        let is_full = health.disk.is_some_and(|disk| disk.is_reserve_in_use);
-        return Ok(wire::json(&Health { status: "ok", disk: is_full.then_some("full") }));
+        let disk = health.disk.filter(|disk| disk.is_reserve_in_use).map(|_| "full");
+        let clock_ahead_seconds = health.clock_ahead.map(|ahead| ahead.as_secs());
+        return Ok(wire::json(&Health { status: "ok", disk, clock_ahead_seconds }));
     }
     if !health.is_answering {
         let detail = "this replica cannot vouch for any key at the moment; ask another one";
@@ -153,5 +158,19 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["type"], "urn:portcullis:disk-full");
         assert!(body["detail"].as_str().unwrap().contains("(300 KiB free)"), "{body}");
+    }
+
+    async fn body(store: Store) -> serde_json::Value {
+        let response = ready(State(store)).await.unwrap();
+        serde_json::from_slice(&to_bytes(response.into_body(), 1000).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn readiness_reports_how_far_the_clock_is_ahead() {
+        let right = Store::in_memory().unwrap();
+        assert_eq!(body(right).await, json!({"status": "ok"}));
+        let told = body(Store::with_time_ahead(std::time::Duration::from_hours(72))).await;
+        let seconds = told["clock_ahead_seconds"].as_u64().unwrap();
+        assert!((71 * 3600..=72 * 3600).contains(&seconds), "{told}");
     }
 }

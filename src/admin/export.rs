@@ -5,6 +5,8 @@
 //! bytes of its frame, of which the chain is made. The reader checks the chain, and that both say
 //! the same.
 
+mod stream;
+
 use super::{
     caller::{Caller, ask},
     denied::Denied,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     Attempt, AuditEntry, Broken, Builder, Chain, Error, Scope, Store, Timestamp, TrailEnd,
-    TrailPart, TrailStart,
+    TrailStart,
     scope::catalogue,
     web::{self, FieldError, Problem},
 };
@@ -67,8 +69,8 @@ struct Trailer {
     seal: String,
 }
 
-/// Answers lines of JSON. Where the last entry is not the one that the trailer tells of there is
-/// more, after that entry.
+/// Answers lines of JSON, sent as they are read. Where the last entry is not the one that the trailer
+/// tells of there is more, after that entry. An answer without a trailer broke off.
 #[utoipa::path(
     get,
     path = "/v1/audit/export",
@@ -99,41 +101,22 @@ pub(crate) async fn export(
     if !(1..=LARGEST_LIMIT).contains(&limit) {
         return Err(Problem::invalid(vec![FieldError::parameter("limit", LIMITS)]).into());
     }
-    let lines = ask(&store, move |store| write(&store.audit_part(after, limit)?)).await?;
-    let mut response = Response::new(Body::from(lines));
+    let body = ask(&store, move |store| stream::Export::begin(store, after, limit)).await?;
+    let mut response = Response::new(Body::new(body));
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
 }
 
-pub(crate) fn write(part: &TrailPart) -> Result<Vec<u8>, Error> {
-    let TrailPart { start, entries, end } = part;
+/// A part of the trail as the lines of an export.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn write(part: &crate::TrailPart) -> Result<Vec<u8>, Error> {
     let mut lines = Vec::new();
-    line(
-        &mut lines,
-        &Header {
-            portcullis_trail: FORMAT,
-            store: hex(&start.store),
-            after: start.after,
-            head: hex(&start.head),
-            pepper_check: hex(&start.pepper_check),
-            scopes: start.scopes.iter().map(ToString::to_string).collect(),
-            seal: hex(&start.seal),
-        },
-    )?;
-    for (entry, frame) in entries {
+    line(&mut lines, &Header::of(&part.start))?;
+    for (entry, frame) in &part.entries {
         line(&mut lines, &Written { entry: entry.as_ref().map(Entry::new), frame: hex(frame) })?;
     }
-    line(
-        &mut lines,
-        &Trailer {
-            store: hex(&end.store),
-            sequence: end.sequence,
-            head: hex(&end.head),
-            time: moment::to_text(end.at),
-            seal: hex(&end.seal),
-        },
-    )?;
+    line(&mut lines, &Trailer::of(&part.end))?;
     Ok(lines)
 }
 
@@ -175,16 +158,18 @@ pub struct ExportReader<'b> {
     chain: Option<Chain>,
     /// Of the part that was read last, once it has ended.
     end: Option<TrailEnd>,
+    /// The end of the part that reaches furthest.
+    furthest: Option<TrailEnd>,
     entries: u64,
 }
 
 impl<'b> ExportReader<'b> {
     /// A reader of what a store exported that has the pepper, or none, that was given here.
     pub fn new(builder: &'b Builder) -> Self {
-        Self { builder, chain: None, end: None, entries: 0 }
+        Self { builder, chain: None, end: None, furthest: None, entries: 0 }
     }
 
-    /// Reads the next line; gives the entry where it is one.
+    /// Reads the next line; gives the entry where it is one that no part before had.
     pub fn line(&mut self, text: &str) -> Result<Option<AuditEntry>, ExportError> {
         if self.end.is_some() || self.chain.is_none() {
             self.header(text)?;
@@ -193,9 +178,13 @@ impl<'b> ExportReader<'b> {
         let Some(chain) = &mut self.chain else { return Err(ExportError::Foreign) };
         if let Ok(line) = serde_json::from_str::<Line>(text) {
             let frame = bytes_of(&line.frame).ok_or(Broken::Entry(chain.last() + 1))?;
+            let is_known = chain.knows_next();
             let entry = chain.follow(&frame)?;
             if serde_json::to_value(Entry::new(&entry)).ok() != Some(line.entry) {
                 return Err(ExportError::Text(entry.sequence));
+            }
+            if is_known {
+                return Ok(None);
             }
             self.entries += 1;
             return Ok(Some(entry));
@@ -203,6 +192,9 @@ impl<'b> ExportReader<'b> {
         let end = serde_json::from_str::<Trailer>(text).ok().and_then(Trailer::read);
         let end = end.ok_or(ExportError::Foreign)?;
         chain.end(&end)?;
+        if self.furthest.as_ref().is_none_or(|furthest| furthest.sequence <= end.sequence) {
+            self.furthest = Some(end.clone());
+        }
         self.end = Some(end);
         Ok(None)
     }
@@ -230,14 +222,29 @@ impl<'b> ExportReader<'b> {
         }
     }
 
-    /// How many entries there were, and what the trail had come to at the end.
+    /// How many entries there were, each counted once however many parts had it, and what the trail
+    /// had come to at the end of the part that reaches furthest.
     pub fn finish(self) -> Result<(u64, TrailEnd), ExportError> {
-        let wrong = self.cut_short().unwrap_or(ExportError::Empty);
-        self.end.map(|end| (self.entries, end)).ok_or(wrong)
+        match (self.cut_short(), self.furthest) {
+            (None, Some(end)) => Ok((self.entries, end)),
+            (wrong, _) => Err(wrong.unwrap_or(ExportError::Empty)),
+        }
     }
 }
 
 impl Header {
+    fn of(start: &TrailStart) -> Self {
+        Self {
+            portcullis_trail: FORMAT,
+            store: hex(&start.store),
+            after: start.after,
+            head: hex(&start.head),
+            pepper_check: hex(&start.pepper_check),
+            scopes: start.scopes.iter().map(ToString::to_string).collect(),
+            seal: hex(&start.seal),
+        }
+    }
+
     fn read(self) -> Option<TrailStart> {
         let scopes: Result<Vec<Scope>, _> = self.scopes.iter().map(|name| name.parse()).collect();
         Some(TrailStart {
@@ -252,6 +259,16 @@ impl Header {
 }
 
 impl Trailer {
+    fn of(end: &TrailEnd) -> Self {
+        Self {
+            store: hex(&end.store),
+            sequence: end.sequence,
+            head: hex(&end.head),
+            time: moment::to_text(end.at),
+            seal: hex(&end.seal),
+        }
+    }
+
     fn read(self) -> Option<TrailEnd> {
         let at: Timestamp = moment::from_text(&self.time)?;
         Some(TrailEnd {

@@ -9,8 +9,8 @@ use super::{
     openapi, query, wire,
 };
 use crate::{
-    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch,
-    NewKey, Outcome, Record, Store,
+    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata,
+    MetadataPatch, NewKey, Outcome, Page, Record, Store,
     scope::catalogue,
     web::{FieldError, Problem},
 };
@@ -38,7 +38,8 @@ pub(crate) struct Listing<'r> {
     next_page_token: Option<String>,
 }
 
-/// Lists keys, newest first.
+/// Lists keys, newest first. A page ends early at 128 KiB, so it may have fewer keys than
+/// `page_size`: `next_page_token` alone tells the end.
 #[utoipa::path(
     get,
     path = "/v1/keys",
@@ -61,9 +62,28 @@ pub(crate) async fn list(
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let query = query::list(&store, pairs)?;
-    let page = ask(&store, move |store| store.list(&query)).await?;
+    let page = ask(&store, move |store| bounded_page(store, query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
+}
+
+/// A page that is not longer than pages may be, but for its last key.
+fn bounded_page(store: &Store, mut query: ListQuery) -> Result<Page, Error> {
+    loop {
+        let page = store.list(&query)?;
+        let mut length = 0;
+        let fitting = page.records.iter().take_while(|record| {
+            let fits = length < wire::PAGE_BYTES;
+            length += wire::length(&wire::Key::new(store, record));
+            fits
+        });
+        let fitting = fitting.count();
+        if fitting == page.records.len() {
+            return Ok(page);
+        }
+        // The store makes the token of a page that ends there.
+        query.page_size = Some(fitting);
+    }
 }
 
 /// Makes a key, which is shown once.

@@ -211,18 +211,19 @@ impl Asked {
 
     /// The entries, and where to go on unless that is the end.
     fn find(&self, store: &Store) -> Result<(Vec<AuditEntry>, Option<u64>), Error> {
-        let (mut found, mut place) = (Vec::new(), self.after);
+        let (mut found, mut place, mut length) = (Vec::new(), self.after, 0);
         for _ in 0..STRIDES {
             let stride = store.audit(place, STRIDE.min(self.limit + 1))?;
             if stride.is_empty() {
                 return Ok((found, None));
             }
             for entry in stride {
-                if found.len() == self.limit {
+                if found.len() == self.limit || length >= wire::PAGE_BYTES {
                     return Ok((found, Some(place)));
                 }
                 place = entry.sequence;
                 if self.is_met(&entry) {
+                    length += wire::length(&Entry::new(&entry));
                     found.push(entry);
                 }
             }
@@ -234,7 +235,7 @@ impl Asked {
 const LIMITS: &str = "must be a number from 1 to 1000";
 
 /// Answers `{entries, next_after}`. A page may have fewer entries than were asked for, even none,
-/// and more to come: `next_after` alone tells the end.
+/// and more to come: `next_after` alone tells the end. A page ends early at 128 KiB.
 #[utoipa::path(
     get,
     path = "/v1/audit",

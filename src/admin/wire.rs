@@ -19,6 +19,8 @@ use utoipa::ToSchema;
 /// Room for the largest key, so that no copy is left behind by growing: a record is at most
 /// 1.5 KiB, of which each byte takes at most six in JSON.
 const MOST_BYTES: usize = 12 * 1024;
+/// A page ends with the item that makes it this long.
+pub(crate) const PAGE_BYTES: usize = 128 << 10;
 
 /// A key, its secret only where it was just made.
 #[derive(Serialize, ToSchema)]
@@ -114,6 +116,11 @@ pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
     if rest.is_empty() { bytes.collect() } else { None }
+}
+
+/// How many bytes a value has as JSON.
+pub(crate) fn length(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |text| text.len())
 }
 
 /// An answer with this body.

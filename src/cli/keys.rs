@@ -31,12 +31,27 @@ pub(crate) async fn create(
     body.insert("owner".into(), asked.owner.into());
     body.insert("metadata".into(), asked.meta.into_iter().collect());
     let reader = delivery::check_standard_output()?;
+    warn_of_the_clock(door).await;
     delivery::finish_before_signals()?;
     let answer = door.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
     match delivery::show(&answer, reader, json) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(undelivered) => Err(revoke_undelivered(door, &undelivered).await),
     }
+}
+
+/// Warns if the store's time is ahead of the clock, by which ends are chosen.
+async fn warn_of_the_clock(door: &mut Door) {
+    #[derive(Deserialize)]
+    struct Ready {
+        clock_ahead_seconds: Option<u64>,
+    }
+    let Ok(answer) = door.send(Method::GET, "/readyz", None).await else { return };
+    let Ok(Ready { clock_ahead_seconds: Some(ahead) }) = answer.read() else { return };
+    output::say(&format!(
+        "warning: the store's time is {ahead} s ahead of the clock, since a change was made while a \
+         clock was wrong; keys expire that much too early until the clock reaches that time"
+    ));
 }
 
 /// Revokes a new key whose text reached nobody.

@@ -50,6 +50,7 @@ pub(super) struct Metrics {
     answering: Gauge,
     overloads: Family<ByKind, Counter>,
     disk: Option<Disk>,
+    clock_ahead: Gauge,
     #[cfg(feature = "cluster")]
     replica: Option<replica::Replica>,
     pub(super) limited: Counter,
@@ -99,7 +100,7 @@ impl Metrics {
         let checks = Family::<ByResult, Counter>::default();
         let seconds = Histogram::new(BUCKETS);
         let keys = Family::<ByState, Gauge>::default();
-        let answering = Gauge::default();
+        let (answering, clock_ahead) = (Gauge::default(), Gauge::default());
         let (limited, connections_refused) = (Counter::default(), Counter::default());
         let overloads = Family::<ByKind, Counter>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -131,6 +132,11 @@ impl Metrics {
             answering.clone(),
         );
         let disk = store.health().disk.map(|_| Disk::new(&mut registry));
+        registry.register(
+            "clock_ahead_seconds",
+            "How far the store's time is ahead of the wall clock: keys expire that much too early",
+            clock_ahead.clone(),
+        );
         registry.register("build", "What runs", build);
         for result in Verdict::ALL {
             // Named from the start, so that a rate sees the first one.
@@ -149,6 +155,7 @@ impl Metrics {
             answering,
             overloads,
             disk,
+            clock_ahead,
             limited,
             connections_refused,
         }
@@ -182,6 +189,8 @@ async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     if let (Some(gauges), Some(disk)) = (&metrics.disk, &health.disk) {
         gauges.set(disk);
     }
+    let ahead = health.clock_ahead.map_or(0, |ahead| ahead.as_secs());
+    metrics.clock_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
     #[cfg(feature = "cluster")]
     if let Some(replica) = &metrics.replica {
         replica.look(&store).await;

@@ -113,7 +113,7 @@ pub async fn serve(
     signals: Signals,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let clock = tokio::spawn(tell_of_a_jump(store.clone()));
+    let clock = tokio::spawn(watch_the_clock(store.clone()));
     let disk = tokio::spawn(disk::watch(store.clone()));
     let metrics = Metrics::new(&store);
     let trusted = operation.trusted_proxies;
@@ -197,19 +197,31 @@ pub async fn serve(
     at_home.map_err(io::Error::other)?
 }
 
-/// A clock that jumps ahead ends keys before their time, and time does not go back after it.
-async fn tell_of_a_jump(store: Store) {
+/// Logs each minute's news of the clock. A clock that is ahead ends keys before their time, and the
+/// store's time does not go back.
+async fn watch_the_clock(store: Store) {
     let mut minutes = tokio::time::interval(Duration::from_mins(1));
+    let (mut told_ahead, mut told_jump) = (false, false);
     loop {
         minutes.tick().await;
-        if let Some(ahead) = store.health().clock_jump {
+        let health = store.health();
+        if let Some(ahead) = health.clock_jump.filter(|_| !told_jump) {
             let hours = ahead.as_secs() / 3600;
             tracing::error!(
                 hours,
                 "the wall clock jumped ahead; correct it and restart before more is written"
             );
-            return;
+            told_jump = true;
         }
+        if let Some(ahead) = health.clock_ahead.filter(|_| !told_ahead) {
+            let seconds = ahead.as_secs();
+            tracing::error!(
+                seconds,
+                "a change was made while a clock was ahead; keys expire that much too early until \
+                 the wall clock reaches the time of that change"
+            );
+        }
+        told_ahead = health.clock_ahead.is_some();
     }
 }
 
@@ -261,18 +273,38 @@ mod tests {
     use super::*;
     use std::io::Seek;
 
-    #[test]
-    fn a_wall_clock_that_jumped_ahead_is_in_the_log() {
-        let store = Store::with_a_clock_that_jumped(Duration::from_mins(48 * 60 + 30));
+    /// The lines of the first look at the clock.
+    fn said_of_the_clock(store: Store) -> String {
         let mut lines = tempfile::tempfile().unwrap();
         let writer = Arc::new(lines.try_clone().unwrap());
         let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let told = async { tokio::time::timeout(DRAIN_TIMEOUT, tell_of_a_jump(store)).await };
-        tracing::subscriber::with_default(log, || runtime.block_on(told)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let told = async {
+            // The paused clock goes on by itself: the first looks, and not a moment more.
+            tokio::time::timeout(Duration::from_secs(150), watch_the_clock(store)).await
+        };
+        tracing::subscriber::with_default(log, || runtime.block_on(told)).unwrap_err();
         lines.rewind().unwrap();
-        let said = io::read_to_string(lines).unwrap();
+        io::read_to_string(lines).unwrap()
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumped_ahead_is_in_the_log() {
+        let store = Store::with_a_clock_that_jumped(Duration::from_mins(48 * 60 + 30));
+        let said = said_of_the_clock(store);
         assert!(said.contains("ERROR") && said.contains("the wall clock jumped ahead"), "{said}");
         assert!(said.contains("hours=48"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    fn store_whose_time_is_ahead_of_the_wall_clock_is_in_the_log_once() {
+        let said = said_of_the_clock(Store::with_time_ahead(Duration::from_hours(72)));
+        assert!(said.contains("ERROR") && said.contains("while a clock was ahead"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 }

@@ -76,6 +76,18 @@ impl Store {
 }
 
 #[cfg(test)]
+impl Store {
+    /// One in memory whose newest change is so far ahead of the wall clock.
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "its users are further up"))]
+    pub(crate) fn with_time_ahead(ahead: Duration) -> Self {
+        let store = Self::in_memory().unwrap();
+        let millis = u64::try_from(ahead.as_millis()).unwrap();
+        store.writer.clock.advance(Timestamp::from_millis(store.now().as_millis() + millis));
+        store
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
