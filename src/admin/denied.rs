@@ -1,5 +1,6 @@
 //! What the store says no to, as an answer.
 
+use super::sparingly::Sparingly;
 use crate::{
     Error, Refusal,
     error::{Field, Forbidden},
@@ -110,7 +111,11 @@ impl From<Error> for Denied {
 /// A failure on our side. Its text may name files, so that it belongs in the log; outside it is
 /// said whether the change counts.
 fn ours(error: &Error) -> Problem {
-    tracing::error!(%error, "the store failed");
+    // Any key can repeat a request that fails.
+    static FAILURES: Sparingly = Sparingly::new();
+    if let Some(unsaid) = FAILURES.permit() {
+        tracing::error!(%error, unsaid, "the store failed");
+    }
     let detail = match error {
         Error::NotDurable(_) => {
             "the change could not be made durable and its outcome is unknown; what it denies is denied until the \
