@@ -5,16 +5,20 @@
 //! owns or can write. The storage engine opens its files by path. That path has no links, and nobody
 //! else can change a directory on it, so that it leads to the files that were checked.
 
+#[cfg(feature = "server")]
+mod private;
 mod trust;
 
+#[cfg(feature = "server")]
+pub use private::read_private;
 pub(crate) use trust::{Unsafe, unsafe_of};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat};
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, Permissions},
-    io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use trust::{Kind, check};
@@ -108,6 +112,7 @@ impl Dir {
     }
 
     /// Checks that an entry is a socket of ours.
+    #[cfg(feature = "server")]
     pub(crate) fn refuse_all_but_sockets(&self, name: &OsStr) -> io::Result<()> {
         let path = self.path.join(name);
         let about = fs::symlink_metadata(&path)?;
@@ -221,41 +226,6 @@ impl Dir {
     }
 }
 
-/// Reads a file with a secret that an operator keeps anywhere, also behind a link: the key of a
-/// certificate, a pepper, a password. Its group may read it; everybody may not. A pipe is accepted,
-/// so that a shell can pass the output of a program.
-///
-/// The error says what is wrong with the file; the caller names it.
-pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let about = file.metadata()?;
-    let mode = about.mode() & 0o7777;
-    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    if about.is_dir() {
-        return refuse("it is a directory; name a file".into());
-    }
-    if !about.is_file() && !about.file_type().is_fifo() {
-        return refuse("it is no regular file; name one".into());
-    }
-    if mode & 0o004 != 0 {
-        return refuse(format!(
-            "everybody can read it (mode {mode:03o}); close it (chmod 600, or 640 for a group) and consider another secret"
-        ));
-    }
-    if mode & 0o022 != 0 {
-        return refuse(format!(
-            "others can write to it (mode {mode:03o}); check it, then close it (chmod go-w)"
-        ));
-    }
-    let mut secret =
-        Vec::with_capacity(usize::try_from(most.saturating_add(1)).unwrap_or_default());
-    file.take(most.saturating_add(1)).read_to_end(&mut secret)?;
-    if secret.len() as u64 > most {
-        return refuse(format!("it is larger than {most} bytes; is it the right file?"));
-    }
-    Ok(secret)
-}
-
 /// Opens a regular file for reading, whoever it belongs to. The last name of its path is no link.
 pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -269,6 +239,7 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
 
 /// Checks a directory that we only look for a server in, and returns its owner. Refused if others
 /// than the owner and root could have put the server's socket there.
+#[cfg(feature = "server")]
 pub(crate) fn check_of_any_owner(dir: &Path) -> io::Result<u32> {
     let dir = Dir::resolve(dir)?;
     let about = dir.handle.metadata()?;

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::refusal::Refusal;
 use crate::{
-    audit::{Act, Once},
     clock::Clock,
     digest::Seals,
     error::Field,
@@ -42,6 +41,7 @@ pub(super) fn scripted_with_uses(every: Duration) -> (Store, Script) {
 
 impl Store {
     /// One whose disk is full, and the script that it goes by.
+    #[cfg(feature = "admin")]
     pub(crate) fn on_a_full_disk() -> (Self, Script) {
         let (store, script) = scripted();
         script.set_room(Room::Reserve);
@@ -575,11 +575,11 @@ fn idempotent_request_beyond_the_bound_of_its_actor_is_429_and_a_repeated_one_is
         at: store.writer.clock.now(),
         actor: Actor::Local(0),
         source: None,
-        act: Act::Create,
+        act: crate::Act::Create,
         key: Some(KeyId::from_u64(n)),
         before: Change::default(),
         after: Change::default(),
-        once: Some(Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
+        once: Some(crate::audit::Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
         last_once: None,
     };
     for n in 1..10_000 {

@@ -209,13 +209,17 @@ pub(super) fn as_authority(actor: Option<&Record>) -> Authority<'_> {
 pub(super) struct Gap {
     pub(super) error: Error,
     /// The log has no line about such acts yet.
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "there is no log"))]
     is_new: bool,
 }
 
 impl Gap {
     /// The caller learns of the refusal alone. Where there is a log, it has the rest: one line, and
     /// how many more there were when their minute is over.
-    #[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "there is no log"))]
+    #[cfg_attr(
+        not(feature = "admin"),
+        expect(unused_variables, clippy::unused_self, reason = "there is no log")
+    )]
     pub(super) fn log(&self, actor: Actor) {
         #[cfg(feature = "admin")]
         if self.is_new {

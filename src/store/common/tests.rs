@@ -442,7 +442,7 @@ fn metadata_patches_of_two_replicas_all_take_effect_and_their_denial_does() {
             scope.spawn(move || {
                 (0..6).for_each(|n| {
                     patch(store, Change::default(), format!("{name}{n}"));
-                })
+                });
             });
         }
         patch(&two, Change::deactivate(), "leaked".into());

@@ -1,0 +1,44 @@
+//! Files with a secret, which an operator keeps where he likes: the key of a certificate, a pepper, a
+//! password.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
+};
+
+/// Reads a file with a secret that an operator keeps anywhere, also behind a link: the key of a
+/// certificate, a pepper, a password. Its group may read it; everybody may not. A pipe is accepted,
+/// so that a shell can pass the output of a program.
+///
+/// The error says what is wrong with the file; the caller names it.
+pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    let mode = about.mode() & 0o7777;
+    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if about.is_dir() {
+        return refuse("it is a directory; name a file".into());
+    }
+    if !about.is_file() && !about.file_type().is_fifo() {
+        return refuse("it is no regular file; name one".into());
+    }
+    if mode & 0o004 != 0 {
+        return refuse(format!(
+            "everybody can read it (mode {mode:03o}); close it (chmod 600, or 640 for a group) and consider another secret"
+        ));
+    }
+    if mode & 0o022 != 0 {
+        return refuse(format!(
+            "others can write to it (mode {mode:03o}); check it, then close it (chmod go-w)"
+        ));
+    }
+    let mut secret =
+        Vec::with_capacity(usize::try_from(most.saturating_add(1)).unwrap_or_default());
+    file.take(most.saturating_add(1)).read_to_end(&mut secret)?;
+    if secret.len() as u64 > most {
+        return refuse(format!("it is larger than {most} bytes; is it the right file?"));
+    }
+    Ok(secret)
+}
