@@ -8,8 +8,13 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Extensions, request::Parts},
 };
-use std::net::{IpAddr, SocketAddr};
-use tokio::task::spawn_blocking;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    sync::LazyLock,
+    thread::available_parallelism,
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 /// How far below `run` copies of a key may be: in an unoptimised build they were found at 25 KiB.
 /// There may be hundreds of these threads, and the memory that is wiped is in use from then on.
@@ -139,6 +144,27 @@ pub(crate) async fn ask<T: Send + 'static>(
 ) -> Result<T, Denied> {
     let store = store.clone();
     run(move || work(&store)).await
+}
+
+/// Reads of many records that run at once. A key that asks for thousands of pages waits for its own
+/// turn, and leaves the processors to requests that need little of them.
+static LARGE_READS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = available_parallelism().map_or(1, NonZeroUsize::get);
+    Semaphore::new(processors.div_ceil(2))
+});
+
+/// Asks the store for a page, a search or a part of the audit log.
+pub(crate) async fn read_many<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Denied> {
+    let turn = LARGE_READS.acquire().await;
+    // The turn ends with the work, also where the client goes away meanwhile.
+    let work = move |store: &Store| {
+        let _turn = turn;
+        work(store)
+    };
+    ask(store, work).await
 }
 
 async fn run<T: Send + 'static>(

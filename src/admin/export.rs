@@ -8,7 +8,7 @@
 mod stream;
 
 use super::{
-    caller::{Caller, ask},
+    caller::{Caller, read_many},
     denied::Denied,
     moment, query,
     trail::Entry,
@@ -101,7 +101,7 @@ pub(crate) async fn export(
     if !(1..=LARGEST_LIMIT).contains(&limit) {
         return Err(Problem::invalid(vec![FieldError::parameter("limit", LIMITS)]).into());
     }
-    let body = ask(&store, move |store| stream::Export::begin(store, after, limit)).await?;
+    let body = read_many(&store, move |store| stream::Export::begin(store, after, limit)).await?;
     let mut response = Response::new(Body::new(body));
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(CONTENT_TYPE, kind);

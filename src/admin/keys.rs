@@ -2,7 +2,7 @@
 
 use super::{
     body,
-    caller::{Caller, ask},
+    caller::{Caller, ask, read_many},
     denied::Denied,
     fields::{Fields, Given, JSON, MERGE_PATCH},
     once::Manner,
@@ -62,7 +62,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let query = query::list(&store, pairs)?;
-    let page = ask(&store, move |store| bounded_page(store, query)).await?;
+    let page = read_many(&store, move |store| bounded_page(store, query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
 }

@@ -1,7 +1,7 @@
 //! `GET /v1/audit`: the trail, oldest entry first.
 
 use super::{
-    caller::{Caller, ask},
+    caller::{Caller, read_many},
     denied::Denied,
     moment, query, wire,
 };
@@ -256,6 +256,6 @@ pub(crate) async fn audit(
 ) -> Result<Response, Denied> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let asked = Asked::read(pairs)?;
-    let (entries, next_after) = ask(&store, move |store| asked.find(store)).await?;
+    let (entries, next_after) = read_many(&store, move |store| asked.find(store)).await?;
     Ok(wire::json(&Listing { entries: entries.iter().map(Entry::new).collect(), next_after }))
 }

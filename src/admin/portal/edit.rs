@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Acting, Attempt, Grant, KeyId, Record, Scope,
-    admin::caller::ask,
+    admin::caller::read_many,
     scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
 };
 use axum::{
@@ -139,7 +139,7 @@ async fn show(
         conflicts: &conflicts,
     };
     let id = record.id;
-    let activity = ask(&visitor.site.store, move |store| trail::activity(store, id)).await;
+    let activity = read_many(&visitor.site.store, move |store| trail::activity(store, id)).await;
     let activity = activity.map_err(|denied| visitor.stop(denied))?;
     let here = visitor.base.path(&format!("/keys/{id}"));
     let body = html! {

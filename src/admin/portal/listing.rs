@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Attempt, Grant, ListQuery, Page, Record,
-    admin::caller::ask,
+    admin::caller::read_many,
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
 };
 use axum::{extract::Query, http::StatusCode, response::Response};
@@ -53,7 +53,7 @@ pub(crate) async fn list(
         page_token: asked.page.clone(),
         scope: None,
     };
-    let page = ask(store, move |store| store.list(&query)).await;
+    let page = read_many(store, move |store| store.list(&query)).await;
     let page = page.map_err(|denied| visitor.stop(denied))?;
     Ok(show(&visitor, &asked, &page))
 }

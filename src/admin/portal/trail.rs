@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Act, Actor, Attempt, AuditEntry, Change, Error, Expiry, Grant, KeyId, Scope, Store,
-    admin::{caller::ask, moment},
+    admin::{caller::read_many, moment},
     scope::catalogue::ADMIN_KEY_LIST,
 };
 use axum::{extract::Query, http::StatusCode, response::Response};
@@ -72,7 +72,7 @@ pub(crate) async fn page(
     let newest = store.newest_change();
     let end = upto.unwrap_or(newest).min(newest);
     let start = end.saturating_sub(PAGE_SIZE);
-    let entries = ask(store, move |store| before(store, start, end)).await;
+    let entries = read_many(store, move |store| before(store, start, end)).await;
     let entries = entries.map_err(|denied| visitor.stop(denied))?;
     let path = visitor.base.path("/audit");
     let body = html! {
