@@ -36,6 +36,7 @@ use guard::Guard;
 use metrics::Metrics;
 use overload::Overload;
 use plain::TlsOnly;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -51,6 +52,9 @@ pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the kernel keeps of answers that a client has not received; Linux doubles it. It bounds how far
+/// the server works ahead for a client that pipelines requests and does not read.
+const KERNEL_BUFFER: usize = 128 << 10;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection may have this many requests under way; each may wait for the disk.
@@ -160,6 +164,8 @@ pub async fn serve(
         tokio::spawn(watched);
     }
 
+    // The connections inherit it. The kernel would grow it to megabytes for each.
+    set_socket_send_buffer_size(&listener, KERNEL_BUFFER)?;
     let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let most = operation.max_connections;
