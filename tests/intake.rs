@@ -335,6 +335,33 @@ fn refused_body_is_answered_every_time_over_http_1_and_http_2() {
 }
 
 #[test]
+fn client_that_waits_for_permission_to_send_its_body_is_refused_without_it() {
+    if !serving::has("curl", serving::runs(std::process::Command::new("curl").arg("-V"))) {
+        return;
+    }
+    let home = Home::new();
+    home.done(&["init"]);
+    let server = home.serve(&[]);
+    std::fs::write(home.room().join("body"), "x".repeat(60_000)).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        for _ in 0..5 {
+            let output = std::process::Command::new("curl")
+                .args(["-skv", version, "-u", "nobody:", "-H", "expect: 100-continue"])
+                .args(["-H", "content-type: application/json", "--data-binary", "@body"])
+                .args(["-o", "/dev/null", "-w", "%{http_code}"])
+                .arg(format!("{}/v1/keys", server.url))
+                .current_dir(home.room())
+                .output()
+                .unwrap();
+            let case = format!("{version}: {}", text(&output.stderr));
+            assert!(output.status.success(), "{case}");
+            assert_eq!(text(&output.stdout), "401", "{case}");
+            assert!(!text(&output.stderr).contains("100 Continue"), "{case}");
+        }
+    }
+}
+
+#[test]
 fn every_answer_keeps_browsers_from_guessing_and_framing() {
     let scene = Scene::new();
     for path in ["/v1/keys", "/nothing", "/healthz", "/login", "/authz?scope=api.read"] {

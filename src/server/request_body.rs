@@ -64,7 +64,8 @@ impl Rest {
 
 impl RequestBody {
     pub(super) fn new(body: Body, headers: &HeaderMap, rest: Option<Rest>) -> Self {
-        let is_awaited = headers.contains_key(EXPECT);
+        // Over HTTP/2 a stream that is dropped may take the answer with it.
+        let is_awaited = rest.is_none() && headers.contains_key(EXPECT);
         Self { body: Some(body), reserved: None, is_awaited, rest }
     }
 
