@@ -23,7 +23,10 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 /// What a body of unknown length may come to: no handler reads more.
 const LARGEST: usize = 64 * 1024;
@@ -115,15 +118,23 @@ impl Drop for RequestBody {
     }
 }
 
-/// Reads and drops a part of the body that a client may still be sending.
+/// Reads and drops a part of the body that a client may still be sending. What is left of it is kept
+/// for a while and not read: a client whose stream ends while it is sending may not see its answer.
 pub(super) async fn discard(mut body: Body) {
     let reading = async {
         let mut length = 0;
         while length < MAX_DISCARDED_BYTES {
             let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
-            let Some(Ok(frame)) = frame else { break };
+            let Some(Ok(frame)) = frame else { return true };
             length += frame.data_ref().map_or(0, Bytes::len);
         }
+        body.is_end_stream()
     };
-    let _ = timeout(DISCARD_TIMEOUT, reading).await;
+    let is_over = timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false);
+    if !is_over && let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            sleep(DISCARD_TIMEOUT).await;
+            drop(body);
+        });
+    }
 }
