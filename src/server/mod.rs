@@ -55,7 +55,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the kernel keeps of answers that a client has not received; Linux doubles it. It bounds how far
 /// the server works ahead for a client that pipelines requests and does not read.
 const KERNEL_BUFFER: usize = 128 << 10;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// An HTTP/2 client that is silent for so long is asked whether it is there, and has the next time for its
+/// answer.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection may have this many requests under way; each may wait for the disk.
 const STREAMS: u32 = 64;
@@ -248,8 +251,8 @@ fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(HEADER_TIMEOUT)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(STREAMS);
     server.first_request_timeout(HEADER_TIMEOUT).accept_error_handler(|peer, error| {
         // A handshake that fails is the client's affair; a listener that fails is ours.
