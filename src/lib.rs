@@ -55,8 +55,10 @@ pub mod doctor;
 #[cfg(feature = "axum")]
 pub mod web;
 #[cfg(feature = "admin")]
+#[path = "../crates/admin/src/lib.rs"]
 pub mod admin;
 #[cfg(feature = "server")]
+#[path = "../crates/server/src/lib.rs"]
 pub mod server;
 #[cfg(fuzzing)]
 pub mod fuzzing;

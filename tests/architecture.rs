@@ -289,7 +289,7 @@ fn read(path: &Path) -> String {
 fn order_of_modules() -> Vec<String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut order = modules(&read(&src.join("lib.rs")));
-    order.extend(modules(&read(&src.join("main.rs"))));
+    order.extend(modules(&read(&src.join("../crates/server/src/main.rs"))));
     order.push("main".into());
     order
 }

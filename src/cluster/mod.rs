@@ -29,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 
 mod bootstrap;
 mod committer;
+#[path = "../../crates/etcd/src/lib.rs"]
 mod etcd;
 pub(crate) mod follower;
 pub(crate) mod handle;
