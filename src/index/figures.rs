@@ -2,7 +2,7 @@
 //!
 //! `cargo test --release --lib figures -- --ignored --nocapture --test-threads=1`
 
-#![allow(clippy::cast_precision_loss, clippy::similar_names, reason = "figures to look at")]
+#![expect(clippy::cast_precision_loss, reason = "the figures are printed, not computed with")]
 
 use super::{tests::digest, *};
 use crate::{

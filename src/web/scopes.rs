@@ -73,13 +73,15 @@ macro_rules! scopes {
         )+
 
         /// These scopes, each with what it allows.
-        #[allow(dead_code, reason = "a program may use the types alone")]
         pub(crate) fn registry() -> ::std::vec::Vec<($crate::Scope, ::std::string::String)> {
             ::std::vec![$((
                 <$name as $crate::web::TypedScope>::SCOPE,
                 ::std::string::String::from(concat!("" $(, $about)?)),
             )),+]
         }
+
+        // A program may use the types alone: this counts as a use of the function.
+        const _: fn() -> ::std::vec::Vec<($crate::Scope, ::std::string::String)> = registry;
     };
 }
 

@@ -169,7 +169,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         (Act::Cut { .. }, ..) => ("act ended", "Trail cut"),
         (Act::Repair { .. }, ..) => ("act", "Repaired"),
         (Act::Restore { .. }, ..) => ("act", "Restored"),
-        #[allow(unreachable_patterns, reason = "a later version knows more acts")]
+        #[expect(unreachable_patterns, reason = "a later version may have more acts")]
         (other, ..) => ("act", other.as_str()),
     };
     html! {
@@ -208,7 +208,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
         Attempt::Cut => "cut the trail",
-        #[allow(unreachable_patterns, reason = "a later version knows more attempts")]
+        #[expect(unreachable_patterns, reason = "a later version may have more attempts")]
         other => other.as_str(),
     }
 }

@@ -228,7 +228,7 @@ async fn self_signed(place: &Place) -> Result<Transport, Failure> {
     certificate.map(Transport::Tls).map_err(uncertified)
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 fn uncertified(error: CertificateError) -> Failure {
     Failure::failed(error.to_string())
 }

@@ -1,0 +1,276 @@
+//! The rules: each is a function that returns what it objects to.
+
+use crate::{
+    circles::{Edges, circles, in_words},
+    modules::Crate,
+    reading::{Source, words},
+    references::{Kind, references},
+};
+use std::collections::BTreeSet;
+
+/// Rooms at the edge: they may also use what their crate's root exports, as a host does.
+const ENTRY_POINTS: &[&str] = &["web", "admin", "server"];
+
+/// Outside crates and the folders or files that may name them.
+const ONE_ROOM: &[(&str, &[&str])] = &[
+    ("axum_server", &["crates/server/src"]),
+    ("bincode", &["src/codec"]),
+    ("blake3", &["src/digest"]),
+    ("caseless", &["src/index"]),
+    ("clap", &["crates/server/src/cli", "crates/server/src/main"]),
+    ("crc32fast", &["src/secret"]),
+    ("crossbeam_utils", &["src/index"]),
+    ("etcd_client", &["crates/etcd/src"]),
+    ("governor", &["crates/server/src"]),
+    ("hashbrown", &["src/index"]),
+    ("indicatif", &["crates/server/src/cli"]),
+    ("loom", &["src/sync", "src/index/orders"]),
+    ("maud", &["crates/admin/src/portal"]),
+    ("memchr", &["src/index"]),
+    ("parking_lot", &["src/sync"]),
+    ("prometheus_client", &["crates/server/src"]),
+    ("rand", &["src/random"]),
+    ("rcgen", &["crates/server/src"]),
+    ("rustls", &["crates/server/src"]),
+    ("shuttle", &["src/sync", "src/index/models", "src/store/models"]),
+    ("sled", &["src/ledger"]),
+    ("unicode_normalization", &["src/index"]),
+    ("unicode_width", &["crates/server/src/cli"]),
+    ("utoipa", &["crates/admin/src"]),
+    ("utoipa_axum", &["crates/admin/src"]),
+];
+
+const SHORTEST_PURPOSE: usize = 20;
+pub(crate) const LONGEST_FILE: usize = 400;
+
+// ── of a whole crate
+
+/// A module may name only those above it, and by their own paths.
+pub(crate) fn imports_upwards(house: &Crate) -> Vec<String> {
+    let order = &house.modules[0].children;
+    let position = |room| order.iter().position(|(_, module)| *module == room);
+    let mut found = Vec::new();
+    for reference in references(house) {
+        let Some(own) = house.room_of(reference.module) else { continue };
+        let own_name = order.iter().find(|(_, room)| *room == own).map_or("", |(name, _)| name);
+        let Some(name) = name_at_the_root(house, reference.module, &reference.path) else {
+            continue;
+        };
+        let place = format!("{}:{}", house.path(reference.module), reference.line);
+        match order.iter().find(|(room, _)| room == name) {
+            Some((_, room)) if position(*room) > position(own) => {
+                found.push(format!("{place}: '{name}' is listed below '{own_name}'"));
+            }
+            None if !ENTRY_POINTS.contains(&own_name) => {
+                found.push(format!("{place}: '{name}' is no module; name its own path"));
+            }
+            _ => {}
+        }
+    }
+    found.dedup();
+    found
+}
+
+/// The name that a path asks of the crate's root, by `crate::` or by enough `super::`.
+fn name_at_the_root<'a>(house: &Crate, module: usize, path: &'a [String]) -> Option<&'a str> {
+    let mut module = Some(module);
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        match first.as_str() {
+            "crate" => module = Some(0),
+            "super" => module = house.modules[module?].parent,
+            "self" => {}
+            _ => break,
+        }
+        rest = after;
+    }
+    let is_relative = rest.len() == path.len();
+    let name = rest.first().map_or("the root", String::as_str);
+    (module == Some(0) && !is_relative).then_some(name)
+}
+
+pub(crate) fn names_outside_crates_in_their_room(house: &Crate) -> Vec<String> {
+    let mut found = Vec::new();
+    for reference in references(house) {
+        let path = house.path(reference.module);
+        let (name, is_whole) = match reference.path.as_slice() {
+            [start, name, ..] if start.is_empty() => (name, true),
+            [name] => (name, reference.kind != Kind::Code),
+            [name, ..] => (name, true),
+            [] => continue,
+        };
+        let is_local = reference.path[0] == *name && house.knows(reference.module, name);
+        let rooms = ONE_ROOM.iter().find(|(outside, _)| outside == name);
+        if let (Some((_, rooms)), true, false) = (rooms, is_whole, is_local) {
+            let stem = path.trim_end_matches(".rs");
+            let is_within = |room: &&str| {
+                stem.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if !rooms.iter().any(is_within) {
+                found.push(format!("{path}:{}: '{name}' belongs to {rooms:?}", reference.line));
+            }
+        }
+    }
+    found.dedup();
+    found
+}
+
+/// No files use each other in a circle.
+pub(crate) fn has_no_circles(edges: &Edges, known: &[&str]) -> Vec<String> {
+    let circles = circles(edges);
+    let is_known = |circle: &BTreeSet<String>| circle.iter().all(|file| known.contains(&&**file));
+    let unknown = circles.iter().filter(|circle| !is_known(circle));
+    unknown.map(|circle| in_words(circle, edges)).collect()
+}
+
+// ── of a file
+
+pub(crate) fn says_its_purpose(source: &Source) -> Vec<String> {
+    let first = source.text.lines().next().unwrap_or_default();
+    let purpose = first.strip_prefix("//!").map_or(0, |words| words.trim().chars().count());
+    objection(purpose < SHORTEST_PURPOSE, || {
+        format!("{}: the first line does not say what the file is for", source.path)
+    })
+}
+
+/// rustfmt leaves two blanks between words only in a text that was continued without a backslash.
+pub(crate) fn has_no_gap_in_a_text(source: &Source) -> Vec<String> {
+    let has_gap = |line: &str| {
+        let words: Vec<_> =
+            line.trim().split("  ").filter(|part| !part.trim().is_empty()).collect();
+        let ends_a_word = |c: char| c.is_alphanumeric() || ",.;:)".contains(c);
+        words.iter().zip(words.iter().skip(1)).any(|(word, next)| {
+            word.ends_with(ends_a_word)
+                && !word.ends_with("\\n")
+                && next.trim_start().starts_with(char::is_alphanumeric)
+        })
+    };
+    let lines = source.text.lines().zip(1..);
+    let code = lines.filter(|(line, _)| !line.trim_start().starts_with("//"));
+    code.filter(|(line, _)| has_gap(line))
+        .map(|(_, number)| format!("{}: line {number} has blanks within a text", source.path))
+        .collect()
+}
+
+pub(crate) fn stays_short(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count() - source.lines_of_tests;
+    objection(lines > LONGEST_FILE, || {
+        format!("{}: {lines} lines; look for the second idea", source.path)
+    })
+}
+
+/// A lint is never switched off without a reason, nor for longer than it would bite.
+pub(crate) fn expects_lints_with_a_reason(source: &Source) -> Vec<String> {
+    let words = words(&source.all_code);
+    let mut found = Vec::new();
+    for (at, (line, word)) in words.iter().enumerate() {
+        let [opens, parenthesis] =
+            [at.checked_sub(1), at.checked_add(1)].map(|at| at.and_then(|at| words.get(at)));
+        let is_attribute = opens.is_some_and(|(_, word)| ["[", ","].contains(&word.as_str()))
+            && parenthesis.is_some_and(|(_, word)| word == "(");
+        let mut arguments = words.iter().skip(at).take_while(|(_, word)| word != ")");
+        if is_attribute && word == "allow" {
+            found.push(format!("{}:{line}: 'allow' outlives its cause: use 'expect'", source.path));
+        } else if is_attribute && word == "expect" && !arguments.any(|(_, word)| word == "reason") {
+            found.push(format!("{}:{line}: 'expect' has no reason", source.path));
+        }
+    }
+    found
+}
+
+/// Each file is a module of its parent: otherwise nothing compiles it.
+pub(crate) fn is_declared(path: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let stem = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let Some((folder, name)) = stem.rsplit_once('/') else { return Vec::new() };
+    let parents = ["/mod.rs", ".rs", "/lib.rs", "/main.rs"].map(|end| format!("{folder}{end}"));
+    let declares = |parent: &String| {
+        let text = read(parent).unwrap_or_default();
+        let words = words(&Source::new(parent, &text).all_code);
+        words.windows(3).any(|three| three[0].1 == "mod" && three[1].1 == name && three[2].1 == ";")
+    };
+    let is_root = ["lib", "main"].contains(&name) && folder.ends_with("src");
+    objection(!is_root && !parents.iter().any(declares), || {
+        format!("{path}: no file declares the module '{name}'")
+    })
+}
+
+// ── of digests
+
+/// A presented digest is compared with a slot's fingerprint in `Slot::has` and nowhere else.
+pub(crate) fn compares_no_fingerprint_by_itself(source: &Source) -> Vec<String> {
+    let words = words(&source.code);
+    let is_comparison = |at: Option<usize>| {
+        at.and_then(|at| words.get(at)).is_some_and(|(_, word)| word == "==" || word == "!=")
+    };
+    let mut found = Vec::new();
+    for (at, (line, _)) in words.iter().enumerate().filter(|(_, (_, word))| word == "fingerprint") {
+        let is_call =
+            words.get(at + 1..at + 3).is_some_and(|two| two[0].1 == "(" && two[1].1 == ")");
+        let end = if is_call { at + 3 } else { at + 1 };
+        // `digest.fingerprint`, `self.digest.fingerprint`
+        let is_of_path = |word: &str| {
+            ["", ".", "&", "*"].contains(&word)
+                || word.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        };
+        let before = words[..at].iter().rev().take_while(|(_, word)| is_of_path(word)).count();
+        if is_comparison(Some(end)) || is_comparison((at - before).checked_sub(1)) {
+            let path = &source.path;
+            found.push(format!("{path}:{line}: a fingerprint is compared outside of 'Slot::has'"));
+        }
+    }
+    found
+}
+
+/// `Slot::has` gathers all differences and looks at them once, at its end.
+pub(crate) fn compares_slots_as_a_whole(source: &Source) -> Vec<String> {
+    let words: Vec<_> = words(&source.code).into_iter().map(|(_, word)| word).collect();
+    let Some(begin) = words.windows(2).position(|two| two == ["fn", "has"]) else {
+        return vec![format!("{}: there is no 'fn has'", source.path)];
+    };
+    let body = words.iter().skip(begin).skip_while(|word| *word != "{");
+    let body: Vec<_> = body.take_while(|word| *word != "}").map(String::as_str).collect();
+    let early = ["&&", "||", "if", "match", "return", "?", "for", "while"];
+    let comparisons = body.iter().filter(|word| ["==", "!="].contains(word)).count();
+    let is_whole = comparisons == 1 && body.ends_with(&["==", "0"]);
+    objection(!is_whole || body.iter().any(|word| early.contains(word)), || {
+        format!("{}: 'fn has' may end before all is compared", source.path)
+    })
+}
+
+/// blake3 promises for its own type, and not for bytes, that `==` looks at all of them.
+pub(crate) fn compares_digests_as_hashes(source: &Source) -> Vec<String> {
+    let words: Vec<_> = words(&source.code).into_iter().map(|(_, word)| word).collect();
+    let has = |sought: &[&str]| words.windows(sought.len()).any(|window| window == sought);
+    let is_derived = has(&["struct", "Digest", "(", "blake3", "::", "Hash", ")"])
+        && !has(&["PartialEq", "for", "Digest"]);
+    objection(!is_derived, || {
+        format!("{}: 'Digest' is not compared as a 'blake3::Hash'", source.path)
+    })
+}
+
+// ── of manifests
+
+/// Nothing by default, no unsafe code, and the workspace's lints in every crate.
+pub(crate) fn keeps_its_promises(path: &str, text: &str) -> Vec<String> {
+    let stands = |section: &str, line: &str| {
+        let mut lines = text.lines().map(str::trim).skip_while(|&l| l != section).skip(1);
+        lines.by_ref().take_while(|l| !l.starts_with('[')).any(|l| l == line)
+    };
+    let unsafe_code = "unsafe_code = \"forbid\"";
+    let lints = if path == "Cargo.toml" {
+        let is_inherited =
+            stands("[workspace.lints.rust]", unsafe_code) && stands("[lints]", "workspace = true");
+        is_inherited || stands("[lints.rust]", unsafe_code)
+    } else {
+        stands("[lints]", "workspace = true")
+    };
+    let default = stands("[features]", "default = []") || !text.contains("[features]");
+    let mut found =
+        objection(!lints, || format!("{path}: lacks the lints that forbid unsafe code"));
+    found.extend(objection(!default, || format!("{path}: [features] lacks 'default = []'")));
+    found
+}
+
+fn objection(objects: bool, words: impl FnOnce() -> String) -> Vec<String> {
+    objects.then(words).into_iter().collect()
+}
