@@ -16,7 +16,6 @@
 //! The modules are in reading order: each imports only from those above it, and a test keeps it so.
 
 // ── words: values; no I/O, no locks, no clock
-mod planted;
 mod base62;
 mod random;
 mod stack;

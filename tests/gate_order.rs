@@ -4,7 +4,7 @@
 //! returned. Now the replica is back. It applies the revocation to its index and then proves that
 //! it is fresh, which moves the gate on. A validation that starts meanwhile must refuse: either it
 //! finds the gate still shut, or the key taken away. The gate is the crate's own file, with loom's
-//! atomics in place of the machine's; a planted fault weakens an order of that very file.
+//! atomics in place of the machine's; `tests/faults/gate` has the faults that this model must find.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::pedantic, missing_docs)]
 
@@ -17,10 +17,7 @@ mod gate {
         sync::{Arc, atomic},
         thread,
     };
-    use std::{
-        cell::Cell,
-        sync::atomic::Ordering::{self, Acquire, Relaxed, Release},
-    };
+    use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
     use until::Until;
 
     /// The old gate ended at 10, the revocation returned at 20, the new proof is good until 30.
@@ -28,23 +25,7 @@ mod gate {
     const NOW: u64 = 20;
     const PROVED: u64 = 30;
 
-    #[derive(Clone, Copy, PartialEq)]
-    enum Weak {
-        Nothing,
-        Reads,
-        Writes,
-    }
-
-    // loom runs all threads of a model on the one that started it.
-    thread_local! {
-        static WEAK: Cell<Weak> = const { Cell::new(Weak::Nothing) };
-    }
-
-    fn unless(weak: Weak, order: Ordering) -> Ordering {
-        if WEAK.get() == weak { Relaxed } else { order }
-    }
-
-    /// loom's word, by the orders that the gate asks for unless they are weakened.
+    /// loom's word.
     struct AtomicU64(atomic::AtomicU64);
 
     impl AtomicU64 {
@@ -53,11 +34,11 @@ mod gate {
         }
 
         fn load(&self, order: Ordering) -> u64 {
-            self.0.load(unless(Weak::Reads, order))
+            self.0.load(order)
         }
 
         fn swap(&self, value: u64, order: Ordering) -> u64 {
-            self.0.swap(value, unless(Weak::Writes, order))
+            self.0.swap(value, order)
         }
 
         /// loom tries another order where it sees two accesses that conflict, and remembers of each
@@ -70,17 +51,13 @@ mod gate {
             next: impl FnMut(u64) -> Option<u64>,
         ) -> Result<u64, u64> {
             self.0.fetch_add(0, Relaxed);
-            self.0.fetch_update(unless(Weak::Writes, set), fetch, next)
+            self.0.fetch_update(set, fetch, next)
         }
     }
 
-    /// How a validation goes through.
-    type Passes = fn(&Until, &atomic::AtomicBool) -> Option<bool>;
-
-    /// Runs a validation against the return of a replica.
-    fn nothing_is_accepted(weak: Weak, passes: Passes) {
-        WEAK.set(weak);
-        loom::model(move || {
+    #[test]
+    fn a_validation_that_starts_after_the_revocation_returned_refuses() {
+        loom::model(|| {
             let until = Until::shut_at_first();
             until.extend(ENDED);
             let parts = Arc::new((until, atomic::AtomicBool::new(true)));
@@ -93,41 +70,10 @@ mod gate {
                 }
             });
             let (until, active) = &*parts;
-            let accepted = passes(until, active) == Some(true);
+            let accepted = until.pass(|| NOW, || active.load(Acquire)) == Some(true);
             assert!(!accepted, "a key passed after its revocation had returned");
             replica.join().unwrap();
         });
-    }
-
-    fn ours(until: &Until, active: &atomic::AtomicBool) -> Option<bool> {
-        until.pass(|| NOW, || active.load(Acquire))
-    }
-
-    #[test]
-    fn a_validation_that_starts_after_the_revocation_returned_refuses() {
-        nothing_is_accepted(Weak::Nothing, ours);
-    }
-
-    #[test]
-    #[should_panic = "a key passed"]
-    fn an_index_that_is_looked_at_before_the_gate_is_caught() {
-        let index_first: Passes = |until, active| {
-            let found = active.load(Acquire);
-            until.pass(|| NOW, || found)
-        };
-        nothing_is_accepted(Weak::Nothing, index_first);
-    }
-
-    #[test]
-    #[should_panic = "a key passed"]
-    fn a_gate_that_is_extended_with_relaxed_is_caught() {
-        nothing_is_accepted(Weak::Writes, ours);
-    }
-
-    #[test]
-    #[should_panic = "a key passed"]
-    fn a_gate_that_is_read_with_relaxed_is_caught() {
-        nothing_is_accepted(Weak::Reads, ours);
     }
 
     #[test]

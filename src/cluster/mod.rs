@@ -17,7 +17,7 @@
 //! from the true one by at most a hundredth. Leases of the engine would not do: measured, etcd's
 //! leader went on confirming them for two seconds after it had lost its quorum.
 //!
-//! Invariants, each with a planted fault that the simulation catches:
+//! Invariants, each with injected faults that the simulation finds (`tests/faults/cluster`):
 //! 1. The index first, then `applied`, then the gate, then the acknowledgement.
 //! 2. A proof counts from before it was asked for, and only once its epoch is applied.
 //! 3. Every transaction compares and puts the epoch, and links to the chain head before it.
@@ -36,8 +36,6 @@ pub(crate) mod handle;
 pub(crate) mod journal;
 pub(crate) mod member;
 mod moment;
-#[cfg(test)]
-mod plant;
 mod replica;
 mod revoker;
 mod rows;

@@ -3,8 +3,6 @@
 //! One task does all of it in turn, so that what the invariants order happens in that order, and
 //! ending the task ends the prover.
 
-#[cfg(test)]
-use super::plant::Plant;
 use super::{
     bootstrap::{Applied, Position, bootstrap},
     follower::Follower,
@@ -84,10 +82,6 @@ impl<J: Journal, F: Follower> Replica<J, F> {
             () = self.live() => {}
             () = self.end_work_when_shut() => {}
         }
-        #[cfg(test)]
-        if self.timing.plants(Plant::LateProof) {
-            return self.leave_with_a_late_proof().await;
-        }
         // With its life its prover was dropped: nothing opens the gate again, and only then is it
         // removed, so that nobody waits for it any more.
         self.follower.gate().close();
@@ -135,10 +129,6 @@ impl<J: Journal, F: Follower> Replica<J, F> {
     async fn bootstrap(&self, continues: bool) {
         let mut known = continues.then(|| self.now_at());
         loop {
-            #[cfg(test)]
-            if self.timing.plants(Plant::FailureForgotten) {
-                known = continues.then(|| self.now_at());
-            }
             match bootstrap(&*self.journal, &*self.follower, &mut known).await {
                 Ok(position) => {
                     self.say(None);
@@ -195,18 +185,5 @@ impl<J: Journal, F: Follower> Replica<J, F> {
 
     pub(super) fn say(&self, trouble: Option<Box<str>>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    #[cfg(test)]
-    async fn leave_with_a_late_proof(&self) {
-        let Some(Membership { who, joined }) = self.membership() else { return };
-        let asked = self.timing.now();
-        let (proof, ()) = tokio::join!(self.journal.prove(who, joined), async {
-            self.follower.gate().shut();
-            let _ = self.journal.remove(who, joined).await;
-        });
-        if let Ok(Some(_)) = proof {
-            self.follower.gate().extend(asked + self.timing.freshness());
-        }
     }
 }

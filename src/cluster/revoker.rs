@@ -1,7 +1,5 @@
 //! Whoever takes something away waits here, until no replica can accept it any more.
 
-#[cfg(test)]
-use super::plant::Plant;
 use super::{
     journal::{Fault, Incarnation, Journal, Member, Muster, Revision, Roll, Turn},
     timing::Timing,
@@ -106,10 +104,6 @@ impl<J: Journal> Revoker<J> {
         }
         if member.is_fenced {
             self.saw_fenced(&member);
-            #[cfg(test)]
-            if self.timing.plants(Plant::NoFenceWait) {
-                return;
-            }
         }
         open.insert(member.incarnation, member);
     }
@@ -183,8 +177,6 @@ impl<J: Journal> Revoker<J> {
                 let seen = revoker.known().fenced.get(&who).copied();
                 let seen = seen.unwrap_or_else(|| revoker.timing.now());
                 let wait = revoker.timing.hold_for(member.freshness());
-                #[cfg(test)]
-                let wait = if revoker.timing.plants(Plant::NoFenceWait) { 0 } else { wait };
                 revoker.timing.sleep_until(seen.saturating_add(wait)).await;
                 let removal = revoker.journal.remove(who, fenced);
                 let _ = timeout(revoker.timing.patience(), removal).await;

@@ -1,7 +1,5 @@
 //! A member's days: what is committed is applied, then proved, then acknowledged.
 
-#[cfg(test)]
-use super::plant::Plant;
 use super::{
     bootstrap::{self, Position},
     follower::{Follower, KeyState},
@@ -80,7 +78,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
                     Ok(())
                 }
                 event = next(&mut tail) => match event {
-                    Event::Batches(batches) => self.apply_all(batches).await,
+                    Event::Batches(batches) => self.apply_all(batches),
                     Event::Compacted => Err(Halt::Behind),
                     Event::Lost => {
                         tail = None;
@@ -108,8 +106,6 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         self.next_proof = asked + timing.beat();
         self.proof = Some(Box::pin(async move {
             let proof = timeout(timing.patience(), journal.prove(member.who, member.joined)).await;
-            #[cfg(test)]
-            let asked = if timing.plants(Plant::ProofAtTheResponse) { timing.now() } else { asked };
             (asked, proof.unwrap_or_else(|_| Err(Fault::Unreachable("no proof came".into()))))
         }));
         Ok(())
@@ -123,11 +119,6 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
             Err(_) => return Ok(()),
         };
         self.replica.position.hear(proof.epoch.revision);
-        #[cfg(test)]
-        if self.replica.timing.plants(Plant::TrustTheNumbers) {
-            self.proved.push((proof.epoch.revision, asked + self.replica.timing.freshness()));
-            return self.open();
-        }
         // More may have been applied since the proof was read, so what counts is what was then.
         let before = self.passed.first().map_or(Revision::default(), |epoch| epoch.revision);
         if proof.revision < self.known || proof.epoch.revision < before {
@@ -143,10 +134,6 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
             return Err(Halt::Foreign("the engine shows an acknowledgement that was not given"));
         }
         let until = asked.saturating_add(self.replica.timing.freshness());
-        #[cfg(test)]
-        if self.replica.timing.plants(Plant::ProofWithoutApply) {
-            self.replica.follower.gate().extend(until);
-        }
         self.proved.push((proof.epoch.revision, until));
         self.open()
     }
@@ -193,14 +180,9 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         }
     }
 
-    #[cfg_attr(not(test), expect(clippy::unused_async, reason = "a planted bug waits in it"))]
-    async fn apply_all(&mut self, batches: Vec<Batch>) -> Result<(), Halt> {
+    fn apply_all(&mut self, batches: Vec<Batch>) -> Result<(), Halt> {
         for batch in batches {
             if batch.revision > self.applied() {
-                #[cfg(test)]
-                if self.replica.timing.plants(Plant::AcknowledgeBeforeApply) {
-                    self.acknowledge_unapplied(batch.revision).await;
-                }
                 self.apply(batch)?;
             }
         }
@@ -229,21 +211,16 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
         let follower = &*self.replica.follower;
         let seals = follower.seals();
         let mut position = Position { applied: batch.revision, ..known.clone() };
-        match batch.epoch {
-            Some(frame) => {
-                let (meta, before) = codec::decode_epoch(&frame, &seals.meta, seals.pepper_check)?;
-                let continues = before == known.meta.mark.head
-                    && meta.mark.store == known.meta.mark.store
-                    && meta.mark.sequence > known.meta.mark.sequence;
-                if !continues && !self.trusts_the_numbers() {
-                    return Ok(None);
-                }
-                position.epoch = Epoch { revision: batch.revision, frame };
-                position.meta = meta;
-            }
-            None if !self.goes_without_epochs() => return Ok(None),
-            None => {}
+        let Some(frame) = batch.epoch else { return Ok(None) };
+        let (meta, before) = codec::decode_epoch(&frame, &seals.meta, seals.pepper_check)?;
+        let continues = before == known.meta.mark.head
+            && meta.mark.store == known.meta.mark.store
+            && meta.mark.sequence > known.meta.mark.sequence;
+        if !continues {
+            return Ok(None);
         }
+        position.epoch = Epoch { revision: batch.revision, frame };
+        position.meta = meta;
         let named = position.names.len();
         for (place, frame) in &batch.changes {
             match (place, frame) {
@@ -289,36 +266,6 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
 
     fn applied(&self) -> Revision {
         self.replica.now_at().applied
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "a test plants it")]
-    fn trusts_the_numbers(&self) -> bool {
-        false
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "a test plants it")]
-    fn goes_without_epochs(&self) -> bool {
-        false
-    }
-}
-
-#[cfg(test)]
-impl<J: Journal, F: Follower> Serving<'_, J, F> {
-    fn trusts_the_numbers(&self) -> bool {
-        self.replica.timing.plants(Plant::TrustTheNumbers)
-    }
-
-    fn goes_without_epochs(&self) -> bool {
-        self.replica.timing.plants(Plant::NoEpoch)
-    }
-
-    async fn acknowledge_unapplied(&mut self, revision: Revision) {
-        let Membership { who, joined } = self.member;
-        let _ = self.replica.journal.acknowledge(who, joined, revision).await;
-        let timing = &self.replica.timing;
-        timing.sleep(timing.beat() / 8).await;
     }
 }
 

@@ -1,8 +1,6 @@
 //! How long a proof is good for, and how long whoever takes something away waits.
 
 use super::journal::Incarnation;
-#[cfg(test)]
-use super::plant::Plant;
 use crate::{error::Error, gate::Steady};
 use std::time::Duration;
 
@@ -25,7 +23,6 @@ pub(crate) struct Timing {
 pub(crate) struct Simulated {
     /// How fast the clock runs.
     pub(crate) rate: f64,
-    pub(crate) plant: Option<Plant>,
     /// Counts incarnations, so that a run replays.
     pub(crate) lives: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -36,7 +33,7 @@ impl Timing {
             freshness: nanos(freshness),
             clock,
             #[cfg(test)]
-            simulated: Simulated { rate: 1.0, plant: None, lives: std::sync::Arc::default() },
+            simulated: Simulated { rate: 1.0, lives: std::sync::Arc::default() },
         }
     }
 
@@ -73,15 +70,9 @@ impl Timing {
     /// How long to wait until the gate of a member must have shut whose proofs are good for this
     /// long: D where our clock is a hundredth too fast and theirs a hundredth too slow. D is the
     /// member's own; ours says nothing of when it shuts.
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a simulation plants faults"))]
+    #[expect(clippy::unused_self, reason = "asked of the timing, as the rest")]
     pub(crate) fn hold_for(&self, freshness: Duration) -> u64 {
         let freshness = nanos(freshness);
-        #[cfg(test)]
-        let freshness = if self.plants(Plant::OwnHold) { self.freshness } else { freshness };
-        #[cfg(test)]
-        if self.plants(Plant::ShortHold) {
-            return freshness / 100 * 101 + 10 * MILLI;
-        }
         (freshness / 99).saturating_mul(101).saturating_add(SLACK)
     }
 
@@ -137,11 +128,6 @@ impl Timing {
         let life = self.simulated.lives.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         name.0[..8].copy_from_slice(&life.to_be_bytes());
         Ok(name)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn plants(&self, plant: Plant) -> bool {
-        self.simulated.plant == Some(plant)
     }
 }
 

@@ -25,7 +25,6 @@ use crate::{
     codec::{self, Floor, Mark, Meta, Place, Resident},
     digest::{Digest, Seal, Seals},
     error::Error,
-    planted::Bug,
     scope::{Catalogue, Scope},
     secret::Prefix,
     time::Timestamp,
@@ -177,7 +176,7 @@ impl Disk {
             found.add(part.sum);
             found.records += part.records;
         }
-        if found == expected || Bug::NoMac.is_planted() {
+        if found == expected {
             Ok(catalogue)
         } else {
             Err(Error::damaged(format!(
@@ -210,26 +209,14 @@ impl Disk {
         state.unfinished = true;
         state.reserve.before_write();
         let wanted = state.kept.is_wanted();
-        let (meta, before) = contained(doing, || {
-            if Bug::TwoTransactions.is_planted() {
-                return self.transact_twice(batch, &state.meta);
-            }
-            self.transact(batch, &state.meta, wanted)
-        })?;
+        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
         for (place, old) in before {
             state.kept.note(place, old.as_deref());
         }
-        if Bug::AnchorFirst.is_planted() {
-            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
-        }
         contained(doing, || self.db()?.flush())?;
-        if !Bug::NoFsync.is_planted() {
-            self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
-        }
+        self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         self.blobs.check()?;
-        if !Bug::NoAnchor.is_planted() && !Bug::AnchorFirst.is_planted() {
-            state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
-        }
+        state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
         if let Some(floor) = self.floor_in(batch)? {
             state.floor = floor;
@@ -289,25 +276,6 @@ impl Disk {
         outcome.map_err(storage)
     }
 
-    /// What [`Bug::TwoTransactions`] does: all is well unless it ends in between.
-    fn transact_twice(&self, batch: &[Commit], before: &Meta) -> sled::Result<Transacted> {
-        let mut meta = before.clone();
-        for put in batch.iter().flat_map(|commit| &commit.puts) {
-            let old = match &put.frame {
-                Some(frame) => self.db()?.insert(put.place.key(), frame.as_slice())?,
-                None => self.db()?.remove(put.place.key())?,
-            };
-            self.account(&mut meta.mark, put.place, old.as_deref(), put.frame.as_deref())
-                .map_err(|e| sled::Error::Io(io::Error::other(e)))?;
-        }
-        self.db()?.flush()?;
-        let rest: Vec<_> = batch
-            .iter()
-            .map(|commit| Commit { puts: Vec::new(), entry: commit.entry.clone(), ..*commit })
-            .collect();
-        self.transact(&rest, &meta, false)
-    }
-
     /// Keeps count and sum in step with one write.
     fn account(
         &self,
@@ -339,9 +307,6 @@ impl Disk {
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
         let mark = self.state().meta.mark;
-        if Bug::NoAnchor.is_planted() {
-            return Ok(());
-        }
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }

@@ -26,7 +26,6 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Ledger, Put, Tip},
-    planted::Bug,
     record::{Actor, Change, Record, Standing},
     scope::Catalogue,
     sync::waiting::{
@@ -104,7 +103,6 @@ pub(super) struct Queued {
 }
 
 /// The new state of one key.
-#[derive(Clone)]
 pub(super) struct KeyChange {
     pub(super) id: KeyId,
     pub(super) digest: Digest,
@@ -216,8 +214,7 @@ impl Plans {
 
     /// Whether a change may still be written.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        let failure = self.failure.clone().filter(|_| !Bug::PoisonIgnored.is_planted());
-        failure.map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
     }
 
     /// The last change on its way for this key, or 0.
@@ -342,7 +339,7 @@ impl Core {
         plans.lasting_roots = plans.lasting_roots + gained - lost;
         for (id, after, digest) in planned {
             // Refuse first: if the disk fails, this process must still turn the key away.
-            if let Some(record) = after.as_ref().filter(|_| !Bug::DenyLate.is_planted()) {
+            if let Some(record) = &after {
                 self.index.deny(sequence, id, record.standing());
                 self.write_denials(plans, id, record.standing());
             }

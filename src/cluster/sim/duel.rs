@@ -8,7 +8,6 @@ use super::{
     timing,
 };
 use crate::{
-    cluster::plant::Plant,
     digest::Seals,
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, NewKey, Record},
@@ -45,7 +44,6 @@ pub(super) enum Waits {
 
 /// One of them, and how they are.
 pub(super) struct Duel {
-    pub(super) plant: Option<Plant>,
     /// How fast the clocks run, and how long proofs are good for: of the one that is cut off, and of
     /// the one that takes the key away.
     pub(super) rates: [f64; 2],
@@ -56,14 +54,14 @@ pub(super) struct Duel {
 
 impl Duel {
     /// Two of the usual freshness.
-    pub(super) fn new(plant: Option<Plant>, rates: [f64; 2], cut: Cut) -> Self {
+    pub(super) fn new(rates: [f64; 2], cut: Cut) -> Self {
         let freshness = [Duration::from_secs(3); 2];
-        Self { plant, rates, freshness, cut, waits: Waits::ByReceipt }
+        Self { rates, freshness, cut, waits: Waits::ByReceipt }
     }
 
     /// How often the one that is cut off still accepted when the other had returned.
     pub(super) async fn fight(self) -> u64 {
-        let Self { plant, rates, freshness, cut, waits } = self;
+        let Self { rates, freshness, cut, waits } = self;
         let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
         let dice = Dice::new(rounds);
         let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
@@ -75,7 +73,7 @@ impl Duel {
         };
         let node = async |name: &str, side: usize, delay| {
             let origin = (start, 1_000_000_000);
-            let timing = timing(freshness[side], origin, rates[side], plant, &lives);
+            let timing = timing(freshness[side], origin, rates[side], &lives);
             Node::start(name.into(), net(delay), timing, Arc::clone(&seals)).await
         };
         node::create(&net(0), &seals).await;

@@ -12,10 +12,7 @@ mod relapse;
 mod tests;
 mod world;
 
-use super::{
-    plant::Plant,
-    timing::{Simulated, Timing},
-};
+use super::timing::{Simulated, Timing};
 use crate::gate::Steady;
 use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
@@ -56,7 +53,6 @@ fn timing(
     freshness: Duration,
     (start, origin): (Instant, u64),
     rate: f64,
-    plant: Option<Plant>,
     lives: &Arc<AtomicU64>,
 ) -> Timing {
     let clock = Steady::Simulated(Arc::new(move || {
@@ -64,6 +60,6 @@ fn timing(
         origin + u64::try_from(passed).unwrap()
     }));
     let mut timing = Timing::new(freshness, clock);
-    timing.simulated = Simulated { rate, plant, lives: Arc::clone(lives) };
+    timing.simulated = Simulated { rate, lives: Arc::clone(lives) };
     timing
 }

@@ -9,7 +9,6 @@ use crate::{
         committer::{Committer, Fate, Receipt},
         follower::{Follower, KeyState},
         journal::{Journal, Outcome, Transaction},
-        plant::Plant,
         replica::{Replica, Trouble},
         revoker::Revoker,
         timing::Timing,
@@ -170,11 +169,6 @@ impl Node {
             found.is_some_and(|(_, standing)| standing.active)
         };
         let pause = std::time::Duration::from_millis(stall);
-        if self.timing.plants(Plant::IndexBeforeGate) {
-            let found = found();
-            sleep(pause).await;
-            return found && self.is_open();
-        }
         let is_open = self.is_open();
         sleep(pause).await;
         is_open && found()
@@ -205,9 +199,7 @@ impl Node {
         let position = self.position.now();
         let mark = &position.meta.mark;
         let sequence = mark.sequence + 1;
-        // Without an epoch nothing else counts the changes.
-        let counts = !self.timing.plants(Plant::NoEpoch);
-        let record = plan(if counts { sequence } else { position.applied.0 + 1 });
+        let record = plan(sequence);
         let frame = record
             .as_ref()
             .map(|record| codec::encode_record(record, digest, &self.keys.seals.frame).unwrap());
@@ -232,17 +224,6 @@ impl Node {
             codec::encode_entry(&entry, &mark.head, &self.keys.seals.trail).unwrap();
         let puts = vec![Put { place: Place::Record(digest), frame }];
         let commits = [Commit { sequence, at, entry, head, puts }];
-        if self.timing.plants(Plant::NoEpoch) {
-            let expected = Some(&position.epoch);
-            let transaction = Transaction { expected, commits: &commits, epoch: Vec::new() };
-            return match self.net.commit(transaction).await {
-                Outcome::Committed { revision, members } => {
-                    Ok(Some(Receipt { revision, members, answered: self.timing.now() }))
-                }
-                Outcome::Conflict => Ok(None),
-                Outcome::Refused(why) | Outcome::Unknown(why) => Err(why),
-            };
-        }
         match self.committer.commit(&commits).await.unwrap() {
             Fate::Durable(receipt) => Ok(Some(receipt)),
             Fate::Conflict => Ok(None),

@@ -8,7 +8,7 @@ use super::{
     node::{self, Node},
     timing,
 };
-use crate::{cluster::plant::Plant, digest::Seals, id::KeyId, record::Change};
+use crate::{digest::Seals, id::KeyId, record::Change};
 use std::{
     sync::{
         Arc,
@@ -23,13 +23,13 @@ const FRESHNESS: Duration = Duration::from_secs(1);
 const KEYS: u64 = 8;
 
 /// How many keys the replica accepts at the end that are taken away in the engine.
-pub(super) async fn relapse(plant: Option<Plant>) -> usize {
+pub(super) async fn relapse() -> usize {
     let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
     let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
     let node = async |name: &str| {
         let net = Net::new(Arc::clone(&engine), Dice::new(1), Arc::default());
         net.set(Way::default());
-        let timing = timing(FRESHNESS, (start, 1_000_000_000), 1.0, plant, &lives);
+        let timing = timing(FRESHNESS, (start, 1_000_000_000), 1.0, &lives);
         Node::start(name.into(), net, timing, Arc::clone(&seals)).await
     };
     node::create(&Net::new(Arc::clone(&engine), Dice::new(0), Arc::default()), &seals).await;

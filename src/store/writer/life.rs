@@ -2,7 +2,7 @@
 //! syncs the anchor, sweeps what was cut from the trail and writes when keys were last used.
 
 use super::{Core, KeyChange, MutexGuard, Plans, Queued};
-use crate::{error::Error, ledger::Commit, planted::Bug, store::uses::Uses, sync};
+use crate::{error::Error, ledger::Commit, store::uses::Uses, sync};
 use std::{
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -141,14 +141,7 @@ impl Core {
         if let Some(shared) = self.ledger.shared() {
             return Ok(self.write_shared(shared, commits, changes));
         }
-        if Bug::PublishBeforeDurable.is_planted() {
-            self.publish(&commits, changes.clone())?;
-            self.settle(Ok(last.sequence));
-        }
-        let outcome = self.ledger.commit(&commits);
-        if !Bug::FailureSwallowed.is_planted() {
-            outcome?;
-        }
+        self.ledger.commit(&commits)?;
         self.clock.advance(last.at);
         self.publish(&commits, changes)?;
         Ok(last.sequence)

@@ -1,7 +1,7 @@
 //! Who waits for a change, and how they are told.
 
 use super::{Condvar, Core, MutexGuard, Plans};
-use crate::{error::Error, planted::Bug};
+use crate::error::Error;
 use std::sync::PoisonError;
 
 impl Core {
@@ -54,9 +54,6 @@ impl Core {
         let is_for_all = match outcome {
             Ok(committed) => {
                 plans.committed = committed;
-                if Bug::PoisonIgnored.is_planted() {
-                    plans.failure = None;
-                }
                 self.ledger.is_shared()
             }
             Err(error) => {

@@ -16,7 +16,6 @@ use super::{
     timing,
 };
 use crate::{
-    cluster::plant::Plant,
     digest::{Digest, Seals},
     id::KeyId,
 };
@@ -81,7 +80,6 @@ impl Tally {
 /// All of it.
 pub(super) struct World {
     dice: Dice,
-    plant: Option<Plant>,
     engine: Arc<Engine>,
     is_down: Arc<Mutex<bool>>,
     seals: Arc<Seals>,
@@ -98,10 +96,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn run(seed: u64, plant: Option<Plant>, seconds: u64) -> Tally {
+    pub(super) async fn run(seed: u64, seconds: u64) -> Tally {
         let world = Rc::new(Self {
             dice: Dice::new(seed),
-            plant,
             engine: Engine::new(),
             is_down: Arc::default(),
             seals: Arc::new(Seals::derive(None)),
@@ -131,9 +128,7 @@ impl World {
         for task in tasks {
             let _ = timeout(Duration::from_mins(1), task).await;
         }
-        if plant.is_none() {
-            world.heal().await;
-        }
+        world.heal().await;
         for node in world.nodes.borrow().iter() {
             node.crash();
         }
@@ -150,7 +145,7 @@ impl World {
         let rate = *self.dice.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
         let origin = 1_000_000_000 + self.dice.below(1 << 40);
         let freshness = *self.dice.pick(&FRESHNESS);
-        let timing = timing(freshness, (self.start, origin), rate, self.plant, &self.lives);
+        let timing = timing(freshness, (self.start, origin), rate, &self.lives);
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
         let starting = Node::start(name, self.net(), timing, Arc::clone(&self.seals));
