@@ -70,7 +70,7 @@ fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
                         tally.story.iter().for_each(|line| eprintln!("{line}"));
                     }
                     let accepted = tally.offences.first();
-                    assert!(accepted.is_none(), "seed {seed}: {accepted:?}");
+                    assert!(accepted.is_none(), "keys were accepted: seed {seed}: {accepted:?}");
                     if !tally.unhealed.is_empty() {
                         unhealed.lock().unwrap().push((seed, tally.unhealed.clone()));
                     }
