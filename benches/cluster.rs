@@ -7,7 +7,7 @@
 //! is cut off. Counted is each check that began after the revocation had returned and let the key
 //! pass.
 //!
-//! `cargo bench --features cluster --bench cluster`
+//! `cargo bench -p portcullis --features cluster --bench cluster`
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 

@@ -4,7 +4,7 @@
 //! turns. Opening the replica reads all keys out of etcd, joins, and proves that it is fresh; beside
 //! it the directory is opened. A million keys take some minutes; other sizes may be given.
 //!
-//! `cargo bench --features cluster --bench replica -- 100000`
+//! `cargo bench -p portcullis --features cluster --bench replica -- 100000`
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 

@@ -6,7 +6,7 @@
 //! others are asked again and again until they refuse. Then three replicas reach etcd through relays
 //! that count, and nobody asks them anything.
 //!
-//! `cargo bench --features cluster --bench replicas`; other numbers of replicas may be given.
+//! `cargo bench -p portcullis --features cluster --bench replicas`; other numbers of replicas may be given.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 

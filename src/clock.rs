@@ -75,7 +75,7 @@ fn wall() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Clock {
     /// One whose wall clock has jumped ahead so far since the store was opened.
     pub(crate) fn jumped(ahead: Duration) -> Self {

@@ -221,7 +221,9 @@ impl Error {
         Self::Invalid { field, reason: reason.into() }
     }
 
-    pub(crate) fn io(doing: &'static str, source: io::Error) -> Self {
+    /// A failed system call. Storage that is full or read-only, and a file that others could change,
+    /// have errors of their own.
+    pub fn io(doing: &'static str, source: io::Error) -> Self {
         if let Some(Unsafe { path, what, remedy }) = unsafe_of(&source) {
             let reason = format!("{what}; {remedy}").into();
             return Self::Unsafe { path: path.clone(), reason };

@@ -5,11 +5,9 @@
 //! owns or can write. The storage engine opens its files by path. That path has no links, and nobody
 //! else can change a directory on it, so that it leads to the files that were checked.
 
-#[cfg(feature = "server")]
 mod private;
 mod trust;
 
-#[cfg(feature = "server")]
 pub use private::read_private;
 pub(crate) use trust::{Unsafe, unsafe_of};
 
@@ -27,7 +25,7 @@ const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// An open directory.
-pub(crate) struct Dir {
+pub struct Dir {
     handle: File,
     /// Absolute and without links.
     path: PathBuf,
@@ -36,7 +34,7 @@ pub(crate) struct Dir {
 impl Dir {
     /// Opens a directory of ours. Refused if another user owns it, can write to it, or can put
     /// another one in its place.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let dir = Self::resolve(path)?;
         check(&dir.path, &dir.handle.metadata()?, Kind::Directory, trust::own())?;
         if let Some(above) = dir.path.parent() {
@@ -47,7 +45,7 @@ impl Dir {
 
     /// Opens a directory that may belong to another user, such as `/tmp`, to reach a file of ours
     /// in it. Refused if that file could be replaced by another user.
-    pub(crate) fn open_shared(path: &Path) -> io::Result<Self> {
+    pub fn open_shared(path: &Path) -> io::Result<Self> {
         let dir = Self::resolve(path)?;
         trust::check_above(&dir.path, trust::own())?;
         Ok(dir)
@@ -66,18 +64,18 @@ impl Dir {
     }
 
     /// Opens the directory that contains `path`; returns it and the last name of `path`.
-    pub(crate) fn above(path: &Path) -> io::Result<(Self, OsString)> {
+    pub fn above(path: &Path) -> io::Result<(Self, OsString)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((Self::open_shared(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
     }
 
     /// The directory's path, absolute and without links.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Opens a directory of ours in this one.
-    pub(crate) fn open_dir(&self, name: &OsStr) -> io::Result<Self> {
+    pub fn open_dir(&self, name: &OsStr) -> io::Result<Self> {
         let path = self.path.join(name);
         // Where a directory is expected, the system calls a link no directory.
         if self.kind_of(name)? == Some(FileType::Symlink) {
@@ -89,13 +87,13 @@ impl Dir {
     }
 
     /// Creates a directory that is closed to others, and opens it.
-    pub(crate) fn create_dir(&self, name: &OsStr) -> io::Result<Self> {
+    pub fn create_dir(&self, name: &OsStr) -> io::Result<Self> {
         mkdirat(&self.handle, name, Mode::from(PRIVATE_DIR))?;
         self.open_dir(name)
     }
 
     /// Opens a regular file of ours in this directory, and closes it to others if it is not.
-    pub(crate) fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
+    pub fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
         self.refuse_other_kinds(name)?;
         let file = self.open_at(name, flags)?;
         let about = file.metadata()?;
@@ -107,13 +105,12 @@ impl Dir {
     }
 
     /// Creates a file that is closed to others; an error if the name is taken.
-    pub(crate) fn create_file(&self, name: &OsStr) -> io::Result<File> {
+    pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         self.open_at(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
     }
 
     /// Checks that an entry is a socket of ours.
-    #[cfg(feature = "server")]
-    pub(crate) fn refuse_all_but_sockets(&self, name: &OsStr) -> io::Result<()> {
+    pub fn refuse_all_but_sockets(&self, name: &OsStr) -> io::Result<()> {
         let path = self.path.join(name);
         let about = fs::symlink_metadata(&path)?;
         match self.kind_of(name)? {
@@ -124,22 +121,22 @@ impl Dir {
     }
 
     /// Removes a file, or a link itself.
-    pub(crate) fn remove_file(&self, name: &OsStr) -> io::Result<()> {
+    pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
     }
 
     /// Renames an entry. What had the new name is replaced, if it is a file.
-    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.handle, from, &self.handle, to)?)
     }
 
     /// Whether an entry has this name; a link counts, wherever it leads.
-    pub(crate) fn has(&self, name: &OsStr) -> io::Result<bool> {
+    pub fn has(&self, name: &OsStr) -> io::Result<bool> {
         Ok(self.kind_of(name)?.is_some())
     }
 
     /// The kind of an entry; a link is a link.
-    pub(crate) fn kind_of(&self, name: &OsStr) -> io::Result<Option<FileType>> {
+    pub fn kind_of(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -148,7 +145,7 @@ impl Dir {
     }
 
     /// Closes the directory itself to others.
-    pub(crate) fn close_to_others(&self) -> io::Result<()> {
+    pub fn close_to_others(&self) -> io::Result<()> {
         if fstat(&self.handle)?.st_mode & 0o777 == PRIVATE_DIR {
             return Ok(());
         }
@@ -156,14 +153,14 @@ impl Dir {
     }
 
     /// Syncs the names in this directory.
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 
     /// Checks all that is below: directories and regular files of ours, and nothing else. `lax`
     /// names files whose mode depends on the umask of whoever runs us; `skip` names directories
     /// whose content does not matter.
-    pub(crate) fn check_below(
+    pub fn check_below(
         &self,
         lax: &dyn Fn(&OsStr) -> bool,
         skip: &dyn Fn(&OsStr) -> bool,
@@ -185,7 +182,7 @@ impl Dir {
     }
 
     /// Syncs all files and directories below and this directory, and closes them to others.
-    pub(crate) fn sync_below(&self) -> io::Result<()> {
+    pub fn sync_below(&self) -> io::Result<()> {
         for name in self.names()? {
             if self.kind_of(&name)? == Some(FileType::Directory) {
                 self.open_dir(&name)?.sync_below()?;
@@ -200,7 +197,8 @@ impl Dir {
         self.sync()
     }
 
-    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+    /// The names of its entries.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
@@ -239,8 +237,7 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
 
 /// Checks a directory that we only look for a server in, and returns its owner. Refused if others
 /// than the owner and root could have put the server's socket there.
-#[cfg(feature = "server")]
-pub(crate) fn check_of_any_owner(dir: &Path) -> io::Result<u32> {
+pub fn check_of_any_owner(dir: &Path) -> io::Result<u32> {
     let dir = Dir::resolve(dir)?;
     let about = dir.handle.metadata()?;
     let owner = about.uid();

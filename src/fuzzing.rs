@@ -68,10 +68,9 @@ pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
     Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
 }
 
-/// An export whose entries have these payloads, each behind its length of two bytes: sealed and
+/// A part of an audit trail whose entries have these payloads, each behind its length of two bytes: sealed and
 /// chained as it should be, whatever they say.
-#[cfg(feature = "admin")]
-pub fn export(data: &[u8]) -> Result<String, Error> {
+pub fn export(data: &[u8]) -> Result<TrailPart, Error> {
     let (store, start) = ([1; 16], [0; 32]);
     let (mut head, mut entries, mut rest) = (start, Vec::new(), data);
     while let Some((length, more)) = rest.split_first_chunk::<2>() {
@@ -88,13 +87,11 @@ pub fn export(data: &[u8]) -> Result<String, Error> {
         entries.push((codec::decode_entry_unchecked(&frame, number, catalogue()?), frame));
     }
     let end = (entries.len() as u64, head);
-    let part = TrailPart {
+    Ok(TrailPart {
         start: TrailStart::new(seals(), store, (0, start), catalogue()?),
         entries,
         end: TrailEnd::new(seals(), store, end, Timestamp::from_secs(1_800_000_000)),
-    };
-    let bytes = crate::admin::write_export(&part)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 /// These bytes with the hash at their end that makes them a backup, as far as that goes.

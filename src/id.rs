@@ -43,7 +43,8 @@ impl KeyId {
         base62::encode(self.0)
     }
 
-    pub(crate) fn from_digits(digits: &[u8]) -> Option<Self> {
+    /// The id whose eleven digits stand within a key.
+    pub fn from_digits(digits: &[u8]) -> Option<Self> {
         (digits.len() == ID_DIGITS).then(|| base62::decode(digits).map(Self)).flatten()
     }
 }

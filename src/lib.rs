@@ -10,8 +10,10 @@
 //! There are two kinds of failure. A [`Refusal`] is the caller's: expected, cheap, and the same to
 //! the outside whatever its reason. An [`Error`] is ours, and says what to do.
 //!
-//! Features: `axum` guards a host's routes, `admin` is the Administration API as a router, `server`
-//! the program. Without any there is the store alone.
+//! Features: `axum` guards a host's routes, `cluster` shares one store between several processes,
+//! `testing` has stores that do as a test says. Without any there is the store alone. The crates
+//! `portcullis-admin` (Administration API and portal) and `portcullis-server` (the program) build on
+//! it.
 //!
 //! The modules are in reading order: each imports only from those above it, and a test keeps it so.
 
@@ -53,14 +55,17 @@ pub mod doctor;
 // ── doors: each a feature
 #[cfg(feature = "axum")]
 pub mod web;
-#[cfg(feature = "admin")]
-#[path = "../crates/admin/src/lib.rs"]
-pub mod admin;
-#[cfg(feature = "server")]
-#[path = "../crates/server/src/lib.rs"]
-pub mod server;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::{
+        files::{Dir, check_of_any_owner, read_private},
+        random::array,
+        stack::wipe,
+    };
+}
 
 /// Why Portcullis is as it is, and each byte that it writes.
 #[doc = include_str!("../docs/design.md")]
@@ -84,6 +89,8 @@ pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
 pub use stack::wipe_stack;
+#[cfg(any(test, feature = "testing"))]
+pub use store::testing;
 pub use store::{
     Acting, Builder, Count, Cut, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
 };

@@ -227,8 +227,7 @@ impl Chain {
     }
 
     /// Whether an earlier part had the entry that comes next.
-    #[cfg(feature = "admin")]
-    pub(crate) fn knows_next(&self) -> bool {
+    pub fn knows_next(&self) -> bool {
         self.head(self.next).is_some()
     }
 

@@ -13,7 +13,7 @@ pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {
 }
 
 /// `N` random bytes. For names and numbers, not for secrets: the array is not wiped.
-pub(crate) fn array<const N: usize>() -> Result<[u8; N], NoRandomness> {
+pub fn array<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     fill(&mut bytes)?;
     Ok(bytes)

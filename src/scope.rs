@@ -5,6 +5,7 @@
 //! is a bit, and so that adding scopes never changes what a stored record means.
 
 pub mod catalogue;
+mod unoffered;
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Mutex};
 

@@ -27,7 +27,7 @@ pub fn wipe_stack() {
 
 /// Overwrites so many bytes of the stack below the caller.
 #[inline(never)]
-pub(crate) fn wipe<const BYTES: usize>() {
+pub fn wipe<const BYTES: usize>() {
     // A variable, since a reference to a constant array would point at one in the program's file.
     // The compiler must assume that somebody reads it, so that it writes the zeros.
     let mut zeros = [0u8; BYTES];

@@ -3,7 +3,7 @@
 //! The short form is for each change; the long one:
 //!
 //! ```text
-//! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release --features server,cluster --test cluster_torture -- --nocapture
+//! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release -p portcullis --features cluster --test cluster_torture -- --nocapture
 //! ```
 
 #![allow(clippy::similar_names, clippy::unwrap_used, reason = "a test fails by it")]

@@ -46,6 +46,14 @@ impl Gate {
         self.until.end().saturating_sub(self.clock.now())
     }
 
+    /// Shut for good: nothing that is proved later opens it.
+    pub(crate) fn close(&self) {
+        self.until.close();
+    }
+}
+
+#[cfg(any(test, feature = "cluster", feature = "testing"))]
+impl Gate {
     /// Open at least until then.
     pub(crate) fn extend(&self, until: u64) {
         self.until.extend(until);
@@ -54,11 +62,6 @@ impl Gate {
     /// Shut until something is proved again.
     pub(crate) fn shut(&self) {
         self.until.shut();
-    }
-
-    /// Shut for good: nothing that is proved later opens it.
-    pub(crate) fn close(&self) {
-        self.until.close();
     }
 }
 

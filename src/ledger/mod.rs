@@ -14,7 +14,7 @@ pub(crate) mod inspect;
 mod rehearsal;
 mod reserve;
 mod room;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod scripted;
 #[cfg(feature = "cluster")]
 pub(crate) mod shared;
@@ -108,7 +108,7 @@ pub(crate) enum Ledger {
     #[cfg(feature = "cluster")]
     Shared(Box<dyn shared::Shared>),
     /// Does as a test says.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     Scripted(scripted::Scripted),
 }
 
@@ -140,7 +140,7 @@ impl Ledger {
             // Its outcomes are others: the writer goes by `shared`.
             #[cfg(feature = "cluster")]
             Self::Shared(_) => Err(Error::Contended),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(scripted) => scripted.commit(batch),
         }
     }
@@ -157,7 +157,7 @@ impl Ledger {
             Self::Memory => Ok(Vec::new()),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.trail(after, limit, catalogue),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(Vec::new()),
         }
     }
@@ -169,7 +169,7 @@ impl Ledger {
             Self::Memory => Floor::default(),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.floor(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Floor::default(),
         }
     }
@@ -181,7 +181,7 @@ impl Ledger {
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.stretch(after, limit).map(Some),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(None),
         }
     }
@@ -193,7 +193,7 @@ impl Ledger {
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.snapshot().map(Some),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(None),
         }
     }
@@ -209,7 +209,7 @@ impl Ledger {
             Self::Memory => Ok(None),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.place_of_cut(before, catalogue),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(None),
         }
     }
@@ -221,7 +221,7 @@ impl Ledger {
             Self::Memory => Ok(false),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => Ok(shared.sweep()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(false),
         }
     }
@@ -230,7 +230,7 @@ impl Ledger {
     pub(crate) fn room(&self) -> Room {
         match self {
             Self::Disk(disk) => disk.gauge().room(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(scripted) => scripted.room(),
             _ => Room::Enough,
         }
@@ -245,7 +245,7 @@ impl Ledger {
     pub(crate) fn disk_space(&self) -> Option<DiskSpace> {
         match self {
             Self::Disk(disk) => Some(disk.gauge().space()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(scripted) => Some(scripted.disk_space()),
             _ => None,
         }
@@ -265,7 +265,7 @@ impl Ledger {
             Self::Memory => Ok(()),
             #[cfg(feature = "cluster")]
             Self::Shared(_) => Ok(()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(scripted) => {
                 scripted.sync_anchor();
                 Ok(())
@@ -282,7 +282,7 @@ impl Ledger {
             Self::Memory => Ok(()),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.note_uses(uses.to_vec()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(scripted) => scripted.note_uses(uses),
         }
     }
@@ -294,7 +294,7 @@ impl Ledger {
             Self::Memory => Ok(()),
             #[cfg(feature = "cluster")]
             Self::Shared(_) => Ok(()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Self::Scripted(_) => Ok(()),
         }
     }

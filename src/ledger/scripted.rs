@@ -1,6 +1,9 @@
 //! A ledger for tests, which does as it is told: as a rule each commit says that it began, and
 //! waits for its verdict.
 
+#![expect(clippy::unwrap_used, reason = "for tests: a script that breaks fails one")]
+#![cfg_attr(not(test), expect(dead_code, reason = "the library's own tests use all of it"))]
+
 use super::{Commit, DiskSpace, Room};
 use crate::{error::Error, id::KeyId};
 use std::{
@@ -28,8 +31,8 @@ pub(crate) struct Scripted {
     room: Arc<Mutex<Room>>,
 }
 
-/// The test's side.
-pub(crate) struct Script {
+/// The test's side of a store whose commits wait for a verdict.
+pub struct Script {
     began: Receiver<usize>,
     verdicts: Sender<bool>,
     noted: Receiver<Vec<(KeyId, u32)>>,
@@ -106,12 +109,18 @@ impl Scripted {
 
 impl Script {
     /// Waits until a commit has begun; gives the number of its changes.
-    pub(crate) fn begun(&self) -> usize {
+    ///
+    /// # Panics
+    /// After twenty seconds without one.
+    pub fn begun(&self) -> usize {
         self.began.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Lets the next commit succeed or fail.
-    pub(crate) fn verdict(&self, durable: bool) {
+    ///
+    /// # Panics
+    /// If the store is gone.
+    pub fn verdict(&self, durable: bool) {
         self.verdicts.send(durable).unwrap();
     }
 
@@ -123,6 +132,14 @@ impl Script {
     /// From now on no use can be written.
     pub(crate) fn fail_uses(&self) {
         self.is_out_of_order.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the disk has no room but the reserve.
+    ///
+    /// # Panics
+    /// If a test panicked within a call of this script.
+    pub fn fill_disk(&self) {
+        self.set_room(Room::Reserve);
     }
 
     /// From now on there is so much room.

@@ -310,8 +310,8 @@ impl<'s> Acting<'s> {
     }
 
     /// Like [`refuse`](Self::refuse), and logs where that fails.
-    #[cfg(feature = "admin")]
-    pub(crate) fn turn_away(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
+    #[doc(hidden)]
+    pub fn turn_away(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
         if let Err(gap) = self.note_refusal(attempt, key, Change::default(), reason) {
             gap.log(self.actor);
         }

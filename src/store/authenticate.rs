@@ -4,13 +4,13 @@ use super::{Store, writer::Core};
 use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,
+    error::Error,
+    id::KeyId,
     index::Revocation,
     principal::Principal,
+    record::Record,
     refusal::Refusal,
 };
-#[cfg(feature = "admin")]
-use crate::{error::Error, id::KeyId, record::Record};
-#[cfg(feature = "admin")]
 use std::sync::Arc;
 
 impl Store {
@@ -65,15 +65,16 @@ impl Store {
     }
 
     /// Decides anew on a key that was presented before, without keeping its text.
-    pub(crate) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+    #[doc(hidden)]
+    pub fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
         gate.pass(|| index.admit(digest, || clock.now()))?
     }
 
     /// Why a key that was refused is refused, with its record, once that is on disk: an answer that
     /// reports a key inactive waits for what it rests on.
-    #[cfg(feature = "admin")]
-    pub(crate) fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
+    #[doc(hidden)]
+    pub fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
         let core: &Core = &self.writer;
         core.again(|| {
             let plans = core.plan();

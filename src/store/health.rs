@@ -68,31 +68,12 @@ impl Store {
 }
 
 #[cfg(test)]
-impl Store {
-    /// Moves the store's time, as a change does that was made with a wrong clock.
-    pub(crate) fn advance_time(&self, to: Timestamp) {
-        self.writer.clock.advance(to);
-    }
-}
-
-#[cfg(test)]
-impl Store {
-    /// One in memory whose newest change is so far ahead of the wall clock.
-    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "its users are further up"))]
-    pub(crate) fn with_time_ahead(ahead: Duration) -> Self {
-        let store = Self::in_memory().unwrap();
-        let millis = u64::try_from(ahead.as_millis()).unwrap();
-        store.writer.clock.advance(Timestamp::from_millis(store.now().as_millis() + millis));
-        store
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         record::{Expiry, Metadata, NewKey},
         scope::Grant,
+        store::testing::advance_time,
     };
 
     #[test]
@@ -103,7 +84,7 @@ mod tests {
         assert_eq!(store.health().clock_ahead, None);
         let three_days = Duration::from_hours(72);
         let wrong = store.now().as_millis() + 72 * 3_600_000;
-        store.advance_time(Timestamp::from_millis(wrong));
+        advance_time(&store, Timestamp::from_millis(wrong));
         store
             .issue(NewKey {
                 name: "a".into(),

@@ -23,6 +23,8 @@ mod refused;
 mod replicas;
 mod retention;
 mod saved;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod uses;
 mod writer;
 
@@ -113,14 +115,14 @@ impl Store {
     }
 
     /// What is kept in place of a key's text.
-    #[cfg(feature = "admin")]
-    pub(crate) fn digest(&self, key: &[u8]) -> crate::digest::Digest {
+    #[doc(hidden)]
+    pub fn digest(&self, key: &[u8]) -> crate::digest::Digest {
         self.writer.seals.digester.digest(key)
     }
 
     /// The number of the newest change that is on disk, and so of the newest entry of the trail.
-    #[cfg(feature = "admin")]
-    pub(crate) fn newest_change(&self) -> u64 {
+    #[doc(hidden)]
+    pub fn newest_change(&self) -> u64 {
         self.writer.committed()
     }
 

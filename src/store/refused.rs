@@ -193,7 +193,7 @@ fn count(counted: &mut Option<Repeated>, more: Repeated) {
 
 impl Closed {
     /// How many acts it is about.
-    #[cfg(any(feature = "admin", test))]
+    #[cfg(any(feature = "axum", test))]
     pub(super) fn count(&self) -> u64 {
         self.repeated.count
     }

@@ -1,67 +1,18 @@
 //! Deny early, allow late: what readers see while a change is on its way, and after it failed.
 
 use super::{
-    once::Remembered,
-    writer::{Core, Plans},
+    testing::{Script, scripted_store, store_with_clock_jump},
     *,
 };
-use crate::refusal::Refusal;
 use crate::{
-    clock::Clock,
-    digest::Seals,
     error::Field,
-    gate::Gate,
-    index::Index,
-    ledger::{
-        Ledger, Room, Tip,
-        scripted::{Script, Scripted},
-    },
+    ledger::Room,
     record::{Expiry, Metadata, MetadataPatch},
+    refusal::Refusal,
     scope::Grant,
     time::Timestamp,
 };
 use std::{thread, time::SystemTime};
-
-/// A store whose commits wait for the test.
-fn scripted() -> (Store, Script) {
-    scripted_with_uses(uses::EVERY)
-}
-
-/// The same with another span between two rounds of uses.
-pub(super) fn scripted_with_uses(every: Duration) -> (Store, Script) {
-    let (ledger, script) = Scripted::new();
-    let catalogue = Catalogue::new(vec![], None).unwrap();
-    let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-    let seals = Arc::new(Seals::derive(None));
-    let writer =
-        Writer::start(Ledger::Scripted(ledger), Index::new(), seals, catalogue, tip, every)
-            .unwrap();
-    (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
-}
-
-impl Store {
-    /// One whose disk is full, and the script that it goes by.
-    #[cfg(feature = "admin")]
-    pub(crate) fn on_a_full_disk() -> (Self, Script) {
-        let (store, script) = scripted();
-        script.set_room(Room::Reserve);
-        (store, script)
-    }
-
-    /// One in memory whose wall clock has jumped ahead so far since it was opened.
-    pub(crate) fn with_a_clock_that_jumped(ahead: Duration) -> Self {
-        let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-        let core = Core::new(
-            Gate::always_open(),
-            (Ledger::Memory, Index::new()),
-            (Clock::jumped(ahead), Arc::new(Seals::derive(None))),
-            Catalogue::new(vec![], None).unwrap(),
-            Plans::new(tip, Remembered::default()),
-        );
-        let writer = Writer::begin(Arc::new(core), uses::EVERY).unwrap();
-        Self { writer: Arc::new(writer), prefix: Prefix::default() }
-    }
-}
 
 pub(super) fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
     NewKey {
@@ -110,9 +61,8 @@ fn a_handle_is_of_its_own_store_and_of_no_other() {
 }
 
 #[test]
-#[cfg(feature = "admin")]
 fn the_newest_change_is_the_last_that_is_durable() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     issue(&store, &script, new_key(&store, &["api.read"], true));
     issue(&store, &script, new_key(&store, &["api.read"], true));
     let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
@@ -125,7 +75,7 @@ fn the_newest_change_is_the_last_that_is_durable() {
 
 #[test]
 fn a_new_key_is_unseen_until_it_is_durable() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
     script.begun();
     assert!(store.list(&ListQuery::default()).unwrap().records.is_empty());
@@ -137,7 +87,7 @@ fn a_new_key_is_unseen_until_it_is_durable() {
 
 #[test]
 fn a_revocation_is_refused_before_it_is_durable_and_acknowledged_after() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(id));
     script.begun();
@@ -151,7 +101,7 @@ fn a_revocation_is_refused_before_it_is_durable_and_acknowledged_after() {
 
 #[test]
 fn an_activation_is_refused_until_it_is_durable() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], false));
     let activating = spawn(&store, move |store| store.update(id, Change::activate()));
     script.begun();
@@ -163,7 +113,7 @@ fn an_activation_is_refused_until_it_is_durable() {
 
 #[test]
 fn scopes_are_narrowed_at_once_and_widened_when_durable() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let swapped = Change {
         grant: Some(Grant::Scopes(store.scopes(["api.write"]).unwrap())),
@@ -180,7 +130,7 @@ fn scopes_are_narrowed_at_once_and_widened_when_durable() {
 
 #[test]
 fn a_rotation_denies_the_old_key_at_once_and_lets_the_new_one_pass_when_durable() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let rotating = spawn(&store, move |store| store.rotate(id, Duration::ZERO));
     assert_eq!(script.begun(), 1);
@@ -200,7 +150,7 @@ fn a_rotation_denies_the_old_key_at_once_and_lets_the_new_one_pass_when_durable(
 
 #[test]
 fn a_key_whose_revocation_is_on_its_way_is_not_rotated() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(id));
     script.begun();
@@ -214,7 +164,7 @@ fn a_key_whose_revocation_is_on_its_way_is_not_rotated() {
 
 #[test]
 fn an_end_that_comes_earlier_comes_at_once() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let ended = Change { expiry: Some(Expiry::At(Timestamp::from_secs(1))), ..Change::default() };
     let ending = spawn(&store, move |store| store.update(id, ended));
@@ -226,7 +176,7 @@ fn an_end_that_comes_earlier_comes_at_once() {
 
 #[test]
 fn a_clock_that_is_set_back_during_a_run_revives_no_expired_key() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let in_hours = |hours| Timestamp::from(SystemTime::now() + Duration::from_hours(hours));
     let new = NewKey { expiry: Expiry::At(in_hours(1)), ..new_key(&store, &["api.read"], true) };
     let (_, key) = issue(&store, &script, new);
@@ -240,14 +190,14 @@ fn a_clock_that_is_set_back_during_a_run_revives_no_expired_key() {
 
 #[test]
 fn a_wall_clock_that_jumps_ahead_by_more_than_a_day_is_reported() {
-    let jumped = |hours| Store::with_a_clock_that_jumped(Duration::from_hours(hours)).health();
+    let jumped = |hours| store_with_clock_jump(Duration::from_hours(hours)).health();
     assert_eq!(jumped(23).clock_jump, None);
     assert!(jumped(25).clock_jump.is_some_and(|ahead| ahead > Duration::from_hours(24)));
 }
 
 #[test]
 fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let first = spawn(&store, move |store| store.revoke(id));
     script.begun();
@@ -266,7 +216,7 @@ fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
 
 #[test]
 fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let update = |change| spawn(&store, move |store| store.update(id, change).unwrap());
     let named = |name: &str| Change { name: Some(name.into()), ..Change::default() };
@@ -287,7 +237,7 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
 
 #[test]
 fn metadata_patch_merges_into_changes_that_are_queued() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let metadata = Metadata::from([("team".into(), "a".into()), ("floor".into(), "2".into())]);
     let new = NewKey { metadata, ..new_key(&store, &["api.read"], true) };
     let (id, key) = issue(&store, &script, new);
@@ -324,66 +274,9 @@ fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
     issued.secret.reveal(|key| assert_eq!(decision(&store, key), Ok(())));
 }
 
-/// A request of a local user to the Administration API.
-#[cfg(feature = "admin")]
-fn send(
-    store: &Store,
-    request: axum::http::request::Builder,
-    body: &str,
-) -> (u16, serde_json::Value) {
-    use axum::body::Body;
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-    let request = request
-        .extension(crate::admin::LocalUser::new(0))
-        .header("content-type", "application/json")
-        .body(Body::from(body.to_owned()));
-    let app = crate::admin::router(store.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let answer = app.oneshot(request.unwrap()).await.unwrap();
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
-    })
-}
-
-#[test]
-#[cfg(feature = "admin")]
-fn revocation_with_a_note_is_applied_while_another_change_of_the_key_is_queued() {
-    let (store, script) = scripted();
-    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
-    let patch = |tag: Option<&'static str>, body: &'static str| {
-        spawn(&store, move |store| {
-            let mut request = axum::http::Request::patch(format!("/v1/keys/{id}"));
-            if let Some(tag) = tag {
-                request = request.header("if-match", tag);
-            }
-            send(store, request, body)
-        })
-    };
-    let first = patch(None, r#"{"metadata":{"shift":"night"}}"#);
-    script.begun();
-    let revoking = patch(None, r#"{"active":false,"metadata":{"reason":"leaked"}}"#);
-    while store.writer.plan().next_sequence() <= 3 {
-        assert!(!revoking.is_finished(), "{:?}", revoking.join());
-        thread::yield_now();
-    }
-    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
-    let (stale, _) =
-        patch(Some("\"1\""), r#"{"active":true,"metadata":{"reason":null}}"#).join().unwrap();
-    assert_eq!(stale, 412, "its entity tag is an old one");
-    script.verdict(true);
-    script.verdict(true);
-    assert_eq!(first.join().unwrap().0, 200);
-    let (status, said) = revoking.join().unwrap();
-    assert_eq!((status, &said["active"]), (200, &false.into()));
-    assert_eq!(said["metadata"], serde_json::json!({"shift": "night", "reason": "leaked"}));
-}
-
 #[test]
 fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let first = spawn(&store, move |store| store.revoke(id));
     script.begun();
@@ -397,7 +290,7 @@ fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
 
 #[test]
 fn after_a_failed_write_denials_hold_nothing_new_is_allowed_and_validation_goes_on() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let (_, third_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -417,7 +310,7 @@ fn after_a_failed_write_denials_hold_nothing_new_is_allowed_and_validation_goes_
 
 #[test]
 fn a_revocation_queued_behind_a_write_that_fails_stays_refused() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let issuing =
         spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)).map(|_| ()));
@@ -432,7 +325,7 @@ fn a_revocation_queued_behind_a_write_that_fails_stays_refused() {
 
 #[test]
 fn a_rejected_plan_touches_nothing() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (id, key) = issue(&store, &script, root);
     script.verdict(true); // For the note of the refusal in the trail.
@@ -449,7 +342,7 @@ fn a_rejected_plan_touches_nothing() {
 
 #[test]
 fn an_expected_revision_is_that_after_what_is_on_its_way() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let seen = store.get(id).unwrap().revision;
     let named = Change { name: Some("a".into()), ..Change::default() };
@@ -471,7 +364,7 @@ fn an_expected_revision_is_that_after_what_is_on_its_way() {
 
 #[test]
 fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let names = ["admin.key.update", "admin.key.create", "api.read"];
     let (clerk, _) = issue(&store, &script, new_key(&store, &names, true));
     let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -494,7 +387,7 @@ fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
 
 #[test]
 fn the_last_root_is_counted_after_what_is_on_its_way() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let root = || NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (first, _) = issue(&store, &script, root());
     let (second, _) = issue(&store, &script, root());
@@ -510,7 +403,7 @@ fn the_last_root_is_counted_after_what_is_on_its_way() {
 
 #[test]
 fn what_gathers_during_a_commit_goes_with_the_next() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let first = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)).map(|_| ()));
     assert_eq!(script.begun(), 1);
     let more: Vec<_> = (0..5)
@@ -528,7 +421,7 @@ fn what_gathers_during_a_commit_goes_with_the_next() {
 
 #[test]
 fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let issuing: Vec<_> = (0..4)
         .map(|_| spawn(&store, |store| store.issue(new_key(store, &[], true)).map(|_| ())))
         .collect();
@@ -543,7 +436,7 @@ fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
 
 #[test]
 fn a_duplicate_waits_for_the_request_that_it_repeats() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let once = |store: &Store| {
         let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
         let new = new_key(store, &["api.read"], true);
@@ -562,41 +455,9 @@ fn a_duplicate_waits_for_the_request_that_it_repeats() {
 }
 
 #[test]
-#[cfg(feature = "admin")]
-fn idempotent_request_beyond_the_bound_of_its_actor_is_429_and_a_repeated_one_is_answered() {
-    let store = Store::in_memory().unwrap();
-    let post = |name: &str| {
-        let request = axum::http::Request::post("/v1/keys").header("idempotency-key", name);
-        send(&store, request, r#"{"name":"till","scopes":[]}"#).0
-    };
-    assert_eq!(post("first"), 201);
-    let entry = |n: u64| AuditEntry {
-        sequence: 1000 + n,
-        at: store.writer.clock.now(),
-        actor: Actor::Local(0),
-        source: None,
-        act: crate::Act::Create,
-        key: Some(KeyId::from_u64(n)),
-        before: Change::default(),
-        after: Change::default(),
-        once: Some(crate::audit::Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
-        last_once: None,
-    };
-    for n in 1..10_000 {
-        store.writer.plan().requests.note(&entry(n));
-    }
-    assert_eq!([post("second"), post("first")], [429, 200]);
-    assert_eq!(store.list(&ListQuery::default()).unwrap().records.len(), 1);
-    let new = new_key(&store, &["api.read"], true);
-    let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
-    let of_host = store.acting_as(Actor::Host, None).issue_once(new, &request);
-    assert!(matches!(of_host, Ok(Outcome::Issued(_))), "each actor has a bound of its own");
-}
-
-#[test]
-#[cfg(feature = "server")]
+#[cfg(feature = "axum")]
 fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (root, _) = issue(&store, &script, root);
     let names = ["admin.key.create", "api.read"];
@@ -620,51 +481,9 @@ fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
     assert!(lines.iter().zip(&told).all(|(line, told)| line.contains(told)), "{log}");
 }
 
-/// What the Administration API says that a key is worth.
-#[cfg(feature = "admin")]
-fn verify(store: &Store, key: &str) -> (u16, serde_json::Value) {
-    send(store, axum::http::Request::post("/v1/verify"), &format!(r#"{{"key":"{key}"}}"#))
-}
-
-#[test]
-#[cfg(feature = "admin")]
-fn a_key_is_reported_inactive_once_that_is_durable() {
-    let (store, script) = scripted();
-    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
-    let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
-    let (third, third_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
-    let ask = |key: &str| {
-        let key = key.to_owned();
-        spawn(&store, move |store| verify(store, &key))
-    };
-    let revoking = spawn(&store, move |store| store.revoke(id));
-    script.begun();
-    let asking = ask(&key);
-    thread::sleep(Duration::from_millis(200));
-    assert!(!asking.is_finished());
-    assert_eq!(ask(&other_key).join().unwrap().1["code"], "VALID", "no other key waits");
-    script.verdict(true);
-    revoking.join().unwrap().unwrap();
-    let (status, said) = asking.join().unwrap();
-    assert_eq!(
-        (status, &said["code"], &said["key"]["active"]),
-        (200, &"INACTIVE".into(), &false.into())
-    );
-
-    // What may never be on disk is not reported: neither the change that failed, nor one after it.
-    script.verdict(false);
-    assert!(matches!(store.revoke(other), Err(Error::NotDurable(_))));
-    assert!(matches!(store.revoke(third), Err(Error::Poisoned(_))));
-    for key in [&other_key, &third_key] {
-        assert_eq!(decision(&store, key), Err(Refusal::Inactive));
-        assert_eq!(ask(key).join().unwrap().0, 503);
-    }
-    assert_eq!(ask(&key).join().unwrap().1["code"], "INACTIVE");
-}
-
 /// A store with one key, whose disk has so much room from then on.
 fn with_room(room: Room) -> (Store, Script, KeyId, String) {
-    let (store, script) = scripted();
+    let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     script.set_room(room);
     (store, script, id, key)

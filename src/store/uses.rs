@@ -170,7 +170,10 @@ mod tests {
         Change, Error, Expiry, Grant, Metadata, NewKey, Refusal, Store,
         digest::Seals,
         ledger::{Disk, Location, Mode},
-        store::tests::{issue, new_key, scripted_with_uses},
+        store::{
+            testing::scripted,
+            tests::{issue, new_key},
+        },
     };
     use std::{fs, path::Path, sync::Arc, thread};
 
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_writer_writes_uses_by_itself_while_changes_go_on() {
-        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let (store, script) = scripted(Duration::ZERO);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let before = store.writer.index.minute();
         store.authenticate_key(key.as_bytes()).unwrap();
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_use_that_cannot_be_written_ends_writing_and_validation_goes_on() {
-        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let (store, script) = scripted(Duration::ZERO);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         script.fail_uses();
         store.authenticate_key(key.as_bytes()).unwrap();
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_next_round_writes_only_what_was_used_since() {
-        let (store, script) = scripted_with_uses(EVERY);
+        let (store, script) = scripted(EVERY);
         let (one, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let (two, other) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let core = &store.writer;
@@ -330,7 +333,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_after_a_failure_nor_before_it_is_due() {
-        let (store, script) = scripted_with_uses(EVERY);
+        let (store, script) = scripted(EVERY);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         store.authenticate_key(key.as_bytes()).unwrap();
         // Whoever tries is told.

@@ -293,7 +293,6 @@ impl Core {
     }
 
     /// The number of the newest committed change.
-    #[cfg(feature = "admin")]
     pub(super) fn committed(&self) -> u64 {
         self.plan().committed
     }

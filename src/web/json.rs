@@ -6,7 +6,7 @@ use std::io;
 
 /// Writes a value as JSON. The controls U+007F to U+009F are escaped as well: the JSON grammar does
 /// not ask for that, and some terminals obey them.
-pub(crate) fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
+pub fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaping))
 }
 

@@ -6,21 +6,20 @@
 mod caller;
 mod extract;
 mod guarded;
-pub(crate) mod json;
+pub mod json;
 mod layer;
 mod responses;
 pub mod scopes;
 mod streams;
-pub(crate) mod whole;
+mod whole;
 
 pub use caller::authenticate;
 pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};
 pub use layer::{Protected, RequireScope};
-#[cfg(feature = "admin")]
-pub(crate) use responses::FieldError;
-pub(crate) use responses::Problem;
+pub use responses::{FieldError, Problem};
 #[doc(hidden)]
 pub use scopes::is_administration;
 pub use scopes::{Administration, Data, OnPlane, TypedScope};
 pub use streams::{KeyEnd, Revoked, UntilRevoked, until_revoked};
+pub use whole::refuse_cut;

@@ -20,7 +20,6 @@ const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="Portcullis", charset="UTF-8""#);
 
 /// A request can have as many errors as members, so that the answer would grow with it.
-#[cfg(feature = "admin")]
 const MOST_ERRORS: usize = 32;
 
 /// One text for every refusal of authentication, so that the outside learns one thing.
@@ -59,7 +58,7 @@ impl IntoResponse for Refusal {
 /// An answer that says what is wrong. Its texts never hold what a caller sent, except for names
 /// that cannot be a key.
 #[derive(Debug)]
-pub(crate) struct Problem(Box<Parts>);
+pub struct Problem(Box<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -87,7 +86,8 @@ struct Document<'p> {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+    /// A problem of the type `urn:portcullis:KIND`. Its title is the status's reason phrase.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             status,
             kind,
@@ -98,7 +98,8 @@ impl Problem {
         }))
     }
 
-    pub(crate) fn lacks_scope(scope: &Scope) -> Self {
+    /// 403: the key is valid and lacks a scope.
+    pub fn lacks_scope(scope: &Scope) -> Self {
         let detail = format!("the key is valid and lacks the scope {scope}");
         let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient-scope", detail);
         problem.0.required_scopes.push(scope.clone());
@@ -106,7 +107,7 @@ impl Problem {
     }
 
     /// The JSON text, for a connection that has no router yet.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let parts = &self.0;
         let document = Document {
             kind: format!("urn:portcullis:{}", parts.kind),
@@ -139,20 +140,27 @@ impl IntoResponse for Problem {
 /// What is wrong with one value of a request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum FieldError {
+pub enum FieldError {
     /// A field of the body, or the whole body where the pointer is empty.
-    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "the admin routes make them"))]
-    Field { pointer: String, detail: String },
+    Field {
+        /// A JSON pointer.
+        pointer: String,
+        /// What the value must be.
+        detail: String,
+    },
     /// A parameter of the query.
-    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "the admin routes make them"))]
-    Parameter { parameter: String, detail: String },
+    Parameter {
+        /// Its name.
+        parameter: String,
+        /// What the value must be.
+        detail: String,
+    },
 }
 
-#[cfg(feature = "admin")]
 impl Problem {
     /// 422: the request is well formed, and these values of it are wrong.
-    /// The answer has at most [`MOST_ERRORS`] of them and the number of the others.
-    pub(crate) fn invalid(mut errors: Vec<FieldError>) -> Self {
+    /// The answer has at most 32 of them and the number of the others.
+    pub fn invalid(mut errors: Vec<FieldError>) -> Self {
         let more = errors.len().saturating_sub(MOST_ERRORS);
         errors.truncate(MOST_ERRORS);
         let mut said: Vec<String> = errors.iter().map(FieldError::sentence).collect();
@@ -166,43 +174,46 @@ impl Problem {
     }
 
     /// Its status.
-    pub(crate) fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
     /// What is wrong, in a sentence.
-    pub(crate) fn detail(&self) -> &str {
+    pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
     /// The values that are wrong.
-    pub(crate) fn errors(&self) -> &[FieldError] {
+    pub fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }
 
     /// The same problem with a header.
-    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.header = Some((name, value));
         self
     }
 }
 
-#[cfg(feature = "admin")]
 impl FieldError {
-    pub(crate) fn field(name: &str, detail: impl Into<String>) -> Self {
+    /// A field of the body.
+    pub fn field(name: &str, detail: impl Into<String>) -> Self {
         Self::Field { pointer: format!("/{name}"), detail: detail.into() }
     }
 
-    pub(crate) fn body(detail: impl Into<String>) -> Self {
+    /// The whole body.
+    pub fn body(detail: impl Into<String>) -> Self {
         Self::Field { pointer: String::new(), detail: detail.into() }
     }
 
-    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+    /// A parameter of the query.
+    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
         Self::Parameter { parameter: name.into(), detail: detail.into() }
     }
 
     /// Which value is wrong; empty for the whole body.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Field { pointer, .. } => pointer.trim_start_matches('/'),
             Self::Parameter { parameter, .. } => parameter,
@@ -210,7 +221,7 @@ impl FieldError {
     }
 
     /// What it must be.
-    pub(crate) fn detail(&self) -> &str {
+    pub fn detail(&self) -> &str {
         match self {
             Self::Field { detail, .. } | Self::Parameter { detail, .. } => detail,
         }

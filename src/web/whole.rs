@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Makes a cut body end with an error, for every way that a handler may read it.
-pub(crate) async fn refuse_cut(request: Request, next: Next) -> Response {
+pub async fn refuse_cut(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = if body.is_end_stream() {
         body

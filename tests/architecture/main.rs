@@ -81,6 +81,7 @@ const KNOWN_CIRCLES: &[&str] = &[
     "src/ledger/disk/scan.rs",
     "src/ledger/disk/trail.rs",
     "src/ledger/mod.rs",
+    "src/ledger/scripted.rs",
     "src/ledger/shared.rs",
     "src/ledger/snapshot.rs",
     "src/scope.rs",

@@ -5,8 +5,8 @@ use super::{
     denied::Denied,
     openapi, wire,
 };
-use crate::{Attempt, Error, Plane, Refusal, Store, scope::catalogue, web::Problem};
 use axum::{extract::State, http::StatusCode, response::Response};
+use portcullis::{Attempt, Error, Plane, Refusal, Store, scope::catalogue, web::Problem};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -132,7 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn full_disk_is_ready_and_says_so() {
-        let (store, _script) = Store::on_a_full_disk();
+        let (store, script) = portcullis::testing::scripted_store();
+        script.fill_disk();
         let answer = ready(State(store)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         let body = to_bytes(answer.into_body(), 1000).await.unwrap();
@@ -142,14 +143,15 @@ mod tests {
 
     #[tokio::test]
     async fn change_on_a_full_disk_is_answered_with_507_and_the_free_space() {
-        let (store, _script) = Store::on_a_full_disk();
-        let new = crate::NewKey {
+        let (store, script) = portcullis::testing::scripted_store();
+        script.fill_disk();
+        let new = portcullis::NewKey {
             name: "a".into(),
-            grant: crate::Grant::Scopes(store.scopes(["api.read"]).unwrap()),
+            grant: portcullis::Grant::Scopes(store.scopes(["api.read"]).unwrap()),
             active: true,
-            expiry: crate::Expiry::Never,
+            expiry: portcullis::Expiry::Never,
             owner: None,
-            metadata: crate::Metadata::new(),
+            metadata: portcullis::Metadata::new(),
         };
         let denied: Denied = store.issue(new).unwrap_err().into();
         let answer = axum::response::IntoResponse::into_response(denied);
@@ -169,7 +171,9 @@ mod tests {
     async fn readiness_reports_how_far_the_clock_is_ahead() {
         let right = Store::in_memory().unwrap();
         assert_eq!(body(right).await, json!({"status": "ok"}));
-        let told = body(Store::with_time_ahead(std::time::Duration::from_hours(72))).await;
+        let told =
+            body(portcullis::testing::store_with_time_ahead(std::time::Duration::from_hours(72)))
+                .await;
         let seconds = told["clock_ahead_seconds"].as_u64().unwrap();
         assert!((71 * 3600..=72 * 3600).contains(&seconds), "{told}");
     }

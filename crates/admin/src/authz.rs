@@ -1,10 +1,6 @@
 //! Forward auth: a proxy asks whether a request may pass, before it passes it on.
 
 use super::{caller, sparingly::Sparingly};
-use crate::{
-    Grant, KeyId, Record, Refusal, Scope, Store,
-    web::{self, Problem},
-};
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
@@ -13,6 +9,10 @@ use axum::{
     },
     response::{IntoResponse, Response},
     routing::any,
+};
+use portcullis::{
+    Grant, KeyId, Record, Refusal, Scope, Store,
+    web::{self, Problem},
 };
 use std::{fmt::Write, net::SocketAddr};
 
@@ -51,7 +51,7 @@ static MISCONFIGURED: Sparingly = Sparingly::new();
 ///
 /// ```
 /// # let store = portcullis::Store::in_memory()?;
-/// let app: axum::Router = portcullis::admin::forward_auth(store);
+/// let app: axum::Router = portcullis_admin::forward_auth(store);
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn forward_auth(store: Store) -> Router {

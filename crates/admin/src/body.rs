@@ -2,7 +2,6 @@
 //!
 //! No route acts on a part of a body, not even a route whose handler takes none.
 
-use crate::web::Problem;
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
@@ -10,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use portcullis::web::Problem;
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -3,13 +3,13 @@
 //! After a 401 a browser remembers a key and sends it along with whatever a foreign page asks for.
 
 use super::origin::Origin;
-use crate::web::Problem;
 use axum::{
     extract::Request,
     http::{HeaderMap, Method, StatusCode, header::ORIGIN},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use portcullis::web::Problem;
 
 /// Refuses an unsafe method that a browser sends from elsewhere.
 pub(crate) async fn refuse_foreign_origins(request: Request, next: Next) -> Response {

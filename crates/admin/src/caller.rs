@@ -1,12 +1,12 @@
 //! Who acts: a key that was presented, or a user of this machine.
 
 use super::{denied::Denied, sparingly::Sparingly};
-use crate::{
-    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, stack::wipe, web,
-};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Extensions, request::Parts},
+};
+use portcullis::{
+    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, internal::wipe, web,
 };
 use std::{
     net::{IpAddr, SocketAddr},

@@ -6,11 +6,11 @@ use super::{
     fields::{Fields, Given, JSON},
     moment, wire,
 };
-use crate::{
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
+use portcullis::{
     Store, Timestamp,
     web::{FieldError, Problem},
 };
-use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
 
 /// What was cut away: nothing where nothing was old enough.

@@ -1,14 +1,14 @@
 //! What the store says no to, as an answer.
 
 use super::sparingly::Sparingly;
-use crate::{
-    Error, Refusal,
-    error::{Field, Forbidden},
-    web::{FieldError, Problem},
-};
 use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
+};
+use portcullis::{
+    Error, Refusal,
+    error::{Field, Forbidden},
+    web::{FieldError, Problem},
 };
 
 const OTHER_REQUEST: &str = "was used with another request; give each request a key of its own";

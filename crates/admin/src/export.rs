@@ -14,17 +14,17 @@ use super::{
     trail::Entry,
     wire::{bytes_of, hex},
 };
-use crate::{
-    Attempt, AuditEntry, Broken, Builder, Chain, Error, Scope, Store, Timestamp, TrailEnd,
-    TrailStart,
-    scope::catalogue,
-    web::{self, FieldError, Problem},
-};
 use axum::{
     body::Body,
     extract::State,
     http::{HeaderValue, header::CONTENT_TYPE},
     response::Response,
+};
+use portcullis::{
+    Attempt, AuditEntry, Broken, Builder, Chain, Error, Scope, Store, Timestamp, TrailEnd,
+    TrailStart,
+    scope::catalogue,
+    web::{self, FieldError, Problem},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,7 +110,7 @@ pub(crate) async fn export(
 
 /// A part of the trail as the lines of an export.
 #[cfg(any(fuzzing, test))]
-pub(crate) fn write(part: &crate::TrailPart) -> Result<Vec<u8>, Error> {
+pub(crate) fn write(part: &portcullis::TrailPart) -> Result<Vec<u8>, Error> {
     let mut lines = Vec::new();
     line(&mut lines, &Header::of(&part.start))?;
     for (entry, frame) in &part.entries {

@@ -4,13 +4,13 @@
 //! quote the input, and a name is repeated only where it cannot be a key.
 
 use super::{body::read, moment};
-use crate::{
-    MetadataPatch, Timestamp,
-    web::{FieldError, Problem},
-};
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+};
+use portcullis::{
+    MetadataPatch, Timestamp,
+    web::{FieldError, Problem},
 };
 use serde::{
     Deserialize, Deserializer,

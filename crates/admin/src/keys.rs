@@ -8,12 +8,6 @@ use super::{
     once::Manner,
     openapi, query, wire,
 };
-use crate::{
-    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata,
-    MetadataPatch, NewKey, Outcome, Page, Record, Store,
-    scope::catalogue,
-    web::{FieldError, Problem},
-};
 use axum::{
     body::Body,
     extract::{FromRequestParts, OriginalUri, Path, State},
@@ -23,6 +17,12 @@ use axum::{
         request::Parts,
     },
     response::Response,
+};
+use portcullis::{
+    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata,
+    MetadataPatch, NewKey, Outcome, Page, Record, Store,
+    scope::catalogue,
+    web::{FieldError, Problem},
 };
 use serde::Serialize;
 use std::{convert::Infallible, sync::Arc};

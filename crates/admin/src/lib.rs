@@ -8,7 +8,8 @@ mod browser;
 mod caller;
 mod cut;
 mod denied;
-pub(crate) mod doorkeeper;
+#[doc(hidden)]
+pub mod doorkeeper;
 mod export;
 mod fields;
 mod keys;
@@ -21,15 +22,12 @@ mod query;
 #[cfg(feature = "cluster")]
 mod replicas;
 mod rotate;
-pub(crate) mod sparingly;
+#[doc(hidden)]
+pub mod sparingly;
 mod trail;
 mod verify;
 mod wire;
 
-use crate::{
-    Store,
-    web::{Problem, whole},
-};
 use axum::{
     Router,
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
@@ -37,13 +35,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use portcullis::{
+    Store,
+    web::{self, Problem},
+};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+/// The private writer of exports, opened to the fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use portcullis::{Error, TrailPart};
+
+    /// Writes a part of an audit trail as an export.
+    pub fn write_export(part: &TrailPart) -> Result<Vec<u8>, Error> {
+        crate::export::write(part)
+    }
+}
+
 pub use authz::forward_auth;
 pub use caller::LocalUser;
-#[cfg(fuzzing)]
-pub(crate) use export::write as write_export;
 pub use export::{ExportError, ExportReader};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
@@ -61,7 +72,7 @@ pub use portal::Portal;
 ///
 /// ```
 /// # let store = portcullis::Store::in_memory()?;
-/// let app: axum::Router = axum::Router::new().nest("/admin", portcullis::admin::router(store));
+/// let app: axum::Router = axum::Router::new().nest("/admin", portcullis_admin::router(store));
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn router(store: Store) -> Router {
@@ -85,7 +96,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/audit/cut", post(cut::cut))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(whole::refuse_cut))
+        .layer(middleware::from_fn(web::refuse_cut))
         .layer(middleware::from_fn(browser::refuse_foreign_origins))
         .layer(middleware::map_response(never_stored))
         .with_state(store)

@@ -1,6 +1,6 @@
 //! Moments as RFC 3339 text.
 
-use crate::Timestamp;
+use portcullis::Timestamp;
 
 /// The moment as text, in UTC.
 pub(crate) fn to_text(moment: Timestamp) -> String {

@@ -3,14 +3,14 @@
 //! The secret is shown once, so the answer to the second is the record with `"key": null`.
 
 use super::{caller::Caller, denied::Denied, keys::created, wire};
-use crate::{
-    Acting, Error, Idempotency, Outcome, Store,
-    web::{FieldError, Problem},
-};
 use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderName, HeaderValue},
     response::Response,
+};
+use portcullis::{
+    Acting, Error, Idempotency, Outcome, Store,
+    web::{FieldError, Problem},
 };
 
 const NAME: &str = "idempotency-key";

@@ -3,7 +3,6 @@
 //! Each handler says its parameters, its scope and its answers; what follows from these in the same
 //! way everywhere, such as the 401 of an operation that asks for a key, is added here.
 
-use crate::{Catalogue, web::Problem};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -11,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use portcullis::{Catalogue, web::Problem};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::{

@@ -13,7 +13,7 @@ use std::{
 /// `127.0.0.1`, `[::1]`) are one and the same.
 ///
 /// ```
-/// use portcullis::admin::Origin;
+/// use portcullis_admin::Origin;
 /// let origin: Origin = "https://Keys.example.com:443/".parse().unwrap();
 /// assert_eq!(origin.to_string(), "https://keys.example.com");
 /// assert!("http://keys.example.com".parse::<Origin>().is_err());

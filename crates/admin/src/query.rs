@@ -1,13 +1,13 @@
 //! A request's query → typed parameters.
 
 use super::fields::is_showable;
-use crate::{
-    ListQuery, Scope, Store,
-    web::{FieldError, Problem},
-};
 use axum::{
     extract::{Query, rejection::QueryRejection},
     http::StatusCode,
+};
+use portcullis::{
+    ListQuery, Scope, Store,
+    web::{FieldError, Problem},
 };
 use std::{collections::HashSet, str::FromStr};
 

@@ -5,8 +5,8 @@ use super::{
     denied::Denied,
     moment, wire,
 };
-use crate::{Attempt, Store, cluster::Member, scope::catalogue};
 use axum::{extract::State, response::Response};
+use portcullis::{Attempt, Store, cluster::Member, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -3,13 +3,13 @@
 use super::{
     caller::Caller, denied::Denied, fields::Fields, keys::Id, once::Manner, openapi, wire,
 };
-use crate::{Acting, Attempt, Idempotency, Outcome, Store, scope::catalogue};
 use axum::{
     body::Body,
     extract::{OriginalUri, State},
     http::HeaderMap,
     response::Response,
 };
+use portcullis::{Acting, Attempt, Idempotency, Outcome, Store, scope::catalogue};
 use std::time::Duration;
 
 /// Puts a new key in the place of one, and ends the old one.

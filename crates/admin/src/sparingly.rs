@@ -12,7 +12,8 @@ const PER_SECOND: u64 = 5;
 
 /// Permits a few lines a second and counts the others. The counts may be off by a few where
 /// threads meet, which a log forgives.
-pub(crate) struct Sparingly {
+#[derive(Default)]
+pub struct Sparingly {
     start: OnceLock<Instant>,
     second: AtomicU64,
     said: AtomicU64,
@@ -20,7 +21,7 @@ pub(crate) struct Sparingly {
 }
 
 impl Sparingly {
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             start: OnceLock::new(),
             second: AtomicU64::new(0),
@@ -30,7 +31,7 @@ impl Sparingly {
     }
 
     /// How many lines were left out since the last one, if this one may be written.
-    pub(crate) fn permit(&self) -> Option<u64> {
+    pub fn permit(&self) -> Option<u64> {
         self.permit_at(self.start.get_or_init(Instant::now).elapsed().as_secs())
     }
 

@@ -5,12 +5,12 @@ use super::{
     denied::Denied,
     moment, query, wire,
 };
-use crate::{
+use axum::{extract::State, response::Response};
+use portcullis::{
     Act, Attempt, AuditEntry, Change, Error, Expiry, KeyId, Metadata, Store,
     scope::catalogue,
     web::{FieldError, Problem},
 };
-use axum::{extract::State, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -6,8 +6,8 @@ use super::{
     fields::{Fields, JSON},
     openapi, wire,
 };
-use crate::{Attempt, Grant, KeyId, Refusal, Scope, Store, scope::catalogue};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
+use portcullis::{Attempt, Grant, KeyId, Refusal, Scope, Store, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;

@@ -1,10 +1,6 @@
 //! A key as JSON: the same in every answer and in `--json`.
 
 use super::moment;
-use crate::{
-    Expiry, Grant, Issued, Metadata, Record, Scope, Store,
-    web::{self, Problem},
-};
 use axum::{
     body::Body,
     http::{
@@ -12,6 +8,10 @@ use axum::{
         header::{CONTENT_TYPE, ETAG},
     },
     response::{IntoResponse, Response},
+};
+use portcullis::{
+    Expiry, Grant, Issued, Metadata, Record, Scope, Store,
+    web::{self, Problem},
 };
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -5,7 +5,7 @@
 //! pools of its own. So a flood without keys costs valid keys nothing.
 
 use super::{flood, overload::Overload};
-use crate::KeyId;
+use portcullis::KeyId;
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,

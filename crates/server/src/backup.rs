@@ -1,6 +1,5 @@
 //! A backup over the control socket: sent on as it is taken, and never held as a whole.
 
-use crate::{Store, web::Problem};
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
@@ -10,6 +9,7 @@ use axum::{
     routing::get,
 };
 use http_body::Frame;
+use portcullis::{Store, web::Problem};
 use std::{
     io::{self, Write},
     pin::Pin,

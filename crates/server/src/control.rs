@@ -1,12 +1,10 @@
 //! The control socket: the machine's own way in, for the user who owns the server and for root.
 
 use super::connection::Watched;
-use crate::{
-    admin::LocalUser,
-    files::{self, Dir},
-};
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
+use portcullis::internal::{Dir, check_of_any_owner};
+use portcullis_admin::LocalUser;
 use rustix::process::geteuid;
 use std::{
     fs::{self, File, Permissions},
@@ -65,7 +63,7 @@ impl Control {
 /// means that there is none, `InvalidInput` that another user could have put the socket there. To be
 /// called within a tokio runtime.
 pub fn connect(data: &Path) -> io::Result<UnixStream> {
-    let owner = files::check_of_any_owner(data)?;
+    let owner = check_of_any_owner(data)?;
     // Whoever listens will be handed keys, so it is looked at before anything is sent.
     let stream = at_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
     stream.set_nonblocking(true)?;

@@ -1,6 +1,6 @@
 //! Log lines about the disk: before it is full, while its reserve is in use, and when it has room again.
 
-use crate::{DiskSpace, Store};
+use portcullis::{DiskSpace, Store};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
 
@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn full_disk_is_in_the_log_once() {
-        let (store, _script) = Store::on_a_full_disk();
+        let (store, script) = portcullis::testing::scripted_store();
+        script.fill_disk();
         let mut lines = tempfile::tempfile().unwrap();
         let writer = Arc::new(lines.try_clone().unwrap());
         let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();

@@ -16,15 +16,6 @@ use super::{
     request_body::{self, RequestBody, Rest},
     source::{self, Network},
 };
-use crate::{
-    KeyId, Refusal, Store,
-    admin::{
-        doorkeeper::{AtTheDoor, Doorkeeper},
-        sparingly::Sparingly,
-    },
-    web,
-    web::Problem,
-};
 use axum::{
     body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State},
@@ -36,6 +27,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_server::ConnectionShutdown;
+use portcullis::{KeyId, Refusal, Store, web, web::Problem};
+use portcullis_admin::{
+    doorkeeper::{AtTheDoor, Doorkeeper},
+    sparingly::Sparingly,
+};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,

@@ -1,6 +1,5 @@
 //! What is asked of a request's head, and the headers that keep browsers from misusing an answer.
 
-use crate::web::Problem;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
     header::{
@@ -8,6 +7,7 @@ use axum::http::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
+use portcullis::web::Problem;
 
 /// For answers that are no pages: a browser that shows one loads nothing for it.
 const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";

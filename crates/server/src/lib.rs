@@ -20,10 +20,6 @@ mod signals;
 mod source;
 mod tls;
 
-use crate::{
-    Store,
-    admin::{self, Origin, Portal},
-};
 use axum::{
     extract::{MatchedPath, Request},
     middleware,
@@ -36,6 +32,8 @@ use guard::Guard;
 use metrics::Metrics;
 use overload::Overload;
 use plain::TlsOnly;
+use portcullis::Store;
+use portcullis_admin::{Origin, Portal};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
@@ -46,7 +44,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use crate::files::read_private;
+pub use portcullis::internal::read_private;
 pub use signals::Signals;
 pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
@@ -130,8 +128,9 @@ pub async fn serve(
     if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
         portal = portal.at(origin);
     }
-    let local_app =
-        admin::router(store.clone()).merge(portal.router()).layer(middleware::from_fn(log));
+    let local_app = portcullis_admin::router(store.clone())
+        .merge(portal.router())
+        .layer(middleware::from_fn(log));
     let mut app = local_app.clone();
     if matches!(transport, Transport::BehindProxy) {
         app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
@@ -280,6 +279,7 @@ async fn log(request: Request, next: middleware::Next) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis::testing::{store_with_clock_jump, store_with_time_ahead};
     use std::io::Seek;
 
     /// The lines of the first look at the clock.
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_jumped_ahead_is_in_the_log() {
-        let store = Store::with_a_clock_that_jumped(Duration::from_mins(48 * 60 + 30));
+        let store = store_with_clock_jump(Duration::from_mins(48 * 60 + 30));
         let said = said_of_the_clock(store);
         assert!(said.contains("ERROR") && said.contains("the wall clock jumped ahead"), "{said}");
         assert!(said.contains("hours=48"), "{said}");
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn store_whose_time_is_ahead_of_the_wall_clock_is_in_the_log_once() {
-        let said = said_of_the_clock(Store::with_time_ahead(Duration::from_hours(72)));
+        let said = said_of_the_clock(store_with_time_ahead(Duration::from_hours(72)));
         assert!(said.contains("ERROR") && said.contains("while a clock was ahead"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }

@@ -4,7 +4,6 @@
 mod replica;
 
 use super::{guard::Verdict, overload::Overload};
-use crate::{DiskSpace, Store};
 use axum::{
     Router,
     extract::State,
@@ -12,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use portcullis::{DiskSpace, Store};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -209,7 +209,8 @@ mod tests {
 
     #[tokio::test]
     async fn full_disk_is_among_the_metrics() {
-        let (store, _script) = Store::on_a_full_disk();
+        let (store, script) = portcullis::testing::scripted_store();
+        script.fill_disk();
         let answer = show(State((Metrics::new(&store), store))).await;
         let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();

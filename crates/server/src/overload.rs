@@ -1,7 +1,6 @@
 //! The ways in which the server runs out of room: each has a count, and a log line that is rate-limited.
 
 use super::metrics::Metrics;
-use crate::{admin::sparingly::Sparingly, web::Problem};
 use axum::{
     http::{
         HeaderValue, StatusCode, Version,
@@ -9,6 +8,8 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use portcullis::web::Problem;
+use portcullis_admin::sparingly::Sparingly;
 use std::net::IpAddr;
 
 /// Why a request or a connection was refused, or a connection was ended.

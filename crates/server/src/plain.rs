@@ -1,7 +1,6 @@
 //! Plain HTTP is refused rather than redirected: the key has crossed the wire already.
 
 use super::connection::Watched;
-use crate::web::Problem;
 use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode},
@@ -9,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_server::accept::Accept;
+use portcullis::web::Problem;
 use std::{future::Future, io, pin::Pin, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

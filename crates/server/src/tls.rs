@@ -1,8 +1,8 @@
 //! The server's certificate: the operator's, or one of its own for development.
 
 use super::own_certificate;
-use crate::files::{Dir, read_private};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use portcullis::internal::{Dir, read_private};
 use rustix::fs::OFlags;
 use rustls::crypto::aws_lc_rs;
 use std::{

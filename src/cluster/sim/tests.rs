@@ -4,7 +4,7 @@
 //! The long form has more seeds, on all processors, and prints its counts in one line:
 //!
 //! ```text
-//! PORTCULLIS_SIM_SEEDS=5000 cargo test --release --features cluster --lib by_no_replica -- --nocapture
+//! PORTCULLIS_SIM_SEEDS=5000 cargo test --release -p portcullis --features cluster --lib by_no_replica -- --nocapture
 //! ```
 //!
 //! A seed that fails replays: `PORTCULLIS_SIM_SEEDS=239..240 PORTCULLIS_SIM_STORY=1` prints all that

@@ -209,7 +209,7 @@ pub(super) fn as_authority(actor: Option<&Record>) -> Authority<'_> {
 pub(super) struct Gap {
     pub(super) error: Error,
     /// The log has no line about such acts yet.
-    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "there is no log"))]
+    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "there is no log"))]
     is_new: bool,
 }
 
@@ -217,11 +217,11 @@ impl Gap {
     /// The caller learns of the refusal alone. Where there is a log, it has the rest: one line, and
     /// how many more there were when their minute is over.
     #[cfg_attr(
-        not(feature = "admin"),
+        not(feature = "axum"),
         expect(unused_variables, clippy::unused_self, reason = "there is no log")
     )]
     pub(super) fn log(&self, actor: Actor) {
-        #[cfg(feature = "admin")]
+        #[cfg(feature = "axum")]
         if self.is_new {
             tracing::error!(%actor, error = %self.error, "a refused act is missing from the trail");
         }

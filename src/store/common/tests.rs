@@ -198,44 +198,6 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
     eventually("it follows again", || decision(&two, &other) == Ok(()));
 }
 
-/// What the portal answers: its status, and the cookie that it sets.
-#[cfg(feature = "admin")]
-fn portal(app: &axum::Router, what: &str, cookie: &str, form: &str) -> (u16, String) {
-    use tower::ServiceExt;
-    let (method, path) = what.split_once(' ').unwrap();
-    let request = axum::http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("sec-fetch-site", "same-origin")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("cookie", cookie)
-        .body(axum::body::Body::from(form.to_owned()));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(app.clone().oneshot(request.unwrap())).unwrap();
-    let cookie = answer.headers().get("set-cookie").map(|set| set.to_str().unwrap());
-    let cookie = cookie.and_then(|set| set.split(';').next()).unwrap_or_default();
-    (answer.status().as_u16(), cookie.to_owned())
-}
-
-#[test]
-#[cfg(feature = "admin")]
-fn where_no_key_can_be_checked_a_login_is_not_called_wrong_and_a_session_goes_on() {
-    let shore = Shore::new();
-    let (one, cut) = shore.store();
-    let root = one.issue(NewKey { grant: Grant::All, ..new_key(&one) }).unwrap();
-    let form = root.secret.reveal(|key| format!("key={key}"));
-    let app = crate::admin::Portal::new(one.clone()).router();
-    let (status, cookie) = portal(&app, "POST /login", "", &form);
-    assert_eq!(status, 303);
-    cut.set(Way { no_requests: true, no_answers: true, ..Way::default() });
-    eventually("it answers nobody", || !one.health().is_answering);
-    assert_eq!(portal(&app, "POST /login", "", &form), (503, String::new()));
-    assert_eq!(portal(&app, "GET /", &cookie, ""), (503, String::new()));
-    cut.set(Way { delay: 2, ..Way::default() });
-    eventually("it is back", || one.health().is_answering);
-    assert_eq!(portal(&app, "GET /", &cookie, "").0, 200);
-}
-
 #[test]
 fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated() {
     let shore = Shore::new();

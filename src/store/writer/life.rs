@@ -170,7 +170,8 @@ mod tests {
         Change,
         ledger::scripted::Script,
         store::{
-            tests::{issue, new_key, scripted_with_uses},
+            testing::scripted,
+            tests::{issue, new_key},
             uses,
         },
     };
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_anchor_is_synced_each_second_under_load_and_not_at_each_change() {
-        let (store, script) = scripted_with_uses(uses::EVERY);
+        let (store, script) = scripted(uses::EVERY);
         let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
         // One when it starts, as it may have to sweep.
         while script.anchor_syncs() == 0 {
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_anchor_is_not_synced_between_the_parts_of_a_round_of_uses() {
-        let (store, script) = scripted_with_uses(Duration::ZERO);
+        let (store, script) = scripted(Duration::ZERO);
         let made = || issue(&store, &script, new_key(&store, &["api.read"], true));
         let keys: Vec<_> = (0..160).map(|_| made()).collect();
         let (syncs, most) = syncs_during(&script, || {
@@ -229,7 +230,7 @@ mod tests {
     /// `cut_trail` returns when all of it is gone.
     #[test]
     fn a_cut_that_is_planned_during_a_sweep_is_swept_as_well() {
-        let (store, _script) = scripted_with_uses(uses::EVERY);
+        let (store, _script) = scripted(uses::EVERY);
         store.writer.plan().floor = 1;
         store.writer.keep_up().unwrap();
         assert!(store.writer.plan().sweeping);
@@ -238,7 +239,7 @@ mod tests {
     /// Else each would wait until the anchor is synced again.
     #[test]
     fn a_change_wakes_the_writer_from_its_sleep() {
-        let (store, script) = scripted_with_uses(uses::EVERY);
+        let (store, script) = scripted(uses::EVERY);
         let begun = Instant::now();
         for _ in 0..40 {
             issue(&store, &script, new_key(&store, &["api.read"], true));

@@ -85,9 +85,9 @@ impl Core {
 }
 
 /// Where there is a log, it says how many refused acts the audit log does not have.
-#[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "there is no log"))]
+#[cfg_attr(not(feature = "axum"), expect(unused_variables, reason = "there is no log"))]
 fn log_missing(closed: &[Closed], error: &Error) {
-    #[cfg(feature = "admin")]
+    #[cfg(feature = "axum")]
     {
         let count: u64 = closed.iter().map(Closed::count).sum();
         tracing::error!(count, %error, "refused acts that were counted are missing from the trail");

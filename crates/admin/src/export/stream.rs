@@ -6,12 +6,10 @@
 //! what was to be read next, the body breaks off: nobody takes a part for the whole.
 
 use super::{Header, Trailer, Written, line};
-use crate::{
-    Error, Store, TrailEnd, TrailPart,
-    admin::{sparingly::Sparingly, trail::Entry, wire::hex},
-};
+use crate::{sparingly::Sparingly, trail::Entry, wire::hex};
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
+use portcullis::{Error, Store, TrailEnd, TrailPart};
 use std::{
     io,
     pin::Pin,
@@ -142,12 +140,9 @@ fn broken(error: &dyn std::error::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        admin::export::write,
-        record::{Actor, Change, Expiry, Metadata, NewKey},
-        scope::Grant,
-    };
+    use crate::export::write;
     use http_body_util::BodyExt;
+    use portcullis::{Actor, Change, Expiry, Grant, Metadata, NewKey};
 
     const ENTRIES: usize = 400;
 
@@ -217,7 +212,7 @@ mod tests {
             // The moment of the end differs, and with it its seal.
             let end: Trailer = serde_json::from_str(lines.pop().unwrap()).unwrap();
             assert_eq!((end.sequence, end.head), (part.end.sequence, hex(&part.end.head)));
-            part.end.at = crate::Timestamp::default();
+            part.end.at = portcullis::Timestamp::default();
             let whole = String::from_utf8(write(&part).unwrap()).unwrap();
             let mut whole: Vec<&str> = whole.lines().collect();
             whole.pop();
@@ -225,7 +220,7 @@ mod tests {
         }
         // What is written meanwhile is not in it.
         let export = Export::begin(&store, 0, 1000).unwrap();
-        store.acting_as(Actor::Host, None).refuse(crate::Attempt::List, None, "no").unwrap();
+        store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "no").unwrap();
         let lines = String::from_utf8(collected(export).await.unwrap()).unwrap();
         assert_eq!(lines.lines().count(), 1 + ENTRIES + 1);
         let end: Trailer = serde_json::from_str(lines.lines().last().unwrap()).unwrap();

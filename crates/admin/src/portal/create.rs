@@ -9,13 +9,15 @@ use super::{
     session::{Form, Token},
     visitor::{Stop, Visitor},
 };
-use crate::{Attempt, Error, Grant, Issued, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE};
 use axum::{
     extract::OriginalUri,
     http::{HeaderMap, StatusCode, Uri, header::HOST, uri::Authority},
     response::Response,
 };
 use maud::html;
+use portcullis::{
+    Attempt, Error, Grant, Issued, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE,
+};
 
 /// `GET /keys/new`
 pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {

@@ -10,17 +10,17 @@ use super::{
     trail,
     visitor::{Stop, Visitor},
 };
-use crate::{
-    Acting, Attempt, Grant, KeyId, Record, Scope,
-    admin::caller::read_many,
-    scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
-};
+use crate::caller::read_many;
 use axum::{
     extract::{Path, Query},
     http::StatusCode,
     response::Response,
 };
 use maud::{Markup, html};
+use portcullis::{
+    Acting, Attempt, Grant, KeyId, Record, Scope,
+    scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
+};
 use std::sync::Arc;
 
 const CHOOSE: &str =

@@ -5,8 +5,8 @@ use super::{
     merge::Conflict,
     visitor::{Visitor, capital},
 };
-use crate::{Expiry, Grant, Plane, scope::Entry};
 use maud::{Markup, html};
+use portcullis::{Expiry, Grant, Plane, scope::Entry};
 
 /// The fields of a form, as this visitor may fill them in.
 pub(crate) struct Fields<'f> {

@@ -1,11 +1,9 @@
 //! A form's fields → typed values, with what is wrong said beside each.
 
 use super::{pairs::Pairs, visitor::sentence};
-use crate::{
-    Expiry, Grant, Record, Refusal, Store, Timestamp,
-    admin::{denied::Denied, moment},
-};
+use crate::{denied::Denied, moment};
 use axum::http::StatusCode;
+use portcullis::{Expiry, Grant, Record, Refusal, Store, Timestamp};
 use std::collections::BTreeSet;
 
 /// What the form of a key says, as it was typed.

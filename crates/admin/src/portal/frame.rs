@@ -1,7 +1,7 @@
 //! What stands around every page, and the files that it needs.
 
 use super::visitor::{Base, Visitor};
-use crate::{Expiry, Record, Timestamp, admin::moment};
+use crate::moment;
 use axum::{
     http::{
         StatusCode,
@@ -10,6 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
+use portcullis::{Expiry, Record, Timestamp};
 
 /// A page's title, and who looks at it.
 pub(crate) struct Frame<'f> {

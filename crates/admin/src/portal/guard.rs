@@ -5,7 +5,7 @@ use super::{
     frame::{self, Frame},
     visitor::Base,
 };
-use crate::admin::browser::{is_foreign, is_safe, says_where_from};
+use crate::browser::{is_foreign, is_safe, says_where_from};
 use axum::{
     extract::{Request, State},
     http::{

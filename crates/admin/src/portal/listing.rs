@@ -4,13 +4,13 @@ use super::{
     frame::{self, Frame},
     visitor::{Stop, Visitor},
 };
-use crate::{
-    Attempt, Grant, ListQuery, Page, Record,
-    admin::caller::read_many,
-    scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
-};
+use crate::caller::read_many;
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
+use portcullis::{
+    Attempt, Grant, ListQuery, Page, Record,
+    scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
+};
 
 const PAGE_SIZE: usize = 25;
 /// More scopes than these make a row hard to read; the key's page has them all.
@@ -139,7 +139,7 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
 fn scopes(record: &Record) -> Markup {
     let names: Vec<&str> = match &record.grant {
         Grant::All => vec!["All scopes (root)"],
-        Grant::Scopes(set) => set.iter().map(crate::Scope::as_str).collect(),
+        Grant::Scopes(set) => set.iter().map(portcullis::Scope::as_str).collect(),
     };
     let (shown, rest) = names.split_at(names.len().min(MOST_SCOPES));
     html! {

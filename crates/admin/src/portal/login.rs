@@ -7,12 +7,8 @@ use super::{
     visitor::{Base, Stop, UNAVAILABLE, Visitor, forget, remember, token},
 };
 use crate::{
-    Attempt, Principal, Refusal,
-    admin::{
-        caller::{self, Caller},
-        doorkeeper::AtTheDoor,
-    },
-    scope::catalogue::ADMIN_KEY_LIST,
+    caller::{self, Caller},
+    doorkeeper::AtTheDoor,
 };
 use axum::{
     extract::{FromRequest, Query, Request, State},
@@ -20,6 +16,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
+use portcullis::{Attempt, Principal, Refusal, scope::catalogue::ADMIN_KEY_LIST};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 

@@ -9,10 +9,9 @@ use super::{
     form::{KeyForm, Place},
     pairs::Pairs,
 };
-use crate::{
-    Acting, Change, Error, Expiry, Grant, KeyId, Record, ScopeSet, Store, Timestamp, admin::moment,
-};
+use crate::moment;
 use maud::{Markup, html};
+use portcullis::{Acting, Change, Error, Expiry, Grant, KeyId, Record, Store, Timestamp};
 use std::{
     collections::BTreeSet,
     thread,
@@ -187,7 +186,7 @@ impl Wish {
             let is_there = self.form.scopes == now.scopes;
             if !is_there && may_apply(Place::Scopes, wanted.is_some()) {
                 let chosen = store.scopes(wanted.unwrap_or_default())?;
-                merged.change.grant = with_unoffered(store, chosen, held)?.map(Grant::Scopes);
+                merged.change.grant = Some(Grant::Scopes(chosen.keeping_unoffered(&held)));
             }
         }
         if self.changes(Place::Active) {
@@ -278,22 +277,6 @@ impl Wish {
         };
         Self { opened, form, expiry, undecided }
     }
-}
-
-/// The chosen scopes, and those that the key holds and no form offers any more.
-fn with_unoffered(
-    store: &Store,
-    chosen: ScopeSet,
-    held: ScopeSet,
-) -> Result<Option<ScopeSet>, Error> {
-    let catalogue = store.catalogue();
-    let offered = catalogue.entries().iter().filter(|entry| entry.offered);
-    let offered = store.scopes(offered.map(|entry| entry.scope.as_str()))?.bits();
-    let mut bits = chosen.bits();
-    for ((bit, held), offered) in bits.iter_mut().zip(held.bits()).zip(offered) {
-        *bit |= held & !offered;
-    }
-    Ok(catalogue.set_of_bits(bits))
 }
 
 /// A field that the user and somebody else changed to different values.

@@ -24,7 +24,6 @@ mod trail;
 mod visitor;
 
 use super::{body, origin::Origin};
-use crate::{KeyId, Store, web::whole};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path},
@@ -32,6 +31,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use portcullis::{KeyId, Store, web};
 use session::Sessions;
 use std::sync::Arc;
 use visitor::Base;
@@ -42,7 +42,7 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// and mounted with it.
 ///
 /// ```
-/// use portcullis::admin::{Portal, router};
+/// use portcullis_admin::{Portal, router};
 /// # let store = portcullis::Store::in_memory()?;
 /// let portal = Portal::new(store.clone()).at("https://keys.example.com".parse()?);
 /// let app = axum::Router::new().nest("/admin", router(store).merge(portal.router()));
@@ -88,7 +88,7 @@ impl Portal {
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
             .route("/audit", get(trail::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-            .layer(middleware::from_fn(whole::refuse_cut))
+            .layer(middleware::from_fn(web::refuse_cut))
             .layer(middleware::from_fn_with_state(site.clone(), guard::refuse_foreign_forms))
             .layer(middleware::map_response(guard::not_stored))
             .route("/assets/portal.css", get(frame::style))
@@ -146,8 +146,8 @@ impl std::ops::Deref for Site {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Expiry, Grant, Metadata, NewKey, Timestamp};
     use axum::{body::Body, http::Request};
+    use portcullis::{Expiry, Grant, Metadata, NewKey, Timestamp};
     use tower::ServiceExt;
 
     /// A change that was made with a clock three days ahead moves the time by which keys expire.
@@ -163,7 +163,10 @@ mod tests {
         let root = new("root", Grant::All, Expiry::Never);
         let read = Grant::Scopes(store.scopes(["api.read"]).unwrap());
         new("short", read, Expiry::At(tomorrow));
-        store.advance_time(Timestamp::from_millis(tomorrow.as_millis() + 2 * 86_400_000));
+        portcullis::testing::advance_time(
+            &store,
+            Timestamp::from_millis(tomorrow.as_millis() + 2 * 86_400_000),
+        );
 
         let app = Portal::new(store).router();
         let send = async |request: axum::http::request::Builder, body: String| {

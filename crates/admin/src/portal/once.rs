@@ -6,9 +6,10 @@ use super::{
     session::{Form, Token},
     visitor::{Stop, Visitor},
 };
-use crate::{Acting, Error, Issued, admin::denied::Denied};
+use crate::denied::Denied;
 use axum::{http::StatusCode, response::Response};
 use maud::html;
+use portcullis::{Acting, Error, Issued};
 
 /// Why a form did not reveal a key.
 pub(crate) enum Failed {
@@ -113,12 +114,10 @@ impl Failed {
 mod tests {
     use super::*;
     use crate::{
-        Expiry, Grant, Metadata, NewKey, Store,
-        admin::{
-            caller::Caller,
-            portal::{Portal, visitor::Base},
-        },
+        caller::Caller,
+        portal::{Portal, visitor::Base},
     };
+    use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
 
     fn visitor() -> Visitor {
         let store = Store::in_memory().unwrap();

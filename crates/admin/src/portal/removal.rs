@@ -6,12 +6,12 @@ use super::{
     pairs::{Whole, end},
     visitor::{Stop, Visitor},
 };
-use crate::{
+use axum::{extract::Path, http::StatusCode, response::Response};
+use maud::{Markup, html};
+use portcullis::{
     Acting, Attempt, Change, Error, Record,
     scope::catalogue::{ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
 };
-use axum::{extract::Path, http::StatusCode, response::Response};
-use maud::{Markup, html};
 
 /// `POST /keys/{id}/deactivate`: at once, whatever else the key's form says.
 pub(crate) async fn deactivate(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Stop> {

@@ -4,14 +4,14 @@ use super::{
     frame::{self, Frame, Here},
     visitor::{Stop, Visitor},
 };
-use crate::{
+use crate::caller::ask;
+use axum::{http::StatusCode, response::Response};
+use maud::{Markup, html};
+use portcullis::{
     Attempt, Store,
-    admin::caller::ask,
     cluster::{Member, MemberState},
     scope::catalogue::ADMIN_KEY_LIST,
 };
-use axum::{http::StatusCode, response::Response};
-use maud::{Markup, html};
 
 /// Whether there are any.
 pub(crate) fn are_there(store: &Store) -> bool {

@@ -9,13 +9,13 @@ use super::{
     session::{Form, Token},
     visitor::{Stop, Visitor},
 };
-use crate::{Attempt, Error, scope::catalogue::ADMIN_KEY_UPDATE};
 use axum::{
     extract::{OriginalUri, Path},
     http::{HeaderMap, StatusCode},
     response::Response,
 };
 use maud::html;
+use portcullis::{Attempt, Error, scope::catalogue::ADMIN_KEY_UPDATE};
 use std::time::Duration;
 
 /// How long the old secret may work on.

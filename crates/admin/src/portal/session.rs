@@ -3,7 +3,7 @@
 //! A session is no right of its own. It remembers the digest of the key that was presented, and the
 //! store decides on that digest anew with each request.
 
-use crate::{Digest, KeyId, NoRandomness, random};
+use portcullis::{Digest, KeyId, NoRandomness, internal};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,7 +24,7 @@ pub(crate) struct Token([u8; 32]);
 
 impl Token {
     fn fresh() -> Result<Self, NoRandomness> {
-        random::array().map(Self)
+        internal::array().map(Self)
     }
 
     /// As hexadecimal digits.
@@ -194,10 +194,14 @@ mod tests {
     use super::*;
     use std::sync::LazyLock;
 
+    fn id(number: u64) -> KeyId {
+        KeyId::from_digits(format!("{number:011}").as_bytes()).unwrap()
+    }
+
     fn holder(number: u64) -> (KeyId, Digest) {
         static DIGEST: LazyLock<Digest> =
-            LazyLock::new(|| crate::Store::in_memory().unwrap().digest(b"any"));
-        (KeyId::from_u64(number), *DIGEST)
+            LazyLock::new(|| portcullis::Store::in_memory().unwrap().digest(b"any"));
+        (id(number), *DIGEST)
     }
 
     #[test]
@@ -245,8 +249,7 @@ mod tests {
                 sessions.begin_at(holder(key), start).unwrap();
             }
         }
-        let count =
-            |key| sessions.lock().values().filter(|s| s.key == KeyId::from_u64(key)).count();
+        let count = |key| sessions.lock().values().filter(|s| s.key == id(key)).count();
         sessions.begin_at(holder(u64::MAX), start).unwrap();
         assert_eq!((count(1), sessions.lock().len()), (MOST_OF_A_KEY - 1, MOST_SESSIONS));
         // A key that has as many sessions as any other ends its own.

@@ -6,11 +6,8 @@ use super::{
     session::Token,
 };
 use crate::{
-    Attempt, KeyId, Principal, Refusal, Scope, Timestamp,
-    admin::{
-        caller::{self, Caller},
-        denied::Denied,
-    },
+    caller::{self, Caller},
+    denied::Denied,
 };
 use axum::{
     extract::{FromRequestParts, OriginalUri},
@@ -21,6 +18,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use portcullis::{Attempt, KeyId, Principal, Refusal, Scope, Timestamp};
 
 /// What a page says where no key can be checked now.
 pub(crate) const UNAVAILABLE: &str =

@@ -2,7 +2,8 @@
 
 use super::parse::{address, drain_delay, moment, note, seconds};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
-use portcullis::{admin::Origin, server::Network};
+use portcullis_admin::Origin;
+use portcullis_server::Network;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 

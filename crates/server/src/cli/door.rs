@@ -9,11 +9,9 @@ use axum::{
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use portcullis::{
-    Store,
-    admin::{self, LocalUser},
-    server::control,
-};
+use portcullis::Store;
+use portcullis_admin::LocalUser;
+use portcullis_server::control;
 use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -77,7 +75,7 @@ impl Door {
 
     /// Over a store that is open in this process.
     pub(crate) fn over(store: Store) -> Self {
-        Self::Own(store.clone(), admin::router(store))
+        Self::Own(store.clone(), portcullis_admin::router(store))
     }
 
     /// Sends a request; an answer that is no success is a failure of the command.

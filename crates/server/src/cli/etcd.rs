@@ -172,7 +172,7 @@ impl Nodes {
         let _ = (urls, ca, cert, key, user, password_file, space, replica, freshness);
         Failure::usage(
             "this portcullis was built without clusters; build one with: \
-             cargo install portcullis --features server,cluster (it needs protoc, as of Debian's protobuf-compiler)",
+             cargo install portcullis-server --features cluster (it needs protoc, as of Debian's protobuf-compiler)",
         )
     }
 }

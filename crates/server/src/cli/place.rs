@@ -1,10 +1,8 @@
 //! Opening the store itself.
 
 use super::{args::Place, failure::Failure};
-use portcullis::{
-    Builder, Store,
-    server::{control, read_private},
-};
+use portcullis::{Builder, Store};
+use portcullis_server::{control, read_private};
 use std::{
     env,
     fs::DirBuilder,

@@ -6,14 +6,11 @@ use super::{
     failure::Failure,
     init, log, output,
 };
-use portcullis::{
-    Store,
-    server::{
-        Certificate, CertificateError, Operation, Signals, Transport,
-        control::{self, Control},
-        serve,
-    },
-    wipe_stack,
+use portcullis::{Store, wipe_stack};
+use portcullis_server::{
+    Certificate, CertificateError, Operation, Signals, Transport,
+    control::{self, Control},
+    serve,
 };
 use std::{
     fs::{self, DirBuilder},

@@ -8,10 +8,8 @@ use super::{
     output, place,
 };
 use axum::http::Method;
-use portcullis::{
-    AuditEntry, Builder, TrailEnd,
-    admin::{ExportError, ExportReader},
-};
+use portcullis::{AuditEntry, Builder, TrailEnd};
+use portcullis_admin::{ExportError, ExportReader};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{

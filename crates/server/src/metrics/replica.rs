@@ -1,7 +1,7 @@
 //! What operators watch of a replica. A server that is alone has none of it.
 
 use super::ByState;
-use crate::{
+use portcullis::{
     Store,
     cluster::{Member, MemberState},
 };

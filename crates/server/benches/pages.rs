@@ -1,0 +1,144 @@
+//! How long does a page of keys take over HTTP, from the API and in the portal, with a million keys?
+//!
+//! The server runs in this process, as behind a proxy, and is asked over one TCP connection; what is
+//! timed ends with the last byte of the answer. `cargo bench -p portcullis-server --bench pages`.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+
+#[path = "../../../benches/support/many.rs"]
+mod many;
+
+use many::{fill, percentile, sizes, wants_figures};
+use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
+use portcullis_server::{Operation, Signals, Transport, control::Control, serve};
+use reqwest::{
+    blocking::{Client, RequestBuilder},
+    redirect::Policy,
+};
+use std::{
+    net::TcpListener,
+    num::NonZeroU32,
+    sync::mpsc::channel,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What is asked for, with the names that its page shows, or none.
+const QUESTIONS: [(&str, &str, &str); 12] = [
+    ("API, newest", "/v1/keys", "Branch"),
+    ("API, newest, 200", "/v1/keys?page_size=200", "Branch"),
+    ("API, inactive", "/v1/keys?active=false", "Branch"),
+    ("API, of no key's scope", "/v1/keys?scope=admin.account.list", "root"),
+    ("API, frequent name", "/v1/keys?q=till&page_size=200", "Till"),
+    ("API, one name, the oldest", "/v1/keys?q=branch%20rare", "Branch rare"),
+    ("API, no name", "/v1/keys?q=zebra%20crossing", ""),
+    ("portal, newest", "/", "Branch"),
+    ("portal, inactive", "/?status=inactive", "Branch"),
+    ("portal, frequent name", "/?q=till", "Till"),
+    ("portal, one name, the oldest", "/?q=branch+rare", "Branch rare"),
+    ("portal, no name, inactive", "/?q=zebra&status=inactive", "No key matches"),
+];
+
+fn main() {
+    let asked = if wants_figures() { 101 } else { 2 };
+    println!("milliseconds a page: median, p99, longest of {asked}");
+    for keys in sizes(&[1_000_000]) {
+        let store = Store::in_memory().unwrap();
+        issue(&store, "Branch rare", store_scopes(&store));
+        fill(&store, keys, |_, _, _| {});
+        let root = issue(&store, "root", Grant::All).1;
+        for number in 0..30 {
+            let (id, _) = issue(&store, &format!("Branch {number}"), store_scopes(&store));
+            if number % 2 == 0 {
+                store.revoke(id).unwrap();
+            }
+        }
+        let visit = Visit::log_in(serve_here(store), root);
+        for (name, path, shown) in QUESTIONS {
+            let mut took: Vec<f64> = (0..asked).map(|_| visit.time(path, shown)).collect();
+            took.sort_by(f64::total_cmp);
+            let [half, most, all] = [0.5, 0.99, 1.0].map(|share| percentile(&took, share));
+            println!("{keys:>9} keys, {name:<30} {half:8.2} {most:8.2} {all:8.2}");
+        }
+    }
+}
+
+fn store_scopes(store: &Store) -> Grant {
+    Grant::Scopes(store.scopes(["api.read"]).unwrap())
+}
+
+fn issue(store: &Store, name: &str, grant: Grant) -> (portcullis::KeyId, String) {
+    let (owner, metadata) = (None, Metadata::new());
+    let (name, expiry) = (name.to_owned(), Expiry::Never);
+    let new = NewKey { name, grant, active: true, expiry, owner, metadata };
+    let issued = store.issue(new).unwrap();
+    (issued.record.id, issued.secret.reveal(|text| text.to_owned()))
+}
+
+/// Serves until this process ends; gives the address.
+fn serve_here(store: Store) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    listener.set_nonblocking(true).unwrap();
+    let (ready, is_ready) = channel();
+    thread::spawn(move || {
+        let room = tempfile::tempdir().unwrap();
+        let control = Control::bind(room.path()).unwrap();
+        let operation = Operation {
+            public_origin: None,
+            metrics: None,
+            trusted_proxies: Vec::new(),
+            max_bad_keys: NonZeroU32::MIN,
+            max_connections: 9,
+            hsts: None,
+            drain_delay: Duration::ZERO,
+        };
+        let serving = async {
+            let signals = Signals::new().unwrap();
+            let ready = || ready.send(()).unwrap();
+            serve(store, listener, Transport::BehindProxy, control, operation, signals, ready).await
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(serving).unwrap();
+    });
+    is_ready.recv().unwrap();
+    url
+}
+
+/// Somebody with a root key, who is logged in to the portal too.
+struct Visit {
+    client: Client,
+    url: String,
+    root: String,
+    cookie: String,
+}
+
+impl Visit {
+    fn log_in(url: String, root: String) -> Self {
+        let client = Client::builder().redirect(Policy::none()).build().unwrap();
+        let request = client
+            .post(format!("{url}/login"))
+            .header("sec-fetch-site", "same-origin")
+            .header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(format!("key={root}")).send().unwrap();
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        Self { client, url, root, cookie }
+    }
+
+    fn time(&self, path: &str, shown: &str) -> f64 {
+        let request = self.with_proof(self.client.get(format!("{}{path}", self.url)), path);
+        let begun = Instant::now();
+        let text = request.send().unwrap().error_for_status().unwrap().text().unwrap();
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        assert!(text.contains(shown), "no {shown:?} in {text}");
+        took
+    }
+
+    fn with_proof(&self, request: RequestBuilder, path: &str) -> RequestBuilder {
+        if path.starts_with("/v1") {
+            request.basic_auth(&self.root, Some(""))
+        } else {
+            request.header("cookie", &self.cookie)
+        }
+    }
+}

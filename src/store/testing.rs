@@ -1,0 +1,111 @@
+//! Stores for tests, whose disk, clock and availability do as the test says.
+//!
+//! The feature `testing` opens this module, for a host that tests what it answers while a change is
+//! not durable yet, while the disk is full, or while the store cannot answer. Not for production.
+//!
+//! ```
+//! # use portcullis::*;
+//! let (store, script) = testing::scripted_store();
+//! script.verdict(true); // the next commit succeeds
+//! store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
+//!     expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+//! script.fill_disk();
+//! assert!(store.health().disk.is_some_and(|disk| disk.is_low));
+//! # Ok::<(), Error>(())
+//! ```
+#![expect(clippy::unwrap_used, reason = "for tests: a store that cannot be made fails one")]
+#![expect(clippy::missing_panics_doc, reason = "none of these fails but for want of memory")]
+
+use super::{
+    Store,
+    once::Remembered,
+    uses,
+    writer::{Core, Plans, Writer},
+};
+use crate::{
+    audit::{Act, AuditEntry, Once},
+    clock::Clock,
+    digest::Seals,
+    gate::Gate,
+    id::KeyId,
+    index::Index,
+    ledger::{Ledger, Tip, scripted::Scripted},
+    record::{Actor, Change},
+    scope::Catalogue,
+    secret::Prefix,
+    time::Timestamp,
+};
+use std::{sync::Arc, time::Duration};
+
+pub use crate::ledger::scripted::Script;
+
+const EMPTY: Tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::from_millis(0) };
+
+/// Returns a store whose commits each wait for the test's verdict.
+pub fn scripted_store() -> (Store, Script) {
+    scripted(uses::EVERY)
+}
+
+/// The same with another span between two rounds of uses.
+pub(crate) fn scripted(every: Duration) -> (Store, Script) {
+    let (ledger, script) = Scripted::new();
+    let catalogue = Catalogue::new(vec![], None).unwrap();
+    let seals = Arc::new(Seals::derive(None));
+    let ledger = Ledger::Scripted(ledger);
+    let writer = Writer::start(ledger, Index::new(), seals, catalogue, EMPTY, every).unwrap();
+    (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
+}
+
+/// Returns a store in memory whose wall clock has jumped ahead since the store was opened.
+pub fn store_with_clock_jump(ahead: Duration) -> Store {
+    let core = Core::new(
+        Gate::always_open(),
+        (Ledger::Memory, Index::new()),
+        (Clock::jumped(ahead), Arc::new(Seals::derive(None))),
+        Catalogue::new(vec![], None).unwrap(),
+        Plans::new(EMPTY, Remembered::default()),
+    );
+    let writer = Writer::begin(Arc::new(core), uses::EVERY).unwrap();
+    Store { writer: Arc::new(writer), prefix: Prefix::default() }
+}
+
+/// Returns a store in memory whose newest change is ahead of the wall clock.
+pub fn store_with_time_ahead(ahead: Duration) -> Store {
+    let store = Store::in_memory().unwrap();
+    let millis = u64::try_from(ahead.as_millis()).unwrap();
+    advance_time(&store, Timestamp::from_millis(store.now().as_millis() + millis));
+    store
+}
+
+/// Moves a store's time, as a change does that is made with a wrong clock.
+pub fn advance_time(store: &Store, to: Timestamp) {
+    store.writer.clock.advance(to);
+}
+
+/// Makes a store refuse every validation as unavailable, or answer again.
+pub fn set_available(store: &Store, available: bool) {
+    if available { store.writer.gate.extend(u64::MAX) } else { store.writer.gate.shut() }
+}
+
+/// Returns how many changes were planned since the store was opened, durable or not.
+pub fn planned_changes(store: &Store) -> u64 {
+    store.writer.plan().next_sequence() - 1
+}
+
+/// Makes a store remember so many idempotent requests of an actor.
+pub fn remember_requests(store: &Store, actor: Actor, count: u64) {
+    for n in 1..=count {
+        store.writer.plan().requests.note(&AuditEntry {
+            sequence: 1000 + n,
+            at: store.now(),
+            actor,
+            source: None,
+            act: Act::Create,
+            key: Some(KeyId::from_u64(n)),
+            before: Change::default(),
+            after: Change::default(),
+            once: Some(Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
+            last_once: None,
+        });
+    }
+}
