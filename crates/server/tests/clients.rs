@@ -213,7 +213,8 @@ fn python_urllib() {
 
 /// The Python of the virtual environment that `.ci/run` makes, if it has the module.
 fn python_with(module: &str) -> Option<Command> {
-    let python = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("target/clients-venv/bin/python");
+    let python = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .join("target/clients-venv/bin/python");
     let imports = runs(Command::new(&python).args(["-c", &format!("import {module}")]));
     let hint = format!(
         "Python's {module} (python3 -m venv target/clients-venv && target/clients-venv/bin/pip install {module})"

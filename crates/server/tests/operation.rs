@@ -440,7 +440,8 @@ fn the_unit_is_exposed_no_more_than_it_says() {
     if !has("systemd-analyze", runs(analyze.arg("--version"))) {
         return;
     }
-    let unit = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("deploy/portcullis.service");
+    let unit =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("deploy/portcullis.service");
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=12"])
         .arg(&unit)
@@ -453,7 +454,8 @@ fn the_unit_is_exposed_no_more_than_it_says() {
 /// The build stage of the container file copies all that a build reads.
 #[test]
 fn container_file_copies_what_the_build_reads() {
-    let (from, to) = (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")), tempfile::tempdir().unwrap());
+    let (from, to) =
+        (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")), tempfile::tempdir().unwrap());
     let file = fs::read_to_string(from.join("deploy/Containerfile")).unwrap();
     let copies = file.lines().filter_map(|line| line.strip_prefix("COPY "));
     for copy in copies.filter(|copy| !copy.starts_with("--from")) {

@@ -250,7 +250,7 @@ mod tests {
             }
         }
         let count = |key| sessions.lock().values().filter(|s| s.key == id(key)).count();
-        sessions.begin_at(holder(u64::MAX), start).unwrap();
+        sessions.begin_at(holder(99_999_999_999), start).unwrap();
         assert_eq!((count(1), sessions.lock().len()), (MOST_OF_A_KEY - 1, MOST_SESSIONS));
         // A key that has as many sessions as any other ends its own.
         sessions.begin_at(holder(2), start).unwrap();
