@@ -10,7 +10,7 @@
 #[path = "support/furnished.rs"]
 mod support;
 
-use portcullis::{Actor, Store, backup::Later};
+use portcullis::{Actor, Store, backup::LaterEvidence};
 use std::{fs::File, time::Instant};
 
 fn main() {
@@ -24,7 +24,9 @@ fn main() {
             support::tell(begun);
         } else {
             let from = File::open(from).unwrap();
-            Store::builder().restore(from, to, &Later::Unknown, Actor::Host, |_| ()).unwrap();
+            Store::builder()
+                .restore(from, to, &LaterEvidence::Unknown, Actor::Host, |_| ())
+                .unwrap();
             support::tell(begun);
         }
         return;

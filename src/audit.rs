@@ -59,7 +59,7 @@ pub enum Act {
         into: KeyId,
     },
     /// The older part of the trail was cut away.
-    Cut {
+    Prune {
         /// The last entry that went.
         through: u64,
         /// The chain head of that entry, which the first one that stayed follows.
@@ -113,7 +113,7 @@ impl Act {
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
             Self::Rotate { .. } => "rotate",
-            Self::Cut { .. } => "cut",
+            Self::Prune { .. } => "cut",
             Self::Repair { .. } => "repair",
             Self::Restore { .. } => "restore",
             Self::Refuse { .. } | Self::RefuseRepeated { .. } => "refuse",
@@ -138,7 +138,7 @@ pub enum Attempt {
     /// Putting a new key in the place of one.
     Rotate,
     /// Cutting the older part of the trail away.
-    Cut,
+    Prune,
 }
 
 impl Attempt {
@@ -151,18 +151,18 @@ impl Attempt {
             Self::Delete => "delete",
             Self::Verify => "verify",
             Self::Rotate => "rotate",
-            Self::Cut => "cut",
+            Self::Prune => "cut",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Attempt::{self, Create, Cut, Delete, List, Rotate, Update, Verify};
+    use super::Attempt::{self, Create, Delete, List, Prune, Rotate, Update, Verify};
 
     #[test]
     fn each_attempt_has_a_word() {
-        let all = [Create, List, Update, Delete, Verify, Rotate, Cut];
+        let all = [Create, List, Update, Delete, Verify, Rotate, Prune];
         let words = ["create", "list", "update", "delete", "verify", "rotate", "cut"];
         assert_eq!(all.map(Attempt::as_str), words);
     }

@@ -50,7 +50,7 @@ pub enum Error {
     #[error(
         "this idempotency key was used with another request; give each request a key of its own"
     )]
-    OtherRequest,
+    IdempotencyKeyReused,
     /// So many idempotent requests were done within 24 hours that a further one could not be
     /// remembered for as long; nothing was changed.
     #[error(
@@ -133,7 +133,7 @@ pub enum Error {
         "cannot tell which keys were revoked after this backup ({0}); nothing was restored, pass the old data directory \
          or a complete audit export"
     )]
-    LaterDenials(Box<str>),
+    UnknownRevocations(Box<str>),
     /// The database is older than its anchor.
     #[error(
         "the store was rolled back: it is at change {found}, its anchor has seen change {anchored}; keys that were \
@@ -202,10 +202,10 @@ pub enum Error {
     Unanswered(Box<str>),
     /// The engine of the replicas turned the change down, or what it was asked: nothing was changed.
     #[error("the engine of the replicas refused ({0}); nothing was changed")]
-    EngineRefused(Box<str>),
+    ConsensusRefused(Box<str>),
     /// The engine of the replicas cannot be reached, or does not do as it must.
     #[error("the engine of the replicas failed: {0}; see that it runs and can be reached")]
-    Engine(Box<str>),
+    Consensus(Box<str>),
     /// An earlier write failed, so nothing more is written until the store is reopened.
     /// Validation goes on from memory, and what this change denied stays denied in this process.
     #[error(
@@ -356,7 +356,7 @@ pub enum Forbidden {
     RootIsLocal,
     /// The trail is cut on the machine: no key wipes out its traces.
     #[error("the audit trail is cut on the machine only (audit --cut)")]
-    TrailIsLocal,
+    PruneIsLocal,
 }
 
 impl From<Forbidden> for Error {

@@ -6,7 +6,7 @@ use crate::{
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
-    proof::{TrailEnd, TrailPart, TrailStart},
+    proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
     record::{Actor, Expiry, Metadata, NewKey, Record},
     refusal::Refusal,
     scope::{Catalogue, Grant},
@@ -70,7 +70,7 @@ pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
 
 /// A part of an audit trail whose entries have these payloads, each behind its length of two bytes: sealed and
 /// chained as it should be, whatever they say.
-pub fn export(data: &[u8]) -> Result<TrailPart, Error> {
+pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
     let (store, start) = ([1; 16], [0; 32]);
     let (mut head, mut entries, mut rest) = (start, Vec::new(), data);
     while let Some((length, more)) = rest.split_first_chunk::<2>() {
@@ -87,10 +87,10 @@ pub fn export(data: &[u8]) -> Result<TrailPart, Error> {
         entries.push((codec::decode_entry_unchecked(&frame, number, catalogue()?), frame));
     }
     let end = (entries.len() as u64, head);
-    Ok(TrailPart {
-        start: TrailStart::new(seals(), store, (0, start), catalogue()?),
+    Ok(AuditRange {
+        start: AuditRangeStart::new(seals(), store, (0, start), catalogue()?),
         entries,
-        end: TrailEnd::new(seals(), store, end, Timestamp::from_secs(1_800_000_000)),
+        end: AuditRangeEnd::new(seals(), store, end, Timestamp::from_secs(1_800_000_000)),
     })
 }
 

@@ -82,7 +82,7 @@ pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
 pub use ledger::DiskSpace;
 pub use principal::Principal;
-pub use proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart};
+pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
 pub use random::NoRandomness;
 pub use record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey, Record};
 pub use refusal::Refusal;
@@ -92,6 +92,6 @@ pub use stack::wipe_stack;
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Cut, Health, Idempotency, Issued, ListQuery, Outcome, Page, Store,
+    Acting, Builder, Count, Health, Idempotency, Issued, ListQuery, Outcome, Page, Pruned, Store,
 };
 pub use time::Timestamp;

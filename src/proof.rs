@@ -1,10 +1,11 @@
-//! A part of the trail that proves itself away from its store.
+//! A range of the audit log that can be verified without its store.
 //!
-//! It has a start, entries and an end. Start and end are sealed statements of the store: the entry
-//! after which the part begins had this head; at this moment the trail had come to that entry, with
-//! that head. The entries chain the one to the other. So what lies between can be neither edited,
-//! removed, added nor reordered, and a tail that was cut off is missed. Without a pepper all of
-//! it is a checksum: it shows accidents, and whoever does not compute it anew.
+//! A range has a start, entries and an end. The store seals the start and the end. The start states
+//! the entry before the range and that entry's chain head. The end states the last entry of the
+//! whole audit log and its chain head, at one time. Each entry is chained to the one before it. So
+//! no entry of the range can be edited, removed, added or reordered unnoticed, and a truncated range
+//! does not reach its end. Without a pepper the seals are checksums: they show accidents, not the
+//! work of someone who computes them anew.
 
 use crate::{
     audit::AuditEntry,
@@ -14,56 +15,56 @@ use crate::{
     time::Timestamp,
 };
 
-/// Where a part of the trail begins.
+/// The start of an [`AuditRange`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrailStart {
-    /// The store.
+pub struct AuditRangeStart {
+    /// The id of the store.
     pub store: [u8; 16],
-    /// The entry that the part begins after, 0 for the first of all.
+    /// The number of the entry before the range; 0 if the range begins with the first entry.
     pub after: u64,
-    /// That entry's chain head.
+    /// The chain head of that entry.
     pub head: [u8; 32],
-    /// Recognises the pepper; zero without one.
+    /// Identifies the pepper; zero without one.
     pub pepper_check: [u8; 16],
-    /// The scope names by number, which the entries speak of.
+    /// The scope names by number. The entries contain the numbers.
     pub scopes: Vec<Scope>,
-    /// The seal on all of this.
+    /// The seal on the fields above.
     pub seal: [u8; 16],
 }
 
-/// What the trail had come to when the part was taken.
+/// The end of the whole audit log when an [`AuditRange`] was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrailEnd {
-    /// The store.
+pub struct AuditRangeEnd {
+    /// The id of the store.
     pub store: [u8; 16],
-    /// The last entry.
+    /// The number of the last entry.
     pub sequence: u64,
-    /// Its chain head.
+    /// The chain head of the last entry.
     pub head: [u8; 32],
-    /// When this was said.
+    /// The store's time when the range was read.
     pub at: Timestamp,
-    /// The seal on all of this.
+    /// The seal on the fields above.
     pub seal: [u8; 16],
 }
 
-/// A part of the trail, its frames as they lie on disk.
+/// A range of the audit log, with the frames of its entries as they are on disk.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct TrailPart {
-    /// Where it begins.
-    pub start: TrailStart,
-    /// What each entry says, unchecked, and its frame. One that says nothing is damaged.
+pub struct AuditRange {
+    /// The start of the range.
+    pub start: AuditRangeStart,
+    /// Each entry, unverified, and its frame. An entry that cannot be decoded is `None`.
     pub entries: Vec<(Option<AuditEntry>, Vec<u8>)>,
-    /// What the trail had come to, which may be beyond the last of these entries.
-    pub end: TrailEnd,
+    /// The end of the whole audit log, which may be beyond the last of these entries.
+    pub end: AuditRangeEnd,
 }
 
-/// What is wrong with a part of the trail.
+/// Why a range of the audit log is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Broken {
-    /// It was made with another pepper.
-    #[error("the pepper does not match this part of the trail; give the one of its store")]
+pub enum AuditVerifyError {
+    /// The range was written with another pepper.
+    #[error("the pepper does not match this part of the audit log; give the one of its store")]
     WrongPepper,
     /// The start was altered.
     #[error("the header is not as it was written")]
@@ -71,60 +72,62 @@ pub enum Broken {
     /// The end was altered.
     #[error("the trailer is not as it was written")]
     End,
-    /// An entry was altered, or put in.
+    /// An entry was altered or added.
     #[error("entry {0} is not as it was written, or does not belong here")]
     Entry(u64),
-    /// An entry was taken out.
+    /// An entry was removed.
     #[error("entry {missing} is missing: entry {found} stands in its place")]
     Missing {
-        /// The first that is missing.
+        /// The first missing entry.
         missing: u64,
-        /// What is there.
+        /// The entry in its place.
         found: u64,
     },
-    /// An entry stands elsewhere than it was written, or twice.
+    /// An entry was moved or repeated.
     #[error("entry {found} stands where entry {expected} should")]
-    OutOfPlace {
-        /// What is there.
+    OutOfOrder {
+        /// The entry at this place.
         found: u64,
-        /// What should be there.
+        /// The entry that belongs at this place.
         expected: u64,
     },
-    /// The tail was cut off.
-    #[error("it ends at entry {last}, and its trailer tells of entry {told}: the tail was cut off")]
-    CutShort {
-        /// The last entry that is there.
+    /// The last entries were removed.
+    #[error("it ends at entry {last}, but its trailer names entry {recorded}: it was truncated")]
+    Truncated {
+        /// The last entry of the range.
         last: u64,
-        /// The last entry that there was.
-        told: u64,
+        /// The last entry that the end names.
+        recorded: u64,
     },
-    /// The last entry is not the one that the end tells of.
-    #[error("entry {0} is not the one that the trailer tells of")]
-    OtherEnd(u64),
-    /// A part follows that is of another store.
+    /// The last entry has another chain head than the end states.
+    #[error("entry {0} is not the one that the trailer names")]
+    EndMismatch(u64),
+    /// A continuation comes from another store.
     #[error("it is of another store than the part before it")]
-    Foreign,
-    /// A part follows that begins after a gap, or on another past.
+    OtherStore,
+    /// A continuation begins after a gap, or its history differs.
     #[error("it begins after entry {after}, which the part before it does not lead to")]
-    Apart {
-        /// The entry that the later part begins after.
+    NotContinuous {
+        /// The entry that the continuation begins after.
         after: u64,
     },
 }
 
-/// Follows a part of the trail, entry by entry.
-pub struct Chain {
+/// Verifies a range of the audit log entry by entry. Created by
+/// [`Builder::audit_verifier`](crate::Builder::audit_verifier).
+pub struct AuditVerifier {
     seal: Seal,
     catalogue: &'static Catalogue,
     store: [u8; 16],
-    /// The head of each entry so far, and before them of the one that the part begins after.
+    /// The chain heads of the entry before the range and of each entry verified so far.
     heads: Vec<[u8; 32]>,
+    /// The entry that the first of `heads` belongs to.
     first: u64,
-    /// The entry that comes next; a later part may go back over what an earlier one had.
+    /// The number of the next entry. A continuation may repeat entries.
     next: u64,
 }
 
-impl TrailStart {
+impl AuditRangeStart {
     fn sealed(&self, seal: &Seal) -> [u8; 16] {
         let names: Vec<u8> =
             self.scopes.iter().flat_map(|s| [s.as_str().as_bytes(), b"\n"].concat()).collect();
@@ -146,7 +149,7 @@ impl TrailStart {
     }
 }
 
-impl TrailEnd {
+impl AuditRangeEnd {
     fn sealed(&self, seal: &Seal) -> [u8; 16] {
         let numbers = [self.sequence, self.at.as_millis()].map(u64::to_le_bytes);
         seal.tag(&[b"trail end", &self.store, numbers.as_flattened(), &self.head])
@@ -163,62 +166,68 @@ impl TrailEnd {
         end
     }
 
-    /// Whether the store that these are the seals of said so.
+    /// Whether the store with these seals wrote it.
     pub(crate) fn is_sealed(&self, seals: &Seals) -> bool {
         self.sealed(&seals.trail) == self.seal
     }
 }
 
-impl Chain {
-    /// Begins where the part does.
-    pub(crate) fn begin(start: &TrailStart, seals: &Seals) -> Result<Self, Broken> {
+impl AuditVerifier {
+    pub(crate) fn new(start: &AuditRangeStart, seals: &Seals) -> Result<Self, AuditVerifyError> {
         if start.pepper_check != seals.pepper_check {
-            return Err(Broken::WrongPepper);
+            return Err(AuditVerifyError::WrongPepper);
         }
         if start.sealed(&seals.trail) != start.seal {
-            return Err(Broken::Start);
+            return Err(AuditVerifyError::Start);
         }
-        let catalogue = Catalogue::new(start.scopes.clone(), None).map_err(|_| Broken::Start)?;
-        let (first, next) = (start.after, start.after.saturating_add(1));
-        let (seal, store) = (seals.trail.clone(), start.store);
-        Ok(Self { seal, catalogue, store, heads: vec![start.head], first, next })
+        let catalogue = Catalogue::new(start.scopes.clone(), None);
+        Ok(Self {
+            seal: seals.trail.clone(),
+            catalogue: catalogue.map_err(|_| AuditVerifyError::Start)?,
+            store: start.store,
+            heads: vec![start.head],
+            first: start.after,
+            next: start.after.saturating_add(1),
+        })
     }
 
-    /// Goes on with the part that follows, which may repeat some of what came before.
-    pub fn join(&mut self, start: &TrailStart) -> Result<(), Broken> {
+    /// Continues with the range that follows. It may repeat entries that were verified before.
+    pub fn continue_with(&mut self, start: &AuditRangeStart) -> Result<(), AuditVerifyError> {
         if start.sealed(&self.seal) != start.seal {
-            return Err(Broken::Start);
+            return Err(AuditVerifyError::Start);
         }
         if start.store != self.store {
-            return Err(Broken::Foreign);
+            return Err(AuditVerifyError::OtherStore);
         }
         if self.head(start.after) != Some(start.head) {
-            return Err(Broken::Apart { after: start.after });
+            return Err(AuditVerifyError::NotContinuous { after: start.after });
         }
         let names = start.scopes.clone();
-        self.catalogue = Catalogue::new(names, None).map_err(|_| Broken::Start)?;
+        self.catalogue = Catalogue::new(names, None).map_err(|_| AuditVerifyError::Start)?;
         self.next = start.after.saturating_add(1);
         Ok(())
     }
 
-    /// The next entry, if this frame is it.
-    pub fn follow(&mut self, frame: &[u8]) -> Result<AuditEntry, Broken> {
+    /// Verifies the frame of the next entry and returns the entry.
+    pub fn verify(&mut self, frame: &[u8]) -> Result<AuditEntry, AuditVerifyError> {
         let expected = self.next;
-        let broken = Broken::Entry(expected);
-        let previous = self.head(expected.wrapping_sub(1)).ok_or(broken.clone())?;
+        let invalid = AuditVerifyError::Entry(expected);
+        let previous = self.head(expected.wrapping_sub(1)).ok_or(invalid.clone())?;
         let found = codec::decode_entry_unchecked(frame, expected, self.catalogue);
         match found.map(|entry| entry.sequence) {
             Some(found) if found > expected => {
-                return Err(Broken::Missing { missing: expected, found });
+                return Err(AuditVerifyError::Missing { missing: expected, found });
             }
-            Some(found) if found < expected => return Err(Broken::OutOfPlace { found, expected }),
+            Some(found) if found < expected => {
+                return Err(AuditVerifyError::OutOfOrder { found, expected });
+            }
             _ => {}
         }
         let (entry, head) =
             codec::decode_entry(frame, expected, &previous, &self.seal, self.catalogue)
-                .map_err(|_| broken.clone())?;
+                .map_err(|_| invalid.clone())?;
         match self.head(expected) {
-            Some(known) if known != head => return Err(broken),
+            Some(known) if known != head => return Err(invalid),
             Some(_) => {}
             None => self.heads.push(head),
         }
@@ -226,27 +235,28 @@ impl Chain {
         Ok(entry)
     }
 
-    /// Whether an earlier part had the entry that comes next.
-    pub fn knows_next(&self) -> bool {
+    /// Whether the next entry repeats one that was verified before.
+    pub fn is_next_repeated(&self) -> bool {
         self.head(self.next).is_some()
     }
 
-    /// Whether that was all.
-    pub fn end(&self, end: &TrailEnd) -> Result<(), Broken> {
+    /// Verifies that the range reached the end of the audit log.
+    pub fn verify_end(&self, end: &AuditRangeEnd) -> Result<(), AuditVerifyError> {
         if end.sealed(&self.seal) != end.seal {
-            return Err(Broken::End);
+            return Err(AuditVerifyError::End);
         }
         if end.store != self.store {
-            return Err(Broken::Foreign);
+            return Err(AuditVerifyError::OtherStore);
         }
         let last = self.last();
         if last != end.sequence {
-            return Err(Broken::CutShort { last, told: end.sequence });
+            return Err(AuditVerifyError::Truncated { last, recorded: end.sequence });
         }
-        if self.head(last) == Some(end.head) { Ok(()) } else { Err(Broken::OtherEnd(last)) }
+        let is_same = self.head(last) == Some(end.head);
+        is_same.then_some(()).ok_or(AuditVerifyError::EndMismatch(last))
     }
 
-    /// The last entry that was followed.
+    /// Returns the number of the last verified entry.
     pub fn last(&self) -> u64 {
         self.next.saturating_sub(1)
     }

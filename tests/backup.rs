@@ -7,7 +7,7 @@ mod support;
 
 use portcullis::{
     Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, Record, Refusal, Store, Timestamp,
-    backup::{Fate, Later, Restored},
+    backup::{LaterEffect, LaterEvidence, Restored},
 };
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,7 @@ fn backup(store: &Store) -> Vec<u8> {
     bytes
 }
 
-fn restore(bytes: &[u8], dir: &Path, later: &Later) -> Result<Restored, Error> {
+fn restore(bytes: &[u8], dir: &Path, later: &LaterEvidence) -> Result<Restored, Error> {
     Store::builder().restore(bytes, dir, later, Actor::Local(7), |_| ())
 }
 
@@ -42,8 +42,8 @@ fn beside(old: &Path) -> PathBuf {
     old.with_file_name("new")
 }
 
-fn directory(data: &Path) -> Later {
-    Later::Directory { data: data.into(), anchor: None }
+fn directory(data: &Path) -> LaterEvidence {
+    LaterEvidence::Directory { data: data.into(), anchor: None }
 }
 
 /// What every key is, without its place in a list.
@@ -75,7 +75,7 @@ fn a_restored_store_knows_when_its_keys_were_last_used() {
     let again = backup(&store);
     drop(store);
     let third = old.with_file_name("third");
-    restore(&again, &third, &Later::Unknown).unwrap();
+    restore(&again, &third, &LaterEvidence::Unknown).unwrap();
     assert_eq!(Store::open(&third).unwrap().last_used(used.0), last);
     let report = Store::builder().examine(&third, old.parent().unwrap()).unwrap();
     assert!(report.is_healthy(), "{report:#?}");
@@ -125,7 +125,7 @@ fn a_backup_is_the_store_at_the_moment_when_it_began() {
     assert!(by_id(&store) != before, "nothing happened meanwhile");
     assert_eq!((taken.sequence, taken.records), (1201, 1200));
 
-    let made = restore(&to.0, &beside(&old), &Later::Unknown).unwrap();
+    let made = restore(&to.0, &beside(&old), &LaterEvidence::Unknown).unwrap();
     assert_eq!((made.records, made.sequence), (1200, 1202));
     let restored = Store::open(beside(&old)).unwrap();
     assert!(by_id(&restored) == before);
@@ -191,7 +191,7 @@ fn backups_beside_busy_writers_are_each_one_moment() {
     for (number, bytes) in backups.iter().enumerate() {
         let taken = Store::builder().verify_backup(&bytes[..], |_| ()).unwrap();
         let new = old.with_file_name(format!("new {number}"));
-        restore(bytes, &new, &Later::Unknown).unwrap();
+        restore(bytes, &new, &LaterEvidence::Unknown).unwrap();
         let restored = Store::open(&new).unwrap();
         let found: BTreeMap<_, _> = records(&restored)
             .into_iter()
@@ -342,14 +342,14 @@ fn each_kind_of_later_denial_survives_a_restore() {
 
     let made = restore(&bytes, &beside(&old), &directory(&old)).unwrap();
     assert_eq!((made.unknown, made.sequence), (None, last + 1));
-    let fate = |id: KeyId| -> Vec<Fate> {
+    let fate = |id: KeyId| -> Vec<LaterEffect> {
         made.changes.iter().filter(|change| change.key == id).map(|change| change.fate).collect()
     };
     assert_eq!(fate(untouched), []);
-    assert_eq!(fate(revoked), [Fate::Kept]);
-    assert_eq!(fate(deleted), [Fate::Kept, Fate::Deleted]);
-    assert_eq!(fate(back), [Fate::Kept, Fate::NotGiven]);
-    assert_eq!((fate(lost), fate(successor)), (vec![Fate::Lost], vec![Fate::Lost]));
+    assert_eq!(fate(revoked), [LaterEffect::Applied]);
+    assert_eq!(fate(deleted), [LaterEffect::Applied, LaterEffect::Deleted]);
+    assert_eq!(fate(back), [LaterEffect::Applied, LaterEffect::NotGranted]);
+    assert_eq!((fate(lost), fate(successor)), (vec![LaterEffect::Lost], vec![LaterEffect::Lost]));
 
     let new = Store::open(beside(&old)).unwrap();
     let refused = |key: &[u8]| new.authenticate_key(key).err();
@@ -443,7 +443,7 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
 
     let new = beside(&old);
     let refused = |data: &Path| match restore(&bytes, &new, &directory(data)) {
-        Err(Error::LaterDenials(why)) => why.into_string(),
+        Err(Error::UnknownRevocations(why)) => why.into_string(),
         other => panic!("{other:?}"),
     };
     // Open in this process still.
@@ -478,10 +478,10 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
 }
 
 /// The trail as it is exported.
-fn exported(store: &Store, after: u64) -> Later {
-    let part = store.audit_part(after, 1000).unwrap();
+fn exported(store: &Store, after: u64) -> LaterEvidence {
+    let part = store.audit_range(after, 1000).unwrap();
     let entries = part.entries.into_iter().map(|(entry, _)| entry.unwrap());
-    Later::Trail { entries: entries.collect(), end: part.end }
+    LaterEvidence::Export { entries: entries.collect(), end: part.end }
 }
 
 #[test]
@@ -498,15 +498,15 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
     let whole = exported(&store, 2);
 
     let new = beside(&old);
-    let refused = |later: &Later| match restore(&bytes, &new, later) {
-        Err(Error::LaterDenials(why)) => why.into_string(),
+    let refused = |later: &LaterEvidence| match restore(&bytes, &new, later) {
+        Err(Error::UnknownRevocations(why)) => why.into_string(),
         other => panic!("{other:?}"),
     };
     let altered = |alter: &dyn Fn(&mut Vec<portcullis::AuditEntry>)| {
-        let Later::Trail { entries, end } = whole.clone() else { panic!() };
+        let LaterEvidence::Export { entries, end } = whole.clone() else { panic!() };
         let mut entries = entries;
         alter(&mut entries);
-        Later::Trail { entries, end }
+        LaterEvidence::Export { entries, end }
     };
     assert!(refused(&early).contains("older than the backup"));
     assert!(refused(&exported(&store, 5)).contains("entry 5"));
@@ -516,16 +516,16 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
         entries[2].after = Change::activate();
     };
     assert!(refused(&altered(&back)).contains("another past"));
-    let Later::Trail { entries, end } = whole.clone() else { panic!() };
+    let LaterEvidence::Export { entries, end } = whole.clone() else { panic!() };
     let mut cut = end.clone();
     cut.sequence = 4;
-    let cut = Later::Trail { entries: entries[..2].to_vec(), end: cut };
+    let cut = LaterEvidence::Export { entries: entries[..2].to_vec(), end: cut };
     assert!(refused(&cut).contains("end of the exported trail"));
 
     let made = restore(&bytes, &new, &whole).unwrap();
     assert_eq!(made.unknown.unwrap().0, end.at);
     let fates: Vec<_> = made.changes.iter().map(|change| (change.key, change.fate)).collect();
-    assert_eq!(fates, [(gone, Fate::Kept), (lost, Fate::Lost)]);
+    assert_eq!(fates, [(gone, LaterEffect::Applied), (lost, LaterEffect::Lost)]);
     let new = Store::open(&new).unwrap();
     assert_eq!(new.authenticate_key(&gone_key).err(), Some(Refusal::Inactive));
     assert!(new.authenticate_key(&kept_key).is_ok());
@@ -550,7 +550,7 @@ fn who_does_not_know_the_later_denials_is_told_of_the_time_that_is_unknown() {
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let bytes = backup(&store);
     store.revoke(id).unwrap();
-    let made = restore(&bytes, &beside(&old), &Later::Unknown).unwrap();
+    let made = restore(&bytes, &beside(&old), &LaterEvidence::Unknown).unwrap();
     let (from, to) = made.unknown.unwrap();
     assert!(from == made.backup.taken && from <= to);
     let new = Store::open(beside(&old)).unwrap();
@@ -570,20 +570,21 @@ fn a_restore_never_overwrites() {
     let bytes = backup(&store);
     drop(store);
     let before = contents(&old);
-    let refused = restore(&bytes, &old, &Later::Unknown);
+    let refused = restore(&bytes, &old, &LaterEvidence::Unknown);
     assert!(matches!(refused, Err(Error::AlreadyExists(_))), "{refused:?}");
     assert!(contents(&old) == before);
     let full = old.with_file_name("full");
     fs::create_dir(&full).unwrap();
     fs::write(full.join("a file"), "of someone").unwrap();
-    let refused = restore(&bytes, &full, &Later::Unknown);
+    let refused = restore(&bytes, &full, &LaterEvidence::Unknown);
     assert!(matches!(refused, Err(Error::BadDirectory { .. })), "{refused:?}");
     assert_eq!(names_in(&full), ["a file"]);
     // An anchor elsewhere is that of a store, too.
     let anchor = old.with_file_name("anchor");
     fs::copy(old.join("ledger/anchor"), &anchor).unwrap();
     let builder = Store::builder().anchor(&anchor);
-    let refused = builder.restore(&bytes[..], beside(&old), &Later::Unknown, Actor::Host, |_| ());
+    let refused =
+        builder.restore(&bytes[..], beside(&old), &LaterEvidence::Unknown, Actor::Host, |_| ());
     assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
     assert_eq!(fs::read(&anchor).unwrap(), fs::read(old.join("ledger/anchor")).unwrap());
 }
@@ -611,11 +612,12 @@ fn a_restore_that_breaks_off_leaves_nothing_half_born() {
     let new = beside(&old);
     for part in [8, 500, bytes.len() / 2, bytes.len() - 1] {
         let torn = Broken(&bytes[..part]);
-        let failed = Store::builder().restore(torn, &new, &Later::Unknown, Actor::Host, |_| ());
+        let failed =
+            Store::builder().restore(torn, &new, &LaterEvidence::Unknown, Actor::Host, |_| ());
         assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
         assert!(!new.exists());
     }
-    restore(&bytes, &new, &Later::Unknown).unwrap();
+    restore(&bytes, &new, &LaterEvidence::Unknown).unwrap();
     assert_eq!(names_in(&new), ["ledger", "lock"]);
 }
 

@@ -13,7 +13,7 @@ mod support;
 
 use portcullis::{
     Actor, Builder, Error, Expiry, KeyId, Refusal, Store, Timestamp,
-    doctor::{Doubt, Finding, Repaired, Report, Weight},
+    doctor::{Finding, RepairIssue, Repaired, Report, Severity},
 };
 use std::{
     collections::BTreeMap,
@@ -111,7 +111,7 @@ impl House {
     }
 
     /// What became of each key that a repair lists.
-    fn doubts(&self) -> BTreeMap<KeyId, Doubt> {
+    fn doubts(&self) -> BTreeMap<KeyId, RepairIssue> {
         let (done, new) = self.repair();
         let store = Store::builder().open_existing(new).unwrap();
         // Whatever else is brought over: what was taken away never works again.
@@ -121,8 +121,10 @@ impl House {
             done.doubts.iter().filter_map(|(id, d)| Some(((*id)?, *d))).collect();
         for (id, doubt) in &doubts {
             match doubt {
-                Doubt::Unproved | Doubt::Older => assert!(!store.get(*id).unwrap().active),
-                Doubt::Narrowed => assert!(store.get(*id).is_ok()),
+                RepairIssue::Unproved | RepairIssue::Older => {
+                    assert!(!store.get(*id).unwrap().active);
+                }
+                RepairIssue::Narrowed => assert!(store.get(*id).is_ok()),
                 _ => assert!(store.get(*id).is_err()),
             }
         }
@@ -131,7 +133,10 @@ impl House {
             usize::try_from(done.current).unwrap()
                 + doubts
                     .values()
-                    .filter(|d| matches!(d, Doubt::Unproved | Doubt::Older | Doubt::Narrowed))
+                    .filter(|d| matches!(
+                        d,
+                        RepairIssue::Unproved | RepairIssue::Older | RepairIssue::Narrowed
+                    ))
                     .count()
         );
         doubts
@@ -379,7 +384,7 @@ mod records {
         let report = house.examine_with(&Store::builder().scopes([other]));
         assert!(report.is_healthy(), "{report:#?}");
         let note = &report.findings[0];
-        assert_eq!((note.code, note.weight, note.key), ("scope", Weight::Note, Some(id)));
+        assert_eq!((note.code, note.weight, note.key), ("scope", Severity::Note, Some(id)));
         assert!(note.text.ends_with(": ledger.close"), "{}", note.text);
     }
 
@@ -393,7 +398,7 @@ mod records {
         }
         drop(store);
         let note = house.has("expired");
-        assert_eq!((note.text.as_str(), note.weight), ("2 keys have expired", Weight::Note));
+        assert_eq!((note.text.as_str(), note.weight), ("2 keys have expired", Severity::Note));
     }
 }
 
@@ -577,7 +582,7 @@ mod trails {
 
     fn faults(house: &House) -> Vec<(Option<u64>, String)> {
         let report = house.examine();
-        let found = report.faults_of_trail().map(|fault| (fault.sequence, fault.text.clone()));
+        let found = report.audit_faults().map(|fault| (fault.sequence, fault.text.clone()));
         found.collect()
     }
 
@@ -686,14 +691,14 @@ mod a_repair {
     fn lists_a_damaged_record_and_saves_the_others() {
         let house = House::new();
         operate(&house.home, |db| flip(db, &record(db, house.new).0, 40));
-        assert_eq!(house.doubts(), [(house.new, Doubt::Lost)].into());
+        assert_eq!(house.doubts(), [(house.new, RepairIssue::Lost)].into());
     }
 
     #[test]
     fn lists_a_missing_record() {
         let house = House::new();
         operate(&house.home, |db| db.remove(record(db, house.kept.0).0).unwrap());
-        assert_eq!(house.doubts(), [(house.kept.0, Doubt::Lost)].into());
+        assert_eq!(house.doubts(), [(house.kept.0, RepairIssue::Lost)].into());
     }
 
     #[test]
@@ -701,7 +706,7 @@ mod a_repair {
         let house = House::new();
         let (place, frame) = &house.frames[0];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.doubts(), [(house.off.0, Doubt::Older)].into());
+        assert_eq!(house.doubts(), [(house.off.0, RepairIssue::Older)].into());
     }
 
     #[test]
@@ -709,7 +714,7 @@ mod a_repair {
         let house = House::new();
         let (place, frame) = &house.frames[1];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.doubts(), [(house.gone.0, Doubt::Deleted)].into());
+        assert_eq!(house.doubts(), [(house.gone.0, RepairIssue::Deleted)].into());
     }
 
     #[test]
@@ -718,7 +723,7 @@ mod a_repair {
         fs::remove_file(house.home.join("ledger/anchor")).unwrap();
         let doubts = house.doubts();
         assert_eq!(doubts.len(), 4);
-        assert!(doubts.values().all(|doubt| *doubt == Doubt::Unproved));
+        assert!(doubts.values().all(|doubt| *doubt == RepairIssue::Unproved));
     }
 
     #[test]
@@ -732,9 +737,9 @@ mod a_repair {
             db.insert(place, frame.as_slice()).unwrap();
         });
         let doubts = house.doubts();
-        assert_eq!(doubts.get(&house.off.0), Some(&Doubt::Unproved));
+        assert_eq!(doubts.get(&house.off.0), Some(&RepairIssue::Unproved));
         // That one was deleted is forgotten with the tail; that it was made is not.
-        assert_eq!(doubts.get(&house.gone.0), Some(&Doubt::Lost));
+        assert_eq!(doubts.get(&house.gone.0), Some(&RepairIssue::Lost));
         assert_eq!(doubts.len(), 5);
     }
 
@@ -748,7 +753,7 @@ mod a_repair {
             db.insert(place, frame.as_slice()).unwrap();
         });
         let doubts = house.doubts();
-        assert_eq!(doubts, [(house.off.0, Doubt::Unproved)].into());
+        assert_eq!(doubts, [(house.off.0, RepairIssue::Unproved)].into());
     }
 
     #[test]
@@ -784,7 +789,10 @@ mod a_repair {
         });
         assert_eq!(number.len(), 2);
         let doubts = house.doubts();
-        assert!(!doubts.is_empty() && doubts.values().all(|d| *d == Doubt::Narrowed), "{doubts:?}");
+        assert!(
+            !doubts.is_empty() && doubts.values().all(|d| *d == RepairIssue::Narrowed),
+            "{doubts:?}"
+        );
         let store = Store::open(house.at("repaired")).unwrap();
         let kept = store.authenticate_key(&house.kept.1).unwrap();
         assert!(kept.require(&"api.read".parse().unwrap()).is_ok());
@@ -798,7 +806,7 @@ mod a_repair {
         let store = Store::open(&house.home).unwrap();
         let acting = store.acting_as(Actor::Host, None);
         let cut =
-            acting.cut_trail(Timestamp::from_millis(now() - 50 * 3_600_000)).unwrap().unwrap();
+            acting.prune_audit(Timestamp::from_millis(now() - 50 * 3_600_000)).unwrap().unwrap();
         assert_eq!((cut.through, cut.removed), (10, 10));
         drop(store);
         assert!(house.examine().is_healthy());
@@ -808,7 +816,7 @@ mod a_repair {
         let (place, frame) = &house.frames[0];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
         let doubts = house.doubts();
-        assert_eq!(doubts.get(&house.off.0), Some(&Doubt::Unproved));
+        assert_eq!(doubts.get(&house.off.0), Some(&RepairIssue::Unproved));
         assert_eq!(doubts.len(), 4);
     }
 
@@ -822,7 +830,8 @@ mod a_repair {
         issue(&store, new_key(&store, "too late for the backup", &[]));
         drop(store);
         let restored = house.at("restored");
-        let later = portcullis::backup::Later::Directory { data: house.home.clone(), anchor: None };
+        let later =
+            portcullis::backup::LaterEvidence::Directory { data: house.home.clone(), anchor: None };
         let builder = Store::builder();
         builder.restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&restored).unwrap();

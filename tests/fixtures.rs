@@ -41,7 +41,7 @@ fn a_store_of_format_1_opens_with_all_that_was_in_it() {
         write_fixture(Path::new(&place));
     }
     let store = opens("v1", 7, &["api.read", "ledger.close"]);
-    assert_eq!(store.audit_part(0, usize::MAX).unwrap().start.after, 0);
+    assert_eq!(store.audit_range(0, usize::MAX).unwrap().start.after, 0);
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn a_store_of_format_1_whose_trail_was_cut_opens_with_what_was_left() {
     }
     let store = opens("v1-cut", 3, &["api.read"]);
     // Entries 1 to 5 are gone; what is left follows them and is proved.
-    let part = store.audit_part(0, usize::MAX).unwrap();
+    let part = store.audit_range(0, usize::MAX).unwrap();
     assert_eq!(part.start.after, 5);
-    let mut chain = Store::builder().check_trail(&part.start).unwrap();
+    let mut chain = Store::builder().audit_verifier(&part.start).unwrap();
     let entries: Vec<_> =
-        part.entries.iter().map(|(_, frame)| chain.follow(frame).unwrap()).collect();
-    chain.end(&part.end).unwrap();
+        part.entries.iter().map(|(_, frame)| chain.verify(frame).unwrap()).collect();
+    chain.verify_end(&part.end).unwrap();
     assert_eq!(entries.first().map(|entry| entry.sequence), Some(6));
-    assert!(matches!(entries[1].act, Act::Cut { through: 5, .. }));
+    assert!(matches!(entries[1].act, Act::Prune { through: 5, .. }));
 }
 
 /// Opens a copy of a fixture, which has all that it had, and its keys answer as they did.
@@ -215,7 +215,7 @@ fn write_cut_fixture(place: &Path) {
     store.revoke(gone.0).unwrap();
     let now = Timestamp::from(std::time::SystemTime::now()).as_secs();
     let before = Timestamp::from_secs(now - 30 * 3600);
-    store.acting_as(Actor::Local(1000), None).cut_trail(before).unwrap().unwrap();
+    store.acting_as(Actor::Local(1000), None).prune_audit(before).unwrap().unwrap();
     store.delete(gone.0).unwrap();
     let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
     store.update(kept.0, narrowed).unwrap();

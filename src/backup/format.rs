@@ -28,7 +28,7 @@ pub(super) enum Kind {
     /// The store's meta record; first.
     Meta,
     /// Where the trail begins; only where something was cut from it.
-    Floor,
+    AuditStart,
     /// A scope name, in the order of their numbers.
     Scope,
     /// An entry of the trail, oldest first.
@@ -43,7 +43,7 @@ impl Kind {
     fn letter(self) -> u8 {
         match self {
             Self::Meta => b'm',
-            Self::Floor => b'f',
+            Self::AuditStart => b'f',
             Self::Scope => b's',
             Self::Entry => b'a',
             Self::Record => b'k',
@@ -52,7 +52,7 @@ impl Kind {
     }
 
     fn of(letter: u8) -> Option<Self> {
-        [Self::Meta, Self::Floor, Self::Scope, Self::Entry, Self::Record, Self::Trailer]
+        [Self::Meta, Self::AuditStart, Self::Scope, Self::Entry, Self::Record, Self::Trailer]
             .into_iter()
             .find(|kind| kind.letter() == letter)
     }

@@ -27,19 +27,19 @@ pub struct LaterChange {
     /// Who did it.
     pub by: Actor,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: LaterEffect,
 }
 
 /// What became of a later change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fate {
-    /// It denied something, or changed what a key is called: that holds.
-    Kept,
+pub enum LaterEffect {
+    /// It denied something, or changed a name, an owner or metadata: the new store has it.
+    Applied,
     /// The key was deleted, and is not in the new store.
     Deleted,
     /// It allowed something, which the key does not have now: grant it again if it is meant.
-    NotGiven,
+    NotGranted,
     /// The key was made after the backup, which has no digest of it: issue another one.
     Lost,
 }
@@ -79,26 +79,26 @@ impl Decisions {
         let fate = match entry.act {
             Act::Create => {
                 self.made.insert(key);
-                Fate::Lost
+                LaterEffect::Lost
             }
             Act::Rotate { into } => {
                 self.made.insert(into);
-                self.note(&entry, into, Fate::Lost);
-                Fate::Kept
+                self.note(&entry, into, LaterEffect::Lost);
+                LaterEffect::Applied
             }
-            Act::Delete => Fate::Deleted,
-            Act::Update if allows(&entry) => Fate::NotGiven,
-            Act::Update => Fate::Kept,
+            Act::Delete => LaterEffect::Deleted,
+            Act::Update if allows(&entry) => LaterEffect::NotGranted,
+            Act::Update => LaterEffect::Applied,
             _ => return,
         };
         // What was done to a key that is lost is lost with it.
-        if fate == Fate::Lost || !self.made.contains(&key) {
+        if fate == LaterEffect::Lost || !self.made.contains(&key) {
             self.note(&entry, key, fate);
         }
         self.keys.entry(key).or_default().add(entry);
     }
 
-    fn note(&mut self, entry: &AuditEntry, key: KeyId, fate: Fate) {
+    fn note(&mut self, entry: &AuditEntry, key: KeyId, fate: LaterEffect) {
         let AuditEntry { sequence, at, actor: by, .. } = *entry;
         self.changes.push(LaterChange { sequence, key, at, by, fate });
     }

@@ -16,8 +16,8 @@ mod take;
 mod tests;
 
 pub use self::{
-    later::{Fate, LaterChange},
-    restore::{Later, Restored},
+    later::{LaterChange, LaterEffect},
+    restore::{LaterEvidence, Restored},
 };
 
 pub(crate) use self::{

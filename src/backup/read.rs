@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audit::AuditEntry,
-    codec::{self, Floor, Mark, Meta, Place},
+    codec::{self, AuditStart, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     record::Record,
@@ -24,7 +24,7 @@ pub(crate) struct Reader<'s, R: Read> {
     from: In<R>,
     seals: &'s Seals,
     meta: Meta,
-    floor: Floor,
+    floor: AuditStart,
     floor_frame: Option<Vec<u8>>,
     names: Vec<Scope>,
     catalogue: &'static Catalogue,
@@ -51,9 +51,9 @@ impl<'s, R: Read> Reader<'s, R> {
         let meta =
             codec::decode_meta(&frame, &seals.meta, seals.pepper_check).map_err(of_backup)?;
         let mut next = from.block()?;
-        let (mut floor, mut floor_frame) = (Floor::default(), None);
-        if let Block::Value(Kind::Floor, frame) = next {
-            floor = codec::decode_floor(&frame, &seals.meta).map_err(of_backup)?;
+        let (mut floor, mut floor_frame) = (AuditStart::default(), None);
+        if let Block::Value(Kind::AuditStart, frame) = next {
+            floor = codec::decode_audit_start(&frame, &seals.meta).map_err(of_backup)?;
             (floor_frame, next) = (Some(frame), from.block()?);
         }
         let (sequence, head) = (floor.through, floor.head);

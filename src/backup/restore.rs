@@ -16,7 +16,7 @@ use crate::{
     digest::Seals,
     error::Error,
     ledger::{Bulk, Tip},
-    proof::TrailEnd,
+    proof::AuditRangeEnd,
     record::{Actor, Change},
     scope::{Catalogue, Grant, MAX_SCOPES, Scope},
     secret::Prefix,
@@ -32,7 +32,7 @@ use std::{
 /// Where it is written what was taken away after the backup was taken.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Later {
+pub enum LaterEvidence {
     /// In the directory of the old store, which may be damaged as long as its trail reaches from
     /// the backup to its anchor. It is not changed, and no process may have it open.
     Directory {
@@ -43,11 +43,11 @@ pub enum Later {
     },
     /// In an exported trail, from the backup on or earlier. What was taken away after it was exported
     /// is not known.
-    Trail {
+    Export {
         /// Its entries, oldest first.
         entries: Vec<AuditEntry>,
         /// What it says of its end.
-        end: TrailEnd,
+        end: AuditRangeEnd,
     },
     /// Nowhere: keys that were taken away since the backup was taken **work again**.
     Unknown,
@@ -92,7 +92,7 @@ pub(crate) struct Into<'a> {
 pub(crate) fn restore(
     from: impl Read,
     into: &Into<'_>,
-    later: &Later,
+    later: &LaterEvidence,
     seals: &Arc<Seals>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Restored, Error> {
@@ -107,15 +107,15 @@ pub(crate) fn restore(
         newest: Timestamp::from_millis(reader.meta().newest),
     };
     if let Some(frame) = reader.floor_frame() {
-        bulk.put(Place::Floor, frame.to_vec())?;
+        bulk.put(Place::AuditStart, frame.to_vec())?;
     }
     let mut names = reader.names().to_vec();
     let (mut tip, decisions) = match later {
-        Later::Unknown => (start, Decisions::default()),
-        Later::Trail { entries, end } => {
+        LaterEvidence::Unknown => (start, Decisions::default()),
+        LaterEvidence::Export { entries, end } => {
             follow(&exported(entries, end, seals)?, start, &mut names, seals, &mut bulk)?
         }
-        Later::Directory { data, anchor } => {
+        LaterEvidence::Directory { data, anchor } => {
             let old = super::old::Old::open(data, anchor.as_deref(), bulk.nursery(), seals)?;
             follow(&old.since()?, start, &mut names, seals, &mut bulk)?
         }
@@ -154,9 +154,9 @@ pub(crate) fn restore(
     tip = note(into.by, &backup, later, tip, now, seals, &mut bulk)?;
     bulk.finish(tip)?;
     let unknown = match later {
-        Later::Directory { .. } => None,
-        Later::Trail { end, .. } => Some((end.at, now)),
-        Later::Unknown => Some((backup.taken, now)),
+        LaterEvidence::Directory { .. } => None,
+        LaterEvidence::Export { end, .. } => Some((end.at, now)),
+        LaterEvidence::Unknown => Some((backup.taken, now)),
     };
     Ok(Restored { backup, sequence: tip.sequence, records, changes: decisions.changes, unknown })
 }
@@ -206,7 +206,7 @@ fn follow(
 /// nothing that they do not say.
 fn exported<'a>(
     entries: &'a [AuditEntry],
-    end: &TrailEnd,
+    end: &AuditRangeEnd,
     seals: &'a Seals,
 ) -> Result<Since<'a>, Error> {
     if !end.is_sealed(seals) {
@@ -246,7 +246,7 @@ fn numbered(names: &[Scope], later: &BTreeMap<usize, Scope>) -> Result<&'static 
 fn note(
     by: Actor,
     backup: &Summary,
-    later: &Later,
+    later: &LaterEvidence,
     tip: Tip,
     now: Timestamp,
     seals: &Seals,
@@ -260,7 +260,7 @@ fn note(
         source: None,
         act: Act::Restore {
             backup: backup.sequence,
-            later_known: !matches!(later, Later::Unknown),
+            later_known: !matches!(later, LaterEvidence::Unknown),
         },
         key: None,
         before: Change::default(),
@@ -274,5 +274,5 @@ fn note(
 }
 
 pub(super) fn unknown(why: &str) -> Error {
-    Error::LaterDenials(why.into())
+    Error::UnknownRevocations(why.into())
 }

@@ -34,7 +34,7 @@ pub(crate) fn take(
     let mut out = Out::begin(to, &seals.backup)?;
     out.block(Kind::Meta, &[&codec::encode_meta(snapshot.meta(), &seals.meta)?])?;
     if let Some(frame) = floor_frame {
-        out.block(Kind::Floor, &[frame])?;
+        out.block(Kind::AuditStart, &[frame])?;
     }
     for (number, frame) in (0..=u8::MAX).zip(snapshot.scopes()) {
         found.add(codec::frame_hash(frame, Place::Scope(number), &seals.frame)?);

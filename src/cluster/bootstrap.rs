@@ -5,7 +5,7 @@ use super::{
     journal::{Epoch, Fault, Journal, Newest, Revision},
 };
 use crate::{
-    codec::{self, Floor, Mark, Meta, Place},
+    codec::{self, AuditStart, Mark, Meta, Place},
     digest::Seals,
     error::Error,
     id::KeyId,
@@ -32,7 +32,7 @@ pub(crate) struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) meta: Meta,
     /// Where the trail begins, and the frame of that where something was cut from it.
-    pub(crate) floor: (Floor, Option<Vec<u8>>),
+    pub(crate) floor: (AuditStart, Option<Vec<u8>>),
     /// The scope names that are numbered.
     pub(crate) names: Vec<Scope>,
 }
@@ -172,8 +172,9 @@ async fn passed_through<J: Journal>(
 pub(super) fn floor(
     frame: Option<Vec<u8>>,
     seals: &Seals,
-) -> Result<(Floor, Option<Vec<u8>>), Error> {
-    let floor = frame.as_ref().map(|frame| codec::decode_floor(frame, &seals.meta)).transpose()?;
+) -> Result<(AuditStart, Option<Vec<u8>>), Error> {
+    let floor =
+        frame.as_ref().map(|frame| codec::decode_audit_start(frame, &seals.meta)).transpose()?;
     Ok((floor.unwrap_or_default(), frame))
 }
 

@@ -1,7 +1,7 @@
 //! Where what was committed becomes visible: the store, as a replica sees it.
 
 use crate::{
-    codec::{Floor, Meta},
+    codec::{AuditStart, Meta},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
@@ -37,7 +37,7 @@ pub(crate) trait Follower: Send + Sync + 'static {
     fn learn(&self, names: &[Scope]) -> Result<(), Error>;
 
     /// From now on the trail begins here.
-    fn learn_floor(&self, floor: &Floor);
+    fn learn_floor(&self, floor: &AuditStart);
 
     /// Applies the changes of one transaction, all of them before it returns, and notes that this
     /// is now the state that the next change builds on.

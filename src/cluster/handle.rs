@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::AuditEntry,
-    codec::{self, Floor},
+    codec::{self, AuditStart},
     digest::Digest,
     error::Error,
     id::KeyId,
@@ -66,7 +66,7 @@ impl Handle {
     }
 
     /// Where the trail begins by what is applied here, and the frame of that.
-    fn applied_floor(&self) -> (Floor, Option<Vec<u8>>) {
+    fn applied_floor(&self) -> (AuditStart, Option<Vec<u8>>) {
         let position = self.shared.position.get();
         position.map(|position| position.now().floor.clone()).unwrap_or_default()
     }
@@ -134,7 +134,7 @@ impl Shared for Handle {
         Ok(Box::new(self.reading()?))
     }
 
-    fn floor(&self) -> Floor {
+    fn floor(&self) -> AuditStart {
         self.applied_floor().0
     }
 
@@ -168,7 +168,7 @@ impl Shared for Handle {
     }
 
     fn sweep(&self) -> bool {
-        let (Floor { through, .. }, Some(frame)) = self.applied_floor() else { return false };
+        let (AuditStart { through, .. }, Some(frame)) = self.applied_floor() else { return false };
         if through <= self.shared.swept.load(Relaxed) {
             return false;
         }

@@ -6,7 +6,7 @@ use super::{
     journal::{Fault, Journal, Newest, Page, Revision},
 };
 use crate::{
-    codec::{self, Floor, Mark, Meta, Place},
+    codec::{self, AuditStart, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     ledger::{Reading, Stretch, Stride},
@@ -20,7 +20,7 @@ pub(super) const ENTRIES: usize = 1000;
 pub(crate) struct Moment {
     pub(super) at: Revision,
     pub(super) meta: Meta,
-    pub(super) floor: (Floor, Option<Vec<u8>>),
+    pub(super) floor: (AuditStart, Option<Vec<u8>>),
 }
 
 /// The newest one, as the engine has it.
@@ -44,7 +44,7 @@ impl Moment {
 
     /// What it holds before anything of it was read.
     pub(super) fn nothing(&self) -> Mark {
-        let Floor { through, head, .. } = self.floor.0;
+        let AuditStart { through, head, .. } = self.floor.0;
         Mark { sequence: through, records: 0, scopes: 0, sum: [0; 32], head, ..self.meta.mark }
     }
 }
@@ -114,7 +114,7 @@ impl Reading for Whole<'_> {
         &self.moment.meta
     }
 
-    fn floor(&self) -> (Floor, Option<&[u8]>) {
+    fn floor(&self) -> (AuditStart, Option<&[u8]>) {
         let (floor, frame) = &self.moment.floor;
         (*floor, frame.as_deref())
     }

@@ -230,8 +230,8 @@ async fn create<J: Journal>(
     let epoch = codec::encode_epoch(&meta, &head, &seals.meta)?;
     match journal.commit(Transaction { expected: None, commits: &[], epoch }).await {
         Outcome::Committed { .. } | Outcome::Conflict => Ok(()),
-        Outcome::Refused(why) => Err(Error::EngineRefused(why)),
-        Outcome::Unknown(why) => Err(Error::Engine(why)),
+        Outcome::Refused(why) => Err(Error::ConsensusRefused(why)),
+        Outcome::Unknown(why) => Err(Error::Consensus(why)),
     }
 }
 
@@ -284,7 +284,7 @@ impl<J: Journal, F: Follower> Desk<J, F> {
 }
 
 pub(super) fn stopped() -> Error {
-    Error::Engine("the replica has stopped".into())
+    Error::Consensus("the replica has stopped".into())
 }
 
 impl From<Fate> for Verdict {
@@ -302,10 +302,10 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Refused(error) => error,
-            Fault::Unreachable(why) => Self::Engine(why),
+            Fault::Unreachable(why) => Self::Consensus(why),
             Fault::Compacted => {
                 let what = "what was being read is no longer kept; begin again, and let it be kept for longer than a backup takes";
-                Self::Engine(what.into())
+                Self::Consensus(what.into())
             }
         }
     }

@@ -227,7 +227,7 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
                 (Place::Scope(number), Some(frame)) => {
                     position.names.push(bootstrap::name(frame, *number, follower)?);
                 }
-                (Place::Floor, frame) => {
+                (Place::AuditStart, frame) => {
                     position.floor = bootstrap::floor(frame.clone(), seals)?;
                     follower.learn_floor(&position.floor.0);
                 }

@@ -33,7 +33,7 @@ impl Source {
         };
         let mut first =
             names.iter().zip(0..=u8::MAX).map(placed).collect::<Result<Vec<_>, Error>>()?;
-        first.extend(floor.map(|frame| (Place::Floor, frame)));
+        first.extend(floor.map(|frame| (Place::AuditStart, frame)));
         Ok(Self { meta, first })
     }
 
@@ -123,7 +123,7 @@ impl Found {
         let (at, expected) = (moment.at, moment.meta.mark);
         let (mut found, mut done) = (moment.nothing(), 0);
         if let Some(frame) = moment.floor.1 {
-            put(Place::Floor, frame)?;
+            put(Place::AuditStart, frame)?;
         }
         for (frame, number) in journal.names(at).await?.into_iter().zip(0..) {
             let place = Place::Scope(number);

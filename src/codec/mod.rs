@@ -45,7 +45,7 @@ pub(crate) enum Place {
     /// `a` and the big-endian sequence.
     Entry(u64),
     /// `f`.
-    Floor,
+    AuditStart,
     /// `k` and the digest.
     Record(Digest),
     /// `m`.
@@ -67,7 +67,7 @@ impl Place {
         match self {
             Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
             Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
-            Self::Floor => b"f".to_vec(),
+            Self::AuditStart => b"f".to_vec(),
             Self::Meta => b"m".to_vec(),
             Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
             Self::Use(id) => [Self::USES, &id.as_u64().to_be_bytes()].concat(),
@@ -80,7 +80,7 @@ impl Place {
         match kind {
             Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
             Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
-            b"f" => rest.is_empty().then_some(Self::Floor),
+            b"f" => rest.is_empty().then_some(Self::AuditStart),
             b"m" => rest.is_empty().then_some(Self::Meta),
             Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
             Self::USES => {
@@ -137,7 +137,7 @@ pub(crate) struct Meta {
 
 /// Where the trail begins: what lay before was cut away, and this vouches for how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Floor {
+pub(crate) struct AuditStart {
     /// The last entry that was cut away; 0 where none was.
     pub(crate) through: u64,
     /// Its chain head.
@@ -183,7 +183,7 @@ fn damaged(place: Place) -> Error {
             format!("entry {sequence} of the audit trail is not as it was written")
         }
         Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
-        Place::Floor => "where its audit trail begins is not as it was written".to_owned(),
+        Place::AuditStart => "where its audit trail begins is not as it was written".to_owned(),
         Place::Meta => "the meta record is not as it was written".to_owned(),
         Place::Scope(number) => format!("scope name {number} is not as it was written"),
         Place::Use(id) => format!("the last use of {id} is not as it was written"),
@@ -339,12 +339,12 @@ pub(crate) fn decode_epoch(
     }
 }
 
-pub(crate) fn encode_floor(floor: &Floor, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(floor)?, Place::Floor, seal))
+pub(crate) fn encode_audit_start(floor: &AuditStart, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(floor)?, Place::AuditStart, seal))
 }
 
-pub(crate) fn decode_floor(frame: &[u8], seal: &Seal) -> Result<Floor, Error> {
-    unpack(open(frame, Place::Floor, seal)?.0, Place::Floor)
+pub(crate) fn decode_audit_start(frame: &[u8], seal: &Seal) -> Result<AuditStart, Error> {
+    unpack(open(frame, Place::AuditStart, seal)?.0, Place::AuditStart)
 }
 
 /// The id that a damaged frame of a record seems to name.

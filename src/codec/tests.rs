@@ -316,7 +316,7 @@ fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
     let seal = Seals::derive(None).trail;
     let golden = [
         (
-            Act::Cut { through: 0x0102, head: [6; 32] },
+            Act::Prune { through: 0x0102, head: [6; 32] },
             format!("08000000 0201000000000000 {} 01", "06".repeat(32)),
         ),
         (
@@ -336,7 +336,7 @@ fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
                 .into(),
         ),
         (
-            Act::Refuse { attempt: Attempt::Cut, reason: String::new() },
+            Act::Refuse { attempt: Attempt::Prune, reason: String::new() },
             "04000000 06000000 0000000000000000 01".into(),
         ),
     ];
@@ -359,24 +359,24 @@ fn a_damaged_record_still_says_whose_it_seems_to_be() {
 #[test]
 fn the_bytes_of_the_floor_are_these() {
     let seal = Seals::derive(None).meta;
-    let floor = Floor { through: 0x0102, head: [6; 32], cut: 0x0304 };
-    let frame = encode_floor(&floor, &seal).unwrap();
+    let floor = AuditStart { through: 0x0102, head: [6; 32], cut: 0x0304 };
+    let frame = encode_audit_start(&floor, &seal).unwrap();
     let payload = format!("01 0201000000000000 {} 0403000000000000", "06".repeat(32));
     let (body, tag) = frame.split_at(frame.len() - 16);
     assert_eq!(hex(body), bytes(&payload));
     assert_eq!(seal.hash(&[b"f", body])[..16], *tag);
-    assert_eq!(decode_floor(&frame, &seal).unwrap(), floor);
+    assert_eq!(decode_audit_start(&frame, &seal).unwrap(), floor);
     for bit in 0..frame.len() * 8 {
         let mut flipped = frame.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode_floor(&flipped, &seal).is_err(), "{bit}");
+        assert!(decode_audit_start(&flipped, &seal).is_err(), "{bit}");
     }
 }
 
 #[test]
 fn the_keys_of_the_tree_are_these() {
     let golden = [
-        (Place::Floor, "66".to_owned()),
+        (Place::AuditStart, "66".to_owned()),
         (Place::Entry(0x0102), "610000000000000102".to_owned()),
         (Place::Record(digest()), format!("6b{}", "d1".repeat(32))),
         (Place::Meta, "6d".to_owned()),

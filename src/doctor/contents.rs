@@ -90,7 +90,7 @@ impl Contents {
                 contents.fold(link.sequence, entry, link.fault.is_none());
                 contents.floor_is_told |= link.sequence == floor.cut
                     && match &entry.act {
-                        Act::Cut { through, head } => {
+                        Act::Prune { through, head } => {
                             (*through, *head) == (floor.through, floor.head)
                         }
                         // Such a trail begins with its first entry.

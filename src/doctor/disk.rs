@@ -33,7 +33,7 @@ pub(super) fn look(outside: &Outside, findings: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Report, Weight};
+    use crate::doctor::{Report, Severity};
 
     #[test]
     fn store_without_a_disk_reserve_is_noted() {
@@ -49,8 +49,8 @@ mod tests {
         };
         assert_eq!(noted(LEAST_RESERVE, Some(true)), None);
         assert_eq!(noted(LEAST_RESERVE, None), None);
-        assert_eq!(noted(0, Some(true)), Some(("reserve", Weight::Note, false)));
-        assert_eq!(noted(LEAST_RESERVE, Some(false)), Some(("reserve", Weight::Note, true)));
+        assert_eq!(noted(0, Some(true)), Some(("reserve", Severity::Note, false)));
+        assert_eq!(noted(LEAST_RESERVE, Some(false)), Some(("reserve", Severity::Note, true)));
     }
 
     #[test]

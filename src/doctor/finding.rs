@@ -5,7 +5,7 @@ use crate::id::KeyId;
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Weight {
+pub enum Severity {
     /// Something is wrong.
     Fault,
     /// Worth knowing; nothing is wrong.
@@ -19,7 +19,7 @@ pub struct Finding {
     /// A word for its kind, which programs may rely on.
     pub code: &'static str,
     /// How much it weighs.
-    pub weight: Weight,
+    pub weight: Severity,
     /// What was found.
     pub text: String,
     /// What to do.
@@ -32,11 +32,11 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn fault(code: &'static str, text: impl Into<String>, remedy: &'static str) -> Self {
-        Self { code, weight: Weight::Fault, text: text.into(), remedy, key: None, sequence: None }
+        Self { code, weight: Severity::Fault, text: text.into(), remedy, key: None, sequence: None }
     }
 
     pub(super) fn note(code: &'static str, text: impl Into<String>, remedy: &'static str) -> Self {
-        Self { weight: Weight::Note, ..Self::fault(code, text, remedy) }
+        Self { weight: Severity::Note, ..Self::fault(code, text, remedy) }
     }
 
     pub(super) fn of_key(self, key: impl Into<Option<KeyId>>) -> Self {
@@ -70,11 +70,11 @@ impl Report {
 
     /// What is wrong.
     pub fn faults(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.weight == Weight::Fault)
+        self.findings.iter().filter(|finding| finding.weight == Severity::Fault)
     }
 
     /// What is wrong with the audit trail.
-    pub fn faults_of_trail(&self) -> impl Iterator<Item = &Finding> {
+    pub fn audit_faults(&self) -> impl Iterator<Item = &Finding> {
         self.faults().filter(|finding| TRAIL.contains(&finding.code))
     }
 }

@@ -11,8 +11,8 @@ mod finding;
 mod repair;
 
 pub use self::{
-    finding::{Finding, Report, Weight},
-    repair::{Doubt, Repaired},
+    finding::{Finding, Report, Severity},
+    repair::{RepairIssue, Repaired},
 };
 
 use self::contents::{Contents, Reach};
@@ -76,7 +76,7 @@ impl Builder {
                 Err(other) => return Err(other),
             }
         }
-        report.findings.sort_by_key(|finding| finding.weight == Weight::Note);
+        report.findings.sort_by_key(|finding| finding.weight == Severity::Note);
         Ok(report)
     }
 

@@ -8,7 +8,7 @@
 use super::contents::{Contents, Reach};
 use crate::{
     audit::{Act, AuditEntry},
-    codec::{self, Floor, Place},
+    codec::{self, AuditStart, Place},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -27,7 +27,7 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
 /// Why a key is not as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Doubt {
+pub enum RepairIssue {
     /// It came over inactive: nothing proves that its record is its last.
     Unproved,
     /// It came over inactive: the trail tells of a later change than its record.
@@ -40,7 +40,7 @@ pub enum Doubt {
     Lost,
 }
 
-impl Doubt {
+impl RepairIssue {
     /// What became of the key, in words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ pub struct Repaired {
     /// How many keys came over as they were.
     pub current: u64,
     /// All others. No id where none is known, such as of a record that cannot be read.
-    pub doubts: Vec<(Option<KeyId>, Doubt)>,
+    pub doubts: Vec<(Option<KeyId>, RepairIssue)>,
     /// Whether the trail reaches the anchor; if not, no key could be proved.
     pub is_proved: bool,
 }
@@ -204,14 +204,14 @@ impl<'i> Repair<'i> {
         let (id, revision) = (record.id, record.revision);
         let last = self.contents.last.get(&id);
         let doubt = if last.is_some_and(|last| last.is_deleted) {
-            self.done.doubts.push((Some(id), Doubt::Deleted));
+            self.done.doubts.push((Some(id), RepairIssue::Deleted));
             return Ok(());
         } else if self.contents.is_current(id, revision) {
             None
         } else if last.is_some_and(|last| last.sequence > revision) {
-            Some(Doubt::Older)
+            Some(RepairIssue::Older)
         } else {
-            Some(Doubt::Unproved)
+            Some(RepairIssue::Unproved)
         };
         let is_narrowed = self.rename(&mut record)?;
         if doubt.is_some() && record.active {
@@ -221,7 +221,7 @@ impl<'i> Repair<'i> {
             (record.updated_at, record.updated_by) = (self.now, self.actor);
             record.revision = self.sequence;
         }
-        match doubt.or(is_narrowed.then_some(Doubt::Narrowed)) {
+        match doubt.or(is_narrowed.then_some(RepairIssue::Narrowed)) {
             Some(doubt) => self.done.doubts.push((Some(id), doubt)),
             None => self.done.current += 1,
         }
@@ -267,16 +267,16 @@ impl<'i> Repair<'i> {
         lost.extend(others);
         lost.sort_by_key(|id| id.as_u64());
         lost.dedup();
-        self.done.doubts.extend(lost.into_iter().map(|id| (Some(id), Doubt::Lost)));
+        self.done.doubts.extend(lost.into_iter().map(|id| (Some(id), RepairIssue::Lost)));
         let unknown = best.damaged.iter().filter(|id| id.is_none());
-        self.done.doubts.extend(unknown.map(|_| (None, Doubt::Lost)));
+        self.done.doubts.extend(unknown.map(|_| (None, RepairIssue::Lost)));
     }
 
     fn finish(mut self) -> Result<Repaired, Error> {
         let (sequence, head) = (self.sequence, self.contents.head);
         let through = sequence - 1;
-        let floor = Floor { through, head, cut: sequence };
-        self.bulk.put(Place::Floor, codec::encode_floor(&floor, &self.seals.meta)?)?;
+        let floor = AuditStart { through, head, cut: sequence };
+        self.bulk.put(Place::AuditStart, codec::encode_audit_start(&floor, &self.seals.meta)?)?;
         let unproved = self.done.doubts.len() as u64;
         let entry = AuditEntry {
             sequence,

@@ -22,7 +22,7 @@ use super::{
     snapshot::{Kept, Snapshot},
 };
 use crate::{
-    codec::{self, Floor, Mark, Meta, Place, Resident},
+    codec::{self, AuditStart, Mark, Meta, Place, Resident},
     digest::{Digest, Seal, Seals},
     error::Error,
     scope::{Catalogue, Scope},
@@ -54,7 +54,7 @@ type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
 
 pub(super) struct State {
     pub(super) meta: Meta,
-    pub(super) floor: Floor,
+    pub(super) floor: AuditStart,
     anchor: Anchor,
     /// What snapshots that are being read need.
     pub(super) kept: Kept,
@@ -104,8 +104,9 @@ impl Disk {
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
-        let floor = contained(Doing::Opening, || db.get()?.get(Place::Floor.key()))?;
-        let floor = floor.map(|frame| codec::decode_floor(&frame, &seals.meta)).transpose()?;
+        let floor = contained(Doing::Opening, || db.get()?.get(Place::AuditStart.key()))?;
+        let floor =
+            floor.map(|frame| codec::decode_audit_start(&frame, &seals.meta)).transpose()?;
         let floor = floor.unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let reserve = file

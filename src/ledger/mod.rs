@@ -25,7 +25,7 @@ pub(crate) use self::{bulk::Bulk, disk::Disk, home::Mode, room::Room};
 
 use crate::{
     audit::AuditEntry,
-    codec::{Floor, Mark, Meta, Place},
+    codec::{AuditStart, Mark, Meta, Place},
     error::Error,
     id::KeyId,
     scope::Catalogue,
@@ -89,7 +89,7 @@ pub(crate) trait Reading {
     fn meta(&self) -> &Meta;
 
     /// Where the trail begins, and the frame of that where something was cut away.
-    fn floor(&self) -> (Floor, Option<&[u8]>);
+    fn floor(&self) -> (AuditStart, Option<&[u8]>);
 
     /// The frames of the scope names, in the order of their numbers.
     fn scopes(&self) -> &[Vec<u8>];
@@ -163,14 +163,14 @@ impl Ledger {
     }
 
     /// Where the trail begins.
-    pub(crate) fn floor(&self) -> Floor {
+    pub(crate) fn floor(&self) -> AuditStart {
         match self {
             Self::Disk(disk) => disk.floor(),
-            Self::Memory => Floor::default(),
+            Self::Memory => AuditStart::default(),
             #[cfg(feature = "cluster")]
             Self::Shared(shared) => shared.floor(),
             #[cfg(any(test, feature = "testing"))]
-            Self::Scripted(_) => Floor::default(),
+            Self::Scripted(_) => AuditStart::default(),
         }
     }
 

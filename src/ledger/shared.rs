@@ -2,7 +2,8 @@
 
 use super::{Commit, Reading, Stretch};
 use crate::{
-    audit::AuditEntry, codec::Floor, error::Error, id::KeyId, scope::Catalogue, time::Timestamp,
+    audit::AuditEntry, codec::AuditStart, error::Error, id::KeyId, scope::Catalogue,
+    time::Timestamp,
 };
 use std::time::Duration;
 
@@ -168,7 +169,7 @@ pub(crate) trait Shared: Send + Sync {
     fn snapshot(&self) -> Result<Box<dyn Reading + '_>, Error>;
 
     /// Where the trail begins, by what is applied here.
-    fn floor(&self) -> Floor;
+    fn floor(&self) -> AuditStart;
 
     /// Through which entry, and its head, the trail may be cut to lose what is older than `before`.
     fn place_of_cut(

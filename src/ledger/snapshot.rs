@@ -12,7 +12,7 @@ use super::{
     engine::{Doing, contained},
 };
 use crate::{
-    codec::{self, Floor, Meta, Place},
+    codec::{self, AuditStart, Meta, Place},
     error::Error,
 };
 use std::{
@@ -34,7 +34,7 @@ pub(crate) struct Snapshot<'d> {
     disk: &'d Disk,
     number: u64,
     meta: Meta,
-    floor: Floor,
+    floor: AuditStart,
     floor_frame: Option<Vec<u8>>,
     scopes: Vec<Vec<u8>>,
 }
@@ -92,9 +92,9 @@ impl<'d> Snapshot<'d> {
         let scopes = contained(Doing::Reading, || {
             db?.scan_prefix(Place::SCOPES).values().map(|v| v.map(|v| v.to_vec())).collect()
         })?;
-        let floor_frame =
-            contained(Doing::Reading, || disk.db()?.get(Place::Floor.key()))?.map(|v| v.to_vec());
-        let floor = floor_frame.as_ref().map(|f| codec::decode_floor(f, disk.meta_seal()));
+        let floor_frame = contained(Doing::Reading, || disk.db()?.get(Place::AuditStart.key()))?
+            .map(|v| v.to_vec());
+        let floor = floor_frame.as_ref().map(|f| codec::decode_audit_start(f, disk.meta_seal()));
         let floor = floor.transpose()?.unwrap_or_default();
         let number = state.kept.next;
         state.kept.next += 1;
@@ -111,7 +111,7 @@ impl Reading for Snapshot<'_> {
         &self.meta
     }
 
-    fn floor(&self) -> (Floor, Option<&[u8]>) {
+    fn floor(&self) -> (AuditStart, Option<&[u8]>) {
         (self.floor, self.floor_frame.as_deref())
     }
 

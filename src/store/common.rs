@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     cluster::follower::{Follower, KeyState},
-    codec::{Floor, Meta},
+    codec::{AuditStart, Meta},
     digest::Seals,
     error::Error,
     gate::{Gate, Steady},
@@ -296,7 +296,7 @@ impl Follower for Core {
         Ok(())
     }
 
-    fn learn_floor(&self, floor: &Floor) {
+    fn learn_floor(&self, floor: &AuditStart) {
         let mut plans = self.plan();
         plans.common.floor = floor.through;
         plans.floor = plans.floor.max(floor.through);

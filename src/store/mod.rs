@@ -34,7 +34,7 @@ pub use self::{
     health::{Count, Health},
     list::{ListQuery, Page},
     once::{Idempotency, Outcome},
-    retention::Cut,
+    retention::Pruned,
 };
 
 use self::writer::Writer;

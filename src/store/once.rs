@@ -41,7 +41,7 @@ pub struct Idempotency<'r> {
     pub key: &'r [u8],
     /// What it asks for, such as `POST /v1/keys`.
     pub route: &'r str,
-    /// All that it says: the same name with another payload is [`Error::OtherRequest`].
+    /// All that it says: the same name with another payload is [`Error::IdempotencyKeyReused`].
     pub payload: &'r [u8],
 }
 
@@ -145,7 +145,7 @@ impl Remembered {
         match self.done.get(&once.request).filter(|done| !is_over(done.at, now)) {
             None => Ok(None),
             Some(done) if done.payload == once.payload => Ok(Some(*done)),
-            Some(_) => Err(Error::OtherRequest),
+            Some(_) => Err(Error::IdempotencyKeyReused),
         }
     }
 
@@ -222,7 +222,7 @@ fn is_over(at: Timestamp, now: Timestamp) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        codec::{self, Floor, Place},
+        codec::{self, AuditStart, Place},
         digest::Seals,
         ledger::{Bulk, Disk, Ledger, Location, Mode, Tip},
         record::Change,
@@ -257,7 +257,7 @@ mod tests {
         assert!(at(1000) && at(1000 + 86_399) && !at(1000 + 86_400));
         let other = Once { payload: [2; 16], ..once };
         let found = remembered.find(other, Timestamp::from_secs(1000));
-        assert!(matches!(found, Err(Error::OtherRequest)));
+        assert!(matches!(found, Err(Error::IdempotencyKeyReused)));
         remembered.note(&entry(2, Timestamp::from_secs(1000 + 86_400)));
         assert_eq!((remembered.done.len(), remembered.by_age.len()), (1, 1));
     }
@@ -337,8 +337,9 @@ mod tests {
         let mut bulk = Bulk::begin(dir, None, Prefix::default(), Arc::clone(&seals)).unwrap();
         let mut tip = Tip { sequence: floor, head: [0; 32], newest: Timestamp::default() };
         if floor > 0 {
-            let floor = Floor { through: floor, head: tip.head, cut: floor + 1 };
-            bulk.put(Place::Floor, codec::encode_floor(&floor, &seals.meta).unwrap()).unwrap();
+            let floor = AuditStart { through: floor, head: tip.head, cut: floor + 1 };
+            bulk.put(Place::AuditStart, codec::encode_audit_start(&floor, &seals.meta).unwrap())
+                .unwrap();
         }
         for sequence in floor + 1..=last {
             let entry = each(sequence);

@@ -8,10 +8,10 @@
 use super::{Builder, Store, acting::Acting, once::KEPT, writer::Note};
 use crate::{
     audit::{Act, Attempt},
-    codec::{self, Floor, Mark, Place},
+    codec::{self, AuditStart, Mark, Place},
     error::{Error, Field, Forbidden},
     ledger::Put,
-    proof::{Broken, Chain, TrailEnd, TrailPart, TrailStart},
+    proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
     record::Change,
     time::Timestamp,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// What was cut from the trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Cut {
+pub struct Pruned {
     /// The entry that tells of it.
     pub sequence: u64,
     /// The last entry that went.
@@ -30,23 +30,23 @@ pub struct Cut {
 
 impl Store {
     /// Up to `limit` entries of the trail after the one numbered `after`, with what proves them
-    /// away from this store: see [`Chain`](crate::Chain).
-    pub fn audit_part(&self, after: u64, limit: usize) -> Result<TrailPart, Error> {
+    /// away from this store: see [`AuditVerifier`](crate::AuditVerifier).
+    pub fn audit_range(&self, after: u64, limit: usize) -> Result<AuditRange, Error> {
         let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue());
         let Some(stretch) = self.writer.ledger.stretch(after, limit)? else {
-            let start = TrailStart::new(seals, [0; 16], (0, [0; 32]), catalogue);
-            let end = TrailEnd::new(seals, [0; 16], (0, [0; 32]), self.writer.clock.now());
-            return Ok(TrailPart { start, entries: Vec::new(), end });
+            let start = AuditRangeStart::new(seals, [0; 16], (0, [0; 32]), catalogue);
+            let end = AuditRangeEnd::new(seals, [0; 16], (0, [0; 32]), self.writer.clock.now());
+            return Ok(AuditRange { start, entries: Vec::new(), end });
         };
         let Mark { store, sequence, head, .. } = stretch.mark;
         let before = (stretch.after, stretch.previous);
         let entries = stretch.frames.into_iter().map(|(number, frame)| {
             (codec::decode_entry_unchecked(&frame, number, catalogue), frame)
         });
-        Ok(TrailPart {
-            start: TrailStart::new(seals, store, before, catalogue),
+        Ok(AuditRange {
+            start: AuditRangeStart::new(seals, store, before, catalogue),
             entries: entries.collect(),
-            end: TrailEnd::new(seals, store, (sequence, head), self.writer.clock.now()),
+            end: AuditRangeEnd::new(seals, store, (sequence, head), self.writer.clock.now()),
         })
     }
 }
@@ -54,10 +54,13 @@ impl Store {
 impl Builder {
     /// Begins to check a part of the trail of a store that has the pepper, or none, that was given
     /// here. No store is opened.
-    pub fn check_trail(&self, start: &TrailStart) -> Result<Chain, Broken> {
+    pub fn audit_verifier(
+        &self,
+        start: &AuditRangeStart,
+    ) -> Result<AuditVerifier, AuditVerifyError> {
         // A pepper that is too short for any store does not match this one either.
-        let seals = self.seals().map_err(|_| Broken::WrongPepper)?;
-        Chain::begin(start, &seals)
+        let seals = self.seals().map_err(|_| AuditVerifyError::WrongPepper)?;
+        AuditVerifier::new(start, &seals)
     }
 }
 
@@ -73,15 +76,15 @@ impl Acting<'_> {
     /// # let store = Store::open(dir.path().join("keys"))?;
     /// let long_ago = Timestamp::from_secs(1_700_000_000);
     /// let acting = store.acting_as(Actor::Host, None);
-    /// assert_eq!(acting.cut_trail(long_ago)?, None); // nothing is that old
+    /// assert_eq!(acting.prune_audit(long_ago)?, None); // nothing is that old
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn cut_trail(&self, before: Timestamp) -> Result<Option<Cut>, Error> {
+    pub fn prune_audit(&self, before: Timestamp) -> Result<Option<Pruned>, Error> {
         let core = self.core();
-        if let (plans, Some(_)) = self.begin(Attempt::Cut, None)? {
+        if let (plans, Some(_)) = self.begin(Attempt::Prune, None)? {
             drop(plans);
-            let refused = Forbidden::TrailIsLocal.into();
-            return Err(self.refused(Attempt::Cut, None, Change::default(), refused));
+            let refused = Forbidden::PruneIsLocal.into();
+            return Err(self.refused(Attempt::Prune, None, Change::default(), refused));
         }
         let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         if before.as_millis() > core.clock.now().as_millis().saturating_sub(kept) {
@@ -97,7 +100,7 @@ impl Acting<'_> {
     }
 
     /// Cuts through the entry with this number and head, unless the trail begins behind it already.
-    fn cut_through(&self, (through, head): (u64, [u8; 32])) -> Result<Option<Cut>, Error> {
+    fn cut_through(&self, (through, head): (u64, [u8; 32])) -> Result<Option<Pruned>, Error> {
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
@@ -107,15 +110,18 @@ impl Acting<'_> {
             return Ok(None);
         }
         let sequence = plans.next_sequence();
-        let frame = codec::encode_floor(&Floor { through, head, cut: sequence }, &core.seals.meta)?;
-        let puts = vec![Put { place: Place::Floor, frame: Some(frame) }];
+        let frame = codec::encode_audit_start(
+            &AuditStart { through, head, cut: sequence },
+            &core.seals.meta,
+        )?;
+        let puts = vec![Put { place: Place::AuditStart, frame: Some(frame) }];
         let nothing = Change::default();
-        let note: Note = self.note(Act::Cut { through, head }, None, nothing.clone(), nothing);
+        let note: Note = self.note(Act::Prune { through, head }, None, nothing.clone(), nothing);
         core.queue(&mut plans, note, puts, Vec::new())?;
         (plans.floor, plans.sweeping) = (through, true);
         core.wait(plans, sequence)?;
         core.wait_until_swept()?;
-        Ok(Some(Cut { sequence, through, removed: through - floor }))
+        Ok(Some(Pruned { sequence, through, removed: through - floor }))
     }
 }
 

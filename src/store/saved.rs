@@ -2,7 +2,7 @@
 
 use super::{Builder, Store};
 use crate::{
-    backup::{self, Later, Progress, Restored, Summary},
+    backup::{self, LaterEvidence, Progress, Restored, Summary},
     error::Error,
     record::Actor,
 };
@@ -60,7 +60,7 @@ impl Builder {
     /// last entry. Of the builder pepper and anchor count.
     ///
     /// ```
-    /// # use portcullis::{*, backup::Later};
+    /// # use portcullis::{*, backup::LaterEvidence};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
     /// # let store = Store::open(&old)?;
@@ -70,7 +70,7 @@ impl Builder {
     /// store.backup(&mut bytes, |_| ())?;
     /// store.revoke(id)?;
     /// drop(store);
-    /// let later = Later::Directory { data: old, anchor: None };
+    /// let later = LaterEvidence::Directory { data: old, anchor: None };
     /// Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ())?;
     /// assert!(!Store::open(&new)?.get(id)?.active);
     /// # Ok::<(), Error>(())
@@ -79,7 +79,7 @@ impl Builder {
         &self,
         from: impl Read,
         dir: impl AsRef<Path>,
-        later: &Later,
+        later: &LaterEvidence,
         by: Actor,
         progress: impl FnMut(Progress),
     ) -> Result<Restored, Error> {
@@ -119,7 +119,7 @@ mod tests {
         let store = Store::open(&old).unwrap();
         store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
         let host = store.acting_as(Actor::Host, None);
-        let cut = host.cut_trail(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
+        let cut = host.prune_audit(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
         assert_eq!((cut.through, cut.sequence), (2, 3));
         let mut bytes = Vec::new();
         let taken = store.backup(&mut bytes, |_| ()).unwrap();
@@ -128,7 +128,7 @@ mod tests {
         let trail = store.audit(0, 100).unwrap();
         drop(store);
 
-        let later = Later::Directory { data: old, anchor: None };
+        let later = LaterEvidence::Directory { data: old, anchor: None };
         Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&new).unwrap();
         assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);

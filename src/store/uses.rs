@@ -145,7 +145,7 @@ impl Round {
             match core.ledger.note_uses(&uses) {
                 // The engine is away, and there is nothing that it could have half of. The next
                 // round writes what this one would have.
-                Err(Error::Engine(_) | Error::EngineRefused(_)) => {
+                Err(Error::Consensus(_) | Error::ConsensusRefused(_)) => {
                     self.is_given_up = true;
                     return Ok(false);
                 }

@@ -16,7 +16,7 @@ use super::{
     },
     tell,
 };
-use portcullis::{Actor, Error, Store, Timestamp, TrailPart};
+use portcullis::{Actor, AuditRange, Error, Store, Timestamp};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -146,7 +146,7 @@ pub(crate) fn work(home: &Path, task: &str) -> ! {
     let store = Store::open(home).unwrap();
     if task == "cut" {
         faults.kill(call);
-        store.acting_as(Actor::Local(7), None).cut_trail(yesterday()).unwrap().unwrap();
+        store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap().unwrap();
     }
     tell("done");
     if faults.failed() == 0 {
@@ -197,7 +197,7 @@ fn a_kill_within_a_cut_leaves_the_trail_whole_or_cut_and_proved() {
         assert!(!done || left.start.after == through);
         assert_is_proved(&whole, &left);
         // It can be cut now, or was.
-        let again = store.acting_as(Actor::Local(7), None).cut_trail(yesterday()).unwrap();
+        let again = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
         assert_eq!(again.is_some(), left.start.after == 0);
         assert_is_proved(&whole, &part(&store));
         drop(store);
@@ -212,22 +212,22 @@ fn a_kill_within_a_cut_leaves_the_trail_whole_or_cut_and_proved() {
 }
 
 /// The trail as far as it is there.
-fn part(store: &Store) -> TrailPart {
-    store.audit_part(0, usize::MAX).unwrap()
+fn part(store: &Store) -> AuditRange {
+    store.audit_range(0, usize::MAX).unwrap()
 }
 
 /// What is left joins on to what was exported before.
-fn assert_is_proved(whole: &TrailPart, left: &TrailPart) {
-    let mut chain = Store::builder().check_trail(&whole.start).unwrap();
+fn assert_is_proved(whole: &AuditRange, left: &AuditRange) {
+    let mut chain = Store::builder().audit_verifier(&whole.start).unwrap();
     for (_, frame) in &whole.entries {
-        chain.follow(frame).unwrap();
+        chain.verify(frame).unwrap();
     }
-    chain.end(&whole.end).unwrap();
-    chain.join(&left.start).unwrap();
+    chain.verify_end(&whole.end).unwrap();
+    chain.continue_with(&left.start).unwrap();
     for (_, frame) in &left.entries {
-        chain.follow(frame).unwrap();
+        chain.verify(frame).unwrap();
     }
-    chain.end(&left.end).unwrap();
+    chain.verify_end(&left.end).unwrap();
 }
 
 #[test]

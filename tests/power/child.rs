@@ -60,7 +60,7 @@ pub(crate) fn work(home: &Path) -> ! {
     let found = records(&store);
     marks.say(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
     if std::env::var_os(CUT).is_some() {
-        let cut = store.acting_as(Actor::Local(7), None).cut_trail(yesterday()).unwrap();
+        let cut = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
         marks.say(&Mark::Cut { sequence: cut.unwrap().sequence });
         drop(store);
         std::process::exit(0)

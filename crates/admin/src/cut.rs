@@ -44,7 +44,7 @@ pub(crate) async fn cut(
         // The store refuses a key whatever it asks for, and tells of it.
         Timestamp::default()
     };
-    let cut = caller.act(&store, move |acting| acting.cut_trail(before)).await?;
+    let cut = caller.act(&store, move |acting| acting.prune_audit(before)).await?;
     Ok(wire::json(&Done {
         before: moment::to_text(before),
         removed: cut.map_or(0, |cut| cut.removed),

@@ -73,7 +73,7 @@ impl From<Error> for Denied {
                 Problem::invalid(vec![FieldError::field("scopes", unknown.to_string())])
             }
             Error::Contended => conflict("contended"),
-            Error::OtherRequest => {
+            Error::IdempotencyKeyReused => {
                 Problem::invalid(vec![FieldError::parameter("Idempotency-Key", OTHER_REQUEST)])
             }
             Error::TooManyRequests { retry_after, .. } => {

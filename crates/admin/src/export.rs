@@ -21,8 +21,8 @@ use axum::{
     response::Response,
 };
 use portcullis::{
-    Attempt, AuditEntry, Broken, Builder, Chain, Error, Scope, Store, Timestamp, TrailEnd,
-    TrailStart,
+    Attempt, AuditEntry, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError, Builder,
+    Error, Scope, Store, Timestamp,
     scope::catalogue,
     web::{self, FieldError, Problem},
 };
@@ -110,7 +110,7 @@ pub(crate) async fn export(
 
 /// A part of the trail as the lines of an export.
 #[cfg(any(fuzzing, test))]
-pub(crate) fn write(part: &portcullis::TrailPart) -> Result<Vec<u8>, Error> {
+pub(crate) fn write(part: &portcullis::AuditRange) -> Result<Vec<u8>, Error> {
     let mut lines = Vec::new();
     line(&mut lines, &Header::of(&part.start))?;
     for (entry, frame) in &part.entries {
@@ -139,12 +139,12 @@ pub enum ExportError {
     Newer(u32),
     /// The chain does not hold.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Invalid(#[from] AuditVerifyError),
     /// The text for people says something else than the frame.
     #[error("entry {0} says something else than its frame: its text was altered")]
     Text(u64),
     /// There is no trailer.
-    #[error("it ends after entry {0} without a trailer: its tail was cut off")]
+    #[error("it ends after entry {0} without a trailer: it was truncated")]
     NoTrailer(u64),
     /// There is nothing.
     #[error("it is empty")]
@@ -155,11 +155,11 @@ pub enum ExportError {
 /// each joined on to the one before.
 pub struct ExportReader<'b> {
     builder: &'b Builder,
-    chain: Option<Chain>,
+    chain: Option<AuditVerifier>,
     /// Of the part that was read last, once it has ended.
-    end: Option<TrailEnd>,
+    end: Option<AuditRangeEnd>,
     /// The end of the part that reaches furthest.
-    furthest: Option<TrailEnd>,
+    furthest: Option<AuditRangeEnd>,
     entries: u64,
 }
 
@@ -177,9 +177,9 @@ impl<'b> ExportReader<'b> {
         }
         let Some(chain) = &mut self.chain else { return Err(ExportError::Foreign) };
         if let Ok(line) = serde_json::from_str::<Line>(text) {
-            let frame = bytes_of(&line.frame).ok_or(Broken::Entry(chain.last() + 1))?;
-            let is_known = chain.knows_next();
-            let entry = chain.follow(&frame)?;
+            let frame = bytes_of(&line.frame).ok_or(AuditVerifyError::Entry(chain.last() + 1))?;
+            let is_known = chain.is_next_repeated();
+            let entry = chain.verify(&frame)?;
             if serde_json::to_value(Entry::new(&entry)).ok() != Some(line.entry) {
                 return Err(ExportError::Text(entry.sequence));
             }
@@ -191,7 +191,7 @@ impl<'b> ExportReader<'b> {
         }
         let end = serde_json::from_str::<Trailer>(text).ok().and_then(Trailer::read);
         let end = end.ok_or(ExportError::Foreign)?;
-        chain.end(&end)?;
+        chain.verify_end(&end)?;
         if self.furthest.as_ref().is_none_or(|furthest| furthest.sequence <= end.sequence) {
             self.furthest = Some(end.clone());
         }
@@ -204,10 +204,10 @@ impl<'b> ExportReader<'b> {
         if header.portcullis_trail != FORMAT {
             return Err(ExportError::Newer(header.portcullis_trail));
         }
-        let start = header.read().ok_or(Broken::Start)?;
+        let start = header.read().ok_or(AuditVerifyError::Start)?;
         match &mut self.chain {
-            Some(chain) => chain.join(&start)?,
-            None => self.chain = Some(self.builder.check_trail(&start)?),
+            Some(chain) => chain.continue_with(&start)?,
+            None => self.chain = Some(self.builder.audit_verifier(&start)?),
         }
         self.end = None;
         Ok(())
@@ -224,7 +224,7 @@ impl<'b> ExportReader<'b> {
 
     /// How many entries there were, each counted once however many parts had it, and what the trail
     /// had come to at the end of the part that reaches furthest.
-    pub fn finish(self) -> Result<(u64, TrailEnd), ExportError> {
+    pub fn finish(self) -> Result<(u64, AuditRangeEnd), ExportError> {
         match (self.cut_short(), self.furthest) {
             (None, Some(end)) => Ok((self.entries, end)),
             (wrong, _) => Err(wrong.unwrap_or(ExportError::Empty)),
@@ -233,7 +233,7 @@ impl<'b> ExportReader<'b> {
 }
 
 impl Header {
-    fn of(start: &TrailStart) -> Self {
+    fn of(start: &AuditRangeStart) -> Self {
         Self {
             portcullis_trail: FORMAT,
             store: hex(&start.store),
@@ -245,9 +245,9 @@ impl Header {
         }
     }
 
-    fn read(self) -> Option<TrailStart> {
+    fn read(self) -> Option<AuditRangeStart> {
         let scopes: Result<Vec<Scope>, _> = self.scopes.iter().map(|name| name.parse()).collect();
-        Some(TrailStart {
+        Some(AuditRangeStart {
             store: array(&self.store)?,
             after: self.after,
             head: array(&self.head)?,
@@ -259,7 +259,7 @@ impl Header {
 }
 
 impl Trailer {
-    fn of(end: &TrailEnd) -> Self {
+    fn of(end: &AuditRangeEnd) -> Self {
         Self {
             store: hex(&end.store),
             sequence: end.sequence,
@@ -269,9 +269,9 @@ impl Trailer {
         }
     }
 
-    fn read(self) -> Option<TrailEnd> {
+    fn read(self) -> Option<AuditRangeEnd> {
         let at: Timestamp = moment::from_text(&self.time)?;
-        Some(TrailEnd {
+        Some(AuditRangeEnd {
             store: array(&self.store)?,
             sequence: self.sequence,
             head: array(&self.head)?,

@@ -45,10 +45,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 /// The private writer of exports, opened to the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use portcullis::{Error, TrailPart};
+    use portcullis::{AuditRange, Error};
 
     /// Writes a part of an audit trail as an export.
-    pub fn write_export(part: &TrailPart) -> Result<Vec<u8>, Error> {
+    pub fn write_export(part: &AuditRange) -> Result<Vec<u8>, Error> {
         crate::export::write(part)
     }
 }

@@ -119,7 +119,7 @@ impl<'e> Entry<'e> {
     pub(super) fn new(entry: &'e AuditEntry) -> Self {
         let (mut cut, mut repair, mut restore) = (None, None, None);
         match &entry.act {
-            Act::Cut { through, head } => {
+            Act::Prune { through, head } => {
                 cut = Some(CutAway { through: *through, head: wire::hex(head) });
             }
             Act::Repair { head, current, unproved } => {

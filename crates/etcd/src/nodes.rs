@@ -277,7 +277,7 @@ impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Refused(text) | Trouble::Full(text) => {
-                Self::Refused(Error::EngineRefused(text.into()))
+                Self::Refused(Error::ConsensusRefused(text.into()))
             }
             Trouble::Compacted => Self::Compacted,
             Trouble::Silence(text) => Self::Unreachable(text.into()),

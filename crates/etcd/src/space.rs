@@ -21,7 +21,7 @@ impl Space {
         match place {
             Place::Entry(sequence) => self.at(b"a/", &sequence.to_be_bytes()),
             Place::Meta => self.at(b"e", &[]),
-            Place::Floor => self.at(b"f", &[]),
+            Place::AuditStart => self.at(b"f", &[]),
             Place::Record(digest) => self.at(b"k/", digest.as_bytes()),
             Place::Scope(number) => self.at(b"n/", &[*number]),
             Place::Use(id) => self.at(b"u/", &id.as_u64().to_be_bytes()),
@@ -98,7 +98,7 @@ impl Space {
         let place = if rest == b"e" {
             Place::Meta
         } else if rest == b"f" {
-            Place::Floor
+            Place::AuditStart
         } else if let Some(digest) = rest.strip_prefix(b"k/") {
             Place::Record(Digest::from_bytes(digest.try_into().ok()?))
         } else if let Some(&[number]) = rest.strip_prefix(b"n/") {
@@ -191,7 +191,7 @@ mod tests {
         let space = Space::new("p/");
         let of_a_key = Place::Use(KeyId::from_u64(0x0102_0304));
         for place in
-            [Place::Meta, Place::Floor, record(7), Place::Scope(3), Place::Entry(9), of_a_key]
+            [Place::Meta, Place::AuditStart, record(7), Place::Scope(3), Place::Entry(9), of_a_key]
         {
             assert_eq!(space.read(&space.key(&place)), Some(Lies::Value(place)));
         }

@@ -611,10 +611,10 @@ async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
         at = committed(&journal, at, &part).await;
     }
     let mut cut = change(2521, []);
-    cut.puts.push(Put { place: Place::Floor, frame: Some(b"cut through 2500".to_vec()) });
+    cut.puts.push(Put { place: Place::AuditStart, frame: Some(b"cut through 2500".to_vec()) });
     let mut tail = Following::after(&journal, at);
     let cut = committed(&journal, at, &[cut]).await;
-    assert_eq!(tail.batches().await[0].changes[0].0, Place::Floor, "replicas follow it");
+    assert_eq!(tail.batches().await[0].changes[0].0, Place::AuditStart, "replicas follow it");
     assert_eq!(journal.floor(at).await.unwrap(), None);
     assert_eq!(journal.floor(cut).await.unwrap(), Some(b"cut through 2500".to_vec()));
 

@@ -16,7 +16,7 @@ const AT_ONCE: u64 = 1000;
 
 impl EtcdJournal {
     pub(super) async fn floor_at(&self, at: Revision) -> Result<Option<Vec<u8>>, Trouble> {
-        let floor = self.0.space.key(&Place::Floor);
+        let floor = self.0.space.key(&Place::AuditStart);
         let mut end = floor.clone();
         end.push(0);
         let (pairs, _) = self.0.range(floor..end, Some(at), 1).await?;
@@ -50,7 +50,7 @@ impl EtcdJournal {
         };
         let last = through.min(first.saturating_add(AT_ONCE - 1));
         let Range { start, end } = self.0.space.entries(first.saturating_sub(1)..=last);
-        let floor = self.0.space.key(&Place::Floor);
+        let floor = self.0.space.key(&Place::AuditStart);
         // In an etcd that was put back to before the cut, the entries are the trail.
         let sweep = Txn::new()
             .when([Compare::value(floor, CompareOp::Equal, frame)])

@@ -199,7 +199,7 @@ mod an_export {
         says(&lines[..8], "it ends after entry 7 without a trailer");
         let mut cut = lines.clone();
         cut.drain(8..11);
-        says(&cut, "it ends at entry 7, and its trailer tells of entry 10");
+        says(&cut, "it ends at entry 7, but its trailer names entry 10");
         cut[8] = cut[8].replace("\"sequence\":10", "\"sequence\":7");
         says(&cut, "the trailer is not as it was written");
         says(&[], "it is empty");
@@ -272,7 +272,7 @@ mod an_export {
         };
         let first = part("limit=4");
         assert_eq!(first.len(), 6);
-        says(&first, "it ends at entry 4, and its trailer tells of entry 10: the tail was cut off");
+        says(&first, "it ends at entry 4, but its trailer names entry 10: it was truncated");
         // A later export goes on where an earlier one ended, or repeats some of it.
         let early = export(&store);
         issue(&store, new_key(&store, "later", &[]));
@@ -332,8 +332,8 @@ mod a_cut {
         (dir, home, store)
     }
 
-    fn cut(store: &Store) -> Result<Option<portcullis::Cut>, Error> {
-        store.acting_as(Actor::Local(7), Some(SOURCE)).cut_trail(hours_ago(30))
+    fn cut(store: &Store) -> Result<Option<portcullis::Pruned>, Error> {
+        store.acting_as(Actor::Local(7), Some(SOURCE)).prune_audit(hours_ago(30))
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod a_cut {
         assert_eq!((done.sequence, done.through, done.removed), (12, 10, 10));
         let told = store.audit(0, 100).unwrap();
         assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [11, 12]);
-        let Act::Cut { through, head } = &told[1].act else { panic!("{told:?}") };
+        let Act::Prune { through, head } = &told[1].act else { panic!("{told:?}") };
         let last: Value = serde_json::from_str(&before[10]).unwrap();
         let hex = hex(head);
         assert!(*through == 10 && last["frame"].as_str().unwrap().ends_with(&hex));
@@ -399,12 +399,12 @@ mod a_cut {
     fn takes_nothing_that_the_last_day_needs() {
         let (_dir, _home, store) = house();
         let acting = store.acting_as(Actor::Host, None);
-        let refused = acting.cut_trail(hours_ago(23));
+        let refused = acting.prune_audit(hours_ago(23));
         assert!(matches!(refused, Err(Error::Invalid { field: Field::Before, .. })), "{refused:?}");
         let request = portcullis::Idempotency { key: b"once", route: "POST", payload: b"a" };
         let made = acting.issue_once(new_key(&store, "a", &[]), &request).unwrap();
         let portcullis::Outcome::Issued(made) = made else { panic!("{made:?}") };
-        acting.cut_trail(hours_ago(25)).unwrap().unwrap();
+        acting.prune_audit(hours_ago(25)).unwrap().unwrap();
         let again = store
             .acting_as(Actor::Host, None)
             .issue_once(new_key(&store, "a", &[]), &request)
@@ -432,8 +432,8 @@ mod a_cut {
         let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
         let (id, key) = issue(&store, root);
         let (other, _) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "b", &[]) });
-        let refused = store.acting_as(Actor::Key(other), None).cut_trail(hours_ago(30));
-        assert!(matches!(refused, Err(Error::Forbidden(Forbidden::TrailIsLocal))), "{refused:?}");
+        let refused = store.acting_as(Actor::Key(other), None).prune_audit(hours_ago(30));
+        assert!(matches!(refused, Err(Error::Forbidden(Forbidden::PruneIsLocal))), "{refused:?}");
         let told = store.audit(0, 100).unwrap().len();
         let body = json!({"before": "2001-01-01T00:00:00Z"});
         let (status, _) = ask(&store, Some(&key), "POST", "/v1/audit/cut", &body);
@@ -466,7 +466,7 @@ mod a_cut {
         let store = Store::open(&home).unwrap();
         assert_eq!(store.audit(0, 100).unwrap()[0].sequence, 11);
         let patience = SystemTime::now() + Duration::from_secs(20);
-        while store.acting_as(Actor::Host, None).cut_trail(hours_ago(30)).unwrap().is_some() {
+        while store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap().is_some() {
             assert!(SystemTime::now() < patience);
         }
         issue(&store, new_key(&store, "wakes the writer", &[]));
@@ -616,7 +616,7 @@ mod each_verb_and_each_door {
         house.refused(Actor::Key(clerk), "delete", Some(strong));
         as_clerk.revoke(root).unwrap_err();
         house.refused(Actor::Key(clerk), "update", Some(root));
-        as_clerk.cut_trail(hours_ago(30)).unwrap_err();
+        as_clerk.prune_audit(hours_ago(30)).unwrap_err();
         house.refused(Actor::Key(clerk), "cut", None);
         store
             .acting_as(Actor::Key(feeble), Some(SOURCE))

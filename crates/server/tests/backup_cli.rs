@@ -124,7 +124,7 @@ fn a_restore_asks_where_later_denials_are() {
     fs::write(home.room().join("cut.jsonl"), lines[..lines.len() - 1].join("\n")).unwrap();
     let said =
         fails(&home, 1, &["restore", "keys.backup", "--data", "other", "--audit", "cut.jsonl"]);
-    assert!(said.contains("its tail was cut off"), "{said}");
+    assert!(said.contains("it was truncated"), "{said}");
 
     let said =
         says(&home, &["restore", "keys.backup", "--data", "risky", "--without-later-denials"]);

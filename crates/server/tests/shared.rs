@@ -171,7 +171,10 @@ fn a_backup_of_a_shared_store_is_of_one_moment_whatever_the_others_do_meanwhile(
         issue(&two, new_key(&two, "later", &["api.read"]));
         etcd.compact();
     });
-    assert!(matches!(&torn, Err(Error::Engine(why)) if why.contains("no longer kept")), "{torn:?}");
+    assert!(
+        matches!(&torn, Err(Error::Consensus(why)) if why.contains("no longer kept")),
+        "{torn:?}"
+    );
 }
 
 #[test]
@@ -253,7 +256,7 @@ fn a_cut_of_a_shared_trail_leaves_the_rest_proved_on_all_replicas_and_in_what_is
     assert_eq!(told, two.audit(3, 100).unwrap());
     assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [old + 1, old + 2]);
     assert_eq!(one.audit(old + 1, 100).unwrap(), told[1..]);
-    let Act::Cut { through, .. } = told[1].act else { panic!("{told:?}") };
+    let Act::Prune { through, .. } = told[1].act else { panic!("{told:?}") };
     assert_eq!(through, old);
     eventually("it follows", || one.get(young).is_ok());
     one.revoke(young).unwrap();
@@ -290,7 +293,8 @@ fn of_two_replicas_that_cut_at_once_one_does_and_the_floor_never_falls() {
     let (home, url) = (Home::new(), etcd.url());
     let old = aged(&home, &url, "portcullis/");
     let stores = [(); 3].map(|()| replica(&etcd, "portcullis/"));
-    let cut = |store: &Store| store.acting_as(Actor::Host, None).cut_trail(hours_ago(30)).unwrap();
+    let cut =
+        |store: &Store| store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap();
     let done = scope(|scope| {
         let threads = stores.each_ref().map(|store| scope.spawn(|| cut(store)));
         threads.map(|thread| thread.join().unwrap())

@@ -13,7 +13,7 @@ use crate::{
         revoker::Revoker,
         timing::Timing,
     },
-    codec::{self, Floor, Meta, Place},
+    codec::{self, AuditStart, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
@@ -68,7 +68,7 @@ impl Follower for Keys {
         Ok(())
     }
 
-    fn learn_floor(&self, _: &Floor) {}
+    fn learn_floor(&self, _: &AuditStart) {}
 
     fn apply(&self, _: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
         for KeyState { sequence, id, digest, record } in states {

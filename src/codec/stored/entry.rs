@@ -77,7 +77,7 @@ enum StoredAct<'b> {
         into: u64,
         once: StoredOnce,
     },
-    Cut {
+    Prune {
         through: u64,
         head: [u8; 32],
     },
@@ -151,7 +151,7 @@ enum StoredAttempt {
     Delete,
     Verify,
     Rotate,
-    Cut,
+    Prune,
 }
 
 impl<'b> From<&'b Act> for StoredAct<'b> {
@@ -162,7 +162,7 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
-            Act::Cut { through, head } => Self::Cut { through: *through, head: *head },
+            Act::Prune { through, head } => Self::Prune { through: *through, head: *head },
             Act::Repair { head, current, unproved } => {
                 Self::Repair { head: *head, current: *current, unproved: *unproved }
             }
@@ -190,7 +190,7 @@ impl From<Attempt> for StoredAttempt {
             Attempt::Delete => Self::Delete,
             Attempt::Verify => Self::Verify,
             Attempt::Rotate => Self::Rotate,
-            Attempt::Cut => Self::Cut,
+            Attempt::Prune => Self::Prune,
         }
     }
 }
@@ -204,7 +204,7 @@ impl From<StoredAttempt> for Attempt {
             StoredAttempt::Delete => Self::Delete,
             StoredAttempt::Verify => Self::Verify,
             StoredAttempt::Rotate => Self::Rotate,
-            StoredAttempt::Cut => Self::Cut,
+            StoredAttempt::Prune => Self::Prune,
         }
     }
 }
@@ -220,7 +220,7 @@ impl From<StoredAct<'_>> for Act {
             StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
                 Self::Rotate { into: KeyId::from_u64(into) }
             }
-            StoredAct::Cut { through, head } => Self::Cut { through, head },
+            StoredAct::Prune { through, head } => Self::Prune { through, head },
             StoredAct::Repair { head, current, unproved } => {
                 Self::Repair { head, current, unproved }
             }

@@ -117,7 +117,7 @@ impl Bulk {
         match place {
             Place::Record(_) => mark.records += 1,
             Place::Scope(_) => mark.scopes += 1,
-            Place::Entry(_) | Place::Floor | Place::Meta | Place::Use(_) => {}
+            Place::Entry(_) | Place::AuditStart | Place::Meta | Place::Use(_) => {}
         }
         if matches!(place, Place::Record(_) | Place::Scope(_)) {
             mark.add(codec::frame_hash(&frame, place, &self.seals.frame)?);

@@ -3,7 +3,7 @@
 use super::{Disk, Doing, contained};
 use crate::{
     audit::AuditEntry,
-    codec::{self, Floor, Place},
+    codec::{self, AuditStart, Place},
     error::Error,
     ledger::{Commit, Stretch},
     scope::Catalogue,
@@ -16,7 +16,7 @@ const STRIDE: usize = 1000;
 
 impl Disk {
     /// Where the trail begins.
-    pub(crate) fn floor(&self) -> Floor {
+    pub(crate) fn floor(&self) -> AuditStart {
         self.state().floor
     }
 
@@ -146,11 +146,14 @@ impl Disk {
     }
 
     /// The floor that these changes bring.
-    pub(super) fn floor_in(&self, batch: &[Commit]) -> Result<Option<Floor>, Error> {
+    pub(super) fn floor_in(&self, batch: &[Commit]) -> Result<Option<AuditStart>, Error> {
         let puts = batch.iter().flat_map(|commit| &commit.puts);
         let mut frame =
-            puts.filter(|put| put.place == Place::Floor).filter_map(|put| put.frame.as_ref());
-        frame.next_back().map(|frame| codec::decode_floor(frame, &self.seals.meta)).transpose()
+            puts.filter(|put| put.place == Place::AuditStart).filter_map(|put| put.frame.as_ref());
+        frame
+            .next_back()
+            .map(|frame| codec::decode_audit_start(frame, &self.seals.meta))
+            .transpose()
     }
 
     /// The chain head of an entry, or of the last one that was cut away.

@@ -15,7 +15,7 @@ use super::{
     engine::{self, Database, Doing, contained},
 };
 use crate::{
-    codec::{self, Floor, Mark, Meta, Place},
+    codec::{self, AuditStart, Mark, Meta, Place},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -33,7 +33,7 @@ pub(crate) struct Inspection {
     /// Whether the engine's own snapshot had to be left out for it to open.
     pub(crate) without_snapshot: bool,
     pub(crate) meta: Result<Meta, Error>,
-    pub(crate) floor: Result<Floor, Error>,
+    pub(crate) floor: Result<AuditStart, Error>,
     /// The scope names by number; a damaged one has a stand-in, and its error.
     pub(crate) scopes: Vec<(Scope, Option<Error>)>,
     /// All names, the stand-ins included.
@@ -84,7 +84,7 @@ impl Inspection {
             _copy: copy,
             without_snapshot,
             meta: Err(Error::damaged("its meta record is missing")),
-            floor: Ok(Floor::default()),
+            floor: Ok(AuditStart::default()),
             scopes: Vec::new(),
             catalogue: Catalogue::new(Vec::new(), None)?,
             seals,
@@ -98,8 +98,8 @@ impl Inspection {
         if let Some(frame) = self.get(Place::Meta) {
             self.meta = codec::decode_meta(&frame, &seals.meta, seals.pepper_check);
         }
-        if let Some(frame) = self.get(Place::Floor) {
-            self.floor = codec::decode_floor(&frame, &seals.meta);
+        if let Some(frame) = self.get(Place::AuditStart) {
+            self.floor = codec::decode_audit_start(&frame, &seals.meta);
         }
         let mut numbered: Vec<(u8, Result<Scope, Error>)> = Vec::new();
         self.scan(Place::SCOPES, |key, frame| {

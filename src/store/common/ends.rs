@@ -30,7 +30,7 @@ pub(super) enum Sent {
 impl Sent {
     fn error(&self) -> Error {
         match self {
-            Self::Refused(why) => Error::EngineRefused(why.clone()),
+            Self::Refused(why) => Error::ConsensusRefused(why.clone()),
             Self::Unknown(why) => Error::Unanswered(why.clone()),
         }
     }
@@ -73,7 +73,7 @@ mod tests {
         ends.push(end(3, None));
         assert!((1..=3).all(|line| ends.fate(line, 5).is_ok()));
         for sequence in [6, 7] {
-            assert!(matches!(ends.fate(1, sequence), Err(Error::EngineRefused(_))));
+            assert!(matches!(ends.fate(1, sequence), Err(Error::ConsensusRefused(_))));
             assert!(matches!(ends.fate(2, sequence), Err(Error::Unanswered(_))));
             assert!(matches!(ends.fate(3, sequence), Err(Error::Contended)));
         }

@@ -72,8 +72,8 @@ impl Core {
         match self.ledger.shared().map_or(Verdict::Durable, Shared::witness) {
             Verdict::Durable => Ok(()),
             Verdict::Overtaken => Err(Error::Contended),
-            Verdict::Refused(why) => Err(Error::EngineRefused(why)),
-            Verdict::Unknown(why) => Err(Error::Engine(why)),
+            Verdict::Refused(why) => Err(Error::ConsensusRefused(why)),
+            Verdict::Unknown(why) => Err(Error::Consensus(why)),
         }
     }
 

@@ -589,7 +589,7 @@ fn a_change_that_the_engine_refuses_is_not_made_and_the_error_says_so() {
     eventually("the other follows", || decision(&two, &key) == Ok(()));
     *shore.0.refuses.lock().unwrap() = Some("there is no room");
     let outcome = one.revoke(id);
-    assert!(matches!(&outcome, Err(Error::EngineRefused(why)) if &**why == "there is no room"));
+    assert!(matches!(&outcome, Err(Error::ConsensusRefused(why)) if &**why == "there is no room"));
     assert!(one.issue(new_key(&one)).is_err());
     // Nothing was changed, so nothing is denied: neither here nor elsewhere, nor later.
     assert_eq!((decision(&one, &key), decision(&two, &key)), (Ok(()), Ok(())));

@@ -38,7 +38,7 @@ fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
     let short = Timestamp::from_secs(first + day);
     let place = two.writer.ledger.place_of_cut(short, two.writer.catalogue()).unwrap().unwrap();
     let longer = Timestamp::from_secs(second + day);
-    let cut = one.acting_as(Actor::Host, None).cut_trail(longer).unwrap().unwrap();
+    let cut = one.acting_as(Actor::Host, None).prune_audit(longer).unwrap().unwrap();
     assert!(place.0 < cut.through);
     let start = Instant::now();
     while two.writer.ledger.floor().through < cut.through {

@@ -227,7 +227,7 @@ mod tests {
         assert!(syncs <= most, "{syncs} of at most {most}");
     }
 
-    /// `cut_trail` returns when all of it is gone.
+    /// `prune_audit` returns when all of it is gone.
     #[test]
     fn a_cut_that_is_planned_during_a_sweep_is_swept_as_well() {
         let (store, _script) = scripted(uses::EVERY);

@@ -29,7 +29,7 @@ impl Core {
         if let Err(error) = self.write_refusals(&closed) {
             match error {
                 // These were certainly not written.
-                Error::Contended | Error::EngineRefused(_) | Error::NoRoom { .. } => {
+                Error::Contended | Error::ConsensusRefused(_) | Error::NoRoom { .. } => {
                     self.refusals().put_back(closed, now);
                 }
                 error => log_missing(&closed, &error),

@@ -9,7 +9,7 @@ use super::{Header, Trailer, Written, line};
 use crate::{sparingly::Sparingly, trail::Entry, wire::hex};
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
-use portcullis::{Error, Store, TrailEnd, TrailPart};
+use portcullis::{AuditRange, AuditRangeEnd, Error, Store};
 use std::{
     io,
     pin::Pin,
@@ -29,7 +29,7 @@ struct Rest {
     after: u64,
     /// The last one that is to be read.
     through: u64,
-    end: TrailEnd,
+    end: AuditRangeEnd,
 }
 
 /// A chunk, and what comes after it.
@@ -51,7 +51,7 @@ enum State {
 impl Export {
     /// Reads the first chunk.
     pub(super) fn begin(store: &Store, after: u64, limit: usize) -> Result<Self, Error> {
-        let part = store.audit_part(after, STEP.min(limit))?;
+        let part = store.audit_range(after, STEP.min(limit))?;
         let mut lines = Vec::new();
         line(&mut lines, &Header::of(&part.start))?;
         let after = part.start.after;
@@ -69,7 +69,7 @@ impl Export {
 
 impl Rest {
     /// Appends lines until the chunk is full; and the trailer after the last entry.
-    fn go_on(mut self, mut lines: Vec<u8>, mut read: Option<TrailPart>) -> Read {
+    fn go_on(mut self, mut lines: Vec<u8>, mut read: Option<AuditRange>) -> Read {
         while self.after < self.through {
             if lines.len() >= CHUNK {
                 return Ok((lines, Some(self)));
@@ -78,7 +78,7 @@ impl Rest {
             let limit = usize::try_from(step).unwrap_or(STEP);
             let part = match read.take() {
                 Some(part) => part,
-                None => self.store.audit_part(self.after, limit)?,
+                None => self.store.audit_range(self.after, limit)?,
             };
             if part.start.after != self.after {
                 let cut = io::Error::other("retention removed what was to be read next");
@@ -204,7 +204,7 @@ mod tests {
         for (after, limit) in
             [(0, 1000), (0, 1), (7, 100), (0, 8), (390, 1000), (400, 5), (9999, 1)]
         {
-            let mut part = store.audit_part(after, limit).unwrap();
+            let mut part = store.audit_range(after, limit).unwrap();
             let export = Export::begin(&store, after, limit).unwrap();
             let State::Held(_, _) = &export.0 else { panic!("the first chunk is there") };
             let lines = String::from_utf8(collected(export).await.unwrap()).unwrap();
@@ -235,7 +235,7 @@ mod tests {
             store: store.clone(),
             after,
             through: after + 8,
-            end: store.audit_part(0, 1).unwrap().end,
+            end: store.audit_range(0, 1).unwrap().end,
         };
         assert!(collected(Export(State::Taken(rest(100)))).await.is_ok());
         // The trail begins elsewhere: here, it ends before.

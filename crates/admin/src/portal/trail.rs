@@ -166,7 +166,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
         (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
         (Act::Refuse { .. } | Act::RefuseRepeated { .. }, ..) => ("act refused", "Refused"),
-        (Act::Cut { .. }, ..) => ("act ended", "Trail cut"),
+        (Act::Prune { .. }, ..) => ("act ended", "Trail cut"),
         (Act::Repair { .. }, ..) => ("act", "Repaired"),
         (Act::Restore { .. }, ..) => ("act", "Restored"),
         (other, ..) => ("act", other.as_str()),
@@ -181,7 +181,7 @@ fn act(visitor: &Visitor, entry: &AuditEntry) -> Markup {
                 li { (attempted(*attempt)) ": " (reason) }
                 li { (again(*count)) ", from " (frame::time(*first)) " to " (frame::time(*last)) }
             }
-            @if let Act::Cut { through, .. } = &entry.act {
+            @if let Act::Prune { through, .. } = &entry.act {
                 li { "The entries up to number " (through) " were removed" }
             }
             @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(visitor, *into)) } }
@@ -206,7 +206,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::Delete => "delete a key",
         Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
-        Attempt::Cut => "cut the trail",
+        Attempt::Prune => "cut the trail",
         other => other.as_str(),
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use portcullis::{
     Actor, Prefix,
-    doctor::{Finding, Repaired, Report, Weight},
+    doctor::{Finding, Repaired, Report, Severity},
 };
 use rustix::process::geteuid;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn code(report: &Report) -> ExitCode {
 fn as_text(report: &Report) -> String {
     let mut text = String::new();
     for Finding { weight, text: found, remedy, .. } in &report.findings {
-        let word = if *weight == Weight::Fault { "wrong" } else { "note" };
+        let word = if *weight == Severity::Fault { "wrong" } else { "note" };
         let _ = writeln!(text, "{word}: {}\n       {remedy}", output::plain(found));
     }
     if report.was_read {
@@ -80,7 +80,7 @@ fn as_json(report: &Report) -> Value {
 pub(crate) fn finding(found: &Finding) -> Value {
     json!({
         "code": found.code,
-        "is_fault": found.weight == Weight::Fault,
+        "is_fault": found.weight == Severity::Fault,
         "text": found.text,
         "remedy": found.remedy,
         "key": found.key.map(|id| id.to_string()),
@@ -137,7 +137,7 @@ fn repaired_text(done: &Repaired, place: &Place, new: &Path) -> String {
 }
 
 fn repaired_json(done: &Repaired) -> Value {
-    let doubt = |(key, doubt): &(Option<portcullis::KeyId>, portcullis::doctor::Doubt)| {
+    let doubt = |(key, doubt): &(Option<portcullis::KeyId>, portcullis::doctor::RepairIssue)| {
         json!({
             "key": key.map(|id| id.to_string()),
             "doubt": format!("{doubt:?}").to_lowercase(),

@@ -10,7 +10,7 @@ use super::{
 };
 use portcullis::{
     Actor, AuditEntry, Builder,
-    backup::{Fate, Later, LaterChange, Restored},
+    backup::{LaterChange, LaterEffect, LaterEvidence, Restored},
 };
 use rustix::process::geteuid;
 use serde_json::{Value, json};
@@ -35,8 +35,9 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
         output::print(output::aligned(rows.iter()).as_bytes())
     };
     printed.map_err(output::although("the new store was made"))?;
-    let lost = made.changes.iter().filter(|change| change.fate == Fate::Lost).count();
-    let not_given = made.changes.iter().filter(|change| change.fate == Fate::NotGiven).count();
+    let lost = made.changes.iter().filter(|change| change.fate == LaterEffect::Lost).count();
+    let not_given =
+        made.changes.iter().filter(|change| change.fate == LaterEffect::NotGranted).count();
     if lost > 0 {
         output::say(&format!("{lost} keys were made after the backup and are lost: issue others"));
     }
@@ -55,12 +56,15 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn later(builder: &Builder, asked: &Restore) -> Result<Later, Failure> {
+fn later(builder: &Builder, asked: &Restore) -> Result<LaterEvidence, Failure> {
     if let Some(data) = &asked.later.old_data {
-        return Ok(Later::Directory { data: data.clone(), anchor: asked.old_anchor.clone() });
+        return Ok(LaterEvidence::Directory {
+            data: data.clone(),
+            anchor: asked.old_anchor.clone(),
+        });
     }
     if asked.later.audit.is_empty() {
-        return Ok(Later::Unknown);
+        return Ok(LaterEvidence::Unknown);
     }
     let mut entries: Vec<AuditEntry> = Vec::new();
     let read = trail::read_files(builder, &asked.later.audit, |entry| {
@@ -70,7 +74,7 @@ fn later(builder: &Builder, asked: &Restore) -> Result<Later, Failure> {
         }
     });
     match read? {
-        Ok((_, end)) => Ok(Later::Trail { entries, end }),
+        Ok((_, end)) => Ok(LaterEvidence::Export { entries, end }),
         Err((file, error)) => Err(Failure::failed(format!("{file}: {error}"))),
     }
 }
@@ -78,10 +82,10 @@ fn later(builder: &Builder, asked: &Restore) -> Result<Later, Failure> {
 fn row(change: &LaterChange) -> [String; 5] {
     let LaterChange { sequence, key, at, by, fate, .. } = change;
     let told = match fate {
-        Fate::Deleted => "deleted: it is not in the new store",
-        Fate::NotGiven => "allowed something: not given again",
-        Fate::Lost => "made later: lost",
-        Fate::Kept => "holds",
+        LaterEffect::Deleted => "deleted: it is not in the new store",
+        LaterEffect::NotGranted => "allowed something: not given again",
+        LaterEffect::Lost => "made later: lost",
+        LaterEffect::Applied => "holds",
         _ => "unknown: read the audit trail of the old store",
     };
     [sequence.to_string(), output::moment(*at), by.to_string(), key.to_string(), told.into()]
@@ -95,10 +99,10 @@ fn described(made: &Restored) -> Value {
             "by": change.by.to_string(),
             "key": change.key.to_string(),
             "fate": match change.fate {
-                Fate::Deleted => "deleted",
-                Fate::NotGiven => "not_given",
-                Fate::Lost => "lost",
-                Fate::Kept => "kept",
+                LaterEffect::Deleted => "deleted",
+                LaterEffect::NotGranted => "not_given",
+                LaterEffect::Lost => "lost",
+                LaterEffect::Applied => "kept",
                 _ => "unknown",
             },
         })

@@ -8,7 +8,7 @@ use super::{
     output, place,
 };
 use axum::http::Method;
-use portcullis::{AuditEntry, Builder, TrailEnd};
+use portcullis::{AuditEntry, AuditRangeEnd, Builder};
 use portcullis_admin::{ExportError, ExportReader};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         let text = format!("{} is open in a process that does not answer", place.data.display());
         return Err(Failure::unreachable(text));
     }
-    let faults: Vec<_> = report.faults_of_trail().collect();
+    let faults: Vec<_> = report.audit_faults().collect();
     if faults.is_empty() {
         return told("the trail", Ok(report.entries), json);
     }
@@ -80,7 +80,7 @@ fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode
 
 /// How many entries there are in all the files and what the trail had come to, or what is wrong
 /// with which file.
-pub(crate) type Exported = Result<(u64, TrailEnd), (String, ExportError)>;
+pub(crate) type Exported = Result<(u64, AuditRangeEnd), (String, ExportError)>;
 
 /// Reads exported trails, the oldest first.
 pub(crate) fn read_files(
