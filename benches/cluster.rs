@@ -45,7 +45,7 @@ fn main() {
     drop(
         Store::builder()
             .create_cluster(
-                &cluster::Etcd::at(etcd.urls()).unwrap(),
+                cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap()).unwrap(),
                 cluster::Replica::named("maker"),
             )
             .unwrap(),

@@ -41,7 +41,8 @@ fn main() {
         drop(store);
         let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
         let nodes = nodes.space(format!("{keys}/")).unwrap();
-        Store::builder().import_to(&nodes, File::open(&file).unwrap(), |_| ()).unwrap();
+        let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
+        Store::builder().import_to(&nodes(), File::open(&file).unwrap(), |_| ()).unwrap();
 
         // A million keys take a while, and their rounds differ less.
         let rounds = if wants_figures() { if keys > 500_000 { 3 } else { 5 } } else { 1 };
@@ -49,7 +50,7 @@ fn main() {
         for _ in 0..rounds {
             alone.push(open(&dir).1);
             let start = Instant::now();
-            drop(Store::builder().open_cluster(&nodes, replica()).unwrap());
+            drop(Store::builder().open_cluster(nodes(), replica()).unwrap());
             joined.push(start.elapsed().as_secs_f64());
         }
         let (alone, joined) = (median(alone), median(joined));
@@ -58,7 +59,7 @@ fn main() {
             joined / alone
         );
 
-        let store = Store::builder().open_cluster(&nodes, replica()).unwrap();
+        let store = Store::builder().open_cluster(nodes(), replica()).unwrap();
         let (alone, _) = open(&dir);
         let header = header.into_inner().unwrap();
         let (ratio, ns) = gate(&store, &alone, header.as_bytes());

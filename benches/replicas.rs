@@ -20,7 +20,7 @@ mod proxy;
 use many::{fill, percentile, wants_figures};
 use portcullis::{
     Change, KeyId, Store,
-    cluster::{Etcd, Replica},
+    cluster::{Etcd, EtcdStore, Replica},
 };
 use proxy::Proxy;
 use std::{
@@ -35,8 +35,9 @@ const ABREAST: usize = 8;
 fn main() {
     let Some(etcd) = etcd::Etcd::start(3) else { return };
     let (keys, idle) = if wants_figures() { (200, 20) } else { (7, 1) };
-    let create =
-        Store::builder().create_cluster(&Etcd::at(etcd.urls()).unwrap(), replica()).unwrap();
+    let create = Store::builder()
+        .create_cluster(EtcdStore::new(&Etcd::at(etcd.urls()).unwrap()).unwrap(), replica())
+        .unwrap();
     drop(create);
 
     println!("replicas | revoke p50, p99 ms | a change that waits for nobody | revoke / change");
@@ -73,7 +74,9 @@ fn replica() -> Replica {
 /// A replica for each list of nodes.
 fn open(nodes: &[Vec<String>]) -> Vec<Store> {
     let open = |urls: &Vec<String>| {
-        Store::builder().open_cluster(&Etcd::at(urls.clone()).unwrap(), replica()).unwrap()
+        Store::builder()
+            .open_cluster(EtcdStore::new(&Etcd::at(urls.clone()).unwrap()).unwrap(), replica())
+            .unwrap()
     };
     let mut stores = Vec::new();
     for some in nodes.chunks(ABREAST) {

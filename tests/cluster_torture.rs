@@ -41,14 +41,14 @@ struct Process {
 
 impl Subject for Process {
     fn open(urls: &str, plant: &str) -> Result<Self, String> {
-        let etcd = cluster::Etcd::at(urls.split(',')).unwrap();
+        let etcd = cluster::EtcdStore::new(&cluster::Etcd::at(urls.split(',')).unwrap()).unwrap();
         let is_rotten = plant == "believes an old proof";
         // Unequal, by chance; what is rotten is waited for only briefly, and then long asked.
         let freshness = if is_rotten { 1 } else { 2 + u64::from(std::process::id() % 3) };
         let freshness = Duration::from_secs(freshness);
         let name = format!("process {}", std::process::id());
         let replica = Replica::named(name).freshness(freshness);
-        let store = Store::builder().open_cluster(&etcd, replica);
+        let store = Store::builder().open_cluster(etcd, replica);
         let believed = is_rotten.then(Arc::default);
         store.map(|store| Self { store, believed }).map_err(|error| error.to_string())
     }
@@ -106,8 +106,8 @@ fn engine() -> Option<(Etcd, Vec<Proxy>)> {
         peers.push(relay);
         url
     })?;
-    let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
-    Store::builder().create_cluster(&nodes, Replica::named("maker")).unwrap();
+    let nodes = cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap()).unwrap();
+    Store::builder().create_cluster(nodes, Replica::named("maker")).unwrap();
     Some((etcd, peers))
 }
 

@@ -6,7 +6,7 @@
 use etcd_client::{Client, GetOptions, WatchOptions};
 use portcullis::{
     KeyId, Refusal, Store,
-    cluster::{Etcd, Replica},
+    cluster::{Etcd, EtcdStore, Replica},
 };
 use std::{
     sync::{
@@ -41,7 +41,9 @@ impl Ours {
     pub(crate) fn open(nodes: &[Vec<String>], freshness: Duration) -> Self {
         let open = |(number, urls): (usize, &Vec<String>)| {
             let replica = Replica::named(format!("replica {number}")).freshness(freshness);
-            Store::builder().open_cluster(&Etcd::at(urls.clone()).unwrap(), replica).unwrap()
+            Store::builder()
+                .open_cluster(EtcdStore::new(&Etcd::at(urls.clone()).unwrap()).unwrap(), replica)
+                .unwrap()
         };
         Self { stores: nodes.iter().enumerate().map(open).collect(), keys: Vec::new() }
     }

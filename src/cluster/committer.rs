@@ -1,12 +1,16 @@
 //! Writes changes to the engine, each on what this replica has applied.
 
 use super::{
-    bootstrap::Applied,
+    consensus::{
+        ConsensusError, ConsensusStore, Key, MemberList, MemberRow, Revision, Transaction,
+        TransactionOutcome, Write,
+    },
     follower::Follower,
-    journal::{Fault, Journal, Member, Muster, Outcome, Revision, Transaction},
+    keys,
     member::LONGEST,
+    position::AppliedPosition,
     revoker::Revoker,
-    timing::Timing,
+    timing::{self, Timing},
 };
 use crate::{
     codec::{self, Meta, Place},
@@ -14,7 +18,7 @@ use crate::{
     ledger::{Commit, Put, shared::Settled},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,65 +42,65 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
     pub(crate) revision: Revision,
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<MemberRow>,
     /// When the answer came, on our own clock.
     pub(crate) answered: u64,
 }
 
 /// The writer of a replica.
-pub(crate) struct Committer<J, F> {
-    journal: Arc<J>,
+pub(crate) struct Committer<C, F> {
+    consensus: Arc<C>,
     follower: Arc<F>,
     timing: Timing,
-    position: Arc<Applied>,
+    position: Arc<AppliedPosition>,
     /// The newest that was committed through here.
     newest: Mutex<Option<Receipt>>,
 }
 
-impl<J: Journal, F: Follower> Committer<J, F> {
+impl<C: ConsensusStore, F: Follower> Committer<C, F> {
     pub(crate) fn new(
-        journal: Arc<J>,
+        consensus: Arc<C>,
         follower: Arc<F>,
         timing: Timing,
-        position: Arc<Applied>,
+        position: Arc<AppliedPosition>,
     ) -> Self {
-        Self { journal, follower, timing, position, newest: Mutex::default() }
+        Self { consensus, follower, timing, position, newest: Mutex::default() }
     }
 
     /// Writes the changes as one transaction, and waits until this replica has applied them too.
     pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<Fate, Error> {
-        let known = self.position.now();
-        let expected = Some(&known.epoch);
+        let known = self.position.current();
         let Some(epoch) = self.next_epoch(&known.meta, commits)? else {
             return Ok(Fate::Conflict);
         };
-        let transaction = Transaction { expected, commits, epoch };
-        Ok(match self.journal.commit(transaction).await {
-            Outcome::Committed { revision, members } => {
+        let expected = Some(known.epoch.clone());
+        let transaction = Transaction { expected, writes: writes(commits), epoch };
+        Ok(match self.consensus.commit(transaction).await {
+            TransactionOutcome::Committed { revision, members } => {
                 let answered = self.timing.now();
                 let receipt = Receipt { revision, members, answered };
                 *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt.clone());
                 self.applied(revision).await;
                 Fate::Durable(receipt)
             }
-            Outcome::Conflict => {
+            TransactionOutcome::Conflict => {
                 self.applied(Revision(known.epoch.revision.0.saturating_add(1))).await;
                 Fate::Conflict
             }
-            Outcome::Refused(why) => Fate::Refused(why),
-            Outcome::Unknown(why) => Fate::Unknown(why),
+            TransactionOutcome::Refused(why) => Fate::Refused(why),
+            TransactionOutcome::Unknown(why) => Fate::Unknown(why),
         })
     }
 
     /// Waits until no replica can act on less than what was committed through here, and than what
     /// is applied here. Whoever joins from now on begins with it.
-    pub(crate) async fn settle(&self, revoker: &Arc<Revoker<J>>) -> Settled {
+    pub(crate) async fn settle(&self, revoker: &Arc<Revoker<C>>) -> Settled {
         let since = self.timing.now();
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = newest.as_ref().map_or(Revision::default(), |receipt| receipt.revision);
-        let revision = self.position.now().epoch.revision.max(committed);
-        let found = timeout(self.timing.patience(), self.journal.members()).await;
-        if let Ok(Ok(Muster { members, .. })) = found {
+        let revision = self.position.current().epoch.revision.max(committed);
+        let found = timeout(self.timing.patience(), self.consensus.members()).await;
+        if let Ok(Ok(MemberList { members, .. })) = found {
             return revoker.settle(revision, members, since).await;
         }
         // The answer to the change has named them, if it was made through here.
@@ -106,10 +110,10 @@ impl<J: Journal, F: Follower> Committer<J, F> {
             return revoker.settle(revision, members, answered).await;
         }
         // Nobody knows who there is: whoever has not applied it has shut after the longest hold.
-        let end = since.saturating_add(self.timing.hold_for(LONGEST));
+        let end = since.saturating_add(timing::hold(LONGEST));
         select! {
             biased;
-            Muster { members, .. } = revoker.look_again() => {
+            MemberList { members, .. } = revoker.read_members() => {
                 revoker.settle(revision, members, since).await
             }
             () = self.timing.sleep_until(end) => Settled::default(),
@@ -122,20 +126,20 @@ impl<J: Journal, F: Follower> Committer<J, F> {
     pub(crate) async fn witness(&self) -> Fate {
         match self.witnessed().await {
             Ok(fate) => fate,
-            Err(Fault::Refused(error)) => Fate::Refused(error.to_string().into()),
-            Err(Fault::Unreachable(why)) => Fate::Unknown(why),
-            Err(Fault::Compacted) => Fate::Conflict,
+            Err(ConsensusError::Refused(why)) => Fate::Refused(why),
+            Err(ConsensusError::Unavailable(why)) => Fate::Unknown(why),
+            Err(ConsensusError::Compacted) => Fate::Conflict,
         }
     }
 
-    async fn witnessed(&self) -> Result<Fate, Fault> {
-        let known = self.position.now();
-        let newest = self.journal.newest().await?.epoch;
+    async fn witnessed(&self) -> Result<Fate, ConsensusError> {
+        let known = self.position.current();
+        let newest = self.consensus.latest().await?.epoch;
         if newest.as_ref() != Some(&known.epoch) {
             self.applied(newest.map(|epoch| epoch.revision).unwrap_or_default()).await;
             return Ok(Fate::Conflict);
         }
-        let Muster { members, .. } = self.journal.members().await?;
+        let MemberList { members, .. } = self.consensus.members().await?;
         let (revision, answered) = (known.epoch.revision, self.timing.now());
         Ok(Fate::Durable(Receipt { revision, members, answered }))
     }
@@ -215,4 +219,18 @@ impl<J: Journal, F: Follower> Committer<J, F> {
         let frame = codec::encode_record(&record, digest, seal)?;
         codec::frame_hash(&frame, place, seal).map(Some)
     }
+}
+
+/// The writes of these changes. If they write a key several times, the last one counts.
+pub(super) fn writes(commits: &[Commit]) -> Vec<Write> {
+    let mut writes = BTreeMap::new();
+    for commit in commits {
+        writes.insert(Key::AuditEntry(commit.sequence), Some(commit.entry.clone()));
+        for put in &commit.puts {
+            if let Some(key) = keys::key(put.place) {
+                writes.insert(key, put.frame.clone());
+            }
+        }
+    }
+    writes.into_iter().map(|(key, value)| Write { key, value }).collect()
 }

@@ -2,14 +2,13 @@
 
 pub(crate) use super::seat::Handle;
 use super::{
-    journal::{Newest, Page, Revision},
+    consensus::{Latest, RecordPage, Revision},
     moment::missing,
     seat::{Ask, Frames, To, stopped},
 };
 use crate::{
     audit::AuditEntry,
     codec::{self, AuditStart},
-    digest::Digest,
     error::Error,
     id::KeyId,
     ledger::{
@@ -40,7 +39,7 @@ impl Handle {
         self.ask(ask).unwrap_or_else(|| Err(stopped()))
     }
 
-    pub(super) fn read_moment(&self) -> Result<(Newest, Option<Vec<u8>>), Error> {
+    pub(super) fn read_moment(&self) -> Result<(Latest, Option<Vec<u8>>), Error> {
         self.try_ask(Ask::Moment)
     }
 
@@ -57,7 +56,11 @@ impl Handle {
         self.try_ask(|to| Ask::Trail(at, after, limit, to))
     }
 
-    pub(super) fn read_records(&self, at: Revision, after: Option<Digest>) -> Result<Page, Error> {
+    pub(super) fn read_records(
+        &self,
+        at: Revision,
+        after: Option<[u8; 32]>,
+    ) -> Result<RecordPage, Error> {
         self.try_ask(|to| Ask::Records(at, after, to))
     }
 
@@ -68,7 +71,7 @@ impl Handle {
     /// Where the trail begins by what is applied here, and the frame of that.
     fn applied_floor(&self) -> (AuditStart, Option<Vec<u8>>) {
         let position = self.shared.position.get();
-        position.map(|position| position.now().floor.clone()).unwrap_or_default()
+        position.map(|position| position.current().floor.clone()).unwrap_or_default()
     }
 }
 

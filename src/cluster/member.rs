@@ -1,6 +1,10 @@
-//! A member: one life of one replica, what it said of itself when it joined, and how far it is.
+//! What a member says about itself when it joins, and the list of members that a host reads.
+//!
+//! The information has these bytes: 1, the number of the format; the freshness in milliseconds (u32);
+//! when the member joined, in milliseconds since the epoch (u64); the length of the version (u8) and
+//! the version; and to the end the replica's name. Numbers are big-endian, texts are UTF-8.
 
-use super::journal::{Incarnation, Muster, Revision};
+use super::consensus::{MemberId, MemberList, MemberRow, Revision};
 use crate::{
     error::{Error, Field},
     ledger::shared::{About, Member},
@@ -15,6 +19,7 @@ pub(crate) const LONGEST: Duration = Duration::from_mins(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The bytes of a name.
 const LONGEST_NAME: usize = 128;
+const FORMAT: u8 = 1;
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
@@ -40,8 +45,8 @@ impl Replica {
         self
     }
 
-    /// What it says of itself, if it may.
-    pub(crate) fn card(self) -> Result<Card, Error> {
+    /// What the member will say about itself; an error if a value is outside its limits.
+    pub(crate) fn info(self) -> Result<MemberInfo, Error> {
         let Self { name, freshness } = self;
         if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
             let reason = "must have 1 to 128 bytes and no control characters";
@@ -56,40 +61,75 @@ impl Replica {
             version: env!("CARGO_PKG_VERSION").into(),
             joined_at: Timestamp::default(),
         };
-        Ok(Card { about, freshness })
+        Ok(MemberInfo { about, freshness })
     }
 }
 
-/// What a member says of itself.
+/// What a member says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Card {
+pub(crate) struct MemberInfo {
     pub(crate) about: About,
-    /// How long its proofs are good for: whoever waits for it to shut waits by this.
+    /// How long a proof of this member stays valid. Other replicas wait this long for its gate to
+    /// shut.
     pub(crate) freshness: Duration,
 }
 
-impl Card {
-    /// As it joins now.
+impl MemberInfo {
+    /// The same, joined now.
     pub(super) fn joining(&self) -> Self {
-        let mut card = self.clone();
-        card.about.joined_at = SystemTime::now().into();
-        card
+        let mut info = self.clone();
+        info.about.joined_at = SystemTime::now().into();
+        info
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Self { about: About { name, version, joined_at }, freshness } = self;
+        // Rounded up: a shorter wait would not be safe.
+        let millis = freshness.as_nanos().div_ceil(1_000_000);
+        let mut bytes = vec![FORMAT];
+        bytes.extend(u32::try_from(millis).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend(joined_at.as_millis().to_be_bytes());
+        let length = u8::try_from(version.len()).unwrap_or(u8::MAX);
+        bytes.push(length);
+        bytes.extend(version.bytes().take(length.into()));
+        bytes.extend(name.bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[FORMAT], rest) = bytes.split_first_chunk()? else { return None };
+        let (millis, rest) = rest.split_first_chunk()?;
+        let (joined, rest) = rest.split_first_chunk()?;
+        let (&[length], rest) = rest.split_first_chunk()?;
+        let (version, name) = rest.split_at_checked(length.into())?;
+        let about = About {
+            name: str::from_utf8(name).ok()?.into(),
+            version: str::from_utf8(version).ok()?.into(),
+            joined_at: Timestamp::from_millis(u64::from_be_bytes(*joined)),
+        };
+        let freshness = Duration::from_millis(u32::from_be_bytes(*millis).into());
+        Some(Self { about, freshness })
     }
 }
 
+/// How long a proof of a member stays valid, at most.
+pub(super) fn freshness(member: &MemberRow) -> Duration {
+    MemberInfo::decode(&member.info).map_or(LONGEST, |info| info.freshness)
+}
+
 /// The members, by their names.
-pub(super) fn told(muster: Muster, this: Option<Incarnation>) -> Vec<Member> {
-    let epoch = muster.epoch.unwrap_or_default();
-    let tell = |member: super::journal::Member| Member {
-        incarnation: member.incarnation.to_string().into(),
-        freshness: member.freshness(),
-        about: member.card.map(|card| card.about),
+pub(super) fn listed(list: MemberList, this: Option<MemberId>) -> Vec<Member> {
+    let epoch = list.epoch.unwrap_or_default();
+    let describe = |member: MemberRow| Member {
+        incarnation: member.id.to_string().into(),
+        freshness: freshness(&member),
+        about: MemberInfo::decode(&member.info).map(|info| info.about),
         applied: member.applied.0,
         behind: if member.applied >= epoch { 0 } else { distance(member.applied, epoch) },
         is_fenced: member.is_fenced,
-        is_this: this == Some(member.incarnation),
+        is_this: this == Some(member.id),
     };
-    let mut members: Vec<_> = muster.members.into_iter().map(tell).collect();
+    let mut members: Vec<_> = list.members.into_iter().map(describe).collect();
     let place = |member: &Member| {
         let about = member.about.as_ref().map(|about| (about.name.clone(), about.joined_at));
         (about, member.incarnation.clone())
@@ -105,11 +145,9 @@ fn distance(Revision(from): Revision, Revision(to): Revision) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::journal;
-
     #[test]
     fn a_replica_with_a_name_or_a_freshness_that_nobody_could_read_is_refused() {
-        let field = |replica: Replica| match replica.card() {
+        let field = |replica: Replica| match replica.info() {
             Ok(_) => None,
             Err(Error::Invalid { field, .. }) => Some(field),
             Err(other) => panic!("{other}"),
@@ -124,31 +162,69 @@ mod tests {
         assert_eq!([fresh(99), fresh(60_001)], [Some(Field::Freshness); 2]);
     }
 
-    #[test]
-    fn members_are_told_by_name_and_one_whose_row_cannot_be_read_is_told_too() {
-        let card = |name: &str| {
-            let mut card = Replica::named(name).card().unwrap();
-            card.about.joined_at = Timestamp::from_secs(7);
-            Some(card)
+    fn known() -> MemberInfo {
+        let about = About {
+            name: "till-4 é".into(),
+            version: "0.1.0".into(),
+            joined_at: Timestamp::from_millis(0x0102_0304_0506),
         };
-        let member = |id: u8, card, applied| journal::Member {
-            incarnation: Incarnation([id; 16]),
-            card,
+        MemberInfo { about, freshness: Duration::from_secs(3) }
+    }
+
+    #[test]
+    fn member_information_has_these_bytes() {
+        let bytes = known().encode();
+        let expected =
+            [&b"\x01\0\0\x0b\xb8\0\0\x01\x02\x03\x04\x05\x06\x050.1.0"[..], "till-4 é".as_bytes()];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(MemberInfo::decode(&bytes), Some(known()));
+        let odd = MemberInfo { freshness: Duration::from_nanos(3_000_000_001), ..known() };
+        let decoded = MemberInfo::decode(&odd.encode()).unwrap();
+        assert_eq!(decoded.freshness, Duration::from_millis(3001));
+    }
+
+    #[test]
+    fn information_that_cannot_be_read_counts_as_the_longest_freshness() {
+        let bytes = known().encode();
+        for end in 0..bytes.len() - "till-4 é".len() {
+            assert_eq!(MemberInfo::decode(&bytes[..end]), None, "{end}");
+        }
+        for other in [&b"name of an older format"[..], b"\x02\0\0\x0b\xb8", b""] {
+            assert_eq!(MemberInfo::decode(other), None);
+        }
+        assert_eq!(MemberInfo::decode(&[&bytes[..], &[0xff]].concat()), None, "a name is text");
+        let (id, revision, applied) = (MemberId([0; 16]), Revision(1), Revision(0));
+        let row = MemberRow { id, info: Vec::new(), revision, is_fenced: false, applied };
+        assert_eq!(freshness(&row), LONGEST);
+        assert_eq!(freshness(&MemberRow { info: bytes, ..row }), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn members_are_listed_by_name_including_one_whose_information_cannot_be_read() {
+        let info = |name: &str| {
+            let mut info = Replica::named(name).info().unwrap();
+            info.about.joined_at = Timestamp::from_secs(7);
+            info.encode()
+        };
+        let member = |id: u8, info, applied| MemberRow {
+            id: MemberId([id; 16]),
+            info,
             revision: Revision(3),
             is_fenced: id == 2,
             applied: Revision(applied),
         };
-        let members = vec![member(1, card("b"), 20), member(2, card("a"), 13), member(3, None, 0)];
-        let muster = Muster { revision: Revision(30), epoch: Some(Revision(17)), members };
-        let told = told(muster, Some(Incarnation([1; 16])));
+        let members =
+            vec![member(1, info("b"), 20), member(2, info("a"), 13), member(3, Vec::new(), 0)];
+        let list = MemberList { revision: Revision(30), epoch: Some(Revision(17)), members };
+        let listed = listed(list, Some(MemberId([1; 16])));
         let name = |m: &Member| m.about.as_ref().map(|about| about.name.to_string());
         let seen: Vec<_> =
-            told.iter().map(|m| (name(m), m.behind, m.is_fenced, m.is_this)).collect();
+            listed.iter().map(|m| (name(m), m.behind, m.is_fenced, m.is_this)).collect();
         let named = |name: &str| Some(name.to_owned());
         let expected =
             [(None, 17, false, false), (named("a"), 4, true, false), (named("b"), 0, false, true)];
         assert_eq!(seen, expected);
-        assert_eq!([told[0].freshness, told[1].freshness], [LONGEST, Duration::from_secs(3)]);
-        assert_eq!(told[1].incarnation.as_ref(), "02".repeat(16));
+        assert_eq!([listed[0].freshness, listed[1].freshness], [LONGEST, Duration::from_secs(3)]);
+        assert_eq!(listed[1].incarnation.as_ref(), "02".repeat(16));
     }
 }

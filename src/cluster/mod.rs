@@ -27,43 +27,51 @@
 use crate::error::Error;
 use tokio::runtime::{Builder, Runtime};
 
+mod acknowledgements;
 mod bootstrap;
 mod committer;
+mod consensus;
 #[path = "../../crates/etcd/src/lib.rs"]
 mod etcd;
 pub(crate) mod follower;
 pub(crate) mod handle;
-pub(crate) mod journal;
+mod keys;
+mod last_uses;
 pub(crate) mod member;
+mod membership;
 mod moment;
+mod position;
 mod replica;
 mod revoker;
-mod rows;
 pub(crate) mod seat;
 mod serving;
 #[cfg(test)]
 pub(crate) mod sim;
 pub(crate) mod timing;
 pub(crate) mod transfer;
-mod uses;
 
-pub use self::etcd::Etcd;
-pub(crate) use self::etcd::EtcdJournal;
 #[cfg(test)]
 pub(crate) use self::etcd::tests::nodes;
-pub use self::member::Replica;
+pub use self::{
+    consensus::{
+        Committed, ConsensusError, ConsensusStore, Epoch, ImportProgress, Key, LastUses, Latest,
+        MemberEvent, MemberId, MemberList, MemberRow, MemberWatch, Proof, RecordPage, Revision,
+        Transaction, TransactionOutcome, Watch, WatchEvent, Write,
+    },
+    etcd::{ConfigError, Etcd, EtcdStore},
+    member::Replica,
+};
 pub use crate::ledger::shared::{About, Following, Member, MemberState, Settled};
 
-/// The members of the store in etcd, by name: asked of etcd itself, by whoever has access, without
-/// becoming a member. A replica says it by [`Store::members`](crate::Store::members). Not to be
-/// called within an asynchronous runtime.
-pub fn members(etcd: &Etcd) -> Result<Vec<Member>, Error> {
-    let muster = async { Ok(journal::Journal::members(&EtcdJournal::new(etcd)?).await?) };
-    let muster: Result<_, Error> = runtime()?.block_on(muster);
-    Ok(member::told(muster?, None))
+/// Returns the members of the store in `consensus`, by name, without becoming a member.
+///
+/// A replica reads them by [`Store::members`](crate::Store::members). Must not be called within an
+/// asynchronous runtime.
+pub fn members<C: ConsensusStore>(consensus: &C) -> Result<Vec<Member>, Error> {
+    Ok(member::listed(runtime()?.block_on(consensus.members())?, None))
 }
 
-/// What a call that waits for etcd runs on.
+/// The runtime of a call that waits for the consensus store.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::io("starting", error))

@@ -2,8 +2,8 @@
 
 use super::{
     bootstrap,
+    consensus::{ConsensusError, ConsensusStore, Latest, RecordPage, Revision},
     handle::Handle,
-    journal::{Fault, Journal, Newest, Page, Revision},
 };
 use crate::{
     codec::{self, AuditStart, Mark, Meta, Place},
@@ -24,22 +24,24 @@ pub(crate) struct Moment {
 }
 
 /// The newest one, as the engine has it.
-pub(super) async fn moment<J: Journal>(journal: &J) -> Result<(Newest, Option<Vec<u8>>), Fault> {
-    let newest = journal.newest().await?;
-    let floor = journal.floor(newest.revision).await?;
+pub(super) async fn moment<C: ConsensusStore>(
+    consensus: &C,
+) -> Result<(Latest, Option<Vec<u8>>), ConsensusError> {
+    let newest = consensus.latest().await?;
+    let floor = consensus.audit_start(newest.revision).await?;
     Ok((newest, floor))
 }
 
 impl Moment {
     /// What was found, if it is intact.
     pub(super) fn of(
-        (newest, floor): (Newest, Option<Vec<u8>>),
+        (newest, floor): (Latest, Option<Vec<u8>>),
         seals: &Seals,
     ) -> Result<Self, Error> {
-        let Newest { revision: at, epoch } = newest;
+        let Latest { revision: at, epoch } = newest;
         let epoch = epoch.ok_or_else(|| Error::NotFound(Path::new("etcd").into()))?;
-        let (meta, _) = codec::decode_epoch(&epoch.frame, &seals.meta, seals.pepper_check)?;
-        Ok(Self { at, meta, floor: bootstrap::floor(floor, seals)? })
+        let (meta, _) = codec::decode_epoch(&epoch.value, &seals.meta, seals.pepper_check)?;
+        Ok(Self { at, meta, floor: bootstrap::decode_audit_start(floor, seals)? })
     }
 
     /// What it holds before anything of it was read.
@@ -105,7 +107,7 @@ pub(super) struct Whole<'h> {
     scopes: Vec<Vec<u8>>,
     /// The trail was read up to here, and the records up to there.
     entries: u64,
-    record: Option<Digest>,
+    record: Option<[u8; 32]>,
     is_over: bool,
 }
 
@@ -139,10 +141,12 @@ impl Reading for Whole<'_> {
         if self.is_over {
             return Ok(None);
         }
-        let Page { records, is_last } = self.handle.read_records(at, self.record)?;
+        let RecordPage { records, is_last } = self.handle.read_records(at, self.record)?;
         self.record = records.last().map(|(digest, _)| *digest).or(self.record);
         self.is_over = is_last;
-        let placed = records.into_iter().map(|(digest, frame)| (Place::Record(digest), frame));
+        let placed = records
+            .into_iter()
+            .map(|(digest, frame)| (Place::Record(Digest::from_bytes(digest)), frame));
         Ok(Some(placed.collect()))
     }
 }

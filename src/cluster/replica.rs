@@ -1,189 +1,165 @@
-//! A replica: it follows the engine, proves that it is fresh, and says what it has applied.
+//! The main task of a replica: it joins, serves as a member, recovers, and leaves.
 //!
-//! One task does all of it in turn, so that what the invariants order happens in that order, and
-//! ending the task ends the prover.
+//! One task does all of it in turn, so that the order that the invariants require is the order of the
+//! code, and ending the task ends the prover. `membership` has the states.
 
 use super::{
-    bootstrap::{Applied, Position, bootstrap},
+    acknowledgements::Acknowledgements,
+    bootstrap::{BootstrapError, bootstrap},
+    consensus::{ConsensusError, ConsensusStore},
     follower::Follower,
-    journal::{Fault, Incarnation, Journal, Revision},
-    member::Card,
-    rows::Rows,
+    member::MemberInfo,
+    membership::{Context, CurrentMembership, Interruption, Membership, Trouble},
+    position::{AppliedPosition, Position},
     serving::Serving,
     timing::Timing,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::error::Error;
+use std::sync::{Arc, PoisonError};
 use tokio::{select, sync::watch, time::timeout};
 
-/// A replica.
-pub(crate) struct Replica<J, F> {
-    pub(super) journal: Arc<J>,
-    pub(super) follower: Arc<F>,
-    pub(super) timing: Timing,
-    card: Card,
-    pub(super) position: Arc<Applied>,
-    /// What to remove when it leaves.
-    member: Arc<Mutex<Option<Membership>>>,
-    trouble: Trouble,
+/// A replica before it runs.
+pub(crate) struct ReplicaTask<C, F> {
+    context: Context<C, F>,
+    info: MemberInfo,
+    /// The row to remove when the replica leaves.
+    membership: CurrentMembership,
 }
 
-/// Why a replica does not follow, for whoever asks.
-pub(crate) type Trouble = Arc<Mutex<Option<Box<str>>>>;
-
-#[derive(Clone, Copy)]
-pub(super) struct Membership {
-    pub(super) who: Incarnation,
-    pub(super) joined: Revision,
-}
-
-/// Why a replica cannot go on as it is.
-pub(super) enum Halt {
-    /// It is no member any more.
-    Fenced,
-    /// What comes next is no longer kept.
-    Behind,
-    /// This is not the history that it has applied.
-    Foreign(&'static str),
-}
-
-impl<J: Journal, F: Follower> Replica<J, F> {
+impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
     pub(crate) fn new(
-        journal: Arc<J>,
+        consensus: Arc<C>,
         follower: Arc<F>,
         timing: Timing,
-        card: Card,
+        info: MemberInfo,
         start: Position,
     ) -> Self {
-        let position = Applied::new(start);
-        let (member, trouble) = (Arc::default(), Trouble::default());
-        Self { journal, follower, timing, card, position, member, trouble }
+        let (position, trouble) = (AppliedPosition::new(start), Trouble::default());
+        let context = Context { consensus, follower, timing, position, trouble };
+        Self { context, info, membership: Arc::default() }
     }
 
-    /// Which member it is, as that changes.
-    pub(super) fn seat(&self) -> Arc<Mutex<Option<Membership>>> {
-        Arc::clone(&self.member)
+    pub(super) fn current_membership(&self) -> CurrentMembership {
+        Arc::clone(&self.membership)
     }
 
-    /// What is applied, as it moves on.
-    pub(crate) fn position(&self) -> Arc<Applied> {
-        Arc::clone(&self.position)
+    pub(crate) fn position(&self) -> Arc<AppliedPosition> {
+        Arc::clone(&self.context.position)
     }
 
-    /// Why it does not follow, if it does not.
     pub(crate) fn trouble(&self) -> Trouble {
-        Arc::clone(&self.trouble)
+        Arc::clone(&self.context.trouble)
     }
 
-    /// Lives until it is told to leave.
+    /// Runs until `leave` becomes true.
     pub(crate) async fn run(self, mut leave: watch::Receiver<bool>) {
         select! {
             biased;
             _ = leave.wait_for(|leave| *leave) => {}
-            () = self.live() => {}
+            () = self.follow() => {}
             () = self.end_work_when_shut() => {}
         }
-        // With its life its prover was dropped: nothing opens the gate again, and only then is it
-        // removed, so that nobody waits for it any more.
-        self.follower.gate().close();
-        self.follower.end_work();
-        if let Some(Membership { who, joined }) = self.membership() {
-            let _ = timeout(self.timing.patience(), self.journal.remove(who, joined)).await;
+        // The prover is dropped, so nothing opens the gate again. Only then is the member removed:
+        // from then on nobody waits for this replica.
+        let Context { consensus, follower, timing, .. } = &self.context;
+        follower.gate().close();
+        follower.end_work();
+        if let Some(Membership { id, joined }) = self.membership() {
+            let _ = timeout(timing.patience(), consensus.remove_member(id, joined)).await;
         }
     }
 
-    async fn live(&self) {
-        let (mut halted, mut rows) = (None, Rows::default());
+    async fn follow(&self) {
+        let mut interruption = None;
+        let mut acknowledgements = Acknowledgements::default();
         loop {
-            match halted {
+            match interruption {
                 None => {}
-                Some(Halt::Fenced) => self.stop_answering(),
-                Some(Halt::Behind) => self.bootstrap(true).await,
-                Some(Halt::Foreign(why)) => {
-                    self.say(Some(why.into()));
+                Some(Interruption::Fenced) => self.stop_answering(),
+                Some(Interruption::Behind) => self.bootstrap(true).await,
+                Some(Interruption::Diverged(reason)) => {
+                    self.context.report(Some(reason.into()));
                     self.stop_answering();
                     self.bootstrap(false).await;
                 }
             }
-            let member = if let Some(member) = self.membership() {
-                member
+            let membership = if let Some(membership) = self.membership() {
+                membership
             } else {
-                rows = Rows::default();
-                let member = self.join().await;
-                if member.joined <= self.now_at().applied {
-                    let why = "the engine went back to an earlier revision";
-                    halted = Some(Halt::Foreign(why));
+                acknowledgements = Acknowledgements::default();
+                let membership = self.join().await;
+                if membership.joined <= self.context.current().applied {
+                    let reason = "the engine went back to an earlier revision";
+                    interruption = Some(Interruption::Diverged(reason));
                     continue;
                 }
-                member
+                membership
             };
-            halted = Some(Serving::new(self, member, &mut rows).run().await);
+            let serving = Serving::new(&self.context, membership, &mut acknowledgements);
+            interruption = Some(serving.run().await);
         }
     }
 
     fn stop_answering(&self) {
-        self.follower.gate().shut();
-        self.follower.end_work();
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.context.follower.gate().shut();
+        self.context.follower.end_work();
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     async fn bootstrap(&self, continues: bool) {
-        let mut known = continues.then(|| self.now_at());
+        let Context { consensus, follower, timing, position, .. } = &self.context;
+        let mut known = continues.then(|| self.context.current());
         loop {
-            match bootstrap(&*self.journal, &*self.follower, &mut known).await {
-                Ok(position) => {
-                    self.say(None);
-                    self.position.begin_again(position);
+            match bootstrap(&**consensus, &**follower, &mut known).await {
+                Ok(start) => {
+                    self.context.report(None);
+                    position.restart_at(start);
                     return;
                 }
-                Err(Fault::Refused(error)) => {
-                    // Whatever is wrong there, what we have is not what the engine has.
-                    self.follower.gate().shut();
-                    self.say(Some(error.to_string().into()));
+                Err(BootstrapError::Consensus(ConsensusError::Unavailable(reason))) => {
+                    self.context.report(Some(reason));
                 }
-                Err(Fault::Unreachable(why)) => self.say(Some(why)),
-                Err(Fault::Compacted) => {}
+                Err(BootstrapError::Consensus(ConsensusError::Compacted)) => {}
+                Err(error) => {
+                    // Whatever is wrong: the applied state is not the state of the consensus store.
+                    follower.gate().shut();
+                    self.context.report(Some(Error::from(error).to_string().into()));
+                }
             }
-            self.timing.sleep(self.timing.pause()).await;
+            timing.sleep(timing.pause()).await;
         }
     }
 
     async fn join(&self) -> Membership {
+        let Context { consensus, timing, .. } = &self.context;
         loop {
-            if let Ok(who) = self.timing.incarnation()
-                && let Ok(Ok(joined)) =
-                    timeout(self.timing.patience(), self.journal.join(who, &self.card.joining()))
-                        .await
+            let info = self.info.joining().encode();
+            if let Ok(id) = timing.member_id()
+                && let Ok(Ok(joined)) = timeout(timing.patience(), consensus.join(id, &info)).await
             {
-                let member = Membership { who, joined };
-                *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(member);
-                return member;
+                let membership = Membership { id, joined };
+                *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+                return membership;
             }
-            self.timing.sleep(self.timing.pause()).await;
+            timing.sleep(timing.pause()).await;
         }
     }
 
-    /// Work in flight ends with the gate: nobody could tell it that its key was taken away.
+    /// Ends work in flight when the gate shuts: nobody could stop it if its key were revoked.
     async fn end_work_when_shut(&self) {
+        let Context { follower, timing, .. } = &self.context;
         let mut was_open = false;
         loop {
-            let left = self.follower.gate().remaining();
+            let left = follower.gate().remaining();
             if left == 0 && was_open {
-                self.follower.end_work();
+                follower.end_work();
             }
             was_open = left > 0;
-            self.timing.sleep(if was_open { left } else { self.timing.pause() }).await;
+            timing.sleep(if was_open { left } else { timing.pause() }).await;
         }
-    }
-
-    pub(super) fn now_at(&self) -> Arc<Position> {
-        self.position.now()
     }
 
     fn membership(&self) -> Option<Membership> {
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn say(&self, trouble: Option<Box<str>>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

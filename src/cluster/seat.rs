@@ -1,20 +1,22 @@
 //! A replica's runtime, on a thread of its own, and the store's handle to it.
 
 use super::{
-    bootstrap::{Applied, bootstrap},
+    bootstrap::bootstrap,
     committer::{Committer, Fate},
+    consensus::{ConsensusStore, Latest, RecordPage, Revision, Transaction, TransactionOutcome},
     follower::Follower,
-    journal::{Fault, Journal, Newest, Outcome, Page, Revision, Transaction},
-    member::{self, Card},
+    last_uses::SharedUses,
+    member::{self, MemberInfo},
+    membership::{CurrentMembership, Trouble},
     moment::moment,
-    replica::{Membership, Replica, Trouble},
+    position::AppliedPosition,
+    replica::ReplicaTask,
     revoker::Revoker,
     timing::Timing,
-    uses::Uses,
 };
 use crate::{
     codec::{self, Mark, Meta},
-    digest::{Digest, Seals},
+    digest::Seals,
     error::Error,
     id::KeyId,
     ledger::{
@@ -25,7 +27,6 @@ use crate::{
     secret::Prefix,
 };
 use std::{
-    future::Future,
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -51,7 +52,7 @@ pub(crate) enum Wanted {
 /// What a replica is started with.
 pub(crate) struct Plan {
     pub(crate) timing: Timing,
-    pub(crate) card: Card,
+    pub(crate) info: MemberInfo,
     pub(crate) wanted: Wanted,
     pub(crate) prefix: Option<Prefix>,
 }
@@ -67,10 +68,10 @@ pub(super) enum Ask {
     Commit(Vec<Commit>, SyncSender<Verdict>),
     Settle(SyncSender<Settled>),
     Witness(SyncSender<Verdict>),
-    Moment(To<(Newest, Option<Vec<u8>>)>),
+    Moment(To<(Latest, Option<Vec<u8>>)>),
     Names(Revision, To<Vec<Vec<u8>>>),
     Trail(Revision, u64, usize, To<Frames>),
-    Records(Revision, Option<Digest>, To<Page>),
+    Records(Revision, Option<[u8; 32]>, To<RecordPage>),
     Sweep(u64, Vec<u8>, To<bool>),
     Uses(Vec<(KeyId, u32)>, To<()>),
     LearnUses(To<()>),
@@ -89,7 +90,7 @@ pub(crate) struct Handle {
 pub(super) struct State {
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
     pub(super) trouble: Mutex<Trouble>,
-    pub(super) position: OnceLock<Arc<Applied>>,
+    pub(super) position: OnceLock<Arc<AppliedPosition>>,
     pub(super) onlooker: OnceLock<Onlooker>,
     /// The trail holds nothing below this any more.
     pub(super) swept: AtomicU64,
@@ -113,9 +114,9 @@ pub(crate) fn seat(seals: Arc<Seals>) -> (Handle, Seat) {
 
 impl Seat {
     /// Starts the replica; gives the prefix of the store's keys once everything is applied.
-    pub(crate) fn start<J: Journal, F: Follower>(
+    pub(crate) fn start<C: ConsensusStore, F: Follower>(
         self,
-        connect: impl Future<Output = Result<J, Error>> + Send + 'static,
+        consensus: C,
         follower: Arc<F>,
         plan: Plan,
     ) -> Result<Prefix, Error> {
@@ -126,33 +127,34 @@ impl Seat {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(Error::io("starting a runtime", error)))),
             };
-            runtime.block_on(self.run(connect, follower, plan, ready));
+            runtime.block_on(self.run(consensus, follower, plan, ready));
         });
         let thread = thread.map_err(|e| Error::io("starting the replica's thread", e))?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         is_ready.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
-    async fn run<J: Journal, F: Follower>(
+    async fn run<C: ConsensusStore, F: Follower>(
         mut self,
-        connect: impl Future<Output = Result<J, Error>>,
+        consensus: C,
         follower: Arc<F>,
         plan: Plan,
         ready: SyncSender<Result<Prefix, Error>>,
     ) {
         let timing = plan.timing.clone();
-        let (journal, replica) = match begin(connect, &follower, plan).await {
+        let (consensus, replica) = match begin(consensus, &follower, plan).await {
             Ok(begun) => begun,
             Err(error) => return drop(ready.send(Err(error))),
         };
         let position = replica.position();
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = replica.trouble();
         let _ = self.shared.position.set(Arc::clone(&position));
-        let prefix = Prefix::new(&position.now().meta.prefix);
-        let this = replica.seat();
+        let prefix = Prefix::new(&position.current().meta.prefix);
+        let this = replica.current_membership();
         let mut leaves = self.leave.clone();
         let life = tokio::spawn(replica.run(self.leave));
-        let uses = Uses::new(Arc::clone(&journal), Arc::clone(&follower), Arc::clone(&position));
+        let uses =
+            SharedUses::new(Arc::clone(&consensus), Arc::clone(&follower), Arc::clone(&position));
         let uses = Arc::new(uses);
         // Whoever opens a store asks it at once: the first proof takes a moment.
         let start = timing.now();
@@ -162,19 +164,19 @@ impl Seat {
         let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
         // So that a key that was used is not said never to have been. It decides nothing, and so
         // nobody waits for it for long.
-        let _ = timeout(timing.patience(), uses.learn()).await;
+        let _ = timeout(timing.patience(), uses.read()).await;
         let _ = ready.send(prefix);
         // It ends with the runtime.
-        tokio::spawn(Arc::clone(&uses).keep_learning());
+        tokio::spawn(Arc::clone(&uses).read_periodically());
         let desk = Arc::new(Desk {
             committer: Committer::new(
-                Arc::clone(&journal),
+                Arc::clone(&consensus),
                 follower,
                 timing.clone(),
                 Arc::clone(&position),
             ),
-            revoker: Revoker::new(Arc::clone(&journal), timing),
-            journal,
+            revoker: Revoker::new(Arc::clone(&consensus), timing),
+            consensus,
             uses,
             this,
         });
@@ -193,32 +195,37 @@ impl Seat {
 }
 
 /// Connects, makes the store where it is to be made, and reads all of it.
-async fn begin<J: Journal, F: Follower>(
-    connect: impl Future<Output = Result<J, Error>>,
+async fn begin<C: ConsensusStore, F: Follower>(
+    consensus: C,
     follower: &Arc<F>,
     plan: Plan,
-) -> Result<(Arc<J>, Replica<J, F>), Error> {
-    let journal = Arc::new(connect.await?);
+) -> Result<(Arc<C>, ReplicaTask<C, F>), Error> {
+    let consensus = Arc::new(consensus);
     let place = Path::new("the engine of the replicas");
-    let is_there = journal.newest().await?.epoch.is_some();
+    let is_there = consensus.latest().await?.epoch.is_some();
     match plan.wanted {
         Wanted::New if is_there => return Err(Error::AlreadyExists(place.into())),
         Wanted::There if !is_there => return Err(Error::NotFound(place.into())),
-        _ if !is_there => create(&*journal, follower.seals(), plan.prefix).await?,
+        _ if !is_there => create(&*consensus, follower.seals(), plan.prefix).await?,
         _ => {}
     }
-    let start = bootstrap(&*journal, &**follower, &mut None).await?;
+    let start = bootstrap(&*consensus, &**follower, &mut None).await?;
     if plan.prefix.is_some_and(|prefix| prefix.as_str() != start.meta.prefix) {
         return Err(Error::WrongPrefix(start.meta.prefix.into()));
     }
-    let replica =
-        Replica::new(Arc::clone(&journal), Arc::clone(follower), plan.timing, plan.card, start);
-    Ok((journal, replica))
+    let replica = ReplicaTask::new(
+        Arc::clone(&consensus),
+        Arc::clone(follower),
+        plan.timing,
+        plan.info,
+        start,
+    );
+    Ok((consensus, replica))
 }
 
 /// Makes an empty store, unless another process was quicker.
-async fn create<J: Journal>(
-    journal: &J,
+async fn create<C: ConsensusStore>(
+    consensus: &C,
     seals: &Seals,
     prefix: Option<Prefix>,
 ) -> Result<(), Error> {
@@ -228,23 +235,23 @@ async fn create<J: Journal>(
     let prefix = prefix.unwrap_or_default().as_str().into();
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix };
     let epoch = codec::encode_epoch(&meta, &head, &seals.meta)?;
-    match journal.commit(Transaction { expected: None, commits: &[], epoch }).await {
-        Outcome::Committed { .. } | Outcome::Conflict => Ok(()),
-        Outcome::Refused(why) => Err(Error::ConsensusRefused(why)),
-        Outcome::Unknown(why) => Err(Error::Consensus(why)),
+    match consensus.commit(Transaction { expected: None, writes: Vec::new(), epoch }).await {
+        TransactionOutcome::Committed { .. } | TransactionOutcome::Conflict => Ok(()),
+        TransactionOutcome::Refused(why) => Err(Error::ConsensusRefused(why)),
+        TransactionOutcome::Unknown(why) => Err(Error::Consensus(why)),
     }
 }
 
 /// Who answers.
-struct Desk<J, F> {
-    journal: Arc<J>,
-    committer: Committer<J, F>,
-    revoker: Arc<Revoker<J>>,
-    uses: Arc<Uses<J, F>>,
-    this: Arc<Mutex<Option<Membership>>>,
+struct Desk<C, F> {
+    consensus: Arc<C>,
+    committer: Committer<C, F>,
+    revoker: Arc<Revoker<C>>,
+    uses: Arc<SharedUses<C, F>>,
+    this: CurrentMembership,
 }
 
-impl<J: Journal, F: Follower> Desk<J, F> {
+impl<C: ConsensusStore, F: Follower> Desk<C, F> {
     /// Whoever asked may be gone; then nobody needs the answer.
     async fn serve(self: Arc<Self>, ask: Ask) {
         match ask {
@@ -256,28 +263,31 @@ impl<J: Journal, F: Follower> Desk<J, F> {
             }
             Ask::Settle(to) => drop(to.send(self.committer.settle(&self.revoker).await)),
             Ask::Witness(to) => drop(to.send(self.committer.witness().await.into())),
-            Ask::Moment(to) => drop(to.send(moment(&*self.journal).await.map_err(Error::from))),
+            Ask::Moment(to) => drop(to.send(moment(&*self.consensus).await.map_err(Error::from))),
             Ask::Names(at, to) => {
-                let _ = to.send(self.journal.names(at).await.map_err(Error::from));
+                let _ = to.send(self.consensus.scope_names(at).await.map_err(Error::from));
             }
             Ask::Trail(at, after, limit, to) => {
-                let _ = to.send(self.journal.trail(at, after, limit).await.map_err(Error::from));
+                let _ = to.send(
+                    self.consensus.audit_entries(at, after, limit).await.map_err(Error::from),
+                );
             }
             Ask::Records(at, after, to) => {
-                let _ = to.send(self.journal.records(at, after).await.map_err(Error::from));
+                let _ = to.send(self.consensus.records(at, after).await.map_err(Error::from));
             }
             Ask::Sweep(through, floor, to) => {
-                let _ = to.send(self.journal.sweep(through, &floor).await.map_err(Error::from));
+                let _ =
+                    to.send(self.consensus.prune_audit(through, &floor).await.map_err(Error::from));
             }
             Ask::Uses(uses, to) => {
-                let _ = to.send(self.uses.note(&uses).await.map_err(Error::from));
+                let _ = to.send(self.uses.write(&uses).await);
             }
-            Ask::LearnUses(to) => drop(to.send(self.uses.learn().await.map_err(Error::from))),
+            Ask::LearnUses(to) => drop(to.send(self.uses.read().await)),
             Ask::Members(to) => {
-                let muster = self.journal.members().await.map_err(Error::from);
+                let muster = self.consensus.members().await.map_err(Error::from);
                 let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
-                let this = this.map(|membership| membership.who);
-                let _ = to.send(muster.map(|muster| member::told(muster, this)));
+                let this = this.map(|membership| membership.id);
+                let _ = to.send(muster.map(|muster| member::listed(muster, this)));
             }
         }
     }
@@ -294,19 +304,6 @@ impl From<Fate> for Verdict {
             Fate::Conflict => Self::Overtaken,
             Fate::Refused(why) => Self::Refused(why),
             Fate::Unknown(why) => Self::Unknown(why),
-        }
-    }
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Refused(error) => error,
-            Fault::Unreachable(why) => Self::Consensus(why),
-            Fault::Compacted => {
-                let what = "what was being read is no longer kept; begin again, and let it be kept for longer than a backup takes";
-                Self::Consensus(what.into())
-            }
         }
     }
 }

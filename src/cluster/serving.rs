@@ -1,16 +1,28 @@
-//! A member's days: what is committed is applied, then proved, then acknowledged.
+//! The main loop of a member: apply changes, prove freshness, acknowledge.
+//!
+//! Three activities run side by side, each with at most one call in flight.
+//!
+//! | activity | idle | in flight | then |
+//! |---|---|---|---|
+//! | watch | lost: a new one opens after a pause | waits for the next transactions | applies them; opens the gate for proofs whose epoch they reach |
+//! | proof | until the next beat | one `prove`, timed before it is sent | opens the gate, at once or when its epoch is applied |
+//! | acknowledgement | until something newer is applied | one `acknowledge` | confirmed: the next may follow at once; failed: after a pause |
+//!
+//! The loop ends with an [`Interruption`]: the member was fenced, its next changes are compacted, or
+//! the consensus store shows another history than the one that is applied.
 
 use super::{
-    bootstrap::{self, Position},
+    acknowledgements::Acknowledgements,
+    bootstrap::{decode_audit_start, decode_scope_name},
+    consensus::{
+        Committed, ConsensusError, ConsensusStore, Epoch, Key, Proof, Revision, Watch, WatchEvent,
+        Write,
+    },
     follower::{Follower, KeyState},
-    journal::{Batch, Epoch, Event, Fault, Journal, Proof, Revision, Tail},
-    replica::{Halt, Membership, Replica},
-    rows::Rows,
+    membership::{Context, Interruption, Membership},
+    position::Position,
 };
-use crate::{
-    codec::{self, Place},
-    error::Error,
-};
+use crate::{codec, digest::Digest, error::Error};
 use std::{
     future::{Future, pending},
     pin::Pin,
@@ -18,242 +30,263 @@ use std::{
 };
 use tokio::{select, time::timeout};
 
-/// A call that was made and not answered yet.
+/// A call that may be in flight.
 type Call<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
-/// When it was asked for, and the answer.
-type Proved = (u64, Result<Option<Proof>, Fault>);
-/// What was said, and whether the engine took it.
-type Said = (Revision, Result<bool, Fault>);
+/// When the proof was requested, and the answer.
+type ProofAnswer = (u64, Result<Option<Proof>, ConsensusError>);
+/// What was acknowledged, and the answer.
+type AcknowledgementAnswer = (Revision, Result<bool, ConsensusError>);
 
-/// One membership.
-pub(super) struct Serving<'r, J: Journal, F> {
-    replica: &'r Replica<J, F>,
-    member: Membership,
-    rows: &'r mut Rows,
-    proof: Call<Proved>,
+/// One membership at work.
+pub(super) struct Serving<'r, C: ConsensusStore, F> {
+    context: &'r Context<C, F>,
+    membership: Membership,
+    acknowledgements: &'r mut Acknowledgements,
+    proof: Call<ProofAnswer>,
     next_proof: u64,
-    /// What was applied when the proof was asked for that is on its way.
-    known: Revision,
-    /// The epoch at that revision, and those that were applied since: the proof may show any of them.
-    passed: Vec<Epoch>,
-    /// Epochs that are not applied yet, and until when each opens the gate.
-    proved: Vec<(Revision, u64)>,
-    said: Call<Said>,
-    next_said: u64,
+    /// The applied revision when the proof in flight was requested.
+    applied_at_request: Revision,
+    /// The epoch at that revision, and those applied since: the proof may show any of them.
+    epochs_since_request: Vec<Epoch>,
+    /// Proven epochs that are not applied yet, and until when each opens the gate.
+    pending_proofs: Vec<(Revision, u64)>,
+    acknowledgement: Call<AcknowledgementAnswer>,
+    next_acknowledgement: u64,
 }
 
-impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
-    pub(super) fn new(replica: &'r Replica<J, F>, member: Membership, rows: &'r mut Rows) -> Self {
-        let now = replica.timing.now();
+impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
+    pub(super) fn new(
+        context: &'r Context<C, F>,
+        membership: Membership,
+        acknowledgements: &'r mut Acknowledgements,
+    ) -> Self {
+        let now = context.timing.now();
         Self {
-            replica,
-            member,
-            rows,
+            context,
+            membership,
+            acknowledgements,
             proof: None,
             next_proof: now,
-            known: Revision::default(),
-            passed: Vec::new(),
-            proved: Vec::new(),
-            said: None,
-            next_said: now,
+            applied_at_request: Revision::default(),
+            epochs_since_request: Vec::new(),
+            pending_proofs: Vec::new(),
+            acknowledgement: None,
+            next_acknowledgement: now,
         }
     }
 
-    /// Goes on until something ends it. The branches are asked in order, so that no flood of
-    /// changes keeps a proof from being asked for.
-    pub(super) async fn run(mut self) -> Halt {
-        let timing = &self.replica.timing;
-        let mut tail = Some(self.replica.journal.tail(self.applied()));
-        let mut next_tail = 0;
+    /// Runs until something interrupts it. The branches are polled in order, so that a flood of
+    /// changes does not delay a proof.
+    pub(super) async fn run(mut self) -> Interruption {
+        let Context { consensus, timing, .. } = self.context;
+        let mut watch = Some(consensus.watch(self.applied()));
+        let mut next_watch = 0;
         loop {
-            let must_say = self.said.is_none() && !self.rows.has(self.applied());
+            let must_acknowledge =
+                self.acknowledgement.is_none() && !self.acknowledgements.has(self.applied());
             let step = select! {
                 biased;
-                answer = landed(&mut self.proof) => self.proof_came(answer),
-                answer = landed(&mut self.said) => self.said_so(answer),
-                () = timing.sleep_until(self.next_proof), if self.proof.is_none() => self.ask(),
-                () = timing.sleep_until(self.next_said), if must_say => self.say(),
-                () = timing.sleep_until(next_tail), if tail.is_none() => {
-                    tail = Some(self.replica.journal.tail(self.applied()));
+                answer = answered(&mut self.proof) => self.take_proof(answer),
+                answer = answered(&mut self.acknowledgement) => self.take_acknowledgement(answer),
+                () = timing.sleep_until(self.next_proof), if self.proof.is_none() => {
+                    self.request_proof();
                     Ok(())
                 }
-                event = next(&mut tail) => match event {
-                    Event::Batches(batches) => self.apply_all(batches),
-                    Event::Compacted => Err(Halt::Behind),
-                    Event::Lost => {
-                        tail = None;
-                        next_tail = timing.now() + timing.pause();
+                () = timing.sleep_until(self.next_acknowledgement), if must_acknowledge => {
+                    self.acknowledge();
+                    Ok(())
+                }
+                () = timing.sleep_until(next_watch), if watch.is_none() => {
+                    watch = Some(consensus.watch(self.applied()));
+                    Ok(())
+                }
+                event = next_event(&mut watch) => match event {
+                    WatchEvent::Committed(transactions) => self.apply_all(transactions),
+                    WatchEvent::Compacted => Err(Interruption::Behind),
+                    WatchEvent::Lost => {
+                        watch = None;
+                        next_watch = timing.now() + timing.pause();
                         Ok(())
                     }
                 },
             };
-            if let Err(halt) = step {
-                return halt;
+            if let Err(interruption) = step {
+                return interruption;
             }
         }
     }
 
-    /// The time is taken before anything is sent: what the engine then says was so after it.
-    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
-    fn ask(&mut self) -> Result<(), Halt> {
-        let (journal, timing) = (Arc::clone(&self.replica.journal), self.replica.timing.clone());
-        let member = self.member;
-        self.rows.asks();
-        let position = self.replica.now_at();
-        self.known = position.applied;
-        self.passed = vec![position.epoch.clone()];
-        let asked = timing.now();
-        self.next_proof = asked + timing.beat();
+    /// The time is taken before the request is sent, so the answer describes a later moment.
+    fn request_proof(&mut self) {
+        let consensus = Arc::clone(&self.context.consensus);
+        let (timing, Membership { id, joined }) = (self.context.timing.clone(), self.membership);
+        self.acknowledgements.requesting_proof();
+        let position = self.context.current();
+        self.applied_at_request = position.applied;
+        self.epochs_since_request = vec![position.epoch.clone()];
+        let requested = timing.now();
+        self.next_proof = requested + timing.beat();
         self.proof = Some(Box::pin(async move {
-            let proof = timeout(timing.patience(), journal.prove(member.who, member.joined)).await;
-            (asked, proof.unwrap_or_else(|_| Err(Fault::Unreachable("no proof came".into()))))
+            let proof = timeout(timing.patience(), consensus.prove(id, joined)).await;
+            (requested, proof.unwrap_or_else(|_| Err(no_answer())))
         }));
-        Ok(())
     }
 
-    fn proof_came(&mut self, (asked, answer): Proved) -> Result<(), Halt> {
+    fn take_proof(&mut self, (requested, answer): ProofAnswer) -> Result<(), Interruption> {
         let proof = match answer {
             Ok(Some(proof)) => proof,
-            Ok(None) => return Err(Halt::Fenced),
-            // The gate runs down by itself.
+            Ok(None) => return Err(Interruption::Fenced),
+            // The gate shuts by itself when the last proof expires.
             Err(_) => return Ok(()),
         };
-        self.replica.position.hear(proof.epoch.revision);
-        // More may have been applied since the proof was read, so what counts is what was then.
-        let before = self.passed.first().map_or(Revision::default(), |epoch| epoch.revision);
-        if proof.revision < self.known || proof.epoch.revision < before {
-            return Err(Halt::Foreign("the engine went back to an earlier revision"));
+        let Proof { revision, epoch, applied } = proof;
+        self.context.position.note_epoch(epoch.revision);
+        // More may have been applied since the proof was read, so it is compared with the state at its
+        // request.
+        let earliest =
+            self.epochs_since_request.first().map_or_else(Revision::default, |e| e.revision);
+        if revision < self.applied_at_request || epoch.revision < earliest {
+            return Err(Interruption::Diverged("the engine went back to an earlier revision"));
         }
-        // Up to what is applied all epochs since then are known. A snapshot is taken at a later
-        // revision than its epoch has, and an engine that was put back may since have given the
-        // revisions between the two to changes of another history.
-        if proof.epoch.revision <= self.applied() && !self.passed.contains(&proof.epoch) {
-            return Err(Halt::Foreign("the engine has another epoch than was applied"));
+        // All epochs up to the applied one are known. A bootstrap reads at a later revision than its
+        // epoch has, and a restored consensus store may since have given the revisions between the two
+        // to changes of another history.
+        if epoch.revision <= self.applied() && !self.epochs_since_request.contains(&epoch) {
+            return Err(Interruption::Diverged("the engine has another epoch than was applied"));
         }
-        if !self.rows.recognise(proof.applied) {
-            return Err(Halt::Foreign("the engine shows an acknowledgement that was not given"));
+        if !self.acknowledgements.recognise(applied) {
+            let reason = "the engine shows an acknowledgement that was not given";
+            return Err(Interruption::Diverged(reason));
         }
-        let until = asked.saturating_add(self.replica.timing.freshness());
-        self.proved.push((proof.epoch.revision, until));
-        self.open()
+        let until = requested.saturating_add(self.context.timing.freshness());
+        self.pending_proofs.push((epoch.revision, until));
+        self.open_gate();
+        Ok(())
     }
 
-    /// Opens the gate for as long as was proved of what is applied.
-    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
-    fn open(&mut self) -> Result<(), Halt> {
+    /// Opens the gate for the proofs whose epoch is applied.
+    fn open_gate(&mut self) {
         let applied = self.applied();
-        let gate = self.replica.follower.gate();
-        self.proved.retain(|(epoch, until)| {
-            let holds = *epoch <= applied;
-            if holds {
+        let gate = self.context.follower.gate();
+        self.pending_proofs.retain(|(epoch, until)| {
+            let is_applied = *epoch <= applied;
+            if is_applied {
                 gate.extend(*until);
             }
-            !holds
+            !is_applied
         });
-        Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "a step like the others")]
-    fn say(&mut self) -> Result<(), Halt> {
-        let (journal, timing) = (Arc::clone(&self.replica.journal), self.replica.timing.clone());
-        let (member, applied) = (self.member, self.applied());
-        self.next_said = timing.now() + timing.pause();
-        self.rows.sent(applied);
-        self.said = Some(Box::pin(async move {
-            let said = journal.acknowledge(member.who, member.joined, applied);
-            let said = timeout(timing.patience(), said).await;
-            (applied, said.unwrap_or_else(|_| Err(Fault::Unreachable("no answer came".into()))))
+    fn acknowledge(&mut self) {
+        let consensus = Arc::clone(&self.context.consensus);
+        let (timing, Membership { id, joined }) = (self.context.timing.clone(), self.membership);
+        let applied = self.applied();
+        self.next_acknowledgement = timing.now() + timing.pause();
+        self.acknowledgements.sending(applied);
+        self.acknowledgement = Some(Box::pin(async move {
+            let written = consensus.acknowledge(id, joined, applied);
+            let written = timeout(timing.patience(), written).await;
+            (applied, written.unwrap_or_else(|_| Err(no_answer())))
         }));
-        Ok(())
     }
 
-    fn said_so(&mut self, (applied, answer): Said) -> Result<(), Halt> {
+    fn take_acknowledgement(
+        &mut self,
+        (applied, answer): AcknowledgementAnswer,
+    ) -> Result<(), Interruption> {
         match answer {
             Ok(true) => {
-                self.rows.confirm(applied);
-                // The next one need not wait.
-                self.next_said = 0;
+                self.acknowledgements.confirm(applied);
+                self.next_acknowledgement = 0;
                 Ok(())
             }
-            Ok(false) => Err(Halt::Fenced),
+            Ok(false) => Err(Interruption::Fenced),
             Err(_) => Ok(()),
         }
     }
 
-    fn apply_all(&mut self, batches: Vec<Batch>) -> Result<(), Halt> {
-        for batch in batches {
-            if batch.revision > self.applied() {
-                self.apply(batch)?;
+    fn apply_all(&mut self, transactions: Vec<Committed>) -> Result<(), Interruption> {
+        for committed in transactions {
+            if committed.revision > self.applied() {
+                self.apply(committed)?;
             }
         }
         Ok(())
     }
 
-    /// The index first; then what is applied is said, the gate opened, and the rest told.
-    fn apply(&mut self, batch: Batch) -> Result<(), Halt> {
-        let known = self.replica.now_at();
-        let applied = self.applied_after(&known, batch).map_err(|error| {
-            // Half of it may be visible, and the other half is not known.
-            self.replica.say(Some(error.to_string().into()));
-            Halt::Foreign("a change could not be applied")
+    /// The index first, then the position, then the gate. The acknowledgement follows in the loop.
+    fn apply(&mut self, committed: Committed) -> Result<(), Interruption> {
+        let known = self.context.current();
+        let next = self.apply_to_index(&known, committed).map_err(|error| {
+            // Part of the transaction may be visible, and the rest is not known.
+            self.context.report(Some(error.to_string().into()));
+            Interruption::Diverged("a change could not be applied")
         })?;
-        let applied =
-            applied.ok_or(Halt::Foreign("a change does not continue what was applied"))?;
+        let next =
+            next.ok_or(Interruption::Diverged("a change does not continue what was applied"))?;
         if self.proof.is_some() {
-            self.passed.push(applied.epoch.clone());
+            self.epochs_since_request.push(next.epoch.clone());
         }
-        self.replica.position.move_to(applied);
-        self.open()
+        self.context.position.advance_to(next);
+        self.open_gate();
+        Ok(())
     }
 
-    /// Applies a batch; `None` where it does not continue the history that is known.
-    fn applied_after(&self, known: &Position, batch: Batch) -> Result<Option<Position>, Error> {
-        let follower = &*self.replica.follower;
+    /// Applies a transaction; `None` if it does not continue the known history.
+    fn apply_to_index(
+        &self,
+        known: &Position,
+        committed: Committed,
+    ) -> Result<Option<Position>, Error> {
+        let Committed { revision, epoch, writes } = committed;
+        let follower = &*self.context.follower;
         let seals = follower.seals();
-        let mut position = Position { applied: batch.revision, ..known.clone() };
-        let Some(frame) = batch.epoch else { return Ok(None) };
-        let (meta, before) = codec::decode_epoch(&frame, &seals.meta, seals.pepper_check)?;
+        let mut position = Position { applied: revision, ..known.clone() };
+        let Some(epoch) = epoch else { return Ok(None) };
+        let (meta, before) = codec::decode_epoch(&epoch, &seals.meta, seals.pepper_check)?;
         let continues = before == known.meta.mark.head
             && meta.mark.store == known.meta.mark.store
             && meta.mark.sequence > known.meta.mark.sequence;
         if !continues {
             return Ok(None);
         }
-        position.epoch = Epoch { revision: batch.revision, frame };
+        position.epoch = Epoch { revision, value: epoch };
         position.meta = meta;
-        let named = position.names.len();
-        for (place, frame) in &batch.changes {
-            match (place, frame) {
-                (Place::Scope(number), Some(frame)) => {
-                    position.names.push(bootstrap::name(frame, *number, follower)?);
+        let numbered = position.names.len();
+        for Write { key, value } in &writes {
+            match (key, value) {
+                (Key::ScopeName(number), Some(frame)) => {
+                    position.names.push(decode_scope_name(frame, *number, follower)?);
                 }
-                (Place::AuditStart, frame) => {
-                    position.floor = bootstrap::floor(frame.clone(), seals)?;
+                (Key::AuditStart, frame) => {
+                    position.floor = decode_audit_start(frame.clone(), seals)?;
                     follower.learn_floor(&position.floor.0);
                 }
                 _ => {}
             }
         }
-        if position.names.len() > named {
+        if position.names.len() > numbered {
             follower.learn(&position.names)?;
         }
         let sequence = position.meta.mark.sequence;
-        let states = batch.changes.into_iter().filter_map(|(place, frame)| match place {
-            Place::Record(digest) => self.state(digest, frame, sequence).transpose(),
+        let states = writes.into_iter().filter_map(|Write { key, value }| match key {
+            Key::Record(digest) => {
+                self.key_state(Digest::from_bytes(digest), value, sequence).transpose()
+            }
             _ => None,
         });
         follower.apply(&position.meta, states.collect::<Result<_, _>>()?)?;
         Ok(Some(position))
     }
 
-    /// The new state of a key; `None` where one is deleted that is not here.
-    fn state(
+    /// The new state of a key; `None` for the deletion of a key that is not in the index.
+    fn key_state(
         &self,
-        digest: crate::digest::Digest,
+        digest: Digest,
         frame: Option<Vec<u8>>,
         sequence: u64,
     ) -> Result<Option<KeyState>, Error> {
-        let follower = &*self.replica.follower;
+        let follower = &*self.context.follower;
         let Some(frame) = frame else {
             let found = follower.index().find(&digest);
             return Ok(found.map(|(id, _)| KeyState { sequence, id, digest, record: None }));
@@ -265,12 +298,16 @@ impl<'r, J: Journal, F: Follower> Serving<'r, J, F> {
     }
 
     fn applied(&self) -> Revision {
-        self.replica.now_at().applied
+        self.context.current().applied
     }
 }
 
-/// The answer to a call, once it comes. A dropped wait loses nothing.
-async fn landed<T>(call: &mut Call<T>) -> T {
+fn no_answer() -> ConsensusError {
+    ConsensusError::Unavailable("no answer came".into())
+}
+
+/// Waits for the answer to a call. If the wait is dropped the call goes on.
+async fn answered<T>(call: &mut Call<T>) -> T {
     match call {
         Some(future) => {
             let answer = future.await;
@@ -281,9 +318,9 @@ async fn landed<T>(call: &mut Call<T>) -> T {
     }
 }
 
-async fn next<T: Tail>(tail: &mut Option<T>) -> Event {
-    match tail {
-        Some(tail) => tail.next().await,
+async fn next_event<W: Watch>(watch: &mut Option<W>) -> WatchEvent {
+    match watch {
+        Some(watch) => watch.next().await,
         None => pending().await,
     }
 }

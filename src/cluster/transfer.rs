@@ -1,20 +1,20 @@
-//! A whole store from elsewhere into an etcd that has none, and out of one again.
+//! Imports a whole store into an empty consensus store, and exports it again.
 
 use super::{
-    etcd::{Etcd, EtcdJournal, Importing, Part},
-    journal::{Journal, Revision},
+    consensus::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction},
+    keys::{key, place},
     moment::{ENTRIES, Moment, missing, moment},
 };
 use crate::{
-    codec::{self, Mark, Meta, Place},
+    codec::{self, MAX_VALUE, Mark, Meta, Place},
     digest::Seals,
     error::Error,
     random,
     scope::Scope,
 };
 
-/// What begins every import of one state of a store: what vouches for it, its scope names, and where
-/// its trail begins.
+/// What every import of one state of a store begins with: the meta record, which vouches for all
+/// values, the scope names, and where the audit log starts.
 pub(crate) struct Source {
     meta: Meta,
     first: Vec<(Place, Vec<u8>)>,
@@ -37,95 +37,124 @@ impl Source {
         Ok(Self { meta, first })
     }
 
-    /// How many values come first.
+    /// The number of values that come first.
     pub(crate) fn len(&self) -> usize {
         self.first.len()
     }
+
+    /// Identifies this state of this store.
+    fn name(&self) -> Vec<u8> {
+        let Mark { store, sequence, head, .. } = &self.meta.mark;
+        [&store[..], &sequence.to_be_bytes(), head].concat()
+    }
 }
 
-/// Puts what comes first and then all that `next` gives, always in the same order, so that an import that
-/// was interrupted goes on where it was. `None` says that all of it was found right.
-pub(crate) async fn import(
-    etcd: &Etcd,
+/// The values of one transaction.
+#[derive(Default)]
+struct Batch {
+    values: Vec<(Key, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, place: Place, frame: Vec<u8>) {
+        let Some(key) = key(place) else { return };
+        self.bytes += frame.len() + Transaction::WRITE_OVERHEAD;
+        self.values.push((key, frame));
+    }
+
+    /// Whether one more value might exceed the limits of a transaction.
+    fn is_full(&self) -> bool {
+        let largest = MAX_VALUE + Transaction::WRITE_OVERHEAD;
+        self.values.len() >= Transaction::MAX_WRITES
+            || self.bytes + largest > Transaction::MAX_BYTES
+    }
+}
+
+/// Writes what comes first and then everything that `next` returns. `next` returns the values of a
+/// source always in the same order, so that an interrupted import can be resumed; `None` means that
+/// all of them were checked.
+pub(crate) async fn import<C: ConsensusStore>(
+    consensus: &C,
     seals: &Seals,
-    Source { mut meta, first }: Source,
+    source: Source,
     mut next: impl FnMut() -> Result<Option<(Place, Vec<u8>)>, Error>,
-    mut progress: impl FnMut(u64),
+    mut report: impl FnMut(u64),
 ) -> Result<(), Error> {
-    let journal = EtcdJournal::new(etcd)?;
-    let mut importing = journal.begin_import(&meta.mark).await?;
+    let mut progress = consensus.begin_import(&source.name()).await?;
+    let Source { mut meta, first } = source;
     let mut first = first.into_iter();
-    let mut skip = importing.done;
-    let mut part = Part::default();
+    let mut skip = progress.done;
+    let mut batch = Batch::default();
     while let Some((place, frame)) = first.next().map_or_else(&mut next, |value| Ok(Some(value)))? {
         if skip > 0 {
             skip -= 1;
             continue;
         }
-        part.add(place, frame);
-        if part.is_full() {
-            write(&journal, &mut importing, &mut part).await?;
-            progress(importing.done);
+        batch.add(place, frame);
+        if batch.is_full() {
+            progress = write(consensus, progress, std::mem::take(&mut batch)).await?;
+            report(progress.done);
         }
     }
-    write(&journal, &mut importing, &mut part).await?;
-    progress(importing.done);
-    // A number of its own: should the directory go on being used, its changes are another store's.
+    progress = write(consensus, progress, batch).await?;
+    report(progress.done);
+    // A new store id: if the source stays in use, its changes belong to another store.
     meta.mark.store = random::array()?;
     let epoch = codec::encode_epoch(&meta, &[0; 32], &seals.meta)?;
-    Ok(journal.finish_import(&importing, &epoch).await?)
+    Ok(consensus.finish_import(progress, &epoch).await?)
 }
 
-async fn write(
-    journal: &EtcdJournal,
-    importing: &mut Importing,
-    part: &mut Part,
-) -> Result<(), Error> {
-    if part.is_empty() {
-        return Ok(());
+async fn write<C: ConsensusStore>(
+    consensus: &C,
+    progress: ImportProgress,
+    batch: Batch,
+) -> Result<ImportProgress, ConsensusError> {
+    if batch.values.is_empty() {
+        return Ok(progress);
     }
-    Ok(journal.import(importing, &std::mem::take(part)).await?)
+    consensus.import(progress, batch.values).await
 }
 
-/// A store that was found in etcd, at one moment.
-pub(crate) struct Found {
-    journal: EtcdJournal,
+/// A store in a consensus store, at one moment.
+pub(crate) struct Export<'c, C> {
+    consensus: &'c C,
     moment: Moment,
 }
 
-impl Found {
-    pub(crate) async fn look(etcd: &Etcd, seals: &Seals) -> Result<Self, Error> {
-        let journal = EtcdJournal::new(etcd)?;
-        let moment = Moment::of(moment(&journal).await?, seals)?;
-        Ok(Self { journal, moment })
+impl<'c, C: ConsensusStore> Export<'c, C> {
+    pub(crate) async fn begin(consensus: &'c C, seals: &Seals) -> Result<Self, Error> {
+        let moment = Moment::of(moment(consensus).await?, seals)?;
+        Ok(Self { consensus, moment })
     }
 
-    /// What vouches for it.
+    /// The meta record, which vouches for all values.
     pub(crate) fn meta(&self) -> &Meta {
         &self.moment.meta
     }
 
-    /// How many values it has.
+    /// The number of values.
     pub(crate) fn values(&self) -> u64 {
         let Mark { sequence, records, scopes, .. } = self.moment.meta.mark;
         let entries = sequence.saturating_sub(self.moment.floor.0.through);
         entries.saturating_add(records).saturating_add(scopes)
     }
 
-    /// Gives all its values to `put`; an error if they are not exactly what was vouched for.
+    /// Passes all values to `put`. Fails if they are not exactly those that the meta record vouches
+    /// for.
     pub(crate) async fn read(
         self,
         seals: &Seals,
         mut put: impl FnMut(Place, Vec<u8>) -> Result<(), Error>,
-        mut progress: impl FnMut(u64),
+        mut report: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let Self { journal, moment } = self;
+        let Self { consensus, moment } = self;
         let (at, expected) = (moment.at, moment.meta.mark);
         let (mut found, mut done) = (moment.nothing(), 0);
         if let Some(frame) = moment.floor.1 {
             put(Place::AuditStart, frame)?;
         }
-        for (frame, number) in journal.names(at).await?.into_iter().zip(0..) {
+        for (frame, number) in consensus.scope_names(at).await?.into_iter().zip(0..) {
             let place = Place::Scope(number);
             found.add(codec::frame_hash(&frame, place, &seals.frame)?);
             found.scopes += 1;
@@ -134,7 +163,7 @@ impl Found {
         }
         while found.sequence < expected.sequence {
             let left = usize::try_from(expected.sequence - found.sequence).unwrap_or(ENTRIES);
-            let entries = journal.trail(at, found.sequence, left.min(ENTRIES)).await?;
+            let entries = consensus.audit_entries(at, found.sequence, left.min(ENTRIES)).await?;
             if entries.is_empty() {
                 return Err(missing(found.sequence + 1));
             }
@@ -147,20 +176,20 @@ impl Found {
                 done += 1;
                 put(Place::Entry(sequence), frame)?;
             }
-            progress(done);
+            report(done);
         }
         let mut after = None;
         loop {
-            let page = journal.records(at, after).await?;
+            let page = consensus.records(at, after).await?;
             for (digest, frame) in page.records {
-                let place = Place::Record(digest);
+                let place = place(Key::Record(digest));
                 found.add(codec::frame_hash(&frame, place, &seals.frame)?);
                 found.records += 1;
                 done += 1;
                 after = Some(digest);
                 put(place, frame)?;
             }
-            progress(done);
+            report(done);
             if page.is_last {
                 break;
             }
@@ -168,10 +197,13 @@ impl Found {
         if found != expected {
             return Err(Error::damaged("etcd does not hold what its epoch says"));
         }
-        // They are of no one moment, and decide nothing: what cannot be read is left out.
-        for (id, frame) in journal.uses(Revision::default()).await?.1 {
-            if codec::decode_use(&frame, id, &seals.frame).is_ok() {
-                put(Place::Use(id), frame)?;
+        // Last uses are read at no particular revision and decide nothing: unreadable ones are skipped.
+        for (id, frame) in consensus.last_uses(Revision::default()).await?.uses {
+            let place = place(Key::LastUse(id));
+            if let Place::Use(id) = place
+                && codec::decode_use(&frame, id, &seals.frame).is_ok()
+            {
+                put(place, frame)?;
             }
         }
         Ok(())

@@ -6,8 +6,7 @@ use super::{Store, uses, writer::Writer};
 #[cfg(feature = "cluster")]
 use crate::{
     cluster::{
-        Replica,
-        journal::Journal,
+        ConsensusStore, Replica,
         seat::{self, Plan, Wanted},
         timing::Timing,
     },
@@ -130,22 +129,21 @@ impl Builder {
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
     }
 
-    /// The store that the replicas share in an engine. The options say how, `connect` is awaited on
-    /// the replica's own thread.
+    /// The store that replicas share in a consensus store.
     #[cfg(feature = "cluster")]
-    pub(crate) fn shared<J: Journal>(
+    pub(crate) fn shared<C: ConsensusStore>(
         self,
-        connect: impl Future<Output = Result<J, Error>> + Send + 'static,
+        consensus: C,
         options: Replica,
         wanted: Wanted,
     ) -> Result<Store, Error> {
-        let (seals, card) = (self.seals()?, options.card()?);
-        let timing = Timing::new(card.freshness, Steady::Machine);
+        let (seals, info) = (self.seals()?, options.info()?);
+        let timing = Timing::new(info.freshness, Steady::Machine);
         let (handle, seat) = seat::seat(Arc::clone(&seals));
         let ledger = Ledger::Shared(Box::new(handle));
         let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
-        let plan = Plan { timing, card, wanted, prefix: self.prefix };
-        let prefix = seat.start(connect, Arc::clone(&core), plan)?;
+        let plan = Plan { timing, info, wanted, prefix: self.prefix };
+        let prefix = seat.start(consensus, Arc::clone(&core), plan)?;
         let writer = Writer::share(core, uses::EVERY_SHARED)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })

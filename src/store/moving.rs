@@ -1,12 +1,12 @@
-//! A store in etcd: opened as one of its replicas, filled from another store, and read out again.
+//! A store that replicas share: opened as one of them, imported from a backup, and exported.
 
 use super::{Builder, Store};
 use crate::{
     backup::{Item, Progress, Reader, Summary},
     cluster::{
-        Etcd, EtcdJournal, Replica, runtime,
+        ConsensusStore, Replica, runtime,
         seat::Wanted,
-        transfer::{self, Source},
+        transfer::{self, Export, Source},
     },
     codec::{self, Place},
     error::Error,
@@ -17,43 +17,55 @@ use crate::{
 use std::{io::Read, path::Path, sync::Arc, time::SystemTime};
 
 impl Builder {
-    /// Opens the store that replicas share in etcd, or makes one where there is none. Of the builder
-    /// pepper, prefix and scopes count. A service whose store must already be there says so with
-    /// [`open_cluster`](Self::open_cluster).
+    /// Opens the store that replicas share in a consensus store, or creates it.
     ///
-    /// ```no_run
-    /// use portcullis::{Store, cluster::{Etcd, Replica}};
-    /// let etcd = Etcd::at(["http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"])?;
-    /// let store = Store::builder().cluster(&etcd, Replica::named("till-4"))?;
-    /// # Ok::<(), portcullis::Error>(())
+    /// Only the pepper, prefix and scopes of the builder count. A service whose store must exist calls
+    /// [`open_cluster`](Self::open_cluster). The crate `portcullis-etcd` has a consensus store for etcd.
+    ///
     /// ```
-    pub fn cluster(self, etcd: &Etcd, replica: Replica) -> Result<Store, Error> {
-        let etcd = etcd.clone();
-        self.shared(async move { EtcdJournal::new(&etcd) }, replica, Wanted::ThereOrNew)
-    }
-
-    /// Opens the store that replicas share in etcd; [`Error::NotFound`] where there is none.
-    pub fn open_cluster(self, etcd: &Etcd, replica: Replica) -> Result<Store, Error> {
-        let etcd = etcd.clone();
-        self.shared(async move { EtcdJournal::new(&etcd) }, replica, Wanted::There)
-    }
-
-    /// Makes a store in etcd and opens it; [`Error::AlreadyExists`] where there is one.
-    pub fn create_cluster(self, etcd: &Etcd, replica: Replica) -> Result<Store, Error> {
-        let etcd = etcd.clone();
-        self.shared(async move { EtcdJournal::new(&etcd) }, replica, Wanted::New)
-    }
-
-    /// Makes a store in an etcd that has none, from a [backup](crate::Store::backup). Until all of it
-    /// is there and was found right, no replica sees any of it. An import that was interrupted goes on
-    /// where it was when it is begun again with the same backup, or with another of the same state.
+    /// use portcullis::{Error, Store, cluster::{ConsensusStore, Replica}};
     ///
-    /// What was decided on keys after the backup was taken is not in it: whoever moves a store that is
-    /// in use stops it first. Of the builder only the pepper counts. Not to be called within an
+    /// fn open(consensus: impl ConsensusStore) -> Result<Store, Error> {
+    ///     Store::builder().cluster(consensus, Replica::named("till-4"))
+    /// }
+    /// ```
+    pub fn cluster<C: ConsensusStore>(
+        self,
+        consensus: C,
+        replica: Replica,
+    ) -> Result<Store, Error> {
+        self.shared(consensus, replica, Wanted::ThereOrNew)
+    }
+
+    /// Opens the store that replicas share in a consensus store; [`Error::NotFound`] if there is none.
+    pub fn open_cluster<C: ConsensusStore>(
+        self,
+        consensus: C,
+        replica: Replica,
+    ) -> Result<Store, Error> {
+        self.shared(consensus, replica, Wanted::There)
+    }
+
+    /// Creates a store in a consensus store and opens it; [`Error::AlreadyExists`] if there is one.
+    pub fn create_cluster<C: ConsensusStore>(
+        self,
+        consensus: C,
+        replica: Replica,
+    ) -> Result<Store, Error> {
+        self.shared(consensus, replica, Wanted::New)
+    }
+
+    /// Creates a store in an empty consensus store from a [backup](crate::Store::backup).
+    ///
+    /// No replica sees any of it until everything is written and checked. An interrupted import is
+    /// resumed by a call with the same backup, or with another backup of the same state.
+    ///
+    /// The backup does not contain changes that were made after it was taken, so stop a store that is
+    /// in use before you move it. Only the pepper of the builder counts. Must not be called within an
     /// asynchronous runtime.
-    pub fn import_to(
+    pub fn import_to<C: ConsensusStore>(
         &self,
-        etcd: &Etcd,
+        consensus: &C,
         from: impl Read,
         mut progress: impl FnMut(Progress),
     ) -> Result<Summary, Error> {
@@ -84,22 +96,23 @@ impl Builder {
             Ok(Some((Place::Use(id), codec::encode_use(minute, id, &seals.frame)?)))
         };
         let told = |done| progress(Progress { done, all: all.max(done) });
-        runtime()?.block_on(transfer::import(etcd, &seals, source, next, told))?;
+        runtime()?.block_on(transfer::import(consensus, &seals, source, next, told))?;
         summary.ok_or_else(|| Error::bad_backup("it has no end"))
     }
 
-    /// Makes a store in `dir`, which is absent or empty, from the one in etcd, as it was at one moment
-    /// after this was called. Of the builder pepper and anchor count. Not to be called within an
-    /// asynchronous runtime.
-    pub fn export_from(
+    /// Creates a store in `dir`, which is absent or empty, from the store in a consensus store.
+    ///
+    /// It is a copy of one moment during the call. Only the pepper and the anchor of the builder count.
+    /// Must not be called within an asynchronous runtime.
+    pub fn export_from<C: ConsensusStore>(
         &self,
-        etcd: &Etcd,
+        consensus: &C,
         dir: impl AsRef<Path>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Summary, Error> {
         let seals = self.seals()?;
         let runtime = runtime()?;
-        let found = runtime.block_on(transfer::Found::look(etcd, &seals))?;
+        let found = runtime.block_on(Export::begin(consensus, &seals))?;
         let prefix = Prefix::new(&found.meta().prefix)
             .map_err(|_| Error::damaged("its prefix is not one"))?;
         let mut bulk =

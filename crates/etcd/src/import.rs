@@ -1,177 +1,133 @@
-//! Filling an etcd that has no store yet, so that it can be interrupted and go on.
+//! Fills an etcd that has no store yet, so that an interrupted import can be resumed.
 //!
-//! The epoch comes last: until it is there, there is no store, and no replica opens a part of one. A
-//! marker says what is being imported and how far it has come; each part moves it on in its own
-//! transaction, so that a part is written once and what is written is known.
+//! The epoch is written last: without it there is no store, and no replica opens a part of one. A
+//! marker names the source and the number of values that are written. Each batch moves the marker in
+//! its own transaction, so that a batch is written once and the marker is always right.
 
 use super::{
-    journal::{CHANGING, EtcdJournal, READING, at, found, is_at},
-    nodes::Trouble,
-    rows,
+    connection::{Connection, at, epoch, found, is_at, revision},
+    nodes::{CHANGING, READING, RequestError},
 };
-use crate::{
-    cluster::journal::{Fault, Revision},
-    codec::{Mark, Place},
-    error::{Error, Field},
-    ledger::shared::{AROUND, MOST_BYTES, MOST_VALUES},
-};
-use etcd_client::{DeleteOptions, Txn, TxnOp};
+use crate::cluster::{ConsensusError, ImportProgress, Key, Revision};
+use etcd_client::{DeleteOptions, GetOptions, Txn, TxnOp};
 use std::ops::Range;
 
-/// An import that was begun.
-pub(crate) struct Importing {
-    /// So many values are there.
-    pub(crate) done: u64,
-    source: Vec<u8>,
-    /// Of the marker.
-    revision: Revision,
-}
-
-/// Values that are written together.
-#[derive(Default)]
-pub(crate) struct Part {
-    values: Vec<(Place, Vec<u8>)>,
-    bytes: usize,
-}
-
-impl Part {
-    pub(crate) fn add(&mut self, place: Place, frame: Vec<u8>) {
-        self.bytes += frame.len() + AROUND;
-        self.values.push((place, frame));
-    }
-
-    /// Whether a value more might be too much.
-    pub(crate) fn is_full(&self) -> bool {
-        self.values.len() >= MOST_VALUES || self.bytes + (8 << 10) > MOST_BYTES
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-}
-
-impl EtcdJournal {
-    /// Begins to import a store with this mark, or goes on with it. What was imported of another
-    /// one, or of the same before it changed, is removed.
-    pub(crate) async fn begin_import(&self, source: &Mark) -> Result<Importing, Fault> {
-        let source = [&source.store[..], &source.sequence.to_be_bytes(), &source.head].concat();
+impl Connection {
+    /// Starts or resumes the import of this source. What was imported of another source is deleted.
+    pub(super) async fn begin_import(
+        &self,
+        source: &[u8],
+    ) -> Result<ImportProgress, ConsensusError> {
+        let progress = |done, revision| ImportProgress { source: source.to_vec(), done, revision };
         loop {
-            let space = &self.0.space;
-            let (epoch, marker) = (space.key(&Place::Meta), space.import());
-            let look =
+            let (epoch, marker) = (self.keys.epoch(), self.keys.import());
+            let read =
                 Txn::new().and_then([TxnOp::get(epoch, None), TxnOp::get(marker.as_slice(), None)]);
-            let (answer, _) = self.0.nodes.txn(READING, &look).await?;
+            let (answer, _) = self.nodes.txn(READING, &read).await?;
             if found(&answer, 0).is_some() {
-                return Err(Fault::Refused(Error::invalid(
-                    Field::Etcd,
+                return Err(refused(
                     "there is a store already; import into an empty etcd, or with another --etcd-space",
-                )));
+                ));
             }
-            let Some(row) = found(&answer, 1) else {
-                if let Some(revision) = self.mark(Revision(0), &source, 0).await? {
-                    return Ok(Importing { done: 0, source, revision });
+            let Some(pair) = found(&answer, 1) else {
+                if let Some(revision) = self.put_marker(source).await? {
+                    return Ok(progress(0, revision));
                 }
                 continue;
             };
-            let revision = rows::revision(row.mod_revision());
-            match row.value().split_last_chunk::<8>() {
+            let at = revision(pair.mod_revision());
+            match pair.value().split_last_chunk::<8>() {
                 Some((begun, done)) if begun == source => {
-                    return Ok(Importing { done: u64::from_be_bytes(*done), source, revision });
+                    return Ok(progress(u64::from_be_bytes(*done), at));
                 }
-                // Another writer may be at it; the next round sees what it has made of it.
-                _ => self.start_over(revision).await?,
+                // Another process may do the same; the next round reads what it has written.
+                _ => self.delete_import(at).await?,
             }
         }
     }
 
-    /// Writes a part.
-    pub(crate) async fn import(&self, importing: &mut Importing, part: &Part) -> Result<(), Fault> {
-        let space = &self.0.space;
-        let done = importing.done + part.values.len() as u64;
-        let put = |(place, frame): &(Place, Vec<u8>)| {
-            TxnOp::put(space.key(place), frame.as_slice(), None)
-        };
-        let mut operations: Vec<_> = part.values.iter().map(put).collect();
-        let marker = [importing.source.as_slice(), &done.to_be_bytes()].concat();
-        operations.push(TxnOp::put(space.import(), marker.as_slice(), None));
-        let change = self.while_importing(importing.revision, operations);
-        let (answer, _) = self.0.nodes.txn(CHANGING, &change).await?;
-        importing.revision = if answer.succeeded() {
+    pub(super) async fn import(
+        &self,
+        progress: ImportProgress,
+        values: Vec<(Key, Vec<u8>)>,
+    ) -> Result<ImportProgress, ConsensusError> {
+        let ImportProgress { source, done, revision: at_marker } = progress;
+        let done = done + values.len() as u64;
+        let put = |(key, value): (Key, Vec<u8>)| TxnOp::put(self.keys.key(key), value, None);
+        let mut operations: Vec<_> = values.into_iter().map(put).collect();
+        let marker = marker(&source, done);
+        operations.push(TxnOp::put(self.keys.import(), marker.as_slice(), None));
+        let change = self.if_marker_is_at(at_marker, operations);
+        let (answer, _) = self.nodes.txn(CHANGING, &change).await?;
+        let revision = if answer.succeeded() {
             at(&answer)
         } else {
-            // Sent twice, because the first answer was lost, or it was moved on by another.
-            match found(&answer, 0).filter(|row| row.value() == marker) {
-                Some(row) => rows::revision(row.mod_revision()),
-                None => return Err(meanwhile()),
+            // It was sent twice because the first answer was lost, or another process moved it.
+            match found(&answer, 0).filter(|pair| pair.value() == marker) {
+                Some(pair) => revision(pair.mod_revision()),
+                None => return Err(another_import()),
             }
         };
-        importing.done = done;
-        Ok(())
+        Ok(ImportProgress { source, done, revision })
     }
 
-    /// Puts the epoch: from now on there is a store.
-    pub(crate) async fn finish_import(
+    pub(super) async fn finish_import(
         &self,
-        importing: &Importing,
-        epoch: &[u8],
-    ) -> Result<(), Fault> {
-        let space = &self.0.space;
+        progress: &ImportProgress,
+        value: &[u8],
+    ) -> Result<(), ConsensusError> {
         let operations = vec![
-            TxnOp::put(space.key(&Place::Meta), epoch, None),
-            TxnOp::delete(space.import(), None),
+            TxnOp::put(self.keys.epoch(), value, None),
+            TxnOp::delete(self.keys.import(), None),
         ];
-        let change = self.while_importing(importing.revision, operations);
-        let (answer, sent) = self.0.nodes.txn(CHANGING, &change).await?;
+        let change = self.if_marker_is_at(progress.revision, operations);
+        let (answer, sent) = self.nodes.txn(CHANGING, &change).await?;
         if answer.succeeded() {
             return Ok(());
         }
-        let newest = crate::cluster::journal::Journal::newest(self).await?;
-        let is_ours = sent > 1 && newest.epoch.is_some_and(|found| found.frame == epoch);
-        if is_ours { Ok(()) } else { Err(meanwhile()) }
+        let newest = self.nodes.get(READING, &self.keys.epoch(), &GetOptions::new()).await?;
+        let is_ours = sent > 1 && newest.kvs().first().map(epoch).is_some_and(|e| e.value == value);
+        if is_ours { Ok(()) } else { Err(another_import()) }
     }
 
-    /// These operations if the marker was not moved; else what it is.
-    fn while_importing(&self, revision: Revision, operations: Vec<TxnOp>) -> Txn {
-        let marker = self.0.space.import();
+    /// Runs these operations if the marker was not moved and there is no epoch; else reads the marker.
+    fn if_marker_is_at(&self, revision: Revision, operations: Vec<TxnOp>) -> Txn {
+        let marker = self.keys.import();
         Txn::new()
-            .when([is_at(&marker, revision), is_at(&self.0.space.key(&Place::Meta), Revision(0))])
+            .when([is_at(&marker, revision), is_at(&self.keys.epoch(), Revision(0))])
             .and_then(operations)
             .or_else([TxnOp::get(marker, None)])
     }
 
-    async fn mark(
-        &self,
-        expected: Revision,
-        source: &[u8],
-        done: u64,
-    ) -> Result<Option<Revision>, Trouble> {
-        let marker = [source, &done.to_be_bytes()].concat();
-        let put = vec![TxnOp::put(self.0.space.import(), marker, None)];
-        let (answer, _) = self.0.nodes.txn(CHANGING, &self.while_importing(expected, put)).await?;
+    async fn put_marker(&self, source: &[u8]) -> Result<Option<Revision>, RequestError> {
+        let put = vec![TxnOp::put(self.keys.import(), marker(source, 0), None)];
+        let answer = self.change(&self.if_marker_is_at(Revision(0), put)).await?;
         Ok(answer.succeeded().then(|| at(&answer)))
     }
 
-    /// Removes what another import left, marker and all.
-    async fn start_over(&self, revision: Revision) -> Result<(), Trouble> {
+    /// Deletes what another import left, and its marker.
+    async fn delete_import(&self, revision: Revision) -> Result<(), RequestError> {
         let delete = |Range { start, end }: Range<Vec<u8>>| {
             TxnOp::delete(start, Some(DeleteOptions::new().with_range(end)))
         };
-        let space = &self.0.space;
         let operations = vec![
-            delete(space.state()),
-            delete(space.uses()),
-            delete(space.entries(0..=u64::MAX)),
-            TxnOp::delete(space.import(), None),
+            delete(self.keys.state()),
+            delete(self.keys.last_uses()),
+            delete(self.keys.audit_entries(0..=u64::MAX)),
+            TxnOp::delete(self.keys.import(), None),
         ];
-        let (_, _) =
-            self.0.nodes.txn(CHANGING, &self.while_importing(revision, operations)).await?;
-        Ok(())
+        self.change(&self.if_marker_is_at(revision, operations)).await.map(|_| ())
     }
 }
 
-fn meanwhile() -> Fault {
-    Fault::Refused(Error::invalid(
-        Field::Etcd,
-        "another import is at work, or has finished; let it end, and look",
-    ))
+fn marker(source: &[u8], done: u64) -> Vec<u8> {
+    [source, &done.to_be_bytes()].concat()
+}
+
+fn refused(reason: &str) -> ConsensusError {
+    ConsensusError::Refused(reason.into())
+}
+
+fn another_import() -> ConsensusError {
+    refused("another import is running or has finished; wait for its end, then check the store")
 }

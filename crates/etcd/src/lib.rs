@@ -1,19 +1,19 @@
-//! The engine is etcd: every transaction of the protocol, and the one room that knows its client.
+//! The consensus store of Portcullis replicas in etcd: every call of the protocol as etcd does it.
 
-mod access;
+mod audit;
+mod config;
+mod connection;
 mod import;
-mod journal;
+mod keyspace;
+mod last_uses;
+mod members;
 mod nodes;
-mod rows;
-mod space;
-mod tail;
+mod store;
 #[cfg(test)]
-pub(super) mod tests;
-mod trail;
-mod uses;
+pub(crate) mod tests;
+mod watch;
 
-pub use self::access::Etcd;
-pub(crate) use self::{
-    import::{Importing, Part},
-    journal::EtcdJournal,
+pub use self::{
+    config::{ConfigError, Etcd},
+    store::EtcdStore,
 };

@@ -1,13 +1,14 @@
-//! One connection to each etcd node, and which of them to ask.
+//! One client for each etcd node, and which of them to ask.
 //!
-//! A client that spreads its requests over the nodes keeps picking one that hangs. So each node has
-//! a client of its own; requests go to one node until it fails, then to the next.
+//! A client that spreads its requests over the nodes keeps picking one that hangs. So each node has a
+//! client of its own, and requests go to one node until it fails, then to the next.
 
-use super::access::Etcd;
-use crate::{cluster::journal::Fault, error::Error};
+use super::config::{ConfigError, Etcd};
+use crate::cluster::ConsensusError;
 use etcd_client::{Client, ConnectOptions, GetOptions, GetResponse, Txn, TxnResponse};
 use std::{
     fmt,
+    hash::{BuildHasher, Hasher, RandomState},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -16,11 +17,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How long a node may take to connect and, where etcd asks for it, to say who we are.
+/// The time to connect to a node and, where etcd requires it, to authenticate.
 const CONNECTING: Duration = Duration::from_secs(1);
-/// Between two rounds over all nodes.
+/// The pause between two rounds over all nodes.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How etcd says that it is full.
+/// etcd's message when it is full.
 const NO_ROOM: &str = "database space exceeded";
 /// etcd's own limit for a request is 1.5 MiB; answers have none, and a busy watch may batch.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -37,29 +38,39 @@ struct Node {
     client: Mutex<Option<Client>>,
 }
 
-/// How long one node is waited for, and how long all of them are asked.
+/// The timeouts of one attempt at one node, and of all attempts.
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
-    pub(super) attempt: Duration,
-    pub(super) all: Duration,
+    attempt: Duration,
+    all: Duration,
 }
+
+/// For what a gate depends on. Two silent nodes and an answer fit into the time that it stays open.
+pub(super) const PROVING: Patience =
+    Patience { attempt: Duration::from_millis(500), all: Duration::from_millis(2500) };
+/// For reads, small or in pages.
+pub(super) const READING: Patience =
+    Patience { attempt: Duration::from_secs(5), all: Duration::from_secs(15) };
+/// For changes. A new leader takes 1–2 s.
+pub(super) const CHANGING: Patience =
+    Patience { attempt: Duration::from_secs(2), all: Duration::from_secs(10) };
 
 /// Why a request was not answered.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// etcd said no, and did nothing.
+pub(super) enum RequestError {
+    /// etcd refused, and did nothing.
     Refused(String),
-    /// etcd said that it has no room. It says so before a change, and also after one that it made and
-    /// that took the last of it.
+    /// etcd has no room. It answers this before a change, and also after a change that it made and that
+    /// took the last room.
     Full(String),
-    /// What was asked for is older than etcd's history.
+    /// The requested revision is older than etcd's history.
     Compacted,
-    /// No answer from any node: whatever was sent may have been done.
-    Silence(String),
+    /// No node answered: what was sent may have been done.
+    Unanswered(String),
 }
 
 impl Nodes {
-    pub(super) fn new(etcd: &Etcd) -> Result<Self, Error> {
+    pub(super) fn new(etcd: &Etcd) -> Result<Self, ConfigError> {
         let options = etcd.options()?;
         let node = |url: &String| Node {
             url: url.clone(),
@@ -67,8 +78,8 @@ impl Nodes {
             client: Mutex::new(None),
         };
         let all: Vec<_> = etcd.urls.iter().map(node).collect();
-        // Replicas with the same list of nodes do not all begin with the first.
-        let [first] = crate::random::array()?;
+        // Replicas with the same list of nodes do not all start with the first node.
+        let [first, ..] = RandomState::new().build_hasher().finish().to_le_bytes();
         Ok(Self { preferred: AtomicUsize::new(usize::from(first) % all.len().max(1)), all })
     }
 
@@ -78,7 +89,7 @@ impl Nodes {
         patience: Patience,
         key: &[u8],
         options: &GetOptions,
-    ) -> Result<GetResponse, Trouble> {
+    ) -> Result<GetResponse, RequestError> {
         let work = |client: Client| {
             let (key, options) = (key.to_vec(), options.clone());
             async move { kv(&client).get(key, Some(options)).await }
@@ -86,12 +97,12 @@ impl Nodes {
         self.ask(patience, work).await
     }
 
-    /// Does a transaction; says with the answer how often it was sent.
+    /// Runs a transaction; returns with the answer how often it was sent.
     pub(super) async fn txn(
         &self,
         patience: Patience,
         txn: &Txn,
-    ) -> Result<(TxnResponse, usize), Trouble> {
+    ) -> Result<(TxnResponse, usize), RequestError> {
         let mut sent = 0;
         let work = |client: Client| {
             sent += 1;
@@ -100,23 +111,21 @@ impl Nodes {
         };
         match self.ask(patience, work).await {
             Ok(answer) => Ok((answer, sent)),
-            // What was sent before and never answered may have been done.
-            Err(Trouble::Refused(text) | Trouble::Full(text)) if sent > 1 => {
-                Err(Trouble::Silence(text))
+            // An earlier attempt without an answer may have been done.
+            Err(RequestError::Refused(text) | RequestError::Full(text)) if sent > 1 => {
+                Err(RequestError::Unanswered(text))
             }
-            Err(trouble) => Err(trouble),
+            Err(error) => Err(error),
         }
     }
 
-    /// Asks one node after the other, each for as long as `attempt`, until one answers or says no,
-    /// and for no longer than `patience`.
-    ///
-    /// `work` may run more than once although an earlier run had its effect.
+    /// Asks one node after the other until one answers or refuses. `work` may run more than once although
+    /// an earlier run took effect.
     async fn ask<T, F>(
         &self,
         Patience { attempt, all: patience }: Patience,
         mut work: impl FnMut(Client) -> F,
-    ) -> Result<T, Trouble>
+    ) -> Result<T, RequestError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -126,19 +135,21 @@ impl Nodes {
         loop {
             let left = patience.saturating_sub(start.elapsed());
             if left.is_zero() {
-                return Err(Trouble::Silence(last));
+                return Err(RequestError::Unanswered(last));
             }
             let number = self.preferred.load(Relaxed);
-            let Some(node) = self.all.get(number) else { return Err(Trouble::Silence(last)) };
+            let Some(node) = self.all.get(number) else {
+                return Err(RequestError::Unanswered(last));
+            };
             let work_once = async {
                 let client = node.client().await?;
                 work(client).await
             };
             match timeout(left.min(attempt), work_once).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => match Trouble::of(&error) {
-                    Trouble::Silence(text) => last = format!("{}: {text}", node.url),
-                    trouble => return Err(trouble),
+                Ok(Err(error)) => match RequestError::of(&error) {
+                    RequestError::Unanswered(text) => last = format!("{}: {text}", node.url),
+                    error => return Err(error),
                 },
                 Err(_) => last = format!("{}: no answer in time", node.url),
             }
@@ -150,26 +161,26 @@ impl Nodes {
         }
     }
 
-    /// The connection that is asked first now, and its number for [`give_up_on`](Self::give_up_on).
-    pub(super) async fn preferred(&self) -> Result<(usize, Client), Trouble> {
+    /// The client that is asked first now, and its number for [`give_up_on`](Self::give_up_on).
+    pub(super) async fn preferred(&self) -> Result<(usize, Client), RequestError> {
         let number = self.preferred.load(Relaxed);
-        let silence = || Trouble::Silence("no node is known".into());
+        let silence = || RequestError::Unanswered("no node is known".into());
         let node = self.all.get(number).ok_or_else(silence)?;
         let client = timeout(CONNECTING, node.client()).await;
         let connected = match client {
             Ok(Ok(client)) => return Ok((number, client)),
-            Ok(Err(error)) => Trouble::of(&error),
-            Err(_) => Trouble::Silence(format!("{}: no answer in time", node.url)),
+            Ok(Err(error)) => RequestError::of(&error),
+            Err(_) => RequestError::Unanswered(format!("{}: no answer in time", node.url)),
         };
         self.give_up_on(number);
         Err(connected)
     }
 
-    /// From now on another node is asked first, unless that was changed already.
+    /// Asks another node first from now on, unless that changed already.
     pub(super) fn give_up_on(&self, number: usize) {
         let next = (number + 1) % self.all.len().max(1);
         let _ = self.preferred.compare_exchange(number, next, Relaxed, Relaxed);
-        // A connection that hangs would hang again; another one costs little.
+        // A connection that hangs would hang again, and a new one costs little.
         if let Some(node) = self.all.get(number)
             && let Ok(mut client) = node.client.try_lock()
         {
@@ -198,8 +209,8 @@ pub(super) fn watch(client: &Client) -> etcd_client::WatchClient {
     client.watch_client().max_decoding_message_size(LONGEST_ANSWER)
 }
 
-impl Trouble {
-    /// By the status codes that etcd gives before it does anything.
+impl RequestError {
+    /// Tells refusals by the status codes that etcd returns before it does anything.
     pub(super) fn of(error: &etcd_client::Error) -> Self {
         const OUT_OF_RANGE: i32 = 11;
         const UNIMPLEMENTED: i32 = 12;
@@ -215,37 +226,37 @@ impl Trouble {
                     refusal(format!("{text}: {}", advice(text)))
                 }
                 UNIMPLEMENTED => Self::Refused(format!("this is no etcd: {}", status.message())),
-                _ => Self::Silence(status.message().to_owned()),
+                _ => Self::Unanswered(status.message().to_owned()),
             },
             etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
                 Self::Refused(error.to_string())
             }
-            _ => Self::Silence(causes(error)),
+            _ => Self::Unanswered(causes(error)),
         }
     }
 }
 
-/// An error and what it came from: of a connection that failed, the first says no more than that.
+/// An error and its causes: the first one only says that the connection failed.
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        if !told.contains(&next) {
-            told = format!("{told}: {next}");
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
         }
         cause = error.source();
     }
-    told
+    text
 }
 
-/// Whether etcd itself says so, before it does anything. The same codes stand for a connection that
-/// broke while a request was under way, of which nobody knows what became.
+/// Whether etcd itself refused, before it did anything. The same codes stand for a connection that
+/// broke while a request was in flight, whose outcome is unknown.
 fn is_of_etcd(message: &str) -> bool {
     message.starts_with("etcdserver: ") || message.starts_with("grpc: received message larger than")
 }
 
-/// What to do about what etcd refused.
+/// The remedy for a refusal.
 fn advice(message: &str) -> &'static str {
     let says = |what: &[&str]| what.iter().any(|what| message.contains(what));
     if says(&[NO_ROOM]) {
@@ -263,24 +274,22 @@ fn advice(message: &str) -> &'static str {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(text) | Self::Full(text) => write!(f, "etcd refused: {text}"),
             Self::Compacted => f.write_str("etcd no longer has this revision"),
-            Self::Silence(text) => write!(f, "etcd does not answer ({text})"),
+            Self::Unanswered(text) => write!(f, "etcd does not answer ({text})"),
         }
     }
 }
 
-impl From<Trouble> for Fault {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Refused(text) | Trouble::Full(text) => {
-                Self::Refused(Error::ConsensusRefused(text.into()))
-            }
-            Trouble::Compacted => Self::Compacted,
-            Trouble::Silence(text) => Self::Unreachable(text.into()),
+impl From<RequestError> for ConsensusError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Refused(text) | RequestError::Full(text) => Self::Refused(text.into()),
+            RequestError::Compacted => Self::Compacted,
+            RequestError::Unanswered(text) => Self::Unavailable(text.into()),
         }
     }
 }

@@ -148,9 +148,10 @@ fn root_of(store: &Store) -> String {
 fn the_api_and_the_portal_list_the_replicas_and_say_which_one_answers() {
     let Some(etcd) = Etcd::start(1) else { return };
     let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
+    let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
     let builder = Store::builder;
-    let one = builder().create_cluster(&nodes, Replica::named("till <1>")).unwrap();
-    let two = builder().open_cluster(&nodes, Replica::named("till 2")).unwrap();
+    let one = builder().create_cluster(nodes(), Replica::named("till <1>")).unwrap();
+    let two = builder().open_cluster(nodes(), Replica::named("till 2")).unwrap();
     let key = root_of(&one);
     let doors = Doors::of(&one, &key);
     let told = |replica: &Value| {

@@ -45,8 +45,10 @@ fn fails(home: &Home, arguments: &[&str]) -> String {
 }
 
 fn replica(etcd: &Etcd, space: &str) -> Store {
-    let nodes = cluster::Etcd::at(etcd.urls()).unwrap().space(space).unwrap();
-    Builder::default().cluster(&nodes, Replica::named("a")).unwrap()
+    let nodes =
+        cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap().space(space).unwrap())
+            .unwrap();
+    Builder::default().cluster(nodes, Replica::named("a")).unwrap()
 }
 
 fn whoami(url: &str, key: &str) -> u16 {
@@ -119,6 +121,7 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
 fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
     let Some(etcd) = Etcd::start(1) else { return };
     let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
+    let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
     let (_dir, home) = support::home();
     let (used, unused, backup) = {
         let store = Store::open(&home).unwrap();
@@ -130,16 +133,16 @@ fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
         (used, unused, backup)
     };
     let mut done = 0;
-    let summary = Store::builder().import_to(&nodes, &backup[..], |told| done = told.done);
+    let summary = Store::builder().import_to(&nodes(), &backup[..], |told| done = told.done);
     let summary = summary.unwrap();
-    let shared = Store::builder().open_cluster(&nodes, Replica::named("a")).unwrap();
+    let shared = Store::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
     assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
     // One use, beside what is counted.
     let names = shared.catalogue().entries().len() as u64;
     assert_eq!(done, summary.sequence + summary.records + names + 1);
 
     let out = home.with_file_name("out");
-    let summary = Store::builder().export_from(&nodes, &out, |_| ()).unwrap();
+    let summary = Store::builder().export_from(&nodes(), &out, |_| ()).unwrap();
     let frames = |db: &sled::Db| -> usize {
         let values = db.iter().map(Result::unwrap).filter(|(place, _)| place.as_ref() != b"m");
         values.map(|(_, frame)| frame.len()).sum()

@@ -2,8 +2,8 @@
 
 use super::{
     Dice,
-    engine::Engine,
-    net::{Net, Way},
+    link::{Conditions, Link},
+    memory::Memory,
     node::{self, Node},
     timing,
 };
@@ -36,7 +36,7 @@ pub(super) enum Waits {
     ByReceipt,
     /// For those that there are then.
     AsTheStore,
-    /// The engine has gone for it too since it was answered.
+    /// The memory has gone for it too since it was answered.
     Blindly,
     /// The same, and the change was made by a third one, so that it was never told who there is.
     BlindlyForOthers,
@@ -64,19 +64,19 @@ impl Duel {
         let Self { rates, freshness, cut, waits } = self;
         let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
         let dice = Dice::new(rounds);
-        let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
+        let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
         let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
-        let net = |delay| {
-            let net = Net::new(Arc::clone(&engine), Dice::new(delay), Arc::default());
-            net.set(Way { delay, ..Way::default() });
-            net
+        let link = |delay| {
+            let link = Link::new(Arc::clone(&memory), Dice::new(delay), Arc::default());
+            link.set(Conditions { delay, ..Conditions::default() });
+            link
         };
         let node = async |name: &str, side: usize, delay| {
             let origin = (start, 1_000_000_000);
-            let timing = timing(freshness[side], origin, rates[side], &lives);
-            Node::start(name.into(), net(delay), timing, Arc::clone(&seals)).await
+            let timing = timing(freshness[side], origin, rates[side], &members);
+            Node::start(name.into(), link(delay), timing, Arc::clone(&seals)).await
         };
-        node::create(&net(0), &seals).await;
+        node::create(&link(0), &seals).await;
         let (slow, fast) = (node("slow", 0, delay).await, node("fast", 1, 0).await);
         let third = node("third", 1, 0).await;
         let writer = if waits == Waits::BlindlyForOthers { &third } else { &fast };
@@ -93,12 +93,12 @@ impl Duel {
                 sleep(Duration::from_millis(1)).await;
             }
             let no_answers = cut == Cut::AfterProof;
-            slow.net.set(Way {
+            slow.link.set(Conditions {
                 no_requests: true,
-                no_tail: true,
+                no_watch: true,
                 no_answers,
                 delay,
-                ..Way::default()
+                ..Conditions::default()
             });
             let (record, _) = writer.record(id).unwrap();
             let off = |sequence| changed(&record, Change::deactivate(), sequence);
@@ -107,15 +107,19 @@ impl Duel {
                 sleep(Duration::from_millis(1)).await;
             }
             if matches!(waits, Waits::Blindly | Waits::BlindlyForOthers) {
-                fast.net.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+                fast.link.set(Conditions {
+                    no_requests: true,
+                    no_answers: true,
+                    ..Conditions::default()
+                });
             }
             match waits {
                 Waits::ByReceipt => fast.settle(receipt).await,
                 _ => fast.settle_anew().await,
             };
             accepted += u64::from(slow.accepts(&digest));
-            slow.net.set(Way { delay, ..Way::default() });
-            fast.net.set(Way::default());
+            slow.link.set(Conditions { delay, ..Conditions::default() });
+            fast.link.set(Conditions::default());
             let (record, _) = writer.record(id).unwrap();
             let on = |sequence| changed(&record, Change::activate(), sequence);
             writer.write(digest, on, id).await.unwrap();

@@ -1,12 +1,12 @@
-//! The protocol against an engine in memory, on a clock that a test turns: every run replays.
+//! The protocol against an memory in memory, on a clock that a test events: every run replays.
 //!
-//! Replica, committer and revoker are the ones that ship. The engine is linearizable because it is
-//! one mutex; what goes wrong is between it and the replicas (`net`), in their clocks, and in what
+//! Replica, committer and revoker are the ones that ship. The memory is linearizable because it is
+//! one mutex; what goes wrong is between it and the replicas (`link`), in their clocks, and in what
 //! happens to them (`world`).
 
 mod duel;
-pub(crate) mod engine;
-pub(crate) mod net;
+pub(crate) mod memory;
+pub(crate) mod link;
 mod node;
 mod relapse;
 mod tests;
@@ -53,13 +53,13 @@ fn timing(
     freshness: Duration,
     (start, origin): (Instant, u64),
     rate: f64,
-    lives: &Arc<AtomicU64>,
+    members: &Arc<AtomicU64>,
 ) -> Timing {
     let clock = Steady::Simulated(Arc::new(move || {
         let passed = start.elapsed().mul_f64(rate).as_nanos();
         origin + u64::try_from(passed).unwrap()
     }));
     let mut timing = Timing::new(freshness, clock);
-    timing.simulated = Simulated { rate, lives: Arc::clone(lives) };
+    timing.simulated = Simulated { rate, members: Arc::clone(members) };
     timing
 }

@@ -1,15 +1,17 @@
 //! A simulated process: a store in memory, its replica, and who changes keys through it.
 
-use super::net::Net;
+use super::link::Link;
 use crate::{
     audit::{Act, AuditEntry},
     cluster::{
         self,
-        bootstrap::{Applied, bootstrap},
+        bootstrap::bootstrap,
         committer::{Committer, Fate, Receipt},
+        consensus::{ConsensusStore, Transaction, TransactionOutcome},
         follower::{Follower, KeyState},
-        journal::{Journal, Outcome, Transaction},
-        replica::{Replica, Trouble},
+        membership::Trouble,
+        position::AppliedPosition,
+        replica::ReplicaTask,
         revoker::Revoker,
         timing::Timing,
     },
@@ -24,7 +26,10 @@ use crate::{
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 /// A store without the rest of one.
@@ -87,20 +92,20 @@ impl Follower for Keys {
 /// A process.
 pub(super) struct Node {
     pub(super) name: String,
-    pub(super) net: Net,
+    pub(super) link: Link,
     pub(super) keys: Arc<Keys>,
     pub(super) timing: Timing,
     leave: watch::Sender<bool>,
     life: JoinHandle<()>,
-    position: Arc<Applied>,
-    committer: Committer<Net, Keys>,
+    position: Arc<AppliedPosition>,
+    committer: Committer<Link, Keys>,
     trouble: Trouble,
-    revoker: Arc<Revoker<Net>>,
+    revoker: Arc<Revoker<Link>>,
 }
 
 impl Node {
-    /// Starts a process; it comes up once it reaches the engine.
-    pub(super) async fn start(name: String, net: Net, timing: Timing, seals: Arc<Seals>) -> Self {
+    /// Starts a process; it comes up once it reaches the memory.
+    pub(super) async fn start(name: String, link: Link, timing: Timing, seals: Arc<Seals>) -> Self {
         let keys = Arc::new(Keys {
             gate: Gate::shut_at_first(timing.clock().clone()),
             index: Index::new(),
@@ -108,19 +113,19 @@ impl Node {
             catalogue: Mutex::new(Catalogue::new(Vec::new(), None).unwrap()),
         });
         let start = loop {
-            match bootstrap(&net, &*keys, &mut None).await {
+            match bootstrap(&link, &*keys, &mut None).await {
                 Ok(position) => break position,
                 Err(_) => sleep(timing.patience() / 8).await,
             }
         };
-        let journal = Arc::new(net.clone());
-        let replica = Replica::new(
-            Arc::clone(&journal),
+        let consensus = Arc::new(link.clone());
+        let replica = ReplicaTask::new(
+            Arc::clone(&consensus),
             Arc::clone(&keys),
             timing.clone(),
             cluster::Replica::named(name.clone())
-                .freshness(timing.freshness_told())
-                .card()
+                .freshness(Duration::from_nanos(timing.freshness()))
+                .info()
                 .unwrap(),
             start,
         );
@@ -129,9 +134,9 @@ impl Node {
         let life = tokio::spawn(replica.run(told));
         let follower = Arc::clone(&keys);
         let committer =
-            Committer::new(Arc::clone(&journal), follower, timing.clone(), Arc::clone(&position));
-        let revoker = Revoker::new(journal, timing.clone());
-        Self { name, net, keys, timing, leave, life, position, committer, trouble, revoker }
+            Committer::new(Arc::clone(&consensus), follower, timing.clone(), Arc::clone(&position));
+        let revoker = Revoker::new(consensus, timing.clone());
+        Self { name, link, keys, timing, leave, life, position, committer, trouble, revoker }
     }
 
     pub(super) fn trouble(&self) -> Option<Box<str>> {
@@ -168,7 +173,7 @@ impl Node {
             let found = self.keys.index.find(digest);
             found.is_some_and(|(_, standing)| standing.active)
         };
-        let pause = std::time::Duration::from_millis(stall);
+        let pause = Duration::from_millis(stall);
         let is_open = self.is_open();
         sleep(pause).await;
         is_open && found()
@@ -178,7 +183,7 @@ impl Node {
         self.keys.index.get(id)
     }
 
-    /// What it has, as it would lie in the engine.
+    /// What it has, as it would lie in the memory.
     pub(super) fn frames(&self) -> std::collections::BTreeMap<[u8; 32], Vec<u8>> {
         let frame = |(id, digest): (KeyId, Digest)| {
             let (record, _) = self.keys.index.get(id).unwrap();
@@ -196,7 +201,7 @@ impl Node {
         plan: impl FnOnce(u64) -> Option<Record>,
         id: KeyId,
     ) -> Result<Option<Receipt>, Box<str>> {
-        let position = self.position.now();
+        let position = self.position.current();
         let mark = &position.meta.mark;
         let sequence = mark.sequence + 1;
         let record = plan(sequence);
@@ -204,7 +209,7 @@ impl Node {
             .as_ref()
             .map(|record| codec::encode_record(record, digest, &self.keys.seals.frame).unwrap());
         // No two entries are alike, as times and fields see to it elsewhere.
-        let written = self.timing.simulated.lives.fetch_add(1, Ordering::Relaxed);
+        let written = self.timing.simulated.members.fetch_add(1, Ordering::Relaxed);
         let at = Timestamp::from_millis(written);
         let (before, after) = (Change::default(), Change::default());
         let (actor, key) = (Actor::Host, Some(id));
@@ -249,8 +254,8 @@ impl Node {
     }
 }
 
-/// Makes an empty store in the engine.
-pub(super) async fn create(net: &Net, seals: &Seals) {
+/// Makes an empty store in the memory.
+pub(super) async fn create(link: &Link, seals: &Seals) {
     let mark = codec::Mark {
         store: [7; 16],
         sequence: 0,
@@ -261,6 +266,6 @@ pub(super) async fn create(net: &Net, seals: &Seals) {
     };
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: "pcl".into() };
     let epoch = codec::encode_epoch(&meta, &[0; 32], &seals.meta).unwrap();
-    let transaction = Transaction { expected: None, commits: &[], epoch };
-    assert!(matches!(net.commit(transaction).await, Outcome::Committed { .. }));
+    let transaction = Transaction { expected: None, writes: Vec::new(), epoch };
+    assert!(matches!(link.commit(transaction).await, TransactionOutcome::Committed { .. }));
 }

@@ -1,10 +1,10 @@
-//! A replica reads everything anew, and that breaks off half-way; before it tries again the engine is
+//! A replica reads everything anew, and that breaks off half-way; before it tries again the memory is
 //! put back, so that what the first page brought never was.
 
 use super::{
     Dice, duel,
-    engine::Engine,
-    net::{Net, Way},
+    link::{Conditions, Link},
+    memory::Memory,
     node::{self, Node},
     timing,
 };
@@ -22,17 +22,17 @@ const FRESHNESS: Duration = Duration::from_secs(1);
 /// More than two pages hold.
 const KEYS: u64 = 8;
 
-/// How many keys the replica accepts at the end that are taken away in the engine.
+/// How many keys the replica accepts at the end that are taken away in the memory.
 pub(super) async fn relapse() -> usize {
-    let (engine, lives) = (Engine::new(), Arc::<AtomicU64>::default());
+    let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
     let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
     let node = async |name: &str| {
-        let net = Net::new(Arc::clone(&engine), Dice::new(1), Arc::default());
-        net.set(Way::default());
-        let timing = timing(FRESHNESS, (start, 1_000_000_000), 1.0, &lives);
-        Node::start(name.into(), net, timing, Arc::clone(&seals)).await
+        let link = Link::new(Arc::clone(&memory), Dice::new(1), Arc::default());
+        link.set(Conditions::default());
+        let timing = timing(FRESHNESS, (start, 1_000_000_000), 1.0, &members);
+        Node::start(name.into(), link, timing, Arc::clone(&seals)).await
     };
-    node::create(&Net::new(Arc::clone(&engine), Dice::new(0), Arc::default()), &seals).await;
+    node::create(&Link::new(Arc::clone(&memory), Dice::new(0), Arc::default()), &seals).await;
     let (behind, other) = (node("behind").await, node("other").await);
     let key = |number: u64| (KeyId::from_u64(number), seals.digester.digest(&number.to_le_bytes()));
     let keys: Vec<_> = (0..KEYS).map(key).collect();
@@ -48,23 +48,23 @@ pub(super) async fn relapse() -> usize {
     }
     change(Change::deactivate).await;
     sleep(FRESHNESS).await;
-    let put_back = engine.backup();
+    let put_back = memory.backup();
 
-    behind.net.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+    behind.link.set(Conditions { no_requests: true, no_answers: true, ..Conditions::default() });
     sleep(FRESHNESS / 2).await;
     change(Change::activate).await;
-    engine.compact();
-    behind.net.set(Way { first_page_only: true, ..Way::default() });
+    memory.compact();
+    behind.link.set(Conditions { first_page_only: true, ..Conditions::default() });
     let is_active = |digest| behind.keys.find(digest).is_some_and(|standing| standing.active);
     while !keys.iter().any(|(_, digest)| is_active(digest)) {
         sleep(Duration::from_millis(1)).await;
     }
     // As the runbook has it: every gate has shut before the older state answers anyone.
-    engine.is_away.store(true, Relaxed);
+    memory.is_away.store(true, Relaxed);
     sleep(FRESHNESS * 2).await;
-    put_back(&engine);
-    engine.is_away.store(false, Relaxed);
-    behind.net.set(Way::default());
+    put_back(&memory);
+    memory.is_away.store(false, Relaxed);
+    behind.link.set(Conditions::default());
     sleep(FRESHNESS * 4).await;
     assert!(behind.is_open(), "{:?}", behind.trouble());
     keys.iter().filter(|(_, digest)| behind.accepts(digest)).count()

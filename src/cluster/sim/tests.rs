@@ -117,7 +117,7 @@ fn a_seed_replays_to_the_last_revision_and_another_one_is_another_world() {
     for seed in [7, 8, 21, 22] {
         let (once, again) = (run(seed), run(seed));
         assert!(once == again, "seed {seed}: {:?}", first_difference(&once, &again));
-        worlds.push(once.engine);
+        worlds.push(once.memory);
     }
     let all = worlds.len();
     worlds.sort();
@@ -126,7 +126,7 @@ fn a_seed_replays_to_the_last_revision_and_another_one_is_another_world() {
 }
 
 fn first_difference(one: &Tally, other: &Tally) -> Option<(String, String)> {
-    let lines = one.story.iter().chain(&one.engine).zip(other.story.iter().chain(&other.engine));
+    let lines = one.story.iter().chain(&one.memory).zip(other.story.iter().chain(&other.memory));
     let mut differing = lines.filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone()));
     differing.next()
 }

@@ -1,18 +1,17 @@
-//! Several stores on one engine: what holds of one store holds of them all.
+//! Several stores on one memory: what holds of one store holds of them all.
 
 use crate::{
     Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, MetadataPatch,
     NewKey, Outcome, Prefix, Refusal, Store,
     cluster::{
-        Replica,
+        Replica, Revision,
         follower::Follower,
         handle::BEFORE_WITNESS,
-        journal::Revision,
         seat::Wanted,
         sim::{
             Dice,
-            engine::Engine,
-            net::{Net, Way},
+            link::{Conditions, Link},
+            memory::Memory,
         },
     },
     record::Actor,
@@ -32,18 +31,18 @@ const LONG: Duration = Duration::from_secs(10);
 /// For one that is to shut, to be waited out, or to ask for proofs often.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// The engine of some replicas.
-struct Shore(Arc<Engine>);
+/// The memory of some replicas.
+struct Shore(Arc<Memory>);
 
 impl Shore {
     fn new() -> Self {
-        Self(Engine::new())
+        Self(Memory::new())
     }
 
-    fn net(&self) -> Net {
-        let net = Net::new(Arc::clone(&self.0), Dice::new(1), Arc::default()).in_the_world();
-        net.set(Way { delay: 2, ..Way::default() });
-        net
+    fn link(&self) -> Link {
+        let link = Link::new(Arc::clone(&self.0), Dice::new(1), Arc::default()).in_real_time();
+        link.set(Conditions { delay: 2, ..Conditions::default() });
+        link
     }
 
     fn try_store(
@@ -51,24 +50,24 @@ impl Shore {
         wanted: Wanted,
         scopes: &[&str],
         freshness: Duration,
-    ) -> Result<(Store, Net), Error> {
-        let net = self.net();
-        let journal = net.clone();
+    ) -> Result<(Store, Link), Error> {
+        let link = self.link();
+        let consensus = link.clone();
         let names = scopes.iter().map(|n| (n.parse::<Scope>().unwrap(), String::new()));
         let mut builder = Store::builder();
         if !scopes.is_empty() {
             builder = builder.scopes(names);
         }
         let options = Replica::named("test").freshness(freshness);
-        let store = builder.shared(async { Ok(journal) }, options, wanted)?;
-        Ok((store, net))
+        let store = builder.shared(consensus, options, wanted)?;
+        Ok((store, link))
     }
 
-    fn store(&self) -> (Store, Net) {
+    fn store(&self) -> (Store, Link) {
         self.store_fresh_for(LONG)
     }
 
-    fn store_fresh_for(&self, freshness: Duration) -> (Store, Net) {
+    fn store_fresh_for(&self, freshness: Duration) -> (Store, Link) {
         self.try_store(Wanted::ThereOrNew, &[], freshness).unwrap()
     }
 }
@@ -181,14 +180,14 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
     let (id, key) = issue(&one);
     let principal = awaited("the other follows", || two.authenticate_key(key.as_bytes()).ok());
     let watch = two.revocation(&principal);
-    cut.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+    cut.set(Conditions { no_requests: true, no_answers: true, ..Conditions::default() });
     let (_, settled) = one.revoke_everywhere(id).unwrap();
     assert_eq!(decision(&two, &key), Err(Refusal::Unavailable));
     assert!(two.revocation(&principal).is_over(), "nobody vouches for the key");
     assert_eq!((settled.acknowledged, settled.waited_out), (1, 1));
     assert!(!two.health().is_answering);
     eventually("work in flight ends", || watch.is_over());
-    cut.set(Way { delay: 2, ..Way::default() });
+    cut.set(Conditions { delay: 2, ..Conditions::default() });
     eventually("it is back", || {
         let decided = decision(&two, &key);
         assert!(decided.is_err(), "the key is revoked");
@@ -201,13 +200,13 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
 #[test]
 fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
     let (id, key) = issue(&one);
-    net.set(Way { no_answers: true, ..Way::default() });
+    link.set(Conditions { no_answers: true, ..Conditions::default() });
     let outcome = one.revoke(id);
     assert!(matches!(outcome, Err(Error::Unanswered(_))), "{outcome:?}");
     assert!(decision(&one, &key).is_err());
-    net.set(Way { delay: 2, ..Way::default() });
+    link.set(Conditions { delay: 2, ..Conditions::default() });
     eventually("the repetition is answered", || one.revoke(id).is_ok());
     assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
     // What was in doubt leaves nothing behind.
@@ -246,12 +245,12 @@ fn a_repeated_revocation_waits_for_the_others_as_the_first_did() {
 #[test]
 fn a_change_that_was_never_made_denies_nothing_after_all() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
     let (id, key) = issue(&one);
-    net.set(Way { no_requests: true, ..Way::default() });
+    link.set(Conditions { no_requests: true, ..Conditions::default() });
     assert!(matches!(one.revoke(id), Err(Error::Unanswered(_))));
     assert_eq!(behind_the_gate(&one, &key), Err(Refusal::Inactive));
-    net.set(Way { delay: 2, ..Way::default() });
+    link.set(Conditions { delay: 2, ..Conditions::default() });
     // Nobody knows until somebody else has changed the store.
     let (_, _) = issue(&two);
     eventually("it is decided", || decision(&one, &key) == Ok(()));
@@ -260,7 +259,7 @@ fn a_change_that_was_never_made_denies_nothing_after_all() {
 #[test]
 fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
     let ask = |key: &[u8]| {
         let request = Idempotency { key, route: "POST /v1/keys", payload: b"{}" };
         one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
@@ -268,9 +267,9 @@ fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
     // Twice, so that nothing is left to be read to know what was done.
     ask(b"n-16").unwrap();
     ask(b"n-16").unwrap();
-    net.set(Way { no_requests: true, ..Way::default() });
+    link.set(Conditions { no_requests: true, ..Conditions::default() });
     assert!(matches!(ask(b"n-17"), Err(Error::Unanswered(_))));
-    net.set(Way { delay: 2, ..Way::default() });
+    link.set(Conditions { delay: 2, ..Conditions::default() });
     // Nobody knows until somebody else has changed the store.
     let (_, _) = issue(&two);
     eventually("it is done", || matches!(ask(b"n-17"), Ok(Outcome::Issued(_))));
@@ -280,10 +279,10 @@ fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
 #[test]
 fn a_request_that_others_overtake_is_done_after_them() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
     for round in 0..6u8 {
         // Planned before the other's change is there, and answered after it.
-        net.set(Way { delay: 200, no_tail: true, ..Way::default() });
+        link.set(Conditions { delay: 200, no_watch: true, ..Conditions::default() });
         issue(&two);
         let outcome = thread::scope(|scope| {
             let asking = scope.spawn(|| {
@@ -292,7 +291,7 @@ fn a_request_that_others_overtake_is_done_after_them() {
                 one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
             });
             eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
-            net.set(Way::default());
+            link.set(Conditions::default());
             asking.join().unwrap()
         });
         assert!(matches!(outcome, Ok(Outcome::Issued(_))), "{outcome:?}");
@@ -316,23 +315,23 @@ fn a_replica_that_cannot_read_what_it_missed_says_why_it_does_not_follow() {
     let shore = Shore::new();
     let ((one, _a), (two, cut)) = (shore.store(), shore.store());
     (0..5).for_each(|_| drop(issue(&one)));
-    cut.set(Way { no_tail: true, ..Way::default() });
+    cut.set(Conditions { no_watch: true, ..Conditions::default() });
     issue(&one);
     shore.0.compact();
-    cut.set(Way { first_page_only: true, ..Way::default() });
+    cut.set(Conditions { first_page_only: true, ..Conditions::default() });
     eventually("it says why", || two.health().trouble.is_some());
-    cut.set(Way::default());
+    cut.set(Conditions::default());
     eventually("it follows", || two.health().trouble.is_none() && two.count().active == 6);
 }
 
 #[test]
 fn a_replica_says_how_long_it_goes_on_answering_until_it_answers_nobody() {
     let shore = Shore::new();
-    let (one, net) = shore.store_fresh_for(SHORT);
+    let (one, link) = shore.store_fresh_for(SHORT);
     let answers_for = || one.following().unwrap().answers_for;
     eventually("it answers", || !answers_for().is_zero());
     assert!(answers_for() < Duration::from_secs(10));
-    net.set(Way { no_requests: true, no_answers: true, ..Way::default() });
+    link.set(Conditions { no_requests: true, no_answers: true, ..Conditions::default() });
     eventually("it answers nobody", || answers_for().is_zero());
 }
 
@@ -348,11 +347,11 @@ fn each_replica_knows_all_that_share_the_store() {
 #[test]
 fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
     let shore = Shore::new();
-    let (one, net) = shore.store();
+    let (one, link) = shore.store();
     let ((other, _), (id, _)) = (issue(&one), issue(&one));
-    let slow = Way { delay: 100, ..Way::default() };
+    let slow = Conditions { delay: 100, ..Conditions::default() };
     // The first is not done before its own replica has it.
-    net.set(Way { no_tail: true, ..slow });
+    link.set(Conditions { no_watch: true, ..slow });
     let planned = || one.writer.plan().next_sequence();
     let named = |name: &str| Change { name: Some(name.into()), ..Change::default() };
     let owned = Change { owner: Some(Some("shop-17".into())), ..Change::default() };
@@ -362,7 +361,7 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
         eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
         let second = scope.spawn(|| one.update(id, owned).unwrap());
         eventually("it is planned", || planned() == begun + 2);
-        net.set(slow);
+        link.set(slow);
         first.join().unwrap();
         one.update(id, named("b")).unwrap();
         second.join().unwrap();
@@ -494,7 +493,7 @@ fn two_replicas_cannot_take_away_the_last_two_roots() {
 fn a_change_finds_what_another_replica_has_just_made() {
     let shore = Shore::new();
     let ((one, _a), (two, slow)) = (shore.store(), shore.store());
-    slow.set(Way { delay: 40, ..Way::default() });
+    slow.set(Conditions { delay: 40, ..Conditions::default() });
     for _ in 0..3 {
         let (id, _) = issue(&one);
         assert!(!two.revoke(id).unwrap().active);
@@ -534,13 +533,13 @@ fn a_store_that_must_be_there_is_not_made_and_one_that_must_be_new_is_not_opened
     open(Wanted::New).unwrap();
     assert!(matches!(open(Wanted::New), Err(Error::AlreadyExists(_))));
     open(Wanted::There).unwrap();
-    let net = shore.net();
+    let link = shore.link();
     let other = Store::builder().prefix(Prefix::new("acme").unwrap());
-    let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
+    let outcome = other.shared(link, Replica::named("x"), Wanted::There);
     assert!(matches!(outcome, Err(Error::WrongPrefix(_))));
-    let net = shore.net();
+    let link = shore.link();
     let other = Store::builder().pepper("a pepper of its own");
-    let outcome = other.shared(async { Ok(net) }, Replica::named("x"), Wanted::There);
+    let outcome = other.shared(link, Replica::named("x"), Wanted::There);
     assert!(matches!(outcome, Err(Error::WrongPepper)));
 }
 
@@ -557,9 +556,9 @@ fn a_replica_that_left_keeps_nobody_waiting() {
 #[test]
 fn changes_that_are_too_many_for_one_transaction_go_in_several() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
     // While the first is on its way the others gather.
-    net.set(Way { delay: 120, ..Way::default() });
+    link.set(Conditions { delay: 120, ..Conditions::default() });
     thread::scope(|scope| {
         let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
         for thread in threads {
@@ -612,11 +611,11 @@ fn when_a_key_was_last_used_is_known_on_all_replicas_and_to_those_that_come_late
     let (third, _c) = shore.store();
     eventually("all follow", || third.get(unused).is_ok());
     assert_eq!((third.last_used(id), third.last_used(unused)), (None, None));
-    let epoch = shore.0.newest().epoch;
+    let epoch = shore.0.latest().epoch;
     // It writes them when it is closed.
     drop(two);
-    assert_eq!(shore.0.newest().epoch, epoch, "a use is no change");
-    assert_eq!(shore.0.uses(Revision(0)).1.len(), 1);
+    assert_eq!(shore.0.latest().epoch, epoch, "a use is no change");
+    assert_eq!(shore.0.last_uses(Revision(0)).uses.len(), 1);
     let later = shore.store().0;
     for store in [&third, &later] {
         eventually("it is known", || store.last_used(id).is_some());
@@ -624,43 +623,43 @@ fn when_a_key_was_last_used_is_known_on_all_replicas_and_to_those_that_come_late
     }
     // What is there already is not written again.
     decision(&later, &key).unwrap();
-    let written = shore.0.uses(Revision(0)).0;
+    let written = shore.0.last_uses(Revision(0)).revision;
     if one.last_used(id) == later.last_used(id) {
         later.writer.ledger.note_uses(&[(id, later.writer.index.last_use(id).unwrap())]).unwrap();
-        assert!(shore.0.uses(written).1.is_empty(), "it was written twice");
+        assert!(shore.0.last_uses(written).uses.is_empty(), "it was written twice");
     }
     one.revoke(id).unwrap();
     one.delete(id).unwrap();
-    assert!(shore.0.uses(Revision(0)).1.is_empty(), "a deleted key leaves no use behind");
+    assert!(shore.0.last_uses(Revision(0)).uses.is_empty(), "a deleted key leaves no use behind");
 }
 
 #[test]
 fn uses_that_cannot_be_written_do_no_harm_and_are_written_the_next_time() {
     let shore = Shore::new();
-    let (one, net) = shore.store();
+    let (one, link) = shore.store();
     let (id, key) = issue(&one);
     decision(&one, &key).unwrap();
-    net.set(Way { no_requests: true, ..Way::default() });
+    link.set(Conditions { no_requests: true, ..Conditions::default() });
     let (index, mut uses) = (&one.writer.index, Uses::new(Duration::ZERO, 0));
     index.tick(Timestamp::from_minutes(index.minute() + 2));
     uses.step(&one.writer).unwrap();
-    assert!(shore.0.uses(Revision(0)).1.is_empty() && one.health().poisoned.is_none());
-    net.set(Way { delay: 2, ..Way::default() });
+    assert!(shore.0.last_uses(Revision(0)).uses.is_empty() && one.health().poisoned.is_none());
+    link.set(Conditions { delay: 2, ..Conditions::default() });
     uses.finish(&one.writer).unwrap();
-    assert_eq!(shore.0.uses(Revision(0)).1.len(), 1);
+    assert_eq!(shore.0.last_uses(Revision(0)).uses.len(), 1);
     one.revoke(id).unwrap();
 }
 
 #[test]
 fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
     let shore = Shore::new();
-    let ((one, net), (two, _b)) = (shore.store(), shore.store());
-    net.set(Way { delay: 2, no_tail: true, ..Way::default() });
+    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+    link.set(Conditions { delay: 2, no_watch: true, ..Conditions::default() });
     let (id, _) = issue(&two);
     let here = one.clone();
     BEFORE_WITNESS.set(Some(Box::new(move || {
         assert!(here.get(id).is_err());
-        net.set(Way { delay: 2, ..Way::default() });
+        link.set(Conditions { delay: 2, ..Conditions::default() });
         eventually("it comes", || here.get(id).is_ok());
     })));
     assert!(!one.revoke(id).unwrap().active);
@@ -677,7 +676,7 @@ fn a_replica_with_slow_answers_among_many_changes_reads_nothing_anew() {
     let ((one, _a), (two, slow)) = (shore.store(), shore.store_fresh_for(SHORT / 4));
     let (id, _) = issue(&one);
     eventually("it follows", || two.get(id).is_ok());
-    slow.set(Way { delay: 40, ..Way::default() });
+    slow.set(Conditions { delay: 40, ..Conditions::default() });
     let mut most = 0;
     for _ in 0..80 {
         issue(&one);

@@ -2,7 +2,7 @@
 
 use crate::{
     Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
-    cluster::{Etcd, Replica, nodes},
+    cluster::{Etcd, EtcdStore, Replica, nodes},
 };
 use std::{
     thread::sleep,
@@ -14,7 +14,7 @@ fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
     let Some(etcd) = nodes::Etcd::start(1) else { return };
     let replica = || {
         let nodes = Etcd::at(etcd.urls()).unwrap();
-        Store::builder().cluster(&nodes, Replica::named("a")).unwrap()
+        Store::builder().cluster(EtcdStore::new(&nodes).unwrap(), Replica::named("a")).unwrap()
     };
     let (one, two) = (replica(), replica());
     let issue = |name: &str| {

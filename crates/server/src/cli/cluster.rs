@@ -10,7 +10,7 @@ use super::{
 use portcullis::{
     Builder,
     backup::Summary,
-    cluster::{self, About, Etcd, Member},
+    cluster::{self, About, EtcdStore, Member},
 };
 use serde_json::{Value, json};
 use std::{fs::File, io, path::Path, process::ExitCode, thread};
@@ -37,7 +37,7 @@ pub(crate) fn run(place: &Place, asked: &ClusterCommand, json: bool) -> Result<E
 }
 
 /// `cluster members`: whoever asks does not become one.
-fn members(etcd: &Etcd, json: bool) -> Result<ExitCode, Failure> {
+fn members(etcd: &EtcdStore, json: bool) -> Result<ExitCode, Failure> {
     let members = cluster::members(etcd)?;
     if json {
         let members: Vec<_> = members.iter().map(object).collect();
@@ -79,7 +79,7 @@ fn row(member: &Member) -> [String; 8] {
     ]
 }
 
-fn import(place: &Place, etcd: &Etcd, from: &Path) -> Result<Summary, Failure> {
+fn import(place: &Place, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failure> {
     let bar = Bar::new();
     let builder = place.builder()?;
     let summary = if from.is_dir() {
@@ -97,7 +97,7 @@ fn import(place: &Place, etcd: &Etcd, from: &Path) -> Result<Summary, Failure> {
 fn from_directory(
     place: &Place,
     builder: &Builder,
-    etcd: &Etcd,
+    etcd: &EtcdStore,
     from: &Path,
     bar: &Bar,
 ) -> Result<Summary, Failure> {

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::place::private_file;
 use clap::{ArgAction, Args, Subcommand};
 #[cfg(feature = "cluster")]
-use portcullis::cluster::{Etcd, Replica};
+use portcullis::cluster::{ConfigError, Etcd, EtcdStore, Replica};
 use std::path::PathBuf;
 #[cfg(feature = "cluster")]
 use std::{fs, path::Path, time::Duration};
@@ -129,7 +129,7 @@ impl Nodes {
 
     /// What it takes to reach them.
     #[cfg(feature = "cluster")]
-    pub(crate) fn reach(&self) -> Result<Etcd, Failure> {
+    pub(crate) fn reach(&self) -> Result<EtcdStore, Failure> {
         let mut etcd = Etcd::at(&self.urls)?.space(&self.space)?;
         if let Some(ca) = &self.ca {
             etcd = etcd.authority(read(ca, "etcd's authority")?);
@@ -154,7 +154,7 @@ impl Nodes {
             (None, None) => {}
             _ => return Err(Failure::usage("--etcd-user and --etcd-password-file go together")),
         }
-        Ok(etcd)
+        Ok(EtcdStore::new(&etcd)?)
     }
 
     /// How this process takes part.
@@ -174,6 +174,13 @@ impl Nodes {
             "this portcullis was built without clusters; build one with: \
              cargo install portcullis-server --features cluster (it needs protoc, as of Debian's protobuf-compiler)",
         )
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
     }
 }
 

@@ -36,7 +36,7 @@ impl Place {
             return Ok(builder.open_existing(&self.data)?);
         }
         #[cfg(feature = "cluster")]
-        return Ok(builder.open_cluster(&self.etcd.reach()?, self.etcd.replica())?);
+        return Ok(builder.open_cluster(self.etcd.reach()?, self.etcd.replica())?);
         #[cfg(not(feature = "cluster"))]
         Err(self.etcd.refuse())
     }
@@ -47,7 +47,7 @@ impl Place {
             return Ok(builder.create(&self.data)?);
         }
         #[cfg(feature = "cluster")]
-        return Ok(builder.create_cluster(&self.etcd.reach()?, self.etcd.replica())?);
+        return Ok(builder.create_cluster(self.etcd.reach()?, self.etcd.replica())?);
         #[cfg(not(feature = "cluster"))]
         Err(self.etcd.refuse())
     }

@@ -1,7 +1,7 @@
-//! What happens to replicas, to their ways and to the engine.
+//! What happens to replicas, to their ways and to the memory.
 
 use super::{Key, LONGEST, World};
-use crate::cluster::sim::{net::Way, node::Node};
+use crate::cluster::sim::{link::Conditions, node::Node};
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::{task::spawn_local, time::sleep};
 
@@ -15,9 +15,10 @@ impl World {
             match mishap {
                 0..6 => drop(spawn_local(Rc::clone(&self).cut(node))),
                 6 | 7 => {
-                    node.net.set(Way { delay: self.dice.below(300), ..node.net.way() });
+                    node.link
+                        .set(Conditions { delay: self.dice.below(300), ..node.link.conditions() });
                 }
-                8 => self.engine.compact(),
+                8 => self.memory.compact(),
                 9 => {
                     *self.is_down.lock().unwrap() = true;
                     self.pause(2500).await;
@@ -25,7 +26,7 @@ impl World {
                 }
                 10 if self.nodes.borrow().len() > 1 => {
                     node.crash();
-                    node.net.set(Way { no_answers: true, ..node.net.way() });
+                    node.link.set(Conditions { no_answers: true, ..node.link.conditions() });
                     self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
                     self.add_node().await;
                 }
@@ -44,17 +45,17 @@ impl World {
     async fn cut(self: Rc<Self>, node: Rc<Node>) {
         let delay = if self.dice.one_in(2) { self.dice.below(40) } else { self.dice.below(450) };
         let way = match self.dice.below(5) {
-            0 => Way { no_requests: true, delay, ..Way::default() },
-            1 => Way { no_answers: true, delay, ..Way::default() },
-            2 => Way { no_tail: true, delay, ..Way::default() },
-            3 => Way { first_page_only: true, delay, ..Way::default() },
-            _ => Way { no_requests: true, no_answers: true, delay, ..Way::default() },
+            0 => Conditions { no_requests: true, delay, ..Conditions::default() },
+            1 => Conditions { no_answers: true, delay, ..Conditions::default() },
+            2 => Conditions { no_watch: true, delay, ..Conditions::default() },
+            3 => Conditions { first_page_only: true, delay, ..Conditions::default() },
+            _ => Conditions { no_requests: true, no_answers: true, delay, ..Conditions::default() },
         };
         self.tell(|| format!("{} {way:?}", node.name));
-        node.net.set(way);
+        node.link.set(way);
         self.pause(3000).await;
         self.tell(|| format!("{} healed", node.name));
-        node.net.set(Way { delay: delay.min(40), ..Way::default() });
+        node.link.set(Conditions { delay: delay.min(40), ..Conditions::default() });
     }
 
     /// A replica that left is asked a while longer.
@@ -64,22 +65,22 @@ impl World {
         node.crash();
     }
 
-    /// Stops the engine, and puts it back to what it was a while ago. What was taken since is given
+    /// Stops the memory, and puts it back to what it was a while ago. What was taken since is given
     /// back; what had been taken before is still gone, and is so again if it was brought back since.
     async fn put_back(self: Rc<Self>) {
-        let (put_back, then) = (self.engine.backup(), self.engine.revision());
+        let (put_back, then) = (self.memory.backup(), self.memory.revision());
         let era = self.era.get();
         let is_taken = |key: &&Rc<Key>| key.taken.get().is_some() && !key.busy.get();
         let taken: Vec<_> = self.keys.borrow().iter().filter(is_taken).cloned().collect();
         self.pause(1500).await;
         // Revisions of two histories say nothing of each other.
-        if self.is_over.get() || self.era.get() != era || self.engine.is_away.swap(true, Relaxed) {
+        if self.is_over.get() || self.era.get() != era || self.memory.is_away.swap(true, Relaxed) {
             return;
         }
         // As the runbook has it: every gate has shut before the older state answers anyone.
         sleep(LONGEST + Duration::from_millis(100)).await;
-        put_back(&self.engine);
-        self.engine.is_away.store(false, Relaxed);
+        put_back(&self.memory);
+        self.memory.is_away.store(false, Relaxed);
         self.tell(|| format!("put back to {then}"));
         self.era.set(self.era.get() + 1);
         self.tally.borrow_mut().restores += 1;

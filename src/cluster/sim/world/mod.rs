@@ -1,7 +1,7 @@
 //! What happens to some replicas in a while, and the promise that is kept in it.
 //!
 //! Keys are issued, taken away, brought back and deleted through any replica, while ways are cut,
-//! slowed and healed, the engine stands still, forgets its history or is put back to an earlier
+//! slowed and healed, the memory stands still, forgets its history or is put back to an earlier
 //! state, and replicas crash, leave and come. Others ask for keys all the time. *A validation that
 //! starts after `revoke` has returned never accepts, on any replica*: one that does is an offence.
 
@@ -10,8 +10,8 @@ mod users;
 
 use super::{
     Dice,
-    engine::Engine,
-    net::{Net, Way},
+    link::{Conditions, Link},
+    memory::Memory,
     node::{self, Node},
     timing,
 };
@@ -62,8 +62,8 @@ pub(super) struct Tally {
     pub(super) unhealed: Vec<String>,
     /// What happened, to be read when a seed fails.
     pub(super) story: Vec<String>,
-    /// What the engine did, revision by revision.
-    pub(super) engine: Vec<String>,
+    /// What the memory did, revision by revision.
+    pub(super) memory: Vec<String>,
 }
 
 impl Tally {
@@ -80,14 +80,14 @@ impl Tally {
 /// All of it.
 pub(super) struct World {
     dice: Dice,
-    engine: Arc<Engine>,
+    memory: Arc<Memory>,
     is_down: Arc<Mutex<bool>>,
     seals: Arc<Seals>,
-    lives: Arc<AtomicU64>,
+    members: Arc<AtomicU64>,
     start: Instant,
     nodes: RefCell<Vec<Rc<Node>>>,
     keys: RefCell<Vec<Rc<Key>>>,
-    /// Rises when the engine is put back: what was under way then promises nothing.
+    /// Rises when the memory is put back: what was under way then promises nothing.
     era: Cell<u64>,
     count: Cell<u64>,
     nodes_made: Cell<u64>,
@@ -99,10 +99,10 @@ impl World {
     pub(super) async fn run(seed: u64, seconds: u64) -> Tally {
         let world = Rc::new(Self {
             dice: Dice::new(seed),
-            engine: Engine::new(),
+            memory: Memory::new(),
             is_down: Arc::default(),
             seals: Arc::new(Seals::derive(None)),
-            lives: Arc::default(),
+            members: Arc::default(),
             start: Instant::now(),
             nodes: RefCell::default(),
             keys: RefCell::default(),
@@ -113,7 +113,7 @@ impl World {
             tally: RefCell::default(),
         });
         let world = &world;
-        node::create(&world.net(), &world.seals).await;
+        node::create(&world.link(), &world.seals).await;
         for _ in 0..REPLICAS {
             world.add_node().await;
         }
@@ -132,12 +132,12 @@ impl World {
         for node in world.nodes.borrow().iter() {
             node.crash();
         }
-        let engine = world.engine.trace();
-        Tally { engine, ..world.tally.borrow().clone() }
+        let memory = world.memory.trace();
+        Tally { memory, ..world.tally.borrow().clone() }
     }
 
-    fn net(&self) -> Net {
-        Net::new(Arc::clone(&self.engine), self.dice.clone(), Arc::clone(&self.is_down))
+    fn link(&self) -> Link {
+        Link::new(Arc::clone(&self.memory), self.dice.clone(), Arc::clone(&self.is_down))
     }
 
     /// A replica with a clock of its own.
@@ -145,11 +145,11 @@ impl World {
         let rate = *self.dice.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
         let origin = 1_000_000_000 + self.dice.below(1 << 40);
         let freshness = *self.dice.pick(&FRESHNESS);
-        let timing = timing(freshness, (self.start, origin), rate, &self.lives);
+        let timing = timing(freshness, (self.start, origin), rate, &self.members);
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
-        let starting = Node::start(name, self.net(), timing, Arc::clone(&self.seals));
-        // Where the engine is away for long, or no store of its own writers can be read.
+        let starting = Node::start(name, self.link(), timing, Arc::clone(&self.seals));
+        // Where the memory is away for long, or no store of its own writers can be read.
         if let Ok(node) = timeout(Duration::from_secs(5), starting).await {
             self.nodes.borrow_mut().push(Rc::new(node));
         }
@@ -164,14 +164,14 @@ impl World {
         sleep(Duration::from_millis(self.dice.below(most) + 1)).await;
     }
 
-    /// Once all is well again every replica answers, has what the engine has, and acknowledges.
+    /// Once all is well again every replica answers, has what the memory has, and acknowledges.
     async fn heal(self: &Rc<Self>) {
         *self.is_down.lock().unwrap() = false;
         // What was cut last is healed by then.
         sleep(LONGEST * 4).await;
         let nodes = self.nodes.borrow().clone();
         for node in &nodes {
-            node.net.set(Way { delay: 12, ..Way::default() });
+            node.link.set(Conditions { delay: 12, ..Conditions::default() });
         }
         sleep(LONGEST * 6).await;
         for _ in 0..3 {
@@ -183,8 +183,8 @@ impl World {
             if !node.is_open() {
                 unhealed.push(format!("the gate of {} is shut: {:?}", node.name, node.trouble()));
             }
-            if node.frames() != self.engine.records() {
-                unhealed.push(format!("{} has other records than the engine", node.name));
+            if node.frames() != self.memory.records() {
+                unhealed.push(format!("{} has other records than the memory", node.name));
             }
         }
         // The first one counts out what crashed and what joined without hearing of it.

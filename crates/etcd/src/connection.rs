@@ -1,0 +1,114 @@
+//! The shared connection to a store in etcd: its nodes, its keys, and paged reads.
+
+use super::{
+    config::{ConfigError, Etcd},
+    keyspace::{Keyspace, Row},
+    nodes::{CHANGING, Nodes, READING, RequestError},
+};
+use crate::cluster::{Epoch, Key, Revision};
+use etcd_client::{
+    Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOpResponse,
+    TxnResponse, WatchStream,
+};
+use std::{ops::Range, sync::Mutex, time::Instant};
+
+/// A store with up to this many records is read at once, a larger one in 256 ranges. etcd looks at
+/// every key of a range for each page, so that paging through all records would be quadratic.
+pub(super) const PAGE: i64 = 4000;
+
+/// What the calls and watches of one store share.
+pub(super) struct Connection {
+    pub(super) nodes: Nodes,
+    pub(super) keys: Keyspace,
+    pub(super) spare_watch: Mutex<Option<SpareWatch>>,
+}
+
+/// A watch stream, and the number of its node.
+pub(super) type OpenWatch = (WatchStream, usize);
+
+/// A watch over members that was open before the members were read, left to whoever read them.
+pub(super) struct SpareWatch {
+    pub(super) open: OpenWatch,
+    pub(super) since: Revision,
+    pub(super) opened: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(etcd: &Etcd) -> Result<Self, ConfigError> {
+        let (nodes, keys) = (Nodes::new(etcd)?, Keyspace::new(&etcd.space));
+        Ok(Self { nodes, keys, spare_watch: Mutex::default() })
+    }
+
+    pub(super) async fn change(&self, change: &Txn) -> Result<TxnResponse, RequestError> {
+        self.nodes.txn(CHANGING, change).await.map(|(answer, _)| answer)
+    }
+
+    /// Up to `limit` values of a range, and whether there are more.
+    pub(super) async fn range(
+        &self,
+        Range { mut start, end }: Range<Vec<u8>>,
+        at: Revision,
+        limit: i64,
+    ) -> Result<(Vec<KeyValue>, bool), RequestError> {
+        let (mut all, mut left) = (Vec::new(), limit);
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.as_slice())
+                .with_limit(left.min(PAGE))
+                .with_sort(SortTarget::Key, SortOrder::Ascend)
+                .with_revision(number(at));
+            let mut page = self.nodes.get(READING, &start, &options).await?;
+            let (pairs, more) = (page.take_kvs(), page.more());
+            left = left.saturating_sub(i64::try_from(pairs.len()).unwrap_or(i64::MAX));
+            all.extend(pairs);
+            match all.last() {
+                Some(last) if more && left > 0 => start = [last.key(), &[0]].concat(),
+                _ => return Ok((all, more)),
+            }
+        }
+    }
+
+    /// The key that a pair holds a value of.
+    pub(super) fn key_of(&self, pair: &KeyValue) -> Option<Key> {
+        match self.keys.read(pair.key()) {
+            Some(Row::Value(key)) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// A revision from etcd's number.
+pub(super) fn revision(number: i64) -> Revision {
+    Revision(u64::try_from(number).unwrap_or(0))
+}
+
+/// etcd's number for a revision.
+pub(super) fn number(Revision(revision): Revision) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+/// Holds if the key was last changed at this revision; 0: if it is absent.
+pub(super) fn is_at(key: &[u8], at: Revision) -> Compare {
+    Compare::mod_revision(key, CompareOp::Equal, number(at))
+}
+
+/// The revision of an answer.
+pub(super) fn at(answer: &TxnResponse) -> Revision {
+    revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+}
+
+/// The value that the operation of this number found.
+pub(super) fn found(answer: &TxnResponse, operation: usize) -> Option<KeyValue> {
+    match answer.op_responses().into_iter().nth(operation) {
+        Some(TxnOpResponse::Get(mut get)) => get.take_kvs().into_iter().next(),
+        _ => None,
+    }
+}
+
+pub(super) fn epoch(pair: &KeyValue) -> Epoch {
+    Epoch { revision: revision(pair.mod_revision()), value: pair.value().to_vec() }
+}
+
+pub(super) fn value(pair: KeyValue) -> Vec<u8> {
+    pair.into_key_value().1
+}

@@ -1,0 +1,258 @@
+//! The consensus store that all replicas share: what the protocol requires of it, and no more.
+
+mod values;
+
+pub use self::values::{
+    Committed, ConsensusError, Epoch, ImportProgress, Key, LastUses, Latest, MemberEvent, MemberId,
+    MemberList, MemberRow, Proof, RecordPage, Revision, Transaction, TransactionOutcome,
+    WatchEvent, Write,
+};
+
+use std::future::Future;
+
+/// The store of a cluster's data, shared by all replicas: etcd, or another one that keeps this
+/// contract.
+///
+/// The protocol's promise, that a revoked key is refused on every replica once `revoke` has
+/// returned, rests on this contract and on nothing else of the consensus store. The module
+/// `conformance` (feature `conformance`) checks an implementation against it.
+///
+/// # Data
+///
+/// A consensus store holds the values of one Portcullis store: the values under each [`Key`], one
+/// [`Epoch`], and the members. All values are opaque bytes of at most 4096, and are returned as they
+/// were written. It also holds at most one unfinished import.
+///
+/// # History
+///
+/// 1. **Revisions.** Each transaction that writes anything gets a revision, which is greater than
+///    every earlier one. Members, acknowledgements and last uses are written by transactions too.
+/// 2. **Linearizability.** Each write takes effect at one instant between call and return, or never.
+///    Each read without a revision returns the state at one instant between call and return. A node
+///    that lost its quorum therefore answers nothing.
+/// 3. **Reads at a revision** return the state right after that revision, whatever was written
+///    later, or [`ConsensusError::Compacted`]. An implementation may discard old history at any
+///    time, but never the newest state; it should keep at least ten minutes.
+/// 4. **Durability.** A write that was reported as done survives the crash of any minority of nodes.
+///
+/// # Transactions
+///
+/// 5. **Atomicity.** [`commit`](Self::commit) writes everything in the transaction or nothing.
+/// 6. **Compare and set.** It writes only if the current epoch equals the expected one in revision
+///    *and* value. (A store that was restored from a backup gives out revisions a second time.) Else
+///    it is a [`Conflict`](TransactionOutcome::Conflict), and nothing is written.
+/// 7. **Members.** A committed transaction returns the members that there were at its revision. Only
+///    members that joined or were removed after it may be added or missing.
+/// 8. **Size.** A transaction of [`Transaction::MAX_WRITES`] and [`Transaction::MAX_BYTES`] fits.
+/// 9. **Unknown outcomes.** An implementation may send a transaction again after a lost answer, but
+///    it takes effect at most once. [`Conflict`](TransactionOutcome::Conflict) and
+///    [`Refused`](TransactionOutcome::Refused) mean that it did not take effect and never will. If that is
+///    not certain, the outcome is [`Unknown`](TransactionOutcome::Unknown): the transaction may take effect
+///    even after the call has returned. Every transaction but the first has exactly one new
+///    [`Key::AuditEntry`] for each change, which nothing overwrites: by it an implementation
+///    recognises its own transaction.
+///
+/// # Watches
+///
+/// 10. **Order and completeness.** A [`Watch`] delivers each transaction after the given revision that
+///     wrote the epoch, a record, a scope name or the audit start: in the order of their revisions,
+///     none twice, none left out, and each as a whole. It delivers no other writes.
+/// 11. **Timeliness.** It delivers a transaction soon after the commit, without being asked again. If
+///     it cannot, for example because its node hangs, it reports [`WatchEvent::Lost`] within seconds.
+/// 12. **Compaction.** If a transaction that it has to deliver is discarded, it reports
+///     [`WatchEvent::Compacted`] instead of skipping it.
+/// 13. **Members.** A [`MemberWatch`] delivers what happens to members after the given revision: in
+///     order, nothing left out. Where it cannot, it returns `None`, and the caller reads all members.
+///
+/// # Members
+///
+/// 14. **Joining** makes a member that is not fenced, at a revision of its own.
+/// 15. **Proofs and acknowledgements** succeed only while the member's row has the revision at which
+///     it joined: not once it is fenced or removed. The check and the read or write are one atomic
+///     step. A proof is read after [`prove`](Self::prove) was called: the replica's clock starts there.
+/// 16. **Fencing and removal** succeed only while the member's row has the given revision. Each
+///     succeeds once, whoever else tries. Fencing gives the row a new revision and keeps its
+///     information and acknowledgement. Removal deletes the acknowledgement too.
+///
+/// # Calls
+///
+/// 17. **Timeouts.** Each call ends within 20 seconds, and reports
+///     [`Unavailable`](ConsensusError::Unavailable) if no node has answered. `prove` and `acknowledge`
+///     should give up after about 3 seconds. A watch has no timeout.
+/// 18. **Cancellation.** A caller may drop any future. A dropped read has no effect. The outcome of a
+///     dropped write is unknown. A watch loses nothing: the next call delivers what the dropped one
+///     would have.
+/// 19. **Runtime.** Calls run within a Tokio runtime with I/O and time enabled, several at a time. A
+///     value may outlive one runtime and be used in another.
+///
+/// # Errors
+///
+/// A call that writes returns [`ConsensusError::Refused`] only if it wrote nothing, and
+/// [`ConsensusError::Unavailable`] whenever that is uncertain.
+pub trait ConsensusStore: Send + Sync + 'static {
+    /// A watch over committed transactions.
+    type Watch: Watch;
+    /// A watch over members.
+    type MemberWatch: MemberWatch;
+
+    /// Returns the newest revision, and the epoch at it.
+    fn latest(&self) -> impl Future<Output = Result<Latest, ConsensusError>> + Send;
+
+    /// Returns all scope names at a revision, in the order of their numbers.
+    fn scope_names(
+        &self,
+        at: Revision,
+    ) -> impl Future<Output = Result<Vec<Vec<u8>>, ConsensusError>> + Send;
+
+    /// Returns some records at a revision: those that follow the digest `after`, or the first ones.
+    ///
+    /// The implementation chooses the size of the page, which may be 0. A caller passes the last
+    /// digest of a page to get the next one, until a page is the last.
+    fn records(
+        &self,
+        at: Revision,
+        after: Option<[u8; 32]>,
+    ) -> impl Future<Output = Result<RecordPage, ConsensusError>> + Send;
+
+    /// Returns the value of [`Key::AuditStart`] at a revision.
+    fn audit_start(
+        &self,
+        at: Revision,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, ConsensusError>> + Send;
+
+    /// Returns the audit entries at a revision whose sequence numbers are in
+    /// `after + 1 ..= after + limit`, in ascending order.
+    fn audit_entries(
+        &self,
+        at: Revision,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, ConsensusError>> + Send;
+
+    /// Deletes audit entries up to and including `through`, oldest first, if the current value of
+    /// [`Key::AuditStart`] is `audit_start`; returns whether entries are left to delete.
+    ///
+    /// One call deletes at most about a thousand, so that no transaction waits long for it. Where the
+    /// value differs nothing is deleted, and the result is `false`. The check and the deletion are one
+    /// atomic step. The epoch does not change.
+    fn prune_audit(
+        &self,
+        through: u64,
+        audit_start: &[u8],
+    ) -> impl Future<Output = Result<bool, ConsensusError>> + Send;
+
+    /// Returns the last uses that were written after a revision and are not deleted.
+    ///
+    /// A use that is written during the call is returned by this call or, with the revision that this
+    /// call returns, by the next one.
+    fn last_uses(
+        &self,
+        after: Revision,
+    ) -> impl Future<Output = Result<LastUses, ConsensusError>> + Send;
+
+    /// Returns the last uses of these API keys, by their ids; those without one are left out. At most
+    /// [`Transaction::MAX_WRITES`] ids.
+    fn last_uses_of(
+        &self,
+        ids: &[u64],
+    ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, ConsensusError>> + Send;
+
+    /// Writes last uses, and leaves the epoch as it is. At most [`Transaction::MAX_WRITES`].
+    fn put_last_uses(
+        &self,
+        uses: Vec<(u64, Vec<u8>)>,
+    ) -> impl Future<Output = Result<(), ConsensusError>> + Send;
+
+    /// Watches transactions after a revision. It connects when the first event is awaited.
+    fn watch(&self, after: Revision) -> Self::Watch;
+
+    /// Writes a transaction, and reads all members at its revision.
+    fn commit(&self, transaction: Transaction) -> impl Future<Output = TransactionOutcome> + Send;
+
+    /// Adds a member and returns the revision of its row. An id that is in use since an earlier
+    /// attempt of the same call succeeds with that attempt's revision.
+    fn join(
+        &self,
+        id: MemberId,
+        info: &[u8],
+    ) -> impl Future<Output = Result<Revision, ConsensusError>> + Send;
+
+    /// Reads the newest revision, the epoch and the member's acknowledgement, if the member's row has
+    /// the revision `joined`. `None` if it has not, or if there is no epoch.
+    fn prove(
+        &self,
+        id: MemberId,
+        joined: Revision,
+    ) -> impl Future<Output = Result<Option<Proof>, ConsensusError>> + Send;
+
+    /// Replaces the member's acknowledgement by `applied`, if the member's row has the revision
+    /// `joined`; returns whether it has.
+    fn acknowledge(
+        &self,
+        id: MemberId,
+        joined: Revision,
+        applied: Revision,
+    ) -> impl Future<Output = Result<bool, ConsensusError>> + Send;
+
+    /// Returns all members.
+    fn members(&self) -> impl Future<Output = Result<MemberList, ConsensusError>> + Send;
+
+    /// Watches members after a revision. It connects when the first events are awaited.
+    fn watch_members(&self, after: Revision) -> Self::MemberWatch;
+
+    /// Fences the member, if its row has the revision that is given; returns the row's new revision.
+    fn fence(
+        &self,
+        member: &MemberRow,
+    ) -> impl Future<Output = Result<Option<Revision>, ConsensusError>> + Send;
+
+    /// Removes the member and its acknowledgement, if its row has this revision; returns whether it
+    /// had.
+    fn remove_member(
+        &self,
+        id: MemberId,
+        revision: Revision,
+    ) -> impl Future<Output = Result<bool, ConsensusError>> + Send;
+
+    /// Begins an import into a consensus store without an epoch, or resumes it.
+    ///
+    /// If an import of the same `source` was begun before, its progress is returned, and the caller
+    /// continues after the values that are done. The values of any other unfinished import are deleted
+    /// first. [`ConsensusError::Refused`] if there is an epoch.
+    fn begin_import(
+        &self,
+        source: &[u8],
+    ) -> impl Future<Output = Result<ImportProgress, ConsensusError>> + Send;
+
+    /// Writes the next values of an import together with its progress, as one atomic step, and returns
+    /// the new progress. The values are within the limits of a [`Transaction`].
+    ///
+    /// [`ConsensusError::Refused`] if another process continued or finished the import meanwhile.
+    fn import(
+        &self,
+        progress: ImportProgress,
+        values: Vec<(Key, Vec<u8>)>,
+    ) -> impl Future<Output = Result<ImportProgress, ConsensusError>> + Send;
+
+    /// Writes the epoch and deletes the progress, as one atomic step: from now on there is a store.
+    ///
+    /// [`ConsensusError::Refused`] if another process continued or finished the import meanwhile.
+    fn finish_import(
+        &self,
+        progress: ImportProgress,
+        epoch: &[u8],
+    ) -> impl Future<Output = Result<(), ConsensusError>> + Send;
+}
+
+/// Committed transactions as they happen: see the [contract](ConsensusStore#watches).
+pub trait Watch: Send {
+    /// Waits for the next event. After [`WatchEvent::Lost`] or [`WatchEvent::Compacted`] the watch has
+    /// ended.
+    fn next(&mut self) -> impl Future<Output = WatchEvent> + Send;
+}
+
+/// What happens to members, as it happens: see the [contract](ConsensusStore#watches).
+pub trait MemberWatch: Send {
+    /// Waits for the next events. After `None` the watch has ended.
+    fn next(&mut self) -> impl Future<Output = Option<Vec<MemberEvent>>> + Send;
+}

@@ -1,0 +1,96 @@
+//! Up to where a replica has applied the history of the store.
+
+use super::consensus::{Epoch, Revision};
+use crate::{
+    codec::{AuditStart, Meta},
+    ledger::shared::Following,
+    scope::Scope,
+};
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::sync::Notify;
+
+/// The state that a replica has applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    /// All transactions up to this revision are applied.
+    pub(crate) applied: Revision,
+    /// The epoch at that revision, and its content.
+    pub(crate) epoch: Epoch,
+    pub(crate) meta: Meta,
+    /// Where the audit log starts, and the frame of that if it was ever pruned.
+    pub(crate) floor: (AuditStart, Option<Vec<u8>>),
+    /// The scope names that have a number.
+    pub(crate) names: Vec<Scope>,
+}
+
+/// The position as it advances. Waiters wake in the order in which they came, so that a simulation
+/// replays. The waiters of a `tokio::sync::watch` wake in any order.
+pub(crate) struct AppliedPosition {
+    current: Mutex<Arc<Position>>,
+    advanced: Notify,
+    /// The revision of the newest epoch that is known to exist.
+    newest: AtomicU64,
+    /// How often the whole store was read.
+    bootstraps: AtomicU64,
+}
+
+impl AppliedPosition {
+    pub(crate) fn new(start: Position) -> Arc<Self> {
+        let (newest, bootstraps) = (AtomicU64::new(start.epoch.revision.0), AtomicU64::new(1));
+        let current = Mutex::new(Arc::new(start));
+        Arc::new(Self { current, advanced: Notify::new(), newest, bootstraps })
+    }
+
+    pub(crate) fn current(&self) -> Arc<Position> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn advance_to(&self, position: Position) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(position);
+        self.advanced.notify_waiters();
+    }
+
+    /// The whole store was read again, possibly from a consensus store that counts from an earlier
+    /// revision.
+    pub(super) fn restart_at(&self, position: Position) {
+        self.newest.store(position.epoch.revision.0, Relaxed);
+        self.bootstraps.fetch_add(1, Relaxed);
+        self.advance_to(position);
+    }
+
+    /// How often the whole store was read.
+    pub(super) fn bootstraps(&self) -> u64 {
+        self.bootstraps.load(Relaxed)
+    }
+
+    /// Notes that an epoch of this revision exists.
+    pub(super) fn note_epoch(&self, epoch: Revision) {
+        self.newest.fetch_max(epoch.0, Relaxed);
+    }
+
+    /// How far this replica is behind, and how often it read the whole store. The gate is kept
+    /// elsewhere.
+    pub(super) fn following(&self) -> Following {
+        let (newest, applied) = (self.newest.load(Relaxed), self.current().applied.0);
+        let (behind, bootstraps) = (newest.saturating_sub(applied), self.bootstraps());
+        Following { behind, bootstraps, ..Following::default() }
+    }
+
+    /// Waits until an epoch of this revision or a later one is applied.
+    pub(crate) async fn reach(&self, revision: Revision) {
+        loop {
+            let mut advanced = pin!(self.advanced.notified());
+            advanced.as_mut().enable();
+            if self.current().epoch.revision >= revision {
+                return;
+            }
+            advanced.await;
+        }
+    }
+}
