@@ -34,6 +34,24 @@ pub struct AuditEntry {
     pub(crate) last_once: Option<u64>,
 }
 
+impl AuditEntry {
+    /// An entry about no key. The writer sets its number and its time.
+    pub(crate) fn new(actor: Actor, act: Act) -> Self {
+        Self {
+            sequence: 0,
+            at: Timestamp::default(),
+            actor,
+            source: None,
+            act,
+            key: None,
+            before: Change::default(),
+            after: Change::default(),
+            once: None,
+            last_once: None,
+        }
+    }
+}
+
 /// A request that is done once, however often it is sent: hashes of its name and of what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Once {

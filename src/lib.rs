@@ -80,7 +80,7 @@ pub use digest::Digest;
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
-pub use ledger::DiskSpace;
+pub use ledger::{About, DiskSpace, Following, Member, MemberState, Settled};
 pub use principal::Principal;
 pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
 pub use random::NoRandomness;

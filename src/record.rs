@@ -276,7 +276,6 @@ impl Record {
     }
 
     /// The same, written once more.
-    #[cfg(feature = "cluster")]
     pub(crate) fn rewritten(&self, now: Timestamp, by: Actor, revision: u64) -> Self {
         Self { updated_at: now, updated_by: by, revision, ..self.clone() }
     }

@@ -9,7 +9,7 @@ use crate::{
     digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::Reading,
+    ledger::Snapshot,
     time::Timestamp,
 };
 use std::io::Write;
@@ -18,7 +18,7 @@ use std::io::Write;
 /// restored is worse than none. When a key was last used, in minutes, is asked as its record comes:
 /// it decides nothing, and so it need not be of that one moment.
 pub(crate) fn take(
-    mut snapshot: Box<dyn Reading + '_>,
+    mut snapshot: Box<dyn Snapshot + '_>,
     seals: &Seals,
     now: Timestamp,
     last_use: impl Fn(KeyId) -> Option<u32>,
@@ -26,7 +26,7 @@ pub(crate) fn take(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, Error> {
     let expected = snapshot.meta().mark;
-    let (floor, floor_frame) = snapshot.floor();
+    let (floor, floor_frame) = snapshot.audit_start();
     let (sequence, head) = (floor.through, floor.head);
     let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..expected };
     let mut done =
@@ -41,7 +41,7 @@ pub(crate) fn take(
         found.scopes += 1;
         out.block(Kind::Scope, &[frame])?;
     }
-    while let Some(values) = snapshot.stride()? {
+    while let Some(values) = snapshot.next_values()? {
         for (place, frame) in values {
             match place {
                 Place::Entry(sequence) if sequence == found.sequence + 1 => {

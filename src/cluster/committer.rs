@@ -15,7 +15,7 @@ use super::{
 use crate::{
     codec::{self, Meta, Place},
     error::Error,
-    ledger::{Commit, Put, shared::Settled},
+    ledger::{Commit, Put, Settled},
 };
 use std::{
     collections::{BTreeMap, HashMap},

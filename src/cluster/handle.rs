@@ -1,217 +1,117 @@
-//! The store's handle to its replica: what it asks, and waits for.
+//! The store's handle to its replica, the state that both share, and the requests between them.
 
-pub(crate) use super::seat::Handle;
 use super::{
     consensus::{Latest, RecordPage, Revision},
-    moment::missing,
-    seat::{Ask, Frames, To, stopped},
+    membership::Trouble,
+    position::AppliedPosition,
 };
 use crate::{
-    audit::AuditEntry,
-    codec::{self, AuditStart},
+    codec::AuditStart,
+    digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::{
-        Commit, Reading, Stretch,
-        shared::{Following, Member, Onlooker, Settled, Shared, Verdict},
-    },
-    scope::Catalogue,
-    time::Timestamp,
+    ledger::{Commit, CommitOutcome, Member, Settled, replicas::WaitObserver},
 };
 use std::{
     sync::{
-        PoisonError,
-        atomic::Ordering::Relaxed,
+        Arc, Mutex, OnceLock,
+        atomic::AtomicU64,
         mpsc::{SyncSender, sync_channel},
     },
-    thread,
-    time::Instant,
+    thread::JoinHandle,
 };
+use tokio::sync::{mpsc, watch};
+
+/// Frames of audit entries, each with its number.
+pub(super) type Frames = Vec<(u64, Vec<u8>)>;
+
+/// The newest state in the consensus store, and the frame of the audit start.
+pub(super) type NewestWithStart = (Latest, Option<Vec<u8>>);
+
+/// Where an answer goes.
+pub(super) type Reply<T> = SyncSender<Result<T, Error>>;
+
+/// A request of the store to its replica.
+pub(super) enum Request {
+    Commit(Vec<Commit>, SyncSender<CommitOutcome>),
+    WaitForAll(SyncSender<Settled>),
+    ConfirmNewest(SyncSender<CommitOutcome>),
+    Newest(Reply<NewestWithStart>),
+    Names(Revision, Reply<Vec<Vec<u8>>>),
+    Audit(Revision, u64, usize, Reply<Frames>),
+    Records(Revision, Option<[u8; 32]>, Reply<RecordPage>),
+    RemovePruned(u64, Vec<u8>, Reply<bool>),
+    WriteUses(Vec<(KeyId, u32)>, Reply<()>),
+    ReadUses(Reply<()>),
+    Members(Reply<Vec<Member>>),
+}
+
+/// The store's side.
+pub(crate) struct Handle {
+    pub(super) requests: mpsc::UnboundedSender<Request>,
+    pub(super) leave: watch::Sender<bool>,
+    pub(super) seals: Arc<Seals>,
+    pub(super) state: Arc<State>,
+}
+
+/// The replica's side.
+pub(super) struct Receiver {
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) leave: watch::Receiver<bool>,
+    pub(super) state: Arc<State>,
+}
+
+/// The state that both sides share.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) trouble: Mutex<Trouble>,
+    pub(super) position: OnceLock<Arc<AppliedPosition>>,
+    pub(super) observer: OnceLock<WaitObserver>,
+    /// The last entry up to which all pruned entries are removed.
+    pub(super) removed: AtomicU64,
+}
+
+/// Makes both sides.
+pub(super) fn channel(seals: Arc<Seals>) -> (Handle, Receiver) {
+    let (sender, requests) = mpsc::unbounded_channel();
+    let (leave, leaves) = watch::channel(false);
+    let state = Arc::<State>::default();
+    let receiver = Receiver { requests, leave: leaves, state: Arc::clone(&state) };
+    (Handle { requests: sender, leave, seals, state }, receiver)
+}
 
 impl Handle {
-    fn ask<T>(&self, ask: impl FnOnce(SyncSender<T>) -> Ask) -> Option<T> {
+    /// Sends a request and waits for the answer; `None` if the replica has stopped.
+    pub(super) fn send<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (to, from) = sync_channel(1);
-        self.asks.send(ask(to)).ok()?;
+        self.requests.send(request(to)).ok()?;
         from.recv().ok()
     }
 
-    fn try_ask<T>(&self, ask: impl FnOnce(To<T>) -> Ask) -> Result<T, Error> {
-        self.ask(ask).unwrap_or_else(|| Err(stopped()))
+    pub(super) fn try_send<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Error> {
+        self.send(request).unwrap_or_else(|| Err(stopped()))
     }
 
-    pub(super) fn read_moment(&self) -> Result<(Latest, Option<Vec<u8>>), Error> {
-        self.try_ask(Ask::Moment)
-    }
-
-    pub(super) fn read_names(&self, at: Revision) -> Result<Vec<Vec<u8>>, Error> {
-        self.try_ask(|to| Ask::Names(at, to))
-    }
-
-    pub(super) fn read_trail(
+    pub(super) fn read_audit(
         &self,
         at: Revision,
         after: u64,
         limit: usize,
     ) -> Result<Frames, Error> {
-        self.try_ask(|to| Ask::Trail(at, after, limit, to))
+        self.try_send(|to| Request::Audit(at, after, limit, to))
     }
 
-    pub(super) fn read_records(
-        &self,
-        at: Revision,
-        after: Option<[u8; 32]>,
-    ) -> Result<RecordPage, Error> {
-        self.try_ask(|to| Ask::Records(at, after, to))
-    }
-
-    pub(super) fn learn_uses(&self) -> Result<(), Error> {
-        self.try_ask(Ask::LearnUses)
-    }
-
-    /// Where the trail begins by what is applied here, and the frame of that.
-    fn applied_floor(&self) -> (AuditStart, Option<Vec<u8>>) {
-        let position = self.shared.position.get();
+    /// The audit start as this replica has applied it, and its frame.
+    pub(super) fn applied_audit_start(&self) -> (AuditStart, Option<Vec<u8>>) {
+        let position = self.state.position.get();
         position.map(|position| position.current().floor.clone()).unwrap_or_default()
     }
 }
 
-#[cfg(test)]
-thread_local! {
-    /// What a test does just before this thread next asks whether there is anything newer.
-    pub(crate) static BEFORE_WITNESS: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
-}
-
-impl Shared for Handle {
-    fn commit(&self, batch: Vec<Commit>) -> Verdict {
-        let verdict = self.ask(|to| Ask::Commit(batch, to));
-        verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
-    }
-
-    fn settle(&self) -> Settled {
-        let start = Instant::now();
-        let settled = self.ask(Ask::Settle).unwrap_or_default();
-        if let Some(onlooker) = self.shared.onlooker.get() {
-            onlooker(start.elapsed(), settled);
-        }
-        settled
-    }
-
-    fn witness(&self) -> Verdict {
-        #[cfg(test)]
-        if let Some(first) = BEFORE_WITNESS.take() {
-            first();
-        }
-        let verdict = self.ask(Ask::Witness);
-        verdict.unwrap_or_else(|| Verdict::Unknown(stopped().to_string().into()))
-    }
-
-    fn trail(
-        &self,
-        after: u64,
-        limit: usize,
-        catalogue: &'static Catalogue,
-    ) -> Result<Vec<AuditEntry>, Error> {
-        let moment = self.moment()?;
-        if after > moment.meta.mark.sequence {
-            return Ok(Vec::new());
-        }
-        let Stretch { after, mut previous, frames, .. } = self.stretch_of(moment, after, limit)?;
-        let mut entries = Vec::new();
-        for ((sequence, frame), expected) in frames.into_iter().zip(after + 1..) {
-            if sequence != expected {
-                return Err(missing(expected));
-            }
-            let seal = &self.seals.trail;
-            let entry = codec::decode_entry(&frame, sequence, &previous, seal, catalogue)?;
-            entries.push(entry.0);
-            previous = entry.1;
-        }
-        Ok(entries)
-    }
-
-    fn stretch(&self, after: u64, limit: usize) -> Result<Stretch, Error> {
-        self.stretch_of(self.moment()?, after, limit)
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn Reading + '_>, Error> {
-        Ok(Box::new(self.reading()?))
-    }
-
-    fn floor(&self) -> AuditStart {
-        self.applied_floor().0
-    }
-
-    fn place_of_cut(
-        &self,
-        before: Timestamp,
-        catalogue: &'static Catalogue,
-    ) -> Result<Option<(u64, [u8; 32])>, Error> {
-        let moment = self.moment()?;
-        let floor = moment.floor.0.through;
-        let (mut start, mut end) = (floor, moment.meta.mark.sequence);
-        let entry = |number: u64| {
-            let found = self.read_trail(moment.at, number - 1, 1)?;
-            found.into_iter().find(|(n, _)| *n == number).ok_or_else(|| missing(number))
-        };
-        // Times never fall along the trail.
-        while start < end {
-            let middle = start + (end - start).div_ceil(2);
-            let decoded = codec::decode_entry_unchecked(&entry(middle)?.1, middle, catalogue);
-            let what = || format!("entry {middle} of the audit trail is not as it was written");
-            if decoded.ok_or_else(|| Error::damaged(what()))?.at < before {
-                start = middle;
-            } else {
-                end = middle - 1;
-            }
-        }
-        if start == floor {
-            return Ok(None);
-        }
-        Ok(Some((start, codec::entry_head(&entry(start)?.1, start)?)))
-    }
-
-    fn sweep(&self) -> bool {
-        let (AuditStart { through, .. }, Some(frame)) = self.applied_floor() else { return false };
-        if through <= self.shared.swept.load(Relaxed) {
-            return false;
-        }
-        match self.try_ask(|to| Ask::Sweep(through, frame, to)) {
-            Ok(true) => true,
-            Ok(false) => {
-                self.shared.swept.store(through, Relaxed);
-                false
-            }
-            Err(_) => false,
-        }
-    }
-
-    fn note_uses(&self, uses: Vec<(KeyId, u32)>) -> Result<(), Error> {
-        self.try_ask(|to| Ask::Uses(uses, to))
-    }
-
-    fn members(&self) -> Result<Vec<Member>, Error> {
-        self.try_ask(Ask::Members)
-    }
-
-    fn following(&self) -> Following {
-        self.shared.position.get().map(|position| position.following()).unwrap_or_default()
-    }
-
-    fn tell_waits(&self, onlooker: Onlooker) {
-        let _ = self.shared.onlooker.set(onlooker);
-    }
-
-    fn trouble(&self) -> Option<Box<str>> {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn leave(&self) {
-        self.leave.send_replace(true);
-        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
-        {
-            let _ = thread.join();
-        }
-    }
+pub(super) fn stopped() -> Error {
+    Error::Consensus("the replica has stopped".into())
 }

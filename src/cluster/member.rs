@@ -7,7 +7,7 @@
 use super::consensus::{MemberId, MemberList, MemberRow, Revision};
 use crate::{
     error::{Error, Field},
-    ledger::shared::{About, Member},
+    ledger::{About, Member},
     time::Timestamp,
 };
 use std::time::{Duration, SystemTime};

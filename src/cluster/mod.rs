@@ -34,21 +34,24 @@ mod consensus;
 #[path = "../../crates/etcd/src/lib.rs"]
 mod etcd;
 pub(crate) mod follower;
-pub(crate) mod handle;
+mod handle;
 mod keys;
 mod last_uses;
+pub(crate) mod ledger;
+mod limits;
 pub(crate) mod member;
 mod membership;
 mod moment;
 mod position;
 mod replica;
 mod revoker;
-pub(crate) mod seat;
 mod serving;
 #[cfg(test)]
 pub(crate) mod sim;
+mod snapshot;
 pub(crate) mod timing;
 pub(crate) mod transfer;
+pub(crate) mod worker;
 
 #[cfg(test)]
 pub(crate) use self::etcd::tests::nodes;
@@ -61,7 +64,7 @@ pub use self::{
     etcd::{ConfigError, Etcd, EtcdStore},
     member::Replica,
 };
-pub use crate::ledger::shared::{About, Following, Member, MemberState, Settled};
+pub use crate::ledger::{About, Following, Member, MemberState, Settled};
 
 /// Returns the members of the store in `consensus`, by name, without becoming a member.
 ///

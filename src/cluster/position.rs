@@ -3,7 +3,7 @@
 use super::consensus::{Epoch, Revision};
 use crate::{
     codec::{AuditStart, Meta},
-    ledger::shared::Following,
+    ledger::Following,
     scope::Scope,
 };
 use std::{

@@ -18,7 +18,7 @@ use super::{
     member::freshness,
     timing::{self, Timing},
 };
-use crate::ledger::shared::Settled;
+use crate::ledger::Settled;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -3,7 +3,7 @@
 use super::{
     consensus::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction},
     keys::{key, place},
-    moment::{ENTRIES, Moment, missing, moment},
+    moment::{self, ENTRIES_AT_ONCE, Moment, missing},
 };
 use crate::{
     codec::{self, MAX_VALUE, Mark, Meta, Place},
@@ -124,7 +124,7 @@ pub(crate) struct Export<'c, C> {
 
 impl<'c, C: ConsensusStore> Export<'c, C> {
     pub(crate) async fn begin(consensus: &'c C, seals: &Seals) -> Result<Self, Error> {
-        let moment = Moment::of(moment(consensus).await?, seals)?;
+        let moment = Moment::of(moment::newest(consensus).await?, seals)?;
         Ok(Self { consensus, moment })
     }
 
@@ -162,8 +162,10 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
             put(place, frame)?;
         }
         while found.sequence < expected.sequence {
-            let left = usize::try_from(expected.sequence - found.sequence).unwrap_or(ENTRIES);
-            let entries = consensus.audit_entries(at, found.sequence, left.min(ENTRIES)).await?;
+            let left =
+                usize::try_from(expected.sequence - found.sequence).unwrap_or(ENTRIES_AT_ONCE);
+            let entries =
+                consensus.audit_entries(at, found.sequence, left.min(ENTRIES_AT_ONCE)).await?;
             if entries.is_empty() {
                 return Err(missing(found.sequence + 1));
             }

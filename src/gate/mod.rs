@@ -23,6 +23,11 @@ impl Gate {
         Self { until: Until::always(), clock: Steady::Machine }
     }
 
+    /// How long it stays open from now on, in nanoseconds, if nothing more is proved.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.until.end().saturating_sub(self.clock.now())
+    }
+
     /// Looks at the index, if the gate is open: first the gate, then the clock, then the index.
     #[inline]
     pub(crate) fn pass<T>(&self, look: impl FnOnce() -> T) -> Result<T, Refusal> {
@@ -39,11 +44,6 @@ impl Gate {
 
     pub(crate) fn is_open(&self) -> bool {
         self.pass(|| ()).is_ok()
-    }
-
-    /// How long it stays open from now on, in nanoseconds, if nothing more is proved.
-    pub(crate) fn remaining(&self) -> u64 {
-        self.until.end().saturating_sub(self.clock.now())
     }
 
     /// Shut for good: nothing that is proved later opens it.

@@ -28,6 +28,10 @@ impl Until {
         let until = self.0.load(Acquire);
         if until == ALWAYS || now().max(CLOSED) < until { Some(look()) } else { None }
     }
+
+    pub(super) fn end(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
 }
 
 #[cfg_attr(
@@ -50,11 +54,6 @@ impl Until {
 
     pub(super) fn close(&self) {
         self.0.swap(CLOSED, Release);
-    }
-
-    #[cfg(feature = "cluster")]
-    pub(super) fn end(&self) -> u64 {
-        self.0.load(Relaxed)
     }
 
     fn change(&self, next: impl Fn(u64) -> Option<u64>) {

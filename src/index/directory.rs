@@ -27,22 +27,22 @@ const SHARDS: usize = 256;
 /// Records that are fetched from memory together.
 const STRIDE: usize = 64;
 
-struct Row {
-    id: KeyId,
-    digest: Digest,
+pub(super) struct Row {
+    pub(super) id: KeyId,
+    pub(super) digest: Digest,
     /// The last change that was applied.
     applied: u64,
     created_at: Timestamp,
     /// What the committed record lets pass. `GONE` once it is deleted: a tombstone, so that an
     /// older change revives nothing.
-    word: Word,
+    pub(super) word: Word,
     record: Box<[u8]>,
 }
 
 #[derive(Default)]
-struct Shard {
+pub(super) struct Shard {
     numbers: HashTable<u32>,
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
 }
 
 impl Shard {
@@ -89,7 +89,7 @@ pub(crate) struct Wanted<'q> {
 }
 
 pub(super) struct Directory {
-    shards: Box<[Shard]>,
+    pub(super) shards: Box<[Shard]>,
     order: Order,
     /// What later changes already deny, each with its number.
     pending: HashMap<KeyId, Vec<(u64, Standing)>>,
@@ -148,17 +148,6 @@ impl Directory {
             self.pending.remove(&id);
         }
         Some((self.row(id)?.digest, self.visible(id, grants)))
-    }
-
-    /// The committed keys that are not among these.
-    #[cfg(feature = "cluster")]
-    pub(super) fn others_than(
-        &self,
-        ids: &std::collections::HashSet<KeyId>,
-    ) -> Vec<(KeyId, Digest)> {
-        let rows = self.shards.iter().flat_map(|shard| &shard.rows);
-        let others = rows.filter(|row| row.word != Word::GONE && !ids.contains(&row.id));
-        others.map(|row| (row.id, row.digest)).collect()
     }
 
     /// Folds a committed change in.

@@ -9,20 +9,6 @@ use crate::{codec::Resident, digest::Digest, error::Error, id::KeyId};
 /// An index that is being loaded.
 pub(crate) struct Loading(Index);
 
-impl Index {
-    /// Notes that a key was used in this minute, elsewhere. As a validation does, so that a table
-    /// that is being replaced keeps what is noted.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn note_use(&self, id: KeyId, minute: u32) {
-        let digest = self.directory.read().digest_of(id);
-        if let (Some(digest), Some(stripe)) = (digest, self.stripe())
-            && let Some((segment, _, _, at)) = self.look_up(&stripe.read(), &digest)
-        {
-            segment.note_use(at, minute);
-        }
-    }
-}
-
 impl Loading {
     pub(crate) fn with_room_for(keys: usize) -> Self {
         Self(Index::with_room_for(keys))

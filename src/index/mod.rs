@@ -43,6 +43,8 @@ mod fold;
 mod grants;
 mod load;
 mod order;
+#[cfg(any(test, feature = "cluster"))]
+mod replicated;
 mod segment;
 mod watch;
 mod word;
@@ -74,8 +76,6 @@ use crate::{
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
-#[cfg(feature = "cluster")]
-use std::collections::HashSet;
 use std::{array, sync::Arc, task::Waker};
 pub use watch::Revocation;
 
@@ -159,13 +159,6 @@ impl Index {
         Ok(Principal::new(id, standing.grant))
     }
 
-    /// The key with this digest and its standing now.
-    #[cfg(any(test, feature = "cluster"))]
-    pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
-        let (_, id, standing, _) = self.look_up(&self.stripe()?.read(), digest)?;
-        Some((id, standing))
-    }
-
     #[inline]
     fn look_up<'t>(
         &self,
@@ -224,35 +217,6 @@ impl Index {
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
         Ok(())
-    }
-
-    /// The committed keys that are not among these.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn others_than(&self, ids: &HashSet<KeyId>) -> Vec<(KeyId, Digest)> {
-        self.directory.read().others_than(ids)
-    }
-
-    /// Forgets every key, tombstones included, and ends all watches: what comes next is another
-    /// history. Nobody may be let in meanwhile.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn clear(&self) {
-        let mut directory = self.directory.write();
-        // The numbers of grants stay: slots that readers still look at name them.
-        let numbers = std::mem::take(&mut directory.numbers);
-        *directory = Directory::with_room_for(0);
-        directory.numbers = numbers;
-        let empty = Arc::new(Table::with_room_for(0));
-        for stripe in &self.stripes {
-            *stripe.write() = Arc::clone(&empty);
-        }
-        drop(directory);
-        self.watches.end_all();
-    }
-
-    /// Ends all watches: nobody could tell them that their key was taken away.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn end_watches(&self) {
-        self.watches.end_all();
     }
 
     /// A watch that is over once the key may do less than its holder was let in with.

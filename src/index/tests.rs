@@ -71,7 +71,6 @@ pub(super) fn all(index: &Index) -> Vec<Record> {
 }
 
 #[test]
-#[cfg(feature = "cluster")]
 fn of_the_others_none_is_one_that_is_gone() {
     let index = Index::new();
     for id in 1..=3 {
@@ -394,12 +393,13 @@ fn invariant_6_an_index_that_goes_ends_its_watches() {
     assert!(watch.is_over());
 }
 
-#[cfg(feature = "cluster")]
 #[test]
 fn an_index_that_starts_over_knows_nobody_and_takes_what_it_had_as_new() {
     let index = Index::new();
     apply(&index, &record(1, 5, true, &["api.read"]));
     delete(&index, 2, 6);
+    index.note_use(KeyId::from_u64(1), 7);
+    assert_eq!(index.last_use(KeyId::from_u64(1)), Some(7));
     index.clear();
     assert_eq!((index.count(), all(&index).len(), seen(&index, 1)), ((0, 0), 0, None));
     apply(&index, &record(1, 1, true, &["api.write"]));

@@ -5,25 +5,32 @@
 //! call is contained; and after any failed write nothing more is written until it is reopened,
 //! since a later sync may succeed without the pages that an earlier one lost.
 
+mod audit;
+mod entries;
+mod kept;
+mod ledger;
 mod scan;
-mod trail;
+mod snapshot;
 mod uses;
 
+use self::{
+    kept::Kept,
+    scan::{scan, scan_abreast},
+};
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
     blobs::Blobs,
     bulk::Bulk,
-    engine::{self, Database, Doing, contained},
+    engine::{self, Database, Doing, contained, misplaced},
     home::Home,
     rehearsal::rehearse,
     reserve::{self, Reserve},
     room::Gauge,
-    snapshot::{Kept, Snapshot},
 };
 use crate::{
     codec::{self, AuditStart, Mark, Meta, Place, Resident},
-    digest::{Digest, Seal, Seals},
+    digest::{Digest, Seals},
     error::Error,
     scope::{Catalogue, Scope},
     secret::Prefix,
@@ -52,15 +59,14 @@ pub(crate) struct Disk {
 /// The new meta record and, where they are wanted, the values before.
 type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
 
-pub(super) struct State {
-    pub(super) meta: Meta,
-    pub(super) floor: AuditStart,
+struct State {
+    meta: Meta,
+    floor: AuditStart,
     anchor: Anchor,
-    /// What snapshots that are being read need.
-    pub(super) kept: Kept,
-    pub(super) reserve: Reserve,
+    kept: Kept,
+    reserve: Reserve,
     /// A commit began and did not end well: the tree may be ahead of meta.
-    pub(super) unfinished: bool,
+    unfinished: bool,
 }
 
 impl Disk {
@@ -73,8 +79,8 @@ impl Disk {
         let mut home = Home::enter(&at.dir, at.mode)?;
         if !home.has_ledger()? {
             let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
-            let nothing = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-            home = Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(nothing)?;
+            home =
+                Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(Tip::default())?;
         }
         let ledger = home.ledger();
         let anchor_path = at.anchor.clone().unwrap_or_else(|| ledger.join("anchor"));
@@ -135,19 +141,11 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Reads every scope name and record and checks that they are all there and nothing else is.
-    /// `numbered` is told the names and gives the catalogue; `each` gets every record, many at a time
-    /// and from several threads.
-    pub(crate) fn load(
-        &self,
-        numbered: impl FnOnce(Vec<Scope>) -> Result<&'static Catalogue, Error>,
-        each: impl Fn(Vec<(Digest, Resident)>) -> Result<(), Error> + Sync,
-    ) -> Result<&'static Catalogue, Error> {
-        let expected = self.state().meta.mark;
+    /// Reads the scope names that have a number; gives them and their part of the mark.
+    pub(crate) fn load_names(&self) -> Result<(Vec<Scope>, Mark), Error> {
         let seal = &self.seals.frame;
-        let nothing = || Mark { records: 0, scopes: 0, sum: [0; 32], ..expected };
-        let (mut found, mut names) = (nothing(), Vec::new());
-        self.scan(Place::SCOPES, |place, frame| {
+        let (mut found, mut names) = (self.empty_mark(), Vec::new());
+        scan(&self.db, Place::SCOPES, |place, frame| {
             let Place::Scope(number) = place else { return Err(misplaced()) };
             found.add(codec::frame_hash(frame, place, seal)?);
             found.scopes += 1;
@@ -158,33 +156,55 @@ impl Disk {
             names.push(name.parse().map_err(|_| Error::damaged("a scope name is not one"))?);
             Ok(())
         })?;
-        let catalogue = numbered(names)?;
-        let parts = self.scan_abreast(Place::RECORDS, nothing, |found, stretch| {
-            let mut records = Vec::with_capacity(stretch.len());
-            for (key, frame) in stretch {
-                let Some(Place::Record(digest)) = Place::from_key(key) else {
-                    return Err(misplaced());
-                };
-                let (record, hash) = codec::load_record(frame, digest, seal, catalogue)?;
-                found.add(hash);
-                found.records += 1;
-                records.push((digest, record));
-            }
-            each(records)
-        })?;
+        Ok((names, found))
+    }
+
+    /// Reads every record, and checks that with the scope names that were `found` all values are
+    /// there and no others. `each` gets the records, many at a time and from several threads.
+    pub(crate) fn load_records(
+        &self,
+        mut found: Mark,
+        catalogue: &'static Catalogue,
+        each: impl Fn(Vec<(Digest, Resident)>) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let expected = self.state().meta.mark;
+        let seal = &self.seals.frame;
+        let parts = scan_abreast(
+            &self.db,
+            Place::RECORDS,
+            || self.empty_mark(),
+            |found, batch| {
+                let mut records = Vec::with_capacity(batch.len());
+                for (key, frame) in batch {
+                    let Some(Place::Record(digest)) = Place::from_key(key) else {
+                        return Err(misplaced());
+                    };
+                    let (record, hash) = codec::load_record(frame, digest, seal, catalogue)?;
+                    found.add(hash);
+                    found.records += 1;
+                    records.push((digest, record));
+                }
+                each(records)
+            },
+        )?;
         for part in parts {
             // The sum of a part is added as each of its hashes was.
             found.add(part.sum);
             found.records += part.records;
         }
         if found == expected {
-            Ok(catalogue)
+            Ok(())
         } else {
             Err(Error::damaged(format!(
                 "it should hold {} records and {} scope names and holds {} and {}, or others than those",
                 expected.records, expected.scopes, found.records, found.scopes
             )))
         }
+    }
+
+    /// The mark of this store before any value of it was read.
+    fn empty_mark(&self) -> Mark {
+        Mark { records: 0, scopes: 0, sum: [0; 32], ..self.state().meta.mark }
     }
 
     /// How many records there should be.
@@ -204,7 +224,7 @@ impl Disk {
     }
 
     /// One transaction for the whole batch, then the sync that makes it durable, then the anchor.
-    pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
+    fn write(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
         state.unfinished = true;
@@ -212,7 +232,7 @@ impl Disk {
         let wanted = state.kept.is_wanted();
         let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
         for (place, old) in before {
-            state.kept.note(place, old.as_deref());
+            state.kept.keep(place, old.as_deref());
         }
         contained(doing, || self.db()?.flush())?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
@@ -225,23 +245,6 @@ impl Disk {
         state.reserve.after_write();
         state.unfinished = false;
         Ok(())
-    }
-
-    /// This moment, to be read while changes go on.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
-        Snapshot::begin(self)
-    }
-
-    pub(super) fn gauge(&self) -> &Gauge {
-        &self.gauge
-    }
-
-    pub(super) fn keep_reserve(&self) {
-        self.state().reserve.keep();
-    }
-
-    pub(super) fn sync_anchor(&self) -> Result<(), Error> {
-        self.state().anchor.sync().map_err(|e| Error::io("syncing the anchor", e))
     }
 
     /// Gives the new meta record and, where they are wanted, the values before.
@@ -307,7 +310,10 @@ impl Disk {
     /// The anchor must not be ahead of the database, and the database must have passed through the
     /// very state that the anchor saw.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
-        let mark = self.state().meta.mark;
+        let (mark, floor) = {
+            let state = self.state();
+            (state.meta.mark, state.floor)
+        };
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
         }
@@ -317,26 +323,33 @@ impl Disk {
         let same_past = if mark.sequence == anchored.sequence {
             mark == *anchored
         } else {
-            self.head_of(anchored.sequence)? == anchored.head
+            entries::head(&self.db, &floor, anchored.sequence)? == anchored.head
         };
         if !same_past {
             return Err(Error::damaged("its past is not the one that its anchor saw"));
         }
-        if self.head_of(mark.sequence)? != mark.head {
+        if entries::head(&self.db, &floor, mark.sequence)? != mark.head {
             return Err(Error::damaged("its audit trail does not end where its meta record says"));
         }
         Ok(())
     }
 
-    pub(super) fn meta_seal(&self) -> &Seal {
-        &self.seals.meta
+    /// The audit start that these changes set.
+    fn floor_in(&self, batch: &[Commit]) -> Result<Option<AuditStart>, Error> {
+        let puts = batch.iter().flat_map(|commit| &commit.puts);
+        let mut frame =
+            puts.filter(|put| put.place == Place::AuditStart).filter_map(|put| put.frame.as_ref());
+        frame
+            .next_back()
+            .map(|frame| codec::decode_audit_start(frame, &self.seals.meta))
+            .transpose()
     }
 
-    pub(super) fn db(&self) -> sled::Result<&sled::Db> {
+    fn db(&self) -> sled::Result<&sled::Db> {
         self.db.get()
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -346,8 +359,4 @@ fn storage(error: TransactionError<Error>) -> sled::Error {
         TransactionError::Storage(e) => e,
         TransactionError::Abort(e) => sled::Error::Io(io::Error::other(e)),
     }
-}
-
-pub(super) fn misplaced() -> Error {
-    Error::damaged("a value lies under a key that is not one")
 }

@@ -146,6 +146,10 @@ fn failed(doing: Doing, error: sled::Error) -> Error {
     }
 }
 
+pub(super) fn misplaced() -> Error {
+    Error::damaged("a value lies under a key that is not one")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

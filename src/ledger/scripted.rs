@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "for tests: a script that breaks fails one")]
 #![cfg_attr(not(test), expect(dead_code, reason = "the library's own tests use all of it"))]
 
-use super::{Commit, DiskSpace, Room};
+use super::{Commit, CommitOutcome, DiskSpace, Ledger, Room};
 use crate::{error::Error, id::KeyId};
 use std::{
     io,
@@ -19,11 +19,11 @@ use std::{
 /// A test that forgets a verdict fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Verdict = Box<dyn Fn(&[Commit]) -> bool + Send + Sync>;
+type Verdict = Box<dyn Fn(&[Commit]) -> CommitOutcome + Send + Sync>;
 
 /// The ledger's side.
 pub(crate) struct Scripted {
-    /// Says whether a commit is durable.
+    /// Decides what becomes of a commit.
     verdict: Verdict,
     noted: Sender<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
@@ -34,7 +34,7 @@ pub(crate) struct Scripted {
 /// The test's side of a store whose commits wait for a verdict.
 pub struct Script {
     began: Receiver<usize>,
-    verdicts: Sender<bool>,
+    verdicts: Sender<CommitOutcome>,
     noted: Receiver<Vec<(KeyId, u32)>>,
     is_out_of_order: Arc<AtomicBool>,
     anchor_syncs: Arc<AtomicUsize>,
@@ -66,45 +66,50 @@ impl Scripted {
     /// One whose verdicts are given here, for the models.
     #[cfg(shuttle)]
     pub(crate) fn by(verdict: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
-        Self { verdict: Box::new(verdict), ..Self::new().0 }
+        let verdict = Box::new(move |batch: &[Commit]| outcome(verdict(batch)));
+        Self { verdict, ..Self::new().0 }
+    }
+}
+
+impl Ledger for Scripted {
+    fn commit(&self, batch: Vec<Commit>) -> CommitOutcome {
+        (self.verdict)(&batch)
     }
 
-    pub(super) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+    fn write_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         if self.is_out_of_order.load(Ordering::SeqCst) {
             return Err(Error::io("writing a change", io::Error::other("scripted")));
         }
-        // Who does not listen to uses does not want to know them.
+        // A test that does not read the uses has dropped its end.
         let _ = self.noted.send(uses.to_vec());
         Ok(())
     }
 
-    pub(super) fn room(&self) -> Room {
+    fn room(&self) -> Room {
         *self.room.lock().unwrap()
     }
 
-    pub(super) fn disk_space(&self) -> DiskSpace {
+    fn disk_space(&self) -> Option<DiskSpace> {
         let is_full = self.room() != Room::Enough;
-        DiskSpace {
+        Some(DiskSpace {
             free: if is_full { 300 << 10 } else { 1 << 30 },
             reserve_held: 8 << 20,
             reserve_wanted: 9 << 20,
             can_reserve: true,
             is_low: is_full,
             is_reserve_in_use: is_full,
-        }
+        })
     }
 
-    pub(super) fn sync_anchor(&self) {
+    fn sync_anchor(&self) -> Result<(), Error> {
         self.anchor_syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
+}
 
-    pub(super) fn commit(&self, batch: &[Commit]) -> Result<(), Error> {
-        if (self.verdict)(batch) {
-            Ok(())
-        } else {
-            Err(Error::io("writing a change", io::Error::other("scripted")))
-        }
-    }
+/// The outcome of a commit to a disk that works or fails.
+fn outcome(durable: bool) -> CommitOutcome {
+    if durable { CommitOutcome::Durable } else { CommitOutcome::Unknown("scripted".into()) }
 }
 
 impl Script {
@@ -121,7 +126,12 @@ impl Script {
     /// # Panics
     /// If the store is gone.
     pub fn verdict(&self, durable: bool) {
-        self.verdicts.send(durable).unwrap();
+        self.answer(outcome(durable));
+    }
+
+    /// Answers the next commit.
+    pub(crate) fn answer(&self, outcome: CommitOutcome) {
+        self.verdicts.send(outcome).unwrap();
     }
 
     /// Waits for the next part of a round of uses.

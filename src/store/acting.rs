@@ -3,22 +3,20 @@
 mod premises;
 
 use self::premises::as_authority;
-#[cfg(not(feature = "cluster"))]
-use super::alone::Settled;
 use super::{
-    Issued, Store,
-    once::{Idempotency, Outcome},
+    Store,
+    idempotency::{Idempotency, Outcome},
+    issued::Issued,
     plan,
-    writer::{KeyChange, Plans},
+    plans::{KeyChange, Plans},
 };
-#[cfg(feature = "cluster")]
-use crate::ledger::shared::Settled;
 use crate::{
     audit::{Act, Attempt, Once},
     codec,
     digest::Digest,
     error::{Error, Field},
     id::KeyId,
+    ledger::Settled,
     record::{Actor, Change, MetadataPatch, NewKey, Record},
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
     secret::Secret,
@@ -61,7 +59,7 @@ impl<'s> Acting<'s> {
         let once = request.once(self.actor, &self.core().seals.request);
         self.core().again(|| {
             let fresh = self.fresh_key()?;
-            self.core().learn_requests()?;
+            self.core().read_requests()?;
             let (mut plans, authority) = self.begin(Attempt::Create, None)?;
             let authority = authority.as_deref();
             if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_CREATE, once)? {
@@ -166,7 +164,6 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::revoke_everywhere`] for this actor.
-    #[cfg(feature = "cluster")]
     pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
         self.change(id, None, (Change::deactivate(), MetadataPatch::new()))
     }
@@ -184,7 +181,7 @@ impl<'s> Acting<'s> {
 
     fn remove(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
         self.core().again(|| self.remove_now(id, expected))?;
-        self.core().settle_everywhere();
+        self.core().wait_for_replicas();
         Ok(())
     }
 
@@ -216,7 +213,7 @@ impl<'s> Acting<'s> {
             let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
             self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
         })?;
-        self.core().settle_everywhere();
+        self.core().wait_for_replicas();
         Ok(issued)
     }
 
@@ -230,7 +227,7 @@ impl<'s> Acting<'s> {
         let once = request.once(self.actor, &self.core().seals.request);
         let outcome = self.core().again(|| {
             let fresh = self.fresh_key()?;
-            self.core().learn_requests()?;
+            self.core().read_requests()?;
             let (mut plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
             let authority = authority.as_deref();
             if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_UPDATE, once)? {
@@ -238,7 +235,7 @@ impl<'s> Acting<'s> {
             }
             self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
         })?;
-        self.core().settle_everywhere();
+        self.core().wait_for_replicas();
         Ok(outcome)
     }
 
@@ -330,7 +327,7 @@ impl<'s> Acting<'s> {
         // A denial is planned again for as long as other replicas come first: nobody may count on
         // somebody to send it once more.
         let (record, is_looser) = core.again_while(|| denies.get(), attempt)?;
-        let settled = if is_looser { Settled::default() } else { core.settle_everywhere() };
+        let settled = if is_looser { Settled::default() } else { core.wait_for_replicas() };
         Ok((record, settled))
     }
 
@@ -365,7 +362,7 @@ impl<'s> Acting<'s> {
             return Err(Error::Changed(id));
         }
         let is_repeated = after.is_none();
-        let Some(after) = after.or_else(|| core.repeated(&before, self.actor, &plans)) else {
+        let Some(after) = after.or_else(|| core.rewritten(&before, self.actor, &plans)) else {
             // What this answer says may rest on a change that is still on its way.
             let pending = plans.pending_sequence(id);
             core.wait(plans, pending)?;

@@ -1,6 +1,6 @@
 //! The hot walk: header → presented key → digest → index → standing → [`Principal`].
 
-use super::{Store, writer::Core};
+use super::{Store, core::Core};
 use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,

@@ -1,25 +1,13 @@
 //! How a store is opened.
 
-#[cfg(feature = "cluster")]
-use super::writer::Core;
-use super::{Store, uses, writer::Writer};
-#[cfg(feature = "cluster")]
-use crate::{
-    cluster::{
-        ConsensusStore, Replica,
-        seat::{self, Plan, Wanted},
-        timing::Timing,
-    },
-    gate::Steady,
-};
+use super::{Store, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
     digest::Seals,
     error::{Error, Field},
     index::{Index, Loading},
-    ledger::{Disk, Ledger, Location, Mode, Tip},
-    scope::{Catalogue, Scope},
+    ledger::{Disk, Location, Memory, Mode, Tip},
+    scope::Scope,
     secret::Prefix,
-    time::Timestamp,
 };
 use std::{
     path::{Path, PathBuf},
@@ -122,31 +110,10 @@ impl Builder {
     /// A store that keeps nothing, for tests.
     pub fn in_memory(self) -> Result<Store, Error> {
         let seals = self.seals()?;
-        let catalogue = Catalogue::new(Vec::new(), self.scopes.as_deref())?;
-        let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-        let writer =
-            Writer::start(Ledger::Memory, Index::new(), seals, catalogue, tip, uses::EVERY)?;
+        let names = ScopeNames::new(Vec::new(), self.scopes)?;
+        let (ledger, tip) = (Box::new(Memory), Tip::default());
+        let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::EVERY)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
-    }
-
-    /// The store that replicas share in a consensus store.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn shared<C: ConsensusStore>(
-        self,
-        consensus: C,
-        options: Replica,
-        wanted: Wanted,
-    ) -> Result<Store, Error> {
-        let (seals, info) = (self.seals()?, options.info()?);
-        let timing = Timing::new(info.freshness, Steady::Machine);
-        let (handle, seat) = seat::seat(Arc::clone(&seals));
-        let ledger = Ledger::Shared(Box::new(handle));
-        let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
-        let plan = Plan { timing, info, wanted, prefix: self.prefix };
-        let prefix = seat.start(consensus, Arc::clone(&core), plan)?;
-        let writer = Writer::share(core, uses::EVERY_SHARED)?;
-        writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix })
     }
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
@@ -155,20 +122,14 @@ impl Builder {
         let location = Location { dir, mode, anchor: self.anchor, reserve };
         let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
         let mut index = Loading::with_room_for(disk.records());
-        let mut stored = 0;
-        let catalogue = disk.load(
-            |names| {
-                stored = names.len();
-                Ok(Catalogue::new(names, self.scopes.as_deref())?)
-            },
-            |records| index.records(records),
-        )?;
+        let (names, found) = disk.load_names()?;
+        let names = ScopeNames::new(names, self.scopes)?;
+        disk.load_records(found, names.catalogue(), |records| index.records(records))?;
         disk.load_uses(|id, minute| index.last_use(id, minute))?;
         let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
-        let writer =
-            Writer::start(Ledger::Disk(Box::new(disk)), index, seals, catalogue, tip, uses::EVERY)?;
-        writer.extend_catalogue(stored, usize::MAX)?;
+        let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::EVERY)?;
+        writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }
 

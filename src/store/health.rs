@@ -1,7 +1,10 @@
 //! How a store is doing: can it still write, is its clock to be believed.
 
 use super::Store;
-use crate::{ledger::DiskSpace, time::Timestamp};
+use crate::{
+    ledger::{DiskSpace, Replicas},
+    time::Timestamp,
+};
 use std::time::Duration;
 
 /// How a store is doing.
@@ -43,7 +46,7 @@ impl Store {
         Health {
             poisoned: self.writer.failure(),
             is_answering: self.writer.gate.pass(|| ()).is_ok(),
-            trouble: self.writer.trouble(),
+            trouble: self.writer.ledger.replicas().and_then(Replicas::trouble),
             clock_jump: self.writer.clock.jump(),
             clock_ahead: self.writer.clock.ahead(),
             disk: self.writer.ledger.disk_space(),

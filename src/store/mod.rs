@@ -6,23 +6,30 @@
 //! thread, and only then applied and acknowledged.
 
 mod acting;
-#[cfg(not(feature = "cluster"))]
-mod alone;
 mod authenticate;
 mod builder;
+mod commit;
+mod core;
 #[cfg(feature = "cluster")]
-mod common;
+mod follower;
 mod health;
+mod idempotency;
+mod issued;
 mod list;
 #[cfg(feature = "cluster")]
 mod moving;
-mod once;
+mod numbering;
 mod plan;
+mod plans;
+mod refusals;
 mod refused;
-#[cfg(feature = "cluster")]
 mod replicas;
+mod requests;
 mod retention;
+mod retry;
+mod room;
 mod saved;
+mod scope_names;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod uses;
@@ -32,8 +39,9 @@ pub use self::{
     acting::Acting,
     builder::Builder,
     health::{Count, Health},
+    idempotency::{Idempotency, Outcome},
+    issued::Issued,
     list::{ListQuery, Page},
-    once::{Idempotency, Outcome},
     retention::Pruned,
 };
 
@@ -42,20 +50,12 @@ use crate::{
     audit::AuditEntry,
     error::Error,
     id::KeyId,
+    ledger::Settled,
     record::{Actor, Change, NewKey, Record},
     scope::{Catalogue, ScopeSet},
-    secret::{Prefix, Secret},
+    secret::Prefix,
 };
 use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
-
-/// A key that was just made.
-#[derive(Debug)]
-pub struct Issued {
-    /// What is kept of it.
-    pub record: Arc<Record>,
-    /// Its secret, to be shown once.
-    pub secret: Secret,
-}
 
 /// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
 ///
@@ -123,7 +123,7 @@ impl Store {
     /// The number of the newest change that is on disk, and so of the newest entry of the trail.
     #[doc(hidden)]
     pub fn newest_change(&self) -> u64 {
-        self.writer.committed()
+        self.writer.plan().committed
     }
 
     /// Makes a key. It works once this returns, and it is on disk.
@@ -185,11 +185,7 @@ impl Store {
     /// assert_eq!((settled.acknowledged, settled.waited_out), (0, 0));
     /// # Ok::<(), Error>(())
     /// ```
-    #[cfg(feature = "cluster")]
-    pub fn revoke_everywhere(
-        &self,
-        id: KeyId,
-    ) -> Result<(Arc<Record>, crate::cluster::Settled), Error> {
+    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
         self.acting_as(Actor::Host, None).revoke_everywhere(id)
     }
 
@@ -298,7 +294,7 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
-        self.writer.ledger.trail(after, limit, self.writer.catalogue())
+        self.writer.ledger.audit(after, limit, self.writer.catalogue())
     }
 
     /// The store's verbs on behalf of someone, whose rights are checked within each change.

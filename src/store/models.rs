@@ -3,20 +3,17 @@
 //! The command is in `index/models.rs`. The ledger keeps a log of what it made durable and fails
 //! when a model says so; whoever would wait for ever is a deadlock, which shuttle reports.
 
-use super::{
-    Store, uses,
-    writer::{KeyChange, Note, Writer},
-};
+use super::{Store, plans::KeyChange, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
-    audit::Act,
+    audit::{Act, AuditEntry},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
     index::Index,
-    ledger::{Ledger, Tip, scripted::Scripted},
+    ledger::{Tip, scripted::Scripted},
     record::{Actor, Change, Expiry, Metadata, NewKey, Record},
     refusal::Refusal,
-    scope::{Catalogue, Grant},
+    scope::Grant,
     secret::Prefix,
     sync::explore,
     time::Timestamp,
@@ -44,10 +41,8 @@ impl Log {
 
 /// A store, and the log of its ledger, which fails from the change `failing` on.
 fn store(failing: u64) -> (Store, Arc<Log>) {
-    // Made once: a catalogue and the keys of seals are kept for the life of the process.
+    // Made once: the keys of seals are kept for the life of the process.
     static SEALS: LazyLock<Arc<Seals>> = LazyLock::new(|| Arc::new(Seals::derive(None)));
-    static CATALOGUE: LazyLock<&'static Catalogue> =
-        LazyLock::new(|| Catalogue::new(Vec::new(), None).unwrap());
     let log = Arc::new(Log::default());
     let ledger = Scripted::by({
         let log = Arc::clone(&log);
@@ -61,15 +56,9 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
             durable
         }
     });
-    let tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::default() };
-    let writer = Writer::start(
-        Ledger::Scripted(ledger),
-        Index::new(),
-        Arc::clone(&SEALS),
-        *CATALOGUE,
-        tip,
-        uses::EVERY,
-    );
+    let names = ScopeNames::new(Vec::new(), None).unwrap();
+    let (ledger, seals) = (Box::new(ledger), Arc::clone(&SEALS));
+    let writer = Writer::start(ledger, Index::new(), seals, names, Tip::default(), uses::EVERY);
     (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default() }, log)
 }
 
@@ -93,18 +82,14 @@ fn make(store: &Store, id: u64, grant: Grant, active: bool) -> Result<KeyId, Err
     plans.check_writable()?;
     let (key, now) = (KeyId::from_u64(id), Timestamp::from_secs(id));
     let record = Record::new(key, new, now, Actor::Host, plans.next_sequence()).unwrap();
-    let note = Note {
-        actor: Actor::Host,
-        source: None,
-        act: Act::Create,
+    let entry = AuditEntry {
         key: Some(key),
-        before: Change::default(),
         after: record.fields_unlike(None),
-        once: None,
+        ..AuditEntry::new(Actor::Host, Act::Create)
     };
     let digest = digest(store, id);
     let change = KeyChange { id: key, digest, after: Some(Arc::new(record)) };
-    let sequence = core.queue_changes(&mut plans, note, vec![change])?;
+    let sequence = core.queue_changes(&mut plans, entry, vec![change])?;
     core.wait(plans, sequence).map(|()| key)
 }
 

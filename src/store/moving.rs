@@ -1,16 +1,18 @@
 //! A store that replicas share: opened as one of them, imported from a backup, and exported.
 
-use super::{Builder, Store};
+use super::{Builder, Store, core::Core, uses, writer::Writer};
 use crate::{
     backup::{Item, Progress, Reader, Summary},
     cluster::{
         ConsensusStore, Replica, runtime,
-        seat::Wanted,
+        timing::Timing,
         transfer::{self, Export, Source},
+        worker::{self, StartOptions},
     },
     codec::{self, Place},
     error::Error,
-    ledger::{Bulk, Tip},
+    gate::Steady,
+    ledger::{Bulk, Mode, Tip},
     secret::Prefix,
     time::Timestamp,
 };
@@ -34,7 +36,7 @@ impl Builder {
         consensus: C,
         replica: Replica,
     ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Wanted::ThereOrNew)
+        self.shared(consensus, replica, Mode::OpenOrCreate)
     }
 
     /// Opens the store that replicas share in a consensus store; [`Error::NotFound`] if there is none.
@@ -43,7 +45,7 @@ impl Builder {
         consensus: C,
         replica: Replica,
     ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Wanted::There)
+        self.shared(consensus, replica, Mode::Open)
     }
 
     /// Creates a store in a consensus store and opens it; [`Error::AlreadyExists`] if there is one.
@@ -52,7 +54,26 @@ impl Builder {
         consensus: C,
         replica: Replica,
     ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Wanted::New)
+        self.shared(consensus, replica, Mode::Create)
+    }
+
+    /// Opens the store that replicas share in a consensus store.
+    pub(super) fn shared<C: ConsensusStore>(
+        self,
+        consensus: C,
+        replica: Replica,
+        mode: Mode,
+    ) -> Result<Store, Error> {
+        let (seals, info) = (self.seals()?, replica.info()?);
+        let timing = Timing::new(info.freshness, Steady::Machine);
+        let (handle, worker) = worker::new(Arc::clone(&seals));
+        let ledger = Box::new(handle);
+        let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
+        let options = StartOptions { timing, info, mode, prefix: self.prefix };
+        let prefix = worker.start(consensus, Arc::clone(&core), options)?;
+        let writer = Writer::begin(core, uses::EVERY_SHARED)?;
+        writer.number_names()?;
+        Ok(Store { writer: Arc::new(writer), prefix })
     }
 
     /// Creates a store in an empty consensus store from a [backup](crate::Store::backup).

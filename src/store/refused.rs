@@ -10,10 +10,9 @@
 //! account for each act.
 
 use crate::{
-    audit::{Act, Attempt},
+    audit::{Act, Attempt, AuditEntry},
     id::KeyId,
-    record::{Actor, Change},
-    store::writer::Note,
+    record::Actor,
     time::Timestamp,
 };
 use std::{
@@ -198,22 +197,15 @@ impl Closed {
         self.repeated.count
     }
 
-    /// The entry that has them.
-    pub(super) fn note(&self) -> Note {
+    /// The audit entry that reports them.
+    pub(super) fn entry(&self) -> AuditEntry {
         let Name { actor, attempt, reason } = &self.name;
         let Repeated { count, first, last, key, source } = self.repeated;
         let unnamed = if actor.is_some() { OTHER_REASONS } else { OTHER_ACTORS };
         let reason = reason.as_deref().unwrap_or(unnamed).to_owned();
-        Note {
-            // The store itself has the entry about actors that it could not count one by one.
-            actor: actor.unwrap_or(Actor::Host),
-            source,
-            act: Act::RefuseRepeated { attempt: *attempt, reason, count, first, last },
-            key,
-            before: Change::default(),
-            after: Change::default(),
-            once: None,
-        }
+        let act = Act::RefuseRepeated { attempt: *attempt, reason, count, first, last };
+        // The store itself has the entry about actors that it could not count one by one.
+        AuditEntry { source, key, ..AuditEntry::new(actor.unwrap_or(Actor::Host), act) }
     }
 }
 
@@ -299,8 +291,8 @@ mod tests {
             for act in acts {
                 refusals.is_repeated(&act, at(1), now);
             }
-            let note = refusals.close_all()[0].note();
-            assert_eq!((note.key, note.source), told);
+            let entry = refusals.close_all()[0].entry();
+            assert_eq!((entry.key, entry.source), told);
         }
     }
 
@@ -355,7 +347,7 @@ mod tests {
         assert_eq!(closed.len(), 2 * MOST_ACTORS + 2, "only shared accounts have repetitions");
         let reasons: std::collections::HashSet<_> = closed
             .iter()
-            .map(|closed| match closed.note().act {
+            .map(|closed| match closed.entry().act {
                 Act::RefuseRepeated { reason, .. } => reason,
                 other => panic!("{other:?}"),
             })

@@ -2,8 +2,8 @@
 
 use super::Store;
 use crate::{
-    cluster::{Following, Member, Settled},
     error::Error,
+    ledger::{Following, Member, Replicas, Settled},
 };
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn members(&self) -> Result<Vec<Member>, Error> {
-        self.writer.members()
+        self.writer.ledger.replicas().map_or_else(|| Ok(Vec::new()), Replicas::members)
     }
 
     /// How this replica follows the others; `None` where the store is not shared.
@@ -28,7 +28,7 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn following(&self) -> Option<Following> {
-        let following = self.writer.ledger.shared()?.following();
+        let following = self.writer.ledger.replicas()?.following();
         let answers_for = Duration::from_nanos(self.writer.gate.remaining());
         Some(Following { answers_for, ..following })
     }
@@ -47,8 +47,8 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     pub fn tell_waits(&self, tell: impl Fn(Duration, Settled) + Send + Sync + 'static) {
-        if let Some(shared) = self.writer.ledger.shared() {
-            shared.tell_waits(Box::new(tell));
+        if let Some(replicas) = self.writer.ledger.replicas() {
+            replicas.observe_waits(Box::new(tell));
         }
     }
 }

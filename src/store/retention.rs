@@ -5,12 +5,12 @@
 //! the last entry that went, so that what stays is still proved, and an exported older part can be
 //! joined on to it.
 
-use super::{Builder, Store, acting::Acting, once::KEPT, writer::Note};
+use super::{Builder, Store, acting::Acting, requests::KEPT};
 use crate::{
     audit::{Act, Attempt},
     codec::{self, AuditStart, Mark, Place},
     error::{Error, Field, Forbidden},
-    ledger::Put,
+    ledger::{PrunePoint, Put},
     proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
     record::Change,
     time::Timestamp,
@@ -33,14 +33,14 @@ impl Store {
     /// away from this store: see [`AuditVerifier`](crate::AuditVerifier).
     pub fn audit_range(&self, after: u64, limit: usize) -> Result<AuditRange, Error> {
         let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue());
-        let Some(stretch) = self.writer.ledger.stretch(after, limit)? else {
+        let Some(range) = self.writer.ledger.audit_range(after, limit)? else {
             let start = AuditRangeStart::new(seals, [0; 16], (0, [0; 32]), catalogue);
             let end = AuditRangeEnd::new(seals, [0; 16], (0, [0; 32]), self.writer.clock.now());
             return Ok(AuditRange { start, entries: Vec::new(), end });
         };
-        let Mark { store, sequence, head, .. } = stretch.mark;
-        let before = (stretch.after, stretch.previous);
-        let entries = stretch.frames.into_iter().map(|(number, frame)| {
+        let Mark { store, sequence, head, .. } = range.mark;
+        let before = (range.after, range.previous);
+        let entries = range.frames.into_iter().map(|(number, frame)| {
             (codec::decode_entry_unchecked(&frame, number, catalogue), frame)
         });
         Ok(AuditRange {
@@ -93,19 +93,20 @@ impl Acting<'_> {
                 "must be at least a day ago; what is younger is needed to do requests only once",
             ));
         }
-        core.again(|| match core.ledger.place_of_cut(before, core.catalogue())? {
-            Some(place) => self.cut_through(place),
+        core.again(|| match core.ledger.prune_point(before, core.catalogue())? {
+            Some(point) => self.cut_through(point),
             None => Ok(None),
         })
     }
 
     /// Cuts through the entry with this number and head, unless the trail begins behind it already.
-    fn cut_through(&self, (through, head): (u64, [u8; 32])) -> Result<Option<Pruned>, Error> {
+    fn cut_through(&self, point: PrunePoint) -> Result<Option<Pruned>, Error> {
+        let PrunePoint { through, head } = point;
         let core = self.core();
         let mut plans = core.plan();
         plans.check_writable()?;
         core.check_room_to_prune()?;
-        let floor = plans.floor;
+        let floor = plans.pruned_through;
         if through <= floor {
             return Ok(None);
         }
@@ -116,11 +117,11 @@ impl Acting<'_> {
         )?;
         let puts = vec![Put { place: Place::AuditStart, frame: Some(frame) }];
         let nothing = Change::default();
-        let note: Note = self.note(Act::Prune { through, head }, None, nothing.clone(), nothing);
+        let note = self.note(Act::Prune { through, head }, None, nothing.clone(), nothing);
         core.queue(&mut plans, note, puts, Vec::new())?;
-        (plans.floor, plans.sweeping) = (through, true);
+        (plans.pruned_through, plans.has_pruned_entries) = (through, true);
         core.wait(plans, sequence)?;
-        core.wait_until_swept()?;
+        core.wait_until_removed()?;
         Ok(Some(Pruned { sequence, through, removed: through - floor }))
     }
 }

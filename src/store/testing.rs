@@ -18,9 +18,12 @@
 
 use super::{
     Store,
-    once::Remembered,
+    core::{Core, Parts},
+    plans::Plans,
+    requests::Requests,
+    scope_names::ScopeNames,
     uses,
-    writer::{Core, Plans, Writer},
+    writer::Writer,
 };
 use crate::{
     audit::{Act, AuditEntry, Once},
@@ -29,17 +32,14 @@ use crate::{
     gate::Gate,
     id::KeyId,
     index::Index,
-    ledger::{Ledger, Tip, scripted::Scripted},
-    record::{Actor, Change},
-    scope::Catalogue,
+    ledger::{Memory, Tip, scripted::Scripted},
+    record::Actor,
     secret::Prefix,
     time::Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 
 pub use crate::ledger::scripted::Script;
-
-const EMPTY: Tip = Tip { sequence: 0, head: [0; 32], newest: Timestamp::from_millis(0) };
 
 /// Returns a store whose commits each wait for the test's verdict.
 pub fn scripted_store() -> (Store, Script) {
@@ -49,22 +49,24 @@ pub fn scripted_store() -> (Store, Script) {
 /// The same with another span between two rounds of uses.
 pub(crate) fn scripted(every: Duration) -> (Store, Script) {
     let (ledger, script) = Scripted::new();
-    let catalogue = Catalogue::new(vec![], None).unwrap();
+    let names = ScopeNames::new(vec![], None).unwrap();
     let seals = Arc::new(Seals::derive(None));
-    let ledger = Ledger::Scripted(ledger);
-    let writer = Writer::start(ledger, Index::new(), seals, catalogue, EMPTY, every).unwrap();
+    let (ledger, tip) = (Box::new(ledger), Tip::default());
+    let writer = Writer::start(ledger, Index::new(), seals, names, tip, every).unwrap();
     (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
 }
 
 /// Returns a store in memory whose wall clock has jumped ahead since the store was opened.
 pub fn store_with_clock_jump(ahead: Duration) -> Store {
-    let core = Core::new(
-        Gate::always_open(),
-        (Ledger::Memory, Index::new()),
-        (Clock::jumped(ahead), Arc::new(Seals::derive(None))),
-        Catalogue::new(vec![], None).unwrap(),
-        Plans::new(EMPTY, Remembered::default()),
-    );
+    let parts = Parts {
+        gate: Gate::always_open(),
+        index: Index::new(),
+        ledger: Box::new(Memory),
+        clock: Clock::jumped(ahead),
+        seals: Arc::new(Seals::derive(None)),
+        names: ScopeNames::new(vec![], None).unwrap(),
+    };
+    let core = Core::new(parts, Plans::new(Some(Tip::default()), Requests::default()));
     let writer = Writer::begin(Arc::new(core), uses::EVERY).unwrap();
     Store { writer: Arc::new(writer), prefix: Prefix::default() }
 }
@@ -98,14 +100,9 @@ pub fn remember_requests(store: &Store, actor: Actor, count: u64) {
         store.writer.plan().requests.note(&AuditEntry {
             sequence: 1000 + n,
             at: store.now(),
-            actor,
-            source: None,
-            act: Act::Create,
             key: Some(KeyId::from_u64(n)),
-            before: Change::default(),
-            after: Change::default(),
             once: Some(Once { request: u128::from(n).to_le_bytes(), payload: [0; 16] }),
-            last_once: None,
+            ..AuditEntry::new(actor, Act::Create)
         });
     }
 }

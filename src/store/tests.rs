@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::Field,
-    ledger::Room,
+    ledger::{CommitOutcome, Room},
     record::{Expiry, Metadata, MetadataPatch},
     refusal::Refusal,
     scope::Grant,
@@ -83,6 +83,34 @@ fn a_new_key_is_unseen_until_it_is_durable() {
     script.verdict(true);
     let key = issuing.join().unwrap().unwrap().secret.reveal(str::to_owned);
     assert_eq!(decision(&store, &key), Ok(()));
+}
+
+#[test]
+fn conflict_discards_everything_that_is_queued_and_retracts_its_denials() {
+    let (store, script) = scripted_store();
+    let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    let (other, second) = issue(&store, &script, new_key(&store, &["api.read"], true));
+    for outcome in [CommitOutcome::Conflict, CommitOutcome::Refused("full".into())] {
+        let is_refused = matches!(outcome, CommitOutcome::Refused(_));
+        let in_flight = spawn(&store, move |store| store.revoke(id));
+        script.begun();
+        let queued = spawn(&store, move |store| store.revoke(other));
+        planned(&store, 4);
+        assert!([&key, &second].iter().all(|key| decision(&store, key).is_err()));
+        script.answer(outcome);
+        match in_flight.join().unwrap() {
+            Err(Error::ConsensusRefused(why)) => assert!(is_refused, "{why}"),
+            Err(Error::Contended) => assert!(!is_refused),
+            other => panic!("{other:?}"),
+        }
+        // It builds on a change that was not made.
+        assert!(matches!(queued.join().unwrap(), Err(Error::Contended)));
+        assert!([&key, &second].iter().all(|key| decision(&store, key).is_ok()));
+    }
+    // The next change has the number of the first one that was discarded.
+    script.verdict(true);
+    assert_eq!(store.revoke(id).unwrap().revision, 3);
+    assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
 }
 
 #[test]

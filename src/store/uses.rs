@@ -12,7 +12,7 @@
 //! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
 //! share their pages with records, and of those nobody knows any more what is on disk.
 
-use super::{Store, writer::Core};
+use super::{Store, core::Core};
 use crate::{error::Error, id::KeyId, time::Timestamp};
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl Uses {
         if !self.are_under_way() || core.failure().is_some() {
             return Ok(());
         }
-        if !core.ledger.has_room() {
+        if !core.has_room() {
             // They stay in memory; the round after the disk has room again writes them.
             (self.round, self.due) = (None, Instant::now() + self.every);
             return Ok(());
@@ -107,7 +107,7 @@ impl Uses {
 
     /// Does a whole round, and with it all that is left of the one that is under way.
     pub(super) fn finish(&mut self, core: &Core) -> Result<(), Error> {
-        if core.failure().is_some() || !core.ledger.has_room() {
+        if core.failure().is_some() || !core.has_room() {
             return Ok(());
         }
         let mut last = Round::new(core.index.minute());
@@ -142,7 +142,7 @@ impl Round {
         // A key that was deleted since it was gathered leaves nothing behind.
         uses.retain(|(id, _)| core.index.last_use(*id).is_some());
         if !uses.is_empty() {
-            match core.ledger.note_uses(&uses) {
+            match core.ledger.write_uses(&uses) {
                 // The engine is away, and there is nothing that it could have half of. The next
                 // round writes what this one would have.
                 Err(Error::Consensus(_) | Error::ConsensusRefused(_)) => {
@@ -231,7 +231,7 @@ mod tests {
         for (_, key) in keys.iter().skip(1) {
             store.authenticate_key(key.as_bytes()).unwrap();
         }
-        let before = store.writer.ledger.trail(0, 9999, store.catalogue()).unwrap().len();
+        let before = store.writer.ledger.audit(0, 9999, store.catalogue()).unwrap().len();
         round(&store);
         store.authenticate_key(late.as_bytes()).unwrap();
         copy(&home, &crashed);
@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(reopened.last_used(*id), store.last_used(*id));
             assert!(reopened.last_used(*id).is_some());
         }
-        let after = reopened.writer.ledger.trail(0, 9999, store.catalogue()).unwrap().len();
+        let after = reopened.writer.ledger.audit(0, 9999, store.catalogue()).unwrap().len();
         assert_eq!(after, before, "a use is no change");
     }
 

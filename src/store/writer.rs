@@ -1,154 +1,78 @@
-//! The writer: changes are planned one at a time, made durable in groups, and then applied.
+//! The writer thread: commits what is queued, and in between maintains the ledger and writes uses.
 //!
-//! Planning holds a mutex and touches no disk. The thread takes all that is queued, commits it as
-//! one transaction, applies it to the index, and wakes whoever waits; meanwhile the next group
-//! gathers. After a failed commit nothing more is written: its outcome is unknown, so what it
-//! denied stays denied and what it allowed stays unseen.
+//! Changes are planned one at a time under a mutex, without I/O. The thread takes everything that is
+//! queued, commits it as one transaction, applies it to the index, and wakes its callers; meanwhile
+//! the next batch gathers. After a failed commit it writes nothing more: the outcome is unknown, so
+//! what the changes deny stays denied and what they allow stays unseen.
 
-mod life;
-mod refusals;
-mod room;
-mod waiting;
-
-#[cfg(feature = "cluster")]
-use super::common::Common;
 use super::{
-    once::{self, Remembered},
-    refused::Refusals,
+    core::{Core, Parts},
+    plans::{Plans, Queued},
+    requests::{self, Requests, UNLINKED_LIMIT},
+    scope_names::ScopeNames,
+    uses::Uses,
 };
 use crate::{
-    audit::{Act, AuditEntry, Once},
     clock::Clock,
-    codec::{self, Place},
-    digest::{Digest, Seals},
+    digest::Seals,
     error::Error,
     gate::Gate,
-    id::KeyId,
     index::Index,
-    ledger::{Commit, Ledger, Put, Tip},
-    record::{Actor, Change, Record, Standing},
-    scope::Catalogue,
-    sync::waiting::{
-        Condvar, Mutex, MutexGuard,
-        thread::{self, JoinHandle},
+    ledger::{Ledger, Tip},
+    sync::{
+        self,
+        waiting::{
+            MutexGuard,
+            thread::{self, JoinHandle},
+        },
     },
 };
 use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
 };
 
-/// The shared state, and the thread that writes.
+/// The maximum age of the anchor on disk, which is what a power cut can hide from it.
+const ANCHOR_SYNC: Duration = Duration::from_secs(1);
+/// How long a batch waits for more changes: less than a disk takes for the sync that this saves.
+const GATHERING: Duration = Duration::from_micros(80);
+/// Of more callers than this half is enough: to write their changes takes longer than to sync them,
+/// and the other half comes meanwhile.
+const FEW_CALLERS: usize = 16;
+
+/// The parts of a store, and the thread that writes.
 pub(super) struct Writer {
     core: Arc<Core>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a store is made of.
-pub(super) struct Core {
-    pub(super) gate: Gate,
-    pub(super) index: Index,
-    pub(super) ledger: Ledger,
-    pub(super) clock: Clock,
-    pub(super) seals: Arc<Seals>,
-    catalogue: RwLock<&'static Catalogue>,
-    pub(super) plans: Mutex<Plans>,
-    /// Refused acts that are counted. Nobody who holds this takes the writers' mutex.
-    refusals: Mutex<Refusals>,
-    /// There is something to write, or nothing ever again.
-    wake: Condvar,
-    /// A batch was committed, or failed. The batches take turns, so that nobody is woken whose change
-    /// is still queued.
-    settled: [Condvar; 2],
-    /// All that was cut from the trail is gone, or will not be.
-    swept: Condvar,
-}
-
-/// What was planned and is not committed yet.
-pub(super) struct Plans {
-    /// The sequence and chain head after all that is queued.
-    pub(super) tip: Tip,
-    /// Active root keys without an end after all that is queued.
-    pub(super) lasting_roots: usize,
-    /// The planned state of keys with a change in the queue or on its way; `None`: deleted.
-    pub(super) pending: HashMap<KeyId, (u64, Option<Arc<Record>>, Digest)>,
-    pub(super) requests: Remembered,
-    /// The last entry that is cut away after all that is queued.
-    pub(super) floor: u64,
-    /// Whether there may be entries below the floor still.
-    pub(super) sweeping: bool,
-    pub(super) queue: Vec<Queued>,
-    /// How many batches were taken from the queue, and the last change of the last one.
-    batches: usize,
-    taken: u64,
-    /// How many in the queue wake the thread; `None` while it is awake.
-    awaited: Option<usize>,
-    /// How many were written or waited when the last batch was done.
-    crowd: usize,
-    pub(super) committed: u64,
-    failure: Option<Box<str>>,
-    /// Denials that are in the index and not on disk, since the disk's reserve was used up.
-    unwritten: Vec<(KeyId, Standing)>,
-    closing: bool,
-    /// What a ledger that others write to makes of it.
-    #[cfg(feature = "cluster")]
-    pub(super) common: Common,
-}
-
-pub(super) struct Queued {
-    pub(super) commit: Commit,
-    pub(super) changes: Vec<KeyChange>,
-}
-
-/// The new state of one key.
-pub(super) struct KeyChange {
-    pub(super) id: KeyId,
-    pub(super) digest: Digest,
-    /// `None` deletes it.
-    pub(super) after: Option<Arc<Record>>,
-}
-
-/// What goes into the trail about a change.
-#[derive(Clone)]
-pub(super) struct Note {
-    pub(super) actor: Actor,
-    pub(super) source: Option<IpAddr>,
-    pub(super) act: Act,
-    pub(super) key: Option<KeyId>,
-    pub(super) before: Change,
-    pub(super) after: Change,
-    pub(super) once: Option<Once>,
-}
-
 impl Writer {
+    /// Starts to write to a ledger that only this process writes to, and that has come to `tip`.
     pub(super) fn start(
-        ledger: Ledger,
+        ledger: Box<dyn Ledger>,
         index: Index,
         seals: Arc<Seals>,
-        catalogue: &'static Catalogue,
+        names: ScopeNames,
         tip: Tip,
         uses_every: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
-        index.tick(clock.now());
-        let trail = |after, limit| ledger.trail(after, limit, catalogue);
-        let all = (ledger.floor().through, tip.sequence);
-        let requests = once::requests_in(trail, all, clock.now(), once::MOST_UNLINKED)?;
-        let requests = Remembered::of(&requests);
-        let plans = Plans {
-            lasting_roots: index.lasting_roots(),
-            floor: ledger.floor().through,
-            ..Plans::new(tip, requests)
-        };
-        let core =
-            Core::new(Gate::always_open(), (ledger, index), (clock, seals), catalogue, plans);
-        Self::begin(Arc::new(core), uses_every)
+        let pruned_through = ledger.audit_start().through;
+        let audit = |after, limit| ledger.audit(after, limit, names.catalogue());
+        let all = pruned_through..tip.sequence;
+        let requests = Requests::of(&requests::read(audit, all, clock.now(), UNLINKED_LIMIT)?);
+        let mut plans = Plans::new(Some(tip), requests);
+        plans.base_pruned_through = pruned_through;
+        plans.restart_from_base(&index);
+        let parts = Parts { gate: Gate::always_open(), index, ledger, clock, seals, names };
+        Self::begin(Arc::new(Core::new(parts, plans)), uses_every)
     }
 
     /// Starts the thread.
     pub(super) fn begin(core: Arc<Core>, uses_every: Duration) -> Result<Self, Error> {
+        core.index.tick(core.clock.now());
         let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
             let core = Arc::clone(&core);
             move || core.run(uses_every)
@@ -160,7 +84,7 @@ impl Writer {
     }
 }
 
-impl std::ops::Deref for Writer {
+impl Deref for Writer {
     type Target = Core;
 
     fn deref(&self) -> &Core {
@@ -169,217 +93,196 @@ impl std::ops::Deref for Writer {
 }
 
 impl Drop for Writer {
-    /// Everything that is queued is written, and the anchor synced, before the store is closed.
+    /// Writes everything that is queued, and syncs the anchor, before the store is closed.
     fn drop(&mut self) {
         self.plan().closing = true;
         self.wake.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic in it was contained and reported to whoever waited.
+            // A panic in it was contained and reported to the callers.
             let _ = thread.join();
         }
-        #[cfg(feature = "cluster")]
-        if let Some(shared) = self.ledger.shared() {
-            shared.leave();
+        if let Some(replicas) = self.ledger.replicas() {
+            replicas.leave();
         }
-    }
-}
-
-impl Plans {
-    pub(super) fn new(tip: Tip, requests: Remembered) -> Self {
-        Self {
-            tip,
-            lasting_roots: 0,
-            pending: HashMap::new(),
-            requests,
-            floor: 0,
-            sweeping: true,
-            queue: Vec::new(),
-            batches: 0,
-            taken: tip.sequence,
-            awaited: None,
-            crowd: 0,
-            committed: tip.sequence,
-            failure: None,
-            unwritten: Vec::new(),
-            closing: false,
-            #[cfg(feature = "cluster")]
-            common: Common::default(),
-        }
-    }
-
-    /// The number that the next change will have.
-    pub(super) fn next_sequence(&self) -> u64 {
-        self.tip.sequence + 1
-    }
-
-    /// Whether a change may still be written.
-    pub(super) fn check_writable(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
-    }
-
-    /// The last change on its way for this key, or 0.
-    pub(super) fn pending_sequence(&self, id: KeyId) -> u64 {
-        self.pending.get(&id).map_or(0, |(sequence, _, _)| *sequence)
     }
 }
 
 impl Core {
-    pub(super) fn new(
-        gate: Gate,
-        (ledger, index): (Ledger, Index),
-        (clock, seals): (Clock, Arc<Seals>),
-        catalogue: &'static Catalogue,
-        plans: Plans,
-    ) -> Self {
-        Self {
-            gate,
-            index,
-            ledger,
-            clock,
-            seals,
-            catalogue: RwLock::new(catalogue),
-            plans: Mutex::new(plans),
-            refusals: Mutex::default(),
-            wake: Condvar::new(),
-            settled: [Condvar::new(), Condvar::new()],
-            swept: Condvar::new(),
+    /// The main loop of the thread.
+    fn run(&self, uses_every: Duration) {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let mut uses = Uses::new(uses_every, self.index.minute());
+            let mut maintained = Instant::now();
+            while let Some(batch) = self.next_batch(&uses) {
+                let is_idle = batch.is_empty();
+                self.write(batch);
+                // Not only when it is idle: under load the anchor would grow old. And not between
+                // the batches of a round of uses.
+                if maintained.elapsed() >= ANCHOR_SYNC || is_idle && !uses.are_under_way() {
+                    if let Err(error) = self.maintain() {
+                        self.fail(&mut self.plan(), &error);
+                    }
+                    maintained = Instant::now();
+                    self.write_due_refusals(maintained);
+                }
+                if let Err(error) = uses.step(self) {
+                    self.fail(&mut self.plan(), &error);
+                }
+            }
+            self.write_all_refusals();
+            uses.finish(self)?;
+            self.ledger.sync_anchor()
+        }));
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(&mut self.plan(), &error),
+            Err(_) => self.fail(&mut self.plan(), &"the writer panicked"),
         }
     }
 
-    /// Gives numbers to the names of the catalogue after the first `stored`, `most` of them.
-    pub(super) fn extend_catalogue(&self, stored: usize, most: usize) -> Result<(), Error> {
-        let catalogue = self.catalogue();
-        let new = catalogue.entries().iter().enumerate().skip(stored).take(most);
-        let puts = new
-            .map(|(number, entry)| {
-                let number = u8::try_from(number).map_err(|_| crate::scope::TooManyScopes)?;
-                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
-                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        if puts.is_empty() {
+    /// Syncs the anchor, refills the disk reserve, and removes some pruned entries.
+    fn maintain(&self) -> Result<(), Error> {
+        if self.failure().is_some() {
             return Ok(());
         }
-        let note = Note {
-            actor: Actor::Host,
-            source: None,
-            act: Act::ExtendCatalogue,
-            key: None,
-            before: Change::default(),
-            after: Change::default(),
-            once: None,
-        };
+        self.ledger.sync_anchor()?;
+        self.ledger.keep_reserve();
+        let pruned_through = self.ledger.audit_start().through;
+        let are_more = self.ledger.remove_pruned()?;
         let mut plans = self.plan();
-        self.check_room()?;
-        #[cfg(feature = "cluster")]
-        self.check_numbering(&plans, stored, catalogue)?;
-        let sequence = self.queue(&mut plans, note, puts, Vec::new())?;
-        self.wait(plans, sequence)
-    }
-
-    /// Takes the writers' mutex.
-    pub(super) fn plan(&self) -> MutexGuard<'_, Plans> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The scope names. Replicas learn those that others bring.
-    pub(super) fn catalogue(&self) -> &'static Catalogue {
-        *self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(feature = "cluster")]
-    pub(super) fn set_catalogue(&self, catalogue: &'static Catalogue) {
-        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
-    }
-
-    /// The number of the newest committed change.
-    pub(super) fn committed(&self) -> u64 {
-        self.plan().committed
-    }
-
-    pub(super) fn failure(&self) -> Option<Box<str>> {
-        self.plan().failure.clone()
-    }
-
-    /// The state of a key after all that is queued.
-    pub(super) fn planned(&self, plans: &Plans, id: KeyId) -> Option<(Arc<Record>, Digest)> {
-        match plans.pending.get(&id) {
-            Some((_, record, digest)) => record.clone().map(|record| (record, *digest)),
-            None => self.index.get(id),
+        plans.has_pruned_entries = are_more || plans.pruned_through > pruned_through;
+        if !plans.has_pruned_entries {
+            self.removed.notify_all();
         }
+        Ok(())
     }
 
-    /// Queues the new states of keys and their note as one change, and denies at once what it
-    /// denies.
-    pub(super) fn queue_changes(
-        &self,
-        plans: &mut Plans,
-        note: Note,
-        changes: Vec<KeyChange>,
-    ) -> Result<u64, Error> {
-        let mut puts = Vec::with_capacity(changes.len());
-        let (mut gained, mut lost) = (0, 0);
-        for KeyChange { id, digest, after } in &changes {
-            let frame = after
-                .as_ref()
-                .map(|record| codec::encode_record(record, *digest, &self.seals.frame))
-                .transpose()?;
-            if frame.is_none() {
-                puts.push(Put { place: Place::Use(*id), frame: None });
+    /// Everything that is queued; or an empty batch when maintenance or uses are due; or `None` at
+    /// the end.
+    fn next_batch(&self, uses: &Uses) -> Option<Vec<Queued>> {
+        let mut plans = self.plan();
+        let mut timed_out = plans.failure.is_none() && uses.are_under_way();
+        while plans.queue.is_empty() && (!timed_out || plans.closing) {
+            if plans.closing {
+                return None;
             }
-            puts.push(Put { place: Place::Record(*digest), frame });
-            let before = self.planned(plans, *id);
-            lost += usize::from(before.is_some_and(|(record, _)| record.is_lasting_root()));
-            gained += usize::from(after.as_ref().is_some_and(|record| record.is_lasting_root()));
+            let removes = plans.has_pruned_entries && plans.failure.is_none();
+            let patience = if removes { Duration::ZERO } else { ANCHOR_SYNC };
+            (plans, timed_out) = self.sleep(plans, 1, patience);
         }
-        let planned: Vec<_> =
-            changes.iter().map(|change| (change.id, change.after.clone(), change.digest)).collect();
-        let sequence = self.queue(plans, note, puts, changes)?;
-        plans.lasting_roots = plans.lasting_roots + gained - lost;
-        for (id, after, digest) in planned {
-            // Refuse first: if the disk fails, this process must still turn the key away.
-            if let Some(record) = &after {
-                self.index.deny(sequence, id, record.standing());
-                self.write_denials(plans, id, record.standing());
-            }
-            plans.pending.insert(id, (sequence, after, digest));
-        }
-        Ok(sequence)
+        plans = self.gather(plans);
+        Some(self.take_batch(&mut plans))
     }
 
-    /// Queues a note alone or with its values.
-    pub(super) fn queue(
-        &self,
-        plans: &mut Plans,
-        note: Note,
-        puts: Vec<Put>,
-        changes: Vec<KeyChange>,
-    ) -> Result<u64, Error> {
-        // A record and the entry that tells of it have one time, and times never fall along the trail.
-        let records = changes.iter().filter_map(|change| change.after.as_ref());
-        let at = records.map(|record| record.updated_at).max();
-        let at = at.unwrap_or_else(|| self.clock.now()).max(plans.tip.newest);
-        let last_once = self.knows_requests(plans).then(|| plans.requests.newest(at));
-        let entry = AuditEntry {
-            sequence: plans.next_sequence(),
-            at,
-            actor: note.actor,
-            source: note.source,
-            act: note.act,
-            key: note.key,
-            before: note.before,
-            after: note.after,
-            once: note.once,
-            last_once: last_once.filter(|last| *last > 0 || note.once.is_some()),
-        };
-        let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
-        let commit = Commit { sequence: entry.sequence, at: entry.at, entry: frame, head, puts };
-        plans.requests.note(&entry);
-        plans.tip = Tip { sequence: entry.sequence, head, newest: entry.at };
-        plans.queue.push(Queued { commit, changes });
-        if plans.awaited.is_some_and(|awaited| plans.queue.len() >= awaited) {
-            self.wake.notify_one();
+    /// Waits a little for the callers of the last batch, who are just being woken: one sync for all of
+    /// them is cheaper than one for each half, unless they are many. A caller who does not come back
+    /// delays the others once.
+    fn gather<'p>(&'p self, plans: MutexGuard<'p, Plans>) -> MutexGuard<'p, Plans> {
+        let Plans { callers, ref queue, closing, .. } = *plans;
+        let length = if callers > FEW_CALLERS { callers / 2 } else { callers };
+        // Under a model checker no wait ends by itself.
+        if sync::MODELLED || queue.is_empty() || queue.len() >= length || closing {
+            return plans;
         }
-        Ok(entry.sequence)
+        self.sleep(plans, length, GATHERING).0
+    }
+
+    /// Sleeps until the queue has this length, or for so long; and whether the time ran out.
+    fn sleep<'p>(
+        &'p self,
+        mut plans: MutexGuard<'p, Plans>,
+        length: usize,
+        patience: Duration,
+    ) -> (MutexGuard<'p, Plans>, bool) {
+        plans.wakes_at = Some(length);
+        let woken = self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
+        let (mut plans, timeout) = woken;
+        plans.wakes_at = None;
+        (plans, timeout.timed_out())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ANCHOR_SYNC;
+    use crate::{
+        Change,
+        ledger::scripted::Script,
+        store::{
+            testing::scripted,
+            tests::{issue, new_key},
+            uses,
+        },
+    };
+    use std::{
+        collections::HashSet,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    /// Counts how often the anchor is synced meanwhile, and how often it may be at most.
+    fn syncs_during(script: &Script, act: impl FnOnce()) -> (usize, usize) {
+        let (begun, before) = (Instant::now(), script.anchor_syncs());
+        act();
+        // Counted first, so that the time covers all that is counted.
+        let syncs = script.anchor_syncs() - before;
+        let most = begun.elapsed().as_secs() / ANCHOR_SYNC.as_secs() + 1;
+        (syncs, usize::try_from(most).unwrap())
+    }
+
+    #[test]
+    fn the_anchor_is_synced_each_second_under_load_and_not_at_each_change() {
+        let (store, script) = scripted(uses::EVERY);
+        let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
+        // One when it starts, as there may be pruned entries.
+        while script.anchor_syncs() == 0 {
+            thread::yield_now();
+        }
+        let (syncs, most) = syncs_during(&script, || {
+            for change in 0..40 {
+                script.verdict(true);
+                let name = Some(change.to_string());
+                store.update(id, Change { name, ..Change::default() }).unwrap();
+                thread::sleep(Duration::from_millis(40));
+            }
+        });
+        assert!((1..=most).contains(&syncs), "{syncs} of at most {most}");
+    }
+
+    #[test]
+    fn the_anchor_is_not_synced_between_the_batches_of_a_round_of_uses() {
+        let (store, script) = scripted(Duration::ZERO);
+        let made = || issue(&store, &script, new_key(&store, &["api.read"], true));
+        let keys: Vec<_> = (0..160).map(|_| made()).collect();
+        let (syncs, most) = syncs_during(&script, || {
+            for (_, key) in &keys {
+                store.authenticate_key(key.as_bytes()).unwrap();
+            }
+            let mut noted = HashSet::new();
+            while noted.len() < keys.len() {
+                noted.extend(script.noted().into_iter().map(|(id, _)| id));
+            }
+        });
+        assert!(syncs <= most, "{syncs} of at most {most}");
+    }
+
+    /// `prune_audit` returns when all pruned entries are removed.
+    #[test]
+    fn entries_of_a_prune_that_is_planned_during_a_removal_are_removed_as_well() {
+        let (store, _script) = scripted(uses::EVERY);
+        store.writer.plan().pruned_through = 1;
+        store.writer.maintain().unwrap();
+        assert!(store.writer.plan().has_pruned_entries);
+    }
+
+    /// Else each would wait until the anchor is synced again.
+    #[test]
+    fn a_change_wakes_the_writer_from_its_sleep() {
+        let (store, script) = scripted(uses::EVERY);
+        let begun = Instant::now();
+        for _ in 0..40 {
+            issue(&store, &script, new_key(&store, &["api.read"], true));
+        }
+        assert!(begun.elapsed() < 10 * ANCHOR_SYNC);
     }
 }

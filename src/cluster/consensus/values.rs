@@ -1,10 +1,6 @@
 //! The values that pass between the replicas and their consensus store: plain bytes and numbers.
 
-use crate::{
-    error::Error,
-    ledger::shared::{AROUND, MOST_BYTES, MOST_VALUES},
-    random,
-};
+use crate::{error::Error, random};
 use std::fmt;
 
 /// The number of a transaction in the history of a consensus store.
@@ -111,12 +107,12 @@ pub struct Transaction {
 
 impl Transaction {
     /// The largest number of writes.
-    pub const MAX_WRITES: usize = MOST_VALUES;
+    pub const MAX_WRITES: usize = 120;
     /// The largest size in bytes, where each write counts as its value and
     /// [`WRITE_OVERHEAD`](Self::WRITE_OVERHEAD).
-    pub const MAX_BYTES: usize = MOST_BYTES;
+    pub const MAX_BYTES: usize = 1 << 20;
     /// The bytes that a write counts besides its value.
-    pub const WRITE_OVERHEAD: usize = AROUND;
+    pub const WRITE_OVERHEAD: usize = 128;
 }
 
 /// The outcome of a transaction.

@@ -21,7 +21,7 @@ use crate::{
     gate::Gate,
     id::KeyId,
     index::Index,
-    ledger::{Commit, Put, shared::Settled},
+    ledger::{Commit, Put, Settled},
     record::{Actor, Change, Record, Standing},
     scope::{Catalogue, Scope},
     time::Timestamp,

@@ -1,68 +1,69 @@
 //! All values of one kind.
 
-use super::{Disk, Doing, contained, misplaced};
-use crate::{codec::Place, error::Error};
+use crate::{
+    codec::Place,
+    error::Error,
+    ledger::engine::{Database, Doing, contained, misplaced},
+};
 use std::{ops::Bound, thread};
 
-/// Keys and values that the engine is asked for at once.
-pub(super) type Stretch = Vec<(sled::IVec, sled::IVec)>;
-const STRETCH: usize = 256;
+/// Keys and values that are read at once.
+pub(super) type Batch = Vec<(sled::IVec, sled::IVec)>;
+const BATCH_LENGTH: usize = 256;
 /// More threads than this would wait for each other in the index.
 const MOST_THREADS: usize = 8;
 
-impl Disk {
-    /// Gives each value under a prefix to `each`.
-    pub(super) fn scan(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(Place, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut values = contained(Doing::Opening, || Ok(self.db()?.scan_prefix(prefix)))?;
-        while let Some((key, frame)) = contained(Doing::Opening, || values.next().transpose())? {
-            each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)?;
-        }
-        Ok(())
+/// Gives each value under a prefix to `each`.
+pub(super) fn scan(
+    db: &Database,
+    prefix: &[u8],
+    mut each: impl FnMut(Place, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut values = contained(Doing::Opening, || Ok(db.get()?.scan_prefix(prefix)))?;
+    while let Some((key, frame)) = contained(Doing::Opening, || values.next().transpose())? {
+        each(Place::from_key(&key).ok_or_else(misplaced)?, &frame)?;
     }
+    Ok(())
+}
 
-    /// The same for many values whose keys are spread evenly, as digests are: one thread for each
-    /// processor goes through a part of its own and gives them to `each`, a stretch at a time. It
-    /// gathers in what `begin` gives; these come back in the order of the parts.
-    pub(super) fn scan_abreast<G: Send>(
-        &self,
-        prefix: &[u8],
-        begin: impl Fn() -> G + Sync,
-        each: impl Fn(&mut G, &Stretch) -> Result<(), Error> + Sync,
-    ) -> Result<Vec<G>, Error> {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        thread::scope(|scope| {
-            let parts = parts(prefix, threads).into_iter().map(|part| {
-                thread::Builder::new()
-                    .name("portcullis-reader".into())
-                    .spawn_scoped(scope, || self.scan_part(part, begin(), &each))
-                    .map_err(|e| Error::io("starting a thread to read the store", e))
-            });
-            let parts = parts.collect::<Result<Vec<_>, Error>>()?;
-            let unread = |_| Err(Error::damaged("the database cannot be read"));
-            parts.into_iter().map(|part| part.join().unwrap_or_else(unread)).collect()
-        })
-    }
+/// The same for many values whose keys are spread evenly, as digests are. One thread for each
+/// processor reads a part of them and gives them to `each` in batches, which gathers in a value of
+/// `begin`. Gives these values in the order of the parts.
+pub(super) fn scan_abreast<G: Send>(
+    db: &Database,
+    prefix: &[u8],
+    begin: impl Fn() -> G + Sync,
+    each: impl Fn(&mut G, &Batch) -> Result<(), Error> + Sync,
+) -> Result<Vec<G>, Error> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    thread::scope(|scope| {
+        let parts = parts(prefix, threads).into_iter().map(|part| {
+            thread::Builder::new()
+                .name("portcullis-reader".into())
+                .spawn_scoped(scope, || scan_part(db, part, begin(), &each))
+                .map_err(|e| Error::io("starting a thread to read the store", e))
+        });
+        let parts = parts.collect::<Result<Vec<_>, Error>>()?;
+        let unread = |_| Err(Error::damaged("the database cannot be read"));
+        parts.into_iter().map(|part| part.join().unwrap_or_else(unread)).collect()
+    })
+}
 
-    fn scan_part<G>(
-        &self,
-        part: Part,
-        mut gathered: G,
-        each: &impl Fn(&mut G, &Stretch) -> Result<(), Error>,
-    ) -> Result<G, Error> {
-        let mut values = contained(Doing::Opening, || Ok(self.db()?.range(part)))?;
-        loop {
-            let stretch: Stretch = contained(Doing::Opening, || {
-                values.by_ref().take(STRETCH).collect::<sled::Result<_>>()
-            })?;
-            if stretch.is_empty() {
-                return Ok(gathered);
-            }
-            each(&mut gathered, &stretch)?;
+fn scan_part<G>(
+    db: &Database,
+    part: Part,
+    mut gathered: G,
+    each: &impl Fn(&mut G, &Batch) -> Result<(), Error>,
+) -> Result<G, Error> {
+    let mut values = contained(Doing::Opening, || Ok(db.get()?.range(part)))?;
+    loop {
+        let batch: Batch = contained(Doing::Opening, || {
+            values.by_ref().take(BATCH_LENGTH).collect::<sled::Result<_>>()
+        })?;
+        if batch.is_empty() {
+            return Ok(gathered);
         }
+        each(&mut gathered, &batch)?;
     }
 }
 

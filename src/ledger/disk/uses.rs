@@ -1,26 +1,26 @@
 //! When keys were last used: values of their own in the same tree, which decide nothing.
 
-use super::{Disk, misplaced, storage};
+use super::{Disk, scan::scan, storage};
 use crate::{
     codec::{self, Place},
     error::Error,
     id::KeyId,
-    ledger::engine::{Doing, contained},
+    ledger::engine::{Doing, contained, misplaced},
 };
 
 impl Disk {
     /// Reads when each key was last used.
     pub(crate) fn load_uses(&self, mut each: impl FnMut(KeyId, u32)) -> Result<(), Error> {
-        self.scan(Place::USES, |place, frame| {
+        scan(&self.db, Place::USES, |place, frame| {
             let Place::Use(id) = place else { return Err(misplaced()) };
             each(id, codec::decode_use(frame, id, &self.seals.frame)?);
             Ok(())
         })
     }
 
-    /// Writes when keys were last used; `sync_uses` makes it durable. After an error nothing may be
-    /// written any more, as after one of `commit`: both write to the same pages.
-    pub(in crate::ledger) fn note_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+    /// Writes when keys were last used; `sync_put_uses` makes it durable. After an error nothing may
+    /// be written any more, as after one of `commit`: both write to the same pages.
+    pub(super) fn put_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         let put = |(id, minute): &(KeyId, u32)| {
             let frame = codec::encode_use(*minute, *id, &self.seals.frame)?;
             Ok((Place::Use(*id).key(), frame))
@@ -40,7 +40,7 @@ impl Disk {
         })
     }
 
-    pub(in crate::ledger) fn sync_uses(&self) -> Result<(), Error> {
+    pub(super) fn sync_put_uses(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(|e| Error::io(Doing::Writing.as_str(), e))?;
         self.blobs.check()
     }

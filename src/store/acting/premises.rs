@@ -3,7 +3,7 @@
 
 use super::Acting;
 use crate::{
-    audit::{Act, Attempt, Once},
+    audit::{Act, Attempt, AuditEntry, Once},
     digest::Digest,
     error::{Error, Forbidden},
     id::KeyId,
@@ -14,10 +14,8 @@ use crate::{
     },
     secret::Secret,
     store::{
-        once::{Done, Outcome},
-        plan::Authority,
-        refused::Refused,
-        writer::{Core, Note, Plans},
+        core::Core, idempotency::Outcome, plan::Authority, plans::Plans, refused::Refused,
+        requests::Done,
     },
     sync::waiting::MutexGuard,
 };
@@ -36,7 +34,7 @@ impl<'s> Acting<'s> {
         scope: &Scope,
         once: Once,
     ) -> Result<Option<Done>, Error> {
-        if !self.core().knows_requests(plans) {
+        if !plans.knows_requests() {
             return Err(Error::Contended);
         }
         if as_authority(authority).has(scope) {
@@ -128,8 +126,9 @@ impl<'s> Acting<'s> {
         key: Option<KeyId>,
         before: Change,
         after: Change,
-    ) -> Note {
-        Note { actor: self.actor, source: self.source, act, key, before, after, once: None }
+    ) -> AuditEntry {
+        let entry = AuditEntry::new(self.actor, act);
+        AuditEntry { source: self.source, key, before, after, ..entry }
     }
 
     /// Notes the refusal. Whether or not that could be written, the act stays refused.
@@ -165,7 +164,7 @@ impl<'s> Acting<'s> {
         if core.refusal_is_repeated(&act) {
             return Ok(());
         }
-        if !core.ledger.has_room() {
+        if !core.has_room() {
             // It is written with its repetitions when the disk has room again.
             core.refusal_failed(&act);
             return Ok(());

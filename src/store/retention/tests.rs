@@ -36,12 +36,12 @@ fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
 
     // Planned on the second replica, and overtaken by a longer cut on the first.
     let short = Timestamp::from_secs(first + day);
-    let place = two.writer.ledger.place_of_cut(short, two.writer.catalogue()).unwrap().unwrap();
+    let place = two.writer.ledger.prune_point(short, two.writer.catalogue()).unwrap().unwrap();
     let longer = Timestamp::from_secs(second + day);
     let cut = one.acting_as(Actor::Host, None).prune_audit(longer).unwrap().unwrap();
-    assert!(place.0 < cut.through);
+    assert!(place.through < cut.through);
     let start = Instant::now();
-    while two.writer.ledger.floor().through < cut.through {
+    while two.writer.ledger.audit_start().through < cut.through {
         assert!(start.elapsed() < Duration::from_mins(1), "the other does not follow");
         sleep(Duration::from_millis(10));
     }

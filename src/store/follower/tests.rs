@@ -6,14 +6,14 @@ use crate::{
     cluster::{
         Replica, Revision,
         follower::Follower,
-        handle::BEFORE_WITNESS,
-        seat::Wanted,
+        ledger::BEFORE_CONFIRMING,
         sim::{
             Dice,
             link::{Conditions, Link},
             memory::Memory,
         },
     },
+    ledger::Mode,
     record::Actor,
     scope::Scope,
     store::uses::Uses,
@@ -47,7 +47,7 @@ impl Shore {
 
     fn try_store(
         &self,
-        wanted: Wanted,
+        mode: Mode,
         scopes: &[&str],
         freshness: Duration,
     ) -> Result<(Store, Link), Error> {
@@ -59,7 +59,7 @@ impl Shore {
             builder = builder.scopes(names);
         }
         let options = Replica::named("test").freshness(freshness);
-        let store = builder.shared(consensus, options, wanted)?;
+        let store = builder.shared(consensus, options, mode)?;
         Ok((store, link))
     }
 
@@ -68,7 +68,7 @@ impl Shore {
     }
 
     fn store_fresh_for(&self, freshness: Duration) -> (Store, Link) {
-        self.try_store(Wanted::ThereOrNew, &[], freshness).unwrap()
+        self.try_store(Mode::OpenOrCreate, &[], freshness).unwrap()
     }
 }
 
@@ -290,7 +290,7 @@ fn a_request_that_others_overtake_is_done_after_them() {
                 let request = Idempotency { key: &key, route: "POST /v1/keys", payload: b"{}" };
                 one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
             });
-            eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
+            eventually("it is on its way", || one.writer.plan().in_flight.is_some());
             link.set(Conditions::default());
             asking.join().unwrap()
         });
@@ -358,7 +358,7 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
     let begun = planned();
     thread::scope(|scope| {
         let first = scope.spawn(|| one.update(other, named("a")).unwrap());
-        eventually("it is on its way", || one.writer.plan().common.on_its_way.is_some());
+        eventually("it is on its way", || one.writer.plan().in_flight.is_some());
         let second = scope.spawn(|| one.update(id, owned).unwrap());
         eventually("it is planned", || planned() == begun + 2);
         link.set(slow);
@@ -420,9 +420,9 @@ fn requests_that_others_did_are_unknown_until_they_are_read() {
     let (id, _) = issue(&two);
     eventually("it follows", || one.get(id).is_ok());
     let core = &one.writer;
-    assert!(!core.knows_requests(&core.plan()));
-    core.learn_requests().unwrap();
-    assert!(core.knows_requests(&core.plan()));
+    assert!(!core.plan().knows_requests());
+    core.read_requests().unwrap();
+    assert!(core.plan().knows_requests());
 }
 
 #[test]
@@ -430,10 +430,9 @@ fn names_that_others_numbered_meanwhile_are_not_numbered_again() {
     let shore = Shore::new();
     let (one, _a) = shore.store();
     let core = &one.writer;
-    let plans = core.plan();
-    let numbered = plans.common.numbered;
-    assert!(core.check_numbering(&plans, numbered, core.catalogue()).is_ok());
-    let stale = core.check_numbering(&plans, numbered - 1, core.catalogue());
+    let numbered = core.numbered();
+    assert!(core.check_numbered(numbered, core.catalogue()).is_ok());
+    let stale = core.check_numbered(numbered - 1, core.catalogue());
     assert!(matches!(stale, Err(Error::Contended)));
 }
 
@@ -445,7 +444,7 @@ fn a_replica_that_starts_over_forgets_all_that_it_had_applied() {
     one.writer.start_over();
     assert!(matches!(one.get(id), Err(Error::NoSuchKey(_))));
     assert_eq!((decision(&one, &key), one.count().active), (Err(Refusal::Unknown), 0));
-    assert!(one.writer.plan().common.base.is_none());
+    assert!(one.writer.plan().base.is_none());
 }
 
 #[test]
@@ -507,9 +506,9 @@ fn scopes_that_one_replica_brings_have_one_number_on_all() {
     let shore = Shore::new();
     let (one, two) = thread::scope(|scope| {
         let one = scope
-            .spawn(|| shore.try_store(Wanted::ThereOrNew, &["x.one", "x.both"], LONG).unwrap());
+            .spawn(|| shore.try_store(Mode::OpenOrCreate, &["x.one", "x.both"], LONG).unwrap());
         let two = scope
-            .spawn(|| shore.try_store(Wanted::ThereOrNew, &["x.two", "x.both"], LONG).unwrap());
+            .spawn(|| shore.try_store(Mode::OpenOrCreate, &["x.two", "x.both"], LONG).unwrap());
         (one.join().unwrap(), two.join().unwrap())
     });
     let names = |store: &Store| -> Vec<String> {
@@ -529,17 +528,17 @@ fn scopes_that_one_replica_brings_have_one_number_on_all() {
 fn a_store_that_must_be_there_is_not_made_and_one_that_must_be_new_is_not_opened() {
     let shore = Shore::new();
     let open = |wanted| shore.try_store(wanted, &[], LONG).map(|_| ());
-    assert!(matches!(open(Wanted::There), Err(Error::NotFound(_))));
-    open(Wanted::New).unwrap();
-    assert!(matches!(open(Wanted::New), Err(Error::AlreadyExists(_))));
-    open(Wanted::There).unwrap();
+    assert!(matches!(open(Mode::Open), Err(Error::NotFound(_))));
+    open(Mode::Create).unwrap();
+    assert!(matches!(open(Mode::Create), Err(Error::AlreadyExists(_))));
+    open(Mode::Open).unwrap();
     let link = shore.link();
     let other = Store::builder().prefix(Prefix::new("acme").unwrap());
-    let outcome = other.shared(link, Replica::named("x"), Wanted::There);
+    let outcome = other.shared(link, Replica::named("x"), Mode::Open);
     assert!(matches!(outcome, Err(Error::WrongPrefix(_))));
     let link = shore.link();
     let other = Store::builder().pepper("a pepper of its own");
-    let outcome = other.shared(link, Replica::named("x"), Wanted::There);
+    let outcome = other.shared(link, Replica::named("x"), Mode::Open);
     assert!(matches!(outcome, Err(Error::WrongPepper)));
 }
 
@@ -574,9 +573,9 @@ fn as_many_scopes_as_there_may_be_are_numbered() {
     let shore = Shore::new();
     let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let (one, _a) = shore.try_store(Wanted::ThereOrNew, &names, LONG).unwrap();
+    let (one, _a) = shore.try_store(Mode::OpenOrCreate, &names, LONG).unwrap();
     assert!(one.scopes(["x.scope0", "x.scope239"]).is_ok());
-    let (two, _b) = shore.try_store(Wanted::There, &names, LONG).unwrap();
+    let (two, _b) = shore.try_store(Mode::Open, &names, LONG).unwrap();
     assert_eq!(two.catalogue().entries().len(), one.catalogue().entries().len());
 }
 
@@ -625,7 +624,7 @@ fn when_a_key_was_last_used_is_known_on_all_replicas_and_to_those_that_come_late
     decision(&later, &key).unwrap();
     let written = shore.0.last_uses(Revision(0)).revision;
     if one.last_used(id) == later.last_used(id) {
-        later.writer.ledger.note_uses(&[(id, later.writer.index.last_use(id).unwrap())]).unwrap();
+        later.writer.ledger.write_uses(&[(id, later.writer.index.last_use(id).unwrap())]).unwrap();
         assert!(shore.0.last_uses(written).uses.is_empty(), "it was written twice");
     }
     one.revoke(id).unwrap();
@@ -657,7 +656,7 @@ fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
     link.set(Conditions { delay: 2, no_watch: true, ..Conditions::default() });
     let (id, _) = issue(&two);
     let here = one.clone();
-    BEFORE_WITNESS.set(Some(Box::new(move || {
+    BEFORE_CONFIRMING.set(Some(Box::new(move || {
         assert!(here.get(id).is_err());
         link.set(Conditions { delay: 2, ..Conditions::default() });
         eventually("it comes", || here.get(id).is_ok());

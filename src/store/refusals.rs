@@ -1,28 +1,28 @@
 //! Counting refused acts that repeat, and writing what was counted.
 
-use super::{Core, MutexGuard};
-use crate::{
-    error::Error,
-    store::refused::{Closed, Refusals, Refused},
+use super::{
+    core::Core,
+    refused::{Closed, Refusals, Refused},
 };
+use crate::{error::Error, sync::waiting::MutexGuard};
 use std::{sync::PoisonError, time::Instant};
 
 impl Core {
     /// Counts a refused act if it repeats one of the last minute. Otherwise it is to be written, and
     /// if that fails, [`refusal_failed`](Self::refusal_failed) is to be called.
-    pub(in crate::store) fn refusal_is_repeated(&self, act: &Refused<'_>) -> bool {
+    pub(super) fn refusal_is_repeated(&self, act: &Refused<'_>) -> bool {
         self.refusals().is_repeated(act, self.clock.now(), Instant::now())
     }
 
     /// Counts a refused act that could not be written; and whether the log has no line about such
     /// acts yet.
-    pub(in crate::store) fn refusal_failed(&self, act: &Refused<'_>) -> bool {
+    pub(super) fn refusal_failed(&self, act: &Refused<'_>) -> bool {
         self.refusals().failed(act, self.clock.now(), Instant::now())
     }
 
     /// Writes what was counted for a minute.
     pub(super) fn write_due_refusals(&self, now: Instant) {
-        if !self.ledger.has_room() {
+        if !self.has_room() {
             return;
         }
         let closed = self.refusals().close_due(now);
@@ -56,19 +56,16 @@ impl Core {
         plans.check_writable()?;
         let mut sequence = 0;
         for closed in closed {
-            sequence = self.queue(&mut plans, closed.note(), Vec::new(), Vec::new())?;
+            sequence = self.queue(&mut plans, closed.entry(), Vec::new(), Vec::new())?;
         }
-        #[cfg(feature = "cluster")]
-        let line = plans.common.line;
+        let generation = plans.generation;
         drop(plans);
         loop {
             let batch = self.take_batch(&mut self.plan());
-            let outcome = self.write(batch);
-            self.settle(outcome);
+            self.write(batch);
             let plans = self.plan();
-            #[cfg(feature = "cluster")]
-            if plans.common.line != line {
-                return plans.common.fate(line, sequence);
+            if plans.generation != generation {
+                return plans.outcome(generation, sequence);
             }
             if plans.committed >= sequence {
                 return Ok(());
@@ -79,7 +76,7 @@ impl Core {
         }
     }
 
-    pub(in crate::store) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+    pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

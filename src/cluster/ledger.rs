@@ -1,0 +1,213 @@
+//! The ledger that replicas share, as the store uses it.
+
+use super::{
+    handle::{Handle, Request, stopped},
+    limits::fitting,
+    moment::{Moment, missing},
+    snapshot::SharedSnapshot,
+};
+use crate::{
+    audit::AuditEntry,
+    codec::{self, AuditStart},
+    error::Error,
+    id::KeyId,
+    ledger::{
+        Commit, CommitOutcome, Following, Ledger, Member, PrunePoint, Replicas, Settled, Snapshot,
+        StoredRange, replicas::WaitObserver,
+    },
+    scope::Catalogue,
+    time::Timestamp,
+};
+use std::{
+    sync::{PoisonError, atomic::Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
+
+#[cfg(test)]
+thread_local! {
+    /// What a test does just before this thread next asks whether there is a newer change.
+    pub(crate) static BEFORE_CONFIRMING: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
+}
+
+impl Ledger for Handle {
+    fn commit(&self, batch: Vec<Commit>) -> CommitOutcome {
+        self.send(|to| Request::Commit(batch, to)).unwrap_or_else(unknown)
+    }
+
+    fn batch_size(&self, queued: &mut dyn Iterator<Item = &Commit>) -> usize {
+        fitting(queued)
+    }
+
+    fn replicas(&self) -> Option<&dyn Replicas> {
+        Some(self)
+    }
+
+    fn audit(
+        &self,
+        after: u64,
+        limit: usize,
+        catalogue: &'static Catalogue,
+    ) -> Result<Vec<AuditEntry>, Error> {
+        let newest = self.newest()?;
+        if after > newest.meta.mark.sequence {
+            return Ok(Vec::new());
+        }
+        let StoredRange { after, mut previous, frames, .. } =
+            self.audit_range_at(newest, after, limit)?;
+        let mut entries = Vec::new();
+        for ((sequence, frame), expected) in frames.into_iter().zip(after + 1..) {
+            if sequence != expected {
+                return Err(missing(expected));
+            }
+            let seal = &self.seals.trail;
+            let entry = codec::decode_entry(&frame, sequence, &previous, seal, catalogue)?;
+            entries.push(entry.0);
+            previous = entry.1;
+        }
+        Ok(entries)
+    }
+
+    fn audit_start(&self) -> AuditStart {
+        self.applied_audit_start().0
+    }
+
+    fn audit_range(&self, after: u64, limit: usize) -> Result<Option<StoredRange>, Error> {
+        self.audit_range_at(self.newest()?, after, limit).map(Some)
+    }
+
+    fn snapshot(&self) -> Result<Option<Box<dyn Snapshot + '_>>, Error> {
+        Ok(Some(Box::new(SharedSnapshot::begin(self)?)))
+    }
+
+    fn prune_point(
+        &self,
+        before: Timestamp,
+        catalogue: &'static Catalogue,
+    ) -> Result<Option<PrunePoint>, Error> {
+        let newest = self.newest()?;
+        let floor = newest.floor.0.through;
+        let (mut start, mut end) = (floor, newest.meta.mark.sequence);
+        let entry = |number: u64| {
+            let found = self.read_audit(newest.at, number - 1, 1)?;
+            found.into_iter().find(|(n, _)| *n == number).ok_or_else(|| missing(number))
+        };
+        // Times never fall along the audit log.
+        while start < end {
+            let middle = start + (end - start).div_ceil(2);
+            let decoded = codec::decode_entry_unchecked(&entry(middle)?.1, middle, catalogue);
+            let what = || format!("entry {middle} of the audit trail is not as it was written");
+            if decoded.ok_or_else(|| Error::damaged(what()))?.at < before {
+                start = middle;
+            } else {
+                end = middle - 1;
+            }
+        }
+        if start == floor {
+            return Ok(None);
+        }
+        let head = codec::entry_head(&entry(start)?.1, start)?;
+        Ok(Some(PrunePoint { through: start, head }))
+    }
+
+    /// What cannot be removed now is tried again.
+    fn remove_pruned(&self) -> Result<bool, Error> {
+        let (AuditStart { through, .. }, Some(frame)) = self.applied_audit_start() else {
+            return Ok(false);
+        };
+        if through <= self.state.removed.load(Relaxed) {
+            return Ok(false);
+        }
+        match self.try_send(|to| Request::RemovePruned(through, frame, to)) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                self.state.removed.store(through, Relaxed);
+                Ok(false)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn write_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+        self.try_send(|to| Request::WriteUses(uses.to_vec(), to))
+    }
+}
+
+impl Replicas for Handle {
+    fn wait_for_all(&self) -> Settled {
+        let start = Instant::now();
+        let settled = self.send(Request::WaitForAll).unwrap_or_default();
+        if let Some(observer) = self.state.observer.get() {
+            observer(start.elapsed(), settled);
+        }
+        settled
+    }
+
+    fn confirm_newest(&self) -> CommitOutcome {
+        #[cfg(test)]
+        if let Some(first) = BEFORE_CONFIRMING.take() {
+            first();
+        }
+        self.send(Request::ConfirmNewest).unwrap_or_else(unknown)
+    }
+
+    fn members(&self) -> Result<Vec<Member>, Error> {
+        self.try_send(Request::Members)
+    }
+
+    fn following(&self) -> Following {
+        self.state.position.get().map(|position| position.following()).unwrap_or_default()
+    }
+
+    fn observe_waits(&self, observer: WaitObserver) {
+        let _ = self.state.observer.set(observer);
+    }
+
+    fn trouble(&self) -> Option<Box<str>> {
+        let trouble = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn leave(&self) {
+        self.leave.send_replace(true);
+        let thread = self.state.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// A range of the audit log at one state.
+    fn audit_range_at(
+        &self,
+        Moment { at, meta, floor: (floor, _) }: Moment,
+        after: u64,
+        limit: usize,
+    ) -> Result<StoredRange, Error> {
+        let mark = meta.mark;
+        let after = after.max(floor.through).min(mark.sequence);
+        // The entry before is read as well for its head, unless it was pruned.
+        let before = usize::from(after > floor.through);
+        let most = limit.saturating_add(before);
+        let frames = self.read_audit(at, after - before as u64, most)?;
+        let mut frames = frames.into_iter();
+        let previous = match (before, frames.as_slice()) {
+            (0, _) => floor.head,
+            (_, [(sequence, frame), ..]) if *sequence == after => {
+                let head = codec::entry_head(frame, *sequence)?;
+                frames.next();
+                head
+            }
+            _ => return Err(missing(after)),
+        };
+        let frames = frames.filter(|(sequence, _)| *sequence <= mark.sequence).collect();
+        Ok(StoredRange { after, previous, frames, mark })
+    }
+}
+
+/// The replica stopped before it answered.
+fn unknown() -> CommitOutcome {
+    CommitOutcome::Unknown(stopped().to_string().into())
+}

@@ -1,0 +1,86 @@
+//! A snapshot of a ledger that replicas share, read in batches while changes go on.
+
+use super::{
+    consensus::RecordPage,
+    handle::{Handle, Request},
+    moment::{ENTRIES_AT_ONCE, Moment, missing},
+};
+use crate::{
+    codec::{AuditStart, Meta, Place},
+    digest::Digest,
+    error::Error,
+    ledger::{Snapshot, Values},
+};
+
+/// A snapshot that is being read. The consensus store keeps the values of its revision, whatever is
+/// changed or pruned meanwhile.
+pub(super) struct SharedSnapshot<'h> {
+    handle: &'h Handle,
+    moment: Moment,
+    scopes: Vec<Vec<u8>>,
+    /// The last audit entry that was read.
+    entry: u64,
+    /// The last record that was read.
+    record: Option<[u8; 32]>,
+    is_over: bool,
+}
+
+impl<'h> SharedSnapshot<'h> {
+    pub(super) fn begin(handle: &'h Handle) -> Result<Self, Error> {
+        // The backup takes the last uses from the index.
+        handle.try_send(Request::ReadUses)?;
+        let moment = handle.newest()?;
+        let scopes = handle.try_send(|to| Request::Names(moment.at, to))?;
+        let entry = moment.floor.0.through;
+        Ok(Self { handle, moment, scopes, entry, record: None, is_over: false })
+    }
+}
+
+impl Handle {
+    /// The newest state.
+    pub(super) fn newest(&self) -> Result<Moment, Error> {
+        Moment::of(self.try_send(Request::Newest)?, &self.seals)
+    }
+}
+
+impl Snapshot for SharedSnapshot<'_> {
+    fn meta(&self) -> &Meta {
+        &self.moment.meta
+    }
+
+    fn audit_start(&self) -> (AuditStart, Option<&[u8]>) {
+        let (floor, frame) = &self.moment.floor;
+        (*floor, frame.as_deref())
+    }
+
+    fn scopes(&self) -> &[Vec<u8>] {
+        &self.scopes
+    }
+
+    fn next_values(&mut self) -> Result<Option<Values>, Error> {
+        let (at, last) = (self.moment.at, self.moment.meta.mark.sequence);
+        let left = last.saturating_sub(self.entry);
+        if left > 0 {
+            let most = usize::try_from(left).unwrap_or(ENTRIES_AT_ONCE).min(ENTRIES_AT_ONCE);
+            let entries = self.handle.read_audit(at, self.entry, most)?;
+            if entries.is_empty() {
+                return Err(missing(self.entry + 1));
+            }
+            self.entry = entries.last().map_or(last, |(sequence, _)| *sequence);
+            let placed = entries.into_iter().map(|(n, frame)| (Place::Entry(n), frame));
+            return Ok(Some(placed.collect()));
+        }
+        if self.is_over {
+            return Ok(None);
+        }
+        let record = self.record;
+        let RecordPage { records, is_last } =
+            self.handle.try_send(|to| Request::Records(at, record, to))?;
+        self.record = records.last().map(|(digest, _)| *digest).or(record);
+        self.is_over = is_last;
+        let placed = records
+            .into_iter()
+            .map(|(digest, frame)| (Place::Record(Digest::from_bytes(digest)), frame));
+        Ok(Some(placed.collect()))
+    }
+}

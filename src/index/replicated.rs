@@ -1,0 +1,53 @@
+//! The index of a store that replicas share: what a replica reads and forgets besides the changes.
+
+use super::{Index, Table, directory::Directory, word::Word};
+use crate::{digest::Digest, id::KeyId, record::Standing};
+use std::{collections::HashSet, mem, sync::Arc};
+
+impl Index {
+    /// The key with this digest and its standing now.
+    pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
+        let (_, id, standing, _) = self.look_up(&self.stripe()?.read(), digest)?;
+        Some((id, standing))
+    }
+
+    /// The committed keys that are not among these.
+    pub(crate) fn others_than(&self, ids: &HashSet<KeyId>) -> Vec<(KeyId, Digest)> {
+        let directory = self.directory.read();
+        let rows = directory.shards.iter().flat_map(|shard| &shard.rows);
+        let others = rows.filter(|row| row.word != Word::GONE && !ids.contains(&row.id));
+        others.map(|row| (row.id, row.digest)).collect()
+    }
+
+    /// Forgets every key, tombstones included, and ends all watches: another history follows. The
+    /// gate must be shut meanwhile.
+    pub(crate) fn clear(&self) {
+        let mut directory = self.directory.write();
+        // The numbers of grants stay: slots that readers still look at name them.
+        let numbers = mem::take(&mut directory.numbers);
+        *directory = Directory::with_room_for(0);
+        directory.numbers = numbers;
+        let empty = Arc::new(Table::with_room_for(0));
+        for stripe in &self.stripes {
+            *stripe.write() = Arc::clone(&empty);
+        }
+        drop(directory);
+        self.end_watches();
+    }
+
+    /// Ends all watches: nobody could tell them that their key was revoked.
+    pub(crate) fn end_watches(&self) {
+        self.watches.end_all();
+    }
+
+    /// Notes that a key was used in this minute on another replica. Goes the way of a validation, so
+    /// that a table that is being replaced keeps the use.
+    pub(crate) fn note_use(&self, id: KeyId, minute: u32) {
+        let digest = self.directory.read().digest_of(id);
+        if let (Some(digest), Some(stripe)) = (digest, self.stripe())
+            && let Some((segment, _, _, at)) = self.look_up(&stripe.read(), &digest)
+        {
+            segment.note_use(at, minute);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The commit of a batch: the ledger's answer, and what it means for the plans and their callers.
+
+use super::{
+    core::Core,
+    plans::{Denial, KeyChange, Plans, Queued, Sent, denials},
+};
+use crate::{
+    error::Error,
+    ledger::{CommitOutcome, Replicas, Tip},
+    sync::waiting::{Condvar, MutexGuard},
+};
+use std::{fmt::Display, sync::PoisonError};
+
+/// The changes of one commit, with its sequence.
+type Changes = (u64, Vec<KeyChange>);
+
+impl Core {
+    /// Takes as many queued changes as one commit takes.
+    pub(super) fn take_batch(&self, plans: &mut Plans) -> Vec<Queued> {
+        plans.take_batch(|queued| self.ledger.batch_size(queued))
+    }
+
+    /// Commits a batch, records the outcome, and wakes the callers whose changes are in it.
+    pub(super) fn write(&self, batch: Vec<Queued>) {
+        let Some(last) = batch.last().map(|queued| queued.commit.tip()) else { return };
+        let (commits, changes): (Vec<_>, Vec<Changes>) = batch
+            .into_iter()
+            .map(|Queued { commit, changes }| {
+                let sequence = commit.sequence;
+                (commit, (sequence, changes))
+            })
+            .unzip();
+        let outcome = self.ledger.commit(commits);
+        let is_shared = self.ledger.replicas().is_some();
+        let pruned_through = self.ledger.audit_start().through;
+        let mut plans = self.plan();
+        match outcome {
+            CommitOutcome::Durable => {
+                // Where replicas share the ledger, this replica has applied the changes.
+                let applied = if is_shared {
+                    Ok(())
+                } else {
+                    plans.base_pruned_through = pruned_through;
+                    self.apply(&mut plans, last, &changes)
+                };
+                match applied {
+                    Ok(()) => {
+                        let ids = changes.iter().flat_map(|(_, changes)| changes);
+                        plans.confirm(last.sequence, ids.map(|change| change.id), &self.index);
+                    }
+                    Err(error) => self.fail(&mut plans, &error),
+                }
+            }
+            CommitOutcome::Conflict => {
+                self.discard(&mut plans, None);
+                self.retract(&changes);
+            }
+            CommitOutcome::Refused(why) => {
+                self.discard(&mut plans, Some((last.sequence, Sent::Refused(why))));
+                self.retract(&changes);
+            }
+            CommitOutcome::Unknown(why) if is_shared => {
+                self.discard(&mut plans, Some((last.sequence, Sent::Unknown(why))));
+                plans.in_doubt.extend(changes.iter().flat_map(denials_of));
+                plans.decide_doubts(&self.index);
+            }
+            CommitOutcome::Unknown(why) => self.fail(&mut plans, &why),
+        }
+        let batch = plans.batches;
+        drop(plans);
+        self.done(batch).notify_all();
+    }
+
+    /// Applies a batch that is durable on a ledger with no other writer.
+    fn apply(&self, plans: &mut Plans, last: Tip, changes: &[Changes]) -> Result<(), Error> {
+        self.clock.advance(last.newest);
+        plans.callers = changes.len() + plans.queue.len();
+        for (sequence, changes) in changes {
+            for KeyChange { id, digest, after } in changes {
+                self.index.apply(*sequence, *id, *digest, after.as_deref())?;
+            }
+        }
+        plans.base = Some(last);
+        plans.requests_read_through = last.sequence;
+        Ok(())
+    }
+
+    /// Ends the generation of plans, and wakes every caller of it.
+    fn discard(&self, plans: &mut Plans, sent: Option<(u64, Sent)>) {
+        plans.discard(&self.index, sent);
+        self.done.iter().for_each(Condvar::notify_all);
+    }
+
+    fn retract(&self, changes: &[Changes]) {
+        for denial in changes.iter().flat_map(denials_of) {
+            denial.retract(&self.index);
+        }
+    }
+
+    /// Ends writing, for good: nobody knows what is on the disk. What is queued is lost as well.
+    pub(super) fn fail(&self, plans: &mut Plans, why: &dyn Display) {
+        plans.failure.get_or_insert_with(|| why.to_string().into());
+        plans.queue.clear();
+        self.removed.notify_all();
+        self.done.iter().for_each(Condvar::notify_all);
+    }
+
+    /// Waits until this change is durable and applied.
+    pub(super) fn wait(
+        &self,
+        mut plans: MutexGuard<'_, Plans>,
+        sequence: u64,
+    ) -> Result<(), Error> {
+        let generation = plans.generation;
+        loop {
+            if plans.generation != generation {
+                return plans.outcome(generation, sequence);
+            }
+            if plans.committed >= sequence {
+                return Ok(());
+            }
+            if let Some(failure) = &plans.failure {
+                return Err(Error::NotDurable(failure.clone()));
+            }
+            let batch = plans.batches + usize::from(sequence > plans.taken);
+            plans = self.done(batch).wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Fails unless the state that is applied here is the newest.
+    pub(super) fn confirm_newest(&self) -> Result<(), Error> {
+        match self.ledger.replicas().map_or(CommitOutcome::Durable, Replicas::confirm_newest) {
+            CommitOutcome::Durable => Ok(()),
+            CommitOutcome::Conflict => Err(Error::Contended),
+            CommitOutcome::Refused(why) => Err(Error::ConsensusRefused(why)),
+            CommitOutcome::Unknown(why) => Err(Error::Consensus(why)),
+        }
+    }
+
+    /// What the callers wait on whose change is in this batch.
+    fn done(&self, batch: usize) -> &Condvar {
+        let [even, odd] = &self.done;
+        if batch.is_multiple_of(2) { even } else { odd }
+    }
+
+    /// Waits until all pruned entries are removed.
+    pub(super) fn wait_until_removed(&self) -> Result<(), Error> {
+        let mut plans = self.plan();
+        while plans.has_pruned_entries {
+            if let Some(failure) = &plans.failure {
+                return Err(Error::NotDurable(failure.clone()));
+            }
+            plans = self.removed.wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+fn denials_of((sequence, changes): &Changes) -> impl Iterator<Item = Denial> {
+    denials(*sequence, changes)
+}

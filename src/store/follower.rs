@@ -1,0 +1,104 @@
+//! The store as its replica sees it: what any replica committed becomes visible here.
+
+use super::{
+    core::{Core, Parts},
+    plans::Plans,
+    requests::Requests,
+    scope_names::ScopeNames,
+};
+use crate::{
+    clock::Clock,
+    cluster::follower::{Follower, KeyState},
+    codec::{AuditStart, Meta},
+    digest::Seals,
+    error::Error,
+    gate::{Gate, Steady},
+    index::Index,
+    ledger::{Ledger, Tip},
+    scope::{Catalogue, Scope},
+    time::Timestamp,
+};
+use std::sync::{Arc, PoisonError};
+
+impl Core {
+    /// A store that is empty until a replica applies what there is.
+    pub(super) fn following(
+        ledger: Box<dyn Ledger>,
+        clock: Steady,
+        seals: Arc<Seals>,
+        host: Option<Vec<(Scope, String)>>,
+    ) -> Result<Self, Error> {
+        let parts = Parts {
+            gate: Gate::shut_at_first(clock),
+            index: Index::new(),
+            ledger,
+            clock: Clock::new(Timestamp::default()),
+            seals,
+            names: ScopeNames::new(Vec::new(), host)?,
+        };
+        Ok(Self::new(parts, Plans::new(None, Requests::default())))
+    }
+}
+
+impl Follower for Core {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn index(&self) -> &Index {
+        &self.index
+    }
+
+    fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    fn catalogue(&self) -> &'static Catalogue {
+        Self::catalogue(self)
+    }
+
+    fn learn(&self, names: &[Scope]) -> Result<(), Error> {
+        let _plans = self.plan();
+        let mut current = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        *current = ScopeNames::new(names.to_vec(), current.host.clone())?;
+        Ok(())
+    }
+
+    fn learn_floor(&self, floor: &AuditStart) {
+        let mut plans = self.plan();
+        plans.base_pruned_through = floor.through;
+        plans.pruned_through = plans.pruned_through.max(floor.through);
+    }
+
+    fn apply(&self, meta: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
+        let mut plans = self.plan();
+        for KeyState { sequence, id, digest, record } in states {
+            self.index.apply(sequence, id, digest, record.as_deref())?;
+        }
+        let newest = Timestamp::from_millis(meta.newest);
+        self.clock.advance(newest);
+        plans.base = Some(Tip { sequence: meta.mark.sequence, head: meta.mark.head, newest });
+        if plans.queue.is_empty() && plans.in_flight.is_none() {
+            plans.restart_from_base(&self.index);
+        }
+        plans.decide_doubts(&self.index);
+        Ok(())
+    }
+
+    fn start_over(&self) {
+        let mut plans = self.plan();
+        self.index.clear();
+        plans.in_doubt.clear();
+        plans.pending.clear();
+        (plans.base, plans.requests_read_through) = (None, 0);
+        (plans.base_pruned_through, plans.pruned_through) = (0, 0);
+        plans.requests.forget_after(0);
+    }
+
+    fn end_work(&self) {
+        self.index.end_watches();
+    }
+}
+
+#[cfg(test)]
+mod tests;
