@@ -30,6 +30,8 @@ use tokio::runtime::{Builder, Runtime};
 mod acknowledgements;
 mod bootstrap;
 mod committer;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod consensus;
 #[path = "../../crates/etcd/src/lib.rs"]
 mod etcd;

@@ -15,7 +15,7 @@ use std::future::Future;
 ///
 /// The protocol's promise, that a revoked key is refused on every replica once `revoke` has
 /// returned, rests on this contract and on nothing else of the consensus store. The module
-/// `conformance` (feature `conformance`) checks an implementation against it.
+/// `cluster::conformance` (feature `conformance`) checks an implementation against it.
 ///
 /// # Data
 ///
@@ -71,7 +71,8 @@ use std::future::Future;
 ///     it joined: not once it is fenced or removed. The check and the read or write are one atomic
 ///     step. A proof is read after [`prove`](Self::prove) was called: the replica's clock starts there.
 /// 16. **Fencing and removal** succeed only while the member's row has the given revision. Each
-///     succeeds once, whoever else tries. Fencing gives the row a new revision and keeps its
+///     succeeds once, whoever else tries; an implementation that repeats a call after a lost answer
+///     may report that it failed, though its first attempt succeeded. Fencing gives the row a new revision and keeps its
 ///     information and acknowledgement. Removal deletes the acknowledgement too.
 ///
 /// # Calls

@@ -4,6 +4,7 @@
 //! one mutex; what goes wrong is between it and the replicas (`link`), in their clocks, and in what
 //! happens to them (`world`).
 
+mod conformance;
 mod duel;
 pub(crate) mod memory;
 pub(crate) mod link;

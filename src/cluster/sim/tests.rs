@@ -35,7 +35,7 @@ fn run(seed: u64) -> Tally {
     simulated(World::run(seed, SECONDS))
 }
 
-fn simulated<T>(what: impl Future<Output = T>) -> T {
+pub(super) fn simulated<T>(what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
