@@ -33,8 +33,6 @@ mod committer;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod consensus;
-#[path = "../../crates/etcd/src/lib.rs"]
-mod etcd;
 pub(crate) mod follower;
 mod handle;
 mod keys;
@@ -55,15 +53,12 @@ pub(crate) mod timing;
 pub(crate) mod transfer;
 pub(crate) mod worker;
 
-#[cfg(test)]
-pub(crate) use self::etcd::tests::nodes;
 pub use self::{
     consensus::{
         Committed, ConsensusError, ConsensusStore, Epoch, ImportProgress, Key, LastUses, Latest,
         MemberEvent, MemberId, MemberList, MemberRow, MemberWatch, Proof, RecordPage, Revision,
         Transaction, TransactionOutcome, Watch, WatchEvent, Write,
     },
-    etcd::{ConfigError, Etcd, EtcdStore},
     member::Replica,
 };
 pub use crate::ledger::{About, Following, Member, MemberState, Settled};

@@ -4,10 +4,10 @@ use super::{
     connection::{Connection, value},
     nodes::{CHANGING, READING, RequestError},
 };
-use crate::cluster::{Key, Revision};
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp,
 };
+use portcullis::cluster::{Key, Revision};
 use std::ops::Range;
 
 /// Entries that one transaction deletes: a change that waits behind it waits for milliseconds.

@@ -19,9 +19,9 @@ const LONGEST_SPACE: usize = 64;
 /// Where the etcd nodes are, and how this replica and the nodes authenticate each other.
 ///
 /// ```
-/// use portcullis::cluster::Etcd;
+/// use portcullis_etcd::Etcd;
 /// let etcd = Etcd::at(["http://127.0.0.1:2379", "http://127.0.0.2:2379"])?.space("keys/")?;
-/// # Ok::<(), portcullis::cluster::ConfigError>(())
+/// # Ok::<(), portcullis_etcd::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct Etcd {

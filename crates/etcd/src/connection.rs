@@ -5,11 +5,11 @@ use super::{
     keyspace::{Keyspace, Row},
     nodes::{CHANGING, Nodes, READING, RequestError},
 };
-use crate::cluster::{Epoch, Key, Revision};
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOpResponse,
     TxnResponse, WatchStream,
 };
+use portcullis::cluster::{Epoch, Key, Revision};
 use std::{ops::Range, sync::Mutex, time::Instant};
 
 /// A store with up to this many records is read at once, a larger one in 256 ranges. etcd looks at

@@ -8,8 +8,8 @@ use super::{
     connection::{Connection, at, epoch, found, is_at, revision},
     nodes::{CHANGING, READING, RequestError},
 };
-use crate::cluster::{ConsensusError, ImportProgress, Key, Revision};
 use etcd_client::{DeleteOptions, GetOptions, Txn, TxnOp};
+use portcullis::cluster::{ConsensusError, ImportProgress, Key, Revision};
 use std::ops::Range;
 
 impl Connection {

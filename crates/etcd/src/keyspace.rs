@@ -15,7 +15,7 @@
 //! The order matters: one watch over the range from `e` to `s` delivers everything that replicas
 //! follow, each transaction as a whole, and neither the audit log nor acknowledgements.
 
-use crate::cluster::{Key, MemberId};
+use portcullis::cluster::{Key, MemberId};
 use std::ops::{Range, RangeInclusive};
 
 /// The etcd keys that begin with a store's space.

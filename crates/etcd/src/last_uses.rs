@@ -4,8 +4,8 @@ use super::{
     connection::{Connection, PAGE, found, number, revision, value},
     nodes::{CHANGING, READING, RequestError},
 };
-use crate::cluster::{Key, LastUses, Revision};
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp};
+use portcullis::cluster::{Key, LastUses, Revision};
 use std::ops::Range;
 
 /// The id of an API key, and the value of its last use.

@@ -1,17 +1,19 @@
 //! The consensus store of Portcullis replicas in etcd: every call of the protocol as etcd does it.
+//!
+//! [`Etcd`] says where the nodes are, and [`EtcdStore`] implements
+//! [`ConsensusStore`](portcullis::cluster::ConsensusStore) over them. Building this crate needs `protoc`.
 
-mod audit;
+// In reading order: each file imports only from those above it.
 mod config;
-mod connection;
-mod import;
+mod nodes;
 mod keyspace;
+mod connection;
+mod audit;
 mod last_uses;
 mod members;
-mod nodes;
-mod store;
-#[cfg(test)]
-pub(crate) mod tests;
+mod import;
 mod watch;
+mod store;
 
 pub use self::{
     config::{ConfigError, Etcd},

@@ -7,8 +7,8 @@ use super::{
     connection::revision,
     keyspace::{Keyspace, Row},
 };
-use crate::cluster::{MemberEvent, MemberId, MemberRow, Revision};
 use etcd_client::{Event, EventType, KeyValue};
+use portcullis::cluster::{MemberEvent, MemberId, MemberRow, Revision};
 use std::collections::BTreeMap;
 
 const MEMBER: u8 = b'm';

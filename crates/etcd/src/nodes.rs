@@ -4,8 +4,8 @@
 //! client of its own, and requests go to one node until it fails, then to the next.
 
 use super::config::{ConfigError, Etcd};
-use crate::cluster::ConsensusError;
 use etcd_client::{Client, ConnectOptions, GetOptions, GetResponse, Txn, TxnResponse};
+use portcullis::cluster::ConsensusError;
 use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},

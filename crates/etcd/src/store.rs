@@ -11,12 +11,12 @@ use super::{
     nodes::{CHANGING, PROVING, READING, RequestError},
     watch::{EtcdMemberWatch, EtcdWatch},
 };
-use crate::cluster::{
-    ConsensusError, ConsensusStore, Epoch, ImportProgress, Key, LastUses, Latest, MemberId,
-    MemberList, MemberRow, Proof, RecordPage, Revision, Transaction, TransactionOutcome, Write,
-};
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use portcullis::cluster::{
+    ConsensusError, ConsensusStore, Epoch, ImportProgress, Key, LastUses, Latest, MemberId,
+    MemberList, MemberRow, Proof, RecordPage, Revision, Transaction, TransactionOutcome, Write,
 };
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use tokio::task::JoinSet;
@@ -30,7 +30,8 @@ type Records = Vec<([u8; 32], Vec<u8>)>;
 /// A Portcullis store in etcd, for one replica.
 ///
 /// ```no_run
-/// use portcullis::{Store, cluster::{Etcd, EtcdStore, Replica}};
+/// use portcullis::{Store, cluster::Replica};
+/// use portcullis_etcd::{Etcd, EtcdStore};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let etcd = Etcd::at(["http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"])?;

@@ -21,8 +21,10 @@ use super::{
     members,
     nodes::{self, RequestError},
 };
-use crate::cluster::{Committed, MemberEvent, MemberWatch, Revision, Watch, WatchEvent, Write};
 use etcd_client::{Event, EventType, ResponseHeader, WatchOptions, WatchResponse};
+use portcullis::cluster::{
+    Committed, MemberEvent, MemberWatch, Revision, Watch, WatchEvent, Write,
+};
 use std::{
     ops::Range,
     sync::{Arc, PoisonError},

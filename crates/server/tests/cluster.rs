@@ -300,7 +300,8 @@ fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
 #[test]
 fn many_changes_at_once_and_many_scopes_are_no_more_than_etcd_takes() {
     let Some(etcd) = Etcd::start(1) else { return };
-    let nodes = cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap()).unwrap();
+    let nodes =
+        portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
     let names = (0..240).map(|n| (format!("x.scope{n}").parse().unwrap(), String::new()));
     let builder = Store::builder().scopes(names);
     let store = builder.create_cluster(nodes, cluster::Replica::named("a")).unwrap();

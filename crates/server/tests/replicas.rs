@@ -12,10 +12,7 @@ mod support;
 use axum::{Router, body::Body, http::Request};
 use etcd::Etcd;
 use http_body_util::BodyExt;
-use portcullis::{
-    Grant, NewKey, Store,
-    cluster::{self, Replica},
-};
+use portcullis::{Grant, NewKey, Store, cluster::Replica};
 use portcullis_admin::{Portal, router};
 use serde_json::{Value, json};
 use serving::{Home, free_address, id_of};
@@ -147,8 +144,8 @@ fn root_of(store: &Store) -> String {
 #[test]
 fn the_api_and_the_portal_list_the_replicas_and_say_which_one_answers() {
     let Some(etcd) = Etcd::start(1) else { return };
-    let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
-    let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
+    let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
+    let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
     let builder = Store::builder;
     let one = builder().create_cluster(nodes(), Replica::named("till <1>")).unwrap();
     let two = builder().open_cluster(nodes(), Replica::named("till 2")).unwrap();

@@ -10,10 +10,7 @@ mod serving;
 mod support;
 
 use etcd::Etcd;
-use portcullis::{
-    Act, Actor, Builder, Error, ListQuery, Store, Timestamp,
-    cluster::{self, Replica},
-};
+use portcullis::{Act, Actor, Builder, Error, ListQuery, Store, Timestamp, cluster::Replica};
 use serving::{Home, id_of, text};
 use std::{
     fs::File,
@@ -45,9 +42,10 @@ fn fails(home: &Home, arguments: &[&str]) -> String {
 }
 
 fn replica(etcd: &Etcd, space: &str) -> Store {
-    let nodes =
-        cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap().space(space).unwrap())
-            .unwrap();
+    let nodes = portcullis_etcd::EtcdStore::new(
+        &portcullis_etcd::Etcd::at(etcd.urls()).unwrap().space(space).unwrap(),
+    )
+    .unwrap();
     Builder::default().cluster(nodes, Replica::named("a")).unwrap()
 }
 
@@ -120,8 +118,8 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
 #[test]
 fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
     let Some(etcd) = Etcd::start(1) else { return };
-    let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
-    let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
+    let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
+    let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
     let (_dir, home) = support::home();
     let (used, unused, backup) = {
         let store = Store::open(&home).unwrap();

@@ -1,7 +1,7 @@
 //! Values: bytes, reads at a revision, pages, the audit log, last uses.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     writer::{Writer, delete, put, record},
 };
 use crate::cluster::{ConsensusError, ConsensusStore, Key, Revision};
@@ -159,7 +159,9 @@ async fn audit_log<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let kept = answer(|| store.audit_entries(before, 0, 99)).await?;
     require(kept == entries(1..=13), SNAPSHOT, || format!("pruned in the past: {kept:?}"))?;
     let some = answer(|| store.audit_entries(latest.revision, 4, 5)).await?;
-    require(some == entries(9..=9), AUDIT, || format!("5 after 4, of which one is left: {some:?}"))?;
+    require(some == entries(9..=9), AUDIT, || {
+        format!("5 after 4, of which one is left: {some:?}")
+    })?;
     let again = answer(|| store.prune_audit(8, b"through 8")).await?;
     require(!again, PRUNE, || "entries are left where none are".into())
 }

@@ -1,7 +1,7 @@
 //! Imports: resuming, replacing an unfinished one, and finishing.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     writer::{Writer, record},
 };
 use crate::cluster::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction};

@@ -1,7 +1,7 @@
 //! Members: joining, proofs, acknowledgements, fencing, removal, and what a member watch delivers.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     writer::{Writer, put, record},
 };
 use crate::cluster::{

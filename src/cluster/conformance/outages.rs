@@ -1,7 +1,7 @@
 //! Nodes that hang and crash: timeouts, unknown outcomes, lost watches, durability, runtimes.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     watches::Follower,
     writer::{Writer, put, record},
 };

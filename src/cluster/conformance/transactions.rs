@@ -1,7 +1,7 @@
 //! Transactions: revisions, linearizability, atomicity, compare and set, limits.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     writer::{Writer, delete, put, record},
 };
 use crate::cluster::{

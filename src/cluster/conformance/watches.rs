@@ -1,7 +1,7 @@
 //! Watches over transactions: order, completeness, timeliness, cancellation, compaction.
 
 use super::{
-    Fixture, Violation, answer, require, soon, violation,
+    fixture::{Fixture, Violation, answer, require, soon, violation},
     writer::{Writer, delete, put, record},
 };
 use crate::cluster::{

@@ -1,6 +1,6 @@
 //! A client that writes changes as a replica does, each on the newest epoch that it knows.
 
-use super::{Violation, answer, soon, violation};
+use super::fixture::{Violation, answer, soon, violation};
 use crate::cluster::{
     ConsensusStore, Epoch, Key, Revision, Transaction, TransactionOutcome, Write,
 };

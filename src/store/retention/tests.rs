@@ -2,19 +2,23 @@
 
 use crate::{
     Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
-    cluster::{Etcd, EtcdStore, Replica, nodes},
+    cluster::{
+        Replica,
+        sim::{Dice, link::Link, memory::Memory},
+    },
 };
 use std::{
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 #[test]
 fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let memory = Memory::new();
     let replica = || {
-        let nodes = Etcd::at(etcd.urls()).unwrap();
-        Store::builder().cluster(EtcdStore::new(&nodes).unwrap(), Replica::named("a")).unwrap()
+        let link = Link::new(Arc::clone(&memory), Dice::new(1), Arc::default()).in_real_time();
+        Store::builder().cluster(link, Replica::named("a")).unwrap()
     };
     let (one, two) = (replica(), replica());
     let issue = |name: &str| {

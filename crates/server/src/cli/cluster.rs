@@ -10,8 +10,9 @@ use super::{
 use portcullis::{
     Builder,
     backup::Summary,
-    cluster::{self, About, EtcdStore, Member},
+    cluster::{self, About, Member},
 };
+use portcullis_etcd::EtcdStore;
 use serde_json::{Value, json};
 use std::{fs::File, io, path::Path, process::ExitCode, thread};
 

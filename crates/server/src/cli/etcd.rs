@@ -5,7 +5,9 @@ use super::failure::Failure;
 use super::place::private_file;
 use clap::{ArgAction, Args, Subcommand};
 #[cfg(feature = "cluster")]
-use portcullis::cluster::{ConfigError, Etcd, EtcdStore, Replica};
+use portcullis::cluster::Replica;
+#[cfg(feature = "cluster")]
+use portcullis_etcd::{ConfigError, Etcd, EtcdStore};
 use std::path::PathBuf;
 #[cfg(feature = "cluster")]
 use std::{fs, path::Path, time::Duration};

@@ -1,13 +1,22 @@
+//! What is particular to etcd: nodes that hang, answers that are lost, its limits, and its watches.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by it"
+)]
+
 #[path = "../../../tests/support/etcd.rs"]
-pub(crate) mod nodes;
+mod nodes;
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;
 
-use super::{Etcd, EtcdStore};
-use crate::cluster::{
+use portcullis::cluster::{
     Committed, ConsensusError, ConsensusStore, Epoch, Key, LastUses, Latest, MemberEvent, MemberId,
     MemberList, MemberWatch, Revision, Transaction, TransactionOutcome, Watch, WatchEvent, Write,
 };
+use portcullis_etcd::{Etcd, EtcdStore};
 use proxy::Proxy;
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

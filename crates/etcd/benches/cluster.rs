@@ -7,15 +7,15 @@
 //! is cut off. Counted is each check that began after the revocation had returned and let the key
 //! pass.
 //!
-//! `cargo bench -p portcullis --features cluster --bench cluster`
+//! `cargo bench -p portcullis-etcd --bench cluster`
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-#[path = "../tests/support/etcd.rs"]
+#[path = "../../../tests/support/etcd.rs"]
 mod etcd;
-#[path = "support/many.rs"]
+#[path = "../../../benches/support/many.rs"]
 mod many;
-#[path = "../tests/support/proxy.rs"]
+#[path = "../../../tests/support/proxy.rs"]
 mod proxy;
 #[path = "support/ways.rs"]
 mod ways;
@@ -45,7 +45,8 @@ fn main() {
     drop(
         Store::builder()
             .create_cluster(
-                cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap()).unwrap(),
+                portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap())
+                    .unwrap(),
                 cluster::Replica::named("maker"),
             )
             .unwrap(),

@@ -6,22 +6,20 @@
 //! others are asked again and again until they refuse. Then three replicas reach etcd through relays
 //! that count, and nobody asks them anything.
 //!
-//! `cargo bench -p portcullis --features cluster --bench replicas`; other numbers of replicas may be given.
+//! `cargo bench -p portcullis-etcd --bench replicas`; other numbers of replicas may be given.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-#[path = "../tests/support/etcd.rs"]
+#[path = "../../../tests/support/etcd.rs"]
 mod etcd;
-#[path = "support/many.rs"]
+#[path = "../../../benches/support/many.rs"]
 mod many;
-#[path = "../tests/support/proxy.rs"]
+#[path = "../../../tests/support/proxy.rs"]
 mod proxy;
 
 use many::{fill, percentile, wants_figures};
-use portcullis::{
-    Change, KeyId, Store,
-    cluster::{Etcd, EtcdStore, Replica},
-};
+use portcullis::{Change, KeyId, Store, cluster::Replica};
+use portcullis_etcd::{Etcd, EtcdStore};
 use proxy::Proxy;
 use std::{
     sync::Mutex,

@@ -3,26 +3,23 @@
 //! The short form is for each change; the long one:
 //!
 //! ```text
-//! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release -p portcullis --features cluster --test cluster_torture -- --nocapture
+//! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release -p portcullis-etcd --test torture -- --nocapture
 //! ```
 
 #![allow(clippy::similar_names, clippy::unwrap_used, reason = "a test fails by it")]
 
-#[path = "support/chance.rs"]
+#[path = "../../../../tests/support/chance.rs"]
 mod chance;
-#[path = "support/etcd.rs"]
+#[path = "../../../../tests/support/etcd.rs"]
 mod etcd;
-#[path = "support/torture.rs"]
+#[path = "harness.rs"]
 mod harness;
-#[path = "support/proxy.rs"]
+#[path = "../../../../tests/support/proxy.rs"]
 mod proxy;
 
 use etcd::Etcd;
 use harness::{Subject, Validation, be_a_replica, part, rejoin, torture, until};
-use portcullis::{
-    Expiry, Grant, Metadata, NewKey, Refusal, Store,
-    cluster::{self, Replica},
-};
+use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, cluster::Replica};
 use proxy::Proxy;
 use std::{
     collections::HashSet,
@@ -41,7 +38,9 @@ struct Process {
 
 impl Subject for Process {
     fn open(urls: &str, plant: &str) -> Result<Self, String> {
-        let etcd = cluster::EtcdStore::new(&cluster::Etcd::at(urls.split(',')).unwrap()).unwrap();
+        let etcd =
+            portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(urls.split(',')).unwrap())
+                .unwrap();
         let is_rotten = plant == "believes an old proof";
         // Unequal, by chance; what is rotten is waited for only briefly, and then long asked.
         let freshness = if is_rotten { 1 } else { 2 + u64::from(std::process::id() % 3) };
@@ -106,7 +105,8 @@ fn engine() -> Option<(Etcd, Vec<Proxy>)> {
         peers.push(relay);
         url
     })?;
-    let nodes = cluster::EtcdStore::new(&cluster::Etcd::at(etcd.urls()).unwrap()).unwrap();
+    let nodes =
+        portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
     Store::builder().create_cluster(nodes, Replica::named("maker")).unwrap();
     Some((etcd, peers))
 }

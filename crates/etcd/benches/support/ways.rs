@@ -4,10 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops by it")]
 
 use etcd_client::{Client, GetOptions, WatchOptions};
-use portcullis::{
-    KeyId, Refusal, Store,
-    cluster::{Etcd, EtcdStore, Replica},
-};
+use portcullis::{KeyId, Refusal, Store, cluster::Replica};
+use portcullis_etcd::{Etcd, EtcdStore};
 use std::{
     sync::{
         Arc,

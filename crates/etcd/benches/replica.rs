@@ -4,13 +4,13 @@
 //! turns. Opening the replica reads all keys out of etcd, joins, and proves that it is fresh; beside
 //! it the directory is opened. A million keys take some minutes; other sizes may be given.
 //!
-//! `cargo bench -p portcullis --features cluster --bench replica -- 100000`
+//! `cargo bench -p portcullis-etcd --bench replica -- 100000`
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../tests/support/etcd.rs"]
+#[path = "../../../tests/support/etcd.rs"]
 mod etcd;
-#[path = "support/many.rs"]
+#[path = "../../../benches/support/many.rs"]
 mod many;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -39,9 +39,9 @@ fn main() {
         });
         store.backup(File::create(&file).unwrap(), |_| ()).unwrap();
         drop(store);
-        let nodes = cluster::Etcd::at(etcd.urls()).unwrap();
+        let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
         let nodes = nodes.space(format!("{keys}/")).unwrap();
-        let nodes = || cluster::EtcdStore::new(&nodes).unwrap();
+        let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
         Store::builder().import_to(&nodes(), File::open(&file).unwrap(), |_| ()).unwrap();
 
         // A million keys take a while, and their rounds differ less.
