@@ -399,8 +399,10 @@ impl Watch for FaultyWatch {
                     Some(Fault::DeliversTwice) => self.kept.push(event.clone()),
                     Some(Fault::SplitsTransactions) => {
                         let mut second = transactions.clone();
-                        second.iter_mut().for_each(|c| drop(c.writes.drain(..1)));
-                        transactions.iter_mut().for_each(|c| c.writes.truncate(1));
+                        for (first, second) in transactions.iter_mut().zip(&mut second) {
+                            second.writes.drain(..1);
+                            first.writes.truncate(1);
+                        }
                         self.kept.push(WatchEvent::Committed(second));
                     }
                     Some(Fault::DeliversAuditEntries) => {
