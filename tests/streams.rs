@@ -24,7 +24,7 @@ use futures_util::stream;
 use portcullis::{
     Change, Expiry, Grant, KeyId, NewKey, Refusal, Store, Timestamp,
     scope::catalogue::API_READ,
-    web::{self, KeyEnd, Revoked},
+    web::{self, Revoked, WhenRevoked},
 };
 use std::{
     convert::Infallible,
@@ -79,7 +79,7 @@ async fn socket(
             socket.send(Message::text("hello")).await.unwrap();
             while socket.recv().await.is_some() {}
         };
-        if let Err(Revoked) = KeyEnd::new(revocation).interrupt(greeted).await {
+        if let Err(Revoked) = WhenRevoked::new(revocation).interrupt(greeted).await {
             let farewell = CloseFrame { code: 1008, reason: "the key was taken away".into() };
             let _ = socket.send(Message::Close(Some(farewell))).await;
         }
@@ -210,7 +210,7 @@ async fn a_thousand_streams_of_a_key_end_together() {
     let caller = store.authenticate_key(&key).unwrap();
     let ends: Vec<_> = (0..1000)
         .map(|_| {
-            let end = KeyEnd::new(store.revocation(&caller));
+            let end = WhenRevoked::new(store.revocation(&caller));
             tokio::spawn(async move { (end.await, Instant::now()).1 })
         })
         .collect();

@@ -1,6 +1,6 @@
-//! A key as an argument of a handler, which cannot be called without one.
+//! The extractor for a valid key with a scope.
 
-use super::{TypedScope, caller::authenticate, layer::LetIn};
+use super::{Authentication, TypedScope};
 use crate::{Principal, Refusal, Store};
 use axum::{
     extract::{FromRef, FromRequestParts, OptionalFromRequestParts},
@@ -8,13 +8,13 @@ use axum::{
 };
 use std::{fmt, marker::PhantomData, ops::Deref};
 
-/// A caller who presented a valid key that is entitled to the scope `S`.
+/// The principal of a request whose key is valid and has the scope `S`.
 ///
-/// As an argument of a handler it answers by itself: 401 without a valid key, 403 without the
-/// scope. The state of the router is a [`Store`], or has one ([`FromRef`]).
+/// As an extractor it responds 401 without a valid key and 403 without the scope; the handler is
+/// then not called. The state of the router is a [`Store`], or has one ([`FromRef`]).
 ///
-/// `Option<ApiKey<S>>` is `None` where no key was sent. One that was sent and is not valid is still
-/// a 401, and one without the scope a 403: who means to be somebody is not taken for nobody.
+/// `Option<ApiKey<S>>` is `None` if the request has no key. A key that is not valid is still a 401,
+/// and a key without the scope a 403: a failed login is not treated as an anonymous request.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -33,14 +33,14 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub struct ApiKey<S> {
-    caller: Principal,
+    principal: Principal,
     scope: PhantomData<fn() -> S>,
 }
 
 impl<S> ApiKey<S> {
-    /// The proof, without the type of its scope.
+    /// Returns the principal, without the type of its scope.
     pub fn into_principal(self) -> Principal {
-        self.caller
+        self.principal
     }
 }
 
@@ -48,19 +48,22 @@ impl<S> Deref for ApiKey<S> {
     type Target = Principal;
 
     fn deref(&self) -> &Principal {
-        &self.caller
+        &self.principal
     }
 }
 
 impl<S> Clone for ApiKey<S> {
     fn clone(&self) -> Self {
-        Self { caller: self.caller.clone(), scope: PhantomData }
+        Self { principal: self.principal.clone(), scope: PhantomData }
     }
 }
 
 impl<S: TypedScope> fmt::Debug for ApiKey<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKey").field("caller", &self.caller).field("scope", &S::SCOPE).finish()
+        f.debug_struct("ApiKey")
+            .field("principal", &self.principal)
+            .field("scope", &S::SCOPE)
+            .finish()
     }
 }
 
@@ -72,12 +75,11 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &T) -> Result<Self, Refusal> {
         let store = Store::from_ref(state);
-        let caller = match parts.extensions.get::<LetIn>() {
-            Some(let_in) if let_in.by.is(&store) => let_in.caller.clone(),
-            _ => authenticate(&store, &parts.headers)?,
-        };
-        caller.require(&S::SCOPE)?;
-        Ok(Self { caller, scope: PhantomData })
+        let (headers, extensions) = (&parts.headers, &parts.extensions);
+        let authentication = Authentication::recorded_or_new(&store, headers, extensions);
+        let principal = authentication.into_outcome()?;
+        principal.require(&S::SCOPE)?;
+        Ok(Self { principal, scope: PhantomData })
     }
 }
 

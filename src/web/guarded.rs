@@ -1,6 +1,6 @@
-//! A router on which no route can forget its scope, nor ask for one of the other plane.
+//! The router in which each route states a scope of its own plane.
 
-use super::{Administration, Data, Problem, RequireScope, TypedScope, whole::refuse_cut};
+use super::{Administration, Data, Problem, RequireScope, TypedScope, require_complete_body};
 use crate::Store;
 use axum::{
     Router,
@@ -12,21 +12,21 @@ use axum::{
 };
 use std::marker::PhantomData;
 
-/// The routes of the Data API: they ask for scopes such as `api.read`, and never for `admin.`.
+/// The routes of the Data API. They require scopes such as `api.read`, and none that begins with
+/// `admin.`.
 pub type DataApi<T = Store> = Guarded<Data, T>;
-/// The routes of the Administration API: they ask for scopes that begin with `admin.`, and for no
-/// other.
+/// The routes of the Administration API. They require only scopes that begin with `admin.`.
 pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 
-/// A router in which each route names the scope that it asks for.
+/// A router in which each route states the scope that it requires.
 ///
-/// The key is checked before the handler, and before the request's body is read. A body that does
-/// not arrive whole is an error to every extractor, a cancelled HTTP/2 stream included. A path that is not
-/// there stays a 404, and a method that is not there a 405, for anyone; so does a CORS preflight,
-/// which a CORS layer outside answers. For the order of layers see [`RequireScope`].
+/// The key is authenticated before the handler runs and before the request's body is read. An
+/// incomplete body is an error in every extractor, a cancelled HTTP/2 stream included. Without a
+/// key, an unknown path is still a 404 and an unknown method a 405. So is a CORS preflight, unless
+/// an outer CORS layer answers it. For the order of layers see [`RequireScope`].
 ///
-/// The first route decides the plane `P`, or its name does: [`DataApi`], [`AdministrationApi`]. The
-/// state `T` is the [`Store`], or a state of yours that has one ([`FromRef`]).
+/// The plane `P` is that of the first route; the aliases [`DataApi`] and [`AdministrationApi`] state
+/// it. The state `T` is the [`Store`], or your own state that has one ([`FromRef`]).
 ///
 /// ```
 /// use axum::routing::{get, post};
@@ -39,7 +39,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 ///
-/// A route of the Data API that asks for a scope of the Administration API does not compile:
+/// A route of the Data API that requires a scope of the Administration API does not compile:
 ///
 /// ```compile_fail,E0271
 /// # use axum::routing::get;
@@ -49,7 +49,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 ///
-/// and in the Administration API it does:
+/// In the Administration API it compiles:
 ///
 /// ```
 /// # use axum::routing::get;
@@ -59,7 +59,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 ///
-/// The other way round, and where the first route decided:
+/// Nor does a route of the other plane after the first route has determined the plane:
 ///
 /// ```compile_fail,E0271
 /// # use axum::routing::get;
@@ -70,7 +70,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 ///     .route(ApiRead, "/ledgers", get(async || "ledgers"));
 /// # Ok::<(), portcullis::Error>(())
 /// ```
-#[must_use = "it becomes a router by `into`"]
+#[must_use = "convert it to a `Router` with `into`"]
 pub struct Guarded<P, T = Store> {
     state: T,
     store: Store,
@@ -83,32 +83,32 @@ where
     T: Clone + Send + Sync + 'static,
     Store: FromRef<T>,
 {
-    /// No routes yet. The keys are those of this store, or of the store that this state has.
+    /// Creates a router without routes. The keys are those of the store in this state.
     pub fn new(state: T) -> Self {
         let store = Store::from_ref(&state);
         Self { state, store, routes: Vec::new(), plane: PhantomData }
     }
 
-    /// Adds a route that asks for a scope. The methods of one path may ask for different scopes,
-    /// each in a call of its own.
+    /// Adds a route that requires a scope. The methods of one path may require different scopes: call
+    /// this once for each.
     ///
     /// # Panics
-    /// As axum's own `route` does: where a method of a path is given twice, or a path is malformed.
-    /// Also where no method is named, as in `any(handler)`: a fallback of a `MethodRouter` is
-    /// replaced by 405, since it would be reached without a key.
+    /// As axum's own `route` does: if a method of a path is given twice, or a path is malformed.
+    /// Also if no method is named, as in `any(handler)`: the fallback of a `MethodRouter` is replaced
+    /// by 405, since it would run without a key.
     pub fn route<S: TypedScope<Plane = P>>(
         mut self,
         scope: S,
         path: &str,
         methods: MethodRouter<T>,
     ) -> Self {
-        let methods = methods.route_layer(middleware::from_fn(refuse_cut));
+        let methods = methods.route_layer(middleware::from_fn(require_complete_body));
         let methods = methods.route_layer(RequireScope::new(self.store.clone(), scope));
-        let Some(there) = self.routes.iter().position(|(other, _)| other == path) else {
+        let Some(index) = self.routes.iter().position(|(other, _)| other == path) else {
             self.routes.push((path.to_owned(), methods));
             return self;
         };
-        let (path, others) = self.routes.swap_remove(there);
+        let (path, others) = self.routes.swap_remove(index);
         self.routes.push((path, others.merge(methods)));
         self
     }
@@ -121,13 +121,13 @@ where
 {
     fn from(guarded: Guarded<P, T>) -> Self {
         let router = guarded.routes.into_iter().fold(Router::new(), |router, (path, methods)| {
-            router.route(&path, methods.fallback(no_such_method))
+            router.route(&path, methods.fallback(method_not_allowed))
         });
         router.with_state(guarded.state)
     }
 }
 
-async fn no_such_method() -> Response {
+async fn method_not_allowed() -> Response {
     let detail = "this path does not have this method; the Allow header lists those that it has";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response()
 }

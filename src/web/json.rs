@@ -1,11 +1,11 @@
-//! Values → JSON text that does nothing to a terminal which shows it.
+//! JSON text without control characters that a terminal would obey.
 
 use serde::Serialize;
 use serde_json::{Serializer, ser::Formatter};
 use std::io;
 
-/// Writes a value as JSON. The controls U+007F to U+009F are escaped as well: the JSON grammar does
-/// not ask for that, and some terminals obey them.
+/// Writes a value as JSON, and escapes the control characters U+007F to U+009F too. JSON does not
+/// require that, but some terminals obey them.
 pub fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaping))
 }
@@ -36,7 +36,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn delete_and_c1_controls_are_escaped_and_read_as_they_were() {
+    fn delete_and_c1_controls_are_escaped_and_parse_to_the_same_text() {
         let value = json!({"a\u{7f}": "\u{9b}2J \u{80}\u{9f}~\u{a0}é\n", "b": ["", "plain"]});
         let mut text = Vec::new();
         write(&mut text, &value).unwrap();

@@ -1,7 +1,7 @@
-//! A tower layer: what stands behind it is reached with a key and a scope only.
+//! The tower layer that requires a valid key with a scope.
 
-use super::{TypedScope, caller::authenticate};
-use crate::{Principal, Scope, Store};
+use super::{Authentication, TypedScope};
+use crate::{Refusal, Scope, Store};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{Request, Response},
@@ -15,21 +15,20 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// A tower layer that lets a request pass if its key is entitled to one scope, and answers 401 or
-/// 403 by itself otherwise. The [`Principal`] is then among the request's extensions.
+/// A tower layer that forwards a request if its key is valid and has one scope, and responds 401 or
+/// 403 otherwise. It adds the [`Principal`](crate::Principal) to the request's extensions.
 ///
-/// A layer says nothing of the plane and can be forgotten on a route; [`Guarded`](super::Guarded)
-/// is better where it fits. On an axum `Router` use `route_layer`, so that a path that is not there
-/// stays a 404.
+/// A layer does not check the plane, and a route can lack it; prefer [`Guarded`](super::Guarded)
+/// where it fits. On an axum `Router` use `route_layer`, so that an unknown path stays a 404.
 ///
 /// # The order of layers
 ///
-/// Of two layers on a router, the one that is added later stands outside and sees a request first.
+/// Of two layers on a router, the one that is added later is the outer one: it gets a request first.
 ///
-/// * **CORS outside.** A browser sends a preflight without the key; it has to be answered before
-///   anyone asks for one. And a 401 without CORS headers cannot be read by the page.
+/// * **CORS outside.** A browser sends a preflight without the key, so it must be answered before
+///   the key is required. A page cannot read a 401 without CORS headers.
 /// * **Sensitive headers outside tracing**, or the log prints the key.
-/// * What counts or limits requests stands outside as well, and sees the refusals.
+/// * **Metrics and rate limits outside**, so that they count the refusals.
 ///
 /// ```
 /// use axum::{Router, http::header::AUTHORIZATION, routing::get};
@@ -51,7 +50,7 @@ pub struct RequireScope {
 }
 
 impl RequireScope {
-    /// Keys of this store that are entitled to this scope pass.
+    /// Creates a layer that accepts the keys of this store that have this scope.
     pub fn new<S: TypedScope>(store: Store, _scope: S) -> Self {
         Self { store, scope: S::SCOPE }
     }
@@ -65,7 +64,7 @@ impl<S> Layer<S> for RequireScope {
     }
 }
 
-/// A service behind [`RequireScope`].
+/// The service that [`RequireScope`] wraps around another.
 #[derive(Clone, Debug)]
 pub struct Protected<S> {
     guard: RequireScope,
@@ -90,22 +89,17 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let RequireScope { store, scope } = &self.guard;
-        let caller = authenticate(store, request.headers());
-        match caller.and_then(|caller| caller.require(scope).map(|()| caller)) {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller.clone());
-                request.extensions_mut().insert(LetIn { caller, by: store.clone() });
-                let answer = self.inner.call(request);
-                Box::pin(async move { Ok(answer.await?.map(Body::new)) })
+        // Not a recorded outcome: this layer may run long after an outer one.
+        let authentication = Authentication::new(store, request.headers());
+        let principal = authentication.outcome().map_err(Refusal::clone);
+        match principal.and_then(|principal| principal.require(scope).map(|()| principal.clone())) {
+            Ok(principal) => {
+                request.extensions_mut().insert(principal);
+                request.extensions_mut().insert(authentication);
+                let response = self.inner.call(request);
+                Box::pin(async move { Ok(response.await?.map(Body::new)) })
             }
             Err(refusal) => Box::pin(ready(Ok(refusal.into_response()))),
         }
     }
-}
-
-/// Who was let in and by which store, so that a handler need not ask again.
-#[derive(Clone)]
-pub(crate) struct LetIn {
-    pub(crate) caller: Principal,
-    pub(crate) by: Store,
 }

@@ -1,9 +1,10 @@
-//! What a host's axum router needs: who calls, and the answers to those who may not.
+//! Authentication and authorization for a host's axum router.
 //!
-//! [`Guarded`] is a router on which no route can forget its scope. [`ApiKey`] is a caller as an
-//! argument of a handler. [`RequireScope`] is a plain tower layer, for everything else.
+//! [`Guarded`] is a router in which each route states its scope. [`ApiKey`] is an extractor for
+//! handlers. [`RequireScope`] is a tower layer for everything else.
 
-mod caller;
+mod authenticate;
+mod complete_body;
 mod extract;
 mod guarded;
 pub mod json;
@@ -11,9 +12,9 @@ mod layer;
 mod responses;
 pub mod scopes;
 mod streams;
-mod whole;
 
-pub use caller::authenticate;
+pub use authenticate::{Authentication, authenticate};
+pub use complete_body::require_complete_body;
 pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};
 pub use layer::{Protected, RequireScope};
@@ -21,5 +22,4 @@ pub use responses::{FieldError, Problem};
 #[doc(hidden)]
 pub use scopes::is_administration;
 pub use scopes::{Administration, Data, OnPlane, TypedScope};
-pub use streams::{KeyEnd, Revoked, UntilRevoked, until_revoked};
-pub use whole::refuse_cut;
+pub use streams::{Revoked, UntilRevoked, WhenRevoked, until_revoked};

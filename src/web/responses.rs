@@ -1,5 +1,4 @@
-//! The answers to those who may not, and to those who asked wrongly: problem details (RFC 9457)
-//! that carry the documented `message` as well.
+//! Error responses: problem details (RFC 9457) that also have the documented `message`.
 
 use super::json;
 use crate::{Refusal, Scope};
@@ -19,10 +18,10 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="Portcullis", charset="UTF-8""#);
 
-/// A request can have as many errors as members, so that the answer would grow with it.
-const MOST_ERRORS: usize = 32;
+/// Limits the response, since a request can have as many errors as members.
+const MAX_ERRORS: usize = 32;
 
-/// One text for every refusal of authentication, so that the outside learns one thing.
+/// The same bytes for every refusal of authentication, so that a client cannot distinguish them.
 const UNAUTHORIZED: &str = concat!(
     r#"{"type":"urn:portcullis:invalid-key","title":"Unauthorized","status":401,"#,
     r#""detail":"Send the API key as the Basic user name with an empty password.","#,
@@ -30,15 +29,15 @@ const UNAUTHORIZED: &str = concat!(
 );
 
 impl IntoResponse for Refusal {
-    /// 401 with the same bytes for every refusal of authentication; 403 without a challenge where
-    /// a valid key lacks a scope; 503 where this replica may not answer.
+    /// Returns 401 with the same bytes for every refusal of authentication, 403 without a challenge
+    /// if a valid key lacks a scope, and 503 if this replica may not answer.
     fn into_response(self) -> Response {
         match self {
             Self::LacksScope(scope) => Problem::lacks_scope(&scope).into_response(),
             Self::Unavailable => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
-                "authentication is unavailable at the moment; try again shortly",
+                "authentication is unavailable now; try again shortly",
             )
             .into_response(),
             _ => (
@@ -55,8 +54,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An answer that says what is wrong. Its texts never hold what a caller sent, except for names
-/// that cannot be a key.
+/// An error response. Its texts never repeat what the caller sent, except for names that cannot be
+/// a key.
 #[derive(Debug)]
 pub struct Problem(Box<Parts>);
 
@@ -70,7 +69,7 @@ struct Parts {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// A problem as it is sent.
+/// The JSON form of a problem.
 #[derive(Serialize)]
 struct Document<'p> {
     #[serde(rename = "type")]
@@ -86,7 +85,8 @@ struct Document<'p> {
 }
 
 impl Problem {
-    /// A problem of the type `urn:portcullis:KIND`. Its title is the status's reason phrase.
+    /// Creates a problem of the type `urn:portcullis:KIND`. Its title is the reason phrase of the
+    /// status.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             status,
@@ -98,7 +98,7 @@ impl Problem {
         }))
     }
 
-    /// 403: the key is valid and lacks a scope.
+    /// Creates a 403: the key is valid and lacks a scope.
     pub fn lacks_scope(scope: &Scope) -> Self {
         let detail = format!("the key is valid and lacks the scope {scope}");
         let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient-scope", detail);
@@ -106,7 +106,7 @@ impl Problem {
         problem
     }
 
-    /// The JSON text, for a connection that has no router yet.
+    /// Returns the JSON text, for a connection that is refused before it reaches the router.
     pub fn text(&self) -> String {
         let parts = &self.0;
         let document = Document {
@@ -137,11 +137,11 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What is wrong with one value of a request.
+/// An invalid value of a request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum FieldError {
-    /// A field of the body, or the whole body where the pointer is empty.
+    /// A field of the body; the pointer is empty for the whole body.
     Field {
         /// A JSON pointer.
         pointer: String,
@@ -150,7 +150,7 @@ pub enum FieldError {
     },
     /// A parameter of the query.
     Parameter {
-        /// Its name.
+        /// The name of the parameter.
         parameter: String,
         /// What the value must be.
         detail: String,
@@ -158,37 +158,37 @@ pub enum FieldError {
 }
 
 impl Problem {
-    /// 422: the request is well formed, and these values of it are wrong.
-    /// The answer has at most 32 of them and the number of the others.
+    /// Creates a 422: the request is well formed, but these values are not valid. The response lists
+    /// at most 32 of them and the number of the others.
     pub fn invalid(mut errors: Vec<FieldError>) -> Self {
-        let more = errors.len().saturating_sub(MOST_ERRORS);
-        errors.truncate(MOST_ERRORS);
-        let mut said: Vec<String> = errors.iter().map(FieldError::sentence).collect();
+        let more = errors.len().saturating_sub(MAX_ERRORS);
+        errors.truncate(MAX_ERRORS);
+        let mut sentences: Vec<String> = errors.iter().map(FieldError::sentence).collect();
         if more > 0 {
-            said.push(format!("and {more} more"));
+            sentences.push(format!("and {more} more"));
         }
         let mut problem =
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", said.join("; "));
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", sentences.join("; "));
         problem.0.errors = errors;
         problem
     }
 
-    /// Its status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// What is wrong, in a sentence.
+    /// Returns the description of the error.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// The values that are wrong.
+    /// Returns the invalid values.
     pub fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }
 
-    /// The same problem with a header.
+    /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.header = Some((name, value));
@@ -197,22 +197,22 @@ impl Problem {
 }
 
 impl FieldError {
-    /// A field of the body.
+    /// Creates an error about a field of the body.
     pub fn field(name: &str, detail: impl Into<String>) -> Self {
         Self::Field { pointer: format!("/{name}"), detail: detail.into() }
     }
 
-    /// The whole body.
+    /// Creates an error about the whole body.
     pub fn body(detail: impl Into<String>) -> Self {
         Self::Field { pointer: String::new(), detail: detail.into() }
     }
 
-    /// A parameter of the query.
+    /// Creates an error about a parameter of the query.
     pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
         Self::Parameter { parameter: name.into(), detail: detail.into() }
     }
 
-    /// Which value is wrong; empty for the whole body.
+    /// Returns the name of the value; empty for the whole body.
     pub fn name(&self) -> &str {
         match self {
             Self::Field { pointer, .. } => pointer.trim_start_matches('/'),
@@ -220,7 +220,7 @@ impl FieldError {
         }
     }
 
-    /// What it must be.
+    /// Returns what the value must be.
     pub fn detail(&self) -> &str {
         match self {
             Self::Field { detail, .. } | Self::Parameter { detail, .. } => detail,
@@ -244,14 +244,14 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn the_401_is_valid_json_and_has_the_documented_message() {
+    fn unauthorized_response_is_json_with_the_documented_message() {
         let body: Value = serde_json::from_str(UNAUTHORIZED).unwrap();
         assert_eq!(body["message"], "Invalid username/account key");
         assert_eq!(body["status"], 401);
     }
 
     #[test]
-    fn a_403_says_what_is_missing_and_does_not_challenge() {
+    fn forbidden_response_names_the_scope_and_has_no_challenge() {
         let response = Refusal::LacksScope(crate::scope::catalogue::API_READ).into_response();
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
         assert!(!response.headers().contains_key(WWW_AUTHENTICATE));

@@ -1,4 +1,4 @@
-//! Scopes as types: a route names one, and the compiler sees that it is of the route's own plane.
+//! Scopes as types, so that the compiler checks that a route's scope belongs to its plane.
 
 use crate::{Plane, Scope};
 
@@ -11,21 +11,22 @@ pub type Data = OnPlane<false>;
 #[derive(Clone, Copy, Debug)]
 pub struct OnPlane<const ADMINISTRATION: bool>;
 
-/// A scope as a type; made by [`scopes!`](crate::scopes!).
+/// A scope as a type; [`scopes!`](crate::scopes!) defines such types.
 pub trait TypedScope: Copy + Send + Sync + 'static {
-    /// [`Administration`] or [`Data`], as the name says.
+    /// [`Administration`] or [`Data`], depending on the name of the scope.
     type Plane;
     /// The scope.
     const SCOPE: Scope;
 }
 
-/// Whether a scope of this name belongs to the Administration API; for [`scopes!`](crate::scopes!).
+/// Returns whether a scope of this name belongs to the Administration API. For the expansion of
+/// [`scopes!`](crate::scopes!).
 #[doc(hidden)]
 pub const fn is_administration(name: &str) -> bool {
     matches!(Plane::of(name), Plane::Administration)
 }
 
-/// Makes a type of each scope, and a `registry()` of them all for
+/// Defines a type for each scope, and a function `registry()` that lists all of them for
 /// [`Builder::scopes`](crate::Builder::scopes).
 ///
 /// ```
@@ -44,13 +45,13 @@ pub const fn is_administration(name: &str) -> bool {
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 ///
-/// A name that is not well formed does not compile:
+/// A malformed name does not compile:
 ///
 /// ```compile_fail
 /// portcullis::scopes! { LedgerClose = "ledger close"; }
 /// ```
 ///
-/// and this does:
+/// This compiles:
 ///
 /// ```
 /// portcullis::scopes! { LedgerClose = "ledger.close"; }
@@ -72,7 +73,7 @@ macro_rules! scopes {
             const _: $crate::Scope = <$name as $crate::web::TypedScope>::SCOPE;
         )+
 
-        /// These scopes, each with what it allows.
+        /// Returns these scopes with their descriptions.
         pub(crate) fn registry() -> ::std::vec::Vec<($crate::Scope, ::std::string::String)> {
             ::std::vec![$((
                 <$name as $crate::web::TypedScope>::SCOPE,
@@ -85,28 +86,20 @@ macro_rules! scopes {
     };
 }
 
-scopes! {
-    pub AdminAccountCreate = "admin.account.create", "create new business accounts";
-    pub AdminAccountList = "admin.account.list", "list existing business accounts";
-    pub AdminAccountUpdate = "admin.account.update", "change an existing business account, for example deactivate it";
-    pub AdminConnectionDisconnect = "admin.connection.disconnect", "disconnect an API connection that a business user has authorised";
-    pub AdminConnectionHealth = "admin.connection.health", "detailed status of the API connectivity of business accounts";
-    pub AdminEmbedToken = "admin.embed.token", "generate embed tokens";
-    pub ApiRead = "api.read", "read everything in the Data API";
-    pub ApiWrite = "api.write", "write everything in the Data API";
-    pub AdminKeyCreate = "admin.key.create", "make API keys";
-    pub AdminKeyList = "admin.key.list", "list API keys, scopes and the audit trail";
-    pub AdminKeyUpdate = "admin.key.update", "change, deactivate and rotate API keys";
-    pub AdminKeyDelete = "admin.key.delete", "delete inactive API keys for good";
-    pub AdminKeyVerify = "admin.key.verify", "ask whether a key is valid, and why not";
+macro_rules! types {
+    ($($group:ident { $($_constant:ident, $name:ident = $text:literal, $about:literal;)* })*) => {
+        scopes! { $($(pub $name = $text, $about;)*)* }
+    };
 }
+
+crate::scope::catalogue::built_in_scopes!(types);
 
 #[cfg(test)]
 mod tests {
     use crate::Store;
 
     #[test]
-    fn every_scope_of_a_new_store_has_its_type_and_says_the_same() {
+    fn every_scope_of_a_new_store_has_a_type_with_the_same_description() {
         let store = Store::in_memory().unwrap();
         let known = store.catalogue().entries().iter();
         let known: Vec<_> =

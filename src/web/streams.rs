@@ -1,4 +1,4 @@
-//! Work in flight ends with its key: bodies that go on, event streams, sockets.
+//! Long-running work that ends with its key: streamed bodies, event streams, sockets.
 
 use crate::Revocation;
 use axum::{
@@ -15,41 +15,41 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// After so long the wall clock is looked at again: it may have been set forward.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The longest time between two looks at the wall clock, which may have been set forward.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// The key that the work was done for is no longer valid.
+/// The key of the request is no longer valid: it was revoked or has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the key was taken away")]
+#[error("the key was revoked or has expired")]
 pub struct Revoked;
 
-/// A future that is ready once a key was taken away or has expired.
+/// A future that completes when a key is revoked or expires.
 ///
 /// ```
-/// use portcullis::{Revocation, web::{KeyEnd, Revoked}};
+/// use portcullis::{Revocation, web::{WhenRevoked, Revoked}};
 /// # async fn serve_client() {}
-/// // A WebSocket's task, or any other: it is dropped where it stands when the key goes.
+/// // The task of a WebSocket, or any other: it is dropped when the key is no longer valid.
 /// async fn socket(revocation: Revocation) {
-///     if let Err(Revoked) = KeyEnd::new(revocation).interrupt(serve_client()).await {
-///         // Say good-bye here; the key is gone.
+///     if let Err(Revoked) = WhenRevoked::new(revocation).interrupt(serve_client()).await {
+///         // Close the connection here; the key is no longer valid.
 ///     }
 /// }
 /// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct KeyEnd {
+pub struct WhenRevoked {
     revocation: Revocation,
-    /// Only for a key with an end.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// Only for a key that expires.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl KeyEnd {
-    /// The end of the watched key. To be awaited within a tokio runtime that has a timer.
+impl WhenRevoked {
+    /// Creates the future. It must be polled within a tokio runtime that has a timer.
     pub fn new(revocation: Revocation) -> Self {
-        Self { revocation, alarm: None }
+        Self { revocation, timer: None }
     }
 
-    /// Runs `work` until it is done, or drops it at once when the key is taken away.
+    /// Runs `work` to completion, or drops it as soon as the key is no longer valid.
     pub async fn interrupt<F: Future>(mut self, work: F) -> Result<F::Output, Revoked> {
         let mut work = pin!(work);
         poll_fn(|cx| {
@@ -62,7 +62,7 @@ impl KeyEnd {
     }
 }
 
-impl Future for KeyEnd {
+impl Future for WhenRevoked {
     type Output = Revoked;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revoked> {
@@ -71,35 +71,35 @@ impl Future for KeyEnd {
                 return Poll::Ready(Revoked);
             }
             let Some(left) = self.revocation.remaining() else {
-                self.alarm = None;
+                self.timer = None;
                 return Poll::Pending;
             };
-            let due = Instant::now() + left.min(LONGEST_SLEEP);
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
-            // An end that came nearer; one that moved away is looked at when the old one comes.
-            if due < alarm.deadline() || alarm.is_elapsed() {
-                alarm.as_mut().reset(due);
+            let due = Instant::now() + left.min(MAX_SLEEP);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            // The expiry moved nearer. A later expiry is noticed when the timer elapses.
+            if due < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(due);
             }
-            if alarm.as_mut().poll(cx).is_pending() {
+            if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
         }
     }
 }
 
-/// A body that breaks off with an error as soon as its key is taken away, whatever it still had to
-/// say. What the connection had buffered already may arrive.
+/// A body that ends with an error as soon as its key is no longer valid. Data that the connection
+/// has already buffered may still arrive.
 #[derive(Debug)]
 pub struct UntilRevoked {
     body: Body,
-    end: KeyEnd,
-    is_over: bool,
+    end: WhenRevoked,
+    is_done: bool,
 }
 
 impl UntilRevoked {
-    /// Wraps a body that goes on for a while.
+    /// Wraps a streamed body.
     pub fn new(body: Body, revocation: Revocation) -> Self {
-        Self { body, end: KeyEnd::new(revocation), is_over: false }
+        Self { body, end: WhenRevoked::new(revocation), is_done: false }
     }
 }
 
@@ -111,11 +111,11 @@ impl HttpBody for UntilRevoked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.is_over {
+        if self.is_done {
             return Poll::Ready(None);
         }
         if Pin::new(&mut self.end).poll(cx).is_ready() {
-            self.is_over = true;
+            self.is_done = true;
             self.body = Body::empty();
             return Poll::Ready(Some(Err(Revoked.into())));
         }
@@ -123,7 +123,7 @@ impl HttpBody for UntilRevoked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || self.body.is_end_stream()
+        self.is_done || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -131,18 +131,18 @@ impl HttpBody for UntilRevoked {
     }
 }
 
-/// The same answer with a body that breaks off when the key is taken away.
+/// Returns the response with a body that ends with an error when the key is no longer valid.
 ///
 /// ```
 /// use axum::{body::Body, extract::State, http::HeaderMap, response::{IntoResponse, Response}};
 /// use portcullis::{Refusal, Store, scope::catalogue, web};
-/// # fn every_change_from_now_on() -> Body { Body::empty() }
+/// # fn all_later_changes() -> Body { Body::empty() }
 /// async fn changes(State(store): State<Store>, headers: HeaderMap) -> Result<Response, Refusal> {
 ///     let caller = web::authenticate(&store, &headers)?;
 ///     caller.require(&catalogue::API_READ)?;
-///     Ok(web::until_revoked(every_change_from_now_on(), store.revocation(&caller)))
+///     Ok(web::until_revoked(all_later_changes(), store.revocation(&caller)))
 /// }
 /// ```
-pub fn until_revoked(answer: impl IntoResponse, revocation: Revocation) -> Response {
-    answer.into_response().map(|body| Body::new(UntilRevoked::new(body, revocation)))
+pub fn until_revoked(response: impl IntoResponse, revocation: Revocation) -> Response {
+    response.into_response().map(|body| Body::new(UntilRevoked::new(body, revocation)))
 }

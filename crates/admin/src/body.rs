@@ -1,6 +1,6 @@
-//! A request's body: read whole, or refused.
+//! Reading a complete request body, within limits of size and time.
 //!
-//! No route acts on a part of a body, not even a route whose handler takes none.
+//! No route acts on an incomplete body, not even a route whose handler ignores its body.
 
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -15,7 +15,7 @@ use std::{future::poll_fn, pin::Pin, time::Duration};
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The whole body. One that is too large is refused without reading its rest.
+/// Reads the complete body. Stops as soon as the body is larger than the limit.
 pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
     let mut kept = Vec::new();
     let mut length = 0;
@@ -33,7 +33,7 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => {
-            let detail = "the body did not arrive whole, and nothing was changed; send it again";
+            let detail = "the body is incomplete and nothing was changed; send it again";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail));
         }
         Err(_) => {
@@ -48,8 +48,8 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Problem> {
     Ok(Bytes::from(kept))
 }
 
-/// For a route whose handler takes no body: lets a request pass after its body has arrived whole.
-pub(crate) async fn read_first(request: Request, next: Next) -> Response {
+/// Middleware for handlers that ignore the body: calls them only after the complete body arrived.
+pub(crate) async fn require_complete(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match read(body).await {
         Ok(_) => next.run(Request::from_parts(parts, Body::empty())).await,

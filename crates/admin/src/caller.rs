@@ -1,50 +1,40 @@
-//! Who acts: a key that was presented, or a user of this machine.
+//! The caller of a request: a key, or a local user of this host.
 
-use super::{denied::Denied, sparingly::Sparingly};
+use super::{api_error::ApiError, blocking, rate_limited_log::RateLimitedLog};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Extensions, request::Parts},
 };
 use portcullis::{
-    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, internal::wipe, web,
+    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, web::Authentication,
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    sync::LazyLock,
-    thread::available_parallelism,
-};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use std::net::{IpAddr, SocketAddr};
 
-/// How far below `run` copies of a key may be: in an unoptimised build they were found at 25 KiB.
-/// There may be hundreds of these threads, and the memory that is wiped is in use from then on.
-const REACH: usize = 64 * 1024;
+static REFUSALS: RateLimitedLog = RateLimitedLog::new();
 
-static REFUSALS: Sparingly = Sparingly::new();
-
-/// A user of this machine, as an extension of a request. **It has root's rights**, and no header
-/// can make one: only code that has checked who is at the other end inserts it.
+/// A request extension that authenticates a local user of this host. **It grants root's rights.**
+/// No header can create it: only code that has verified the peer's credentials inserts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalUser(u32);
 
 impl LocalUser {
-    /// The user with this number.
+    /// Creates the extension for the user with this uid.
     pub fn new(uid: u32) -> Self {
         Self(uid)
     }
 
-    /// The user's number.
+    /// Returns the user's uid.
     pub fn uid(self) -> u32 {
         self.0
     }
 }
 
-/// Who acts. A handler that takes a `Caller` cannot be reached without one.
+/// The authenticated caller. axum does not call a handler that takes a `Caller` without one.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
-    /// The holder of a key, and the address that it came from where that is known.
+    /// A key, and the address of the request where it is known.
     Key(Principal, Option<IpAddr>),
-    /// A user of this machine.
+    /// A local user of this host.
     Local(LocalUser),
 }
 
@@ -56,25 +46,27 @@ impl FromRequestParts<Store> for Caller {
             return Ok(Self::Local(*user));
         }
         let peer = peer(&parts.extensions);
-        match web::authenticate(store, &parts.headers) {
+        let (headers, extensions) = (&parts.headers, &parts.extensions);
+        let authentication = Authentication::recorded_or_new(store, headers, extensions);
+        match authentication.into_outcome() {
             Ok(principal) => Ok(Self::Key(principal, peer)),
             Err(refusal) => {
-                log(&refusal, peer);
+                log_refusal(&refusal, peer);
                 Err(refusal)
             }
         }
     }
 }
 
-/// Says why a caller was refused, which the caller is not told.
-pub(crate) fn log(refusal: &Refusal, peer: Option<IpAddr>) {
-    if let Some(unsaid) = REFUSALS.permit() {
+/// Logs why authentication failed. The response does not say it.
+pub(crate) fn log_refusal(refusal: &Refusal, peer: Option<IpAddr>) {
+    if let Some(suppressed) = REFUSALS.permit() {
         let peer = peer.map(tracing::field::display);
-        tracing::warn!(reason = refusal.code(), peer, unsaid, "refused a caller");
+        tracing::warn!(reason = refusal.code(), peer, suppressed, "refused a caller");
     }
 }
 
-/// The address that a request came from, where that is known.
+/// Returns the address of the request, where it is known.
 pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
 }
@@ -94,20 +86,20 @@ impl Caller {
         }
     }
 
-    /// Whether the caller is this key.
+    /// Returns whether the caller is this key.
     pub(crate) fn is(&self, id: KeyId) -> bool {
         matches!(self, Self::Key(principal, _) if principal.id() == id)
     }
 
-    /// Passes a user of this machine, and a key that is entitled to `scope`. Another is turned
-    /// away, which is written to the trail.
+    /// Accepts a local user, and a key that has `scope`. Records any other caller's attempt in the
+    /// audit log and returns an error.
     pub(crate) async fn require(
         &self,
         store: &Store,
         scope: &Scope,
         attempt: Attempt,
         key: Option<KeyId>,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), ApiError> {
         let refusal = match self {
             Self::Local(_) => return Ok(()),
             Self::Key(principal, _) => match principal.require(scope) {
@@ -116,68 +108,23 @@ impl Caller {
             },
         };
         let reason = refusal.to_string();
-        let noted = self.act(store, move |acting| {
+        let recorded = self.act(store, move |acting| {
             acting.turn_away(attempt, key, &reason);
             Ok(())
         });
-        // Whether or not that could be written, the caller is turned away.
-        drop(noted.await);
+        // The caller is refused even if the audit entry cannot be written.
+        drop(recorded.await);
         Err(refusal.into())
     }
 
-    /// Runs `work` as this caller, where waiting for the disk blocks nobody else. It is carried
-    /// through even if the client goes away meanwhile.
+    /// Runs `work` as this caller, on a thread that may block. The work completes even if the
+    /// client disconnects.
     pub(crate) async fn act<T: Send + 'static>(
         &self,
         store: &Store,
         work: impl FnOnce(Acting<'_>) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Denied> {
+    ) -> Result<T, ApiError> {
         let (store, actor, source) = (store.clone(), self.actor(), self.source());
-        run(move || work(store.acting_as(actor, source))).await
-    }
-}
-
-/// Asks the store something that may take a while.
-pub(crate) async fn ask<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Denied> {
-    let store = store.clone();
-    run(move || work(&store)).await
-}
-
-/// Reads of many records that run at once. A key that asks for thousands of pages waits for its own
-/// turn, and leaves the processors to requests that need little of them.
-static LARGE_READS: LazyLock<Semaphore> = LazyLock::new(|| {
-    let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-    Semaphore::new(processors.div_ceil(2))
-});
-
-/// Asks the store for a page, a search or a part of the audit log.
-pub(crate) async fn read_many<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Denied> {
-    let turn = LARGE_READS.acquire().await;
-    // The turn ends with the work, also where the client goes away meanwhile.
-    let work = move |store: &Store| {
-        let _turn = turn;
-        work(store)
-    };
-    ask(store, work).await
-}
-
-async fn run<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Denied> {
-    let wiped = move || {
-        let done = work();
-        // A new secret was made here, or a key was found in a text; the thread stays for others.
-        wipe::<REACH>();
-        done
-    };
-    match spawn_blocking(wiped).await {
-        Ok(done) => Ok(done?),
-        Err(stopped) => Err(Denied::stopped(&stopped)),
+        blocking::run(move || work(store.acting_as(actor, source))).await
     }
 }

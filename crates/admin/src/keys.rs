@@ -1,34 +1,26 @@
-//! The keys: made, listed, shown, changed, deleted.
+//! The handlers of `/v1/keys`: create, list, show, change, rotate and delete keys.
 
 use super::{
-    body,
-    caller::{Caller, ask, read_many},
-    denied::Denied,
-    fields::{Fields, Given, JSON, MERGE_PATCH},
-    once::Manner,
+    api_error::ApiError,
+    blocking, body,
+    caller::Caller,
+    fields::Fields,
+    json_body::{JSON, MERGE_PATCH},
+    key_request::{KeyChange, KeyPath, Repetition, if_match, new_key},
     openapi, query, wire,
 };
 use axum::{
     body::Body,
-    extract::{FromRequestParts, OriginalUri, Path, State},
-    http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{IF_MATCH, LOCATION},
-        request::Parts,
-    },
+    extract::{OriginalUri, State},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use portcullis::{
-    Acting, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata,
-    MetadataPatch, NewKey, Outcome, Page, Record, Store,
-    scope::catalogue,
-    web::{FieldError, Problem},
+    Acting, Attempt, Error, KeyId, ListQuery, Outcome, Page, Record, Store, scope::catalogue,
 };
 use serde::Serialize;
-use std::{convert::Infallible, sync::Arc};
+use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
-
-const FIELDS: &str = "name, scopes, active, expires_at, owner and metadata";
 
 /// A page of keys.
 #[derive(Serialize, ToSchema)]
@@ -39,16 +31,16 @@ pub(crate) struct Listing<'r> {
 }
 
 /// Lists keys, newest first. A page ends early at 128 KiB, so it may have fewer keys than
-/// `page_size`: `next_page_token` alone tells the end.
+/// `page_size`. The last page is the one whose `next_page_token` is null.
 #[utoipa::path(
     get,
     path = "/v1/keys",
     params(
         ("active" = Option<bool>, Query, description = "Only active, or only inactive keys"),
-        ("scope" = Option<String>, Query, description = "Only keys that are entitled to this scope"),
+        ("scope" = Option<String>, Query, description = "Only keys that have this scope"),
         ("q" = Option<String>, Query, description = "Only keys with this text in their name or id"),
-        ("page_size" = Option<u8>, Query, minimum = 1, maximum = 200, description = "How many at most: 50 unless said"),
-        ("page_token" = Option<String>, Query, description = "Where the last page ended")
+        ("page_size" = Option<u8>, Query, minimum = 1, maximum = 200, description = "The maximum number of keys; 50 by default"),
+        ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before")
     ),
     responses(
         (status = 200, description = "a page of keys", body = Listing<'_>)
@@ -58,46 +50,46 @@ pub(crate) struct Listing<'r> {
 pub(crate) async fn list(
     State(store): State<Store>,
     caller: Caller,
-    pairs: query::Pairs,
-) -> Result<Response, Denied> {
+    parameters: query::Parameters,
+) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let query = query::list(&store, pairs)?;
-    let page = read_many(&store, move |store| bounded_page(store, query)).await?;
+    let query = query::list(&store, parameters)?;
+    let page = blocking::read_many(&store, move |store| bounded_page(store, query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
 }
 
-/// A page that is not longer than pages may be, but for its last key.
+/// Reads a page that ends with the key that reaches the size limit.
 fn bounded_page(store: &Store, mut query: ListQuery) -> Result<Page, Error> {
     loop {
         let page = store.list(&query)?;
         let mut length = 0;
         let fitting = page.records.iter().take_while(|record| {
             let fits = length < wire::PAGE_BYTES;
-            length += wire::length(&wire::Key::new(store, record));
+            length += wire::json_length(&wire::Key::new(store, record));
             fits
         });
         let fitting = fitting.count();
         if fitting == page.records.len() {
             return Ok(page);
         }
-        // The store makes the token of a page that ends there.
+        // Read again, so that the store issues the token of the shorter page.
         query.page_size = Some(fitting);
     }
 }
 
-/// Makes a key, which is shown once.
+/// Issues a key. The response is the only one that contains it.
 #[utoipa::path(
     post,
     path = "/v1/keys",
     params(
-        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A name for this request: sent again within 24 hours, it is not done again. 10,000 of a key and 100,000 in all are remembered; beyond that a further one is answered with 429")
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A unique name for this request. A repetition within 24 hours is not executed again. The store remembers 10,000 names for each key and 100,000 in all; a request beyond that is answered with 429")
     ),
     request_body(content = openapi::NewKey),
     responses(
-        (status = 201, description = "the key, which is shown only this once", body = wire::Key<'_>,
+        (status = 201, description = "the key; only this response contains it", body = wire::Key<'_>,
             headers(("Location" = String), ("ETag" = String))),
-        (status = 200, description = "it was made before, under the same Idempotency-Key", body = wire::Key<'_>,
+        (status = 200, description = "an earlier request with this Idempotency-Key issued the key", body = wire::Key<'_>,
             headers(("Idempotency-Replayed" = String), ("ETag" = String)))
     ),
     security(("key" = ["admin.key.create"]))
@@ -108,28 +100,33 @@ pub(crate) async fn create(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Denied> {
+) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_CREATE, Attempt::Create, None).await?;
     let fields = Fields::read(&headers, body, &[JSON]).await?;
-    let manner = Manner::read(&headers, "POST /v1/keys".to_owned(), fields.body())?;
+    let repetition = Repetition::read(&headers, "POST /v1/keys".to_owned(), fields.body())?;
     let new = new_key(&store, fields)?;
-    let work = move |acting: Acting<'_>, request: Option<&Idempotency<'_>>| match request {
-        Some(request) => acting.issue_once(new, request),
-        None => acting.issue(new).map(Outcome::Issued),
+    let work = move |acting: Acting<'_>| {
+        repetition.apply(|request| match request {
+            Some(request) => acting.issue_once(new, request),
+            None => acting.issue(new).map(Outcome::Issued),
+        })
     };
-    manner.answer(&store, &caller, uri.path(), work).await
+    let outcome = caller.act(&store, work).await?;
+    Ok(issued_response(&store, outcome, uri.path()))
 }
 
-/// The answer that says where the new key is.
-pub(crate) fn created(mut response: Response, location: &str) -> Response {
-    *response.status_mut() = StatusCode::CREATED;
-    if let Ok(location) = HeaderValue::try_from(location) {
-        response.headers_mut().insert(LOCATION, location);
+/// The response to a request that issued a key. `collection` is the path of the list of keys.
+fn issued_response(store: &Store, outcome: Outcome, collection: &str) -> Response {
+    match outcome {
+        Outcome::Issued(issued) => {
+            let location = format!("{collection}/{}", issued.record.id);
+            wire::created(wire::issued(store, issued), &location)
+        }
+        Outcome::Before(record) => wire::replayed(store, &record),
     }
-    response
 }
 
-/// Shows a key, but not its secret.
+/// Returns the record of a key, without its secret.
 #[utoipa::path(
     get,
     path = "/v1/keys/{id}",
@@ -144,21 +141,21 @@ pub(crate) fn created(mut response: Response, location: &str) -> Response {
 pub(crate) async fn show(
     State(store): State<Store>,
     caller: Caller,
-    id: Id,
-) -> Result<Response, Denied> {
-    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, id.known()).await?;
-    let id = id.or_not_found()?;
-    let record = ask(&store, move |store| store.get(id)).await?;
+    path: KeyPath,
+) -> Result<Response, ApiError> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, path.id()).await?;
+    let id = path.id_or_not_found()?;
+    let record = blocking::call(&store, move |store| store.get(id)).await?;
     Ok(wire::key(&store, &record))
 }
 
-/// Changes a key: what it denies is denied at once. Any key may deactivate itself.
+/// Changes a key. A deactivation, an earlier expiry or the removal of a scope takes effect at once. Any key may deactivate itself.
 #[utoipa::path(
     patch,
     path = "/v1/keys/{id}",
     params(
         ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read")
     ),
     request_body(content(
         (openapi::KeyChange = "application/merge-patch+json"),
@@ -166,7 +163,7 @@ pub(crate) async fn show(
     )),
     responses(
         (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String))),
-        (status = 409, description = "it is the last root key", body = openapi::ProblemDetails,
+        (status = 409, description = "the key is the last active root key", body = openapi::ProblemDetails,
             content_type = "application/problem+json")
     ),
     security(("key" = ["admin.key.update"]))
@@ -174,33 +171,33 @@ pub(crate) async fn show(
 pub(crate) async fn update(
     State(store): State<Store>,
     caller: Caller,
-    id: Id,
+    path: KeyPath,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Denied> {
-    let own = id.known().is_some_and(|id| caller.is(id));
-    if !own {
-        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, id.known()).await?;
+) -> Result<Response, ApiError> {
+    let is_own = path.id().is_some_and(|id| caller.is(id));
+    if !is_own {
+        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, path.id()).await?;
     }
     let fields = Fields::read(&headers, body, &[JSON, MERGE_PATCH]).await;
-    let asked = fields.map_err(Denied::from).and_then(|fields| Asked::read(&store, fields));
-    // Any key may take itself away, and without the scope nothing more.
-    let resigns = matches!(&asked, Ok(asked) if asked.is_resignation());
-    if own && !resigns {
-        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, id.known()).await?;
+    let change = fields.map_err(ApiError::from).and_then(|fields| KeyChange::read(&store, fields));
+    // Without the scope, a key may revoke itself and nothing else.
+    let is_revocation = matches!(&change, Ok(change) if change.is_revocation());
+    if is_own && !is_revocation {
+        caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, path.id()).await?;
     }
-    let (asked, id, revision) = (asked?, id.or_not_found()?, revision(&headers)?);
+    let (change, id, revision) = (change?, path.id_or_not_found()?, if_match(&headers)?);
     let work = move |acting: Acting<'_>| {
-        if resigns && revision.is_none() {
+        if is_revocation && revision.is_none() {
             return revoke(&acting, id);
         }
-        asked.apply(acting, id, revision).map(|record| (record, None))
+        change.apply(acting, id, revision).map(|record| (record, None))
     };
     let (record, settled) = caller.act(&store, work).await?;
-    Ok(wire::revoked(&store, &record, settled))
+    Ok(wire::changed(&store, &record, settled))
 }
 
-/// Takes a key away, and says how the other replicas took it, where there are any.
+/// Revokes a key. With replicas, also returns how many of them confirmed it.
 fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::Settled>), Error> {
     #[cfg(feature = "cluster")]
     {
@@ -214,17 +211,62 @@ fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::S
     acting.revoke(id).map(|record| (record, None))
 }
 
-/// Deletes an inactive key for good.
+/// Issues a replacement with the same name, scopes, owner and metadata, and ends the old key.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    params(
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A unique name for this request. A repetition within 24 hours is not executed again. The store remembers 10,000 names for each key and 100,000 in all; a request beyond that is answered with 429")
+    ),
+    request_body(content = Option<openapi::Rotation>),
+    responses(
+        (status = 201, description = "the key; only this response contains it", body = wire::Key<'_>,
+            headers(("Location" = String), ("ETag" = String))),
+        (status = 200, description = "an earlier request with this Idempotency-Key issued the key", body = wire::Key<'_>,
+            headers(("Idempotency-Replayed" = String), ("ETag" = String))),
+        (status = 409, description = "the key is inactive, expired or already replaced",
+            body = openapi::ProblemDetails, content_type = "application/problem+json")
+    ),
+    security(("key" = ["admin.key.update"]))
+)]
+pub(crate) async fn rotate(
+    State(store): State<Store>,
+    caller: Caller,
+    OriginalUri(uri): OriginalUri,
+    path: KeyPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Rotate, path.id()).await?;
+    let mut fields = Fields::read_or_none(&headers, body).await?;
+    let body = fields.body();
+    let grace = Duration::from_secs(fields.count("grace_seconds").unwrap_or(0));
+    fields.finish("grace_seconds")?;
+    let id = path.id_or_not_found()?;
+    let repetition = Repetition::read(&headers, format!("POST /v1/keys/{id}/rotate"), body)?;
+    let work = move |acting: Acting<'_>| {
+        repetition.apply(|request| match request {
+            Some(request) => acting.rotate_once(id, grace, request),
+            None => acting.rotate(id, grace).map(Outcome::Issued),
+        })
+    };
+    let outcome = caller.act(&store, work).await?;
+    let collection = uri.path().rsplitn(3, '/').nth(2).unwrap_or_default();
+    Ok(issued_response(&store, outcome, collection))
+}
+
+/// Deletes an inactive key permanently.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
     params(
         ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read")
     ),
     responses(
-        (status = 204, description = "it is gone"),
-        (status = 409, description = "it is active", body = openapi::ProblemDetails,
+        (status = 204, description = "the key is deleted"),
+        (status = 409, description = "the key is active", body = openapi::ProblemDetails,
             content_type = "application/problem+json")
     ),
     security(("key" = ["admin.key.delete"]))
@@ -232,151 +274,18 @@ fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::S
 pub(crate) async fn delete(
     State(store): State<Store>,
     caller: Caller,
-    id: Id,
+    path: KeyPath,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Denied> {
-    caller.require(&store, &catalogue::ADMIN_KEY_DELETE, Attempt::Delete, id.known()).await?;
-    // The body means nothing; a request that was cut within it does nothing all the same.
+) -> Result<StatusCode, ApiError> {
+    caller.require(&store, &catalogue::ADMIN_KEY_DELETE, Attempt::Delete, path.id()).await?;
+    // The body is ignored, but a request with an incomplete body must not take effect.
     body::read(body).await?;
-    let (id, revision) = (id.or_not_found()?, revision(&headers)?);
+    let (id, revision) = (path.id_or_not_found()?, if_match(&headers)?);
     let deleted = caller.act(&store, move |acting| match revision {
         Some(revision) => acting.delete_if(id, revision),
         None => acting.delete(id),
     });
     deleted.await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, Denied> {
-    fields.require(&["name", "scopes"]);
-    let name = fields.plain_text("name").unwrap_or_default();
-    let scopes = fields.texts("scopes").unwrap_or_default();
-    let active = fields.flag("active").unwrap_or(true);
-    let expiry = match fields.moment("expires_at") {
-        Given::Value(end) => Expiry::At(end),
-        Given::Null | Given::Absent => Expiry::Never,
-    };
-    let owner = match fields.text("owner") {
-        Given::Value(owner) => Some(owner),
-        Given::Null | Given::Absent => None,
-    };
-    let metadata = match fields.notes("metadata") {
-        Given::Value(notes) => {
-            notes.into_iter().filter_map(|(key, note)| Some((key, note?))).collect()
-        }
-        Given::Null | Given::Absent => Metadata::new(),
-    };
-    fields.finish(FIELDS)?;
-    Ok(NewKey { name, grant: grant(store, &scopes)?, active, expiry, owner, metadata })
-}
-
-/// A change as it was asked for. Metadata is merged (RFC 7396), which needs what is there: the store
-/// does that when it plans the change.
-struct Asked {
-    change: Change,
-    notes: MetadataPatch,
-}
-
-impl Asked {
-    fn read(store: &Store, mut fields: Fields) -> Result<Self, Denied> {
-        let name = fields.plain_text("name");
-        let scopes = fields.texts("scopes");
-        let active = fields.flag("active");
-        let expiry = match fields.moment("expires_at") {
-            Given::Value(end) => Some(Expiry::At(end)),
-            Given::Null => Some(Expiry::Never),
-            Given::Absent => None,
-        };
-        let owner = match fields.text("owner") {
-            Given::Value(owner) => Some(Some(owner)),
-            Given::Null => Some(None),
-            Given::Absent => None,
-        };
-        let (metadata, notes) = match fields.notes("metadata") {
-            Given::Value(notes) => (None, notes),
-            Given::Null => (Some(Metadata::new()), MetadataPatch::new()),
-            Given::Absent => (None, MetadataPatch::new()),
-        };
-        fields.finish(FIELDS)?;
-        let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
-        Ok(Self { change: Change { name, grant, active, expiry, owner, metadata }, notes })
-    }
-
-    fn is_resignation(&self) -> bool {
-        self.notes.is_empty() && self.change == Change::deactivate()
-    }
-
-    fn apply(
-        self,
-        acting: Acting<'_>,
-        id: KeyId,
-        revision: Option<u64>,
-    ) -> Result<Arc<Record>, Error> {
-        match revision {
-            Some(revision) => acting.patch_if(id, revision, self.change, self.notes),
-            None => acting.patch(id, self.change, self.notes),
-        }
-    }
-}
-
-/// The scopes by name; `*` alone means all of them, which the store leaves to the machine.
-fn grant(store: &Store, names: &[String]) -> Result<Grant, Denied> {
-    if names == ["*"] {
-        return Ok(Grant::All);
-    }
-    if names.iter().any(|name| name == "*") {
-        let error = FieldError::field("scopes", "'*' means every scope and stands alone");
-        return Err(Problem::invalid(vec![error]).into());
-    }
-    Ok(Grant::Scopes(store.scopes(names)?))
-}
-
-/// The revision that `If-Match` asks for. A tag that is none of ours matches nothing.
-fn revision(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let mut tags = headers.get_all(IF_MATCH).iter();
-    let Some(tag) = tags.next() else { return Ok(None) };
-    let tag = tag.as_bytes();
-    if tag == b"*" {
-        return Ok(None);
-    }
-    if tags.next().is_some() || tag.contains(&b',') {
-        let detail = "give one entity tag in If-Match, as the ETag header had it";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-condition", detail));
-    }
-    let revision =
-        tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).and_then(|digits| {
-            let digits = str::from_utf8(digits).ok()?;
-            // A tag is text: "04" is not the "4" that was given.
-            digits.parse().ok().filter(|revision: &u64| revision.to_string() == digits)
-        });
-    revision.map(Some).ok_or_else(|| {
-        let detail = "the key has another entity tag; read it again and repeat the change";
-        Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", detail)
-    })
-}
-
-/// The id in the path. Whether there can be such a key is said after the caller's rights are known.
-pub(crate) struct Id(Option<KeyId>);
-
-impl Id {
-    pub(crate) fn known(&self) -> Option<KeyId> {
-        self.0
-    }
-
-    pub(crate) fn or_not_found(&self) -> Result<KeyId, Problem> {
-        self.0.ok_or_else(|| {
-            let detail = "no key has this id; an id is 'key_' and 11 letters or digits, list the keys to find it";
-            Problem::new(StatusCode::NOT_FOUND, "no-such-key", detail)
-        })
-    }
-}
-
-impl FromRequestParts<Store> for Id {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Infallible> {
-        let path = Path::<String>::from_request_parts(parts, store).await;
-        Ok(Self(path.ok().and_then(|Path(id)| id.parse().ok())))
-    }
 }

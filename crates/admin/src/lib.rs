@@ -1,32 +1,36 @@
-//! The Administration API and the portal: routers over a store, to be mounted in a host or served by
-//! the binary.
+//! The Administration API and the portal, as routers that a host mounts or the server serves.
 
-mod about;
-mod authz;
-mod body;
-mod browser;
-mod caller;
-mod cut;
-mod denied;
-#[doc(hidden)]
-pub mod doorkeeper;
-mod export;
-mod fields;
-mod keys;
-mod moment;
-mod once;
-mod openapi;
+// ── values and text
+mod rfc3339;
+mod wire;
 mod origin;
-mod portal;
+#[doc(hidden)]
+pub mod rate_limited_log;
+#[doc(hidden)]
+pub mod login_limiter;
+
+// ── requests and responses
+mod api_error;
+mod blocking;
+mod body;
+mod caller;
+mod cross_site;
+mod json_body;
+mod fields;
 mod query;
+mod key_request;
+mod openapi;
+
+// ── the routes
+mod keys;
+mod audit;
+mod export;
+mod info;
+mod verify;
+mod forward_auth;
 #[cfg(feature = "cluster")]
 mod replicas;
-mod rotate;
-#[doc(hidden)]
-pub mod sparingly;
-mod trail;
-mod verify;
-mod wire;
+mod portal;
 
 use axum::{
     Router,
@@ -47,28 +51,29 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub mod fuzzing {
     use portcullis::{AuditRange, Error};
 
-    /// Writes a part of an audit trail as an export.
+    /// Formats a range of an audit log as an export.
     pub fn write_export(part: &AuditRange) -> Result<Vec<u8>, Error> {
         crate::export::write(part)
     }
 }
 
-pub use authz::forward_auth;
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
+pub use forward_auth::forward_auth;
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
 
-/// The Administration API of a store: `/v1/keys`, `/v1/scopes`, `/v1/audit`, `/v1/whoami`,
-/// `/v1/verify`, `/v1/replicas` with the feature `cluster`, `/healthz` and `/readyz`, all of it described at `/openapi.json`, and `/authz` for
-/// proxies ([`forward_auth`]).
+/// Creates the router of the Administration API: `/v1/keys`, `/v1/scopes`, `/v1/audit`,
+/// `/v1/whoami`, `/v1/verify`, `/v1/replicas` (with the feature `cluster`), `/healthz`, `/readyz`,
+/// their description at `/openapi.json`, and `/authz` for proxies ([`forward_auth`]).
 ///
-/// Each request authenticates itself, and each route asks for its own scope; a host adds nothing.
-/// With [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) the trail also has the address that
-/// an act came from.
+/// The router authenticates each request, and each route requires its own scope; the host need not
+/// add a guard. If the host provides [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), the
+/// audit log also has the client's address.
 ///
-/// A body that does not arrive whole changes nothing. Over HTTP/2 a layer around this router that
-/// replaces request bodies must keep their `is_end_stream`: without it a cancelled body looks whole.
+/// A request with an incomplete body changes nothing. For HTTP/2, a layer around this router that
+/// replaces request bodies must preserve their `is_end_stream`: without it a cancelled body looks
+/// complete.
 ///
 /// ```
 /// # let store = portcullis::Store::in_memory()?;
@@ -76,45 +81,45 @@ pub use portal::Portal;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub fn router(store: Store) -> Router {
-    // Outside the layers: a proxy asks on behalf of pages of any origin.
-    let authz = forward_auth(store.clone());
+    // Outside the layers: a proxy forwards requests of pages of any origin.
+    let forward_auth = forward_auth(store.clone());
     let router = OpenApiRouter::with_openapi(openapi::Api::openapi())
-        .routes(routes!(about::whoami))
+        .routes(routes!(info::whoami))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
-        .routes(routes!(rotate::rotate))
-        .routes(routes!(about::scopes))
-        .routes(routes!(trail::audit))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(info::scopes))
+        .routes(routes!(audit::audit))
         .routes(routes!(export::export))
         .routes(routes!(verify::verify))
-        .routes(routes!(about::alive))
-        .routes(routes!(about::ready));
+        .routes(routes!(info::alive))
+        .routes(routes!(info::ready));
     #[cfg(feature = "cluster")]
     let router = router.routes(routes!(replicas::replicas));
     let (router, document) = router.split_for_parts();
-    openapi::described(router, document, store.catalogue())
-        .route("/v1/audit/cut", post(cut::cut))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(web::refuse_cut))
-        .layer(middleware::from_fn(browser::refuse_foreign_origins))
-        .layer(middleware::map_response(never_stored))
+    openapi::with_document(router, document, store.catalogue())
+        .route("/v1/audit/cut", post(audit::prune))
+        .fallback(path_not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(web::require_complete_body))
+        .layer(middleware::from_fn(cross_site::refuse_cross_site))
+        .layer(middleware::map_response(no_store))
         .with_state(store)
-        .merge(authz)
+        .merge(forward_auth)
 }
 
-/// Keys and what is known of them have no place in a cache, of a browser or in between.
-async fn never_stored(mut response: Response) -> Response {
+/// Keeps keys and their records out of all caches.
+async fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-async fn no_such_path() -> Response {
+async fn path_not_found() -> Response {
     let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/audit, /v1/whoami and /v1/verify";
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail).into_response()
 }
 
-async fn no_such_method() -> Response {
+async fn method_not_allowed() -> Response {
     let detail = "this path does not have this method; the Allow header lists those that it has";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response()
 }

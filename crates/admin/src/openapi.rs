@@ -1,7 +1,7 @@
-//! `GET /openapi.json`: what the handlers say of themselves, as `OpenAPI` 3.1.
+//! `GET /openapi.json`: the handlers' descriptions as an `OpenAPI` 3.1 document.
 //!
-//! Each handler says its parameters, its scope and its answers; what follows from these in the same
-//! way everywhere, such as the 401 of an operation that asks for a key, is added here.
+//! Each handler describes its parameters, scope and responses. This file adds the responses that
+//! follow from those in the same way everywhere, such as 401 for an operation that needs a key.
 
 use axum::{
     Router,
@@ -21,39 +21,39 @@ use utoipa::{
     },
 };
 
-/// What all of it has in common.
+/// The parts of the document that belong to no single handler.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Portcullis Administration API",
-        description = "Make API keys, change them, and take one away at once.\n\nEvery error is a \
-            problem (RFC 9457) that also has a `message`."
+        description = "Issue, change and revoke API keys. A revocation takes effect at once.\n\nEvery \
+            error is a problem (RFC 9457) that also has a `message`."
     ),
     components(schemas(ProblemDetails))
 )]
 pub(crate) struct Api;
 
-/// An answer to a request that was not done (RFC 9457).
+/// The response to a request that was not executed (RFC 9457).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `web::Problem` writes")]
 #[schema(as = Problem)]
 pub(crate) struct ProblemDetails {
-    /// A name for the kind of it, `urn:portcullis:…`.
+    /// The type of the problem, `urn:portcullis:…`.
     r#type: String,
     title: String,
     status: u16,
-    /// What is wrong and what to do.
+    /// What failed and what to do.
     detail: String,
     message: String,
-    /// Which values are wrong; of a 422.
+    /// The invalid values of a 422.
     #[schema(nullable = false)]
     errors: Option<Vec<WrongValue>>,
-    /// What the key lacks; of a 403.
+    /// The missing scopes of a 403.
     #[schema(nullable = false)]
     required_scopes: Option<Vec<String>>,
 }
 
-/// A value that is wrong: a field of the body, or a parameter.
+/// An invalid value: a field of the body, or a parameter.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `web::FieldError` writes")]
 struct WrongValue {
@@ -71,21 +71,21 @@ pub(crate) struct NewKey {
     /// A memorable name; need not be unique.
     #[schema(min_length = 1, max_length = 128)]
     name: String,
-    /// At most those of the key that makes it.
+    /// A subset of the scopes of the key that creates it.
     scopes: Vec<String>,
-    /// Whether it works from the start; it does unless this says no.
+    /// Whether the key is active; true by default.
     #[schema(nullable = false)]
     active: Option<bool>,
-    /// When it stops working by itself.
+    /// When the key expires; never by default.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// Whom it speaks for: its maker's owner unless root makes it.
+    /// The owner that the key acts for. Only a root key sets it; other keys pass on their own owner.
     #[schema(min_length = 1, max_length = 128)]
     owner: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
 }
 
-/// A change (RFC 7396): what is absent stays, what is null is taken away.
+/// A change (RFC 7396): absent fields stay, and `null` removes a value.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `Fields` reads")]
 pub(crate) struct KeyChange {
@@ -102,38 +102,38 @@ pub(crate) struct KeyChange {
     metadata: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// How a key is rotated.
+/// The options of a rotation.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `Fields` reads")]
 pub(crate) struct Rotation {
-    /// How long the old key works on; without it the old one is inactive at once.
+    /// How many seconds the old key stays valid; by default it becomes inactive at once.
     #[schema(nullable = false, maximum = 31_622_400)]
     grace_seconds: Option<u64>,
 }
 
-/// A key that somebody presented.
+/// A key to verify.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `Fields` reads")]
 pub(crate) struct Presented {
     key: String,
-    /// What it must be entitled to.
+    /// The scopes that the key must have.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
 }
 
-/// The router with its description beside it.
-pub(crate) fn described<S: Clone + Send + Sync + 'static>(
+/// Adds the route of the document to the router.
+pub(crate) fn with_document<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     document: Document,
     catalogue: &Catalogue,
 ) -> Router<S> {
     let text = Bytes::from(complete(document, catalogue).to_string());
-    router.route("/openapi.json", get(move || async { answer(text) }))
+    router.route("/openapi.json", get(move || async { respond(text) }))
 }
 
-fn answer(text: Bytes) -> Response {
+fn respond(text: Bytes) -> Response {
     if text.is_empty() {
-        let detail = "the description could not be written";
+        let detail = "the document could not be serialized";
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response();
     }
     let mut response = Response::new(Body::from(text));
@@ -141,7 +141,7 @@ fn answer(text: Bytes) -> Response {
     response
 }
 
-/// Adds the scheme, and to each operation the answers that follow from what it says of itself.
+/// Adds the security scheme, the schemas' common parts, and the common responses of each operation.
 fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
     document.components.get_or_insert_default().add_security_scheme("key", key);
@@ -150,10 +150,10 @@ fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
     for operation in paths.into_iter().flat_map(Map::values_mut) {
         for operation in operation.as_object_mut().into_iter().flat_map(Map::values_mut) {
             let problems = problems(operation);
-            let answers = operation.get_mut("responses").and_then(Value::as_object_mut);
-            let Some(answers) = answers else { continue };
+            let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+            let Some(responses) = responses else { continue };
             for (status, description) in problems {
-                answers.entry(status).or_insert_with(|| problem(description));
+                responses.entry(status).or_insert_with(|| problem(description));
             }
         }
     }
@@ -186,9 +186,9 @@ fn problems(operation: &Value) -> Vec<(&'static str, &'static str)> {
     };
     let mut problems = Vec::new();
     if operation.get("security").is_some() {
-        problems.push(("401", "there is no key, or one that is not valid"));
+        problems.push(("401", "the key is missing or not valid"));
         problems.push(("403", "the key may not do this"));
-        problems.push(("503", "the store cannot do this at the moment"));
+        problems.push(("503", "the store cannot execute this now"));
     }
     if has("header", Some("If-Match")) || has("header", Some("Idempotency-Key")) {
         problems.push(("507", "the disk is full, so only stricter changes are written"));
@@ -197,22 +197,23 @@ fn problems(operation: &Value) -> Vec<(&'static str, &'static str)> {
         problems.push(("400", "the request is malformed"));
         problems.push(("408", "the body did not arrive in time"));
         problems.push(("413", "the body is too large"));
-        problems.push(("415", "the body is of another type"));
-        problems.push(("422", "a value is wrong"));
+        problems.push(("415", "the body has another content type"));
+        problems.push(("422", "a value is not valid"));
     }
     if has("query", None) {
         problems.push(("400", "the query is malformed"));
-        problems.push(("422", "a value is wrong"));
+        problems.push(("422", "a value is not valid"));
     }
     if has("path", None) {
-        problems.push(("404", "there is no such key"));
+        problems.push(("404", "no key has this id"));
     }
     if has("header", Some("Idempotency-Key")) {
-        problems.push(("429", "too many idempotent requests; repeat it after Retry-After"));
+        problems
+            .push(("429", "too many idempotent requests; repeat the request after Retry-After"));
     }
     if has("header", Some("If-Match")) {
         problems.push(("400", "the condition is malformed"));
-        problems.push(("412", "the key was changed meanwhile"));
+        problems.push(("412", "the key has changed since it was read"));
     }
     problems
 }

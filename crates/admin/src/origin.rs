@@ -1,4 +1,4 @@
-//! The address that browsers know a service by: it tells its own pages from those of others.
+//! The web origin of a service, which distinguishes its own pages from those of other sites.
 
 use axum::http::{HeaderValue, Uri};
 use std::{
@@ -9,8 +9,8 @@ use std::{
 
 /// The scheme, host and port of a service, such as `https://keys.example.com`.
 ///
-/// Plain `http` is for this machine only. The names of the machine itself (`localhost`,
-/// `127.0.0.1`, `[::1]`) are one and the same.
+/// Plain `http` is accepted only for the local host. Its names (`localhost`, `127.0.0.1`, `[::1]`)
+/// are equivalent.
 ///
 /// ```
 /// use portcullis_admin::Origin;
@@ -21,33 +21,33 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     text: String,
-    is_here: bool,
+    is_loopback: bool,
 }
 
 /// The text is not the origin of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; an origin is https, a host and if need be a port, such as https://keys.example.com; http is for this machine only"
+    "{0}; an origin is https, a host and optionally a port, such as https://keys.example.com; http is accepted only for the local host"
 )]
 pub struct ParseOriginError(&'static str);
 
 impl Origin {
-    /// Whether an `Origin` header names this one.
-    pub(crate) fn is(&self, header: &HeaderValue) -> bool {
+    /// Returns whether an `Origin` header names this origin.
+    pub(crate) fn matches(&self, header: &HeaderValue) -> bool {
         if header == self.text.as_str() {
             return true;
         }
         let other = header.to_str().ok().and_then(|text| text.parse::<Self>().ok());
-        self.is_here
+        self.is_loopback
             && other.is_some_and(|other| {
-                other.is_here && other.scheme() == self.scheme() && other.port() == self.port()
+                other.is_loopback && other.scheme() == self.scheme() && other.port() == self.port()
             })
     }
 
-    /// The port, where the host is this machine: there several services share a host, and cookies
-    /// know no ports.
+    /// Returns the port of an origin on the local host. Several services may share that host, and
+    /// cookies do not distinguish ports.
     pub(crate) fn loopback_port(&self) -> Option<u16> {
-        self.port().filter(|_| self.is_here)
+        self.port().filter(|_| self.is_loopback)
     }
 
     fn scheme(&self) -> Option<&str> {
@@ -73,7 +73,7 @@ impl FromStr for Origin {
         let Some((scheme, rest)) = text.split_once("://") else {
             return wrong("it has no scheme");
         };
-        // A URL may end with the slash of its root; it is no part of an origin.
+        // A URL may end with the slash of its root, which is not part of the origin.
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         for (mark, reason) in [
             ('#', "it has a fragment"),
@@ -88,11 +88,11 @@ impl FromStr for Origin {
         }
         let (host, port) = split_port(authority)?;
         let host = canonical_host(host)?;
-        let is_here = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
+        let is_loopback = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
         let usual = match scheme.to_ascii_lowercase().as_str() {
             "https" => 443,
-            "http" if is_here => 80,
-            "http" => return wrong("http would send keys in the clear"),
+            "http" if is_loopback => 80,
+            "http" => return wrong("http would send keys unencrypted"),
             _ => return wrong("its scheme is not https"),
         };
         let scheme = if usual == 443 { "https" } else { "http" };
@@ -100,11 +100,11 @@ impl FromStr for Origin {
             Some(port) if port != usual => format!("{scheme}://{host}:{port}"),
             _ => format!("{scheme}://{host}"),
         };
-        Ok(Self { text, is_here })
+        Ok(Self { text, is_loopback })
     }
 }
 
-/// The host of an authority, and its port.
+/// Splits an authority into host and port.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), ParseOriginError> {
     // The colons of an IPv6 address are inside its brackets.
     let after_address = authority.rfind(']').map_or(0, |end| end + 1);
@@ -120,21 +120,21 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), ParseOriginError> 
     }
 }
 
-/// The host as browsers write it in an `Origin` header.
+/// Normalizes a host as browsers write it in an `Origin` header.
 fn canonical_host(host: &str) -> Result<String, ParseOriginError> {
     let wrong = |reason| Err(ParseOriginError(reason));
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|a| a.parse::<Ipv6Addr>().ok());
         return match address {
             Some(address) => Ok(format!("[{address}]")),
-            None => wrong("the IPv6 address in its brackets is none"),
+            None => wrong("its brackets do not contain an IPv6 address"),
         };
     }
     if !host.is_ascii() {
         return wrong("its host is not ASCII; give the punycode form, which begins with xn--");
     }
     let host = host.to_ascii_lowercase();
-    // A name that was written with its final dot is another origin to a browser, and stays one.
+    // To a browser, a name with a final dot is a different origin: keep the dot.
     let labels: Vec<&str> = host.strip_suffix('.').unwrap_or(&host).split('.').collect();
     let is_label = |label: &&str| {
         (1..=63).contains(&label.len())
@@ -186,11 +186,11 @@ mod tests {
             ("https://a.b:0", "port"),
             ("https://a.b:", "port"),
             ("https://a.b:+443", "port"),
-            ("http://a.b", "in the clear"),
+            ("http://a.b", "unencrypted"),
             ("ftp://a.b", "scheme"),
         ] {
-            let said = wrong.parse::<Origin>().unwrap_err().to_string();
-            assert!(said.contains(reason), "{wrong}: {said}");
+            let error = wrong.parse::<Origin>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{wrong}: {error}");
         }
     }
 
@@ -210,9 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_this_machine_are_one() {
+    fn names_of_the_local_host_are_equivalent() {
         let here: Origin = "https://127.0.0.1:8443".parse().unwrap();
-        let is = |text| here.is(&HeaderValue::from_static(text));
+        let is = |text| here.matches(&HeaderValue::from_static(text));
         assert!(is("https://127.0.0.1:8443") && is("https://localhost:8443"));
         assert!(is("https://[::1]:8443"));
         for other in ["https://localhost", "http://localhost:8443", "https://a.b:8443", "null"] {

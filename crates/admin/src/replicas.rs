@@ -1,40 +1,36 @@
-//! `GET /v1/replicas`: the replicas that share the store, and how far each is.
+//! `GET /v1/replicas`: the replicas that share the store, and their progress.
 
-use super::{
-    caller::{Caller, ask},
-    denied::Denied,
-    moment, wire,
-};
+use super::{api_error::ApiError, blocking, caller::Caller, rfc3339, wire};
 use axum::{extract::State, response::Response};
 use portcullis::{Attempt, Store, cluster::Member, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The members of the store. One that died is told until a revocation has waited for it.
+/// The replicas that share the store. A stopped replica is listed until a revocation has waited for it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Replicas {
     replicas: Vec<Replica>,
 }
 
-/// One life of one replica.
+/// One replica, from its start to its end.
 #[derive(Serialize, ToSchema)]
 struct Replica {
-    /// The name of this life, fresh for each.
+    /// A unique id of this run of the replica.
     incarnation: String,
-    /// What operators call it; `null` where its row is of a version that this one cannot read.
+    /// The name that the operator gave it; `null` if this version cannot read its entry.
     name: Option<String>,
     version: Option<String>,
     #[schema(format = DateTime)]
     joined_at: Option<String>,
-    /// How long it may answer after it last reached etcd.
+    /// How long it may answer after its last contact with etcd, in milliseconds.
     freshness_ms: u64,
-    /// The revision up to which it has said that it has applied everything.
+    /// The revision up to which it confirmed that it applied all changes.
     applied: u64,
-    /// How far that is behind the newest change.
+    /// The number of revisions between `applied` and the newest change.
     behind: u64,
-    /// `current`, `behind`, or `fenced`: counted out.
+    /// `current`, `behind`, or `fenced`: removed from the member list after a timeout.
     state: &'static str,
-    /// Whether it is the one that answers here.
+    /// Whether this replica sent the response.
     is_this: bool,
 }
 
@@ -45,7 +41,7 @@ impl Replica {
             incarnation: member.incarnation.to_string(),
             name: about.map(|about| about.name.to_string()),
             version: about.map(|about| about.version.to_string()),
-            joined_at: about.map(|about| moment::to_text(about.joined_at)),
+            joined_at: about.map(|about| rfc3339::format(about.joined_at)),
             freshness_ms: u64::try_from(member.freshness.as_millis()).unwrap_or(u64::MAX),
             applied: member.applied,
             behind: member.behind,
@@ -55,7 +51,7 @@ impl Replica {
     }
 }
 
-/// The replicas as etcd knows them, by name; none where the store is not shared.
+/// Lists the replicas in etcd, by name. The list is empty where the store is not shared.
 #[utoipa::path(
     get,
     path = "/v1/replicas",
@@ -67,8 +63,8 @@ impl Replica {
 pub(crate) async fn replicas(
     State(store): State<Store>,
     caller: Caller,
-) -> Result<Response, Denied> {
+) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let members = ask(&store, Store::members).await?;
+    let members = blocking::call(&store, Store::members).await?;
     Ok(wire::json(&Replicas { replicas: members.iter().map(Replica::new).collect() }))
 }

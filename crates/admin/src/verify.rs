@@ -1,10 +1,7 @@
-//! Is this key valid, and why not: for services in other languages and for the command line.
+//! `POST /v1/verify`: whether a key is valid, and why not.
 
 use super::{
-    caller::{Caller, ask},
-    denied::Denied,
-    fields::{Fields, JSON},
-    openapi, wire,
+    api_error::ApiError, blocking, caller::Caller, fields::Fields, json_body::JSON, openapi, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use portcullis::{Attempt, Grant, KeyId, Refusal, Scope, Store, scope::catalogue};
@@ -12,23 +9,24 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-/// What a key is worth.
+/// The result of verifying a key.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Verdict<'r> {
+#[schema(as = Verdict)]
+pub(crate) struct Verification<'r> {
     valid: bool,
     /// `VALID`, `UNKNOWN`, `INACTIVE`, `EXPIRED` or `INSUFFICIENT_SCOPE`.
     code: &'static str,
     key: Option<wire::Key<'r>>,
 }
 
-/// Answers 200 with `{valid, code, key}`, whatever the verdict. Only callers that may ask this
-/// learn why a key is refused.
+/// Returns 200 with `{valid, code, key}`, also for an invalid key. Only callers with the scope
+/// `admin.key.verify` are told why a key is refused.
 #[utoipa::path(
     post,
     path = "/v1/verify",
     request_body(content = openapi::Presented),
     responses(
-        (status = 200, description = "the verdict", body = Verdict<'_>)
+        (status = 200, description = "the result", body = Verification<'_>)
     ),
     security(("key" = ["admin.key.verify"]))
 )]
@@ -37,37 +35,37 @@ pub(crate) async fn verify(
     caller: Caller,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Denied> {
+) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_VERIFY, Attempt::Verify, None).await?;
     let mut fields = Fields::read(&headers, body, &[JSON]).await?;
     fields.require(&["key"]);
     let presented = fields.plain_text("key").map(Zeroizing::new).unwrap_or_default();
-    let wanted = fields.texts("scopes").unwrap_or_default();
+    let required = fields.texts("scopes").unwrap_or_default();
     fields.finish("key and scopes")?;
-    let wanted: Vec<Scope> = store.scopes(&wanted)?.iter().cloned().collect();
+    let required: Vec<Scope> = store.scopes(&required)?.iter().cloned().collect();
 
-    let (checked, id) =
-        (store.authenticate_key(presented.as_bytes()), id_within(&store, &presented));
+    let (checked, id) = (store.authenticate_key(presented.as_bytes()), id_in(&store, &presented));
     drop(presented);
     let (code, record) = match (checked, id) {
         (Ok(principal), _) => {
-            let has_all = allows_all(principal.grant(), &wanted);
+            let has_all = allows_all(principal.grant(), &required);
             let code = if has_all { "VALID" } else { "INSUFFICIENT_SCOPE" };
-            (code, ask(&store, move |store| Ok(store.get(principal.id()).ok())).await?)
+            (code, blocking::call(&store, move |store| Ok(store.get(principal.id()).ok())).await?)
         }
-        // Only the holder's own text is refused for these reasons, so that its id is the key's.
+        // Only the exact key is refused for these reasons, so the id in its text is its id.
         (Err(Refusal::Inactive | Refusal::Expired), Some(id)) => {
-            let (refusal, record) = ask(&store, move |store| store.why_refused(id)).await?;
-            (word(refusal)?, record)
+            let (refusal, record) =
+                blocking::call(&store, move |store| store.why_refused(id)).await?;
+            (code_of(refusal)?, record)
         }
-        (Err(refusal), _) => (word(refusal)?, None),
+        (Err(refusal), _) => (code_of(refusal)?, None),
     };
     let key = record.as_deref().map(|record| wire::Key::new(&store, record));
-    Ok(wire::json(&Verdict { valid: code == "VALID", code, key }))
+    Ok(wire::json(&Verification { valid: code == "VALID", code, key }))
 }
 
-/// A refusal as a word, unless nothing can be said about the key.
-fn word(refusal: Refusal) -> Result<&'static str, Refusal> {
+/// Maps a refusal to a code, unless this replica cannot decide.
+fn code_of(refusal: Refusal) -> Result<&'static str, Refusal> {
     match refusal {
         Refusal::Inactive => Ok("INACTIVE"),
         Refusal::Expired => Ok("EXPIRED"),
@@ -76,11 +74,12 @@ fn word(refusal: Refusal) -> Result<&'static str, Refusal> {
     }
 }
 
-fn allows_all(grant: &Grant, wanted: &[Scope]) -> bool {
-    wanted.iter().all(|scope| grant.allows(scope))
+fn allows_all(grant: &Grant, required: &[Scope]) -> bool {
+    required.iter().all(|scope| grant.allows(scope))
 }
 
-fn id_within(store: &Store, key: &str) -> Option<KeyId> {
+/// The id in the text of a key.
+fn id_in(store: &Store, key: &str) -> Option<KeyId> {
     let tail = key.strip_prefix(store.prefix().as_str())?.strip_prefix('_')?;
     let (digits, _) = tail.split_once('_')?;
     KeyId::from_digits(digits.as_bytes())

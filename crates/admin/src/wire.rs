@@ -1,11 +1,11 @@
-//! A key as JSON: the same in every answer and in `--json`.
+//! The JSON representation of a key, the same in every response and in the output of `--json`.
 
-use super::moment;
+use super::rfc3339;
 use axum::{
     body::Body,
     http::{
-        HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, ETAG},
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, ETAG, LOCATION},
     },
     response::{IntoResponse, Response},
 };
@@ -16,13 +16,15 @@ use portcullis::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Room for the largest key, so that no copy is left behind by growing: a record is at most
-/// 1.5 KiB, of which each byte takes at most six in JSON.
-const MOST_BYTES: usize = 12 * 1024;
-/// A page ends with the item that makes it this long.
+/// Capacity for the largest key: a buffer that grows would leave a copy of the secret behind. A
+/// record is at most 1.5 KiB, and JSON needs at most six bytes for each of its bytes.
+const MAX_KEY_BYTES: usize = 12 * 1024;
+/// A page ends with the item that reaches this size.
 pub(crate) const PAGE_BYTES: usize = 128 << 10;
 
-/// A key, its secret only where it was just made.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A key. Only the response that issues it contains the secret.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Key<'r> {
     id: String,
@@ -42,7 +44,7 @@ pub(crate) struct Key<'r> {
     expires_at: Option<String>,
     replaces: Option<String>,
     replaced_by: Option<String>,
-    /// Where replicas share the store, of a key that was just taken away: how they took it.
+    /// With replicas, in the response to a revocation: how many replicas confirmed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     settled: Option<Settled>,
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
@@ -60,14 +62,14 @@ impl<'r> Key<'r> {
             active: record.active,
             owner: record.owner.as_deref(),
             metadata: &record.metadata,
-            created_at: moment::to_text(record.created_at),
+            created_at: rfc3339::format(record.created_at),
             created_by: record.created_by.to_string(),
-            updated_at: moment::to_text(record.updated_at),
+            updated_at: rfc3339::format(record.updated_at),
             updated_by: record.updated_by.to_string(),
-            inactive_since: record.inactive_since.map(moment::to_text),
-            last_used_at: store.last_used(record.id).map(moment::to_text),
+            inactive_since: record.inactive_since.map(rfc3339::format),
+            last_used_at: store.last_used(record.id).map(rfc3339::format),
             expires_at: match record.expiry {
-                Expiry::At(end) => Some(moment::to_text(end)),
+                Expiry::At(end) => Some(rfc3339::format(end)),
                 Expiry::Never => None,
             },
             replaces: record.replaces.map(|id| id.to_string()),
@@ -78,16 +80,16 @@ impl<'r> Key<'r> {
     }
 }
 
-/// How the replicas took a revocation.
+/// How the other replicas responded to a revocation.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct Settled {
-    /// So many have applied it and said so.
+    /// How many replicas confirmed that they applied it.
     pub(crate) acknowledged: usize,
-    /// So many did not say so, and had stopped answering when the revocation was over.
+    /// How many replicas did not confirm it and were fenced after a timeout.
     pub(crate) waited_out: usize,
 }
 
-/// The names of the scopes; `*` alone for root.
+/// The names of the granted scopes; `*` for a root key.
 pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
     match grant {
         Grant::All => vec!["*"],
@@ -95,7 +97,7 @@ pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
     }
 }
 
-/// Bytes as text, two digits each.
+/// Encodes bytes as lowercase hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -106,8 +108,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes of such a text, in small letters only: no two texts mean the same.
-pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+/// Decodes lowercase hexadecimal digits. Uppercase is refused, so that each value has one text.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |sign: u8| match sign {
         b'0'..=b'9' => Some(sign - b'0'),
         b'a'..=b'f' => Some(sign - b'a' + 10),
@@ -118,16 +120,16 @@ pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { bytes.collect() } else { None }
 }
 
-/// How many bytes a value has as JSON.
-pub(crate) fn length(value: &impl Serialize) -> usize {
+/// The size of a value as JSON, in bytes.
+pub(crate) fn json_length(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |text| text.len())
 }
 
-/// An answer with this body.
+/// A JSON response.
 pub(crate) fn json(body: &impl Serialize) -> Response {
-    let mut text = Vec::with_capacity(MOST_BYTES);
+    let mut text = Vec::with_capacity(MAX_KEY_BYTES);
     if web::json::write(&mut text, body).is_err() {
-        let detail = "the answer could not be written";
+        let detail = "the response could not be serialized";
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response();
     }
     let mut response = Response::new(Body::from(text));
@@ -135,17 +137,17 @@ pub(crate) fn json(body: &impl Serialize) -> Response {
     response
 }
 
-/// An answer with this key, and its revision as the entity tag.
+/// A response with a key; the entity tag is its revision.
 pub(crate) fn key(store: &Store, record: &Record) -> Response {
     tagged(json(&Key::new(store, record)), record)
 }
 
-/// An answer with a key that was just taken away from all replicas.
-pub(crate) fn revoked(store: &Store, record: &Record, settled: Option<Settled>) -> Response {
+/// The response to a change of a key, with the confirmations of the replicas where there are any.
+pub(crate) fn changed(store: &Store, record: &Record, settled: Option<Settled>) -> Response {
     tagged(json(&Key { settled, ..Key::new(store, record) }), record)
 }
 
-/// An answer with a key that was just made, its secret in it.
+/// The response to the request that issued a key, with its secret.
 pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
     let record = issued.record;
     let body = Key::new(store, &record);
@@ -153,9 +155,20 @@ pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
     tagged(response, &record)
 }
 
-/// An answer with a key that was made before: its secret was shown then.
-pub(crate) fn not_again(store: &Store, record: &Record) -> Response {
-    tagged(json(&Key { secret: Some(None), ..Key::new(store, record) }), record)
+/// The response to a repeated request: the key without its secret, which was shown before.
+pub(crate) fn replayed(store: &Store, record: &Record) -> Response {
+    let mut response = tagged(json(&Key { secret: Some(None), ..Key::new(store, record) }), record);
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// Makes a response 201 with the location of the new key.
+pub(crate) fn created(mut response: Response, location: &str) -> Response {
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }
 
 /// The entity tag of a record.

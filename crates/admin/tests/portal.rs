@@ -311,12 +311,12 @@ async fn a_form_makes_one_key_however_often_it_is_sent() {
     let wrong = browser.submit("/keys", &wrong).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     wrong.says("Choose Yes or No.");
-    wrong.says("This is not a day");
+    wrong.says("This is not a date");
     wrong.says(r#"aria-describedby="expires-error expires-hint""#);
     assert_eq!(Some(&*wrong.hidden("form")), fields.value("form"));
     let begun = browser.submit("/keys", &fields.clone().with("expires", "2026-01-01")).await;
     assert_eq!(begun.status, StatusCode::UNPROCESSABLE_ENTITY);
-    begun.says("This day is over or has begun");
+    begun.says("This date has begun or is past");
     assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
 }
 
@@ -325,7 +325,7 @@ async fn key_without_scopes_is_created_and_its_pages_say_so() {
     let browser = Browser::logged_in().await;
     let made = browser.add("none", &[]).await;
     assert_eq!(made.status, StatusCode::CREATED);
-    made.says("It has no scopes, so it may do nothing until it gets one.");
+    made.says("The key has no scopes, so it cannot do anything until you add one.");
     let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
     assert_eq!(browser.record(id).grant, scopes(&browser.store, &[]));
     browser.get(&format!("/keys/{id}")).await.says("This key has no scopes");

@@ -1,9 +1,8 @@
 //! Before the router: where a request comes from, whether there is room for it, and whether its
 //! source floods the server with bad keys.
 //!
-//! The key in a header is checked here and once more by the handler. That costs a fraction of a
-//! microsecond, and keeps counting and limiting out of what a host embeds. Of a key in a body its
-//! handler tells the guard.
+//! The key in a header is authenticated here, once: the handler takes the outcome from the request's
+//! extensions. The handler of a login reports the key in its body to the guard.
 
 use super::{
     admission::{Account, Admission, Permit},
@@ -27,10 +26,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_server::ConnectionShutdown;
-use portcullis::{KeyId, Refusal, Store, web, web::Problem};
+use portcullis::{
+    KeyId, Principal, Refusal, Store,
+    web::{Authentication, Problem},
+};
 use portcullis_admin::{
-    doorkeeper::{AtTheDoor, Doorkeeper},
-    sparingly::Sparingly,
+    login_limiter::{LoginLimiter, SharedLoginLimiter},
+    rate_limited_log::RateLimitedLog,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -47,7 +49,7 @@ use tokio::time::timeout;
 const SESSION: &[u8] = b"__Host-portcullis";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-static LIMITED: Sparingly = Sparingly::new();
+static LIMITED: RateLimitedLog = RateLimitedLog::new();
 
 /// What a check of a key came to.
 pub(super) enum Verdict {
@@ -138,14 +140,16 @@ impl Guard {
     }
 
     /// Checks the key that the request has, if it has one. A probe is answered whoever sends it.
-    fn check(&self, request: &Request) -> Option<Verdict> {
+    fn check(&self, request: &mut Request) -> Option<Verdict> {
         if is_probe(request.uri().path()) || !request.headers().contains_key(AUTHORIZATION) {
             return None;
         }
         let start = Instant::now();
-        let verdict =
-            Verdict::of(web::authenticate(&self.store, request.headers()).map(|key| key.id()));
+        let authentication = Authentication::new(&self.store, request.headers());
+        let outcome = authentication.outcome().map(Principal::id);
+        let verdict = Verdict::of(outcome.map_err(Refusal::clone));
         self.metrics.checked(&verdict, Some(start.elapsed()));
+        request.extensions_mut().insert(authentication);
         Some(verdict)
     }
 
@@ -153,17 +157,17 @@ impl Guard {
     fn slowed(&self, source: Option<IpAddr>) -> Option<u64> {
         let wait = self.floods.as_ref()?.note(source?).err()?;
         self.metrics.limited.inc();
-        if let Some(unsaid) = LIMITED.permit() {
+        if let Some(suppressed) = LIMITED.permit() {
             let peer = source.map(tracing::field::display);
-            tracing::warn!(peer, unsaid, "too many bad keys; answered with 429");
+            tracing::warn!(peer, suppressed, "too many bad keys; answered with 429");
         }
         Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
 }
 
-impl Doorkeeper for Guard {
-    fn note(&self, verdict: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64> {
-        let verdict = Verdict::of(verdict.map_err(Refusal::clone));
+impl LoginLimiter for Guard {
+    fn record(&self, checked: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64> {
+        let verdict = Verdict::of(checked.map_err(Refusal::clone));
         self.metrics.checked(&verdict, None);
         if verdict.is_bad_key() { self.slowed(source) } else { None }
     }
@@ -264,7 +268,7 @@ impl Guard {
         if let Err(problem) = headers::check(request.version(), request.headers()) {
             return problem.into_response();
         }
-        let verdict = self.check(&request);
+        let verdict = self.check(&mut request);
         if let Some(refused) = self.refuse(&request, verdict.as_ref(), source) {
             return refused;
         }
@@ -282,8 +286,8 @@ impl Guard {
         if let Some(body) = body {
             *request.body_mut() = Body::new(body);
         }
-        let door: AtTheDoor = self.clone();
-        request.extensions_mut().insert(door);
+        let limiter: SharedLoginLimiter = self.clone();
+        request.extensions_mut().insert(limiter);
         let Ok(response) = timeout(self.patience, next.run(request)).await else {
             let detail =
                 "the request took too long and its outcome is unknown; look, then try again";

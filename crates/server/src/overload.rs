@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis::web::Problem;
-use portcullis_admin::sparingly::Sparingly;
+use portcullis_admin::rate_limited_log::RateLimitedLog;
 use std::net::IpAddr;
 
 /// Why a request or a connection was refused, or a connection was ended.
@@ -42,7 +42,8 @@ pub(super) enum Overload {
 }
 
 /// One for each kind, so that no kind hides another.
-static LINES: [Sparingly; Overload::ALL.len()] = [const { Sparingly::new() }; Overload::ALL.len()];
+static LINES: [RateLimitedLog; Overload::ALL.len()] =
+    [const { RateLimitedLog::new() }; Overload::ALL.len()];
 
 impl Overload {
     pub(super) const ALL: [Self; 12] = [
@@ -99,9 +100,9 @@ impl Overload {
     /// Counts it and logs it.
     pub(super) fn report(self, metrics: &Metrics, source: Option<IpAddr>) {
         metrics.overloaded(self);
-        if let Some(unsaid) = LINES.get(self as usize).and_then(Sparingly::permit) {
+        if let Some(suppressed) = LINES.get(self as usize).and_then(RateLimitedLog::permit) {
             let source = source.map(tracing::field::display);
-            tracing::warn!(kind = self.label(), source, unsaid, "overloaded");
+            tracing::warn!(kind = self.label(), source, suppressed, "overloaded");
         }
     }
 

@@ -161,7 +161,7 @@ mod an_export {
         let mut edited = lines.clone();
         edited[5] = edited[5].replace("\"key 5\"", "\"key V\"");
         assert_ne!(edited, lines);
-        says(&edited, "entry 5 says something else than its frame");
+        says(&edited, "entry 5 does not match its frame");
         // In the frame only, and in both.
         let hex = |name: &str| hex(name.as_bytes());
         let mut edited = lines.clone();
@@ -772,7 +772,8 @@ mod the_command {
         let old = fs::read_to_string(&path).unwrap();
         fs::write(&path, old.replace("local:", "local:1")).unwrap();
         assert!(
-            run(&home, 4, &["audit", "--verify", "old.jsonl"]).contains("old.jsonl: entry 2 says")
+            run(&home, 4, &["audit", "--verify", "old.jsonl"])
+                .contains("old.jsonl: entry 2 does not match")
         );
         fs::write(&path, &old[..old.len() / 2]).unwrap();
         run(&home, 4, &["audit", "--verify", "old.jsonl"]);

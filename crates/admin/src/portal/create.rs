@@ -1,159 +1,97 @@
-//! Add API Key, and the one page that ever shows a key.
+//! The page "Add API Key".
 
 use super::{
-    fields::Fields,
-    form::{KeyForm, Place, Wrongs},
-    frame::{self, Frame},
-    once::{self, Failed, sent_before},
-    pairs::{Whole, end},
-    session::{Form, Token},
-    visitor::{Stop, Visitor},
+    form_body::{CompleteForm, end_marker},
+    form_html::FormHtml,
+    key_form::{Field, FormErrors, KeyForm},
+    layout::{self, EarlyResponse},
+    session::{FormState, Token},
+    submission::{self, SubmissionFailure, already_submitted, origin, reveal},
+    user::User,
 };
 use axum::{
     extract::OriginalUri,
-    http::{HeaderMap, StatusCode, Uri, header::HOST, uri::Authority},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use maud::html;
-use portcullis::{
-    Attempt, Error, Grant, Issued, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE,
-};
+use portcullis::{Attempt, Error, Grant, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE};
 
 /// `GET /keys/new`
-pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {
-    visitor.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
-    show(&visitor, None, StatusCode::OK, &KeyForm::empty(), &Wrongs::default())
+pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
+    user.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
+    show(&user, None, StatusCode::OK, &KeyForm::empty(), &FormErrors::default())
 }
 
-/// `POST /keys`: answers with the reveal page itself, so that the key is kept nowhere until then.
+/// `POST /keys`: responds with the page that shows the key, so that the server need not keep the key.
 pub(crate) async fn create(
-    visitor: Visitor,
+    user: User,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    Whole(mut pairs): Whole,
-) -> Result<Response, Stop> {
-    visitor.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
-    let token = Token::from_text(&pairs.text("form"));
-    let form = KeyForm::read(&mut pairs);
-    let sent = visitor.site.sessions.send_form(visitor.session, token);
-    let token = match (sent, token) {
-        (Form::Open, Some(token)) => token,
-        (Form::Unknown, _) | (_, None) => {
-            let mut wrongs = Wrongs::default();
-            let why = "This form was open for too long. Nothing was made; look it over and save it again.";
-            wrongs.add(Place::Whole, why);
-            return show(&visitor, None, StatusCode::CONFLICT, &form, &wrongs);
+    CompleteForm(mut input): CompleteForm,
+) -> Result<Response, EarlyResponse> {
+    user.require(&ADMIN_KEY_CREATE, Attempt::Create, None).await?;
+    let token = Token::from_text(&input.text("form"));
+    let form = KeyForm::read(&mut input);
+    let previous = user.state.sessions.submit_form(user.session, token);
+    let token = match (previous, token) {
+        (FormState::Open, Some(token)) => token,
+        (FormState::Unknown, _) | (_, None) => {
+            let mut errors = FormErrors::default();
+            let text = "This form was open for too long. No key was created. Check the form and save it again.";
+            errors.add(Field::Form, text);
+            return show(&user, None, StatusCode::CONFLICT, &form, &errors);
         }
-        (sent, _) => return Ok(sent_before(&visitor, sent)),
+        (previous, _) => return Ok(already_submitted(&user, previous)),
     };
-    let mut wrongs = Wrongs::default();
-    let expiry = form.expiry(&mut wrongs, Some(visitor.time()));
+    let mut errors = FormErrors::default();
+    let expiry = form.expiry(&mut errors, Some(user.time()));
     if form.active.is_none() {
-        wrongs.add(Place::Active, "Choose Yes or No.");
+        errors.add(Field::Active, "Choose Yes or No.");
     }
     let (Some(expiry), Some(active)) = (expiry, form.active) else {
-        visitor.site.sessions.settle_form(visitor.session, token, Form::Open);
-        return show(&visitor, Some(token), StatusCode::UNPROCESSABLE_ENTITY, &form, &wrongs);
+        user.state.sessions.record_outcome(user.session, token, FormState::Open);
+        return show(&user, Some(token), StatusCode::UNPROCESSABLE_ENTITY, &form, &errors);
     };
-    let (store, asked) = (visitor.site.store.clone(), form.clone());
-    let issued = once::act(&visitor, token, move |acting| {
-        let grant = Grant::Scopes(store.scopes(&asked.scopes)?);
-        let (name, owner, metadata) = (asked.name, None, Metadata::new());
+    let (store, values) = (user.state.store.clone(), form.clone());
+    let issued = submission::execute(&user, token, move |acting| {
+        let grant = Grant::Scopes(store.scopes(&values.scopes)?);
+        let (name, owner, metadata) = (values.name, None, Metadata::new());
         acting.issue(NewKey { name, grant, active, expiry, owner, metadata })
     });
     match issued.await {
-        Ok(issued) => Ok(reveal(&visitor, &origin(&visitor, &uri, &headers), issued)),
-        Err(Failed::Nothing(denied)) => {
-            let (status, wrongs) = Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?;
-            show(&visitor, Some(token), status, &form, &wrongs)
+        Ok(issued) => Ok(reveal(&user, &origin(&user, &uri, &headers), issued)),
+        Err(SubmissionFailure::NotIssued(error)) => {
+            let (status, errors) = FormErrors::of(error).map_err(|error| user.error_page(error))?;
+            show(&user, Some(token), status, &form, &errors)
         }
-        Err(Failed::InDoubt(page)) => Ok(page),
+        Err(SubmissionFailure::InDoubt(page)) => Ok(page),
     }
 }
 
 fn show(
-    visitor: &Visitor,
+    user: &User,
     token: Option<Token>,
     status: StatusCode,
     form: &KeyForm,
-    wrongs: &Wrongs,
-) -> Result<Response, Stop> {
+    errors: &FormErrors,
+) -> Result<Response, EarlyResponse> {
     let token = match token {
         Some(token) => Ok(token),
-        None => visitor.site.sessions.open_form(visitor.session),
+        None => user.state.sessions.open_form(user.session),
     };
-    let token = token.map_err(|error| visitor.stop(Error::from(error)))?;
+    let token = token.map_err(|error| user.error_page(Error::from(error)))?;
     let body = html! {
         div .head { h1 { "Add API Key" } }
-        form .card .sheet method="post" action=(visitor.base.path("/keys")) {
+        form .card .sheet method="post" action=(user.base.path("/keys")) {
             input type="hidden" name="form" value=(token.to_text());
-            (Fields { visitor, form, wrongs, held: None, conflicts: &[] }.show())
+            (FormHtml { user, form, errors, held: None, conflicts: &[] }.render())
             div .actions {
                 button .primary type="submit" { "Save Changes" }
-                a .button .quiet href=(visitor.base.path("/")) { "Cancel" }
+                a .button .quiet href=(user.base.path("/")) { "Cancel" }
             }
-            (end())
+            (end_marker())
         }
     };
-    Ok(frame::page(&Frame::of(visitor, "Add API Key"), status, &body))
-}
-
-/// The page that shows a key, once.
-pub(crate) fn reveal(visitor: &Visitor, origin: &str, issued: Issued) -> Response {
-    let record = issued.record;
-    let whoami = format!("{origin}{}", visitor.base.path("/v1/whoami"));
-    // On this machine the certificate is most often one that nobody vouches for.
-    let is_here = visitor.site.origin.as_ref().is_some_and(|o| o.loopback_port().is_some());
-    let trust = if is_here { "-k " } else { "" };
-    let page_of_key = visitor.base.path(&format!("/keys/{}", record.id));
-    let body = issued.secret.reveal(|key| {
-        html! {
-            div .head { h1 { "Your new API key" } }
-            div .card .reveal {
-                p .banner .warn role="status" {
-                    strong { "Copy this key now." } " It is shown only once."
-                }
-                div .field {
-                    label for="key" { "API key for " strong { bdi { (record.name) } } }
-                    div .copy {
-                        input #key .mono type="text" value=(key) readonly autofocus autocomplete="off"
-                            spellcheck="false" aria-describedby="key-hint";
-                        button .primary type="button" data-copy="key" hidden { "Copy" }
-                    }
-                    p .hint #key-hint { "Whoever has it can do what its scopes allow: keep it like a password." }
-                    p .hint .told role="status" data-told {}
-                }
-                @if !record.active {
-                    p .hint { "It is inactive, and works once you set Active to Yes." }
-                }
-                @if matches!(&record.grant, Grant::Scopes(set) if set.is_empty()) {
-                    p .hint { "It has no scopes, so it may do nothing until it gets one." }
-                }
-                details open {
-                    summary { "Try it" }
-                    pre { code { "curl " (trust) "-u " (key) ": " (whoami) } }
-                }
-                div .actions {
-                    a .button .primary href=(visitor.base.path("/")) { "I have stored it" }
-                    a .button .quiet href=(page_of_key) { "Edit this key" }
-                }
-            }
-        }
-    });
-    frame::page(&Frame::of(visitor, "Your new API key"), StatusCode::CREATED, &body)
-}
-
-/// The address that programs reach this server by, as far as it is known.
-pub(crate) fn origin(visitor: &Visitor, uri: &Uri, headers: &HeaderMap) -> String {
-    if let Some(origin) = &visitor.site.origin {
-        return origin.to_string();
-    }
-    let is_of_host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
-    // HTTP/2 has the host in the place of the address.
-    let host = uri.authority().map(Authority::as_str);
-    let host = host.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()));
-    match host.filter(|host| host.bytes().all(is_of_host)) {
-        Some(host) => format!("https://{host}"),
-        None => "https://YOUR-SERVER".into(),
-    }
+    Ok(layout::page(&user.layout("Add API Key"), status, &body))
 }

@@ -1,16 +1,16 @@
-//! One key: its fields, how they are saved, and its activity.
+//! The page of a key: its form, saving the form, and the activity of the key.
 
 use super::{
-    fields::Fields,
-    form::{KeyForm, Place, Wrongs, day},
-    frame::{self, Frame},
-    merge::{Conflict, Outcome, Wish},
-    pairs::{Whole, end},
+    audit,
+    form_body::{CompleteForm, end_marker},
+    form_html::FormHtml,
+    key_form::{Field, FormErrors, KeyForm, day},
+    layout::{self, EarlyResponse},
+    merge::{Conflict, SaveOutcome, SubmittedForm},
     removal::removal,
-    trail,
-    visitor::{Stop, Visitor},
+    user::User,
 };
-use crate::caller::read_many;
+use crate::blocking::read_many;
 use axum::{
     extract::{Path, Query},
     http::StatusCode,
@@ -18,7 +18,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use portcullis::{
-    Acting, Attempt, Grant, KeyId, Record, Scope,
+    Acting, Attempt, Grant, Record,
     scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
 };
 use std::sync::Arc;
@@ -28,12 +28,12 @@ const CHOOSE: &str =
 
 /// `GET /keys/{id}`
 pub(crate) async fn page(
-    visitor: Visitor,
+    user: User,
     Path(id): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
-) -> Result<Response, Stop> {
-    let record = find(&visitor, &id, &ADMIN_KEY_LIST, Attempt::List).await?;
-    let has = |wanted: &str| query.iter().any(|(name, _)| name == wanted);
+) -> Result<Response, EarlyResponse> {
+    let record = user.find_key(&id, &ADMIN_KEY_LIST, Attempt::List).await?;
+    let has = |parameter: &str| query.iter().any(|(name, _)| name == parameter);
     let notice = match (has("saved"), has("meanwhile")) {
         (true, false) => Some("Your changes are saved."),
         (true, true) => Some(
@@ -41,52 +41,52 @@ pub(crate) async fn page(
         ),
         _ => None,
     };
-    let wish = Wish::unchanged(&visitor.site.store, &record);
-    show(&visitor, StatusCode::OK, &record, wish, Wrongs::default(), notice).await
+    let submitted = SubmittedForm::unchanged(&user.state.store, &record);
+    show(&user, StatusCode::OK, &record, submitted, FormErrors::default(), notice).await
 }
 
 /// `POST /keys/{id}`: Save Changes.
 pub(crate) async fn save(
-    visitor: Visitor,
+    user: User,
     Path(id): Path<String>,
-    Whole(mut pairs): Whole,
-) -> Result<Response, Stop> {
-    let record = find(&visitor, &id, &ADMIN_KEY_UPDATE, Attempt::Update).await?;
-    let mut wish = Wish::read(&mut pairs);
-    let mut wrongs = Wrongs::default();
-    if pairs.text("by") != visitor.principal.id().to_string() {
-        let why = "You are logged in with another key than the one that this form was opened with. Nothing was saved; \
-                   look the form over and save it again.";
-        wrongs.add(Place::Whole, why);
-        return show(&visitor, StatusCode::CONFLICT, &record, wish, wrongs, None).await;
+    CompleteForm(mut input): CompleteForm,
+) -> Result<Response, EarlyResponse> {
+    let record = user.find_key(&id, &ADMIN_KEY_UPDATE, Attempt::Update).await?;
+    let mut submitted = SubmittedForm::read(&mut input);
+    let mut errors = FormErrors::default();
+    if input.text("by") != user.principal.id().to_string() {
+        let text = "You are logged in with another key than when you opened this form. Nothing was saved. Check the form \
+                    and save it again.";
+        errors.add(Field::Form, text);
+        return show(&user, StatusCode::CONFLICT, &record, submitted, errors, None).await;
     }
-    if wish.changes(Place::Expires) {
-        wish.expiry = wish.form.expiry(&mut wrongs, None);
+    if submitted.changes(Field::Expires) {
+        submitted.expiry = submitted.form.expiry(&mut errors, None);
     }
-    if !wrongs.is_empty() {
+    if !errors.is_empty() {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return show(&visitor, status, &record, wish, wrongs, None).await;
+        return show(&user, status, &record, submitted, errors, None).await;
     }
-    let (id, time) = (record.id, visitor.time());
-    let (store, asked) = (visitor.site.store.clone(), wish.clone());
-    let work = move |acting: Acting<'_>| asked.apply(&store, acting, id, time);
-    let (status, wrongs) = match visitor.caller.act(&visitor.site.store, work).await {
-        Ok(Outcome::Saved { meanwhile }) => {
-            let more = if meanwhile { "&meanwhile=1" } else { "" };
-            return Ok(visitor.base.redirect(&format!("/keys/{id}?saved=1{more}")));
+    let (id, time) = (record.id, user.time());
+    let (store, form) = (user.state.store.clone(), submitted.clone());
+    let work = move |acting: Acting<'_>| form.apply(&store, acting, id, time);
+    let (status, errors) = match user.caller.act(&user.state.store, work).await {
+        Ok(SaveOutcome::Saved { has_other_changes }) => {
+            let more = if has_other_changes { "&meanwhile=1" } else { "" };
+            return Ok(user.base.redirect(&format!("/keys/{id}?saved=1{more}")));
         }
-        Ok(Outcome::Asked { denied }) => {
-            wrongs.add(Place::Whole, asked_text(&wish, denied));
-            (StatusCode::CONFLICT, wrongs)
+        Ok(SaveOutcome::Conflict { is_restricted }) => {
+            errors.add(Field::Form, conflict_text(&submitted, is_restricted));
+            (StatusCode::CONFLICT, errors)
         }
-        Err(denied) => Wrongs::of(denied).map_err(|denied| visitor.stop(denied))?,
+        Err(error) => FormErrors::of(error).map_err(|error| user.error_page(error))?,
     };
-    let fresh = visitor.site.store.get(id).map_err(|_| visitor.no_such_key())?;
-    show(&visitor, status, &fresh, wish, wrongs, None).await
+    let fresh = user.state.store.get(id).map_err(|_| user.no_such_key())?;
+    show(&user, status, &fresh, submitted, errors, None).await
 }
 
-fn asked_text(wish: &Wish, denied: bool) -> String {
-    let saved = match (denied, wish.form.active) {
+fn conflict_text(submitted: &SubmittedForm, is_restricted: bool) -> String {
+    let saved = match (is_restricted, submitted.form.active) {
         (true, Some(false)) => "The key is inactive now; nothing else was saved yet.",
         (true, _) => "The key has expired now; nothing else was saved yet.",
         (false, _) => "Nothing was saved yet.",
@@ -96,122 +96,106 @@ fn asked_text(wish: &Wish, denied: bool) -> String {
     )
 }
 
-pub(crate) fn parse(visitor: &Visitor, id: &str) -> Result<KeyId, Stop> {
-    id.parse().map_err(|_| visitor.no_such_key())
-}
-
-/// The key of this id, for a visitor that has the scope.
-pub(crate) async fn find(
-    visitor: &Visitor,
-    id: &str,
-    scope: &Scope,
-    attempt: Attempt,
-) -> Result<Arc<Record>, Stop> {
-    let known: Option<KeyId> = id.parse().ok();
-    visitor.require(scope, attempt, known).await?;
-    let id = parse(visitor, id)?;
-    visitor.site.store.get(id).map_err(|_| visitor.no_such_key())
-}
-
 async fn show(
-    visitor: &Visitor,
+    user: &User,
     status: StatusCode,
     record: &Arc<Record>,
-    wish: Wish,
-    mut wrongs: Wrongs,
+    submitted: SubmittedForm,
+    mut errors: FormErrors,
     notice: Option<&str>,
-) -> Result<Response, Stop> {
-    let store = &visitor.site.store;
-    let mut conflicts = wish.merge(store, record, visitor.time()).unwrap_or_default().conflicts;
-    conflicts.retain(|place| wrongs.at(*place).is_none());
-    let wish = wish.rebased(store, record, |place| wrongs.at(place).is_some());
+) -> Result<Response, EarlyResponse> {
+    let store = &user.state.store;
+    let mut conflicts = submitted.merge(store, record, user.time()).unwrap_or_default().conflicts;
+    conflicts.retain(|field| errors.at(*field).is_none());
+    let submitted = submitted.rebased(store, record, |field| errors.at(field).is_some());
     let now = KeyForm::of(store, record);
     let conflicts: Vec<Conflict> =
-        conflicts.into_iter().map(|place| Conflict::of(place, &now, &wish.form)).collect();
+        conflicts.into_iter().map(|field| Conflict::of(field, &now, &submitted.form)).collect();
     for conflict in &conflicts {
-        wrongs.add(conflict.place, CHOOSE);
+        errors.add(conflict.field, CHOOSE);
     }
-    let fields = Fields {
-        visitor,
-        form: &wish.form,
-        wrongs: &wrongs,
+    let fields = FormHtml {
+        user,
+        form: &submitted.form,
+        errors: &errors,
         held: Some(&record.grant),
         conflicts: &conflicts,
     };
     let id = record.id;
-    let activity = read_many(&visitor.site.store, move |store| trail::activity(store, id)).await;
-    let activity = activity.map_err(|denied| visitor.stop(denied))?;
-    let here = visitor.base.path(&format!("/keys/{id}"));
+    let activity = read_many(&user.state.store, move |store| audit::activity(store, id)).await;
+    let activity = activity.map_err(|error| user.error_page(error))?;
+    let here = user.base.path(&format!("/keys/{id}"));
     let body = html! {
-        p .back { a href=(visitor.base.path("/")) { span aria-hidden="true" { "← " } "API Keys" } }
-        div .head { h1 { bdi { (record.name) } } (frame::status(visitor, record)) }
+        p .back { a href=(user.base.path("/")) { span aria-hidden="true" { "← " } "API Keys" } }
+        div .head { h1 { bdi { (record.name) } } (layout::status_badge(record, user.time())) }
         @if let Some(notice) = notice { p .banner .good role="status" { (notice) } }
         div .columns {
             form .card .sheet method="post" action=(here) {
-                input type="hidden" name="by" value=(visitor.principal.id());
-                (wish.opened.hidden())
-                (fields.show())
+                input type="hidden" name="by" value=(user.principal.id());
+                (submitted.opened.hidden())
+                (fields.render())
                 div .actions {
-                    @if visitor.may(&ADMIN_KEY_UPDATE) {
+                    @if user.may(&ADMIN_KEY_UPDATE) {
                         button .primary type="submit" { "Save Changes" }
                     }
-                    a .button .quiet href=(visitor.base.path("/")) { "Cancel" }
+                    a .button .quiet href=(user.base.path("/")) { "Cancel" }
                 }
-                (end())
+                (end_marker())
             }
             div .aside {
-                (facts(visitor, record))
-                (rotation(visitor, record, &here))
-                (removal(visitor, record, &here))
+                (details(user, record))
+                (rotation(user, record, &here))
+                (removal(user, record, &here))
             }
         }
         section aria-labelledby="activity" {
             h2 #activity { "Activity" }
-            (trail::table(visitor, &activity.entries, trail::Columns::OfOneKey))
-            @if activity.is_cut {
-                p .hint { "Earlier entries are in the " a href=(visitor.base.path("/audit")) { "audit log" } "." }
+            (audit::table(user, &activity.entries, audit::Columns::OfOneKey))
+            @if activity.is_truncated {
+                p .hint { "Earlier entries are in the " a href=(user.base.path("/audit")) { "audit log" } "." }
             }
         }
     };
-    // A title holds no elements: the isolates stand for `bdi`.
+    // A title holds no elements: isolate characters replace `bdi`.
     let title = format!("\u{2068}{}\u{2069} · API Keys", record.name);
-    Ok(frame::page(&Frame::of(visitor, &title), status, &body))
+    Ok(layout::page(&user.layout(&title), status, &body))
 }
 
-fn facts(visitor: &Visitor, record: &Record) -> Markup {
+/// Renders the fields that the form does not have.
+fn details(user: &User, record: &Record) -> Markup {
     html! {
         div .card {
             h2 { "Details" }
             dl {
-                dt { "Key" } dd .mono { (visitor.site.store.prefix().hint(record.id)) "…" }
+                dt { "Key" } dd .mono { (user.state.store.prefix().hint(record.id)) "…" }
                 dt { "Id" } dd .mono { (record.id) }
-                dt { "Created" } dd { (frame::time(record.created_at)) }
-                dt { "Created by" } dd { (trail::actor(visitor, record.created_by)) }
-                dt { "Changed" } dd { (frame::time(record.updated_at)) }
-                dt { "Last used" } dd { (frame::last_use(visitor.site.store.last_used(record.id))) }
+                dt { "Created" } dd { (layout::time(record.created_at)) }
+                dt { "Created by" } dd { (audit::actor(user, record.created_by)) }
+                dt { "Changed" } dd { (layout::time(record.updated_at)) }
+                dt { "Last used" } dd { (layout::last_use(user.state.store.last_used(record.id))) }
                 @if let Some(since) = record.inactive_since {
-                    dt { "Inactive since" } dd { (frame::time(since)) }
+                    dt { "Inactive since" } dd { (layout::time(since)) }
                 }
                 @if !day(record.expiry).is_empty() {
-                    dt { "Expires" } dd { (frame::end(record.expiry)) }
+                    dt { "Expires" } dd { (layout::expiry(record.expiry)) }
                 }
                 @if let Some(owner) = &record.owner { dt { "Owner" } dd { bdi { (owner) } } }
                 @for (label, other) in [("Replaces", record.replaces), ("Replaced by", record.replaced_by)] {
-                    @if let Some(other) = other { dt { (label) } dd { (trail::key(visitor, other)) } }
+                    @if let Some(other) = other { dt { (label) } dd { (audit::key(user, other)) } }
                 }
             }
         }
     }
 }
 
-/// A new secret in the place of this one; a root key gets it on the machine only.
-fn rotation(visitor: &Visitor, record: &Record, here: &str) -> Markup {
+/// Renders the rotation. A root key is rotated on the local host only.
+fn rotation(user: &User, record: &Record, here: &str) -> Markup {
     let is_current = record.active && record.replaced_by.is_none() && record.grant != Grant::All;
     html! {
-        @if is_current && visitor.may(&ADMIN_KEY_UPDATE) {
+        @if is_current && user.may(&ADMIN_KEY_UPDATE) {
             div .card {
-                h2 { "Rotate it" }
-                p .hint { "A new key takes its place. The old one can work on for a while." }
+                h2 { "Rotate" }
+                p .hint { "Create a new key that replaces this one. The old key can stay valid for a while." }
                 a .button href=(format!("{here}/rotate")) { "Rotate…" }
             }
         }

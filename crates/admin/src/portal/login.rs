@@ -1,14 +1,16 @@
-//! Logging in with a key, and out again.
+//! Login with a key, and logout.
 
 use super::{
-    Site,
-    frame::{self, Frame, mark},
-    pairs::Pairs,
-    visitor::{Base, Stop, UNAVAILABLE, Visitor, forget, remember, token},
+    base_path::BasePath,
+    form_body::FormInput,
+    layout::{self, EarlyResponse, Layout, logo},
+    session_cookie,
+    state::PortalState,
+    user::{UNAVAILABLE, User},
 };
 use crate::{
-    caller::{self, Caller},
-    doorkeeper::AtTheDoor,
+    caller::{Caller, log_refusal, peer},
+    login_limiter::SharedLoginLimiter,
 };
 use axum::{
     extract::{FromRequest, Query, Request, State},
@@ -22,16 +24,16 @@ use zeroize::Zeroizing;
 
 /// `GET /login`
 pub(crate) async fn page(
-    base: Base,
+    base: BasePath,
     Query(query): Query<Vec<(String, String)>>,
-    visitor: Result<Visitor, Stop>,
+    user: Result<User, EarlyResponse>,
 ) -> Response {
-    if let Ok(visitor) = visitor {
-        return visitor.base.redirect("/");
+    if let Ok(user) = user {
+        return user.base.redirect("/");
     }
     let notice = query.iter().find_map(|(name, _)| match name.as_str() {
         "ended" => Some(
-            "Your session has ended. A form that was sent after that was not saved. Log in again.",
+            "Your session has ended. A form that you sent after that was not saved. Log in again.",
         ),
         "out" => Some("You are logged out."),
         _ => None,
@@ -40,77 +42,96 @@ pub(crate) async fn page(
 }
 
 /// `POST /login`
-pub(crate) async fn log_in(State(site): State<Site>, request: Request) -> Result<Response, Stop> {
-    let base = Base::of(request.uri(), request.extensions());
-    let peer = caller::peer(request.extensions());
-    let door = request.extensions().get::<AtTheDoor>().cloned();
-    let session = token(&site, request.headers());
-    let mut form = Pairs::from_request(request, &site).await?;
-    // A new login replaces the old session, once the whole form is here.
+pub(crate) async fn log_in(
+    State(state): State<PortalState>,
+    request: Request,
+) -> Result<Response, EarlyResponse> {
+    let base = BasePath::of(request.uri(), request.extensions());
+    let peer = peer(request.extensions());
+    let limiter = request.extensions().get::<SharedLoginLimiter>().cloned();
+    let session = session_cookie::token(&state, request.headers());
+    let mut form = FormInput::from_request(request, &state).await?;
+    // A new login replaces the old session, once the complete form has arrived.
     if let Some(session) = session {
-        site.sessions.end(session);
+        state.sessions.end(session);
     }
     let key = Zeroizing::new(form.text("key"));
-    let digest = site.store.digest(key.trim().as_bytes());
-    let checked = site.store.authenticate_key(key.trim().as_bytes());
-    let wait = door.and_then(|door| door.note(checked.as_ref().map(Principal::id), peer));
+    let digest = state.store.digest(key.trim().as_bytes());
+    let checked = state.store.authenticate_key(key.trim().as_bytes());
+    let wait =
+        limiter.and_then(|limiter| limiter.record(checked.as_ref().map(Principal::id), peer));
     let principal = match checked {
         Ok(principal) => principal,
-        Err(refusal) => return Ok(turn_away(&base, &refusal, peer, wait)),
+        Err(refusal) => return Ok(refusal_page(&base, &refusal, peer, wait)),
     };
     let id = principal.id();
     let caller = Caller::Key(principal, peer);
-    if caller.require(&site.store, &ADMIN_KEY_LIST, Attempt::List, None).await.is_err() {
-        let why =
-            "This key may not see API keys: it lacks the scope admin.key.list. Use an admin key.";
-        return Ok(show(&base, StatusCode::FORBIDDEN, None, Some(why)));
+    if caller.require(&state.store, &ADMIN_KEY_LIST, Attempt::List, None).await.is_err() {
+        let text =
+            "This key may not list API keys: it lacks the scope admin.key.list. Use an admin key.";
+        return Ok(show(&base, StatusCode::FORBIDDEN, None, Some(text)));
     }
-    match site.sessions.begin(id, digest) {
-        Ok(session) => Ok(remember(&site, session, base.redirect("/"))),
+    match state.sessions.start(id, digest) {
+        Ok(session) => Ok(session_cookie::set(&state, session, base.redirect("/"))),
         Err(error) => {
-            tracing::error!(%error, "no session can be made");
-            let why = "The server cannot make a session at the moment.";
-            Ok(show(&base, StatusCode::SERVICE_UNAVAILABLE, None, Some(why)))
+            tracing::error!(%error, "a session could not be created");
+            let text = "The server cannot create a session now. Try again shortly.";
+            Ok(show(&base, StatusCode::SERVICE_UNAVAILABLE, None, Some(text)))
         }
     }
 }
 
 /// `POST /logout`
-pub(crate) async fn log_out(State(site): State<Site>, base: Base, headers: HeaderMap) -> Response {
-    if let Some(session) = token(&site, &headers) {
-        site.sessions.end(session);
+pub(crate) async fn log_out(
+    State(state): State<PortalState>,
+    base: BasePath,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(session) = session_cookie::token(&state, &headers) {
+        state.sessions.end(session);
     }
-    forget(&site, base.redirect("/login?out=1"))
+    session_cookie::delete(&state, base.redirect("/login?out=1"))
 }
 
-/// The page for a key that does not pass. It tells no kind of bad key from another.
-fn turn_away(base: &Base, refusal: &Refusal, peer: Option<IpAddr>, wait: Option<u64>) -> Response {
+/// Returns the page for a refused key. It does not say text the key is refused.
+fn refusal_page(
+    base: &BasePath,
+    refusal: &Refusal,
+    peer: Option<IpAddr>,
+    wait: Option<u64>,
+) -> Response {
     if let Some(seconds) = wait {
-        let why = "This key is not valid, and too many such keys came from your address. Wait a moment; a valid key \
-                   passes all the same.";
-        let mut page = show(base, StatusCode::TOO_MANY_REQUESTS, None, Some(why));
+        let text = "This key is not valid, and too many invalid keys came from your address. Wait a moment; a valid \
+                    key is accepted at any time.";
+        let mut page = show(base, StatusCode::TOO_MANY_REQUESTS, None, Some(text));
         page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         return page;
     }
-    caller::log(refusal, peer);
-    let (status, why) = match refusal {
+    log_refusal(refusal, peer);
+    let (status, text) = match refusal {
         Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
-        _ => {
-            (StatusCode::UNAUTHORIZED, "This key is not valid. Check that it is whole and active.")
-        }
+        _ => (
+            StatusCode::UNAUTHORIZED,
+            "This key is not valid. Check that it is complete and active.",
+        ),
     };
-    show(base, status, None, Some(why))
+    show(base, status, None, Some(text))
 }
 
-fn show(base: &Base, status: StatusCode, notice: Option<&str>, wrong: Option<&str>) -> Response {
+fn show(
+    base: &BasePath,
+    status: StatusCode,
+    notice: Option<&str>,
+    wrong: Option<&str>,
+) -> Response {
     let body = html! {
         div .card .login {
-            div .brand { (mark()) span { "Portcullis" } }
+            div .brand { (logo()) span { "Portcullis" } }
             h1 { "Log in" }
             p .lead { "Use an admin key to manage API keys." }
             @if let Some(notice) = notice { p .banner role="status" { (notice) } }
             form method="post" action=(base.path("/login")) {
-                // Password managers ask for a user's name.
+                // Password managers expect a user name.
                 input type="text" name="username" value="admin" autocomplete="username" hidden readonly;
                 div .field .wrong[wrong.is_some()] {
                     label for="key" { "Admin key" }
@@ -123,5 +144,5 @@ fn show(base: &Base, status: StatusCode, notice: Option<&str>, wrong: Option<&st
             }
         }
     };
-    frame::page(&Frame::outside(base, "Log in"), status, &body)
+    layout::page(&Layout::signed_out(base, "Log in"), status, &body)
 }

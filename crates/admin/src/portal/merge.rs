@@ -1,15 +1,15 @@
-//! A saved form against the key as it is now: which fields to change, and which to ask about.
+//! Merging a submitted form with the current key: which fields to change, and which to ask about.
 //!
-//! A form carries the values that it was opened with. A field that the user left alone is never
-//! written, whatever happened to it meanwhile. A field that the user and somebody else changed to
-//! different values is asked about. The opened values come from the browser and are only hints:
-//! forging them does nothing that the user could not do with a fresh form.
+//! A form carries the values that it had when it was opened. A field that the user left unchanged
+//! is never written, even if it has changed since. If the user and somebody else changed a field to
+//! different values, the next page asks the user. The opened values come from the browser and are
+//! only hints: forging them allows nothing that a fresh form would not allow.
 
 use super::{
-    form::{KeyForm, Place},
-    pairs::Pairs,
+    form_body::FormInput,
+    key_form::{Field, KeyForm},
 };
-use crate::moment;
+use crate::rfc3339;
 use maud::{Markup, html};
 use portcullis::{Acting, Change, Error, Expiry, Grant, KeyId, Record, Store, Timestamp};
 use std::{
@@ -18,40 +18,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a save competes with other changes of the same key.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long a save is retried when other changes of the same key win.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
-/// The values of a key at the moment when its form was opened, as text.
+/// The values of a key when its form was opened, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedValues {
     name: String,
     scopes: BTreeSet<String>,
-    /// `yes`, or the moment since when the key is inactive: two revocations are distinguished.
+    /// `yes`, or the time of the deactivation, which distinguishes two deactivations.
     active: String,
-    /// The exact moment, or empty. The form shows the day only.
+    /// The exact time, or empty. The form shows only the date.
     expires: String,
 }
 
 const YES: &str = "yes";
 
-impl Opened {
+impl OpenedValues {
     pub(crate) fn of(store: &Store, record: &Record) -> Self {
-        let since = || record.inactive_since.map(moment::to_text).unwrap_or_default();
+        let since = || record.inactive_since.map(rfc3339::format).unwrap_or_default();
         let KeyForm { name, scopes, .. } = KeyForm::of(store, record);
         let expires = match record.expiry {
-            Expiry::At(at) => moment::to_text(at),
+            Expiry::At(at) => rfc3339::format(at),
             Expiry::Never => String::new(),
         };
         Self { name, scopes, active: if record.active { YES.into() } else { since() }, expires }
     }
 
-    fn read(pairs: &mut Pairs) -> Self {
+    fn read(input: &mut FormInput) -> Self {
         Self {
-            name: pairs.text("was_name"),
-            scopes: pairs.all("was_scope"),
-            active: pairs.text("was_active"),
-            expires: pairs.text("was_expires"),
+            name: input.text("was_name"),
+            scopes: input.all("was_scope"),
+            active: input.text("was_active"),
+            expires: input.text("was_expires"),
         }
     }
 
@@ -73,109 +73,109 @@ impl Opened {
     }
 }
 
-/// A form that was sent: what it showed when it was opened, and what it says now.
+/// A submitted form: its values when it was opened, and the entered values.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
-    pub(crate) opened: Opened,
+pub(crate) struct SubmittedForm {
+    pub(crate) opened: OpenedValues,
     pub(crate) form: KeyForm,
-    /// The expiry that the form's day means, where it is a day.
+    /// The expiry of the form's date, if the date is valid.
     pub(crate) expiry: Option<Expiry>,
-    /// Conflicts that the form asked about and the user did not decide.
-    undecided: Vec<Place>,
+    /// Conflicts that the form asked about and the user left open.
+    undecided: Vec<Field>,
 }
 
-/// What a wish comes to for the key as it is now.
+/// The result of merging a form with the current key.
 #[derive(Debug, Default)]
 pub(crate) struct Merged {
     pub(crate) change: Change,
-    /// The part of the change that only denies; it waits for no answer of the user.
-    denial: Change,
-    pub(crate) conflicts: Vec<Place>,
+    /// The part of the change that only restricts the key. It is applied despite conflicts.
+    restriction: Change,
+    pub(crate) conflicts: Vec<Field>,
 }
 
-/// What became of a save.
+/// The outcome of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum SaveOutcome {
     Saved {
         /// Whether somebody else changed the key while the form was open.
-        meanwhile: bool,
+        has_other_changes: bool,
     },
-    /// There are conflicts to ask about.
-    Asked {
-        /// Whether the denials of the form were applied all the same.
-        denied: bool,
+    /// The user must decide on conflicts.
+    Conflict {
+        /// Whether the restrictions of the form were applied.
+        is_restricted: bool,
     },
 }
 
-impl Wish {
-    /// The form of a key as it is.
+impl SubmittedForm {
+    /// The form of a key without changes.
     pub(crate) fn unchanged(store: &Store, record: &Record) -> Self {
-        let (opened, form) = (Opened::of(store, record), KeyForm::of(store, record));
+        let (opened, form) = (OpenedValues::of(store, record), KeyForm::of(store, record));
         Self { opened, form, expiry: None, undecided: Vec::new() }
     }
 
-    pub(crate) fn read(pairs: &mut Pairs) -> Self {
-        let opened = Opened::read(pairs);
-        let mut form = KeyForm::read(pairs);
-        let conflicts = pairs.all("conflict");
+    pub(crate) fn read(input: &mut FormInput) -> Self {
+        let opened = OpenedValues::read(input);
+        let mut form = KeyForm::read(input);
+        let conflicts = input.all("conflict");
         let mut undecided = Vec::new();
-        for place in [Place::Name, Place::Scopes, Place::Active, Place::Expires] {
-            if !conflicts.contains(place.as_str()) {
+        for field in [Field::Name, Field::Scopes, Field::Active, Field::Expires] {
+            if !conflicts.contains(field.as_str()) {
                 continue;
             }
-            match (pairs.text(&format!("keep_{}", place.as_str())).as_str(), place) {
+            match (input.text(&format!("keep_{}", field.as_str())).as_str(), field) {
                 ("mine", _) => {}
-                ("now", Place::Name) => form.name.clone_from(&opened.name),
-                ("now", Place::Scopes) => form.scopes.clone_from(&opened.scopes),
-                ("now", Place::Expires) => opened.day().clone_into(&mut form.expires),
+                ("now", Field::Name) => form.name.clone_from(&opened.name),
+                ("now", Field::Scopes) => form.scopes.clone_from(&opened.scopes),
+                ("now", Field::Expires) => opened.day().clone_into(&mut form.expires),
                 ("now", _) => form.active = None,
-                _ => undecided.push(place),
+                _ => undecided.push(field),
             }
         }
         Self { opened, form, expiry: None, undecided }
     }
 
-    /// Whether the user changed the field.
-    pub(crate) fn changes(&self, place: Place) -> bool {
-        match place {
-            Place::Name => self.form.name != self.opened.name.trim(),
-            Place::Scopes => self.form.scopes != self.opened.scopes,
-            Place::Active => self.form.active.is_some_and(|yes| yes != self.opened.is_active()),
-            Place::Expires => self.form.expires != self.opened.day(),
-            Place::Whole => false,
+    /// Returns whether the user changed the field.
+    pub(crate) fn changes(&self, field: Field) -> bool {
+        match field {
+            Field::Name => self.form.name != self.opened.name.trim(),
+            Field::Scopes => self.form.scopes != self.opened.scopes,
+            Field::Active => self.form.active.is_some_and(|yes| yes != self.opened.is_active()),
+            Field::Expires => self.form.expires != self.opened.day(),
+            Field::Form => false,
         }
     }
 
-    /// Compares the form with the key as it is now.
+    /// Merges the form with the current key.
     pub(crate) fn merge(
         &self,
         store: &Store,
         record: &Record,
         time: Timestamp,
     ) -> Result<Merged, Error> {
-        let now = Opened::of(store, record);
+        let now = OpenedValues::of(store, record);
         let mut merged = Merged::default();
-        let mut may_apply = |place, is_untouched: bool| {
-            let applies = is_untouched && !self.undecided.contains(&place);
+        let mut may_apply = |field, is_untouched: bool| {
+            let applies = is_untouched && !self.undecided.contains(&field);
             if !applies {
-                merged.conflicts.push(place);
+                merged.conflicts.push(field);
             }
             applies
         };
-        if self.changes(Place::Name)
+        if self.changes(Field::Name)
             && self.form.name != record.name
-            && may_apply(Place::Name, now.name == self.opened.name)
+            && may_apply(Field::Name, now.name == self.opened.name)
         {
             merged.change.name = Some(self.form.name.clone());
         }
-        if self.changes(Place::Scopes)
+        if self.changes(Field::Scopes)
             && let Grant::Scopes(held) = record.grant
         {
             let mut added = self.form.scopes.difference(&self.opened.scopes);
             let wanted = if now.scopes == self.opened.scopes {
                 Some(self.form.scopes.clone())
             } else if added.all(|scope| now.scopes.contains(scope)) {
-                // The user only removed scopes, which takes effect whatever else was changed.
+                // The user only removed scopes: that takes effect whatever others changed.
                 let kept = |scope: &&String| {
                     self.form.scopes.contains(*scope) || !self.opened.scopes.contains(*scope)
                 };
@@ -184,90 +184,92 @@ impl Wish {
                 None
             };
             let is_there = self.form.scopes == now.scopes;
-            if !is_there && may_apply(Place::Scopes, wanted.is_some()) {
+            if !is_there && may_apply(Field::Scopes, wanted.is_some()) {
                 let chosen = store.scopes(wanted.unwrap_or_default())?;
                 merged.change.grant = Some(Grant::Scopes(chosen.keeping_unoffered(&held)));
             }
         }
-        if self.changes(Place::Active) {
+        if self.changes(Field::Active) {
             if self.form.active == Some(false) {
-                // Even for an inactive key: a reactivation may be in flight.
+                // Also for an inactive key: a reactivation may be in flight.
                 merged.change.active = Some(false);
-                merged.denial.active = Some(false);
-            } else if !record.active && may_apply(Place::Active, now.active == self.opened.active) {
+                merged.restriction.active = Some(false);
+            } else if !record.active && may_apply(Field::Active, now.active == self.opened.active) {
                 merged.change.active = Some(true);
             }
         }
         if let Some(expiry) = self.expiry
-            && self.changes(Place::Expires)
+            && self.changes(Field::Expires)
             && self.form.expires != now.day()
         {
             if expiry.has_come(time) && expiry < record.expiry {
                 merged.change.expiry = Some(expiry);
-                merged.denial.expiry = Some(expiry);
-            } else if may_apply(Place::Expires, now.expires == self.opened.expires) {
+                merged.restriction.expiry = Some(expiry);
+            } else if may_apply(Field::Expires, now.expires == self.opened.expires) {
                 merged.change.expiry = Some(expiry);
             }
         }
         Ok(merged)
     }
 
-    /// Saves the form, unless there are conflicts; what it denies is applied in any case. A change
-    /// that somebody else makes between comparing and writing is compared again.
+    /// Saves the form, unless there are conflicts; its restrictions are applied in any case. If
+    /// somebody else changes the key between merging and writing, merges again.
     pub(crate) fn apply(
         &self,
         store: &Store,
         acting: Acting<'_>,
         id: KeyId,
         time: Timestamp,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<SaveOutcome, Error> {
         let start = Instant::now();
         loop {
             let record = store.get(id)?;
-            let Merged { change, denial, conflicts } = self.merge(store, &record, time)?;
-            let denies = denial != Change::default();
-            let meanwhile = Opened::of(store, &record) != self.opened;
+            let Merged { change, restriction, conflicts } = self.merge(store, &record, time)?;
+            let restricts = restriction != Change::default();
+            let has_other_changes = OpenedValues::of(store, &record) != self.opened;
             if !conflicts.is_empty() {
-                if denies {
-                    acting.update(id, denial)?;
+                if restricts {
+                    acting.update(id, restriction)?;
                 }
-                return Ok(Outcome::Asked { denied: denies });
+                return Ok(SaveOutcome::Conflict { is_restricted: restricts });
             }
-            if change == denial {
-                // A denial has no condition: no contention can delay it.
-                acting.update(id, denial)?;
-                return Ok(Outcome::Saved { meanwhile });
+            if change == restriction {
+                // A restriction has no condition, so contention cannot delay it.
+                acting.update(id, restriction)?;
+                return Ok(SaveOutcome::Saved { has_other_changes });
             }
             match acting.update_if(id, record.revision, change) {
-                Err(Error::Changed(_)) if start.elapsed() < PATIENCE => thread::sleep(PAUSE),
-                Err(error @ Error::Changed(_)) if denies => {
-                    acting.update(id, denial)?;
+                Err(Error::Changed(_)) if start.elapsed() < RETRY_TIMEOUT => {
+                    thread::sleep(RETRY_PAUSE);
+                }
+                Err(error @ Error::Changed(_)) if restricts => {
+                    acting.update(id, restriction)?;
                     return Err(error);
                 }
-                done => return done.map(|_| Outcome::Saved { meanwhile }),
+                done => return done.map(|_| SaveOutcome::Saved { has_other_changes }),
             }
         }
     }
 
-    /// The form to show next, over the key as it is now. A field that the user left alone shows
-    /// the present value. A field for which the page has an error keeps the value that it was
-    /// opened with, so that a conflict is found once the error is corrected.
+    /// Returns the next form, based on the current key. A field that the user left unchanged shows
+    /// the current value. A field with an error keeps its opened value, so that a conflict is found
+    /// once the error is corrected.
     pub(crate) fn rebased(
         self,
         store: &Store,
         record: &Record,
-        is_wrong: impl Fn(Place) -> bool,
+        is_wrong: impl Fn(Field) -> bool,
     ) -> Self {
-        let (now, shown) = (Opened::of(store, record), KeyForm::of(store, record));
-        let changed = |place| self.changes(place);
+        let (now, shown) = (OpenedValues::of(store, record), KeyForm::of(store, record));
+        let changed = |field| self.changes(field);
         let [name, scopes, active, expires] =
-            [Place::Name, Place::Scopes, Place::Active, Place::Expires].map(changed);
+            [Field::Name, Field::Scopes, Field::Active, Field::Expires].map(changed);
         let Self { opened: was, form, expiry, undecided } = self;
-        let opened = Opened {
-            name: if name && is_wrong(Place::Name) { was.name } else { now.name },
-            scopes: if scopes && is_wrong(Place::Scopes) { was.scopes } else { now.scopes },
-            active: if active && is_wrong(Place::Active) { was.active } else { now.active },
-            expires: if expires && is_wrong(Place::Expires) { was.expires } else { now.expires },
+        let opened = OpenedValues {
+            name: if name && is_wrong(Field::Name) { was.name } else { now.name },
+            scopes: if scopes && is_wrong(Field::Scopes) { was.scopes } else { now.scopes },
+            active: if active && is_wrong(Field::Active) { was.active } else { now.active },
+            expires: if expires && is_wrong(Field::Expires) { was.expires } else { now.expires },
         };
         let form = KeyForm {
             name: if name { form.name } else { shown.name },
@@ -281,21 +283,21 @@ impl Wish {
 
 /// A field that the user and somebody else changed to different values.
 pub(crate) struct Conflict {
-    pub(crate) place: Place,
+    pub(crate) field: Field,
     pub(crate) now: String,
     pub(crate) mine: String,
 }
 
 impl Conflict {
-    pub(crate) fn of(place: Place, now: &KeyForm, mine: &KeyForm) -> Self {
-        let text = |form: &KeyForm| match place {
-            Place::Name => form.name.clone(),
-            Place::Scopes if form.scopes.is_empty() => "no scopes".into(),
-            Place::Scopes => form.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
-            Place::Active => if form.active == Some(true) { "Yes" } else { "No" }.into(),
-            Place::Expires if form.expires.is_empty() => "never".into(),
-            Place::Expires | Place::Whole => form.expires.clone(),
+    pub(crate) fn of(field: Field, now: &KeyForm, mine: &KeyForm) -> Self {
+        let text = |form: &KeyForm| match field {
+            Field::Name => form.name.clone(),
+            Field::Scopes if form.scopes.is_empty() => "no scopes".into(),
+            Field::Scopes => form.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+            Field::Active => if form.active == Some(true) { "Yes" } else { "No" }.into(),
+            Field::Expires if form.expires.is_empty() => "never".into(),
+            Field::Expires | Field::Form => form.expires.clone(),
         };
-        Self { place, now: text(now), mine: text(mine) }
+        Self { field, now: text(now), mine: text(mine) }
     }
 }

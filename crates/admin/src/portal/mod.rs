@@ -1,27 +1,36 @@
-//! The portal: Developers ▸ API Keys for people, in pages that the server renders.
+//! The portal: server-rendered pages for managing API keys.
 //!
-//! It stands on the same walks as the API. A visitor is a key that logged in; each page asks the
-//! store anew whether that key is valid and what it may do, and what it changes is its own act in
-//! the trail. The pages need no script but for copying, and ask no other server for anything.
+//! The portal uses the same store operations as the API. A user logs in with a key. Each page
+//! authenticates that key again and checks its scopes, and each change is in the audit log under
+//! that key. Scripts are optional, and the pages load nothing from other servers.
 
-mod create;
-mod edit;
-mod fields;
-mod form;
-mod frame;
-mod guard;
-mod listing;
-mod login;
+// ── the state and its parts
+mod sentence;
+mod session;
+mod state;
+mod session_cookie;
+mod base_path;
+mod layout;
+mod security;
+
+// ── users and forms
+mod user;
+mod form_body;
+mod key_form;
 mod merge;
-mod once;
-mod pairs;
+mod form_html;
+mod submission;
+
+// ── the pages
+mod login;
+mod key_list;
+mod create;
+mod audit;
 mod removal;
+mod edit;
+mod rotate;
 #[cfg(feature = "cluster")]
 mod replicas;
-mod rotate;
-mod session;
-mod trail;
-mod visitor;
 
 use super::{body, origin::Origin};
 use axum::{
@@ -31,15 +40,14 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use base_path::BasePath;
 use portcullis::{KeyId, Store, web};
-use session::Sessions;
-use std::sync::Arc;
-use visitor::Base;
+use state::PortalState;
 
 const MAX_FORM_BYTES: usize = 64 * 1024;
 
-/// The portal of a store, to be merged with the [API](super::router), whose paths it leaves alone,
-/// and mounted with it.
+/// The portal of a store. Merge its router with that of the [API](super::router) and mount both
+/// together; their paths do not overlap.
 ///
 /// ```
 /// use portcullis_admin::{Portal, router};
@@ -55,91 +63,64 @@ pub struct Portal {
 }
 
 impl Portal {
-    /// A portal that learns from browsers alone whether a form is of its own origin: from the
-    /// header `Sec-Fetch-Site`.
+    /// Creates a portal. It relies on the browser's header `Sec-Fetch-Site` to detect forms of other
+    /// sites.
     pub fn new(store: Store) -> Self {
         Self { store, origin: None }
     }
 
-    /// Names the origin under which browsers reach the portal. A form of another one is refused.
+    /// Sets the origin under which browsers reach the portal. Forms of other origins are refused.
     #[must_use]
     pub fn at(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
         self
     }
 
-    /// The pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/replicas` with the feature `cluster`, `/assets/…`.
+    /// Returns the router of the pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/replicas`
+    /// (with the feature `cluster`), `/assets/…`.
     pub fn router(self) -> Router {
-        let site = self.site();
+        let state = PortalState::new(self.store, self.origin);
         let router = Router::new();
-        // Handlers that take no form: the request must have come whole all the same.
-        let whole = middleware::from_fn(body::read_first);
+        // For handlers that read no form: their requests must be complete too.
+        let complete = middleware::from_fn(body::require_complete);
         #[cfg(feature = "cluster")]
         let router = router.route("/replicas", get(replicas::page));
         router
-            .route("/", get(listing::list))
+            .route("/", get(key_list::list))
             .route("/login", get(login::page).post(login::log_in))
-            .route("/logout", post(login::log_out).layer(whole.clone()).get(to_the_list))
-            .route("/keys", post(create::create).get(to_the_list))
+            .route("/logout", post(login::log_out).layer(complete.clone()).get(redirect_to_list))
+            .route("/keys", post(create::create).get(redirect_to_list))
             .route("/keys/new", get(create::page))
             .route("/keys/{id}", get(edit::page).post(edit::save))
-            .route("/keys/{id}/deactivate", post(removal::deactivate).layer(whole).get(to_the_key))
+            .route(
+                "/keys/{id}/deactivate",
+                post(removal::deactivate).layer(complete).get(redirect_to_key),
+            )
             .route("/keys/{id}/delete", get(removal::confirm_deletion).post(removal::delete))
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
-            .route("/audit", get(trail::page))
+            .route("/audit", get(audit::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-            .layer(middleware::from_fn(web::refuse_cut))
-            .layer(middleware::from_fn_with_state(site.clone(), guard::refuse_foreign_forms))
-            .layer(middleware::map_response(guard::not_stored))
-            .route("/assets/portal.css", get(frame::style))
-            .route("/assets/portal.js", get(frame::script))
-            .route("/assets/favicon.svg", get(frame::icon))
-            .route("/favicon.ico", get(frame::icon))
-            .layer(middleware::map_response(guard::closed))
-            .with_state(site)
-    }
-
-    fn site(self) -> Site {
-        let cookie = match self.origin.as_ref().and_then(Origin::loopback_port) {
-            Some(port) => format!("__Host-portcullis-{port}"),
-            None => "__Host-portcullis".into(),
-        };
-        let parts =
-            Parts { store: self.store, sessions: Sessions::default(), origin: self.origin, cookie };
-        Site(Arc::new(parts))
+            .layer(middleware::from_fn(web::require_complete_body))
+            .layer(middleware::from_fn_with_state(state.clone(), security::refuse_cross_site_forms))
+            .layer(middleware::map_response(security::no_store))
+            .route("/assets/portal.css", get(layout::style))
+            .route("/assets/portal.js", get(layout::script))
+            .route("/assets/favicon.svg", get(layout::icon))
+            .route("/favicon.ico", get(layout::icon))
+            .layer(middleware::map_response(security::headers))
+            .with_state(state)
     }
 }
 
-/// Leads a browser on that gets the address of a form's answer, as one does that reloads it or goes
-/// back to it.
-async fn to_the_list(base: Base) -> Response {
+/// Redirects a browser that reloads or revisits the address of a form's response.
+async fn redirect_to_list(base: BasePath) -> Response {
     base.redirect("/")
 }
 
-async fn to_the_key(base: Base, Path(id): Path<String>) -> Response {
+async fn redirect_to_key(base: BasePath, Path(id): Path<String>) -> Response {
     match id.parse::<KeyId>() {
         Ok(id) => base.redirect(&format!("/keys/{id}")),
         Err(_) => base.redirect("/"),
-    }
-}
-
-/// What all pages share.
-#[derive(Clone)]
-pub(crate) struct Site(Arc<Parts>);
-
-pub(crate) struct Parts {
-    store: Store,
-    sessions: Sessions,
-    origin: Option<Origin>,
-    /// The name of the session's cookie.
-    cookie: String,
-}
-
-impl std::ops::Deref for Site {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
     }
 }
 
@@ -150,9 +131,9 @@ mod tests {
     use portcullis::{Expiry, Grant, Metadata, NewKey, Timestamp};
     use tower::ServiceExt;
 
-    /// A change that was made with a clock three days ahead moves the time by which keys expire.
+    /// A change made with a clock three days ahead advances the time by which keys expire.
     #[tokio::test]
-    async fn badges_and_forms_go_by_the_time_of_the_store() {
+    async fn badges_and_forms_use_the_time_of_the_store() {
         let store = Store::in_memory().unwrap();
         let tomorrow = Timestamp::from_millis(store.now().as_millis() + 86_400_000);
         let new = |name: &str, grant, expiry| {
@@ -185,9 +166,9 @@ mod tests {
         assert!(list.contains("Expired"));
         let (_, form) = send(get("/keys/new"), String::new()).await;
         let (_, token) = form.split_once(r#"name="form" value=""#).unwrap();
-        let day = form::day(Expiry::At(tomorrow));
+        let day = key_form::day(Expiry::At(tomorrow));
         let fields = format!("form={}&name=a&active=yes&expires={day}&end=1", &token[..64]);
         let (_, refused) = send(Request::post("/keys").header("cookie", cookie), fields).await;
-        assert!(refused.contains("This day is over or has begun"));
+        assert!(refused.contains("This date has begun or is past"));
     }
 }

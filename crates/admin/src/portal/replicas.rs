@@ -1,10 +1,10 @@
-//! The replicas that share the store. A page of its own, only where the store is shared.
+//! The page "Replicas": the replicas of a shared store.
 
 use super::{
-    frame::{self, Frame, Here},
-    visitor::{Stop, Visitor},
+    layout::{self, EarlyResponse, Section},
+    user::User,
 };
-use crate::caller::ask;
+use crate::blocking;
 use axum::{http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
@@ -13,28 +13,23 @@ use portcullis::{
     scope::catalogue::ADMIN_KEY_LIST,
 };
 
-/// Whether there are any.
-pub(crate) fn are_there(store: &Store) -> bool {
-    store.following().is_some()
-}
-
 /// `GET /replicas`
-pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {
-    visitor.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let frame = Frame::of(&visitor, "Replicas").in_place(Here::Replicas);
-    if !are_there(&visitor.site.store) {
-        let why = "This store is not shared: it has no replicas.";
-        return Ok(frame::notice(&frame, StatusCode::NOT_FOUND, why));
+pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
+    user.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let layout = user.layout("Replicas").in_section(Section::Replicas);
+    if user.state.store.following().is_none() {
+        let text = "This store is not shared: it has no replicas.";
+        return Ok(layout::notice(&layout, StatusCode::NOT_FOUND, text));
     }
-    let members = ask(&visitor.site.store, Store::members).await;
-    let members = members.map_err(|denied| visitor.stop(denied))?;
+    let members = blocking::call(&user.state.store, Store::members).await;
+    let members = members.map_err(|error| user.error_page(error))?;
     let body = html! {
         div .head {
             h1 { "Replicas" }
-            a .button href=(visitor.base.path("/replicas")) { "Reload" }
+            a .button href=(user.base.path("/replicas")) { "Reload" }
         }
         p .lead {
-            "Who shares this store, as etcd knows it now. A replica that died is listed as it was until "
+            "The replicas that share this store, as etcd lists them now. A stopped replica stays listed until "
             "a revocation has waited for it."
         }
         div .card .flush {
@@ -50,7 +45,7 @@ pub(crate) async fn page(visitor: Visitor) -> Result<Response, Stop> {
             }
         }
     };
-    Ok(frame::page(&frame, StatusCode::OK, &body))
+    Ok(layout::page(&layout, StatusCode::OK, &body))
 }
 
 fn row(member: &Member) -> Markup {
@@ -64,7 +59,7 @@ fn row(member: &Member) -> Markup {
             }
             td { (state(member)) }
             td .wide { @if let Some(about) = about { (about.version) } @else { "–" } }
-            td .wide { @if let Some(about) = about { (frame::time(about.joined_at)) } @else { "–" } }
+            td .wide { @if let Some(about) = about { (layout::time(about.joined_at)) } @else { "–" } }
             td .wide {
                 (member.applied)
                 @if member.behind > 0 { span .faint { " · " (member.behind) " behind" } }

@@ -353,7 +353,7 @@ async fn form_of_which_a_part_is_missing_changes_nothing() {
         for end in 0..whole.len() {
             let reply = browser.post_text(path, &whole[..end]).await;
             assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", &whole[..end]);
-            reply.says("did not arrive whole");
+            reply.says("The form was incomplete");
         }
         let twice = format!("{whole}&{}", whole.split('&').next().unwrap());
         assert_eq!(browser.post_text(path, &twice).await.status, StatusCode::BAD_REQUEST);

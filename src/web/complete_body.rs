@@ -1,7 +1,7 @@
-//! A request body that did not arrive whole ends with an error.
+//! An incomplete request body ends with an error.
 //!
-//! hyper reports most cut bodies as an error, but an HTTP/2 stream that its client cancels looks
-//! like the end of the body: a handler would act on a part of it.
+//! hyper reports most incomplete bodies as an error. But an HTTP/2 stream that its client cancels
+//! looks like the end of the body, and a handler would act on a part of it.
 
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -17,36 +17,36 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Makes a cut body end with an error, for every way that a handler may read it.
-pub async fn refuse_cut(request: Request, next: Next) -> Response {
+/// Middleware that makes an incomplete body end with an error, however the handler reads it.
+pub async fn require_complete_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = if body.is_end_stream() {
         body
     } else {
         let declared = parts.headers.get(CONTENT_LENGTH);
         let missing = declared.and_then(|length| length.to_str().ok()?.parse().ok());
-        Body::new(Whole { body, missing, version: parts.version })
+        Body::new(CompleteBody { body, missing, version: parts.version })
     };
     next.run(Request::from_parts(parts, body)).await
 }
 
-/// A body that ends with an error unless all of it came.
-struct Whole {
+/// A body that ends with an error unless it is complete.
+struct CompleteBody {
     body: Body,
-    /// How much of the declared length has not come yet.
+    /// How many bytes of the declared length have not arrived yet.
     missing: Option<u64>,
     version: Version,
 }
 
-impl Whole {
-    fn is_cut(&self) -> bool {
-        // A layer between hyper and this one has to pass `is_end_stream` on.
+impl CompleteBody {
+    fn is_incomplete(&self) -> bool {
+        // Layers between hyper and this body must preserve `is_end_stream`.
         let is_cancelled = self.version == Version::HTTP_2 && !self.body.is_end_stream();
         is_cancelled || self.missing.is_some_and(|missing| missing > 0)
     }
 }
 
-impl HttpBody for Whole {
+impl HttpBody for CompleteBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -61,9 +61,9 @@ impl HttpBody for Whole {
                     *missing = missing.saturating_sub(data.len() as u64);
                 }
             }
-            None if self.is_cut() => {
-                let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Poll::Ready(Some(Err(axum::Error::new(cut))));
+            None if self.is_incomplete() => {
+                let incomplete = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Poll::Ready(Some(Err(axum::Error::new(incomplete))));
             }
             Some(Err(_)) | None => {}
         }
@@ -85,7 +85,7 @@ mod tests {
     use axum::{Router, http::StatusCode, middleware, routing::post};
     use tower::ServiceExt;
 
-    /// A body of this text that does not say whether it was cancelled.
+    /// A body of one frame; the flag says whether its end is marked, as it is not when cancelled.
     struct Text(Option<&'static [u8]>, bool);
 
     impl HttpBody for Text {
@@ -107,7 +107,8 @@ mod tests {
 
     async fn status(version: Version, length: Option<u64>, ends: bool) -> StatusCode {
         let echo = async |body: Bytes| body;
-        let app = Router::new().route("/", post(echo)).layer(middleware::from_fn(refuse_cut));
+        let app =
+            Router::new().route("/", post(echo)).layer(middleware::from_fn(require_complete_body));
         let mut request = Request::post("/").version(version);
         if let Some(length) = length {
             request = request.header(CONTENT_LENGTH, length);
@@ -117,8 +118,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_ends_early_is_an_error_to_every_extractor() {
-        for (version, length, ends, whole) in [
+    async fn incomplete_body_is_an_error_to_every_extractor() {
+        for (version, length, ends, is_complete) in [
             (Version::HTTP_11, Some(2), false, true),
             (Version::HTTP_11, None, false, true),
             (Version::HTTP_11, Some(3), true, false),
@@ -129,7 +130,7 @@ mod tests {
             (Version::HTTP_2, Some(3), true, false),
         ] {
             let status = status(version, length, ends).await;
-            assert_eq!(status.is_success(), whole, "{version:?} {length:?} {ends}: {status}");
+            assert_eq!(status.is_success(), is_complete, "{version:?} {length:?} {ends}: {status}");
         }
     }
 }

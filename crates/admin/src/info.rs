@@ -1,23 +1,19 @@
-//! Who calls, which scopes there are, and how the store is.
+//! Routes that describe the service: the caller's key, the scopes, and health.
 
-use super::{
-    caller::{Caller, ask},
-    denied::Denied,
-    openapi, wire,
-};
+use super::{api_error::ApiError, blocking, caller::Caller, openapi, wire};
 use axum::{extract::State, http::StatusCode, response::Response};
 use portcullis::{Attempt, Error, Plane, Refusal, Store, scope::catalogue, web::Problem};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-/// What a key can be given.
+/// The scopes that a key can have.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Scopes {
     scopes: Vec<Scope>,
 }
 
-/// One of them.
+/// A scope.
 #[derive(Serialize, ToSchema)]
 struct Scope {
     name: &'static str,
@@ -26,20 +22,20 @@ struct Scope {
     description: &'static str,
 }
 
-/// All is well.
+/// The health of the service.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     status: &'static str,
     /// `full` while the disk is full: only revocations and other stricter changes are written.
     #[serde(skip_serializing_if = "Option::is_none")]
     disk: Option<&'static str>,
-    /// How far the store's time is ahead of the wall clock, if by more than a minute: keys expire
+    /// How many seconds the store's time is ahead of the wall clock, if more than 60. Keys expire
     /// that much too early.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_ahead_seconds: Option<u64>,
 }
 
-/// The caller's own key: what people try first.
+/// Returns the caller's own key.
 #[utoipa::path(
     get,
     path = "/v1/whoami",
@@ -48,7 +44,10 @@ pub(crate) struct Health {
     ),
     security(("key" = []))
 )]
-pub(crate) async fn whoami(State(store): State<Store>, caller: Caller) -> Result<Response, Denied> {
+pub(crate) async fn whoami(
+    State(store): State<Store>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     let id = match caller {
         Caller::Key(principal, _) => principal.id(),
         Caller::Local(user) => {
@@ -57,15 +56,15 @@ pub(crate) async fn whoami(State(store): State<Store>, caller: Caller) -> Result
             ));
         }
     };
-    match ask(&store, move |store| Ok(store.get(id))).await? {
+    match blocking::call(&store, move |store| Ok(store.get(id))).await? {
         Ok(record) => Ok(wire::key(&store, &record)),
-        // It was deleted since it was let in a moment ago.
+        // The key was deleted after its request was authenticated.
         Err(Error::NoSuchKey(_)) => Err(Refusal::Unknown.into()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The scopes that a key can be given.
+/// Lists the scopes that a key can have.
 #[utoipa::path(
     get,
     path = "/v1/scopes",
@@ -74,7 +73,10 @@ pub(crate) async fn whoami(State(store): State<Store>, caller: Caller) -> Result
     ),
     security(("key" = ["admin.key.list"]))
 )]
-pub(crate) async fn scopes(State(store): State<Store>, caller: Caller) -> Result<Response, Denied> {
+pub(crate) async fn scopes(
+    State(store): State<Store>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let entries = store.catalogue().entries().iter().filter(|entry| entry.offered);
     let scopes = entries.map(|entry| Scope {
@@ -88,25 +90,25 @@ pub(crate) async fn scopes(State(store): State<Store>, caller: Caller) -> Result
     Ok(wire::json(&Scopes { scopes: scopes.collect() }))
 }
 
-/// The process answers.
+/// Returns 200 while the process runs.
 #[utoipa::path(
     get,
     path = "/healthz",
     responses(
-        (status = 200, description = "it does", body = Health)
+        (status = 200, description = "the process runs", body = Health)
     )
 )]
 pub(crate) async fn alive() -> Response {
     wire::json(&Health { status: "ok", disk: None, clock_ahead_seconds: None })
 }
 
-/// The store takes changes, and keys are checked. The cause, where it does not, is in the log: it may name files.
+/// Returns 200 while the store authenticates keys and accepts changes. The server's log has the cause of a failure, since it may name files.
 #[utoipa::path(
     get,
     path = "/readyz",
     responses(
-        (status = 200, description = "it does", body = Health),
-        (status = 503, description = "it does not", body = openapi::ProblemDetails,
+        (status = 200, description = "the store is ready", body = Health),
+        (status = 503, description = "the store is not ready", body = openapi::ProblemDetails,
             content_type = "application/problem+json")
     )
 )]
@@ -118,10 +120,10 @@ pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Proble
         return Ok(wire::json(&Health { status: "ok", disk, clock_ahead_seconds }));
     }
     if !health.is_answering {
-        let detail = "this replica cannot vouch for any key at the moment; ask another one";
+        let detail = "this replica cannot authenticate keys now; use another replica";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail));
     }
-    let detail = "the store stopped writing after a failure; keys are still checked, reopen the store to change them";
+    let detail = "the store stopped writing after a failure; keys are still authenticated, reopen the store to change them";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
 }
 
@@ -131,12 +133,12 @@ mod tests {
     use axum::body::to_bytes;
 
     #[tokio::test]
-    async fn full_disk_is_ready_and_says_so() {
+    async fn store_on_a_full_disk_is_ready_and_reports_the_disk() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
-        let answer = ready(State(store)).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let body = to_bytes(answer.into_body(), 1000).await.unwrap();
+        let response = ready(State(store)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = to_bytes(response.into_body(), 1000).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["status"], &body["disk"]), (&json!("ok"), &json!("full")));
     }
@@ -153,10 +155,10 @@ mod tests {
             owner: None,
             metadata: portcullis::Metadata::new(),
         };
-        let denied: Denied = store.issue(new).unwrap_err().into();
-        let answer = axum::response::IntoResponse::into_response(denied);
-        assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
-        let body = to_bytes(answer.into_body(), 4000).await.unwrap();
+        let denied: ApiError = store.issue(new).unwrap_err().into();
+        let response = axum::response::IntoResponse::into_response(denied);
+        assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
+        let body = to_bytes(response.into_body(), 4000).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["type"], "urn:portcullis:disk-full");
         assert!(body["detail"].as_str().unwrap().contains("(300 KiB free)"), "{body}");
@@ -171,10 +173,10 @@ mod tests {
     async fn readiness_reports_how_far_the_clock_is_ahead() {
         let right = Store::in_memory().unwrap();
         assert_eq!(body(right).await, json!({"status": "ok"}));
-        let told =
+        let ahead =
             body(portcullis::testing::store_with_time_ahead(std::time::Duration::from_hours(72)))
                 .await;
-        let seconds = told["clock_ahead_seconds"].as_u64().unwrap();
-        assert!((71 * 3600..=72 * 3600).contains(&seconds), "{told}");
+        let seconds = ahead["clock_ahead_seconds"].as_u64().unwrap();
+        assert!((71 * 3600..=72 * 3600).contains(&seconds), "{ahead}");
     }
 }

@@ -1,6 +1,6 @@
-//! What the store says no to, as an answer.
+//! The error of a handler, and its HTTP response.
 
-use super::sparingly::Sparingly;
+use super::rate_limited_log::RateLimitedLog;
 use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
@@ -11,51 +11,51 @@ use portcullis::{
     web::{FieldError, Problem},
 };
 
-const OTHER_REQUEST: &str = "was used with another request; give each request a key of its own";
+const OTHER_REQUEST: &str = "was used with another request; send each request with its own key";
 
-/// Why a handler does not do what it was asked.
+/// Why a handler did not execute a request.
 #[derive(Debug)]
-pub(crate) enum Denied {
-    /// The caller may not.
+pub(crate) enum ApiError {
+    /// The caller is not authenticated or lacks a scope.
     Refused(Refusal),
-    /// The request, or our side, is wrong.
-    Wrong(Problem),
+    /// The request is invalid, or the server failed.
+    Problem(Problem),
 }
 
-impl Denied {
-    /// The work ended without an answer: a panic, or the end of the process.
+impl ApiError {
+    /// The blocking task ended without a result: it panicked, or the process is stopping.
     pub(crate) fn stopped(why: &tokio::task::JoinError) -> Self {
-        tracing::error!(panicked = why.is_panic(), "a request stopped half-way");
-        Self::Wrong(Problem::new(
+        tracing::error!(panicked = why.is_panic(), "a request was aborted");
+        Self::Problem(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            "the request stopped half-way and its outcome is unknown; look, then try again",
+            "the request was aborted and its outcome is unknown; check the current state, then try again",
         ))
     }
 }
 
-impl IntoResponse for Denied {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Refused(refusal) => refusal.into_response(),
-            Self::Wrong(problem) => problem.into_response(),
+            Self::Problem(problem) => problem.into_response(),
         }
     }
 }
 
-impl From<Refusal> for Denied {
+impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<Problem> for Denied {
+impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        Self::Wrong(problem)
+        Self::Problem(problem)
     }
 }
 
-impl From<Error> for Denied {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         let conflict = |kind| Problem::new(StatusCode::CONFLICT, kind, text.as_str());
@@ -92,8 +92,7 @@ impl From<Error> for Denied {
             Error::Changed(_) => {
                 Problem::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", text)
             }
-            // The key was taken away while it was being served: the same answer as to any other
-            // key that is not valid.
+            // The key was revoked during its request: the same response as to any invalid key.
             Error::Forbidden(Forbidden::ActorRefused) => return Refusal::Inactive.into(),
             Error::Forbidden(Forbidden::LacksScope(scope)) => {
                 return Refusal::LacksScope(scope).into();
@@ -102,34 +101,36 @@ impl From<Error> for Denied {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", text)
             }
             Error::Forbidden(_) => Problem::new(StatusCode::FORBIDDEN, "forbidden", text),
-            _ => return ours(&error).into(),
+            _ => return store_failure(&error).into(),
         };
         problem.into()
     }
 }
 
-/// A failure on our side. Its text may name files, so that it belongs in the log; outside it is
-/// said whether the change counts.
-fn ours(error: &Error) -> Problem {
-    // Any key can repeat a request that fails.
-    static FAILURES: Sparingly = Sparingly::new();
-    if let Some(unsaid) = FAILURES.permit() {
-        tracing::error!(%error, unsaid, "the store failed");
+/// A failure of the store. Its text may name files, so it goes to the log; the response says only
+/// whether the change took effect.
+fn store_failure(error: &Error) -> Problem {
+    // Rate-limited: any key can repeat a request that fails.
+    static FAILURES: RateLimitedLog = RateLimitedLog::new();
+    if let Some(suppressed) = FAILURES.permit() {
+        tracing::error!(%error, suppressed, "the store failed");
     }
     let detail = match error {
         Error::NotDurable(_) => {
-            "the change could not be made durable and its outcome is unknown; what it denies is denied until the \
-             store is reopened"
-        }
-        Error::Unanswered(_) => {
-            "the engine did not say what became of the change; what it denies is denied here until that is known; \
-             repeat it"
-        }
-        Error::Poisoned(_) => {
-            "the store stopped writing after a failure and this change was not written; what it denies is denied \
+            "the change may not be durable and its outcome is unknown; the access that it removes stays refused \
              until the store is reopened"
         }
-        _ => "the store cannot do this at the moment and nothing was changed; its log says why",
+        Error::Unanswered(_) => {
+            "etcd did not confirm the change; the access that it removes is refused here until the outcome is known; \
+             repeat the request"
+        }
+        Error::Poisoned(_) => {
+            "the store stopped writing after a failure and this change was not written; the access that it removes \
+             stays refused until the store is reopened"
+        }
+        _ => {
+            "the store cannot execute this request now and nothing was changed; see the server's log for the cause"
+        }
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
 }
@@ -140,11 +141,11 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn answer_to_too_many_idempotent_requests_says_when_to_repeat() {
+    fn response_to_too_many_idempotent_requests_has_retry_after() {
         let retry_after = Duration::from_millis(3_599_001);
         let error = Error::TooManyRequests { who: "this actor", retry_after };
         assert!(error.to_string().contains("repeat this one in 3600 s"), "{error}");
-        let response = Denied::from(error).into_response();
+        let response = ApiError::from(error).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[RETRY_AFTER], "3600");
     }

@@ -1,6 +1,6 @@
-//! Requests that another site made a browser send.
+//! Detection of requests that a page of another site made a browser send.
 //!
-//! After a 401 a browser remembers a key and sends it along with whatever a foreign page asks for.
+//! After a 401 a browser remembers a key and adds it to every request that a foreign page triggers.
 
 use super::origin::Origin;
 use axum::{
@@ -11,9 +11,9 @@ use axum::{
 };
 use portcullis::web::Problem;
 
-/// Refuses an unsafe method that a browser sends from elsewhere.
-pub(crate) async fn refuse_foreign_origins(request: Request, next: Next) -> Response {
-    if is_safe(request.method()) || !is_foreign(request.headers(), None) {
+/// Middleware of the API: refuses a cross-site request whose method can change something.
+pub(crate) async fn refuse_cross_site(request: Request, next: Next) -> Response {
+    if is_safe(request.method()) || !is_cross_site(request.headers(), None) {
         return next.run(request).await;
     }
     let detail =
@@ -21,26 +21,27 @@ pub(crate) async fn refuse_foreign_origins(request: Request, next: Next) -> Resp
     Problem::new(StatusCode::FORBIDDEN, "foreign-origin", detail).into_response()
 }
 
-/// Whether a request of this method changes nothing.
+/// Returns whether requests of this method change nothing.
 pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// What a browser says of itself decides; programs send neither header. An origin is foreign that
-/// is not our own, or, where ours is not known, that does not say it is the same one.
-pub(crate) fn is_foreign(headers: &HeaderMap, own: Option<&Origin>) -> bool {
+/// Returns whether the headers that browsers add show another site. Programs send neither header.
+/// Without a known `own` origin, an `Origin` header counts as foreign unless `Sec-Fetch-Site` says
+/// `same-origin`.
+pub(crate) fn is_cross_site(headers: &HeaderMap, own: Option<&Origin>) -> bool {
     let site = headers.get("sec-fetch-site");
-    let from_elsewhere = site.is_some_and(|site| site != "same-origin" && site != "none");
+    let is_other_site = site.is_some_and(|site| site != "same-origin" && site != "none");
     let mut origins = headers.get_all(ORIGIN).iter();
-    from_elsewhere
+    is_other_site
         || match own {
-            Some(own) => origins.any(|origin| !own.is(origin)),
+            Some(own) => origins.any(|origin| !own.matches(origin)),
             None => site.is_none() && origins.next().is_some(),
         }
 }
 
-/// Whether the request says of itself where it comes from, as those of browsers do.
-pub(crate) fn says_where_from(headers: &HeaderMap) -> bool {
+/// Returns whether the request states its origin, as requests of browsers do.
+pub(crate) fn states_origin(headers: &HeaderMap) -> bool {
     headers.contains_key("sec-fetch-site") || headers.contains_key(ORIGIN)
 }
 
@@ -50,12 +51,12 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn a_program_is_not_foreign_and_another_sites_page_is() {
-        let from = |pairs: &[(&'static str, &'static str)]| {
-            let headers = pairs.iter().map(|(name, value)| {
+    fn program_is_same_site_and_page_of_another_site_is_not() {
+        let from = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| {
                 (axum::http::HeaderName::from_static(name), HeaderValue::from_static(value))
             });
-            is_foreign(&headers.collect(), None)
+            is_cross_site(&headers.collect(), None)
         };
         assert!(!from(&[]));
         assert!(!from(&[("sec-fetch-site", "same-origin"), ("origin", "https://here")]));
@@ -66,13 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn where_our_origin_is_known_another_one_is_foreign_whatever_else_is_said() {
+    fn origin_other_than_the_configured_one_is_cross_site_despite_fetch_metadata() {
         let own: Origin = "https://keys.example".parse().unwrap();
         let from = |origin: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
             headers.insert(ORIGIN, HeaderValue::from_static(origin));
-            is_foreign(&headers, Some(&own))
+            is_cross_site(&headers, Some(&own))
         };
         assert!(!from("https://keys.example"));
         assert!(from("https://keys.example:8443") && from("http://keys.example") && from("null"));

@@ -1,24 +1,24 @@
-//! API Keys: the list, its search and its pages.
+//! The page "API Keys": the list of keys, with search and paging.
 
 use super::{
-    frame::{self, Frame},
-    visitor::{Stop, Visitor},
+    layout::{self, EarlyResponse},
+    user::User,
 };
-use crate::caller::read_many;
+use crate::blocking::read_many;
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Attempt, Grant, ListQuery, Page, Record,
+    Attempt, Grant, ListQuery, Page, Record, Scope,
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
 };
 
 const PAGE_SIZE: usize = 25;
-/// More scopes than these make a row hard to read; the key's page has them all.
-const MOST_SCOPES: usize = 2;
+/// The number of scopes in a row. The page of the key has all of them.
+const MAX_SCOPES_SHOWN: usize = 2;
 
-/// What the list is asked for, as it stands in the address.
+/// The query of the page.
 #[derive(Default)]
-struct Asked {
+struct Filter {
     text: String,
     status: String,
     page: Option<String>,
@@ -27,83 +27,84 @@ struct Asked {
 
 /// `GET /`
 pub(crate) async fn list(
-    visitor: Visitor,
-    Query(pairs): Query<Vec<(String, String)>>,
-) -> Result<Response, Stop> {
-    let store = &visitor.site.store;
-    visitor.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let mut asked = Asked::default();
-    for (name, value) in pairs {
+    user: User,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, EarlyResponse> {
+    let store = &user.state.store;
+    user.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let mut filter = Filter::default();
+    for (name, value) in parameters {
         match name.as_str() {
-            "q" => asked.text = value.trim().to_owned(),
-            "status" => asked.status = value,
-            "page" => asked.page = Some(value),
-            "deleted" => asked.deleted = Some(()),
+            "q" => filter.text = value.trim().to_owned(),
+            "status" => filter.status = value,
+            "page" => filter.page = Some(value),
+            "deleted" => filter.deleted = Some(()),
             _ => {}
         }
     }
     let query = ListQuery {
-        active: match asked.status.as_str() {
+        active: match filter.status.as_str() {
             "active" => Some(true),
             "inactive" => Some(false),
             _ => None,
         },
-        text: Some(asked.text.clone()).filter(|text| !text.is_empty()),
+        text: Some(filter.text.clone()).filter(|text| !text.is_empty()),
         page_size: Some(PAGE_SIZE),
-        page_token: asked.page.clone(),
+        page_token: filter.page.clone(),
         scope: None,
     };
     let page = read_many(store, move |store| store.list(&query)).await;
-    let page = page.map_err(|denied| visitor.stop(denied))?;
-    Ok(show(&visitor, &asked, &page))
+    let page = page.map_err(|error| user.error_page(error))?;
+    Ok(show(&user, &filter, &page))
 }
 
-fn show(visitor: &Visitor, asked: &Asked, page: &Page) -> Response {
-    let root = visitor.base.path("/");
-    let narrowed = !asked.text.is_empty() || matches!(asked.status.as_str(), "active" | "inactive");
+fn show(user: &User, filter: &Filter, page: &Page) -> Response {
+    let root = user.base.path("/");
+    let is_filtered =
+        !filter.text.is_empty() || matches!(filter.status.as_str(), "active" | "inactive");
     let body = html! {
         div .head {
             h1 { "API Keys" }
-            @if visitor.may(&ADMIN_KEY_CREATE) {
-                a .button .primary href=(visitor.base.path("/keys/new")) { "Add API Key" }
+            @if user.may(&ADMIN_KEY_CREATE) {
+                a .button .primary href=(user.base.path("/keys/new")) { "Add API Key" }
             }
         }
-        @if asked.deleted.is_some() { p .banner .good role="status" { "The key was deleted." } }
+        @if filter.deleted.is_some() { p .banner .good role="status" { "The key was deleted." } }
         form .filters method="get" action=(root) role="search" {
             div {
                 label for="q" { "Search" }
-                input #q name="q" type="search" dir="auto" value=(asked.text) placeholder="Name or id" autocomplete="off";
+                input #q name="q" type="search" dir="auto" value=(filter.text) placeholder="Name or id" autocomplete="off";
             }
             div {
                 label for="status" { "Status" }
                 select #status name="status" {
                     @for (value, text) in [("", "All"), ("active", "Active"), ("inactive", "Inactive")] {
-                        option value=(value) selected[value == asked.status] { (text) }
+                        option value=(value) selected[value == filter.status] { (text) }
                     }
                 }
             }
             button type="submit" { "Search" }
-            @if narrowed { a .button .quiet href=(root) { "Clear" } }
+            @if is_filtered { a .button .quiet href=(root) { "Clear" } }
         }
         @if page.records.is_empty() {
             div .card .empty {
-                @if narrowed {
+                @if is_filtered {
                     p { strong { "No key matches." } }
-                    p .hint { "Try a part of its name, or another status." }
+                    p .hint { "Try a part of the name, or another status." }
                 } @else {
-                    p { strong { "No API keys here." } }
+                    p { strong { "There are no API keys." } }
                     p .hint { "Add one to give a program access." }
                 }
             }
         } @else {
-            div .card .flush { (table(visitor, &page.records)) }
+            div .card .flush { (table(user, &page.records)) }
         }
-        (pages(asked, page, &root))
+        (pages(filter, page, &root))
     };
-    frame::page(&Frame::of(visitor, "API Keys"), StatusCode::OK, &body)
+    layout::page(&user.layout("API Keys"), StatusCode::OK, &body)
 }
 
-fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
+fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
     html! {
         table {
             thead { tr {
@@ -117,18 +118,18 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
             } }
             tbody {
                 @for record in records {
-                    @let hint = visitor.site.store.prefix().hint(record.id);
+                    @let hint = user.state.store.prefix().hint(record.id);
                     tr {
                         th .name scope="row" {
-                            a href=(visitor.base.path(&format!("/keys/{}", record.id))) { bdi { (record.name) } }
+                            a href=(user.base.path(&format!("/keys/{}", record.id))) { bdi { (record.name) } }
                             span .slim .mono .faint { (hint) "…" }
                         }
                         td .wide { span .mono .faint { (hint) "…" } }
                         td .wide { (scopes(record)) }
-                        td { (frame::status(visitor, record)) }
-                        td .wide { (frame::end(record.expiry)) }
-                        td .wide { (frame::last_use(visitor.site.store.last_used(record.id))) }
-                        td .wide { (frame::time(record.created_at)) }
+                        td { (layout::status_badge(record, user.time())) }
+                        td .wide { (layout::expiry(record.expiry)) }
+                        td .wide { (layout::last_use(user.state.store.last_used(record.id))) }
+                        td .wide { (layout::time(record.created_at)) }
                     }
                 }
             }
@@ -139,9 +140,9 @@ fn table(visitor: &Visitor, records: &[std::sync::Arc<Record>]) -> Markup {
 fn scopes(record: &Record) -> Markup {
     let names: Vec<&str> = match &record.grant {
         Grant::All => vec!["All scopes (root)"],
-        Grant::Scopes(set) => set.iter().map(portcullis::Scope::as_str).collect(),
+        Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),
     };
-    let (shown, rest) = names.split_at(names.len().min(MOST_SCOPES));
+    let (shown, rest) = names.split_at(names.len().min(MAX_SCOPES_SHOWN));
     html! {
         div .tags {
             @if names.is_empty() { span .faint { "None" } }
@@ -151,18 +152,18 @@ fn scopes(record: &Record) -> Markup {
     }
 }
 
-fn pages(asked: &Asked, page: &Page, root: &str) -> Markup {
+fn pages(filter: &Filter, page: &Page, root: &str) -> Markup {
     let kept = |token: &str| {
         html! {
-            input type="hidden" name="q" value=(asked.text);
-            input type="hidden" name="status" value=(asked.status);
+            input type="hidden" name="q" value=(filter.text);
+            input type="hidden" name="status" value=(filter.status);
             @if !token.is_empty() { input type="hidden" name="page" value=(token); }
         }
     };
     html! {
-        @if asked.page.is_some() || page.next_page_token.is_some() {
+        @if filter.page.is_some() || page.next_page_token.is_some() {
             nav .pages aria-label="Pages" {
-                @if asked.page.is_some() {
+                @if filter.page.is_some() {
                     form method="get" action=(root) { (kept("")) button type="submit" { "First page" } }
                 }
                 @if let Some(token) = &page.next_page_token {

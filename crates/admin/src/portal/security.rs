@@ -1,11 +1,11 @@
-//! What keeps other sites out of the pages, and the pages out of caches and frames.
+//! Protection of the pages: refusal of cross-state forms, and security headers.
 
 use super::{
-    Site,
-    frame::{self, Frame},
-    visitor::Base,
+    base_path::BasePath,
+    layout::{self, Layout},
+    state::PortalState,
 };
-use crate::browser::{is_foreign, is_safe, says_where_from};
+use crate::cross_site::{is_cross_site, is_safe, states_origin};
 use axum::{
     extract::{Request, State},
     http::{
@@ -20,39 +20,39 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'; connect-src 'none'; \
                       require-trusted-types-for 'script'";
 
-/// Refuses a form that another site's page sends, and one of which nothing says where it comes
-/// from: a browser sends its cookies along either way.
-pub(crate) async fn refuse_foreign_forms(
-    State(site): State<Site>,
+/// Middleware that refuses a form of another site, and a form without a stated origin. A browser
+/// adds the session cookie in both cases.
+pub(crate) async fn refuse_cross_site_forms(
+    State(state): State<PortalState>,
     request: Request,
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    let is_ours = says_where_from(headers) && !is_foreign(headers, site.origin.as_ref());
-    if is_safe(request.method()) || is_ours {
+    let is_own = states_origin(headers) && !is_cross_site(headers, state.origin.as_ref());
+    if is_safe(request.method()) || is_own {
         return next.run(request).await;
     }
-    let base = Base::of(request.uri(), request.extensions());
-    let why = match &site.origin {
+    let base = BasePath::of(request.uri(), request.extensions());
+    let text = match &state.origin {
         Some(origin) => format!(
             "This form came from another origin than {origin}. Open the portal there, or start the server with \
              --public-origin and the address that you use."
         ),
-        None => "This form came from another site, or from a browser that does not say where a form comes from. \
-                 Open the portal and send it from there."
+        None => "This form came from another site, or from a browser that does not state the origin of a form. \
+                 Open the portal and send the form from there."
             .into(),
     };
-    frame::notice(&Frame::outside(&base, "Not sent from here"), StatusCode::FORBIDDEN, &why)
+    layout::notice(&Layout::signed_out(&base, "Form refused"), StatusCode::FORBIDDEN, &text)
 }
 
-/// Pages tell of keys.
-pub(crate) async fn not_stored(mut response: Response) -> Response {
+/// Keeps pages, which describe keys, out of caches.
+pub(crate) async fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Nothing is loaded from elsewhere, nobody frames a page, and no type is guessed.
-pub(crate) async fn closed(mut response: Response) -> Response {
+/// Forbids content from other servers, framing, and guessed content types.
+pub(crate) async fn headers(mut response: Response) -> Response {
     let headers: [(HeaderName, &'static str); 3] = [
         (CONTENT_SECURITY_POLICY, POLICY),
         (REFERRER_POLICY, "same-origin"),

@@ -1,60 +1,61 @@
-//! The fields of a key's form: name, scopes, Active, Expires.
+//! The HTML of a key's form: name, scopes, Active, Expires.
 
 use super::{
-    form::{KeyForm, Place, Wrongs, day},
+    key_form::{Field, FormErrors, KeyForm, day},
     merge::Conflict,
-    visitor::{Visitor, capital},
+    sentence::capitalize,
+    user::User,
 };
 use maud::{Markup, html};
 use portcullis::{Expiry, Grant, Plane, scope::Entry};
 
-/// The fields of a form, as this visitor may fill them in.
-pub(crate) struct Fields<'f> {
-    pub(crate) visitor: &'f Visitor,
+/// The fields of a form, as this user may edit them.
+pub(crate) struct FormHtml<'f> {
+    pub(crate) user: &'f User,
     pub(crate) form: &'f KeyForm,
-    pub(crate) wrongs: &'f Wrongs,
-    /// What the key holds already, if it is one; a root key's scopes cannot be chosen.
+    pub(crate) errors: &'f FormErrors,
+    /// The grant of an existing key. The scopes of a root key cannot be edited.
     pub(crate) held: Option<&'f Grant>,
-    /// Fields that the user and somebody else changed to different values.
+    /// Fields that this user and another one changed to different values.
     pub(crate) conflicts: &'f [Conflict],
 }
 
-impl Fields<'_> {
-    /// What is wrong with the form as a whole, then its fields.
-    pub(crate) fn show(&self) -> Markup {
+impl FormHtml<'_> {
+    /// Renders the error of the form as a whole, then the fields.
+    pub(crate) fn render(&self) -> Markup {
         html! {
-            @if let Some(wrong) = self.wrongs.at(Place::Whole) {
-                p .banner .bad role="alert" tabindex="-1" autofocus[self.first(Place::Whole)] { (wrong) }
+            @if let Some(wrong) = self.errors.at(Field::Form) {
+                p .banner .bad role="alert" tabindex="-1" autofocus[self.first(Field::Form)] { (wrong) }
             }
-            (self.conflict(Place::Name).unwrap_or_else(|| self.name()))
+            (self.conflict(Field::Name).unwrap_or_else(|| self.name()))
             @if self.held == Some(&Grant::All) {
                 div .field {
                     span .label { "Scopes" }
-                    p .hint { "This is a root key: it has every scope, those added later included." }
+                    p .hint { "This is a root key: it has every scope, including scopes that are added later." }
                 }
             } @else {
-                (self.conflict(Place::Scopes).unwrap_or_else(|| self.scopes()))
+                (self.conflict(Field::Scopes).unwrap_or_else(|| self.scopes()))
             }
-            (self.conflict(Place::Active).unwrap_or_else(|| self.active()))
-            (self.conflict(Place::Expires).unwrap_or_else(|| self.expires()))
+            (self.conflict(Field::Active).unwrap_or_else(|| self.active()))
+            (self.conflict(Field::Expires).unwrap_or_else(|| self.expires()))
         }
     }
 
-    /// Both values of a field, in the place of the field. Neither is selected beforehand: the older
-    /// one would undo what somebody else did, and the looser one could undo a revocation.
-    fn conflict(&self, place: Place) -> Option<Markup> {
-        let conflict = self.conflicts.iter().find(|conflict| conflict.place == place)?;
-        let (name, title) = (place.as_str(), place.title());
+    /// Renders both values of a field in conflict, in place of the field. Neither is preselected: the
+    /// old value would undo the other user's change, and the wider one could undo a revocation.
+    fn conflict(&self, field: Field) -> Option<Markup> {
+        let conflict = self.conflicts.iter().find(|conflict| conflict.field == field)?;
+        let (name, title) = (field.as_str(), field.title());
         let keep = format!("keep_{name}");
         let options =
-            [("now", "As it is now: ", &conflict.now), ("mine", "Your value: ", &conflict.mine)];
+            [("now", "Current value: ", &conflict.now), ("mine", "Your value: ", &conflict.mine)];
         Some(html! {
             fieldset .plain .field .wrong aria-describedby=(format!("{name}-error"))
-                tabindex="-1" autofocus[self.first(place)] {
+                tabindex="-1" autofocus[self.first(field)] {
                 legend { (title) }
-                (said(self.wrongs.at(place), &format!("{name}-error")))
+                (error_line(self.errors.at(field), &format!("{name}-error")))
                 input type="hidden" name="conflict" value=(name);
-                (self.typed(place))
+                (self.entered(field))
                 div .choices {
                     @for (value, label, shown) in options {
                         label .choice for=(format!("{keep}-{value}")) {
@@ -67,33 +68,33 @@ impl Fields<'_> {
         })
     }
 
-    /// What the user typed into a field that is not shown, to be sent again.
-    fn typed(&self, place: Place) -> Markup {
+    /// Renders the entered value of a hidden field, so that it is sent again.
+    fn entered(&self, field: Field) -> Markup {
         let form = self.form;
         html! {
-            @match place {
-                Place::Name => { input type="hidden" name="name" value=(form.name); }
-                Place::Scopes => {
+            @match field {
+                Field::Name => { input type="hidden" name="name" value=(form.name); }
+                Field::Scopes => {
                     @for scope in &form.scopes { input type="hidden" name="scope" value=(scope); }
                 }
-                Place::Active => {
+                Field::Active => {
                     input type="hidden" name="active" value=(if form.active == Some(true) { "yes" } else { "no" });
                 }
-                Place::Expires => { input type="hidden" name="expires" value=(form.expires); }
-                Place::Whole => {}
+                Field::Expires => { input type="hidden" name="expires" value=(form.expires); }
+                Field::Form => {}
             }
         }
     }
 
     fn name(&self) -> Markup {
-        let wrong = self.wrongs.at(Place::Name);
+        let wrong = self.errors.at(Field::Name);
         html! {
             div .field .wrong[wrong.is_some()] {
                 label for="name" { "Name" }
-                p .hint #name-hint { "A memorable name, to find the key by later." }
-                (said(wrong, "name-error"))
+                p .hint #name-hint { "A memorable name to find the key by later." }
+                (error_line(wrong, "name-error"))
                 input #name name="name" type="text" value=(self.form.name) required maxlength="128"
-                    dir="auto" autocomplete="off" autofocus[self.first(Place::Name) || self.is_new()]
+                    dir="auto" autocomplete="off" autofocus[self.first(Field::Name) || self.is_new()]
                     aria-invalid=[wrong.map(|_| "true")]
                     aria-describedby=(described("name-hint", "name-error", wrong));
             }
@@ -101,23 +102,23 @@ impl Fields<'_> {
     }
 
     fn scopes(&self) -> Markup {
-        let entries = self.visitor.site.store.catalogue().entries();
+        let entries = self.user.state.store.catalogue().entries();
         let in_group = |group: Group| {
             entries.iter().filter(move |e| e.offered && Group::of(e) == group).collect::<Vec<_>>()
         };
-        let wrong = self.wrongs.at(Place::Scopes);
+        let wrong = self.errors.at(Field::Scopes);
         html! {
             div .field .wrong[wrong.is_some()] #scopes role="group" aria-labelledby="scopes-label"
                 aria-describedby=[wrong.map(|_| "scopes-error")]
-                tabindex=[wrong.map(|_| "-1")] autofocus[self.first(Place::Scopes)] {
+                tabindex=[wrong.map(|_| "-1")] autofocus[self.first(Field::Scopes)] {
                 span .label #scopes-label { "Scopes" }
-                p .hint { "What the key may do. Choose as little as its holder needs; without a scope it may do nothing." }
-                (said(wrong, "scopes-error"))
+                p .hint { "What the key may do. Choose only what its holder needs. A key without scopes cannot do anything." }
+                (error_line(wrong, "scopes-error"))
                 @if matches!(self.held, Some(Grant::Scopes(set)) if set.is_empty()) {
-                    p .hint { strong { "This key has no scopes, so it may do nothing." } }
+                    p .hint { strong { "This key has no scopes, so it cannot do anything." } }
                 }
-                @if entries.iter().any(|entry| entry.offered && !self.visitor.may(&entry.scope)) {
-                    p .hint { "Scopes that your own key lacks cannot be changed." }
+                @if entries.iter().any(|entry| entry.offered && !self.user.may(&entry.scope)) {
+                    p .hint { "You cannot change scopes that your own key lacks." }
                 }
                 @for group in [Group::Administration, Group::Data, Group::Keys] {
                     @let entries = in_group(group);
@@ -137,29 +138,29 @@ impl Fields<'_> {
         let id = format!("scope-{}", name.replace('.', "-"));
         let about = format!("{id}-about");
         let chosen = self.form.scopes.contains(name);
-        let locked = !self.visitor.may(&entry.scope);
+        let locked = !self.user.may(&entry.scope);
         html! {
             div .choice {
                 input type="checkbox" id=(id) name="scope" value=(name) checked[chosen] disabled[locked]
                     aria-describedby=(about);
-                // A disabled box is not sent, and would be taken for one that was cleared.
+                // A browser does not send a disabled box, which would then look cleared.
                 @if locked && chosen { input type="hidden" name="scope" value=(name); }
                 div {
                     label .mono for=(id) { (name) }
-                    p .hint id=(about) { (capital(&entry.description)) }
+                    p .hint id=(about) { (capitalize(&entry.description)) }
                 }
             }
         }
     }
 
     fn active(&self) -> Markup {
-        let wrong = self.wrongs.at(Place::Active);
+        let wrong = self.errors.at(Field::Active);
         html! {
             fieldset .plain .field .wrong[wrong.is_some()] tabindex=[wrong.map(|_| "-1")]
-                autofocus[self.first(Place::Active)] aria-describedby=(described("active-hint", "active-error", wrong)) {
+                autofocus[self.first(Field::Active)] aria-describedby=(described("active-hint", "active-error", wrong)) {
                 legend { "Active" }
                 p .hint #active-hint { "An inactive key is refused at once, everywhere." }
-                (said(wrong, "active-error"))
+                (error_line(wrong, "active-error"))
                 div .radios {
                     @for (id, value, text, chosen) in [
                         ("active-yes", "yes", "Yes", self.form.active == Some(true)),
@@ -176,46 +177,48 @@ impl Fields<'_> {
     }
 
     fn expires(&self) -> Markup {
-        let wrong = self.wrongs.at(Place::Expires);
-        let record = self.visitor.site.store.get(self.visitor.principal.id());
-        let own_end = record.map_or(Expiry::Never, |record| record.expiry);
+        let wrong = self.errors.at(Field::Expires);
+        let record = self.user.state.store.get(self.user.principal.id());
+        let own_expiry = record.map_or(Expiry::Never, |record| record.expiry);
         html! {
             div .field .wrong[wrong.is_some()] {
                 label for="expires" { "Expires" }
                 p .hint #expires-hint {
-                    "The key stops working when this day begins (UTC). Leave it empty for a key without an end."
-                    @if self.held.is_some() { " A day that has begun ends the key at once." }
-                    @if own_end != Expiry::Never {
-                        " Your own key ends on " (day(own_end)) ", and one that you make ends by then."
+                    "The key expires when this day begins (UTC). Leave the field empty for a key that never expires."
+                    @if self.held.is_some() { " With a day that has begun, the key expires at once." }
+                    @if own_expiry != Expiry::Never {
+                        " Your own key expires on " (day(own_expiry)) "; a key that you create expires no later."
                     }
                 }
-                (said(wrong, "expires-error"))
+                (error_line(wrong, "expires-error"))
                 input #expires .short name="expires" type="date" value=(self.form.expires)
-                    max=(if own_end == Expiry::Never { "2499-12-31".into() } else { day(own_end) })
-                    autofocus[self.first(Place::Expires)] aria-invalid=[wrong.map(|_| "true")]
+                    max=(if own_expiry == Expiry::Never { "2499-12-31".into() } else { day(own_expiry) })
+                    autofocus[self.first(Field::Expires)] aria-invalid=[wrong.map(|_| "true")]
                     aria-describedby=(described("expires-hint", "expires-error", wrong));
             }
         }
     }
 
     fn is_new(&self) -> bool {
-        self.held.is_none() && self.wrongs.is_empty()
+        self.held.is_none() && self.errors.is_empty()
     }
 
-    fn first(&self, place: Place) -> bool {
-        self.wrongs.first() == Some(place)
+    fn first(&self, field: Field) -> bool {
+        self.errors.first() == Some(field)
     }
 }
 
-fn said(wrong: Option<&str>, id: &str) -> Markup {
+/// Renders the error of a field.
+fn error_line(wrong: Option<&str>, id: &str) -> Markup {
     html! { @if let Some(wrong) = wrong { p .error id=(id) { (wrong) } } }
 }
 
+/// The ids of the elements that describe a field.
 fn described(hint: &str, error: &str, wrong: Option<&str>) -> String {
     if wrong.is_some() { format!("{error} {hint}") } else { hint.to_owned() }
 }
 
-/// The fieldset that a scope stands in.
+/// The fieldset of a scope.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Group {
     Administration,

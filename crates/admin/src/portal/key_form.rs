@@ -1,0 +1,179 @@
+//! The fields of a key's form → typed values, with an error for each field.
+
+use super::{form_body::FormInput, sentence::sentence};
+use crate::{api_error::ApiError, rfc3339};
+use axum::http::StatusCode;
+use portcullis::{Expiry, Grant, Record, Refusal, Store, Timestamp};
+use std::collections::BTreeSet;
+
+/// The values of a key's form, as they were entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyForm {
+    pub(crate) name: String,
+    pub(crate) scopes: BTreeSet<String>,
+    /// `None` if neither Yes nor No was chosen.
+    pub(crate) active: Option<bool>,
+    /// A date, or empty.
+    pub(crate) expires: String,
+}
+
+impl KeyForm {
+    /// The form of a new key.
+    pub(crate) fn empty() -> Self {
+        Self {
+            name: String::new(),
+            scopes: BTreeSet::new(),
+            active: Some(true),
+            expires: String::new(),
+        }
+    }
+
+    /// The form of an existing key. It omits scopes that the catalogue no longer offers.
+    pub(crate) fn of(store: &Store, record: &Record) -> Self {
+        let offered = store.catalogue().entries().iter().filter(|entry| entry.offered);
+        let scopes = match &record.grant {
+            Grant::All => BTreeSet::new(),
+            Grant::Scopes(set) => offered
+                .filter(|entry| set.contains(&entry.scope))
+                .map(|entry| entry.scope.as_str().to_owned())
+                .collect(),
+        };
+        Self {
+            name: record.name.clone(),
+            scopes,
+            active: Some(record.active),
+            expires: day(record.expiry),
+        }
+    }
+
+    pub(crate) fn read(input: &mut FormInput) -> Self {
+        Self {
+            name: input.text("name").trim().to_owned(),
+            scopes: input.all("scope"),
+            active: match input.text("active").as_str() {
+                "yes" => Some(true),
+                "no" => Some(false),
+                _ => None,
+            },
+            expires: input.text("expires").trim().to_owned(),
+        }
+    }
+
+    /// Parses the expiry: the first instant of the date. For a new key it must be in the future; an
+    /// existing key expires at once if the date has begun.
+    pub(crate) fn expiry(
+        &self,
+        errors: &mut FormErrors,
+        earliest: Option<Timestamp>,
+    ) -> Option<Expiry> {
+        if self.expires.is_empty() {
+            return Some(Expiry::Never);
+        }
+        let is_day = self.expires.len() == "2030-01-31".len();
+        let at = rfc3339::parse(&format!("{}T00:00:00Z", self.expires)).filter(|_| is_day);
+        match at {
+            Some(at) if earliest.is_none_or(|time| at > time) => return Some(Expiry::At(at)),
+            Some(_) => {
+                errors.add(Field::Expires, "This date has begun or is past; choose a later one.");
+            }
+            None => errors.add(Field::Expires, "This is not a date; write it as 2030-01-31."),
+        }
+        None
+    }
+}
+
+/// Formats the date of an expiry for a form; empty for a key that never expires.
+pub(crate) fn day(expiry: Expiry) -> String {
+    match expiry {
+        Expiry::At(at) => rfc3339::format(at).get(..10).unwrap_or_default().to_owned(),
+        Expiry::Never => String::new(),
+    }
+}
+
+/// A field of the form, or the form as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Form,
+    Name,
+    Scopes,
+    Active,
+    Expires,
+}
+
+impl Field {
+    /// Returns the name of the HTML field.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Name => "name",
+            Self::Scopes => "scopes",
+            Self::Active => "active",
+            Self::Expires => "expires",
+        }
+    }
+
+    /// Returns the label.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Form => "Form",
+            Self::Name => "Name",
+            Self::Scopes => "Scopes",
+            Self::Active => "Active",
+            Self::Expires => "Expires",
+        }
+    }
+}
+
+/// The errors of a form.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct FormErrors(Vec<(Field, String)>);
+
+impl FormErrors {
+    pub(crate) fn add(&mut self, field: Field, text: impl Into<String>) {
+        self.0.push((field, text.into()));
+    }
+
+    pub(crate) fn at(&self, field: Field) -> Option<&str> {
+        self.0.iter().find(|(other, _)| *other == field).map(|(_, text)| text.as_str())
+    }
+
+    /// Returns the first field with an error, in the order of the page; the form as a whole is last.
+    pub(crate) fn first(&self) -> Option<Field> {
+        [Field::Name, Field::Scopes, Field::Active, Field::Expires, Field::Form]
+            .into_iter()
+            .find(|field| self.at(*field).is_some())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Assigns an error of the store to the fields of a form. Returns an error that has no field.
+    pub(crate) fn of(error: ApiError) -> Result<(StatusCode, Self), ApiError> {
+        let mut errors = Self::default();
+        let status = match &error {
+            ApiError::Refused(Refusal::LacksScope(scope)) => {
+                errors.add(Field::Form, format!("Your key lacks the scope {scope}."));
+                StatusCode::FORBIDDEN
+            }
+            ApiError::Refused(_) => return Err(error),
+            ApiError::Problem(problem) if problem.errors().is_empty() => {
+                errors.add(Field::Form, sentence(problem.detail()));
+                problem.status()
+            }
+            ApiError::Problem(problem) => {
+                for error in problem.errors() {
+                    let (field, what) = match error.name() {
+                        "name" => (Field::Name, "The name "),
+                        "scopes" => (Field::Scopes, ""),
+                        "expires_at" => (Field::Expires, "The date "),
+                        _ => (Field::Form, ""),
+                    };
+                    errors.add(field, sentence(&format!("{what}{}", error.detail())));
+                }
+                problem.status()
+            }
+        };
+        Ok((status, errors))
+    }
+}
