@@ -23,10 +23,6 @@ use reading::{Source, files, read};
 
 /// Files that are in a circle still. The list may only shrink: a file that is in none fails.
 const KNOWN_CIRCLES: &[&str] = &[
-    "crates/etcd/src/journal.rs",
-    "crates/etcd/src/tail.rs",
-    "crates/etcd/src/trail.rs",
-    "crates/etcd/src/uses.rs",
     "crates/server/src/admission.rs",
     "crates/server/src/answer_body.rs",
     "crates/server/src/cli/args.rs",
