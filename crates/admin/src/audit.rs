@@ -9,6 +9,7 @@ use super::{
     query, rfc3339, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
+use data_encoding::HEXLOWER;
 use portcullis::{
     Act, Attempt, AuditEntry, Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
     scope::catalogue,
@@ -124,11 +125,11 @@ impl<'e> Entry<'e> {
         let (mut cut, mut repair, mut restore) = (None, None, None);
         match &entry.act {
             Act::Prune { through, head } => {
-                cut = Some(Pruned { through: *through, head: wire::hex(head) });
+                cut = Some(Pruned { through: *through, head: HEXLOWER.encode(head) });
             }
             Act::Repair { head, current, unproved } => {
                 let (current, unproved) = (*current, *unproved);
-                repair = Some(Repaired { head: wire::hex(head), current, unproved });
+                repair = Some(Repaired { head: HEXLOWER.encode(head), current, unproved });
             }
             Act::Restore { backup, later_known } => {
                 restore = Some(Restored { backup: *backup, later_known: *later_known });

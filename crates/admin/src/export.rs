@@ -6,7 +6,6 @@ mod stream;
 
 use super::{api_error::ApiError, blocking, caller::Caller, query};
 use axum::{
-    body::Body,
     extract::State,
     http::{HeaderValue, header::CONTENT_TYPE},
     response::Response,
@@ -57,8 +56,8 @@ pub(crate) async fn export(
         return Err(Problem::invalid(vec![FieldError::parameter("limit", LIMITS)]).into());
     }
     let start = move |store: &Store| stream::Export::start(store, after, limit);
-    let body = blocking::read_many(&store, start).await?;
-    let mut response = Response::new(Body::new(body));
+    let export = blocking::read_many(&store, start).await?;
+    let mut response = Response::new(export.into_body());
     let content_type = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     Ok(response)

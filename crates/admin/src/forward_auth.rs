@@ -11,11 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::{
     Grant, KeyId, Record, Refusal, Scope, Store,
     web::{Authentication, Problem},
 };
-use std::fmt::Write;
 
 const KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
 const KEY_NAME: HeaderName = HeaderName::from_static("x-auth-key-name");
@@ -24,6 +24,9 @@ const OWNER: HeaderName = HeaderName::from_static("x-auth-owner");
 
 /// The route for proxies that append the client's path and query, such as Envoy.
 const SCOPES_IN_PATH: &str = "/authz/scope/";
+
+/// All bytes but the unreserved characters of RFC 3986.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 static MISCONFIGURED: RateLimitedLog = RateLimitedLog::new();
 
@@ -144,17 +147,9 @@ fn identity_headers(id: KeyId, grant: &Grant, record: &Record) -> [(HeaderName, 
     ]
 }
 
-/// Encodes all bytes but the unreserved characters of RFC 3986 as `%XX`.
+/// Encodes a text as visible ASCII.
 fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    utf8_percent_encode(text, &RESERVED).to_string()
 }
 
 #[cfg(test)]

@@ -97,29 +97,6 @@ pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
     }
 }
 
-/// Encodes bytes as lowercase hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
-        }
-    }
-    text
-}
-
-/// Decodes lowercase hexadecimal digits. Uppercase is refused, so that each value has one text.
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |sign: u8| match sign {
-        b'0'..=b'9' => Some(sign - b'0'),
-        b'a'..=b'f' => Some(sign - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    if rest.is_empty() { bytes.collect() } else { None }
-}
-
 /// The size of a value as JSON, in bytes.
 pub(crate) fn json_length(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |text| text.len())

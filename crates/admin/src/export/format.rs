@@ -3,11 +3,8 @@
 //! Each entry has two forms: JSON for people, and the bytes of its frame, which the hash chain
 //! covers.
 
-use crate::{
-    audit::Entry,
-    rfc3339,
-    wire::{from_hex, hex},
-};
+use crate::{audit::Entry, rfc3339};
+use data_encoding::HEXLOWER;
 use portcullis::{AuditRangeEnd, AuditRangeStart, Error, Scope, Timestamp, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,12 +55,12 @@ impl Header {
     pub(super) fn of(start: &AuditRangeStart) -> Self {
         Self {
             portcullis_trail: FORMAT,
-            store: hex(&start.store),
+            store: HEXLOWER.encode(&start.store),
             after: start.after,
-            head: hex(&start.head),
-            pepper_check: hex(&start.pepper_check),
+            head: HEXLOWER.encode(&start.head),
+            pepper_check: HEXLOWER.encode(&start.pepper_check),
             scopes: start.scopes.iter().map(ToString::to_string).collect(),
-            seal: hex(&start.seal),
+            seal: HEXLOWER.encode(&start.seal),
         }
     }
 
@@ -83,11 +80,11 @@ impl Header {
 impl Trailer {
     pub(super) fn of(end: &AuditRangeEnd) -> Self {
         Self {
-            store: hex(&end.store),
+            store: HEXLOWER.encode(&end.store),
             sequence: end.sequence,
-            head: hex(&end.head),
+            head: HEXLOWER.encode(&end.head),
             time: rfc3339::format(end.at),
-            seal: hex(&end.seal),
+            seal: HEXLOWER.encode(&end.seal),
         }
     }
 
@@ -104,7 +101,7 @@ impl Trailer {
 }
 
 fn array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    from_hex(text)?.try_into().ok()
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 /// Formats a range of the audit log as the lines of an export.
@@ -115,7 +112,7 @@ pub(crate) fn write(part: &portcullis::AuditRange) -> Result<Vec<u8>, Error> {
     for (entry, frame) in &part.entries {
         append(
             &mut lines,
-            &EntryLine { entry: entry.as_ref().map(Entry::new), frame: hex(frame) },
+            &EntryLine { entry: entry.as_ref().map(Entry::new), frame: HEXLOWER.encode(frame) },
         )?;
     }
     append(&mut lines, &Trailer::of(&part.end))?;

@@ -1,7 +1,8 @@
 //! Reading and verifying an exported audit log.
 
 use super::format::{FORMAT, Header, ReadLine, Trailer};
-use crate::{audit::Entry, wire::from_hex};
+use crate::audit::Entry;
+use data_encoding::HEXLOWER;
 use portcullis::{AuditEntry, AuditRangeEnd, AuditVerifier, AuditVerifyError, Builder};
 
 /// Why an exported audit log is not valid.
@@ -54,8 +55,9 @@ impl<'b> ExportReader<'b> {
         }
         let Some(verifier) = &mut self.verifier else { return Err(ExportError::Foreign) };
         if let Ok(line) = serde_json::from_str::<ReadLine>(text) {
-            let frame =
-                from_hex(&line.frame).ok_or(AuditVerifyError::Entry(verifier.last() + 1))?;
+            let frame = HEXLOWER
+                .decode(line.frame.as_bytes())
+                .map_err(|_| AuditVerifyError::Entry(verifier.last() + 1))?;
             let is_known = verifier.is_next_repeated();
             let entry = verifier.verify(&frame)?;
             if serde_json::to_value(Entry::new(&entry)).ok() != Some(line.entry) {
@@ -92,7 +94,7 @@ impl<'b> ExportReader<'b> {
     }
 
     /// Returns the error if the input ends after the lines read so far.
-    pub fn cut_short(&self) -> Option<ExportError> {
+    pub fn truncation(&self) -> Option<ExportError> {
         match (&self.verifier, &self.end) {
             (_, Some(_)) => None,
             (Some(verifier), None) => Some(ExportError::NoTrailer(verifier.last())),
@@ -102,7 +104,7 @@ impl<'b> ExportReader<'b> {
 
     /// Returns the number of distinct entries, and the trailer with the highest sequence.
     pub fn finish(self) -> Result<(u64, AuditRangeEnd), ExportError> {
-        match (self.cut_short(), self.furthest) {
+        match (self.truncation(), self.furthest) {
             (None, Some(end)) => Ok((self.entries, end)),
             (wrong, _) => Err(wrong.unwrap_or(ExportError::Empty)),
         }

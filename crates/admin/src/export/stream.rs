@@ -5,16 +5,13 @@
 //! removes the next entries, the body ends with an error, so that no client takes it for complete.
 
 use super::format::{EntryLine, Header, Trailer, append};
-use crate::{audit::Entry, rate_limited_log::RateLimitedLog, wire::hex};
-use axum::body::{Bytes, HttpBody};
-use http_body::Frame;
+use crate::{audit::Entry, rate_limited_log::RateLimitedLog};
+use axum::body::Body;
+use data_encoding::HEXLOWER;
+use futures_util::{StreamExt, stream};
 use portcullis::{AuditRange, AuditRangeEnd, Error, Store};
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::task::{JoinHandle, spawn_blocking};
+use std::io;
+use tokio::task::spawn_blocking;
 
 /// A chunk ends with the entry that reaches this size.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -34,17 +31,10 @@ struct Remaining {
 /// A chunk, and the entries after it.
 type Chunk = Result<(Vec<u8>, Option<Remaining>), Error>;
 
-/// The body of an export.
-pub(super) struct Export(State);
-
-enum State {
-    /// The next chunk is ready.
-    Ready(Vec<u8>, Option<Remaining>),
-    /// The client took the last chunk. Nothing is read until it polls again.
-    Idle(Remaining),
-    /// The client waits for the next chunk.
-    Reading(JoinHandle<Chunk>),
-    Done,
+/// An export that has begun: its first chunk, and the entries after it.
+pub(super) struct Export {
+    first: Vec<u8>,
+    remaining: Option<Remaining>,
 }
 
 impl Export {
@@ -61,8 +51,21 @@ impl Export {
             through: after.saturating_add(limit).min(part.end.sequence),
             end: part.end.clone(),
         };
-        let (lines, remaining) = remaining.read_chunk(lines, Some(part))?;
-        Ok(Self(State::Ready(lines, remaining)))
+        let (first, remaining) = remaining.read_chunk(lines, Some(part))?;
+        Ok(Self { first, remaining })
+    }
+
+    /// Converts the export into a body. Each later chunk is read when the client asks for it.
+    pub(super) fn into_body(self) -> Body {
+        let later = stream::try_unfold(self.remaining, |remaining| async {
+            let Some(remaining) = remaining else { return Ok(None) };
+            match spawn_blocking(|| remaining.read_chunk(Vec::new(), None)).await {
+                Ok(Ok(chunk)) => Ok(Some(chunk)),
+                Ok(Err(error)) => Err(abort(&error)),
+                Err(stopped) => Err(abort(&stopped)),
+            }
+        });
+        Body::from_stream(stream::iter([Ok(self.first)]).chain(later))
     }
 }
 
@@ -85,47 +88,12 @@ impl Remaining {
             }
             for (entry, frame) in part.entries {
                 let entry = entry.as_ref().map(Entry::new);
-                append(&mut lines, &EntryLine { entry, frame: hex(&frame) })?;
+                append(&mut lines, &EntryLine { entry, frame: HEXLOWER.encode(&frame) })?;
             }
             self.after += count;
         }
         append(&mut lines, &Trailer::of(&self.end))?;
         Ok((lines, None))
-    }
-}
-
-impl HttpBody for Export {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        loop {
-            match std::mem::replace(&mut self.0, State::Done) {
-                State::Ready(lines, remaining) => {
-                    self.0 = remaining.map_or(State::Done, State::Idle);
-                    return Poll::Ready(Some(Ok(Frame::data(lines.into()))));
-                }
-                State::Idle(remaining) => {
-                    let read = spawn_blocking(|| remaining.read_chunk(Vec::new(), None));
-                    self.0 = State::Reading(read);
-                }
-                State::Reading(mut reading) => match Pin::new(&mut reading).poll(cx) {
-                    Poll::Pending => {
-                        self.0 = State::Reading(reading);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(Ok((lines, remaining)))) => {
-                        self.0 = State::Ready(lines, remaining);
-                    }
-                    Poll::Ready(Ok(Err(error))) => return Poll::Ready(Some(Err(abort(&error)))),
-                    Poll::Ready(Err(stopped)) => return Poll::Ready(Some(Err(abort(&stopped)))),
-                },
-                State::Done => return Poll::Ready(None),
-            }
-        }
     }
 }
 
@@ -143,7 +111,7 @@ mod tests {
     use super::*;
     use crate::export::format::write;
     use http_body_util::BodyExt;
-    use portcullis::{Actor, Change, Expiry, Grant, Metadata, NewKey};
+    use portcullis::{Actor, Change, Expiry, Grant, Metadata, NewKey, Timestamp};
 
     const ENTRIES: usize = 400;
 
@@ -169,33 +137,48 @@ mod tests {
         store
     }
 
-    async fn collected(export: Export) -> io::Result<Vec<u8>> {
-        export.collect().await.map(|body| body.to_bytes().to_vec())
+    async fn collected(body: Body) -> Result<Vec<u8>, axum::Error> {
+        body.collect().await.map(|body| body.to_bytes().to_vec())
+    }
+
+    #[test]
+    fn chunks_of_an_export_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        // The largest batch that a full chunk can end with.
+        let max_bytes = CHUNK_BYTES + BATCH * (32 << 10);
+        let Export { first, mut remaining } = Export::start(&store, 0, 1000).unwrap();
+        let mut chunks = vec![first];
+        while let Some(more) = remaining.take() {
+            let (chunk, after) = more.read_chunk(Vec::new(), None).unwrap();
+            chunks.push(chunk);
+            remaining = after;
+        }
+        for chunk in &chunks {
+            assert!(chunk.len() <= max_bytes && chunk.capacity() <= 2 * max_bytes);
+        }
+        assert!(chunks.len() > 10, "{}", chunks.len());
     }
 
     #[tokio::test]
-    async fn unread_export_holds_one_chunk_and_no_pending_read() {
+    async fn export_reads_a_chunk_only_when_the_client_asks_for_it() {
         let dir = tempfile::tempdir().unwrap();
-        let store = store(dir.path());
-        let mut export = Export::start(&store, 0, 1000).unwrap();
-        // The largest batch that a full chunk can end with.
-        let max_bytes = CHUNK_BYTES + BATCH * (32 << 10);
-        let mut chunks = 0;
-        loop {
-            match &export.0 {
-                State::Ready(lines, _) => {
-                    assert!(lines.len() <= max_bytes && lines.capacity() <= 2 * max_bytes);
-                }
-                State::Idle(_) => {}
-                State::Reading(_) => panic!("nothing is read before the client polls"),
-                State::Done => break,
-            }
-            let frame = export.frame().await;
-            let Some(frame) = frame else { break };
-            assert!(frame.unwrap().into_data().unwrap().len() <= max_bytes);
-            chunks += 1;
+        // Retention keeps entries that the anchor does not have yet; closing the store saves them.
+        drop(store(dir.path()));
+        let store = Store::open(dir.path().join("keys")).unwrap();
+        let mut body = Export::start(&store, 0, 1000).unwrap().into_body();
+        for _ in 0..3 {
+            assert!(body.frame().await.unwrap().is_ok());
         }
-        assert!(chunks > 10, "{chunks}");
+        let before = store.now().as_millis() + 1000;
+        // Retention keeps the last day.
+        let later = Timestamp::from_millis(before + 2 * 86_400_000);
+        portcullis::testing::advance_time(&store, later);
+        let local = store.acting_as(Actor::Local(0), None);
+        let pruned = local.prune_audit(Timestamp::from_millis(before)).unwrap().unwrap();
+        assert!(pruned.through > 300, "{pruned:?}");
+        assert!(body.frame().await.unwrap().is_err(), "the chunk was read too early");
+        assert!(body.frame().await.is_none());
     }
 
     #[tokio::test]
@@ -206,23 +189,25 @@ mod tests {
             [(0, 1000), (0, 1), (7, 100), (0, 8), (390, 1000), (400, 5), (9999, 1)]
         {
             let mut part = store.audit_range(after, limit).unwrap();
-            let export = Export::start(&store, after, limit).unwrap();
-            let State::Ready(_, _) = &export.0 else { panic!("the first chunk is ready") };
-            let lines = String::from_utf8(collected(export).await.unwrap()).unwrap();
+            let body = Export::start(&store, after, limit).unwrap().into_body();
+            let lines = String::from_utf8(collected(body).await.unwrap()).unwrap();
             let mut lines: Vec<&str> = lines.lines().collect();
             // The time of the trailer differs, and with it the seal.
             let end: Trailer = serde_json::from_str(lines.pop().unwrap()).unwrap();
-            assert_eq!((end.sequence, end.head), (part.end.sequence, hex(&part.end.head)));
-            part.end.at = portcullis::Timestamp::default();
+            assert_eq!(
+                (end.sequence, end.head),
+                (part.end.sequence, HEXLOWER.encode(&part.end.head))
+            );
+            part.end.at = Timestamp::default();
             let expected = String::from_utf8(write(&part).unwrap()).unwrap();
             let mut expected: Vec<&str> = expected.lines().collect();
             expected.pop();
             assert_eq!(lines, expected, "{after} {limit}");
         }
         // Entries written after the start are not part of the export.
-        let export = Export::start(&store, 0, 1000).unwrap();
+        let body = Export::start(&store, 0, 1000).unwrap().into_body();
         store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "no").unwrap();
-        let lines = String::from_utf8(collected(export).await.unwrap()).unwrap();
+        let lines = String::from_utf8(collected(body).await.unwrap()).unwrap();
         assert_eq!(lines.lines().count(), 1 + ENTRIES + 1);
         let end: Trailer = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
         assert_eq!(end.sequence, ENTRIES as u64);
@@ -232,14 +217,13 @@ mod tests {
     async fn export_fails_when_retention_removes_its_next_entries() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
-        let remaining = |after| Remaining {
-            store: store.clone(),
-            after,
-            through: after + 8,
-            end: store.audit_range(0, 1).unwrap().end,
+        let export = |after| {
+            let end = store.audit_range(0, 1).unwrap().end;
+            let remaining = Remaining { store: store.clone(), after, through: after + 8, end };
+            Export { first: Vec::new(), remaining: Some(remaining) }.into_body()
         };
-        assert!(collected(Export(State::Idle(remaining(100)))).await.is_ok());
+        assert!(collected(export(100)).await.is_ok());
         // The log does not continue at this entry: here, it ends before it.
-        assert!(collected(Export(State::Idle(remaining(1000)))).await.is_err());
+        assert!(collected(export(1000)).await.is_err());
     }
 }

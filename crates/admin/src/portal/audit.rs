@@ -105,7 +105,7 @@ pub(crate) fn table(user: &User, entries: &[AuditEntry], columns: Columns) -> Ma
             div .card .empty { p .hint { "There are no entries." } }
         } @else {
             div .card .flush {
-                table .trail {
+                table .log {
                     thead { tr {
                         th scope="col" { "When" }
                         th .wide scope="col" { "Who" }

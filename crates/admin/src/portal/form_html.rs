@@ -24,8 +24,8 @@ impl FormHtml<'_> {
     /// Renders the error of the form as a whole, then the fields.
     pub(crate) fn render(&self) -> Markup {
         html! {
-            @if let Some(wrong) = self.errors.at(Field::Form) {
-                p .banner .bad role="alert" tabindex="-1" autofocus[self.first(Field::Form)] { (wrong) }
+            @if let Some(error) = self.errors.at(Field::Form) {
+                p .banner .bad role="alert" tabindex="-1" autofocus[self.first(Field::Form)] { (error) }
             }
             (self.conflict(Field::Name).unwrap_or_else(|| self.name()))
             @if self.held == Some(&Grant::All) {
@@ -50,7 +50,7 @@ impl FormHtml<'_> {
         let options =
             [("now", "Current value: ", &conflict.now), ("mine", "Your value: ", &conflict.mine)];
         Some(html! {
-            fieldset .plain .field .wrong aria-describedby=(format!("{name}-error"))
+            fieldset .plain .field .invalid aria-describedby=(format!("{name}-error"))
                 tabindex="-1" autofocus[self.first(field)] {
                 legend { (title) }
                 (error_line(self.errors.at(field), &format!("{name}-error")))
@@ -87,16 +87,16 @@ impl FormHtml<'_> {
     }
 
     fn name(&self) -> Markup {
-        let wrong = self.errors.at(Field::Name);
+        let error = self.errors.at(Field::Name);
         html! {
-            div .field .wrong[wrong.is_some()] {
+            div .field .invalid[error.is_some()] {
                 label for="name" { "Name" }
                 p .hint #name-hint { "A memorable name to find the key by later." }
-                (error_line(wrong, "name-error"))
+                (error_line(error, "name-error"))
                 input #name name="name" type="text" value=(self.form.name) required maxlength="128"
                     dir="auto" autocomplete="off" autofocus[self.first(Field::Name) || self.is_new()]
-                    aria-invalid=[wrong.map(|_| "true")]
-                    aria-describedby=(described("name-hint", "name-error", wrong));
+                    aria-invalid=[error.map(|_| "true")]
+                    aria-describedby=(described("name-hint", "name-error", error));
             }
         }
     }
@@ -106,14 +106,14 @@ impl FormHtml<'_> {
         let in_group = |group: Group| {
             entries.iter().filter(move |e| e.offered && Group::of(e) == group).collect::<Vec<_>>()
         };
-        let wrong = self.errors.at(Field::Scopes);
+        let error = self.errors.at(Field::Scopes);
         html! {
-            div .field .wrong[wrong.is_some()] #scopes role="group" aria-labelledby="scopes-label"
-                aria-describedby=[wrong.map(|_| "scopes-error")]
-                tabindex=[wrong.map(|_| "-1")] autofocus[self.first(Field::Scopes)] {
+            div .field .invalid[error.is_some()] #scopes role="group" aria-labelledby="scopes-label"
+                aria-describedby=[error.map(|_| "scopes-error")]
+                tabindex=[error.map(|_| "-1")] autofocus[self.first(Field::Scopes)] {
                 span .label #scopes-label { "Scopes" }
                 p .hint { "What the key may do. Choose only what its holder needs. A key without scopes cannot do anything." }
-                (error_line(wrong, "scopes-error"))
+                (error_line(error, "scopes-error"))
                 @if matches!(self.held, Some(Grant::Scopes(set)) if set.is_empty()) {
                     p .hint { strong { "This key has no scopes, so it cannot do anything." } }
                 }
@@ -154,13 +154,13 @@ impl FormHtml<'_> {
     }
 
     fn active(&self) -> Markup {
-        let wrong = self.errors.at(Field::Active);
+        let error = self.errors.at(Field::Active);
         html! {
-            fieldset .plain .field .wrong[wrong.is_some()] tabindex=[wrong.map(|_| "-1")]
-                autofocus[self.first(Field::Active)] aria-describedby=(described("active-hint", "active-error", wrong)) {
+            fieldset .plain .field .invalid[error.is_some()] tabindex=[error.map(|_| "-1")]
+                autofocus[self.first(Field::Active)] aria-describedby=(described("active-hint", "active-error", error)) {
                 legend { "Active" }
                 p .hint #active-hint { "An inactive key is refused at once, everywhere." }
-                (error_line(wrong, "active-error"))
+                (error_line(error, "active-error"))
                 div .radios {
                     @for (id, value, text, chosen) in [
                         ("active-yes", "yes", "Yes", self.form.active == Some(true)),
@@ -177,11 +177,11 @@ impl FormHtml<'_> {
     }
 
     fn expires(&self) -> Markup {
-        let wrong = self.errors.at(Field::Expires);
+        let error = self.errors.at(Field::Expires);
         let record = self.user.state.store.get(self.user.principal.id());
         let own_expiry = record.map_or(Expiry::Never, |record| record.expiry);
         html! {
-            div .field .wrong[wrong.is_some()] {
+            div .field .invalid[error.is_some()] {
                 label for="expires" { "Expires" }
                 p .hint #expires-hint {
                     "The key expires when this day begins (UTC). Leave the field empty for a key that never expires."
@@ -190,11 +190,11 @@ impl FormHtml<'_> {
                         " Your own key expires on " (day(own_expiry)) "; a key that you create expires no later."
                     }
                 }
-                (error_line(wrong, "expires-error"))
+                (error_line(error, "expires-error"))
                 input #expires .short name="expires" type="date" value=(self.form.expires)
                     max=(if own_expiry == Expiry::Never { "2499-12-31".into() } else { day(own_expiry) })
-                    autofocus[self.first(Field::Expires)] aria-invalid=[wrong.map(|_| "true")]
-                    aria-describedby=(described("expires-hint", "expires-error", wrong));
+                    autofocus[self.first(Field::Expires)] aria-invalid=[error.map(|_| "true")]
+                    aria-describedby=(described("expires-hint", "expires-error", error));
             }
         }
     }
@@ -209,13 +209,13 @@ impl FormHtml<'_> {
 }
 
 /// Renders the error of a field.
-fn error_line(wrong: Option<&str>, id: &str) -> Markup {
-    html! { @if let Some(wrong) = wrong { p .error id=(id) { (wrong) } } }
+fn error_line(error: Option<&str>, id: &str) -> Markup {
+    html! { @if let Some(error) = error { p .error id=(id) { (error) } } }
 }
 
 /// The ids of the elements that describe a field.
-fn described(hint: &str, error: &str, wrong: Option<&str>) -> String {
-    if wrong.is_some() { format!("{error} {hint}") } else { hint.to_owned() }
+fn described(hint: &str, error_id: &str, error: Option<&str>) -> String {
+    if error.is_some() { format!("{error_id} {hint}") } else { hint.to_owned() }
 }
 
 /// The fieldset of a scope.

@@ -122,7 +122,7 @@ fn show(
     base: &BasePath,
     status: StatusCode,
     notice: Option<&str>,
-    wrong: Option<&str>,
+    error: Option<&str>,
 ) -> Response {
     let body = html! {
         div .card .login {
@@ -133,12 +133,12 @@ fn show(
             form method="post" action=(base.path("/login")) {
                 // Password managers expect a user name.
                 input type="text" name="username" value="admin" autocomplete="username" hidden readonly;
-                div .field .wrong[wrong.is_some()] {
+                div .field .invalid[error.is_some()] {
                     label for="key" { "Admin key" }
-                    @if let Some(wrong) = wrong { p .error #key-error { (wrong) } }
+                    @if let Some(error) = error { p .error #key-error { (error) } }
                     input #key .mono name="key" type="password" required autofocus
                         autocomplete="current-password" spellcheck="false" autocapitalize="off"
-                        aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "key-error")];
+                        aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "key-error")];
                 }
                 button .primary .wide type="submit" { "Log in" }
             }

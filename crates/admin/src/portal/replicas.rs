@@ -33,7 +33,7 @@ pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
             "a revocation has waited for it."
         }
         div .card .flush {
-            table .trail {
+            table .log {
                 thead { tr {
                     th scope="col" { "Name" }
                     th scope="col" { "State" }

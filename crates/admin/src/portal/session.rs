@@ -13,6 +13,7 @@
 //! | `Submitted` | the outcome of the act is unknown | `InDoubt` |
 //! | `Submitted`, `Done`, `InDoubt` | submitted again | unchanged; the request executes nothing |
 
+use data_encoding::HEXLOWER;
 use portcullis::{Digest, KeyId, NoRandomness, internal};
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,19 +40,11 @@ impl Token {
 
     /// Formats the token as hexadecimal digits.
     pub(crate) fn to_text(self) -> String {
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        HEXLOWER.encode(&self.0)
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-        }
-        Some(Self(bytes))
+        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn read_files(
                 Err(error) => return Ok(Err((shown, error))),
             }
         }
-        if let Some(cut) = reader.cut_short() {
+        if let Some(cut) = reader.truncation() {
             return Ok(Err((shown, cut)));
         }
     }
