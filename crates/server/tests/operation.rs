@@ -191,7 +191,7 @@ fn a_bad_key_at_the_login_counts_like_any_other() {
     // A person reads it.
     let (_, head, page) = limited[0];
     assert!(head.contains("content-type: text/html") && head.contains("retry-after: 1"), "{head}");
-    assert!(page.contains("too many such keys") && page.contains("name=\"key\""), "{page}");
+    assert!(page.contains("too many invalid keys") && page.contains("name=\"key\""), "{page}");
 
     // One account for both ways in; a valid key passes, and nobody else is held up.
     let bad = [with_key("pcl_nonsense"), forwarded_for(flood)];
