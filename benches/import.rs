@@ -10,7 +10,7 @@
 #[path = "support/furnished.rs"]
 mod support;
 
-use portcullis::{Actor, Store, backup::LaterEvidence};
+use portcullis::{Actor, Offline, Store, backup::LaterEvidence};
 use std::{fs::File, time::Instant};
 
 fn main() {
@@ -24,9 +24,7 @@ fn main() {
             support::tell(begun);
         } else {
             let from = File::open(from).unwrap();
-            Store::builder()
-                .restore(from, to, &LaterEvidence::Unknown, Actor::Host, |_| ())
-                .unwrap();
+            Offline::new().restore(from, to, &LaterEvidence::Unknown, Actor::Host, |_| ()).unwrap();
             support::tell(begun);
         }
         return;

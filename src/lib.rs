@@ -29,6 +29,7 @@ mod files;
 pub mod scope;
 mod refusal;
 pub mod error;
+mod pepper;
 mod record;
 mod principal;
 mod audit;
@@ -50,6 +51,7 @@ pub mod cluster;
 
 // ── walks
 mod store;
+mod offline;
 pub mod doctor;
 
 // ── doors: each a feature
@@ -81,6 +83,7 @@ pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
 pub use ledger::{About, DiskSpace, Following, Member, MemberState, Settled};
+pub use offline::Offline;
 pub use principal::Principal;
 pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
 pub use random::NoRandomness;

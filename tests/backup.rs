@@ -6,7 +6,8 @@
 mod support;
 
 use portcullis::{
-    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, Record, Refusal, Store, Timestamp,
+    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, Offline, Record, Refusal, Store,
+    Timestamp,
     backup::{LaterEffect, LaterEvidence, Restored},
 };
 use std::{
@@ -29,13 +30,13 @@ use support::{
 fn backup(store: &Store) -> Vec<u8> {
     let mut bytes = Vec::new();
     let taken = store.backup(&mut bytes, |_| ()).unwrap();
-    assert_eq!(taken, Store::builder().verify_backup(&bytes[..], |_| ()).unwrap());
+    assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
     assert_eq!(taken.bytes, bytes.len() as u64);
     bytes
 }
 
 fn restore(bytes: &[u8], dir: &Path, later: &LaterEvidence) -> Result<Restored, Error> {
-    Store::builder().restore(bytes, dir, later, Actor::Local(7), |_| ())
+    Offline::new().restore(bytes, dir, later, Actor::Local(7), |_| ())
 }
 
 fn beside(old: &Path) -> PathBuf {
@@ -77,7 +78,7 @@ fn a_restored_store_knows_when_its_keys_were_last_used() {
     let third = old.with_file_name("third");
     restore(&again, &third, &LaterEvidence::Unknown).unwrap();
     assert_eq!(Store::open(&third).unwrap().last_used(used.0), last);
-    let report = Store::builder().examine(&third, old.parent().unwrap()).unwrap();
+    let report = Offline::new().examine(&third, old.parent().unwrap()).unwrap();
     assert!(report.is_healthy(), "{report:#?}");
 }
 
@@ -189,7 +190,7 @@ fn backups_beside_busy_writers_are_each_one_moment() {
         taken
     });
     for (number, bytes) in backups.iter().enumerate() {
-        let taken = Store::builder().verify_backup(&bytes[..], |_| ()).unwrap();
+        let taken = Offline::new().verify_backup(&bytes[..], |_| ()).unwrap();
         let new = old.with_file_name(format!("new {number}"));
         restore(bytes, &new, &LaterEvidence::Unknown).unwrap();
         let restored = Store::open(&new).unwrap();
@@ -221,7 +222,7 @@ fn progress_is_told_up_to_the_end() {
     assert!(told.is_sorted() && told.len() > 3);
     assert_eq!(told.last(), Some(&(1201, 1201)));
     let mut read = 0;
-    Store::builder().verify_backup(&bytes[..], |_| read += 1).unwrap();
+    Offline::new().verify_backup(&bytes[..], |_| read += 1).unwrap();
     assert_eq!(read, 1);
 }
 
@@ -238,7 +239,7 @@ fn every_damaged_bit_and_every_cut_of_a_backup_is_refused() {
     let mut bytes = backup(&store);
     let refused = |bytes: &[u8]| {
         matches!(
-            Store::builder().verify_backup(bytes, |_| ()),
+            Offline::new().verify_backup(bytes, |_| ()),
             Err(Error::BadBackup(_) | Error::NewerFormat { .. } | Error::WrongPepper)
         )
     };
@@ -279,14 +280,16 @@ fn a_backup_with_a_pepper_is_read_with_that_pepper_only() {
     let mut bytes = Vec::new();
     store.backup(&mut bytes, |_| ()).unwrap();
     drop(store);
-    for other in [Store::builder(), with("some other pepper of it")] {
+    let offline = |pepper: &str| Offline::new().pepper(pepper.as_bytes().to_vec());
+    for other in [Offline::new(), offline("some other pepper of it")] {
         assert!(matches!(other.verify_backup(&bytes[..], |_| ()), Err(Error::WrongPepper)));
     }
-    let builder = with("a long enough pepper");
-    builder.verify_backup(&bytes[..], |_| ()).unwrap();
+    let same = offline("a long enough pepper");
+    same.verify_backup(&bytes[..], |_| ()).unwrap();
     let new = beside(&old);
-    builder.restore(&bytes[..], &new, &directory(&old), Actor::Host, |_| ()).unwrap();
-    assert!(builder.open(&new).unwrap().authenticate_key(&key).is_ok());
+    same.restore(&bytes[..], &new, &directory(&old), Actor::Host, |_| ()).unwrap();
+    let store = with("a long enough pepper").open(&new).unwrap();
+    assert!(store.authenticate_key(&key).is_ok());
 }
 
 #[test]
@@ -582,9 +585,9 @@ fn a_restore_never_overwrites() {
     // An anchor elsewhere is that of a store, too.
     let anchor = old.with_file_name("anchor");
     fs::copy(old.join("ledger/anchor"), &anchor).unwrap();
-    let builder = Store::builder().anchor(&anchor);
+    let offline = Offline::new().anchor(&anchor);
     let refused =
-        builder.restore(&bytes[..], beside(&old), &LaterEvidence::Unknown, Actor::Host, |_| ());
+        offline.restore(&bytes[..], beside(&old), &LaterEvidence::Unknown, Actor::Host, |_| ());
     assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
     assert_eq!(fs::read(&anchor).unwrap(), fs::read(old.join("ledger/anchor")).unwrap());
 }
@@ -613,7 +616,7 @@ fn a_restore_that_breaks_off_leaves_nothing_half_born() {
     for part in [8, 500, bytes.len() / 2, bytes.len() - 1] {
         let torn = Broken(&bytes[..part]);
         let failed =
-            Store::builder().restore(torn, &new, &LaterEvidence::Unknown, Actor::Host, |_| ());
+            Offline::new().restore(torn, &new, &LaterEvidence::Unknown, Actor::Host, |_| ());
         assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
         assert!(!new.exists());
     }

@@ -27,7 +27,8 @@ mod support;
 mod wounds;
 
 use portcullis::{
-    AuditEntry, Change, Error, Expiry, Grant, KeyId, NewKey, Record, Refusal, Store, Timestamp,
+    AuditEntry, Change, Error, Expiry, Grant, KeyId, NewKey, Offline, Record, Refusal, Store,
+    Timestamp,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -659,7 +660,7 @@ mod a_database {
         assert_eq!(store.authenticate_key(key).unwrap_err(), Refusal::Inactive);
         says_so(&store);
         drop(store);
-        let report = Store::builder().examine(&house.home, house.dir.path()).unwrap();
+        let report = Offline::new().examine(&house.home, house.dir.path()).unwrap();
         let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
         assert_eq!(codes, ["trail"]);
     }

@@ -12,7 +12,7 @@
 mod support;
 
 use portcullis::{
-    Actor, Builder, Error, Expiry, KeyId, Refusal, Store, Timestamp,
+    Actor, Error, Expiry, KeyId, Offline, Refusal, Store, Timestamp,
     doctor::{Finding, RepairIssue, Repaired, Report, Severity},
 };
 use std::{
@@ -68,15 +68,15 @@ impl House {
     }
 
     fn examine(&self) -> Report {
-        self.examine_with(&Store::builder())
+        self.examine_with(&Offline::new())
     }
 
     /// Examines, and shows that nothing was changed and nothing is left.
-    fn examine_with(&self, builder: &Builder) -> Report {
+    fn examine_with(&self, offline: &Offline) -> Report {
         let scratch = self.at("scratch");
         fs::create_dir_all(&scratch).unwrap();
         let before = told(&self.home);
-        let report = builder.examine(&self.home, &scratch).unwrap();
+        let report = offline.examine(&self.home, &scratch).unwrap();
         assert_eq!(told(&self.home), before);
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
         report
@@ -102,10 +102,10 @@ impl House {
         let (scratch, new) = (self.at("scratch"), self.at("repaired"));
         fs::create_dir_all(&scratch).unwrap();
         let before = told(&self.home);
-        let done = Store::builder().repair(&self.home, &new, &scratch, Actor::Host).unwrap();
+        let done = Offline::new().repair(&self.home, &new, &scratch, Actor::Host).unwrap();
         assert_eq!(told(&self.home), before);
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
-        let report = Store::builder().examine(&new, &scratch).unwrap();
+        let report = Offline::new().examine(&new, &scratch).unwrap();
         assert!(report.is_healthy(), "{report:#?}");
         (done, new)
     }
@@ -174,8 +174,7 @@ fn a_store_that_is_open_is_not_read() {
     assert_eq!(fault.code, "in-use");
     assert!(fault.text.contains(&format!("process {}", std::process::id())), "{}", fault.text);
     assert!(!house.examine().was_read);
-    let refused =
-        Store::builder().repair(&house.home, house.at("x"), house.dir.path(), Actor::Host);
+    let refused = Offline::new().repair(&house.home, house.at("x"), house.dir.path(), Actor::Host);
     assert!(matches!(refused, Err(Error::Locked { .. })));
     assert!(!house.at("x").exists());
     drop(store);
@@ -268,9 +267,9 @@ mod from_outside {
     #[test]
     fn no_directory_is_an_error() {
         let house = House::new();
-        let nowhere = Store::builder().examine(house.at("nowhere"), house.dir.path());
+        let nowhere = Offline::new().examine(house.at("nowhere"), house.dir.path());
         assert!(matches!(nowhere, Err(Error::NotFound(_))));
-        let file = Store::builder().examine(house.home.join("ledger/anchor"), house.dir.path());
+        let file = Offline::new().examine(house.home.join("ledger/anchor"), house.dir.path());
         assert!(matches!(file, Err(Error::BadDirectory { .. })));
     }
 }
@@ -381,7 +380,7 @@ mod records {
         let (id, _) = issue(&store, new_key(&store, "closer", &["ledger.close", "api.read"]));
         drop(store);
         let other = ("ledger.open".parse().unwrap(), String::new());
-        let report = house.examine_with(&Store::builder().scopes([other]));
+        let report = house.examine_with(&Offline::new().scopes([other]));
         assert!(report.is_healthy(), "{report:#?}");
         let note = &report.findings[0];
         assert_eq!((note.code, note.weight, note.key), ("scope", Severity::Note, Some(id)));
@@ -461,7 +460,7 @@ mod heads {
         assert_eq!(house.fault().code, "foreign-anchor");
         let elsewhere = house.at("anchor elsewhere");
         fs::copy(other.home.join("ledger/anchor"), &elsewhere).unwrap();
-        let report = house.examine_with(&Store::builder().anchor(&elsewhere));
+        let report = house.examine_with(&Offline::new().anchor(&elsewhere));
         assert!(report.faults().any(|fault| fault.code == "foreign-anchor"), "{report:#?}");
     }
 
@@ -508,10 +507,10 @@ mod heads {
     #[test]
     fn a_wrong_pepper_is_told_from_damage() {
         let house = House::new();
-        let report = house.examine_with(&Store::builder().pepper(PEPPER));
+        let report = house.examine_with(&Offline::new().pepper(PEPPER));
         let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
         assert_eq!(codes, ["pepper"]);
-        let refused = Store::builder().pepper(PEPPER).repair(
+        let refused = Offline::new().pepper(PEPPER).repair(
             &house.home,
             house.at("x"),
             house.dir.path(),
@@ -528,7 +527,7 @@ mod heads {
         issue(&store, new_key(&store, "a", &[]));
         drop(store);
         let house = House { home, ..house };
-        let report = house.examine_with(&Store::builder().pepper(PEPPER));
+        let report = house.examine_with(&Offline::new().pepper(PEPPER));
         assert!(report.is_healthy(), "{report:#?}");
         assert_eq!(house.fault().code, "pepper");
     }
@@ -832,8 +831,7 @@ mod a_repair {
         let restored = house.at("restored");
         let later =
             portcullis::backup::LaterEvidence::Directory { data: house.home.clone(), anchor: None };
-        let builder = Store::builder();
-        builder.restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
+        Offline::new().restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&restored).unwrap();
         store.revoke(house.kept.0).unwrap();
         drop(store);
@@ -849,7 +847,7 @@ mod a_repair {
         let other = house.at("other");
         drop(Store::open(&other).unwrap());
         let before = told(&other);
-        let done = Store::builder().repair(&house.home, &other, house.dir.path(), Actor::Host);
+        let done = Offline::new().repair(&house.home, &other, house.dir.path(), Actor::Host);
         assert!(matches!(done, Err(Error::AlreadyExists(_))), "{done:?}");
         let unlocked = |mut files: BTreeMap<PathBuf, _>| {
             files.retain(|path, _| !path.ends_with("lock"));

@@ -12,7 +12,7 @@
     reason = "each bench uses a part of this, and numbers of keys are small"
 )]
 
-use portcullis::{Actor, KeyId, Store, backup::LaterEvidence};
+use portcullis::{Actor, KeyId, Offline, Store, backup::LaterEvidence};
 use serde::Serialize;
 use std::{
     io::{BufWriter, Write, pipe},
@@ -41,7 +41,7 @@ pub(crate) fn make(dir: &Path, keys: u32) {
     let (from, to) = pipe().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || write(keys, to));
-        Store::builder().restore(from, dir, &LaterEvidence::Unknown, Actor::Host, |_| ()).unwrap();
+        Offline::new().restore(from, dir, &LaterEvidence::Unknown, Actor::Host, |_| ()).unwrap();
     });
 }
 

@@ -4,15 +4,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::{Store, fuzzing};
+use portcullis::{Offline, fuzzing};
 
 fuzz_target!(|data: &[u8]| {
-    let builder = Store::builder();
-    let _ = builder.verify_backup(data, |_| ());
+    let offline = Offline::new();
+    let _ = offline.verify_backup(data, |_| ());
     let sealed = fuzzing::seal_backup(data);
-    if let Ok(summary) = builder.verify_backup(&sealed[..], |_| ()) {
+    if let Ok(summary) = offline.verify_backup(&sealed[..], |_| ()) {
         assert_eq!(summary.bytes, sealed.len() as u64);
-        let again = builder.verify_backup(&sealed[..], |_| ());
+        let again = offline.verify_backup(&sealed[..], |_| ());
         assert_eq!(again.ok(), Some(summary));
     }
 });

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::{Store, fuzzing};
+use portcullis::{Offline, fuzzing};
 use portcullis_admin::{ExportReader, fuzzing::write_export};
 
 /// Each line is left out in turn, so a long export takes its time.
@@ -34,8 +34,8 @@ fuzz_target!(|data: &[u8]| {
 
 /// How many entries there are, if all of it is as it was exported.
 fn entries(lines: &[&str]) -> Option<u64> {
-    let builder = Store::builder();
-    let mut reader = ExportReader::new(&builder);
+    let offline = Offline::new();
+    let mut reader = ExportReader::new(&offline);
     for line in lines {
         reader.line(line).ok()?;
     }

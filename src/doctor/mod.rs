@@ -22,9 +22,9 @@ use crate::{
     error::Error,
     id::KeyId,
     ledger::inspect::{self, Fault, Found, Inspection, Outside},
+    offline::Offline,
     record::Record,
     scope::{Catalogue, Grant, Scope},
-    store::Builder,
     time::Timestamp,
 };
 use std::{
@@ -40,17 +40,17 @@ const UNSAFE: &str = "until then the store is not opened; consider who may have 
 /// A clock this far behind the newest change is not just one that is kept in step.
 const CLOCK_SLACK_MS: u64 = 5000;
 
-impl Builder {
+impl Offline {
     /// Says what is wrong with the store in `dir`, and changes nothing there. A copy of its
-    /// database, closed to others, is made in `scratch` and removed again. Give the builder what the
-    /// store is opened with.
+    /// database, closed to others, is made in `scratch` and removed again. Pass the options that
+    /// the store is opened with.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let home = dir.path().join("keys");
     /// # use portcullis::*;
     /// drop(Store::open(&home)?);
-    /// let report = Store::builder().examine(&home, &std::env::temp_dir())?;
+    /// let report = Offline::new().examine(&home, &std::env::temp_dir())?;
     /// assert!(report.is_healthy());
     /// # Ok::<(), Error>(())
     /// ```

@@ -16,10 +16,10 @@ use crate::{
         Bulk, Tip,
         inspect::{Found, Inspection},
     },
+    offline::Offline,
     record::{Actor, Change, Record},
     scope::{Catalogue, Grant, Scope},
     secret::Prefix,
-    store::Builder,
     time::Timestamp,
 };
 use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
@@ -67,7 +67,7 @@ pub struct Repaired {
     pub is_proved: bool,
 }
 
-impl Builder {
+impl Offline {
     /// Writes what can be proved of the store in `dir` into a new one in `new_dir`, which is absent
     /// or empty, and changes nothing in `dir`. The new store's anchor is in its own directory.
     ///

@@ -2,10 +2,10 @@
 
 use super::{Store, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
-    digest::Seals,
-    error::{Error, Field},
+    error::Error,
     index::{Index, Loading},
     ledger::{Disk, Location, Memory, Mode, Tip},
+    pepper::Pepper,
     scope::Scope,
     secret::Prefix,
 };
@@ -13,9 +13,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use zeroize::Zeroizing;
-
-const SHORTEST_PEPPER: usize = 16;
 
 /// What a store is opened with; made by [`Store::builder`].
 ///
@@ -35,10 +32,10 @@ const SHORTEST_PEPPER: usize = 16;
 #[derive(Default)]
 #[must_use = "a builder opens nothing by itself"]
 pub struct Builder {
-    pub(crate) prefix: Option<Prefix>,
-    pepper: Option<Zeroizing<Vec<u8>>>,
-    pub(crate) scopes: Option<Vec<(Scope, String)>>,
-    pub(crate) anchor: Option<PathBuf>,
+    pub(super) prefix: Option<Prefix>,
+    pub(super) pepper: Pepper,
+    pub(super) scopes: Option<Vec<(Scope, String)>>,
+    anchor: Option<PathBuf>,
     disk_reserve: Option<u64>,
 }
 
@@ -54,7 +51,7 @@ impl Builder {
     /// whoever can write to the directory can forge nothing there. A store made with a pepper
     /// opens only with it.
     pub fn pepper(mut self, pepper: impl Into<Vec<u8>>) -> Self {
-        self.pepper = Some(Zeroizing::new(pepper.into()));
+        self.pepper = Pepper::new(pepper);
         self
     }
 
@@ -109,7 +106,7 @@ impl Builder {
 
     /// A store that keeps nothing, for tests.
     pub fn in_memory(self) -> Result<Store, Error> {
-        let seals = self.seals()?;
+        let seals = self.pepper.seals()?;
         let names = ScopeNames::new(Vec::new(), self.scopes)?;
         let (ledger, tip) = (Box::new(Memory), Tip::default());
         let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::EVERY)?;
@@ -117,7 +114,7 @@ impl Builder {
     }
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
-        let seals = self.seals()?;
+        let seals = self.pepper.seals()?;
         let (dir, reserve) = (dir.to_path_buf(), self.disk_reserve);
         let location = Location { dir, mode, anchor: self.anchor, reserve };
         let disk = Disk::open(&location, self.prefix, Arc::clone(&seals))?;
@@ -131,14 +128,5 @@ impl Builder {
         let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::EVERY)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
-    }
-
-    pub(crate) fn seals(&self) -> Result<Arc<Seals>, Error> {
-        match &self.pepper {
-            Some(pepper) if pepper.len() < SHORTEST_PEPPER => {
-                Err(Error::invalid(Field::Pepper, "must be at least 16 bytes"))
-            }
-            pepper => Ok(Arc::new(Seals::derive(pepper.as_ref().map(|bytes| bytes.as_slice())))),
-        }
     }
 }

@@ -7,7 +7,10 @@
 
 mod acting;
 mod authenticate;
+mod backup;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commit;
 mod core;
 #[cfg(feature = "cluster")]
@@ -16,8 +19,6 @@ mod health;
 mod idempotency;
 mod issued;
 mod list;
-#[cfg(feature = "cluster")]
-mod moving;
 mod numbering;
 mod plan;
 mod plans;
@@ -28,7 +29,6 @@ mod requests;
 mod retention;
 mod retry;
 mod room;
-mod saved;
 mod scope_names;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

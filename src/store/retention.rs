@@ -5,13 +5,13 @@
 //! the last entry that went, so that what stays is still proved, and an exported older part can be
 //! joined on to it.
 
-use super::{Builder, Store, acting::Acting, requests::KEPT};
+use super::{Store, acting::Acting, requests::KEPT};
 use crate::{
     audit::{Act, Attempt},
     codec::{self, AuditStart, Mark, Place},
     error::{Error, Field, Forbidden},
     ledger::{PrunePoint, Put},
-    proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
+    proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
     record::Change,
     time::Timestamp,
 };
@@ -48,19 +48,6 @@ impl Store {
             entries: entries.collect(),
             end: AuditRangeEnd::new(seals, store, (sequence, head), self.writer.clock.now()),
         })
-    }
-}
-
-impl Builder {
-    /// Begins to check a part of the trail of a store that has the pepper, or none, that was given
-    /// here. No store is opened.
-    pub fn audit_verifier(
-        &self,
-        start: &AuditRangeStart,
-    ) -> Result<AuditVerifier, AuditVerifyError> {
-        // A pepper that is too short for any store does not match this one either.
-        let seals = self.seals().map_err(|_| AuditVerifyError::WrongPepper)?;
-        AuditVerifier::new(start, &seals)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     },
     tell,
 };
-use portcullis::{Actor, AuditRange, Error, Store, Timestamp};
+use portcullis::{Actor, AuditRange, Error, Offline, Store, Timestamp};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -123,7 +123,7 @@ impl Stage {
     fn faults(&self, home: &Path) -> Vec<&'static str> {
         let patience = Instant::now() + IN_USE;
         loop {
-            let report = Store::builder().examine(home, self.room.path()).unwrap();
+            let report = Offline::new().examine(home, self.room.path()).unwrap();
             let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
             // A child that another test starts has our files until it runs its own program.
             if !codes.contains(&"in-use") {
@@ -218,7 +218,7 @@ fn part(store: &Store) -> AuditRange {
 
 /// What is left joins on to what was exported before.
 fn assert_is_proved(whole: &AuditRange, left: &AuditRange) {
-    let mut chain = Store::builder().audit_verifier(&whole.start).unwrap();
+    let mut chain = Offline::new().audit_verifier(&whole.start).unwrap();
     for (_, frame) in &whole.entries {
         chain.verify(frame).unwrap();
     }

@@ -15,7 +15,7 @@ mod many;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use many::{fill, median, sizes, wants_figures};
-use portcullis::{Store, cluster};
+use portcullis::{Offline, Store};
 use std::{
     fs::File,
     hint::black_box,
@@ -42,7 +42,7 @@ fn main() {
         let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
         let nodes = nodes.space(format!("{keys}/")).unwrap();
         let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
-        Store::builder().import_to(&nodes(), File::open(&file).unwrap(), |_| ()).unwrap();
+        Offline::new().import_to(&nodes(), File::open(&file).unwrap(), |_| ()).unwrap();
 
         // A million keys take a while, and their rounds differ less.
         let rounds = if wants_figures() { if keys > 500_000 { 3 } else { 5 } } else { 1 };

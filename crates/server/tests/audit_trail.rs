@@ -26,7 +26,8 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use portcullis::{
-    Act, Actor, AuditEntry, Builder, Change, Error, Expiry, Grant, KeyId, NewKey, Store, Timestamp,
+    Act, Actor, AuditEntry, Builder, Change, Error, Expiry, Grant, KeyId, NewKey, Offline, Store,
+    Timestamp,
     error::{Field, Forbidden},
 };
 use portcullis_admin::{ExportError, ExportReader, LocalUser, Portal, router};
@@ -96,10 +97,10 @@ fn export(store: &Store) -> Vec<String> {
 }
 
 fn check<L: AsRef<str>>(
-    builder: &Builder,
+    offline: &Offline,
     lines: impl IntoIterator<Item = L>,
 ) -> Result<Vec<AuditEntry>, ExportError> {
-    let mut reader = ExportReader::new(builder);
+    let mut reader = ExportReader::new(offline);
     let mut entries = Vec::new();
     for line in lines {
         entries.extend(reader.line(line.as_ref())?);
@@ -128,19 +129,20 @@ mod an_export {
 
     #[track_caller]
     fn says(lines: &[String], expected: &str) {
-        let error = check(&Store::builder(), lines).unwrap_err().to_string();
+        let error = check(&Offline::new(), lines).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 
     #[test]
     fn proves_the_whole_trail() {
         for pepper in [None, Some(PEPPER)] {
-            let builder = || pepper.map_or(Store::builder(), |p| Store::builder().pepper(p));
+            let builder = pepper.map_or(Store::builder(), |p| Store::builder().pepper(p));
+            let offline = pepper.map_or(Offline::new(), |p| Offline::new().pepper(p));
             let (_dir, home) = support::home();
-            let store = filled(&home, builder());
+            let store = filled(&home, builder);
             let lines = export(&store);
             assert_eq!(lines.len(), 12);
-            assert_eq!(check(&builder(), &lines).unwrap(), store.audit(0, 100).unwrap());
+            assert_eq!(check(&offline, &lines).unwrap(), store.audit(0, 100).unwrap());
         }
     }
 
@@ -149,7 +151,7 @@ mod an_export {
         let (_dir, home) = support::home();
         let lines = export(&filled(&home, Store::builder().pepper(PEPPER)));
         says(&lines, "the pepper does not match");
-        let other = Store::builder().pepper(b"another of sixteen".as_slice());
+        let other = Offline::new().pepper(b"another of sixteen".as_slice());
         assert!(check(&other, &lines).unwrap_err().to_string().contains("pepper"));
     }
 
@@ -214,7 +216,7 @@ mod an_export {
     #[test]
     fn of_a_store_with_a_pepper_cannot_be_sealed_anew() {
         let (_dir, home) = support::home();
-        let builder = Store::builder().pepper(PEPPER);
+        let offline = Offline::new().pepper(PEPPER);
         let store = filled(&home, Store::builder().pepper(PEPPER));
         let lines = export(&store);
         let trailer: Value = serde_json::from_str(&lines[11]).unwrap();
@@ -235,7 +237,7 @@ mod an_export {
         let forged = json!({"store": trailer["store"], "sequence": 7, "head": head, "time": trailer["time"], "seal": tag});
         let mut cut = lines[..8].to_vec();
         cut.push(forged.to_string());
-        let error = check(&builder, &cut).unwrap_err().to_string();
+        let error = check(&offline, &cut).unwrap_err().to_string();
         assert!(error.contains("the trailer is not as it was written"), "{error}");
     }
 
@@ -279,7 +281,7 @@ mod an_export {
         for after in [10, 6] {
             let later = part(&format!("after={after}"));
             let both = early.iter().chain(&later);
-            let told = check(&Store::builder(), both).unwrap();
+            let told = check(&Offline::new(), both).unwrap();
             assert_eq!(told.last().unwrap().sequence, 11);
         }
         // One after a gap does not.
@@ -307,7 +309,7 @@ mod an_export {
                 bytes[at] = byte;
             }
             let Ok(text) = String::from_utf8(bytes.clone()) else { return Ok(()) };
-            match check(&Store::builder(), text.lines()) {
+            match check(&Offline::new(), text.lines()) {
                 Err(_) => {}
                 // Spaces between the words of JSON say nothing.
                 Ok(entries) => {
@@ -352,8 +354,8 @@ mod a_cut {
 
         // What stays is proved, alone and joined on to what was exported before.
         let after = export(&store);
-        assert_eq!(check(&Store::builder(), &after).unwrap(), told);
-        let both = check(&Store::builder(), before.iter().chain(&after)).unwrap();
+        assert_eq!(check(&Offline::new(), &after).unwrap(), told);
+        let both = check(&Offline::new(), before.iter().chain(&after)).unwrap();
         assert_eq!(both.len(), 12);
 
         // The entries are gone from the disk, and the store opens, goes on and is healthy.
@@ -369,7 +371,7 @@ mod a_cut {
         assert_eq!(store.audit(11, 100).unwrap(), told[1..]);
         issue(&store, new_key(&store, "younger", &[]));
         drop(store);
-        let report = Store::builder().examine(&home, home.parent().unwrap()).unwrap();
+        let report = Offline::new().examine(&home, home.parent().unwrap()).unwrap();
         assert!(report.is_healthy(), "{report:#?}");
         assert_eq!(report.entries, 3);
     }
@@ -388,10 +390,10 @@ mod a_cut {
         assert_eq!((done.sequence, done.through, done.removed), (14, 12, 2));
         let told = store.audit(0, 9).unwrap();
         assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [13, 14]);
-        assert_eq!(check(&Store::builder(), export(&store)).unwrap(), told);
-        assert_eq!(check(&Store::builder(), early).unwrap().len(), 2);
+        assert_eq!(check(&Offline::new(), export(&store)).unwrap(), told);
+        assert_eq!(check(&Offline::new(), early).unwrap().len(), 2);
         drop(store);
-        let report = Store::builder().examine(&home, home.parent().unwrap()).unwrap();
+        let report = Offline::new().examine(&home, home.parent().unwrap()).unwrap();
         assert!(report.is_healthy(), "{report:#?}");
     }
 
@@ -979,15 +981,15 @@ mod a_refused_act_that_repeats {
 fn export_given_twice_counts_its_entries_once() {
     let (_dir, home) = support::home();
     let store = filled(&home, Builder::default());
-    let (builder, all) = (Builder::default(), export(&store));
-    let entries = check(&builder, &all).unwrap().len();
+    let (offline, all) = (Offline::new(), export(&store));
+    let entries = check(&offline, &all).unwrap().len();
     assert!(entries > 2);
-    assert_eq!(check(&builder, all.iter().chain(&all)).unwrap().len(), entries);
+    assert_eq!(check(&offline, all.iter().chain(&all)).unwrap().len(), entries);
     store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "x").unwrap();
     let longer = export(&store);
     // The end is that of the part that reaches furthest, wherever it stands.
     for parts in [[&all, &longer, &all], [&longer, &all, &all], [&all, &all, &longer]] {
-        let told = check(&builder, parts.into_iter().flatten()).unwrap();
+        let told = check(&offline, parts.into_iter().flatten()).unwrap();
         let told: Vec<u64> = told.iter().map(|entry| entry.sequence).collect();
         assert_eq!(told, (1..=entries as u64 + 1).collect::<Vec<_>>());
     }

@@ -10,7 +10,7 @@ mod serving;
 mod support;
 
 use etcd::Etcd;
-use portcullis::{Act, Actor, Builder, Error, ListQuery, Store, Timestamp, cluster::Replica};
+use portcullis::{Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica};
 use serving::{Home, id_of, text};
 use std::{
     fs::File,
@@ -131,7 +131,7 @@ fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
         (used, unused, backup)
     };
     let mut done = 0;
-    let summary = Store::builder().import_to(&nodes(), &backup[..], |told| done = told.done);
+    let summary = Offline::new().import_to(&nodes(), &backup[..], |told| done = told.done);
     let summary = summary.unwrap();
     let shared = Store::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
     assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
@@ -140,7 +140,7 @@ fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
     assert_eq!(done, summary.sequence + summary.records + names + 1);
 
     let out = home.with_file_name("out");
-    let summary = Store::builder().export_from(&nodes(), &out, |_| ()).unwrap();
+    let summary = Offline::new().export_from(&nodes(), &out, |_| ()).unwrap();
     let frames = |db: &sled::Db| -> usize {
         let values = db.iter().map(Result::unwrap).filter(|(place, _)| place.as_ref() != b"m");
         values.map(|(_, frame)| frame.len()).sum()
@@ -162,7 +162,7 @@ fn a_backup_of_a_shared_store_is_of_one_moment_whatever_the_others_do_meanwhile(
         two.revoke(id).unwrap();
     });
     let taken = taken.unwrap();
-    assert_eq!(taken, Store::builder().verify_backup(&bytes[..], |_| ()).unwrap());
+    assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
     assert!(strides > 1 && two.count().active > 1);
     // One key, as it was then, and the two entries that made it and the scopes.
     assert_eq!((taken.records, taken.sequence), (1, 2));

@@ -3,7 +3,7 @@
 use super::format::{FORMAT, Header, ReadLine, Trailer};
 use crate::audit::Entry;
 use data_encoding::HEXLOWER;
-use portcullis::{AuditEntry, AuditRangeEnd, AuditVerifier, AuditVerifyError, Builder};
+use portcullis::{AuditEntry, AuditRangeEnd, AuditVerifier, AuditVerifyError, Offline};
 
 /// Why an exported audit log is not valid.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum ExportError {
 /// Reads and verifies an exported audit log, line by line. Several exports may follow one another;
 /// each must continue or overlap the one before.
 pub struct ExportReader<'b> {
-    builder: &'b Builder,
+    offline: &'b Offline,
     verifier: Option<AuditVerifier>,
     /// The trailer of the last export, once it was read.
     end: Option<AuditRangeEnd>,
@@ -42,9 +42,9 @@ pub struct ExportReader<'b> {
 }
 
 impl<'b> ExportReader<'b> {
-    /// Creates a reader. The builder must have the pepper of the store that exported, if it has one.
-    pub fn new(builder: &'b Builder) -> Self {
-        Self { builder, verifier: None, end: None, furthest: None, entries: 0 }
+    /// Creates a reader. The offline must have the pepper of the store that exported, if it has one.
+    pub fn new(offline: &'b Offline) -> Self {
+        Self { offline, verifier: None, end: None, furthest: None, entries: 0 }
     }
 
     /// Reads the next line. Returns its entry unless an earlier export contained it.
@@ -87,7 +87,7 @@ impl<'b> ExportReader<'b> {
         let start = header.read().ok_or(AuditVerifyError::Start)?;
         match &mut self.verifier {
             Some(verifier) => verifier.continue_with(&start)?,
-            None => self.verifier = Some(self.builder.audit_verifier(&start)?),
+            None => self.verifier = Some(self.offline.audit_verifier(&start)?),
         }
         self.end = None;
         Ok(())

@@ -32,7 +32,7 @@ const READER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) async fn run(place: &Place, asked: &Backup, json: bool) -> Result<ExitCode, Failure> {
     if asked.verify {
         let bar = Bar::new();
-        let checked = place.builder()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
+        let checked = place.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
         bar.done();
         let said = format!(
             "{} keys as of change {}, taken {}: each byte as it was written",

@@ -8,7 +8,7 @@ use super::{
     progress::Bar,
 };
 use portcullis::{
-    Builder,
+    Offline,
     backup::Summary,
     cluster::{self, About, Member},
 };
@@ -27,7 +27,7 @@ pub(crate) fn run(place: &Place, asked: &ClusterCommand, json: bool) -> Result<E
         ClusterCommand::Export => {
             let bar = Bar::new();
             let told = |told| bar.tell(told);
-            let summary = place.builder()?.export_from(&etcd, &place.data, told)?;
+            let summary = place.offline()?.export_from(&etcd, &place.data, told)?;
             bar.done();
             (summary, "exported")
         }
@@ -82,13 +82,13 @@ fn row(member: &Member) -> [String; 8] {
 
 fn import(place: &Place, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failure> {
     let bar = Bar::new();
-    let builder = place.builder()?;
+    let offline = place.offline()?;
     let summary = if from.is_dir() {
-        from_directory(place, &builder, etcd, from, &bar)?
+        from_directory(place, &offline, etcd, from, &bar)?
     } else {
         let doing = format!("opening the backup {}", from.display());
         let file = File::open(from).map_err(Failure::io(doing))?;
-        builder.import_to(etcd, io::BufReader::new(file), |told| bar.tell(told))?
+        offline.import_to(etcd, io::BufReader::new(file), |told| bar.tell(told))?
     };
     bar.done();
     Ok(summary)
@@ -97,7 +97,7 @@ fn import(place: &Place, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failu
 /// While the directory is open here, no server changes it.
 fn from_directory(
     place: &Place,
-    builder: &Builder,
+    offline: &Offline,
     etcd: &EtcdStore,
     from: &Path,
     bar: &Bar,
@@ -106,7 +106,7 @@ fn from_directory(
     let (reader, writer) = io::pipe().map_err(Failure::io("making a pipe"))?;
     thread::scope(|scope| {
         let taking = scope.spawn(move || store.backup(io::BufWriter::new(writer), |_| ()));
-        let imported = builder.import_to(etcd, io::BufReader::new(reader), |told| bar.tell(told));
+        let imported = offline.import_to(etcd, io::BufReader::new(reader), |told| bar.tell(told));
         // A backup that broke off says why; the import only sees that it did.
         if let Ok(Err(error)) = taking.join()
             && imported.is_err()

@@ -28,7 +28,7 @@ pub(crate) fn run(place: &Place, asked: &Doctor, json: bool) -> Result<ExitCode,
     if let Some(new) = &asked.repair {
         return repair(place, asked, new, &scratch, json);
     }
-    let report = place.builder()?.examine(&place.data, &scratch)?;
+    let report = place.offline()?.examine(&place.data, &scratch)?;
     if json {
         output::line(as_json(&report).to_string().as_bytes())?;
     } else {
@@ -96,14 +96,14 @@ fn repair(
     scratch: &Path,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut builder = place.builder()?;
+    let mut offline = place.offline()?;
     if let Some(prefix) = &asked.prefix {
         let prefix = Prefix::new(prefix);
         let prefix = prefix.map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
-        builder = builder.prefix(prefix);
+        offline = offline.prefix(prefix);
     }
     let actor = Actor::Local(geteuid().as_raw());
-    let done = builder.repair(&place.data, new, scratch, actor)?;
+    let done = offline.repair(&place.data, new, scratch, actor)?;
     let printed = if json {
         output::line(repaired_json(&done).to_string().as_bytes())
     } else {

@@ -1,7 +1,7 @@
 //! Opening the store itself.
 
 use super::{args::Place, failure::Failure};
-use portcullis::{Builder, Store};
+use portcullis::{Builder, Offline, Store};
 use portcullis_server::{control, read_private};
 use std::{
     env,
@@ -14,19 +14,36 @@ use std::{
 const MOST_PEPPER_BYTES: u64 = 4096;
 
 impl Place {
-    /// What it takes to open or to make the store.
+    /// The options for opening or creating the store.
     pub(crate) fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Store::builder();
         if let Some(file) = &self.anchor {
             builder = builder.anchor(file);
         }
-        if let Some(file) = &self.pepper_file {
-            builder = builder.pepper(private_file(file, "pepper file", MOST_PEPPER_BYTES)?);
+        if let Some(pepper) = self.pepper()? {
+            builder = builder.pepper(pepper);
         }
         if let Some(bytes) = self.disk.disk_reserve {
             builder = builder.disk_reserve(bytes);
         }
         Ok(builder)
+    }
+
+    /// The options for work on the store while it is not open.
+    pub(crate) fn offline(&self) -> Result<Offline, Failure> {
+        let mut offline = Offline::new();
+        if let Some(file) = &self.anchor {
+            offline = offline.anchor(file);
+        }
+        if let Some(pepper) = self.pepper()? {
+            offline = offline.pepper(pepper);
+        }
+        Ok(offline)
+    }
+
+    fn pepper(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let file = self.pepper_file.as_ref();
+        file.map(|file| private_file(file, "pepper file", MOST_PEPPER_BYTES)).transpose()
     }
 
     /// Opens the store, which is there.

@@ -9,7 +9,7 @@ use super::{
     trail,
 };
 use portcullis::{
-    Actor, AuditEntry, Builder,
+    Actor, AuditEntry, Offline,
     backup::{LaterChange, LaterEffect, LaterEvidence, Restored},
 };
 use rustix::process::geteuid;
@@ -21,12 +21,12 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
         "restore makes a store in a directory; leave --etcd and PORTCULLIS_ETCD out, and move it into etcd \
          with: cluster import --from DIR",
     )?;
-    let builder = place.builder()?;
-    let later = later(&builder, asked)?;
+    let offline = place.offline()?;
+    let later = later(&offline, asked)?;
     let from = backup::open(&asked.file)?;
     let by = Actor::Local(geteuid().as_raw());
     let bar = Bar::new();
-    let made = builder.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
+    let made = offline.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
     bar.done();
     let printed = if json {
         output::line(described(&made).to_string().as_bytes())
@@ -56,7 +56,7 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn later(builder: &Builder, asked: &Restore) -> Result<LaterEvidence, Failure> {
+fn later(offline: &Offline, asked: &Restore) -> Result<LaterEvidence, Failure> {
     if let Some(data) = &asked.later.old_data {
         return Ok(LaterEvidence::Directory {
             data: data.clone(),
@@ -67,7 +67,7 @@ fn later(builder: &Builder, asked: &Restore) -> Result<LaterEvidence, Failure> {
         return Ok(LaterEvidence::Unknown);
     }
     let mut entries: Vec<AuditEntry> = Vec::new();
-    let read = trail::read_files(builder, &asked.later.audit, |entry| {
+    let read = trail::read_files(offline, &asked.later.audit, |entry| {
         // A later file may repeat what the one before had.
         if entries.last().is_none_or(|last| last.sequence < entry.sequence) {
             entries.push(entry);

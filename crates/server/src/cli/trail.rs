@@ -8,7 +8,7 @@ use super::{
     output, place,
 };
 use axum::http::Method;
-use portcullis::{AuditEntry, AuditRangeEnd, Builder};
+use portcullis::{AuditEntry, AuditRangeEnd, Offline};
 use portcullis_admin::{ExportError, ExportReader};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         door => door,
     };
     if let Some(mut door) = door {
-        let builder = place.builder()?;
-        let mut reader = ExportReader::new(&builder);
+        let offline = place.offline()?;
+        let mut reader = ExportReader::new(&offline);
         let mut broken = None;
         pages(&mut door, 0, |line| {
             if broken.is_none() {
@@ -49,7 +49,7 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
         return told("the trail", checked.map(|(entries, _)| entries), json);
     }
-    let report = place.builder()?.examine(&place.data, &place::scratch())?;
+    let report = place.offline()?.examine(&place.data, &place::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
         let text = format!("{} is open in a process that does not answer", place.data.display());
         return Err(Failure::unreachable(text));
@@ -71,8 +71,8 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
 }
 
 fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
-    let builder = place.builder()?;
-    match read_files(&builder, files, |_| ())? {
+    let offline = place.offline()?;
+    match read_files(&offline, files, |_| ())? {
         Ok((entries, _)) => told("the export", Ok(entries), json),
         Err((shown, error)) => told(&shown, Err(error), json),
     }
@@ -84,11 +84,11 @@ pub(crate) type Exported = Result<(u64, AuditRangeEnd), (String, ExportError)>;
 
 /// Reads exported trails, the oldest first.
 pub(crate) fn read_files(
-    builder: &Builder,
+    offline: &Offline,
     files: &[PathBuf],
     mut each: impl FnMut(AuditEntry),
 ) -> Result<Exported, Failure> {
-    let mut reader = ExportReader::new(builder);
+    let mut reader = ExportReader::new(offline);
     for path in files {
         let shown = path.display().to_string();
         let doing = || format!("reading {shown}");

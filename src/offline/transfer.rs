@@ -1,88 +1,28 @@
-//! A store that replicas share: opened as one of them, imported from a backup, and exported.
+//! Import of a backup into a consensus store, and export of a store from it.
 
-use super::{Builder, Store, core::Core, uses, writer::Writer};
+use super::Offline;
 use crate::{
     backup::{Item, Progress, Reader, Summary},
     cluster::{
-        ConsensusStore, Replica, runtime,
-        timing::Timing,
+        ConsensusStore, runtime,
         transfer::{self, Export, Source},
-        worker::{self, StartOptions},
     },
     codec::{self, Place},
     error::Error,
-    gate::Steady,
-    ledger::{Bulk, Mode, Tip},
+    ledger::{Bulk, Tip},
     secret::Prefix,
     time::Timestamp,
 };
 use std::{io::Read, path::Path, sync::Arc, time::SystemTime};
 
-impl Builder {
-    /// Opens the store that replicas share in a consensus store, or creates it.
-    ///
-    /// Only the pepper, prefix and scopes of the builder count. A service whose store must exist calls
-    /// [`open_cluster`](Self::open_cluster). The crate `portcullis-etcd` has a consensus store for etcd.
-    ///
-    /// ```
-    /// use portcullis::{Error, Store, cluster::{ConsensusStore, Replica}};
-    ///
-    /// fn open(consensus: impl ConsensusStore) -> Result<Store, Error> {
-    ///     Store::builder().cluster(consensus, Replica::named("till-4"))
-    /// }
-    /// ```
-    pub fn cluster<C: ConsensusStore>(
-        self,
-        consensus: C,
-        replica: Replica,
-    ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Mode::OpenOrCreate)
-    }
-
-    /// Opens the store that replicas share in a consensus store; [`Error::NotFound`] if there is none.
-    pub fn open_cluster<C: ConsensusStore>(
-        self,
-        consensus: C,
-        replica: Replica,
-    ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Mode::Open)
-    }
-
-    /// Creates a store in a consensus store and opens it; [`Error::AlreadyExists`] if there is one.
-    pub fn create_cluster<C: ConsensusStore>(
-        self,
-        consensus: C,
-        replica: Replica,
-    ) -> Result<Store, Error> {
-        self.shared(consensus, replica, Mode::Create)
-    }
-
-    /// Opens the store that replicas share in a consensus store.
-    pub(super) fn shared<C: ConsensusStore>(
-        self,
-        consensus: C,
-        replica: Replica,
-        mode: Mode,
-    ) -> Result<Store, Error> {
-        let (seals, info) = (self.seals()?, replica.info()?);
-        let timing = Timing::new(info.freshness, Steady::Machine);
-        let (handle, worker) = worker::new(Arc::clone(&seals));
-        let ledger = Box::new(handle);
-        let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
-        let options = StartOptions { timing, info, mode, prefix: self.prefix };
-        let prefix = worker.start(consensus, Arc::clone(&core), options)?;
-        let writer = Writer::begin(core, uses::EVERY_SHARED)?;
-        writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix })
-    }
-
+impl Offline {
     /// Creates a store in an empty consensus store from a [backup](crate::Store::backup).
     ///
     /// No replica sees any of it until everything is written and checked. An interrupted import is
     /// resumed by a call with the same backup, or with another backup of the same state.
     ///
     /// The backup does not contain changes that were made after it was taken, so stop a store that is
-    /// in use before you move it. Only the pepper of the builder counts. Must not be called within an
+    /// in use before you move it. Only the pepper counts. Must not be called within an
     /// asynchronous runtime.
     pub fn import_to<C: ConsensusStore>(
         &self,
@@ -123,7 +63,7 @@ impl Builder {
 
     /// Creates a store in `dir`, which is absent or empty, from the store in a consensus store.
     ///
-    /// It is a copy of one moment during the call. Only the pepper and the anchor of the builder count.
+    /// It is a copy of one moment during the call. Pepper and anchor count.
     /// Must not be called within an asynchronous runtime.
     pub fn export_from<C: ConsensusStore>(
         &self,

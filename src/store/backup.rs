@@ -1,15 +1,11 @@
-//! Backups of a store, and a store from a backup.
+//! Taking a backup of an open store.
 
-use super::{Builder, Store};
+use super::Store;
 use crate::{
-    backup::{self, LaterEvidence, Progress, Restored, Summary},
+    backup::{self, Progress, Summary},
     error::Error,
-    record::Actor,
 };
-use std::{
-    io::{Read, Write},
-    path::Path,
-};
+use std::io::Write;
 
 impl Store {
     /// Writes all that the store holds to `to`, while everything else goes on: it is the store as
@@ -24,7 +20,7 @@ impl Store {
     /// # let store = Store::open(dir.path().join("keys"))?;
     /// let mut bytes = Vec::new();
     /// let taken = store.backup(&mut bytes, |_| ())?;
-    /// let found = Store::builder().verify_backup(&bytes[..], |_| ())?;
+    /// let found = Offline::new().verify_backup(&bytes[..], |_| ())?;
     /// assert_eq!(taken, found);
     /// # Ok::<(), Error>(())
     /// ```
@@ -41,58 +37,13 @@ impl Store {
     }
 }
 
-impl Builder {
-    /// Reads a backup to its end and says what it holds; an error if it is not whole and exactly
-    /// as it was written. Of the builder only the pepper counts.
-    pub fn verify_backup(
-        &self,
-        from: impl Read,
-        progress: impl FnMut(Progress),
-    ) -> Result<Summary, Error> {
-        backup::verify(from, &*self.seals()?, progress)
-    }
-
-    /// Makes a new store in `dir`, which is absent or empty, from a backup. It is not opened.
-    ///
-    /// Every key is met with what was decided on it after the backup was taken, as `later` tells:
-    /// what was revoked, narrowed, shortened, rotated away or deleted stays so. Where that cannot be
-    /// known to its end, nothing is made. The new trail has the old one in it, and `by` is in its
-    /// last entry. Of the builder pepper and anchor count.
-    ///
-    /// ```
-    /// # use portcullis::{*, backup::LaterEvidence};
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-    /// # let store = Store::open(&old)?;
-    /// # let id = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?.record.id;
-    /// let mut bytes = Vec::new();
-    /// store.backup(&mut bytes, |_| ())?;
-    /// store.revoke(id)?;
-    /// drop(store);
-    /// let later = LaterEvidence::Directory { data: old, anchor: None };
-    /// Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ())?;
-    /// assert!(!Store::open(&new)?.get(id)?.active);
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn restore(
-        &self,
-        from: impl Read,
-        dir: impl AsRef<Path>,
-        later: &LaterEvidence,
-        by: Actor,
-        progress: impl FnMut(Progress),
-    ) -> Result<Restored, Error> {
-        let into = backup::Into { dir: dir.as_ref(), anchor: self.anchor.as_deref(), by };
-        backup::restore(from, &into, later, &self.seals()?, progress)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        record::{Expiry, Metadata, NewKey},
+        Offline,
+        backup::LaterEvidence,
+        record::{Actor, Expiry, Metadata, NewKey},
         refusal::Refusal,
         scope::Grant,
         time::Timestamp,
@@ -123,13 +74,13 @@ mod tests {
         assert_eq!((cut.through, cut.sequence), (2, 3));
         let mut bytes = Vec::new();
         let taken = store.backup(&mut bytes, |_| ()).unwrap();
-        assert_eq!(taken, Store::builder().verify_backup(&bytes[..], |_| ()).unwrap());
+        assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
         store.revoke(issued.record.id).unwrap();
         let trail = store.audit(0, 100).unwrap();
         drop(store);
 
         let later = LaterEvidence::Directory { data: old, anchor: None };
-        Store::builder().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
+        Offline::new().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&new).unwrap();
         assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
         assert_eq!(store.audit(0, 100).unwrap()[..2], trail[..]);

@@ -1,0 +1,30 @@
+//! The pepper of a deployment: the secret from which a store's digests and seals are derived.
+
+use crate::{
+    digest::Seals,
+    error::{Error, Field},
+};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const SHORTEST: usize = 16;
+
+/// The pepper of a deployment, if it has one.
+#[derive(Default)]
+pub(crate) struct Pepper(Option<Zeroizing<Vec<u8>>>);
+
+impl Pepper {
+    pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Some(Zeroizing::new(bytes.into())))
+    }
+
+    /// Derives the seals of a store with this pepper.
+    pub(crate) fn seals(&self) -> Result<Arc<Seals>, Error> {
+        match &self.0 {
+            Some(pepper) if pepper.len() < SHORTEST => {
+                Err(Error::invalid(Field::Pepper, "must be at least 16 bytes"))
+            }
+            pepper => Ok(Arc::new(Seals::derive(pepper.as_ref().map(|bytes| bytes.as_slice())))),
+        }
+    }
+}
