@@ -1,4 +1,4 @@
-//! The words of the audit trail: who did what to which key, and what was refused.
+//! The entries of the audit log: who did what to which key, and which acts were refused.
 
 use crate::{
     id::KeyId,
@@ -7,35 +7,35 @@ use crate::{
 };
 use std::net::IpAddr;
 
-/// One entry of the audit trail. It never holds a secret.
+/// An entry of the audit log. It never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// Its number: 1, 2, 3, … without a gap.
+    /// The number of the entry: 1, 2, 3, … without a gap.
     pub sequence: u64,
-    /// When.
+    /// The time of the act.
     pub at: Timestamp,
-    /// Who.
+    /// The actor.
     pub actor: Actor,
-    /// From which address, where there was one.
+    /// The client address, if the act came over the network.
     pub source: Option<IpAddr>,
-    /// What was done.
+    /// The act.
     pub act: Act,
-    /// To which key.
+    /// The key that the act concerns.
     pub key: Option<KeyId>,
-    /// The fields that changed, before.
+    /// The old values of the changed fields.
     pub before: Change,
-    /// The fields that changed, after; of a refused act, the fields that were asked for.
+    /// The new values of the changed fields; for a refused act, the requested values.
     pub after: Change,
-    /// What is kept of a request that is done once.
+    /// The hashes of an idempotent request.
     pub(crate) once: Option<Once>,
-    /// The last entry before this one with such a request of the 24 hours before; 0 where there is
-    /// none, and `None` where that is not known.
+    /// The previous entry of an idempotent request within the 24 hours before this one. 0 if there is
+    /// none; `None` if it is not known.
     pub(crate) last_once: Option<u64>,
 }
 
 impl AuditEntry {
-    /// An entry about no key. The writer sets its number and its time.
+    /// An entry without a key. The writer sets its number and its time.
     pub(crate) fn new(actor: Actor, act: Act) -> Self {
         Self {
             sequence: 0,
@@ -52,78 +52,78 @@ impl AuditEntry {
     }
 }
 
-/// A request that is done once, however often it is sent: hashes of its name and of what it says.
+/// An idempotent request: the hashes of its idempotency key and of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Once {
     pub(crate) request: [u8; 16],
     pub(crate) payload: [u8; 16],
 }
 
-/// What an [`AuditEntry`] tells of.
+/// The act that an [`AuditEntry`] records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Act {
-    /// A key was made.
+    /// A key was created.
     Create,
     /// A key was changed.
     Update,
     /// A key was deleted.
     Delete,
-    /// The host brought new scope names.
+    /// The host registered new scope names.
     ExtendCatalogue,
-    /// Another key took a key's place, in all but its secret. The entry is of the old one.
+    /// A key was replaced by a new key with the same fields. The entry concerns the old key.
     Rotate {
         /// The new key.
         into: KeyId,
     },
-    /// The older part of the trail was cut away.
+    /// The older entries of the audit log were pruned.
     Prune {
-        /// The last entry that went.
+        /// The last pruned entry.
         through: u64,
-        /// The chain head of that entry, which the first one that stayed follows.
+        /// The chain head of that entry, which the first remaining entry continues.
         head: [u8; 32],
     },
-    /// What could be proved of a damaged store was written into this one. The trail begins here.
+    /// The store was created from the intact parts of a damaged one. The audit log begins here.
     Repair {
-        /// The chain head that the damaged store had come to, as far as is known.
+        /// The last known chain head of the damaged store.
         head: [u8; 32],
-        /// How many keys came over as they were.
+        /// The number of keys that were copied unchanged.
         current: u64,
-        /// How many came over inactive, since nothing shows that they were not taken away.
+        /// The number of keys that are inactive or missing, since their last state is not proved.
         unproved: u64,
     },
-    /// The store was made from a backup.
+    /// The store was restored from a backup.
     Restore {
-        /// The last change that was in the backup.
+        /// The last change in the backup.
         backup: u64,
-        /// Whether the trail that follows the backup was at hand: the old store's or an exported one.
+        /// Whether evidence of the later changes was given: the old store or an export.
         later_known: bool,
     },
     /// An administrative act was refused.
     Refuse {
-        /// Which act.
+        /// The refused act.
         attempt: Attempt,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The same administrative act was refused again, within a minute of an entry that has it.
-    /// The key and the source address are there if they were the same each time.
+    /// The same administrative act was refused again, within a minute of an entry that records it.
+    /// The key and the client address are present if they were the same each time.
     RefuseRepeated {
-        /// Which act.
+        /// The refused act.
         attempt: Attempt,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// How often, the entry before not counted.
+        /// The number of repetitions, without the first refusal.
         count: u64,
-        /// When it was refused again for the first time.
+        /// The time of the first repetition.
         first: Timestamp,
-        /// When it was refused for the last time.
+        /// The time of the last repetition.
         last: Timestamp,
     },
 }
 
 impl Act {
-    /// One word for it.
+    /// Returns the name of the act in the API.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -143,24 +143,24 @@ impl Act {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attempt {
-    /// Making a key.
+    /// Creating a key.
     Create,
-    /// Reading keys, scopes or the trail.
+    /// Reading keys, scopes or the audit log.
     List,
-    /// Changing a key.
+    /// Updating a key.
     Update,
     /// Deleting a key.
     Delete,
-    /// Verifying another's key.
+    /// Verifying another key.
     Verify,
-    /// Putting a new key in the place of one.
+    /// Rotating a key.
     Rotate,
-    /// Cutting the older part of the trail away.
+    /// Pruning the audit log.
     Prune,
 }
 
 impl Attempt {
-    /// One word for it.
+    /// Returns the name of the act in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",

@@ -106,7 +106,7 @@ pub(crate) struct Seals {
     /// The meta record.
     pub(crate) meta: Seal,
     /// The chain of the audit trail.
-    pub(crate) trail: Seal,
+    pub(crate) audit: Seal,
     /// The anchor.
     pub(crate) anchor: Seal,
     /// Backups as a whole.
@@ -129,7 +129,7 @@ impl Seals {
             digester: Digester(pepper.map(|_| key("digest"))),
             frame: Seal(key("frame")),
             meta: Seal(key("meta")),
-            trail: Seal(key("trail")),
+            audit: Seal(key("trail")),
             anchor: Seal(key("anchor")),
             backup: Seal(key("backup")),
             request: Seal(key("request")),
@@ -202,7 +202,7 @@ mod tests {
         };
         assert_eq!(hash(&[b"one", b"two"]), hash(&[b"onetwo"]));
         assert_ne!(hash(&[b"onetwo"]), hash(&[b"one"]));
-        assert_ne!(hash(&[b"onetwo"]), Seals::derive(None).trail.running().hash());
+        assert_ne!(hash(&[b"onetwo"]), Seals::derive(None).audit.running().hash());
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let pairs = [
             (&plain.frame, &peppered.frame),
             (&plain.meta, &peppered.meta),
-            (&plain.trail, &peppered.trail),
+            (&plain.audit, &peppered.audit),
             (&plain.anchor, &peppered.anchor),
             (&plain.backup, &peppered.backup),
         ];

@@ -1,4 +1,4 @@
-//! What failed on our side, and what to do about it.
+//! The failures of the store, each with its remedy.
 
 use crate::{
     files::{Unsafe, unsafe_of},
@@ -8,17 +8,16 @@ use crate::{
 };
 use std::{fmt, io, path::Path, time::Duration};
 
-/// Why the store could not do what it was asked. The texts never hold what a caller presented as
-/// a key.
+/// A failure of the store. Its text never contains a presented key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A value is outside its limits; nothing was changed.
     #[error("{field}: {reason}")]
     Invalid {
-        /// Which value.
+        /// The value.
         field: Field,
-        /// What it must be.
+        /// The requirement.
         reason: Box<str>,
     },
     /// No scope of this name is offered; nothing was changed.
@@ -33,42 +32,41 @@ pub enum Error {
     /// Only an inactive key can be deleted.
     #[error("{0} is active; deactivate it before deleting it")]
     StillActive(KeyId),
-    /// Only a key that works and was not replaced yet can be rotated.
-    #[error("{id} is {state}; only a key that works and was not replaced yet can be rotated")]
+    /// Only an active key that was not replaced can be rotated.
+    #[error("{id} is {state}; only an active key that was not replaced yet can be rotated")]
     NotCurrent {
         /// The key.
         id: KeyId,
-        /// What it is instead.
+        /// Its actual state.
         state: &'static str,
     },
     /// The change would leave the store without an active root key that never expires.
     #[error(
-        "{0} is the last active root key; make another one on the machine first (key create --root)"
+        "{0} is the last active root key; create another one on this host first (key create --root)"
     )]
     LastRoot(KeyId),
-    /// The name of a request that is done once was given to another request.
+    /// The idempotency key was used with another request.
     #[error(
         "this idempotency key was used with another request; give each request a key of its own"
     )]
     IdempotencyKeyReused,
-    /// So many idempotent requests were done within 24 hours that a further one could not be
-    /// remembered for as long; nothing was changed.
+    /// The limit of idempotent requests within 24 hours is reached; nothing was changed.
     #[error(
-        "{who} sent as many idempotent requests within 24 hours as are remembered; repeat this one in {} s, or send \
-         it without an idempotency key",
+        "{who} reached the limit of idempotent requests within 24 hours; repeat this one in {} s, or send it without \
+         an idempotency key",
         retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)
     )]
     TooManyRequests {
-        /// The acting key, or all of them.
+        /// The acting key, or all keys.
         who: &'static str,
-        /// When the oldest of them is forgotten.
+        /// The time until the oldest of these requests expires.
         retry_after: Duration,
     },
     /// The key was changed since the caller last read it.
     #[error("{0} was changed meanwhile; read it again and repeat the change")]
     Changed(KeyId),
-    /// Other replicas changed the store meanwhile, again and again; nothing was changed.
-    #[error("other replicas changed the store meanwhile, again and again; repeat the change")]
+    /// The change lost the race against other replicas several times; nothing was changed.
+    #[error("other replicas changed the store meanwhile, several times; repeat the change")]
     Contended,
     /// The acting key may not do this.
     #[error("{0}")]
@@ -79,12 +77,12 @@ pub enum Error {
     Locked {
         /// The data directory.
         dir: Box<Path>,
-        /// Who has it, as far as is known.
+        /// The process that has it open, as far as it is known.
         holder: Box<str>,
     },
     /// There is no store in the directory.
     #[error(
-        "no store in {0}; if it should be there, check that its volume is mounted, else make one with init"
+        "no store in {0}; if there should be one, check that its volume is mounted, else create one with init"
     )]
     NotFound(Box<Path>),
     /// There is a store in the directory already.
@@ -95,15 +93,15 @@ pub enum Error {
     BadDirectory {
         /// The path.
         dir: Box<Path>,
-        /// Why not.
+        /// The reason.
         reason: Box<str>,
     },
-    /// A file or directory could have been changed by another user, or could be.
+    /// Another user can change a file or directory, or could have changed it.
     #[error("{path} is not safe to use: {reason}")]
     Unsafe {
-        /// Which one.
+        /// The file or directory.
         path: Box<Path>,
-        /// What is wrong with it, and what to do.
+        /// The problem and its remedy.
         reason: Box<str>,
     },
     /// The store was written by a newer version.
@@ -116,19 +114,19 @@ pub enum Error {
         /// The newest that this version reads.
         known: u32,
     },
-    /// The store was made with another pepper, or one was given to a store without.
-    #[error("the pepper does not match this store; give the one that it was made with")]
+    /// The store was created with another pepper, or without one.
+    #[error("the pepper does not match this store; give the one that it was created with")]
     WrongPepper,
-    /// The store was made with another key prefix.
-    #[error("the keys of this store begin with '{0}'; leave the prefix out or give that one")]
+    /// The store was created with another key prefix.
+    #[error("the keys of this store begin with '{0}'; omit the prefix or give that one")]
     WrongPrefix(Box<str>),
-    /// Something on disk is not as it was written.
+    /// A value on disk is not as it was written.
     #[error("the store is damaged ({0}); restore it from a backup")]
     Damaged(Box<str>),
     /// A backup is not as it was written.
     #[error("the backup cannot be used ({0}); use another one")]
     BadBackup(Box<str>),
-    /// It is not known what was taken away after a backup was taken.
+    /// The keys that were revoked after a backup are not known.
     #[error(
         "cannot tell which keys were revoked after this backup ({0}); nothing was restored, pass the old data directory \
          or a complete audit export"
@@ -136,78 +134,78 @@ pub enum Error {
     UnknownRevocations(Box<str>),
     /// The database is older than its anchor.
     #[error(
-        "the store was rolled back: it is at change {found}, its anchor has seen change {anchored}; keys that were \
-         taken away since would work again, so it was not opened; put the newer files back or restore a backup"
+        "the store was rolled back: it is at change {found}, and its anchor records change {anchored}; keys that were \
+         revoked since would work again, so it was not opened; put the newer files back or restore a backup"
     )]
     RolledBack {
         /// The newest change in the database.
         found: u64,
-        /// The newest change that the anchor saw.
+        /// The newest change that the anchor records.
         anchored: u64,
     },
-    /// The disk has no room.
-    #[error("the disk is full while {doing}; make room, then reopen the store")]
+    /// The disk is full.
+    #[error("the disk is full while {doing}; free space, then reopen the store")]
     Full {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
     },
     /// The disk is full and its reserve is kept for changes that make a key stricter; nothing was
     /// changed.
     #[error(
         "the disk is full ({} free), so only revocations and other stricter changes are written; this change was \
-         not made, make room on the volume of the store (pruning the audit log makes none there)",
+         not made, free space on the volume of the store (pruning the audit log frees none there)",
         Size(*free)
     )]
     NoRoom {
-        /// Bytes that are free.
+        /// The free bytes.
         free: u64,
     },
-    /// The disk is full and its reserve is used up: the change is not on disk. What it denied stays
-    /// denied until the store is closed, or the change is repeated.
+    /// The disk is full and its reserve is used up: the change is not on disk. A revocation stays in
+    /// effect until the store is closed; repeat the change to make it durable.
     #[error(
-        "the disk is full ({} free) and its reserve is used up, so the change is not on disk; what it denies is \
-         denied until the store is closed; make room on the volume of the store and repeat it",
+        "the disk is full ({} free) and its reserve is used up, so the change is not on disk; a revocation stays in \
+         effect until the store is closed; free space on the volume of the store and repeat the change",
         Size(*free)
     )]
     ReserveUsedUp {
-        /// Bytes that are free.
+        /// The free bytes.
         free: u64,
     },
-    /// The directory or its disk cannot be written.
+    /// The directory or its disk is not writable.
     #[error(
         "no permission to write while {doing}; mount it writable or correct its owner, then reopen the store"
     )]
     ReadOnly {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
     },
-    /// Another failure of the storage.
+    /// Another input or output error.
     #[error("the storage failed while {doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// The failure.
+        /// The cause.
         source: Box<io::Error>,
     },
-    /// The operating system gave no random bytes.
+    /// The operating system returned no random bytes.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
-    /// The change could not be made durable: it may or may not be on disk. What it denied stays
-    /// denied in this process; what it allowed is not allowed.
-    #[error("the change is not durable, its outcome is unknown ({0}); reopen the store and look")]
+    /// Writing the change failed: it may or may not be on disk. In this process a revocation stays in
+    /// effect, and a new permission is not granted.
+    #[error("the change is not durable, its outcome is unknown ({0}); reopen the store and check")]
     NotDurable(Box<str>),
-    /// The engine of the replicas did not say what became of the change: it may have been made, or
-    /// may still be. What it denied stays denied in this process until that is known.
+    /// The consensus store did not confirm the change: it may have been made, or may still be. In this
+    /// process a revocation stays in effect until the outcome is known.
     #[error("the outcome of the change is unknown ({0}); repeat it")]
     Unanswered(Box<str>),
-    /// The engine of the replicas turned the change down, or what it was asked: nothing was changed.
-    #[error("the engine of the replicas refused ({0}); nothing was changed")]
+    /// The consensus store refused the request; nothing was changed.
+    #[error("the consensus store refused ({0}); nothing was changed")]
     ConsensusRefused(Box<str>),
-    /// The engine of the replicas cannot be reached, or does not do as it must.
-    #[error("the engine of the replicas failed: {0}; see that it runs and can be reached")]
+    /// The consensus store is unreachable, or its response is invalid.
+    #[error("the consensus store failed: {0}; check that it runs and is reachable")]
     Consensus(Box<str>),
-    /// An earlier write failed, so nothing more is written until the store is reopened.
-    /// Validation goes on from memory, and what this change denied stays denied in this process.
+    /// An earlier write failed, so nothing is written until the store is reopened. Validation continues
+    /// from memory, and in this process a revocation stays in effect.
     #[error(
         "the store stopped writing after a failure ({0}); this change was not written, reopen the store"
     )]
@@ -246,7 +244,7 @@ impl Error {
     }
 }
 
-/// A number of bytes, in the largest unit that it fills.
+/// A number of bytes, shown in its largest unit.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -259,11 +257,11 @@ impl fmt::Display for Size {
     }
 }
 
-/// A value that a caller gives.
+/// A value of a request or an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Field {
-    /// The memorable name.
+    /// The name of a key.
     Name,
     /// The scopes.
     Scopes,
@@ -271,7 +269,7 @@ pub enum Field {
     Owner,
     /// The metadata.
     Metadata,
-    /// The end of a key.
+    /// The expiry of a key.
     ExpiresAt,
     /// The whole record.
     Record,
@@ -279,27 +277,27 @@ pub enum Field {
     Prefix,
     /// The pepper.
     Pepper,
-    /// How long a rotated key works on.
+    /// How long a rotated key stays valid.
     Grace,
     /// The size of a page.
     PageSize,
     /// The token of a page.
     PageToken,
-    /// Where etcd's nodes are, and how they are reached.
+    /// The addresses and credentials of etcd.
     #[cfg(feature = "cluster")]
     Etcd,
-    /// What operators call a replica.
+    /// The name of a replica.
     #[cfg(feature = "cluster")]
     Replica,
-    /// How long a replica's proof of freshness is good for.
+    /// How long a replica's proof of freshness is valid.
     #[cfg(feature = "cluster")]
     Freshness,
-    /// The moment before which the trail is cut away.
+    /// The time before which the audit log is pruned.
     Before,
 }
 
 impl Field {
-    /// Its name in the API.
+    /// Returns the name of the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -330,32 +328,32 @@ impl fmt::Display for Field {
     }
 }
 
-/// Why an acting key may not make a change.
+/// The reason why an acting key may not make a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Forbidden {
-    /// The acting key was taken away before the change was planned.
+    /// The acting key was revoked before the change was planned.
     #[error("the acting key is no longer valid")]
     ActorRefused,
     /// The acting key lacks this scope.
     #[error("the acting key lacks the scope {0}")]
     LacksScope(Scope),
-    /// The key would have a scope that its maker lacks.
-    #[error("a key grants at most its own scopes; make this key with one that has them all")]
+    /// The new key would have a scope that the acting key lacks.
+    #[error("a key grants at most its own scopes; use a key that has all of them")]
     ExceedsScopes,
-    /// The key would outlive its maker.
+    /// The new key would expire after the acting key.
     #[error(
-        "a key grants at most its own lifetime; choose an end that is not after the acting key's"
+        "a key grants at most its own lifetime; choose an expiry that is not after the acting key's"
     )]
     ExceedsExpiry,
-    /// Only root sets an owner other than its own.
-    #[error("only a root key sets another owner; leave the owner out to pass on the acting key's")]
+    /// Only a root key sets an owner other than its own.
+    #[error("only a root key sets another owner; omit the owner to use the acting key's")]
     ForeignOwner,
-    /// Root keys are made on the machine.
-    #[error("a root key is made and rotated on the machine only (key create --root, key rotate)")]
+    /// Root keys are created and rotated on the local host only.
+    #[error("a root key is created and rotated on the host only (key create --root, key rotate)")]
     RootIsLocal,
-    /// The trail is cut on the machine: no key wipes out its traces.
-    #[error("the audit trail is cut on the machine only (audit --cut)")]
+    /// The audit log is pruned on the local host only, so that no key removes its own traces.
+    #[error("the audit log is pruned on the host only (audit --cut)")]
     PruneIsLocal,
 }
 

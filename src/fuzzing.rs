@@ -82,7 +82,7 @@ pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
         if let Some(place) = body.get_mut(1..9) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        head = seals().trail.hash(&[&head, &body]);
+        head = seals().audit.hash(&[&head, &body]);
         let frame = [&body[..], &head].concat();
         entries.push((codec::decode_entry_unchecked(&frame, number, catalogue()?), frame));
     }

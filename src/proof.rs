@@ -144,7 +144,7 @@ impl AuditRangeStart {
         let scopes = catalogue.entries().iter().map(|entry| entry.scope.clone()).collect();
         let pepper_check = seals.pepper_check;
         let mut start = Self { store, after, head, pepper_check, scopes, seal: [0; 16] };
-        start.seal = start.sealed(&seals.trail);
+        start.seal = start.sealed(&seals.audit);
         start
     }
 }
@@ -162,13 +162,13 @@ impl AuditRangeEnd {
         at: Timestamp,
     ) -> Self {
         let mut end = Self { store, sequence, head, at, seal: [0; 16] };
-        end.seal = end.sealed(&seals.trail);
+        end.seal = end.sealed(&seals.audit);
         end
     }
 
     /// Whether the store with these seals wrote it.
     pub(crate) fn is_sealed(&self, seals: &Seals) -> bool {
-        self.sealed(&seals.trail) == self.seal
+        self.sealed(&seals.audit) == self.seal
     }
 }
 
@@ -177,12 +177,12 @@ impl AuditVerifier {
         if start.pepper_check != seals.pepper_check {
             return Err(AuditVerifyError::WrongPepper);
         }
-        if start.sealed(&seals.trail) != start.seal {
+        if start.sealed(&seals.audit) != start.seal {
             return Err(AuditVerifyError::Start);
         }
         let catalogue = Catalogue::new(start.scopes.clone(), None);
         Ok(Self {
-            seal: seals.trail.clone(),
+            seal: seals.audit.clone(),
             catalogue: catalogue.map_err(|_| AuditVerifyError::Start)?,
             store: start.store,
             heads: vec![start.head],

@@ -346,7 +346,7 @@ fn each_kind_of_later_denial_survives_a_restore() {
     let made = restore(&bytes, &beside(&old), &directory(&old)).unwrap();
     assert_eq!((made.unknown, made.sequence), (None, last + 1));
     let fate = |id: KeyId| -> Vec<LaterEffect> {
-        made.changes.iter().filter(|change| change.key == id).map(|change| change.fate).collect()
+        made.changes.iter().filter(|change| change.key == id).map(|change| change.effect).collect()
     };
     assert_eq!(fate(untouched), []);
     assert_eq!(fate(revoked), [LaterEffect::Applied]);
@@ -518,7 +518,7 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
     let back = |entries: &mut Vec<portcullis::AuditEntry>| {
         entries[2].after = Change::activate();
     };
-    assert!(refused(&altered(&back)).contains("another past"));
+    assert!(refused(&altered(&back)).contains("another history"));
     let LaterEvidence::Export { entries, end } = whole.clone() else { panic!() };
     let mut cut = end.clone();
     cut.sequence = 4;
@@ -527,7 +527,7 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
 
     let made = restore(&bytes, &new, &whole).unwrap();
     assert_eq!(made.unknown.unwrap().0, end.at);
-    let fates: Vec<_> = made.changes.iter().map(|change| (change.key, change.fate)).collect();
+    let fates: Vec<_> = made.changes.iter().map(|change| (change.key, change.effect)).collect();
     assert_eq!(fates, [(gone, LaterEffect::Applied), (lost, LaterEffect::Lost)]);
     let new = Store::open(&new).unwrap();
     assert_eq!(new.authenticate_key(&gone_key).err(), Some(Refusal::Inactive));

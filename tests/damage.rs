@@ -634,10 +634,10 @@ mod a_database {
         house.is_damaged(&replayed, "entry 4 of the audit trail");
         let holed = house.copy("holed");
         tamper(&holed, |db| assert!(db.remove(entry(3)).unwrap().is_some()));
-        house.is_damaged(&holed, "entry 3 of the audit trail is missing");
+        house.is_damaged(&holed, "entry 3 of the audit log is missing");
         let shortened = house.copy("shortened");
         tamper(&shortened, |db| assert!(db.remove(entry(last)).unwrap().is_some()));
-        house.is_damaged(&shortened, "of the audit trail is missing");
+        house.is_damaged(&shortened, "of the audit log is missing");
     }
 
     /// Opening reads the trail of a day, and no record lies in the pages of an older one.

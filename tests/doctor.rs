@@ -111,15 +111,15 @@ impl House {
     }
 
     /// What became of each key that a repair lists.
-    fn doubts(&self) -> BTreeMap<KeyId, RepairIssue> {
+    fn issues(&self) -> BTreeMap<KeyId, RepairIssue> {
         let (done, new) = self.repair();
         let store = Store::builder().open_existing(new).unwrap();
         // Whatever else is brought over: what was taken away never works again.
         assert_ne!(store.authenticate_key(&self.off.1).map(drop), Ok(()));
         assert_eq!(store.authenticate_key(&self.gone.1).map(drop), Err(Refusal::Unknown));
-        let doubts: BTreeMap<_, _> =
-            done.doubts.iter().filter_map(|(id, d)| Some(((*id)?, *d))).collect();
-        for (id, doubt) in &doubts {
+        let issues: BTreeMap<_, _> =
+            done.issues.iter().filter_map(|(id, d)| Some(((*id)?, *d))).collect();
+        for (id, doubt) in &issues {
             match doubt {
                 RepairIssue::Unproved | RepairIssue::Older => {
                     assert!(!store.get(*id).unwrap().active);
@@ -131,7 +131,7 @@ impl House {
         assert_eq!(
             store.count().active + store.count().inactive,
             usize::try_from(done.current).unwrap()
-                + doubts
+                + issues
                     .values()
                     .filter(|d| matches!(
                         d,
@@ -139,7 +139,7 @@ impl House {
                     ))
                     .count()
         );
-        doubts
+        issues
     }
 }
 
@@ -360,7 +360,7 @@ mod records {
         assert_eq!((fault.code, fault.key), ("use", Some(house.kept.0)));
         assert!(Store::open(&house.home).is_err());
         let (done, _) = house.repair();
-        assert_eq!((done.current, done.doubts.len()), (4, 0));
+        assert_eq!((done.current, done.issues.len()), (4, 0));
     }
 
     #[test]
@@ -383,7 +383,7 @@ mod records {
         let report = house.examine_with(&Offline::new().scopes([other]));
         assert!(report.is_healthy(), "{report:#?}");
         let note = &report.findings[0];
-        assert_eq!((note.code, note.weight, note.key), ("scope", Severity::Note, Some(id)));
+        assert_eq!((note.code, note.severity, note.key), ("scope", Severity::Note, Some(id)));
         assert!(note.text.ends_with(": ledger.close"), "{}", note.text);
     }
 
@@ -397,7 +397,7 @@ mod records {
         }
         drop(store);
         let note = house.has("expired");
-        assert_eq!((note.text.as_str(), note.weight), ("2 keys have expired", Severity::Note));
+        assert_eq!((note.text.as_str(), note.severity), ("2 keys have expired", Severity::Note));
     }
 }
 
@@ -672,7 +672,7 @@ mod a_repair {
     fn of_a_healthy_store_brings_everything_over_as_it_was() {
         let house = House::new();
         let (done, new) = house.repair();
-        assert_eq!((done.current, done.doubts.len(), done.sequence), (4, 0, 11));
+        assert_eq!((done.current, done.issues.len(), done.sequence), (4, 0, 11));
         assert!(done.is_proved);
         let (old, new) = (Store::open(&house.home).unwrap(), Store::open(new).unwrap());
         assert_eq!(support::disk::records(&old), support::disk::records(&new));
@@ -690,14 +690,14 @@ mod a_repair {
     fn lists_a_damaged_record_and_saves_the_others() {
         let house = House::new();
         operate(&house.home, |db| flip(db, &record(db, house.new).0, 40));
-        assert_eq!(house.doubts(), [(house.new, RepairIssue::Lost)].into());
+        assert_eq!(house.issues(), [(house.new, RepairIssue::Lost)].into());
     }
 
     #[test]
     fn lists_a_missing_record() {
         let house = House::new();
         operate(&house.home, |db| db.remove(record(db, house.kept.0).0).unwrap());
-        assert_eq!(house.doubts(), [(house.kept.0, RepairIssue::Lost)].into());
+        assert_eq!(house.issues(), [(house.kept.0, RepairIssue::Lost)].into());
     }
 
     #[test]
@@ -705,7 +705,7 @@ mod a_repair {
         let house = House::new();
         let (place, frame) = &house.frames[0];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.doubts(), [(house.off.0, RepairIssue::Older)].into());
+        assert_eq!(house.issues(), [(house.off.0, RepairIssue::Older)].into());
     }
 
     #[test]
@@ -713,16 +713,16 @@ mod a_repair {
         let house = House::new();
         let (place, frame) = &house.frames[1];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.doubts(), [(house.gone.0, RepairIssue::Deleted)].into());
+        assert_eq!(house.issues(), [(house.gone.0, RepairIssue::Deleted)].into());
     }
 
     #[test]
     fn activates_nothing_without_the_anchor() {
         let house = House::new();
         fs::remove_file(house.home.join("ledger/anchor")).unwrap();
-        let doubts = house.doubts();
-        assert_eq!(doubts.len(), 4);
-        assert!(doubts.values().all(|doubt| *doubt == RepairIssue::Unproved));
+        let issues = house.issues();
+        assert_eq!(issues.len(), 4);
+        assert!(issues.values().all(|doubt| *doubt == RepairIssue::Unproved));
     }
 
     #[test]
@@ -735,11 +735,11 @@ mod a_repair {
             }
             db.insert(place, frame.as_slice()).unwrap();
         });
-        let doubts = house.doubts();
-        assert_eq!(doubts.get(&house.off.0), Some(&RepairIssue::Unproved));
+        let issues = house.issues();
+        assert_eq!(issues.get(&house.off.0), Some(&RepairIssue::Unproved));
         // That one was deleted is forgotten with the tail; that it was made is not.
-        assert_eq!(doubts.get(&house.gone.0), Some(&RepairIssue::Lost));
-        assert_eq!(doubts.len(), 5);
+        assert_eq!(issues.get(&house.gone.0), Some(&RepairIssue::Lost));
+        assert_eq!(issues.len(), 5);
     }
 
     #[test]
@@ -751,8 +751,8 @@ mod a_repair {
             db.remove(entry(6)).unwrap();
             db.insert(place, frame.as_slice()).unwrap();
         });
-        let doubts = house.doubts();
-        assert_eq!(doubts, [(house.off.0, RepairIssue::Unproved)].into());
+        let issues = house.issues();
+        assert_eq!(issues, [(house.off.0, RepairIssue::Unproved)].into());
     }
 
     #[test]
@@ -763,14 +763,14 @@ mod a_repair {
             flip(db, &entry(6), 30);
             db.insert(place, frame.as_slice()).unwrap();
         });
-        assert!(house.doubts().contains_key(&house.off.0));
+        assert!(house.issues().contains_key(&house.off.0));
     }
 
     #[test]
     fn works_without_the_meta_record_where_trail_and_anchor_end_together() {
         let house = House::new();
         operate(&house.home, |db| flip(db, b"m", 60));
-        assert_eq!(house.doubts(), BTreeMap::new());
+        assert_eq!(house.issues(), BTreeMap::new());
     }
 
     #[test]
@@ -787,10 +787,10 @@ mod a_repair {
             place
         });
         assert_eq!(number.len(), 2);
-        let doubts = house.doubts();
+        let issues = house.issues();
         assert!(
-            !doubts.is_empty() && doubts.values().all(|d| *d == RepairIssue::Narrowed),
-            "{doubts:?}"
+            !issues.is_empty() && issues.values().all(|d| *d == RepairIssue::Narrowed),
+            "{issues:?}"
         );
         let store = Store::open(house.at("repaired")).unwrap();
         let kept = store.authenticate_key(&house.kept.1).unwrap();
@@ -809,14 +809,14 @@ mod a_repair {
         assert_eq!((cut.through, cut.removed), (10, 10));
         drop(store);
         assert!(house.examine().is_healthy());
-        assert_eq!(house.doubts(), BTreeMap::new());
+        assert_eq!(house.issues(), BTreeMap::new());
         fs::remove_dir_all(house.at("repaired")).unwrap();
         // One record is not what the sum says: then no other is proved by it either.
         let (place, frame) = &house.frames[0];
         operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        let doubts = house.doubts();
-        assert_eq!(doubts.get(&house.off.0), Some(&RepairIssue::Unproved));
-        assert_eq!(doubts.len(), 4);
+        let issues = house.issues();
+        assert_eq!(issues.get(&house.off.0), Some(&RepairIssue::Unproved));
+        assert_eq!(issues.len(), 4);
     }
 
     #[test]
@@ -838,7 +838,7 @@ mod a_repair {
         let house = House { home: restored, ..house };
         let report = house.examine();
         assert!(report.is_healthy(), "{report:#?}");
-        assert_eq!(house.doubts(), BTreeMap::new());
+        assert_eq!(house.issues(), BTreeMap::new());
     }
 
     #[test]

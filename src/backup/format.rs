@@ -1,8 +1,8 @@
-//! The bytes of a backup: blocks in a stream, and a hash over all of them at its end.
+//! The bytes of a backup: a stream of blocks, and a hash over all of them at its end.
 //!
 //! A block is its kind, its length as a little-endian u32, and its payload. The trailer ends in a
-//! keyed hash of every byte before that hash, so that nothing in the stream can be altered, left
-//! out, added or moved without being noticed, and a stream without a trailer is not a backup.
+//! keyed hash of every byte before that hash. So nothing in the stream can be altered, removed, added
+//! or moved unnoticed, and a stream without a trailer is not a backup.
 
 use crate::{
     codec::MAX_VALUE,
@@ -15,27 +15,27 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 pub(super) const MAGIC: &[u8; 7] = b"PCLBKUP";
 /// The format that this version writes, and the newest that it reads.
 const VERSION: u8 = 1;
-/// A record with its digest and last use is the longest payload.
-const LONGEST: usize = 32 + 4 + MAX_VALUE;
+/// The longest payload: a record with its digest and last use.
+const LONGEST_PAYLOAD: usize = 32 + 4 + MAX_VALUE;
 const BUFFER: usize = 64 << 10;
 
-/// The last block.
+/// The length of the last block.
 pub(super) const END: usize = 1 + 4 + Trailer::LEN;
 
-/// What a block holds.
+/// The content of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The store's meta record; first.
+    /// The meta record; the first block.
     Meta,
-    /// Where the trail begins; only where something was cut from it.
+    /// The audit start; only if the audit log was pruned.
     AuditStart,
     /// A scope name, in the order of their numbers.
     Scope,
-    /// An entry of the trail, oldest first.
+    /// An entry of the audit log, oldest first.
     Entry,
-    /// A digest, when its key was last used, and its record, in ascending order of the digests.
+    /// A digest, the minute of the key's last use and the record; digests ascend.
     Record,
-    /// The end.
+    /// The trailer; the last block.
     Trailer,
 }
 
@@ -60,7 +60,7 @@ impl Kind {
 
 const _: () = assert!(Trailer::LEN == Trailer::LEN_U32 as usize);
 
-/// How a backup ends.
+/// The content of the last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trailer {
     pub(super) sequence: u64,
@@ -84,7 +84,7 @@ impl Trailer {
         .concat()
     }
 
-    /// The trailer at the end of a backup, its hash not looked at.
+    /// Reads the trailer at the end of a backup without verifying its hash.
     pub(super) fn at_end(end: &[u8]) -> Option<Self> {
         let (head, rest) = end.split_first_chunk::<5>()?;
         let is_one = head == b"t\x58\0\0\0" && rest.len() == Self::LEN;
@@ -104,7 +104,7 @@ impl Trailer {
     }
 }
 
-/// A backup that is being written.
+/// Writes the blocks of a backup.
 pub(super) struct Out<W: Write> {
     to: BufWriter<W>,
     hash: Running,
@@ -122,7 +122,8 @@ impl<W: Write> Out<W> {
 
     pub(super) fn block(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<(), Error> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let length = u32::try_from(length).ok().filter(|length| *length as usize <= LONGEST);
+        let length =
+            u32::try_from(length).ok().filter(|length| *length as usize <= LONGEST_PAYLOAD);
         let length = length.ok_or_else(|| Error::damaged("a value is too long"))?;
         self.begin_block(kind, length)?;
         parts.iter().try_for_each(|part| self.write(part))
@@ -151,7 +152,7 @@ impl<W: Write> Out<W> {
 
 const WRITING: &str = "writing the backup";
 
-/// A backup that is being read.
+/// Reads the blocks of a backup.
 pub(super) struct In<R: Read> {
     from: BufReader<R>,
     hash: Running,
@@ -173,8 +174,7 @@ impl<R: Read> In<R> {
         }
     }
 
-    /// The next block that is not the trailer, or the trailer once its hash was found right and
-    /// nothing follows it.
+    /// Returns the next block. The trailer is returned only if its hash matches and nothing follows.
     pub(super) fn block(&mut self) -> Result<Block, Error> {
         let mut head = [0; 5];
         self.read(&mut head)?;
@@ -184,7 +184,7 @@ impl<R: Read> In<R> {
         if kind == Kind::Trailer {
             return self.trailer(length).map(Block::Trailer);
         }
-        if length > LONGEST {
+        if length > LONGEST_PAYLOAD {
             return Err(Error::bad_backup("a part is longer than any that was written"));
         }
         let mut payload = vec![0; length];
@@ -223,7 +223,7 @@ impl<R: Read> In<R> {
 
 const READING: &str = "reading the backup";
 
-/// A part of a backup.
+/// A block of a backup.
 pub(super) enum Block {
     Value(Kind, Vec<u8>),
     Trailer(Trailer),

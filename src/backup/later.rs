@@ -1,9 +1,8 @@
-//! What was decided after a backup was taken, from the trail: each record is met with it.
+//! The decisions after a backup, gathered from the audit log and applied to each restored record.
 //!
-//! A restored key passes only where both the backup and every later change let it pass. So a later
-//! denial holds, and a later allowance does not come back by itself: whoever could slip a forged
-//! trail in could then take away, and give nothing. What a key is called and whom it speaks for
-//! follows the trail.
+//! A restored key is accepted only if the backup and every later change allow it. So a later
+//! revocation holds, but a later permission does not return by itself: a forged audit log could
+//! only revoke. Name, owner and metadata follow the audit log.
 
 use crate::{
     audit::{Act, AuditEntry},
@@ -14,43 +13,43 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// Something that was done after the backup was taken, and what became of it.
+/// A change that was made after the backup was taken, and its effect on the new store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LaterChange {
-    /// The entry of the trail that tells of it.
+    /// The entry of the audit log that records the change.
     pub sequence: u64,
     /// The key.
     pub key: KeyId,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// Who did it.
+    /// The actor of the change.
     pub by: Actor,
-    /// What became of it.
-    pub fate: LaterEffect,
+    /// The effect on the new store.
+    pub effect: LaterEffect,
 }
 
-/// What became of a later change.
+/// The effect of a later change on the new store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaterEffect {
-    /// It denied something, or changed a name, an owner or metadata: the new store has it.
+    /// The change revoked something, or changed a name, an owner or metadata: the new store has it.
     Applied,
-    /// The key was deleted, and is not in the new store.
+    /// The key was deleted: it is not in the new store.
     Deleted,
-    /// It allowed something, which the key does not have now: grant it again if it is meant.
+    /// The change granted something, which the key does not have now: grant it again if it is wanted.
     NotGranted,
-    /// The key was made after the backup, which has no digest of it: issue another one.
+    /// The key was created after the backup, which lacks its digest: issue another key.
     Lost,
 }
 
-/// All that was decided later, key by key.
+/// All later decisions, by key.
 #[derive(Default)]
 pub(super) struct Decisions {
     keys: HashMap<KeyId, Decided>,
-    made: HashSet<KeyId>,
+    created: HashSet<KeyId>,
     pub(super) changes: Vec<LaterChange>,
-    /// The highest scope number that anything later speaks of, and one more.
+    /// One more than the highest scope number in the later entries.
     pub(super) scopes: usize,
 }
 
@@ -68,7 +67,7 @@ struct Decided {
 }
 
 impl Decisions {
-    /// Adds what the next entry tells of.
+    /// Adds the decisions of the next entry.
     pub(super) fn add(&mut self, entry: AuditEntry) {
         for grant in [entry.before.grant, entry.after.grant].into_iter().flatten() {
             if let Grant::Scopes(set) = grant {
@@ -76,14 +75,14 @@ impl Decisions {
             }
         }
         let Some(key) = entry.key else { return };
-        let fate = match entry.act {
+        let effect = match entry.act {
             Act::Create => {
-                self.made.insert(key);
+                self.created.insert(key);
                 LaterEffect::Lost
             }
             Act::Rotate { into } => {
-                self.made.insert(into);
-                self.note(&entry, into, LaterEffect::Lost);
+                self.created.insert(into);
+                self.record(&entry, into, LaterEffect::Lost);
                 LaterEffect::Applied
             }
             Act::Delete => LaterEffect::Deleted,
@@ -91,25 +90,25 @@ impl Decisions {
             Act::Update => LaterEffect::Applied,
             _ => return,
         };
-        // What was done to a key that is lost is lost with it.
-        if fate == LaterEffect::Lost || !self.made.contains(&key) {
-            self.note(&entry, key, fate);
+        // The later changes of a lost key are lost with it.
+        if effect == LaterEffect::Lost || !self.created.contains(&key) {
+            self.record(&entry, key, effect);
         }
         self.keys.entry(key).or_default().add(entry);
     }
 
-    fn note(&mut self, entry: &AuditEntry, key: KeyId, fate: LaterEffect) {
+    fn record(&mut self, entry: &AuditEntry, key: KeyId, effect: LaterEffect) {
         let AuditEntry { sequence, at, actor: by, .. } = *entry;
-        self.changes.push(LaterChange { sequence, key, at, by, fate });
+        self.changes.push(LaterChange { sequence, key, at, by, effect });
     }
 
-    /// The record met with all that was decided later; `None` where it was deleted. Also whether
-    /// it differs.
-    pub(super) fn meet(&self, record: Record) -> Option<(Record, bool)> {
+    /// Applies the later decisions to a record. Returns it and whether it changed; `None` if the key
+    /// was deleted.
+    pub(super) fn restrict(&self, record: Record) -> Option<(Record, bool)> {
         match self.keys.get(&record.id) {
             None => Some((record, false)),
             Some(decided) if decided.deleted => None,
-            Some(decided) => Some((decided.meet(record), true)),
+            Some(decided) => Some((decided.restrict(record), true)),
         }
     }
 }
@@ -136,11 +135,11 @@ impl Decided {
         self.last = Some((entry.sequence, entry.at, entry.actor));
     }
 
-    fn meet(&self, mut record: Record) -> Record {
+    fn restrict(&self, mut record: Record) -> Record {
         if let (Some(since), true) = (self.inactive_since, record.active) {
             (record.active, record.inactive_since) = (false, Some(since));
         }
-        // The record's own set comes first: it is of the new store's catalogue.
+        // `meet` keeps the catalogue of its receiver: the record's set is of the new store's.
         record.grant = self.grant.map_or(record.grant, |later| record.grant.meet(later));
         record.expiry = self.expiry.map_or(record.expiry, |later| record.expiry.min(later));
         record.replaced_by = self.replaced_by.or(record.replaced_by);
@@ -154,7 +153,7 @@ impl Decided {
     }
 }
 
-/// Whether a change let a key do anything that it could not do before.
+/// Whether a change granted a key anything that it did not have before.
 fn allows(entry: &AuditEntry) -> bool {
     let (before, after) = (&entry.before, &entry.after);
     after.active == Some(true)

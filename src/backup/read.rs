@@ -1,12 +1,11 @@
-//! Reading a backup: every value intact, each once, none missing, and nothing else.
+//! Reads and verifies a backup: every value intact and once, none missing, and nothing else.
 //!
-//! What comes out of here before the end was reached is intact by its own seal and may still
-//! belong to a backup that is found wanting: whoever reads keeps none of it until
-//! [`Reader::next`] has said that this is the end.
+//! A value that is read before the end is intact by its own seal, but its backup may still turn out
+//! to be invalid. So the caller discards all values unless [`Reader::next`] returns [`Item::End`].
 
 use super::{
-    Summary,
     format::{Block, In, Kind},
+    summary::{Progress, Summary},
 };
 use crate::{
     audit::AuditEntry,
@@ -24,21 +23,21 @@ pub(crate) struct Reader<'s, R: Read> {
     from: In<R>,
     seals: &'s Seals,
     meta: Meta,
-    floor: AuditStart,
-    floor_frame: Option<Vec<u8>>,
+    audit_start: AuditStart,
+    audit_start_frame: Option<Vec<u8>>,
     names: Vec<Scope>,
     catalogue: &'static Catalogue,
-    /// What was read so far, to be compared with what meta vouches for.
+    /// The mark of the values read so far, to be compared with that of the meta record.
     found: Mark,
     last_digest: Option<Digest>,
-    /// The block after the scope names, which ended them.
+    /// The block after the scope names, which was read to find their end.
     held: Option<Block>,
 }
 
 /// A value of a backup.
 pub(crate) enum Item {
     Entry(Box<AuditEntry>, Vec<u8>),
-    /// With the minute of its key's last use; 0 where there is none.
+    /// Digest, record, the minute of the key's last use (0 if unknown), and the record's frame.
     Record(Digest, Box<Record>, u32, Vec<u8>),
     End(Summary),
 }
@@ -51,13 +50,12 @@ impl<'s, R: Read> Reader<'s, R> {
         let meta =
             codec::decode_meta(&frame, &seals.meta, seals.pepper_check).map_err(of_backup)?;
         let mut next = from.block()?;
-        let (mut floor, mut floor_frame) = (AuditStart::default(), None);
+        let (mut audit_start, mut audit_start_frame) = (AuditStart::default(), None);
         if let Block::Value(Kind::AuditStart, frame) = next {
-            floor = codec::decode_audit_start(&frame, &seals.meta).map_err(of_backup)?;
-            (floor_frame, next) = (Some(frame), from.block()?);
+            audit_start = codec::decode_audit_start(&frame, &seals.meta).map_err(of_backup)?;
+            (audit_start_frame, next) = (Some(frame), from.block()?);
         }
-        let (sequence, head) = (floor.through, floor.head);
-        let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
+        let mut found = meta.mark.before(&audit_start);
         let mut names = Vec::new();
         let after_names = loop {
             match next {
@@ -81,8 +79,8 @@ impl<'s, R: Read> Reader<'s, R> {
             from,
             seals,
             meta,
-            floor,
-            floor_frame,
+            audit_start,
+            audit_start_frame,
             names,
             catalogue,
             found,
@@ -91,20 +89,20 @@ impl<'s, R: Read> Reader<'s, R> {
         })
     }
 
-    /// What vouches for the whole.
+    /// The meta record.
     pub(crate) fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// Where the trail begins, where something was cut from it.
-    pub(crate) fn floor_frame(&self) -> Option<&[u8]> {
-        self.floor_frame.as_deref()
+    /// The frame of the audit start, if the audit log was pruned.
+    pub(crate) fn audit_start_frame(&self) -> Option<&[u8]> {
+        self.audit_start_frame.as_deref()
     }
 
-    /// How many entries and records there are to come.
+    /// The number of entries and records.
     pub(crate) fn values(&self) -> u64 {
         let Mark { sequence, records, .. } = self.meta.mark;
-        sequence.saturating_sub(self.floor.through).saturating_add(records)
+        sequence.saturating_sub(self.audit_start.through).saturating_add(records)
     }
 
     /// The scope names, in the order of their numbers.
@@ -112,7 +110,7 @@ impl<'s, R: Read> Reader<'s, R> {
         &self.names
     }
 
-    /// The next value: entries, then records, then the end once all of it was found right.
+    /// Returns the next value: entries, then records, then the end once everything was verified.
     pub(crate) fn next(&mut self) -> Result<Item, Error> {
         let block = match self.held.take() {
             Some(block) => block,
@@ -136,9 +134,9 @@ impl<'s, R: Read> Reader<'s, R> {
 
     fn entry(&mut self, frame: Vec<u8>) -> Result<Item, Error> {
         let sequence = self.found.sequence + 1;
-        let (head, trail) = (&self.found.head, &self.seals.trail);
-        let (entry, head) = codec::decode_entry(&frame, sequence, head, trail, self.catalogue)
-            .map_err(of_backup)?;
+        let (head, seal) = (&self.found.head, &self.seals.audit);
+        let (entry, head) =
+            codec::decode_entry(&frame, sequence, head, seal, self.catalogue).map_err(of_backup)?;
         (self.found.sequence, self.found.head) = (sequence, head);
         Ok(Item::Entry(Box::new(entry), frame))
     }
@@ -147,7 +145,7 @@ impl<'s, R: Read> Reader<'s, R> {
         let (digest, rest) = payload.split_first_chunk::<32>().ok_or_else(disordered)?;
         let minute = u32::from_le_bytes(*rest.first_chunk().ok_or_else(disordered)?);
         let digest = Digest::from_bytes(*digest);
-        // In order, so that each is there once.
+        // The digests ascend, so each occurs once.
         if self.last_digest.is_some_and(|last| last.as_bytes() >= digest.as_bytes()) {
             return Err(disordered());
         }
@@ -171,11 +169,27 @@ impl<'s, R: Read> Reader<'s, R> {
     }
 }
 
+/// Verifies a backup from its beginning to its end.
+pub(crate) fn verify(
+    from: impl Read,
+    seals: &Seals,
+    mut report: impl FnMut(Progress),
+) -> Result<Summary, Error> {
+    let mut reader = Reader::open(from, seals)?;
+    let mut progress = Progress::of(reader.values());
+    loop {
+        if let Item::End(summary) = reader.next()? {
+            return Ok(summary);
+        }
+        progress.count(&mut report);
+    }
+}
+
 fn disordered() -> Error {
     Error::bad_backup("its parts are not in order")
 }
 
-/// Damage in a backup is not damage of a store.
+/// Reports damage in a backup as such, not as damage of a store.
 fn of_backup(error: Error) -> Error {
     match error {
         Error::Damaged(what) => Error::BadBackup(what),

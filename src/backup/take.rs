@@ -1,8 +1,8 @@
-//! Taking a backup of a moment of a ledger, which it checks on the way.
+//! Writes a backup from a snapshot of a ledger, and verifies the snapshot at the same time.
 
 use super::{
-    Progress, Summary,
     format::{Kind, Out, Trailer},
+    summary::{Progress, Summary},
 };
 use crate::{
     codec::{self, Mark, Place},
@@ -14,26 +14,25 @@ use crate::{
 };
 use std::io::Write;
 
-/// Writes the snapshot. What its meta record does not vouch for ends it: a backup that cannot be
-/// restored is worse than none. When a key was last used, in minutes, is asked as its record comes:
-/// it decides nothing, and so it need not be of that one moment.
+/// Writes the snapshot. Fails if the snapshot does not match its meta record: such a backup could not
+/// be restored. `last_use` returns the minute of a key's last use. It is called for each record and
+/// may be newer than the snapshot, since it decides nothing.
 pub(crate) fn take(
     mut snapshot: Box<dyn Snapshot + '_>,
     seals: &Seals,
     now: Timestamp,
     last_use: impl Fn(KeyId) -> Option<u32>,
     to: impl Write,
-    mut progress: impl FnMut(Progress),
+    mut report: impl FnMut(Progress),
 ) -> Result<Summary, Error> {
     let expected = snapshot.meta().mark;
-    let (floor, floor_frame) = snapshot.audit_start();
-    let (sequence, head) = (floor.through, floor.head);
-    let mut found = Mark { sequence, head, records: 0, scopes: 0, sum: [0; 32], ..expected };
-    let mut done =
-        Progress { done: 0, all: expected.sequence.saturating_sub(sequence) + expected.records };
+    let (audit_start, audit_start_frame) = snapshot.audit_start();
+    let mut found = expected.before(&audit_start);
+    let entries = expected.sequence.saturating_sub(audit_start.through);
+    let mut progress = Progress::of(entries + expected.records);
     let mut out = Out::begin(to, &seals.backup)?;
     out.block(Kind::Meta, &[&codec::encode_meta(snapshot.meta(), &seals.meta)?])?;
-    if let Some(frame) = floor_frame {
+    if let Some(frame) = audit_start_frame {
         out.block(Kind::AuditStart, &[frame])?;
     }
     for (number, frame) in (0..=u8::MAX).zip(snapshot.scopes()) {
@@ -45,7 +44,7 @@ pub(crate) fn take(
         for (place, frame) in values {
             match place {
                 Place::Entry(sequence) if sequence == found.sequence + 1 => {
-                    let head = codec::follow(&frame, sequence, &found.head, &seals.trail)?;
+                    let head = codec::verify_entry(&frame, sequence, &found.head, &seals.audit)?;
                     (found.sequence, found.head) = (sequence, head);
                     out.block(Kind::Entry, &[&frame])?;
                 }
@@ -56,11 +55,11 @@ pub(crate) fn take(
                     let minute = minute.to_le_bytes();
                     out.block(Kind::Record, &[digest.as_bytes(), &minute, &frame])?;
                 }
-                _ => return Err(Error::damaged("its audit trail has a gap")),
+                _ => return Err(Error::damaged("its audit log has a gap")),
             }
-            done.done += 1;
+            progress.done += 1;
         }
-        progress(done);
+        report(progress);
     }
     if found != expected {
         return Err(Error::damaged("it does not hold what its meta record says"));

@@ -1,8 +1,8 @@
-//! Backups whose hash is right and whose parts are not: what somebody makes who can compute it.
+//! Backups with a right hash and wrong blocks, as someone can forge who computes the hash.
 
 use super::{
     format::{Block, In, Kind, Out, Trailer},
-    verify,
+    read::verify,
 };
 use crate::{
     digest::Seals,

@@ -49,7 +49,7 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
         follower.gate().shut();
         follower.start_over();
     }
-    let mut found = Mark { records: 0, scopes: 0, sum: [0; 32], ..meta.mark };
+    let mut found = meta.mark.emptied();
     let floor = decode_audit_start(consensus.audit_start(revision).await?, seals)?;
     follower.learn_floor(&floor.0);
     let names = read_scope_names(consensus, follower, revision, &mut found).await?;

@@ -158,7 +158,8 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
         for commit in commits {
             let mark = &mut meta.mark;
             let continues = commit.sequence == mark.sequence + 1
-                && codec::follow(&commit.entry, commit.sequence, &mark.head, &seals.trail).is_ok();
+                && codec::verify_entry(&commit.entry, commit.sequence, &mark.head, &seals.audit)
+                    .is_ok();
             if !continues {
                 return Ok(None);
             }

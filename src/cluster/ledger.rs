@@ -60,7 +60,7 @@ impl Ledger for Handle {
             if sequence != expected {
                 return Err(missing(expected));
             }
-            let seal = &self.seals.trail;
+            let seal = &self.seals.audit;
             let entry = codec::decode_entry(&frame, sequence, &previous, seal, catalogue)?;
             entries.push(entry.0);
             previous = entry.1;
@@ -96,7 +96,7 @@ impl Ledger for Handle {
         while start < end {
             let middle = start + (end - start).div_ceil(2);
             let decoded = codec::decode_entry_unchecked(&entry(middle)?.1, middle, catalogue);
-            let what = || format!("entry {middle} of the audit trail is not as it was written");
+            let what = || format!("entry {middle} of the audit log is not as it was written");
             if decoded.ok_or_else(|| Error::damaged(what()))?.at < before {
                 start = middle;
             } else {

@@ -44,11 +44,10 @@ impl Moment {
 
     /// The mark of this state before any value of it was read.
     pub(super) fn nothing(&self) -> Mark {
-        let AuditStart { through, head, .. } = self.floor.0;
-        Mark { sequence: through, records: 0, scopes: 0, sum: [0; 32], head, ..self.meta.mark }
+        self.meta.mark.before(&self.floor.0)
     }
 }
 
 pub(super) fn missing(sequence: u64) -> Error {
-    Error::damaged(format!("entry {sequence} of the audit trail is missing"))
+    Error::damaged(format!("entry {sequence} of the audit log is missing"))
 }

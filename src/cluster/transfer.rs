@@ -173,7 +173,7 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
                 if sequence != found.sequence + 1 {
                     return Err(missing(found.sequence + 1));
                 }
-                let head = codec::follow(&frame, sequence, &found.head, &seals.trail)?;
+                let head = codec::verify_entry(&frame, sequence, &found.head, &seals.audit)?;
                 (found.sequence, found.head) = (sequence, head);
                 done += 1;
                 put(Place::Entry(sequence), frame)?;

@@ -167,12 +167,10 @@ async fn create<C: ConsensusStore>(
     seals: &Seals,
     prefix: Option<Prefix>,
 ) -> Result<(), Error> {
-    let (sequence, records, scopes) = (0, 0, 0);
-    let (sum, head) = ([0; 32], [0; 32]);
-    let mark = Mark { store: random::array()?, sequence, records, scopes, sum, head };
+    let mark = Mark { store: random::array()?, ..Mark::default() };
     let prefix = prefix.unwrap_or_default().as_str().into();
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix };
-    let epoch = codec::encode_epoch(&meta, &head, &seals.meta)?;
+    let epoch = codec::encode_epoch(&meta, &meta.mark.head, &seals.meta)?;
     match consensus.commit(Transaction { expected: None, writes: Vec::new(), epoch }).await {
         TransactionOutcome::Committed { .. } | TransactionOutcome::Conflict => Ok(()),
         TransactionOutcome::Refused(why) => Err(Error::ConsensusRefused(why)),

@@ -1,4 +1,4 @@
-//! Entries of the trail: a frame each that ends in its chain head.
+//! Encodes and decodes entries of the audit log. The frame of an entry ends in its chain head.
 
 use super::{HEAD, MAX_VALUE, Place, damaged, pack, stored::StoredEntry, unpack};
 use crate::{
@@ -8,61 +8,63 @@ use crate::{
     scope::Catalogue,
 };
 
-/// The frame of an entry that follows the entry with the head `previous`, and its own head.
+/// Encodes an entry that follows the entry with the chain head `previous`. Returns the frame and the
+/// entry's own head.
 pub(crate) fn encode_entry(
     entry: &AuditEntry,
     previous: &[u8; 32],
-    trail: &Seal,
+    seal: &Seal,
 ) -> Result<(Vec<u8>, [u8; 32]), Error> {
     let mut frame = pack(&StoredEntry::from(entry))?;
-    let head = trail.hash(&[previous, &frame]);
+    let head = seal.hash(&[previous, &frame]);
     frame.extend_from_slice(&head);
     if frame.len() > MAX_VALUE {
         return Err(Error::invalid(
             Field::Record,
-            "takes more room in the audit trail than an entry has",
+            "takes more room in the audit log than an entry has",
         ));
     }
     Ok((frame, head))
 }
 
-/// The entry and its head, if it follows the entry with the head `previous`.
+/// Decodes an entry that follows the entry with the chain head `previous`. Returns the entry and its
+/// head.
 pub(crate) fn decode_entry(
     frame: &[u8],
     sequence: u64,
     previous: &[u8; 32],
-    trail: &Seal,
+    seal: &Seal,
     catalogue: &'static Catalogue,
 ) -> Result<(AuditEntry, [u8; 32]), Error> {
     let place = Place::Entry(sequence);
-    let (body, head) = follow_on(frame, place, previous, trail)?;
+    let (body, head) = open_entry(frame, place, previous, seal)?;
     let entry =
         unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
     if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(place)) }
 }
 
-/// The head of a frame of the trail, if it follows the entry with the head `previous`.
-pub(crate) fn follow(
+/// Verifies that an entry follows the entry with the chain head `previous`, and returns its head.
+pub(crate) fn verify_entry(
     frame: &[u8],
     sequence: u64,
     previous: &[u8; 32],
-    trail: &Seal,
+    seal: &Seal,
 ) -> Result<[u8; 32], Error> {
-    follow_on(frame, Place::Entry(sequence), previous, trail).map(|(_, head)| head)
+    open_entry(frame, Place::Entry(sequence), previous, seal).map(|(_, head)| head)
 }
 
-fn follow_on<'a>(
+fn open_entry<'a>(
     frame: &'a [u8],
     place: Place,
     previous: &[u8; 32],
-    trail: &Seal,
+    seal: &Seal,
 ) -> Result<(&'a [u8], [u8; 32]), Error> {
     let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
-    let follows = trail.hash(&[previous, body]) == *head;
+    let follows = seal.hash(&[previous, body]) == *head;
     if follows { Ok((body, *head)) } else { Err(damaged(place)) }
 }
 
-/// What a frame of the trail says, whether or not it follows another.
+/// Decodes an entry without verifying its chain head.
 pub(crate) fn decode_entry_unchecked(
     frame: &[u8],
     sequence: u64,
@@ -72,7 +74,7 @@ pub(crate) fn decode_entry_unchecked(
     unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
 }
 
-/// The head that a frame of the trail carries, unchecked.
+/// Reads the chain head of an entry without verifying it.
 pub(crate) fn entry_head(frame: &[u8], sequence: u64) -> Result<[u8; 32], Error> {
     frame.last_chunk::<HEAD>().copied().ok_or_else(|| damaged(Place::Entry(sequence)))
 }

@@ -1,9 +1,9 @@
-//! Record ⇄ bytes: what lies on disk, each value in a frame that shows damage.
+//! Encodes and decodes the values on disk, each in a frame that shows damage.
 //!
-//! A frame is `version ‖ payload ‖ tag`. The tag is the first 16 bytes of a keyed blake3 over the
-//! key under which the frame lies and all that precedes the tag, so that a frame that was moved is
-//! as bad as one that was altered. Entries of the audit trail end in their 32-byte chain head
-//! instead. The tag is checked before anything is decoded. The design document gives each byte.
+//! A frame is `version ‖ payload ‖ tag`. The tag is the first 16 bytes of a keyed blake3 hash of the
+//! frame's database key and of everything before the tag, so a moved frame is as invalid as an
+//! altered one. An entry of the audit log ends in its 32-byte chain head instead of a tag. The tag
+//! is checked before anything is decoded. The design document specifies each byte.
 
 mod entry;
 mod resident;
@@ -12,7 +12,7 @@ mod stored;
 mod tests;
 
 pub(crate) use self::entry::{
-    decode_entry, decode_entry_unchecked, encode_entry, entry_head, follow,
+    decode_entry, decode_entry_unchecked, encode_entry, entry_head, verify_entry,
 };
 pub(crate) use self::resident::{Known, Resident, decode_resident, resident_name};
 
@@ -29,17 +29,17 @@ use serde::{Deserialize, Serialize};
 
 /// The format that this version writes, and the newest that it reads.
 pub(crate) const FORMAT: u8 = 1;
-/// No value is longer: the storage engine puts longer ones into files that it never syncs.
+/// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
-/// A record with its frame, as long as it can become without a longer name, owner or metadata.
-/// Two of them, before and after, must fit an entry of the trail.
+/// The longest frame of a record, counted with every field that a later change can set. Two of them,
+/// before and after a change, must fit into an entry of the audit log.
 const MAX_RECORD: usize = 1536;
-/// Most frames are no longer: they get their room at once.
+/// The initial capacity for a frame: most are no longer.
 const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
 const HEAD: usize = 32;
 
-/// Where a value lies: one ordered tree with a letter for each kind.
+/// The place of a value in the database: one ordered tree, with a letter for each kind of value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// `a` and the big-endian sequence.
@@ -52,7 +52,7 @@ pub(crate) enum Place {
     Meta,
     /// `s` and the number.
     Scope(u8),
-    /// `u` and the big-endian id: when a key was last used. The mark does not vouch for these,
+    /// `u` and the big-endian id: when a key was last used. The [`Mark`] does not cover these,
     /// since they decide nothing.
     Use(KeyId),
 }
@@ -74,7 +74,6 @@ impl Place {
         }
     }
 
-    /// The place that a key of the tree names.
     pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
         let (kind, rest) = key.split_at_checked(1)?;
         match kind {
@@ -92,24 +91,34 @@ impl Place {
     }
 }
 
-/// The state of the whole store after one change: what meta and anchor both vouch for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A summary of the whole store after one change. The meta record and the anchor both contain it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    /// Random, given at creation: tells this store from any other.
+    /// The id of the store: random, chosen when the store is created.
     pub(crate) store: [u8; 16],
     /// The number of the last change.
     pub(crate) sequence: u64,
-    /// How many records there are.
+    /// The number of records.
     pub(crate) records: u64,
-    /// How many scope names there are.
+    /// The number of scope names.
     pub(crate) scopes: u64,
     /// The order-free hash of all records and scope names.
     pub(crate) sum: [u8; 32],
-    /// The chain head of the last entry of the trail.
+    /// The chain head of the last entry of the audit log.
     pub(crate) head: [u8; 32],
 }
 
 impl Mark {
+    /// The same mark without records and scope names, to add them one by one.
+    pub(crate) fn emptied(self) -> Self {
+        Self { records: 0, scopes: 0, sum: [0; 32], ..self }
+    }
+
+    /// The mark of the same store before its first entry, to add its values one by one.
+    pub(crate) fn before(self, start: &AuditStart) -> Self {
+        Self { sequence: start.through, head: start.head, ..self.emptied() }
+    }
+
     pub(crate) fn add(&mut self, frame_hash: [u8; 32]) {
         let mut sum = SetHash::from_bytes(self.sum);
         sum.insert(frame_hash);
@@ -126,24 +135,25 @@ impl Mark {
 /// The meta record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    /// Recognises the pepper; first, so that it can be compared before the tag is.
+    /// Identifies the pepper. It is the first field: [`open_meta`] reads it from the bytes.
     pub(crate) pepper_check: [u8; 16],
     pub(crate) mark: Mark,
     /// The newest time of a committed change, in milliseconds.
     pub(crate) newest: u64,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub(crate) prefix: String,
 }
 
-/// Where the trail begins: what lay before was cut away, and this vouches for how it ended.
+/// Where the audit log begins after a prune. It contains the chain head that the first remaining
+/// entry continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuditStart {
-    /// The last entry that was cut away; 0 where none was.
+    /// The last pruned entry; 0 if none was pruned.
     pub(crate) through: u64,
-    /// Its chain head.
+    /// The chain head of that entry.
     pub(crate) head: [u8; 32],
-    /// The entry that tells of the cut.
-    pub(crate) cut: u64,
+    /// The entry that records the prune.
+    pub(crate) pruned_by: u64,
 }
 
 fn options() -> impl Options {
@@ -164,13 +174,13 @@ fn too_long(_: bincode::Error) -> Error {
     Error::invalid(Field::Record, "is too long; shorten the name, the owner or the metadata")
 }
 
-/// The payload decoded, once its frame was found intact.
+/// Decodes the payload of an intact frame.
 fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], place: Place) -> Result<T, Error> {
     let (&version, payload) = body.split_first().ok_or_else(|| damaged(place))?;
     if version != FORMAT {
         return Err(Error::NewerFormat { found: version.into(), known: FORMAT.into() });
     }
-    // The limit of the options is not applied to slices, so the length is checked here.
+    // bincode does not apply its limit to slices.
     if payload.len() > MAX_VALUE {
         return Err(damaged(place));
     }
@@ -180,17 +190,17 @@ fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], place: Place) -> Result<T, Err
 fn damaged(place: Place) -> Error {
     Error::damaged(match place {
         Place::Entry(sequence) => {
-            format!("entry {sequence} of the audit trail is not as it was written")
+            format!("entry {sequence} of the audit log is not as it was written")
         }
         Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
-        Place::AuditStart => "where its audit trail begins is not as it was written".to_owned(),
+        Place::AuditStart => "the start of its audit log is not as it was written".to_owned(),
         Place::Meta => "the meta record is not as it was written".to_owned(),
         Place::Scope(number) => format!("scope name {number} is not as it was written"),
         Place::Use(id) => format!("the last use of {id} is not as it was written"),
     })
 }
 
-/// The hash of a frame without its tag, under its place.
+/// The hash of a frame without its tag, at its place.
 fn hash(body: &[u8], place: Place, seal: &Seal) -> [u8; 32] {
     seal.hash(&[&place.key(), body])
 }
@@ -201,7 +211,7 @@ fn close(mut body: Vec<u8>, place: Place, seal: &Seal) -> Vec<u8> {
     body
 }
 
-/// The body of a frame and its hash, if it is intact under this place.
+/// Returns the body of a frame and its hash, if the frame is intact at this place.
 fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
     let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(place))?;
     let hash = hash(body, place, seal);
@@ -209,7 +219,7 @@ fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8
     if intact { Ok((body, hash)) } else { Err(damaged(place)) }
 }
 
-/// The hash of an intact frame: what the sum over all of them is made of.
+/// Returns the hash of an intact frame, for [`Mark::add`].
 pub(crate) fn frame_hash(frame: &[u8], place: Place, seal: &Seal) -> Result<[u8; 32], Error> {
     open(frame, place, seal).map(|(_, hash)| hash)
 }
@@ -222,8 +232,8 @@ pub(crate) fn encode_record(
     Ok(close(pack(&StoredRecord::from(record))?, Place::Record(digest), seal))
 }
 
-/// Refuses a record that is too long, unless the one before it was no shorter. The marks that a
-/// key gets in its life count from the start: no key is too long to be revoked or rotated.
+/// Refuses a record that is too long, unless the record before the change was no shorter. The fields
+/// that a later change sets count from the start, so no key is too long to be revoked or rotated.
 pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(), Error> {
     let length = full_length(record)?;
     if length <= MAX_RECORD {
@@ -243,7 +253,7 @@ fn full_length(record: &Record) -> Result<usize, Error> {
     Ok(1 + usize::try_from(length).unwrap_or(usize::MAX) + TAG)
 }
 
-/// The record and the hash of its frame.
+/// Decodes a record and returns it with the hash of its frame.
 pub(crate) fn decode_record(
     frame: &[u8],
     digest: Digest,
@@ -253,14 +263,14 @@ pub(crate) fn decode_record(
     open_record(frame, digest, seal, |stored| stored.into_record(catalogue))
 }
 
-/// The same for the index alone, which keeps no record.
+/// Decodes a record for the index and returns it with the hash of its frame.
 pub(crate) fn load_record(
     frame: &[u8],
     digest: Digest,
     seal: &Seal,
     catalogue: &'static Catalogue,
 ) -> Result<(Resident, [u8; 32]), Error> {
-    open_record(frame, digest, seal, |stored| stored.into_resident(catalogue))
+    open_record(frame, digest, seal, |stored| Resident::of_stored(stored, catalogue))
 }
 
 fn open_record<T>(
@@ -284,7 +294,7 @@ pub(crate) fn decode_scope(frame: &[u8], number: u8, seal: &Seal) -> Result<Stri
     unpack(open(frame, place, seal)?.0, place)
 }
 
-/// The minute of a key's last use.
+/// Encodes the minute of a key's last use.
 pub(crate) fn encode_use(minute: u32, id: KeyId, seal: &Seal) -> Result<Vec<u8>, Error> {
     Ok(close(pack(&minute)?, Place::Use(id), seal))
 }
@@ -298,23 +308,16 @@ pub(crate) fn encode_meta(meta: &Meta, seal: &Seal) -> Result<Vec<u8>, Error> {
     Ok(close(pack(meta)?, Place::Meta, seal))
 }
 
-/// The meta record. A wrong pepper is told from damage by the check that stands in front.
 pub(crate) fn decode_meta(
     frame: &[u8],
     seal: &Seal,
     pepper_check: [u8; 16],
 ) -> Result<Meta, Error> {
-    match open(frame, Place::Meta, seal) {
-        Ok((body, _)) => unpack(body, Place::Meta),
-        Err(_) if frame.get(1..17).is_some_and(|check| check != pepper_check) => {
-            Err(Error::WrongPepper)
-        }
-        Err(damage) => Err(damage),
-    }
+    open_meta(frame, seal, pepper_check)
 }
 
-/// The meta record of a store that several replicas share, and the chain head before the change that
-/// put it there: whoever follows the store sees whether this continues what it knows.
+/// Encodes the meta record of a store that replicas share, and the chain head before the change that
+/// wrote it. A replica compares that head with its own: the change must continue its history.
 #[cfg(feature = "cluster")]
 pub(crate) fn encode_epoch(
     meta: &Meta,
@@ -330,6 +333,16 @@ pub(crate) fn decode_epoch(
     seal: &Seal,
     pepper_check: [u8; 16],
 ) -> Result<(Meta, [u8; HEAD]), Error> {
+    open_meta(frame, seal, pepper_check)
+}
+
+/// Distinguishes a wrong pepper from damage: the payload begins with the pepper check, which is not
+/// keyed.
+fn open_meta<'a, T: Deserialize<'a>>(
+    frame: &'a [u8],
+    seal: &Seal,
+    pepper_check: [u8; 16],
+) -> Result<T, Error> {
     match open(frame, Place::Meta, seal) {
         Ok((body, _)) => unpack(body, Place::Meta),
         Err(_) if frame.get(1..17).is_some_and(|check| check != pepper_check) => {
@@ -347,7 +360,7 @@ pub(crate) fn decode_audit_start(frame: &[u8], seal: &Seal) -> Result<AuditStart
     unpack(open(frame, Place::AuditStart, seal)?.0, Place::AuditStart)
 }
 
-/// The id that a damaged frame of a record seems to name.
+/// Reads the id from the frame of a record that may be damaged.
 pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
     frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
 }

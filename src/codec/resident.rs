@@ -1,27 +1,27 @@
-//! A record as it lies in memory: what the index does not hold in another form, in few bytes.
+//! A record as the index keeps it in memory: the fields that decide, and the others as few bytes.
 //!
-//! These bytes never leave the process, so they have no version and no tag, and numbers take as
-//! many bytes as they need.
+//! The bytes never leave the process. So they have no version and no tag, and their numbers have a
+//! variable length.
 
-use super::stored::{StoredActor, StoredRecord, expiry_of};
+use super::stored::{StoredActor, StoredMetadata, StoredRecord, expiry_of, is_in_order};
 use crate::{
     error::{Error, Field},
     id::KeyId,
     record::{Record, Standing},
-    scope::Grant,
+    scope::{Catalogue, Grant},
     time::Timestamp,
 };
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-/// A record for the index: what decides, and the rest as bytes.
+/// A record for the index.
 #[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Resident {
     pub(crate) id: KeyId,
     pub(crate) created_at: Timestamp,
     pub(crate) revision: u64,
     pub(crate) standing: Standing,
-    /// Of these [`decode_resident`] makes a record again.
+    /// The other fields, for [`decode_resident`].
     pub(crate) bytes: Box<[u8]>,
 }
 
@@ -32,12 +32,28 @@ impl Resident {
             created_at: record.created_at,
             revision: record.revision,
             standing: record.standing(),
-            bytes: StoredRecord::from(record).into_payload().pack()?,
+            bytes: Payload::of(StoredRecord::from(record)).pack()?,
+        })
+    }
+
+    /// Converts a stored record directly; `None` if its fields are not valid.
+    pub(super) fn of_stored(
+        stored: StoredRecord<'_>,
+        catalogue: &'static Catalogue,
+    ) -> Option<Self> {
+        let (grant, expiry) = (stored.grant.into_grant(catalogue)?, expiry_of(stored.expires_at)?);
+        is_in_order(&stored.metadata).then_some(())?;
+        Some(Self {
+            id: KeyId::from_u64(stored.id),
+            created_at: Timestamp::from_millis(stored.created_at),
+            revision: stored.revision,
+            standing: Standing { active: stored.active, grant, expiry },
+            bytes: Payload::of(stored).pack().ok()?,
         })
     }
 }
 
-/// What the index knows of a record without these bytes.
+/// The fields of a record that the index keeps outside of the bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Known {
     pub(crate) id: KeyId,
@@ -47,23 +63,41 @@ pub(crate) struct Known {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Payload<'b> {
-    pub(super) name: &'b str,
-    pub(super) owner: Option<&'b str>,
-    pub(super) metadata: Vec<(&'b str, &'b str)>,
-    pub(super) expires_at: Option<u64>,
-    pub(super) created_by: StoredActor,
-    /// After the record was made.
-    pub(super) updated_after: u64,
-    pub(super) updated_by: StoredActor,
-    pub(super) inactive_since: Option<u64>,
-    pub(super) replaces: Option<u64>,
-    pub(super) replaced_by: Option<u64>,
-    pub(super) revision: u64,
+struct Payload<'b> {
+    /// The first field: [`resident_name`] reads it alone.
+    name: &'b str,
+    owner: Option<&'b str>,
+    #[serde(borrow)]
+    metadata: StoredMetadata<'b>,
+    expires_at: Option<u64>,
+    created_by: StoredActor,
+    /// Milliseconds after the creation.
+    updated_after: u64,
+    updated_by: StoredActor,
+    inactive_since: Option<u64>,
+    replaces: Option<u64>,
+    replaced_by: Option<u64>,
+    revision: u64,
 }
 
-impl Payload<'_> {
-    pub(super) fn pack(&self) -> Result<Box<[u8]>, Error> {
+impl<'b> Payload<'b> {
+    fn of(stored: StoredRecord<'b>) -> Self {
+        Self {
+            name: stored.name,
+            owner: stored.owner,
+            metadata: stored.metadata,
+            expires_at: stored.expires_at,
+            created_by: stored.created_by,
+            updated_after: stored.updated_at.wrapping_sub(stored.created_at),
+            updated_by: stored.updated_by,
+            inactive_since: stored.inactive_since,
+            replaces: stored.replaces,
+            replaced_by: stored.replaced_by,
+            revision: stored.revision,
+        }
+    }
+
+    fn pack(&self) -> Result<Box<[u8]>, Error> {
         let bytes = options().serialize(self);
         bytes
             .map(Vec::into_boxed_slice)
@@ -75,7 +109,7 @@ fn options() -> impl Options {
     bincode::DefaultOptions::new().reject_trailing_bytes()
 }
 
-/// The record, if the bytes are those of one.
+/// Decodes a record; `None` if the bytes are not valid.
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
@@ -87,7 +121,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         active: known.active,
         expiry: expiry_of(resident.expires_at)?,
         owner: resident.owner.map(str::to_owned),
-        metadata: metadata.map(|(key, note)| (key.to_owned(), note.to_owned())).collect(),
+        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         created_at: known.created_at,
         created_by: resident.created_by.into(),
         updated_at: Timestamp::from_millis(updated_at),
@@ -99,7 +133,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     })
 }
 
-/// The name alone, which is what the bytes begin with.
+/// Decodes only the name of a record.
 pub(crate) fn resident_name(bytes: &[u8]) -> Option<&str> {
     bincode::DefaultOptions::new().allow_trailing_bytes().deserialize(bytes).ok()
 }

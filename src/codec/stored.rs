@@ -1,22 +1,21 @@
-//! The payloads of the format: plain mirrors of our values, in the order in which their bytes lie.
+//! The payloads of the format: mirrors of the values, with their fields in the order of the bytes.
 //!
-//! Appending a variant to an enum keeps the format; any other change here makes a new one.
+//! A variant may be appended to an enum. Any other change here makes a new format.
 
 mod entry;
 
 pub(super) use self::entry::StoredEntry;
 
-use super::resident::{Payload, Resident};
 use crate::{
     id::KeyId,
-    record::{Actor, Expiry, Metadata, Record, Standing},
+    record::{Actor, Expiry, Metadata, Record},
     scope::{Catalogue, Grant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-enum StoredGrant {
+pub(super) enum StoredGrant {
     Scopes([u64; 4]),
     All,
 }
@@ -31,7 +30,7 @@ impl From<Grant> for StoredGrant {
 }
 
 impl StoredGrant {
-    fn into_grant(self, catalogue: &'static Catalogue) -> Option<Grant> {
+    pub(super) fn into_grant(self, catalogue: &'static Catalogue) -> Option<Grant> {
         match self {
             Self::All => Some(Grant::All),
             Self::Scopes(bits) => catalogue.set_of_bits(bits).map(Grant::Scopes),
@@ -66,7 +65,7 @@ impl From<StoredActor> for Actor {
     }
 }
 
-/// Seconds, or nothing for "never".
+/// The expiry in seconds; `None` for [`Expiry::Never`].
 pub(super) fn stored_expiry(expiry: Expiry) -> Option<u64> {
     match expiry {
         Expiry::At(end) => Some(end.as_secs()),
@@ -74,21 +73,22 @@ pub(super) fn stored_expiry(expiry: Expiry) -> Option<u64> {
     }
 }
 
-/// `None` for an end that is not one: no other number may stand for the same moment.
+/// The expiry of a stored one; `None` if the number is beyond the range of a [`Timestamp`], since
+/// two numbers must not mean the same time.
 pub(super) fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
     let Some(secs) = stored else { return Some(Expiry::Never) };
     let end = Timestamp::from_secs(secs);
     (end.as_secs() == secs).then_some(Expiry::At(end))
 }
 
-/// In the order of their keys, each once: the bytes of the map, but with one spelling.
-type StoredMetadata<'b> = Vec<(&'b str, &'b str)>;
+/// Sorted by key, each key once, so that equal metadata has equal bytes.
+pub(super) type StoredMetadata<'b> = Vec<(&'b str, &'b str)>;
 
 fn stored_metadata(metadata: &Metadata) -> StoredMetadata<'_> {
     metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
-fn is_in_order(stored: &StoredMetadata<'_>) -> bool {
+pub(super) fn is_in_order(stored: &StoredMetadata<'_>) -> bool {
     stored.is_sorted_by(|(one, _), (next, _)| one < next)
 }
 
@@ -99,21 +99,21 @@ fn metadata_of(stored: StoredMetadata<'_>) -> Option<Metadata> {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredRecord<'b> {
-    id: u64,
-    name: &'b str,
-    grant: StoredGrant,
-    active: bool,
-    expires_at: Option<u64>,
-    owner: Option<&'b str>,
-    metadata: StoredMetadata<'b>,
-    created_at: u64,
-    created_by: StoredActor,
-    updated_at: u64,
-    updated_by: StoredActor,
-    inactive_since: Option<u64>,
-    replaces: Option<u64>,
-    replaced_by: Option<u64>,
-    revision: u64,
+    pub(super) id: u64,
+    pub(super) name: &'b str,
+    pub(super) grant: StoredGrant,
+    pub(super) active: bool,
+    pub(super) expires_at: Option<u64>,
+    pub(super) owner: Option<&'b str>,
+    pub(super) metadata: StoredMetadata<'b>,
+    pub(super) created_at: u64,
+    pub(super) created_by: StoredActor,
+    pub(super) updated_at: u64,
+    pub(super) updated_by: StoredActor,
+    pub(super) inactive_since: Option<u64>,
+    pub(super) replaces: Option<u64>,
+    pub(super) replaced_by: Option<u64>,
+    pub(super) revision: u64,
 }
 
 impl<'b> From<&'b Record> for StoredRecord<'b> {
@@ -139,7 +139,7 @@ impl<'b> From<&'b Record> for StoredRecord<'b> {
 }
 
 impl<'b> StoredRecord<'b> {
-    /// The record with every mark that a key gets in its life.
+    /// The record at its longest: with every field that a later change of the key can set.
     pub(super) fn fullest(record: &'b Record) -> Self {
         let id = record.id.as_u64();
         Self {
@@ -171,35 +171,6 @@ impl<'b> StoredRecord<'b> {
             replaced_by: self.replaced_by.map(KeyId::from_u64),
             revision: self.revision,
         })
-    }
-
-    /// The same as it lies in memory, without a record in between; `None` where there is none.
-    pub(super) fn into_resident(self, catalogue: &'static Catalogue) -> Option<Resident> {
-        let (grant, expiry) = (self.grant.into_grant(catalogue)?, expiry_of(self.expires_at)?);
-        is_in_order(&self.metadata).then_some(())?;
-        Some(Resident {
-            id: KeyId::from_u64(self.id),
-            created_at: Timestamp::from_millis(self.created_at),
-            revision: self.revision,
-            standing: Standing { active: self.active, grant, expiry },
-            bytes: self.into_payload().pack().ok()?,
-        })
-    }
-
-    pub(super) fn into_payload(self) -> Payload<'b> {
-        Payload {
-            name: self.name,
-            owner: self.owner,
-            metadata: self.metadata,
-            expires_at: self.expires_at,
-            created_by: self.created_by,
-            updated_after: self.updated_at.wrapping_sub(self.created_at),
-            updated_by: self.updated_by,
-            inactive_since: self.inactive_since,
-            replaces: self.replaces,
-            replaced_by: self.replaced_by,
-            revision: self.revision,
-        }
     }
 }
 

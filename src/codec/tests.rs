@@ -233,7 +233,7 @@ fn the_bytes_of_the_meta_record_are_these() {
 
 #[test]
 fn the_bytes_of_an_entry_are_these() {
-    let seal = Seals::derive(None).trail;
+    let seal = Seals::derive(None).audit;
     let refused = Act::Refuse { attempt: Attempt::Verify, reason: "no".into() };
     let golden = [
         (
@@ -268,7 +268,7 @@ fn the_bytes_of_an_entry_are_these() {
 
 #[test]
 fn the_bytes_of_a_request_that_is_done_once_are_these() {
-    let seal = Seals::derive(None).trail;
+    let seal = Seals::derive(None).audit;
     let once = Once { request: [0x0a; 16], payload: [0x0b; 16] };
     let golden = [
         (
@@ -292,7 +292,7 @@ fn the_bytes_of_a_request_that_is_done_once_are_these() {
 
 #[test]
 fn link_to_the_last_idempotent_request_has_these_bytes() {
-    let seal = Seals::derive(None).trail;
+    let seal = Seals::derive(None).audit;
     let linked = |act, once| AuditEntry { once, last_once: Some(0x0102), ..entry(act) };
     let once = Some(Once { request: [0x0a; 16], payload: [0x0b; 16] });
     let golden = [
@@ -313,7 +313,7 @@ fn link_to_the_last_idempotent_request_has_these_bytes() {
 
 #[test]
 fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
-    let seal = Seals::derive(None).trail;
+    let seal = Seals::derive(None).audit;
     let golden = [
         (
             Act::Prune { through: 0x0102, head: [6; 32] },
@@ -359,7 +359,7 @@ fn a_damaged_record_still_says_whose_it_seems_to_be() {
 #[test]
 fn the_bytes_of_the_floor_are_these() {
     let seal = Seals::derive(None).meta;
-    let floor = AuditStart { through: 0x0102, head: [6; 32], cut: 0x0304 };
+    let floor = AuditStart { through: 0x0102, head: [6; 32], pruned_by: 0x0304 };
     let frame = encode_audit_start(&floor, &seal).unwrap();
     let payload = format!("01 0201000000000000 {} 0403000000000000", "06".repeat(32));
     let (body, tag) = frame.split_at(frame.len() - 16);
@@ -417,7 +417,7 @@ fn a_wrong_pepper_is_told_from_damage_in_a_shared_store_too() {
 
 #[test]
 fn the_longest_entry_fills_its_place_to_the_byte() {
-    let seal = Seals::derive(None).trail;
+    let seal = Seals::derive(None).audit;
     let longest = (3000..5000).map_while(|length| {
         let refused = Act::Refuse { attempt: Attempt::Verify, reason: "n".repeat(length) };
         Some(encode_entry(&entry(refused), &[5; 32], &seal).ok()?.0.len())
@@ -450,7 +450,7 @@ fn any_flipped_bit_of_a_frame_is_seen() {
     let record = encode_record(&full(), digest(), &seals.frame).unwrap();
     let meta = Meta { pepper_check: [0; 16], mark: mark(), newest: 1, prefix: "pcl".into() };
     let meta = encode_meta(&meta, &seals.meta).unwrap();
-    let (entry, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.trail).unwrap();
+    let (entry, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.audit).unwrap();
     let flipped = |frame: &[u8], bit: usize| {
         let mut frame = frame.to_vec();
         frame[bit / 8] ^= 1 << (bit % 8);
@@ -469,7 +469,7 @@ fn any_flipped_bit_of_a_frame_is_seen() {
     }
     for bit in 0..entry.len() * 8 {
         let frame = flipped(&entry, bit);
-        let found = decode_entry(&frame, 3, &[5; 32], &seals.trail, catalogue());
+        let found = decode_entry(&frame, 3, &[5; 32], &seals.audit, catalogue());
         assert!(matches!(found, Err(Error::Damaged(_))), "{bit}");
     }
 }
@@ -482,9 +482,9 @@ fn a_frame_is_good_in_its_own_place_only() {
     assert!(decode_record(&frame, elsewhere, &seals.frame, catalogue()).is_err());
     let frame = encode_scope("api.read", 3, &seals.frame).unwrap();
     assert!(decode_scope(&frame, 4, &seals.frame).is_err());
-    let (frame, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.trail).unwrap();
-    assert!(decode_entry(&frame, 3, &[6; 32], &seals.trail, catalogue()).is_err());
-    assert!(decode_entry(&frame, 4, &[5; 32], &seals.trail, catalogue()).is_err());
+    let (frame, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.audit).unwrap();
+    assert!(decode_entry(&frame, 3, &[6; 32], &seals.audit, catalogue()).is_err());
+    assert!(decode_entry(&frame, 4, &[5; 32], &seals.audit, catalogue()).is_err());
 }
 
 #[test]

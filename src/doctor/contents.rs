@@ -1,4 +1,4 @@
-//! What a store holds, and what can be proved of it.
+//! The contents of a damaged or intact store, and what the audit log proves about its keys.
 
 use crate::{
     audit::{Act, AuditEntry},
@@ -8,78 +8,78 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// What the trail tells of a key last.
+/// The last change of a key in the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Last {
     pub(super) sequence: u64,
     pub(super) is_deleted: bool,
 }
 
-/// How trail, meta record and anchor fit.
+/// Whether audit log, meta record and anchor agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// The trail ends where meta and anchor say, or the database is ahead of the anchor on the past
-    /// that it saw.
+    /// The audit log ends where the meta record says, and its history contains the anchor's mark.
     Whole,
     /// No slot of the anchor is intact, or there is none.
     NoAnchor,
-    /// The anchor is of another store.
+    /// The anchor belongs to another store.
     Foreign,
-    /// The anchor has seen more than is here.
+    /// The anchor records a newer change than the database has.
     RolledBack { found: u64, anchored: u64 },
-    /// The trail has another past than the anchor saw.
+    /// The history of the audit log differs from the anchor's mark.
     Fork { anchored: u64 },
-    /// The trail does not end where meta says.
-    OtherEnd { found: u64, told: u64 },
+    /// The audit log does not end where the meta record says.
+    OtherEnd { found: u64, recorded: u64 },
 }
 
-/// The trail, and what it proves.
+/// The audit log, and what it proves.
 pub(super) struct Contents {
-    /// Every fault, each with the entry that it is of.
+    /// Every fault, with its entry.
     pub(super) faults: Vec<(u64, Fault)>,
     pub(super) entries: u64,
     pub(super) last: HashMap<KeyId, Last>,
     pub(super) anchor: Option<Mark>,
     pub(super) reach: Reach,
-    /// The last entry that is there, and its head.
+    /// The last entry and its chain head.
     pub(super) end: u64,
     pub(super) head: [u8; 32],
-    /// No entry is wrong from this one on.
+    /// From this entry on, no entry has a fault.
     known_from: u64,
-    /// The last entry that was cut away.
-    pub(super) floor: u64,
-    /// The trail tells nothing of the records as they were here: it was cut, or what it told was
-    /// overtaken by a restore or a repair.
+    /// The last pruned entry.
+    pub(super) pruned_through: u64,
+    /// The audit log does not describe the records up to this change: it was pruned, or a restore or a
+    /// repair wrote them.
     base: u64,
-    pub(super) floor_is_told: bool,
-    /// Whether the records are the very ones that meta vouches for, and anchor does not gainsay.
+    /// Whether an entry records the prune that the audit start states.
+    pub(super) is_prune_recorded: bool,
+    /// Whether the sum of the records matches the meta record, which agrees with the anchor.
     pub(super) is_sum_right: bool,
 }
 
 impl Contents {
-    /// Reads the trail. `found` is what the intact records add up to.
+    /// Reads the audit log. `found` is the mark of the intact records.
     pub(super) fn read(inspection: &Inspection, slots: [Option<Mark>; 2], found: &Mark) -> Self {
         let anchor = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
         let meta = inspection.meta.as_ref().ok().map(|meta| meta.mark);
-        let told = [meta, anchor].into_iter().flatten().map(|mark| mark.sequence).max();
-        let floor = inspection.floor.as_ref().ok().copied().unwrap_or_default();
+        let recorded = [meta, anchor].into_iter().flatten().map(|mark| mark.sequence).max();
+        let start = inspection.floor.as_ref().ok().copied().unwrap_or_default();
         let mut contents = Self {
             faults: Vec::new(),
             entries: 0,
             last: HashMap::new(),
             anchor,
             reach: Reach::Whole,
-            end: floor.through,
-            head: floor.head,
-            known_from: floor.through + 1,
-            floor: floor.through,
-            base: floor.through,
-            floor_is_told: floor.through == 0,
+            end: start.through,
+            head: start.head,
+            known_from: start.through + 1,
+            pruned_through: start.through,
+            base: start.through,
+            is_prune_recorded: start.through == 0,
             is_sum_right: false,
         };
         let anchored = anchor.map_or(0, |mark| mark.sequence);
-        let mut head_at_anchor = (anchored == floor.through).then_some(floor.head);
-        inspection.trail(told.unwrap_or(0), |link| {
+        let mut head_at_anchor = (anchored == start.through).then_some(start.head);
+        inspection.trail(recorded.unwrap_or(0), |link| {
             if let Some(fault) = link.fault {
                 contents.faults.push((link.sequence, fault));
                 contents.known_from = link.sequence + 1;
@@ -88,13 +88,13 @@ impl Contents {
             }
             if let Some(entry) = &link.entry {
                 contents.fold(link.sequence, entry, link.fault.is_none());
-                contents.floor_is_told |= link.sequence == floor.cut
+                contents.is_prune_recorded |= link.sequence == start.pruned_by
                     && match &entry.act {
                         Act::Prune { through, head } => {
-                            (*through, *head) == (floor.through, floor.head)
+                            (*through, *head) == (start.through, start.head)
                         }
-                        // Such a trail begins with its first entry.
-                        _ => floor.cut == floor.through + 1,
+                        // A repaired store begins with the entry of the repair.
+                        _ => start.pruned_by == start.through + 1,
                     };
             }
             if let Some(head) = link.head {
@@ -127,16 +127,17 @@ impl Contents {
         {
             return Reach::Fork { anchored };
         }
-        // Without meta only the anchor tells where the trail ends.
-        let (told, head) = meta.map_or((anchored, anchor.head), |meta| (meta.sequence, meta.head));
-        if (self.end, self.head) == (told, head) {
+        // Without a meta record only the anchor states the end of the audit log.
+        let (recorded, head) =
+            meta.map_or((anchored, anchor.head), |meta| (meta.sequence, meta.head));
+        if (self.end, self.head) == (recorded, head) {
             Reach::Whole
         } else {
-            Reach::OtherEnd { found: self.end, told }
+            Reach::OtherEnd { found: self.end, recorded }
         }
     }
 
-    /// An entry that is not proved counts as well: it can only make a key less certain.
+    /// An unproved entry counts as well: it can only make the state of a key less certain.
     fn fold(&mut self, sequence: u64, entry: &AuditEntry, is_intact: bool) {
         let is_deleted = entry.act == Act::Delete;
         let new = match &entry.act {
@@ -154,12 +155,12 @@ impl Contents {
         }
     }
 
-    /// Whether this is the key's last revision. The trail must reach the anchor, and tell of no
-    /// later change; and no entry that it should have after that revision may be wrong or missing.
-    /// What lies before a cut, a restore or a repair tells of nothing: there the sum over all
-    /// records stands in for it.
+    /// Whether this is proved to be the key's last revision. The audit log must reach the anchor
+    /// and must have no later change of the key, and all its entries after that revision must be
+    /// intact. For a change before a prune, a restore or a repair, the sum over all records is the
+    /// proof.
     pub(super) fn is_current(&self, key: KeyId, revision: u64) -> bool {
-        if self.reach != Reach::Whole || !self.floor_is_told {
+        if self.reach != Reach::Whole || !self.is_prune_recorded {
             return false;
         }
         match self.last.get(&key) {
@@ -170,7 +171,7 @@ impl Contents {
         }
     }
 
-    /// The keys that the trail tells of and that were not deleted.
+    /// The keys in the audit log that were not deleted.
     pub(super) fn live(&self) -> impl Iterator<Item = (KeyId, Last)> {
         self.last.iter().filter(|(_, last)| !last.is_deleted).map(|(key, last)| (*key, *last))
     }

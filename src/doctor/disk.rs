@@ -1,31 +1,30 @@
-//! What is to be said of the disk: how much room it has, and whether a reserve is kept.
+//! Examines the disk: its free space, and whether a reserve is allocated.
 
 use super::finding::Finding;
 use crate::ledger::inspect::Outside;
 
-/// Less than this, and a burst of changes may find the disk full.
-const LITTLE_ROOM: u64 = 64 << 20;
-/// With less, one batch of revocations may find the disk full.
+/// With less free space, a burst of changes may fill the disk.
+const LOW_FREE_SPACE: u64 = 64 << 20;
+/// With a smaller reserve, one batch of revocations may fill the disk.
 const LEAST_RESERVE: u64 = 1 << 20;
 
 pub(super) fn look(outside: &Outside, findings: &mut Vec<Finding>) {
-    if let Some(room) = outside.room.filter(|room| *room < LITTLE_ROOM.max(outside.size / 10)) {
+    if let Some(room) = outside.room.filter(|room| *room < LOW_FREE_SPACE.max(outside.size / 10)) {
         let text = format!("the disk has only {} MiB left", room >> 20);
         findings.push(Finding::fault(
             "disk",
             text,
-            "make room; a full disk takes revocations and other stricter changes only",
+            "free space; on a full disk only revocations and other stricter changes are written",
         ));
     }
     if outside.can_reserve == Some(false) {
         let text = "the file system cannot allocate blocks ahead, so there is no disk reserve: a full disk ends all \
                     writing, revocations too";
-        let remedy = "move the store to a file system that can, such as ext4 or XFS, or watch its free space";
+        let remedy = "move the store to a file system that can, such as ext4 or XFS, or monitor its free space";
         findings.push(Finding::note("reserve", text, remedy));
     } else if outside.reserve < LEAST_RESERVE && outside.missing.is_empty() {
         let text = "no blocks are allocated for revocations on a full disk (or fewer than one batch needs)";
-        let remedy =
-            "open the store where there is room, without --disk-reserve 0; a copy has none before";
+        let remedy = "open the store on a disk with free space, without --disk-reserve 0; a copy has no reserve until then";
         findings.push(Finding::note("reserve", text, remedy));
     }
 }
@@ -43,7 +42,7 @@ mod tests {
             look(&outside, &mut report.findings);
             let mut found = report.findings.into_iter();
             let note =
-                found.next().map(|note| (note.code, note.weight, note.text.contains("cannot")));
+                found.next().map(|note| (note.code, note.severity, note.text.contains("cannot")));
             assert_eq!(found.next(), None);
             note
         };
@@ -54,17 +53,17 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_nearly_full_is_told() {
-        let told = |room, size| {
+    fn nearly_full_disk_is_reported() {
+        let found = |room, size| {
             let mut report = Report::default();
             let reserve = LEAST_RESERVE;
             let outside = Outside { room: Some(room), size, reserve, ..Outside::default() };
             look(&outside, &mut report.findings);
             report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
         };
-        assert_eq!(told(LITTLE_ROOM, 0), Vec::<&str>::new());
-        assert_eq!(told(LITTLE_ROOM - 1, 0), ["disk"]);
+        assert_eq!(found(LOW_FREE_SPACE, 0), Vec::<&str>::new());
+        assert_eq!(found(LOW_FREE_SPACE - 1, 0), ["disk"]);
         // A large database needs more.
-        assert_eq!(told(LITTLE_ROOM, 20 * LITTLE_ROOM), ["disk"]);
+        assert_eq!(found(LOW_FREE_SPACE, 20 * LOW_FREE_SPACE), ["disk"]);
     }
 }

@@ -1,42 +1,49 @@
-//! What the doctor says: a finding, what to do about it, and all of them.
+//! Findings of the doctor, each with its remedy, and the report of all of them.
 
 use crate::id::KeyId;
 
-/// How much a finding weighs.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Something is wrong.
+    /// A problem.
     Fault,
-    /// Worth knowing; nothing is wrong.
+    /// Information; nothing is wrong.
     Note,
 }
 
-/// One thing that was found, and what to do about it.
+/// A finding and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// A word for its kind, which programs may rely on.
+    /// The stable code of this kind of finding.
     pub code: &'static str,
-    /// How much it weighs.
-    pub weight: Severity,
-    /// What was found.
+    /// The severity.
+    pub severity: Severity,
+    /// The finding in words.
     pub text: String,
-    /// What to do.
+    /// What to do, as an imperative.
     pub remedy: &'static str,
-    /// The key that it is of.
+    /// The key that the finding concerns.
     pub key: Option<KeyId>,
-    /// The entry of the trail that it is of.
+    /// The entry of the audit log that the finding concerns.
     pub sequence: Option<u64>,
 }
 
 impl Finding {
     pub(super) fn fault(code: &'static str, text: impl Into<String>, remedy: &'static str) -> Self {
-        Self { code, weight: Severity::Fault, text: text.into(), remedy, key: None, sequence: None }
+        Self {
+            code,
+            severity: Severity::Fault,
+            text: text.into(),
+            remedy,
+            key: None,
+            sequence: None,
+        }
     }
 
     pub(super) fn note(code: &'static str, text: impl Into<String>, remedy: &'static str) -> Self {
-        Self { weight: Severity::Note, ..Self::fault(code, text, remedy) }
+        Self { severity: Severity::Note, ..Self::fault(code, text, remedy) }
     }
 
     pub(super) fn of_key(self, key: impl Into<Option<KeyId>>) -> Self {
@@ -48,39 +55,39 @@ impl Finding {
     }
 }
 
-/// What was found in a data directory.
+/// The result of examining a data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Everything, what is wrong first.
+    /// All findings, faults first.
     pub findings: Vec<Finding>,
-    /// Whether the database was looked into: not while a process has it open.
+    /// Whether the database was read. It is not read while a process has it open.
     pub was_read: bool,
-    /// Intact records.
+    /// The number of intact records.
     pub records: u64,
-    /// Intact entries of the trail.
+    /// The number of intact entries of the audit log.
     pub entries: u64,
 }
 
 impl Report {
-    /// Whether nothing is wrong, and all of it was looked at.
+    /// Whether the database was read and has no fault.
     pub fn is_healthy(&self) -> bool {
         self.was_read && self.faults().next().is_none()
     }
 
-    /// What is wrong.
+    /// Returns the findings that are faults.
     pub fn faults(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.weight == Severity::Fault)
+        self.findings.iter().filter(|finding| finding.severity == Severity::Fault)
     }
 
-    /// What is wrong with the audit trail.
+    /// Returns the faults of the audit log.
     pub fn audit_faults(&self) -> impl Iterator<Item = &Finding> {
-        self.faults().filter(|finding| TRAIL.contains(&finding.code))
+        self.faults().filter(|finding| AUDIT_CODES.contains(&finding.code))
     }
 }
 
-/// The codes of what is wrong with the trail, or keeps it from being proved.
-const TRAIL: [&str; 11] = [
+/// The codes of faults that damage the audit log or prevent its verification.
+const AUDIT_CODES: [&str; 11] = [
     "unreadable",
     "missing-file",
     "pepper",

@@ -1,9 +1,8 @@
-//! The doctor: what is wrong with a store's directory, found without changing it, and what of it
-//! can be saved.
+//! The doctor: finds faults in the directory of a store without changing it, and repairs a store.
 //!
-//! The engine changes a database as soon as it opens it, so a copy is looked at. While a process
-//! has the store open there is no whole copy to be had: then only what can be seen from outside is
-//! told, and that the rest was not read.
+//! The storage engine changes a database when it opens it, so the doctor examines a copy. While a
+//! process has the store open, a copy could be torn. Then the doctor examines only the files, and
+//! reports that the database was not read.
 
 mod contents;
 mod disk;
@@ -34,16 +33,16 @@ use std::{
     time::SystemTime,
 };
 
-const RESTORE: &str = "restore a backup, or save what can be proved with: doctor --repair NEW_DIR";
+const RESTORE: &str =
+    "restore a backup, or save what is provably current with: doctor --repair NEW_DIR";
 const MODES: &str = "close it to others (chmod 700 for directories, 600 for files), and consider who may have read it";
 const UNSAFE: &str = "until then the store is not opened; consider who may have changed it";
-/// A clock this far behind the newest change is not just one that is kept in step.
+/// The tolerated lag of the clock behind the newest change. Synchronized clocks differ by less.
 const CLOCK_SLACK_MS: u64 = 5000;
 
 impl Offline {
-    /// Says what is wrong with the store in `dir`, and changes nothing there. A copy of its
-    /// database, closed to others, is made in `scratch` and removed again. Pass the options that
-    /// the store is opened with.
+    /// Examines the store in `dir` without changing it. Creates a private copy of its database in
+    /// `scratch` and removes it afterwards. Pass the options that the store is opened with.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -59,14 +58,14 @@ impl Offline {
         let seals = self.seals()?;
         let mut report = Report::default();
         let outside = Outside::look(dir, self.anchor.as_deref())?;
-        tell_outside(&outside, &mut report);
+        add_outside(&outside, &mut report);
         if outside.holder.is_none() {
             match Inspection::open(dir, scratch, Arc::clone(&seals)) {
                 Ok(inspection) => {
                     let slots = self.slots(dir, &seals);
                     self.look_inside(&inspection, slots, &mut report)?;
                 }
-                // What is missing or unsafe is told already.
+                // The missing or unsafe files are reported already.
                 Err(Error::Damaged(_)) if !outside.missing.is_empty() => {}
                 Err(Error::Damaged(_) | Error::Unsafe { .. }) if !outside.misplaced.is_empty() => {}
                 Err(Error::Damaged(what)) => {
@@ -76,7 +75,7 @@ impl Offline {
                 Err(other) => return Err(other),
             }
         }
-        report.findings.sort_by_key(|finding| finding.weight == Severity::Note);
+        report.findings.sort_by_key(|finding| finding.severity == Severity::Note);
         Ok(report)
     }
 
@@ -99,23 +98,23 @@ impl Offline {
         }
         let names = inspection.scopes.iter().map(|(scope, _)| scope.clone()).collect();
         let mut keys = Keys::new(Catalogue::new(names, self.scopes.as_deref())?);
-        let found = inspection.records(|found| keys.note(found));
+        let found = inspection.records(|found| keys.add(found));
         report.records = found.records;
         let contents = Contents::read(inspection, slots, &found);
         report.entries = contents.entries;
         let findings = &mut report.findings;
-        of_engine(inspection, findings);
-        of_reach(&contents, slots, inspection, findings);
-        of_trail(&contents, findings);
-        keys.judge(&contents, findings);
-        let is_told =
+        add_engine(inspection, findings);
+        add_reach(&contents, slots, inspection, findings);
+        add_audit(&contents, findings);
+        keys.compare(&contents, findings);
+        let is_reported =
             findings.iter().any(|f| ["record", "missing-record", "scope-name"].contains(&f.code));
         if let Ok(Meta { mark, newest, .. }) = &inspection.meta {
             if (mark.records, mark.scopes, mark.sum) != (found.records, found.scopes, found.sum)
-                && !is_told
+                && !is_reported
             {
                 let text = format!(
-                    "{} records and {} scope names are intact, and there should be {} and {}, or others than those",
+                    "{} records and {} scope names are intact, but there should be {} and {}, or others",
                     found.records, found.scopes, mark.records, mark.scopes
                 );
                 findings.push(Finding::fault("sum", text, RESTORE));
@@ -124,7 +123,7 @@ impl Offline {
             if now.saturating_add(CLOCK_SLACK_MS) < *newest {
                 let text =
                     format!("the clock is {} s behind the newest change", (newest - now) / 1000);
-                let remedy = "set the clock; until then the store stays at the time of that change";
+                let remedy = "set the clock; until then the store's time stays at that change";
                 findings.push(Finding::fault("clock", text, remedy));
             }
         }
@@ -133,15 +132,13 @@ impl Offline {
 }
 
 fn held(holder: &str) -> Finding {
-    let text = format!(
-        "it is open in {holder}, so its contents were not looked at: a copy of what is being written may be torn"
-    );
-    let remedy =
-        "stop that process to look at all of it; audit --verify and backup ask a running server";
+    let text =
+        format!("it is open in {holder}, so its contents were not examined: a copy could be torn");
+    let remedy = "stop that process to examine everything; audit --verify and backup work on a running server";
     Finding::fault("in-use", text, remedy)
 }
 
-fn tell_outside(outside: &Outside, report: &mut Report) {
+fn add_outside(outside: &Outside, report: &mut Report) {
     for fault in &outside.misplaced {
         report.findings.push(Finding::fault("unsafe", fault.to_string(), UNSAFE));
     }
@@ -157,20 +154,20 @@ fn tell_outside(outside: &Outside, report: &mut Report) {
         add("owner", path, &format!(" belongs to user {owner}"), remedy);
     }
     for path in &outside.leftovers {
-        let text = " was left by a kill while the store was made or opened";
-        add("leftover", path, text, "nothing is lost; opening or making the store removes it");
+        let text = " was left when the store was killed during creation or opening";
+        add("leftover", path, text, "nothing is lost; opening or creating the store removes it");
     }
     for path in &outside.missing {
         add("missing-file", path, " is missing", "put that file back, or restore a backup");
     }
     for path in &outside.blobs {
-        add("blob", path, " lies outside the database file, where it is not safe", RESTORE);
+        add("blob", path, " is outside of the database file, where it is not durable", RESTORE);
     }
     for (path, why) in &outside.hidden {
         add(
             "hidden",
             path,
-            &format!(" cannot be looked at: {why}"),
+            &format!(" cannot be examined: {why}"),
             "run as the user whose store it is",
         );
     }
@@ -180,10 +177,14 @@ fn tell_outside(outside: &Outside, report: &mut Report) {
     }
 }
 
-fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
+fn add_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     if inspection.without_snapshot {
-        let text = "the engine's snapshot (ledger/sled/snap.*) is damaged, and the database is readable without it";
-        findings.push(Finding::fault("snapshot", text, "move that file away, and look again"));
+        let text = "the engine's snapshot (ledger/sled/snap.*) is damaged, but the database is readable without it";
+        findings.push(Finding::fault(
+            "snapshot",
+            text,
+            "move that file away, and run doctor again",
+        ));
     }
     if let Err(error) = &inspection.meta {
         findings.push(Finding::fault("meta", inner(error), RESTORE));
@@ -204,7 +205,7 @@ fn of_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What is damaged, without what opening says about it.
+/// The damage, without the remedy that opening adds.
 fn inner(error: &Error) -> String {
     match error {
         Error::Damaged(what) => what.to_string(),
@@ -212,14 +213,14 @@ fn inner(error: &Error) -> String {
     }
 }
 
-fn of_reach(
+fn add_reach(
     contents: &Contents,
     slots: [Option<Mark>; 2],
     inspection: &Inspection,
     findings: &mut Vec<Finding>,
 ) {
     if slots.iter().flatten().count() == 1 {
-        let text = "one of the two slots of the anchor is not intact; a power cut leaves it so, and one suffices";
+        let text = "one of the two slots of the anchor is not intact; a power failure can cause that, and one slot suffices";
         findings.push(Finding::note("anchor-slot", text, "nothing; the next change writes it"));
     }
     let finding = match contents.reach {
@@ -234,23 +235,23 @@ fn of_reach(
         Reach::RolledBack { found, anchored } => Finding::fault(
             "rolled-back",
             format!(
-                "the store was rolled back: it is at change {found}, and its anchor has seen change {anchored}; keys \
-                 that were taken away since would work again"
+                "the store was rolled back: it is at change {found}, and its anchor records change {anchored}; keys \
+                 that were revoked since would work again"
             ),
             "put the newer files back or restore a backup",
         )
         .of_entry(anchored),
         Reach::Fork { anchored } => Finding::fault(
             "fork",
-            format!("at change {anchored} its past is not the one that its anchor saw"),
+            format!("at change {anchored} its history differs from its anchor"),
             "put the files back that belong to this anchor, or restore a backup",
         )
         .of_entry(anchored),
-        // A meta record that is damaged is told of, and tells nothing.
+        // The damaged meta record is reported already.
         Reach::OtherEnd { .. } if inspection.meta.is_err() => return,
-        Reach::OtherEnd { found, told } => Finding::fault(
+        Reach::OtherEnd { found, recorded } => Finding::fault(
             "end",
-            format!("the audit trail ends at entry {found}, and not at entry {told} as its meta record says"),
+            format!("the audit log ends at entry {found}, not at entry {recorded} as its meta record says"),
             RESTORE,
         )
         .of_entry(found),
@@ -258,13 +259,13 @@ fn of_reach(
     findings.push(finding);
 }
 
-fn of_trail(contents: &Contents, findings: &mut Vec<Finding>) {
-    if !contents.floor_is_told {
+fn add_audit(contents: &Contents, findings: &mut Vec<Finding>) {
+    if !contents.is_prune_recorded {
         let text = format!(
-            "no entry tells of the cut of the audit trail through entry {}",
-            contents.floor
+            "no entry records the prune of the audit log through entry {}",
+            contents.pruned_through
         );
-        findings.push(Finding::fault("floor", text, RESTORE).of_entry(contents.floor));
+        findings.push(Finding::fault("floor", text, RESTORE).of_entry(contents.pruned_through));
     }
     let mut faults = contents.faults.iter().peekable();
     while let Some(&(first, fault)) = faults.next() {
@@ -276,26 +277,26 @@ fn of_trail(contents: &Contents, findings: &mut Vec<Finding>) {
         }
         let text = match fault {
             Fault::Missing if last > first => {
-                format!("entries {first} to {last} of the audit trail are missing")
+                format!("entries {first} to {last} of the audit log are missing")
             }
-            Fault::Missing => format!("entry {first} of the audit trail is missing"),
+            Fault::Missing => format!("entry {first} of the audit log is missing"),
             Fault::Broken => format!(
-                "entry {first} of the audit trail is not as it was written, or the one before it was altered"
+                "entry {first} of the audit log is not as it was written, or the one before it was altered"
             ),
             Fault::Loose => {
-                format!("entry {first} of the audit trail follows a gap, so that nothing proves it")
+                format!("entry {first} of the audit log follows a gap, so it is not proved")
             }
             Fault::Misplaced => {
-                format!("another entry stands in the place of entry {first} of the audit trail")
+                format!("another entry is in the place of entry {first} of the audit log")
             }
         };
         findings.push(Finding::fault("trail", text, RESTORE).of_entry(first));
     }
 }
 
-/// The records, as they are met.
+/// The records found so far.
 struct Keys {
-    /// With the host's names: what it no longer offers shows.
+    /// With the names that the host offers: a scope that it no longer offers is reported.
     catalogue: &'static Catalogue,
     revisions: HashMap<KeyId, u64>,
     found: Vec<Finding>,
@@ -307,17 +308,17 @@ impl Keys {
         Self { catalogue, revisions: HashMap::new(), found: Vec::new(), expired: 0 }
     }
 
-    fn note(&mut self, found: Found) {
+    fn add(&mut self, found: Found) {
         let finding = match found {
-            Found::Intact(_, record) => return self.note_intact(&record),
+            Found::Intact(_, record) => return self.add_intact(&record),
             Found::Damaged(digest, key) => {
-                let whose =
-                    key.map_or_else(String::new, |key| format!(", which seems to be of {key},"));
+                let whose = key
+                    .map_or_else(String::new, |key| format!(", which seems to belong to {key},"));
                 let text = format!("the record under {digest:?}{whose} is not as it was written");
                 Finding::fault("record", text, RESTORE).of_key(key)
             }
             Found::Stray => {
-                Finding::fault("stray", "a value lies where only records do, and is none", RESTORE)
+                Finding::fault("stray", "a value in the place of a record is not a record", RESTORE)
             }
             Found::Unreadable => Finding::fault(
                 "record",
@@ -328,7 +329,7 @@ impl Keys {
         self.found.push(finding);
     }
 
-    fn note_intact(&mut self, record: &Record) {
+    fn add_intact(&mut self, record: &Record) {
         let id = record.id;
         let now = Timestamp::from(SystemTime::now());
         self.expired += u64::from(record.expiry.has_come(now));
@@ -343,29 +344,28 @@ impl Keys {
         if !names.is_empty() {
             let text =
                 format!("{id} has scopes that are no longer in the catalogue: {}", names.join(" "));
-            let remedy =
-                "nothing, or narrow the key: the scope still lets pass whatever asks for that name";
+            let remedy = "nothing, or narrow the key: a check for that name still passes";
             self.found.push(Finding::note("scope", text, remedy).of_key(id));
         }
     }
 
-    /// Compares them with what the trail tells.
-    fn judge(self, contents: &Contents, findings: &mut Vec<Finding>) {
+    /// Compares them with the audit log.
+    fn compare(self, contents: &Contents, findings: &mut Vec<Finding>) {
         findings.extend(self.found);
-        let mut told: Vec<_> = contents.last.iter().collect();
-        told.sort_by_key(|(_, last)| last.sequence);
-        for (&id, last) in told {
+        let mut recorded: Vec<_> = contents.last.iter().collect();
+        recorded.sort_by_key(|(_, last)| last.sequence);
+        for (&id, last) in recorded {
             let sequence = last.sequence;
             let text = match self.revisions.get(&id) {
                 None if last.is_deleted => continue,
                 Some(revision) if !last.is_deleted && *revision == sequence => continue,
                 None => format!("the record of {id} is missing; its last change is {sequence}"),
                 Some(_) if last.is_deleted => {
-                    format!("{id} was deleted by change {sequence}, and its record is there")
+                    format!("{id} was deleted by change {sequence}, but its record exists")
                 }
                 Some(revision) => {
                     format!(
-                        "the record of {id} is of change {revision}, and its last change is {sequence}"
+                        "the record of {id} is of change {revision}, but its last change is {sequence}"
                     )
                 }
             };
@@ -374,7 +374,7 @@ impl Keys {
         }
         if self.expired > 0 {
             let text = format!("{} keys have expired", self.expired);
-            findings.push(Finding::note("expired", text, "delete those that nobody will extend"));
+            findings.push(Finding::note("expired", text, "delete those that are not needed"));
         }
     }
 }

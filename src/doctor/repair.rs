@@ -1,9 +1,10 @@
-//! Repair: what can be proved intact *and current* goes into a new store.
+//! Repair: copies what is proved intact *and current* into a new store.
 //!
-//! An old but intact record proves nothing: the key may have been taken away since. So a key works
-//! in the new store only if the trail reaches the anchor and tells of no later change to it; any
-//! other comes over inactive, or not at all, and is listed. The old directory is left as it is, and
-//! its trail stays there: the new one begins above all that the old store or its anchor had seen.
+//! An intact record proves nothing if it is old: the key may have been revoked since. So a key works
+//! in the new store only if the audit log reaches the anchor and has no later change of the key.
+//! Any other key is copied inactive or not at all, and is listed. The old directory is not changed,
+//! and its audit log stays there. The new log begins above every number of the old store and its
+//! anchor.
 
 use super::contents::{Contents, Reach};
 use crate::{
@@ -17,61 +18,61 @@ use crate::{
         inspect::{Found, Inspection},
     },
     offline::Offline,
-    record::{Actor, Change, Record},
+    record::{Actor, Record},
     scope::{Catalogue, Grant, Scope},
     secret::Prefix,
     time::Timestamp,
 };
 use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
 
-/// Why a key is not as it was.
+/// The reason why a key differs from the damaged store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RepairIssue {
-    /// It came over inactive: nothing proves that its record is its last.
+    /// Copied inactive: nothing proves that its record is the last one.
     Unproved,
-    /// It came over inactive: the trail tells of a later change than its record.
+    /// Copied inactive: the audit log has a later change than its record.
     Older,
-    /// It came over without scopes whose names cannot be read.
+    /// Copied without the scopes whose names cannot be read.
     Narrowed,
-    /// It did not come over: the trail tells that it was deleted.
+    /// Not copied: the audit log records its deletion.
     Deleted,
-    /// It did not come over: its record is damaged or missing.
+    /// Not copied: its record is damaged or missing.
     Lost,
 }
 
 impl RepairIssue {
-    /// What became of the key, in words.
+    /// Returns the issue in words.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unproved => "inactive: nothing proves that it was not taken away or narrowed",
-            Self::Older => "inactive: it was changed since, and that change is lost",
+            Self::Unproved => "inactive: nothing proves that it was not revoked or narrowed",
+            Self::Older => "inactive: it was changed later, and that change is lost",
             Self::Narrowed => "without the scopes whose names cannot be read",
-            Self::Deleted => "not brought over: it was deleted",
-            Self::Lost => "not brought over: its record is damaged or missing",
+            Self::Deleted => "not copied: it was deleted",
+            Self::Lost => "not copied: its record is damaged or missing",
         }
     }
 }
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// The entry of the new trail that tells of it.
+    /// The entry of the new audit log that records the repair.
     pub sequence: u64,
-    /// How many keys came over as they were.
+    /// The number of keys that were copied unchanged.
     pub current: u64,
-    /// All others. No id where none is known, such as of a record that cannot be read.
-    pub doubts: Vec<(Option<KeyId>, RepairIssue)>,
-    /// Whether the trail reaches the anchor; if not, no key could be proved.
+    /// All other keys. The id is `None` if it cannot be read.
+    pub issues: Vec<(Option<KeyId>, RepairIssue)>,
+    /// Whether the audit log reaches the anchor. If not, no key is proved to be current.
     pub is_proved: bool,
 }
 
 impl Offline {
-    /// Writes what can be proved of the store in `dir` into a new one in `new_dir`, which is absent
-    /// or empty, and changes nothing in `dir`. The new store's anchor is in its own directory.
+    /// Copies what is proved of the store in `dir` into a new store in `new_dir`, which is absent or
+    /// empty. Changes nothing in `dir`. The anchor of the new store is in its own directory.
     ///
-    /// A prefix that is set counts only where the old one cannot be read.
+    /// The prefix that was set is used only if the old one cannot be read.
     pub fn repair(
         &self,
         dir: impl AsRef<Path>,
@@ -85,7 +86,7 @@ impl Offline {
             return Err(Error::WrongPepper);
         }
         let mut best = Best::default();
-        let found = inspection.records(|found| best.note(&found));
+        let found = inspection.records(|found| best.add(&found));
         let contents = Contents::read(&inspection, self.slots(dir, &seals), &found);
         let prefix = match &inspection.meta {
             Ok(meta) => {
@@ -102,7 +103,7 @@ impl Offline {
                 && failure.is_none()
                 && best.is(&record, digest)
             {
-                failure = repair.bring(digest, *record).err();
+                failure = repair.copy(digest, *record).err();
             }
         });
         if let Some(failure) = failure {
@@ -116,7 +117,7 @@ impl Offline {
     }
 }
 
-/// Of each key the newest intact record, and what is not intact.
+/// The newest intact record of each key, and the damaged records.
 #[derive(Default)]
 struct Best {
     records: HashMap<KeyId, (u64, Digest)>,
@@ -124,7 +125,7 @@ struct Best {
 }
 
 impl Best {
-    fn note(&mut self, found: &Found) {
+    fn add(&mut self, found: &Found) {
         match found {
             Found::Intact(digest, record) => {
                 let kept = self.records.entry(record.id).or_insert((record.revision, *digest));
@@ -149,9 +150,9 @@ struct Repair<'i> {
     bulk: Bulk,
     actor: Actor,
     now: Timestamp,
-    /// The entry that tells of the repair.
+    /// The entry that records the repair.
     sequence: u64,
-    /// The old numbers whose names cannot be read are not in it.
+    /// Without the old numbers whose names cannot be read.
     catalogue: &'static Catalogue,
     names: Vec<Scope>,
     unreadable: Vec<Scope>,
@@ -188,7 +189,7 @@ impl<'i> Repair<'i> {
             catalogue: Catalogue::new(names.clone(), None)?,
             names,
             unreadable,
-            done: Repaired { sequence, current: 0, doubts: Vec::new(), is_proved },
+            done: Repaired { sequence, current: 0, issues: Vec::new(), is_proved },
         })
     }
 
@@ -200,11 +201,11 @@ impl<'i> Repair<'i> {
         Ok(())
     }
 
-    fn bring(&mut self, digest: Digest, mut record: Record) -> Result<(), Error> {
+    fn copy(&mut self, digest: Digest, mut record: Record) -> Result<(), Error> {
         let (id, revision) = (record.id, record.revision);
         let last = self.contents.last.get(&id);
-        let doubt = if last.is_some_and(|last| last.is_deleted) {
-            self.done.doubts.push((Some(id), RepairIssue::Deleted));
+        let issue = if last.is_some_and(|last| last.is_deleted) {
+            self.done.issues.push((Some(id), RepairIssue::Deleted));
             return Ok(());
         } else if self.contents.is_current(id, revision) {
             None
@@ -213,24 +214,24 @@ impl<'i> Repair<'i> {
         } else {
             Some(RepairIssue::Unproved)
         };
-        let is_narrowed = self.rename(&mut record)?;
-        if doubt.is_some() && record.active {
+        let is_narrowed = self.renumber(&mut record)?;
+        if issue.is_some() && record.active {
             (record.active, record.inactive_since) = (false, Some(self.now));
         }
-        if doubt.is_some() || is_narrowed {
+        if issue.is_some() || is_narrowed {
             (record.updated_at, record.updated_by) = (self.now, self.actor);
             record.revision = self.sequence;
         }
-        match doubt.or(is_narrowed.then_some(RepairIssue::Narrowed)) {
-            Some(doubt) => self.done.doubts.push((Some(id), doubt)),
+        match issue.or(is_narrowed.then_some(RepairIssue::Narrowed)) {
+            Some(issue) => self.done.issues.push((Some(id), issue)),
             None => self.done.current += 1,
         }
         let frame = codec::encode_record(&record, digest, &self.seals.frame)?;
         self.bulk.put(Place::Record(digest), frame)
     }
 
-    /// Gives its scopes the numbers of the new store; true where some have no name any more.
-    fn rename(&self, record: &mut Record) -> Result<bool, Error> {
+    /// Converts the scopes to the numbers of the new store. Returns whether some have no name.
+    fn renumber(&self, record: &mut Record) -> Result<bool, Error> {
         let Grant::Scopes(set) = record.grant else { return Ok(false) };
         let kept = set.iter().filter(|scope| !self.unreadable.contains(scope));
         let new = self.catalogue.set(kept.map(Scope::as_str))?;
@@ -238,7 +239,7 @@ impl<'i> Repair<'i> {
         Ok(new.len() < set.len())
     }
 
-    /// When the keys that came over were last used.
+    /// Copies the last use of the copied keys.
     fn uses(&mut self, best: &Best, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         for (id, minute) in uses {
             let is_deleted = self.contents.last.get(id).is_some_and(|last| last.is_deleted);
@@ -250,8 +251,7 @@ impl<'i> Repair<'i> {
         Ok(())
     }
 
-    /// Lists the keys that did not come over: those that the trail tells of, and what else was
-    /// found damaged.
+    /// Lists the keys that were not copied: those of the audit log, and other damaged records.
     fn lost(&mut self, best: &Best) {
         let mut lost: Vec<_> = self
             .contents
@@ -267,30 +267,20 @@ impl<'i> Repair<'i> {
         lost.extend(others);
         lost.sort_by_key(|id| id.as_u64());
         lost.dedup();
-        self.done.doubts.extend(lost.into_iter().map(|id| (Some(id), RepairIssue::Lost)));
+        self.done.issues.extend(lost.into_iter().map(|id| (Some(id), RepairIssue::Lost)));
         let unknown = best.damaged.iter().filter(|id| id.is_none());
-        self.done.doubts.extend(unknown.map(|_| (None, RepairIssue::Lost)));
+        self.done.issues.extend(unknown.map(|_| (None, RepairIssue::Lost)));
     }
 
     fn finish(mut self) -> Result<Repaired, Error> {
         let (sequence, head) = (self.sequence, self.contents.head);
         let through = sequence - 1;
-        let floor = AuditStart { through, head, cut: sequence };
-        self.bulk.put(Place::AuditStart, codec::encode_audit_start(&floor, &self.seals.meta)?)?;
-        let unproved = self.done.doubts.len() as u64;
-        let entry = AuditEntry {
-            sequence,
-            at: self.now,
-            actor: self.actor,
-            source: None,
-            act: Act::Repair { head, current: self.done.current, unproved },
-            key: None,
-            before: Change::default(),
-            after: Change::default(),
-            once: None,
-            last_once: None,
-        };
-        let (frame, head) = codec::encode_entry(&entry, &floor.head, &self.seals.trail)?;
+        let start = AuditStart { through, head, pruned_by: sequence };
+        self.bulk.put(Place::AuditStart, codec::encode_audit_start(&start, &self.seals.meta)?)?;
+        let unproved = self.done.issues.len() as u64;
+        let act = Act::Repair { head, current: self.done.current, unproved };
+        let entry = AuditEntry { sequence, at: self.now, ..AuditEntry::new(self.actor, act) };
+        let (frame, head) = codec::encode_entry(&entry, &start.head, &self.seals.audit)?;
         self.bulk.put(Place::Entry(sequence), frame)?;
         self.bulk.finish(Tip { sequence, head, newest: self.now })?;
         Ok(self.done)

@@ -204,7 +204,7 @@ impl Disk {
 
     /// The mark of this store before any value of it was read.
     fn empty_mark(&self) -> Mark {
-        Mark { records: 0, scopes: 0, sum: [0; 32], ..self.state().meta.mark }
+        self.state().meta.mark.emptied()
     }
 
     /// How many records there should be.

@@ -32,7 +32,7 @@ impl Offline {
     ) -> Result<Summary, Error> {
         let seals = self.seals()?;
         let mut reader = Reader::open(from, &seals)?;
-        let floor = reader.floor_frame().map(<[u8]>::to_vec);
+        let floor = reader.audit_start_frame().map(<[u8]>::to_vec);
         let source = Source::new(reader.meta().clone(), reader.names(), floor, &seals)?;
         let all = reader.values().saturating_add(source.len() as u64);
         let (mut summary, mut uses) = (None, Vec::new());

@@ -155,7 +155,7 @@ impl Core {
             ..entry
         };
         let sequence = entry.sequence;
-        let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.trail)?;
+        let (frame, head) = codec::encode_entry(&entry, &plans.tip.head, &self.seals.audit)?;
         let commit = Commit { sequence, at, entry: frame, head, puts };
         plans.requests.note(&entry);
         plans.tip = Tip { sequence, head, newest: at };

@@ -99,7 +99,7 @@ impl Acting<'_> {
         }
         let sequence = plans.next_sequence();
         let frame = codec::encode_audit_start(
-            &AuditStart { through, head, cut: sequence },
+            &AuditStart { through, head, pruned_by: sequence },
             &core.seals.meta,
         )?;
         let puts = vec![Put { place: Place::AuditStart, frame: Some(frame) }];

@@ -1,6 +1,6 @@
 //! Scopes as types, so that the compiler checks that a route's scope belongs to its plane.
 
-use crate::{Plane, Scope};
+use crate::{Plane, Scope, scope::catalogue::built_in_scopes};
 
 /// The plane of the Administration API, as a type.
 pub type Administration = OnPlane<true>;
@@ -87,12 +87,12 @@ macro_rules! scopes {
 }
 
 macro_rules! types {
-    ($($group:ident { $($_constant:ident, $name:ident = $text:literal, $about:literal;)* })*) => {
-        scopes! { $($(pub $name = $text, $about;)*)* }
+    ($($name:ident $_constant:ident = $text:literal, $about:literal;)*) => {
+        scopes! { $(pub $name = $text, $about);+ }
     };
 }
 
-crate::scope::catalogue::built_in_scopes!(types);
+built_in_scopes!(types);
 
 #[cfg(test)]
 mod tests {

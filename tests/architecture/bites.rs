@@ -216,7 +216,7 @@ fn a_file_that_nothing_declares_is_caught() {
 #[test]
 fn a_file_without_a_purpose_is_caught() {
     let bite = |text, expected: &[&str]| {
-        bites(&rules::says_its_purpose(&Source::new("id.rs", text)), expected);
+        bites(&rules::says_its_purpose("id.rs", text), expected);
     };
     bite("//! Ids.\nfn f() {}", &["id.rs"]);
     bite("use std::fmt;\n//! The public name of a key.\n", &["id.rs"]);
@@ -227,7 +227,7 @@ fn a_file_without_a_purpose_is_caught() {
 #[test]
 fn blanks_within_a_text_are_caught() {
     let bite = |text, expected: &[&str]| {
-        bites(&rules::has_no_gap_in_a_text(&Source::new("id.rs", text)), expected);
+        bites(&rules::has_no_gap_in_a_text("id.rs", text), expected);
     };
     bite("fn f() {\n    \"a text     that goes on\" }", &["id.rs: line 2"]);
     bite("    /// A comment   with blanks\nfn f() { \"one\\n  two\" }", &[]);

@@ -125,16 +125,16 @@ pub(crate) fn has_no_circles(edges: &Edges, known: &[&str]) -> Vec<String> {
 
 // ── of a file
 
-pub(crate) fn says_its_purpose(source: &Source) -> Vec<String> {
-    let first = source.text.lines().next().unwrap_or_default();
+pub(crate) fn says_its_purpose(path: &str, text: &str) -> Vec<String> {
+    let first = text.lines().next().unwrap_or_default();
     let purpose = first.strip_prefix("//!").map_or(0, |words| words.trim().chars().count());
     objection(purpose < SHORTEST_PURPOSE, || {
-        format!("{}: the first line does not say what the file is for", source.path)
+        format!("{path}: the first line does not say what the file is for")
     })
 }
 
 /// rustfmt leaves two blanks between words only in a text that was continued without a backslash.
-pub(crate) fn has_no_gap_in_a_text(source: &Source) -> Vec<String> {
+pub(crate) fn has_no_gap_in_a_text(path: &str, text: &str) -> Vec<String> {
     let has_gap = |line: &str| {
         let words: Vec<_> =
             line.trim().split("  ").filter(|part| !part.trim().is_empty()).collect();
@@ -145,10 +145,10 @@ pub(crate) fn has_no_gap_in_a_text(source: &Source) -> Vec<String> {
                 && next.trim_start().starts_with(char::is_alphanumeric)
         })
     };
-    let lines = source.text.lines().zip(1..);
+    let lines = text.lines().zip(1..);
     let code = lines.filter(|(line, _)| !line.trim_start().starts_with("//"));
     code.filter(|(line, _)| has_gap(line))
-        .map(|(_, number)| format!("{}: line {number} has blanks within a text", source.path))
+        .map(|(_, number)| format!("{path}: line {number} has blanks within a text"))
         .collect()
 }
 

@@ -817,7 +817,7 @@ mod the_command {
         let key = home.key("a", "api.read");
         operate(&home.data(), |db| support::surgery::flip(db, &entry(3), 30));
         let said = run(&home, 4, &["audit", "--verify"]);
-        assert!(said.contains("entry 3 of the audit trail is not as it was written"), "{said}");
+        assert!(said.contains("entry 3 of the audit log is not as it was written"), "{said}");
         let said = run(&home, 4, &["doctor", "--json"]);
         let said: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(

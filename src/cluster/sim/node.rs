@@ -22,7 +22,7 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Commit, Put, Settled},
-    record::{Actor, Change, Record, Standing},
+    record::{Actor, Record, Standing},
     scope::{Catalogue, Scope},
     time::Timestamp,
 };
@@ -211,22 +211,10 @@ impl Node {
         // No two entries are alike, as times and fields see to it elsewhere.
         let written = self.timing.simulated.members.fetch_add(1, Ordering::Relaxed);
         let at = Timestamp::from_millis(written);
-        let (before, after) = (Change::default(), Change::default());
-        let (actor, key) = (Actor::Host, Some(id));
-        let entry = AuditEntry {
-            sequence,
-            at,
-            actor,
-            source: None,
-            act: Act::Update,
-            key,
-            before,
-            after,
-            once: None,
-            last_once: None,
-        };
+        let act = AuditEntry::new(Actor::Host, Act::Update);
+        let entry = AuditEntry { sequence, at, key: Some(id), ..act };
         let (entry, head) =
-            codec::encode_entry(&entry, &mark.head, &self.keys.seals.trail).unwrap();
+            codec::encode_entry(&entry, &mark.head, &self.keys.seals.audit).unwrap();
         let puts = vec![Put { place: Place::Record(digest), frame }];
         let commits = [Commit { sequence, at, entry, head, puts }];
         match self.committer.commit(&commits).await.unwrap() {
@@ -256,14 +244,7 @@ impl Node {
 
 /// Makes an empty store in the memory.
 pub(super) async fn create(link: &Link, seals: &Seals) {
-    let mark = codec::Mark {
-        store: [7; 16],
-        sequence: 0,
-        records: 0,
-        scopes: 0,
-        sum: [0; 32],
-        head: [0; 32],
-    };
+    let mark = codec::Mark { store: [7; 16], ..codec::Mark::default() };
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: "pcl".into() };
     let epoch = codec::encode_epoch(&meta, &[0; 32], &seals.meta).unwrap();
     let transaction = Transaction { expected: None, writes: Vec::new(), epoch };

@@ -1,4 +1,4 @@
-//! The payload of an entry of the trail: who did what, and what it was before and after.
+//! The payload of an entry of the audit log: actor, act, and the changed fields before and after.
 
 use super::{
     StoredActor, StoredGrant, StoredMetadata, expiry_of, metadata_of, stored_expiry,
@@ -42,7 +42,7 @@ impl<'b> From<&'b Change> for StoredChange<'b> {
 
 impl StoredChange<'_> {
     fn into_change(self, catalogue: &'static Catalogue) -> Option<Change> {
-        // Nothing stays nothing; what is there must be sound.
+        // An absent field stays absent; a present one must be valid.
         let grant = self.grant.map(|grant| grant.into_grant(catalogue).ok_or(()));
         let expiry = self.expires_at.map(|end| expiry_of(end).ok_or(()));
         let metadata = self.metadata.map(|metadata| metadata_of(metadata).ok_or(()));
@@ -124,7 +124,7 @@ impl<'b> StoredAct<'b> {
         }
     }
 
-    /// The link, and the act that has it; `None` where there is a link within a link.
+    /// Separates the link to an earlier entry from the act; `None` for a link within a link.
     fn unlinked(self) -> Option<(Option<u64>, Self)> {
         match self {
             Self::Linked { act, .. } if matches!(*act, Self::Linked { .. }) => None,

@@ -80,14 +80,7 @@ impl Bulk {
             }
         }
         let nursery = home.empty_nursery()?;
-        let mark = Mark {
-            store: random::array()?,
-            sequence: 0,
-            records: 0,
-            scopes: 0,
-            sum: [0; 32],
-            head: [0; 32],
-        };
+        let mark = Mark { store: random::array()?, ..Mark::default() };
         let meta = Meta {
             pepper_check: seals.pepper_check,
             mark,

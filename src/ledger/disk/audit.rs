@@ -44,7 +44,7 @@ impl Disk {
                 Err(missing) => return Err(missing),
             };
             let (entry, next) =
-                codec::decode_entry(&frame, sequence, &head, &self.seals.trail, catalogue)?;
+                codec::decode_entry(&frame, sequence, &head, &self.seals.audit, catalogue)?;
             entries.push(entry);
             head = next;
         }
@@ -94,9 +94,7 @@ impl Disk {
             };
             let entry = codec::decode_entry_unchecked(&frame, middle, catalogue);
             let entry = entry.ok_or_else(|| {
-                Error::damaged(format!(
-                    "entry {middle} of the audit trail is not as it was written"
-                ))
+                Error::damaged(format!("entry {middle} of the audit log is not as it was written"))
             })?;
             if entry.at < before {
                 start = middle;

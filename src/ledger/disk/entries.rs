@@ -9,7 +9,7 @@ use crate::{
 /// The frame of an entry.
 pub(super) fn frame(db: &Database, sequence: u64) -> Result<sled::IVec, Error> {
     contained(Doing::Reading, || db.get()?.get(Place::Entry(sequence).key()))?
-        .ok_or_else(|| Error::damaged(format!("entry {sequence} of the audit trail is missing")))
+        .ok_or_else(|| Error::damaged(format!("entry {sequence} of the audit log is missing")))
 }
 
 /// The chain head of an entry, or of the last one that was pruned.

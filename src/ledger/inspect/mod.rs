@@ -136,20 +136,7 @@ impl Inspection {
     /// names add up to: where that is the meta record's, none is missing and none is older.
     pub(crate) fn records(&self, mut each: impl FnMut(Found)) -> Mark {
         let seal = &self.seals.frame;
-        let empty = Mark {
-            store: [0; 16],
-            sequence: 0,
-            records: 0,
-            scopes: 0,
-            sum: [0; 32],
-            head: [0; 32],
-        };
-        let mut mark = self.meta.as_ref().map_or(empty, |meta| Mark {
-            records: 0,
-            scopes: 0,
-            sum: [0; 32],
-            ..meta.mark
-        });
+        let mut mark = self.meta.as_ref().map_or(Mark::default(), |meta| meta.mark.emptied());
         self.scan(Place::SCOPES, |key, frame| {
             let place = key.and_then(Place::from_key);
             let hash = place

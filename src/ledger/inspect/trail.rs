@@ -55,7 +55,7 @@ impl Inspection {
         let head = codec::entry_head(&frame, sequence).ok();
         let entry = codec::decode_entry_unchecked(&frame, sequence, self.catalogue);
         let follows = previous.map(|previous| {
-            codec::decode_entry(&frame, sequence, &previous, &self.seals.trail, self.catalogue)
+            codec::decode_entry(&frame, sequence, &previous, &self.seals.audit, self.catalogue)
                 .is_ok()
         });
         let fault = match (follows, &entry) {

@@ -117,13 +117,13 @@ fn trail(
     let mut bulk = Bulk::begin(dir, None, Prefix::default(), Arc::clone(&seals)).unwrap();
     let mut tip = Tip { sequence: floor, head: [0; 32], newest: Timestamp::default() };
     if floor > 0 {
-        let floor = AuditStart { through: floor, head: tip.head, cut: floor + 1 };
+        let floor = AuditStart { through: floor, head: tip.head, pruned_by: floor + 1 };
         bulk.put(Place::AuditStart, codec::encode_audit_start(&floor, &seals.meta).unwrap())
             .unwrap();
     }
     for sequence in floor + 1..=last {
         let entry = each(sequence);
-        let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.trail).unwrap();
+        let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.audit).unwrap();
         bulk.put(Place::Entry(sequence), frame).unwrap();
         tip = Tip { sequence, head, newest: entry.at };
     }

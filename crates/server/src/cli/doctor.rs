@@ -51,8 +51,8 @@ fn code(report: &Report) -> ExitCode {
 
 fn as_text(report: &Report) -> String {
     let mut text = String::new();
-    for Finding { weight, text: found, remedy, .. } in &report.findings {
-        let word = if *weight == Severity::Fault { "wrong" } else { "note" };
+    for Finding { severity, text: found, remedy, .. } in &report.findings {
+        let word = if *severity == Severity::Fault { "wrong" } else { "note" };
         let _ = writeln!(text, "{word}: {}\n       {remedy}", output::plain(found));
     }
     if report.was_read {
@@ -80,7 +80,7 @@ fn as_json(report: &Report) -> Value {
 pub(crate) fn finding(found: &Finding) -> Value {
     json!({
         "code": found.code,
-        "is_fault": found.weight == Severity::Fault,
+        "is_fault": found.severity == Severity::Fault,
         "text": found.text,
         "remedy": found.remedy,
         "key": found.key.map(|id| id.to_string()),
@@ -110,12 +110,12 @@ fn repair(
         output::print(repaired_text(&done, place, new).as_bytes())
     };
     printed.map_err(output::although("the new store was made"))?;
-    Ok(if done.doubts.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
+    Ok(if done.issues.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
 }
 
 fn repaired_text(done: &Repaired, place: &Place, new: &Path) -> String {
     let mut rows = Vec::new();
-    for (key, doubt) in &done.doubts {
+    for (key, doubt) in &done.issues {
         let key = key.map_or_else(|| "a key".to_owned(), |id| id.to_string());
         rows.push([key, doubt.as_str().to_owned()]);
     }
@@ -144,7 +144,7 @@ fn repaired_json(done: &Repaired) -> Value {
             "text": doubt.as_str(),
         })
     };
-    let doubts: Vec<Value> = done.doubts.iter().map(doubt).collect();
+    let doubts: Vec<Value> = done.issues.iter().map(doubt).collect();
     json!({
         "sequence": done.sequence,
         "current": done.current,

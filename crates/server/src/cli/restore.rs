@@ -35,9 +35,9 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
         output::print(output::aligned(rows.iter()).as_bytes())
     };
     printed.map_err(output::although("the new store was made"))?;
-    let lost = made.changes.iter().filter(|change| change.fate == LaterEffect::Lost).count();
+    let lost = made.changes.iter().filter(|change| change.effect == LaterEffect::Lost).count();
     let not_given =
-        made.changes.iter().filter(|change| change.fate == LaterEffect::NotGranted).count();
+        made.changes.iter().filter(|change| change.effect == LaterEffect::NotGranted).count();
     if lost > 0 {
         output::say(&format!("{lost} keys were made after the backup and are lost: issue others"));
     }
@@ -80,8 +80,8 @@ fn later(offline: &Offline, asked: &Restore) -> Result<LaterEvidence, Failure> {
 }
 
 fn row(change: &LaterChange) -> [String; 5] {
-    let LaterChange { sequence, key, at, by, fate, .. } = change;
-    let told = match fate {
+    let LaterChange { sequence, key, at, by, effect, .. } = change;
+    let told = match effect {
         LaterEffect::Deleted => "deleted: it is not in the new store",
         LaterEffect::NotGranted => "allowed something: not given again",
         LaterEffect::Lost => "made later: lost",
@@ -98,7 +98,7 @@ fn described(made: &Restored) -> Value {
             "at": output::moment(change.at),
             "by": change.by.to_string(),
             "key": change.key.to_string(),
-            "fate": match change.fate {
+            "fate": match change.effect {
                 LaterEffect::Deleted => "deleted",
                 LaterEffect::NotGranted => "not_given",
                 LaterEffect::Lost => "lost",
