@@ -1,24 +1,23 @@
-//! Numbers and random bytes as the 62 letters and digits that survive copy, paste and a double click.
+//! Base62: numbers and random bytes as letters and digits, which a double click selects as a whole.
 
-/// Digits first, then capitals, then small letters: the order of ASCII, so that text of one width
-/// sorts as its number does.
+/// In the order of ASCII, so texts of the same length sort like their numbers.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The largest multiple of 62 within a byte. Bytes at or above it are thrown away, so that every
-/// digit is equally likely.
-const UNBIASED: u8 = 248;
+/// The largest multiple of 62 within a byte. Random bytes from here on are discarded, so all digits
+/// are equally likely.
+const BIASED_FROM: u8 = 248;
 
 /// The digit for a number below 62.
 fn digit(value: u64) -> u8 {
     ALPHABET.get(usize::try_from(value % 62).unwrap_or(0)).copied().unwrap_or(b'0')
 }
 
-/// One random byte to one digit, or nothing where it would favour some digits.
+/// Converts a random byte to a digit; `None` for a byte that would favour some digits.
 pub(crate) fn digit_of_random(byte: u8) -> Option<u8> {
-    (byte < UNBIASED).then(|| digit(u64::from(byte)))
+    (byte < BIASED_FROM).then(|| digit(u64::from(byte)))
 }
 
-/// `number` in exactly `N` digits; higher digits are cut, so `N` must suffice.
+/// Encodes `number` in exactly `N` digits. Higher digits are lost, so `N` must suffice.
 pub(crate) fn encode<const N: usize>(mut number: u64) -> [u8; N] {
     let mut text = [b'0'; N];
     for place in text.iter_mut().rev() {
@@ -28,7 +27,7 @@ pub(crate) fn encode<const N: usize>(mut number: u64) -> [u8; N] {
     text
 }
 
-/// The number that these digits spell; `None` for another character or a number above 64 bits.
+/// Decodes a number; `None` for another character or a number above 64 bits.
 pub(crate) fn decode(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0u64, |number, &c| {
         let value = match c {
@@ -41,7 +40,7 @@ pub(crate) fn decode(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whether every byte is a digit here.
+/// Whether every byte is a base62 digit.
 pub(crate) fn is_base62(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_alphanumeric)
 }

@@ -1,4 +1,4 @@
-//! The time, which does not run backwards.
+//! The time of a store, which never runs backwards.
 
 use crate::time::Timestamp;
 use std::{
@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The wall clock may run this far ahead of the time that really passed before it is reported.
-const JUMP: Duration = Duration::from_hours(24);
-/// The store's time may be this far ahead of the wall clock before that is reported. Clocks that are
-/// kept in step differ by less, those of several replicas included.
-const AHEAD: Duration = Duration::from_mins(1);
+/// A wall clock that is further ahead of the elapsed time is reported.
+const REPORTED_JUMP: Duration = Duration::from_hours(24);
+/// A store's time that is further ahead of the wall clock is reported. Synchronized clocks differ by
+/// less, also those of several replicas.
+const REPORTED_LEAD: Duration = Duration::from_mins(1);
 
-/// now = max(wall clock, the newest committed time): a clock that is set back revives no expired
+/// now = max(wall clock, newest committed time). So a clock that is set back reactivates no expired
 /// key.
 pub(crate) struct Clock {
-    /// Milliseconds; only rises.
+    /// The newest committed time in milliseconds; only rises.
     newest: AtomicU64,
     opened: (Instant, Timestamp),
 }
@@ -30,17 +30,17 @@ impl Clock {
         self.not_before_newest(wall())
     }
 
-    /// Notes the time of a committed change.
+    /// Records the time of a committed change.
     pub(crate) fn advance(&self, to: Timestamp) {
         self.newest.fetch_max(to.as_millis(), Ordering::AcqRel);
     }
 
-    /// How far the wall clock has jumped ahead since the store was opened, if by more than a day.
+    /// Returns how far the wall clock jumped ahead since the store was opened, if by more than a day.
     pub(crate) fn jump(&self) -> Option<Duration> {
         self.jump_at(wall(), self.opened.0.elapsed())
     }
 
-    /// How far the newest committed time is ahead of the wall clock, if by more than a minute.
+    /// Returns how far the newest committed time is ahead of the wall clock, if by more than a minute.
     pub(crate) fn ahead(&self) -> Option<Duration> {
         self.ahead_at(wall())
     }
@@ -48,7 +48,7 @@ impl Clock {
     fn ahead_at(&self, wall: Timestamp) -> Option<Duration> {
         let now = self.not_before_newest(wall).as_millis();
         Some(Duration::from_millis(now.saturating_sub(wall.as_millis())))
-            .filter(|ahead| *ahead > AHEAD)
+            .filter(|ahead| *ahead > REPORTED_LEAD)
     }
 
     fn not_before_newest(&self, wall: Timestamp) -> Timestamp {
@@ -58,11 +58,11 @@ impl Clock {
     fn jump_at(&self, wall: Timestamp, passed: Duration) -> Option<Duration> {
         let shown =
             Duration::from_millis(wall.as_millis().saturating_sub(self.opened.1.as_millis()));
-        Some(shown.saturating_sub(passed)).filter(|ahead| *ahead > JUMP)
+        Some(shown.saturating_sub(passed)).filter(|ahead| *ahead > REPORTED_JUMP)
     }
 }
 
-/// The coarse clock is a few milliseconds behind and costs a fifth of the exact one.
+/// Reads the coarse clock: a few milliseconds behind the exact one, at a fifth of its cost.
 #[cfg(target_os = "linux")]
 fn wall() -> Timestamp {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);

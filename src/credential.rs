@@ -1,17 +1,15 @@
-//! What `Authorization` carries → the key that a caller presents.
+//! Parses the value of an `Authorization` header and returns the presented key.
 //!
-//! The key is the user of Basic authentication (RFC 7617); the password is empty or not set. All
-//! else is refused, and every refusal looks the same outside, so one word serves for all that can
-//! be wrong with a value.
+//! The key is the user name of Basic authentication (RFC 7617); the password is empty or absent.
+//! Everything else is refused with the same response, so one refusal covers all malformed values.
 //!
-//! Secret: the header, the decoded key. Not secret: their lengths. Faults are gathered over the
-//! whole text and judged once.
+//! Secret: the header and the decoded key. Not secret: their lengths. Errors are gathered over the
+//! whole text and checked once, so the time does not depend on their place.
 //!
-//! What is decoded is looked up at once, and only a stranger's is asked whether it could have been
-//! a user name at all ([`is_user`]): what the index knows is one, and the others have time.
+//! A decoded key is looked up first. Its syntax is checked only on a miss ([`is_user`]): a hit is
+//! valid by construction.
 //!
-//! Why a decoder of our own: `base64` serves alphabets that we refuse and leaves the user to a
-//! second pass, and its vector rivals put unsafe code in front of every request.
+//! The design document has the figure for a base64 decoder of its own.
 
 #[cfg(test)]
 #[path = "../tests/support/slow_parser.rs"]
@@ -21,20 +19,20 @@ use crate::{refusal::Refusal, secret::MAX_KEY_LEN};
 use std::fmt;
 use zeroize::Zeroize;
 
-/// The longest header value that is looked at.
+/// The longest header value that is parsed.
 const MAX_VALUE_LEN: usize = 1024;
 /// The longest base64 text, padding included: that of the longest key and a colon.
 const MAX_TEXT_LEN: usize = (MAX_KEY_LEN + 1).div_ceil(3) * 4;
-/// Characters that are decoded at a time, and the bytes that they spell.
+/// The characters that are decoded at a time, and their bytes.
 const CHARS: usize = 16;
 const BYTES: usize = CHARS / 4 * 3;
-/// Room for the longest text, to whole steps.
+/// The buffer size for the longest text, in whole steps.
 const ROOM: usize = MAX_TEXT_LEN.div_ceil(CHARS) * BYTES;
 
-/// The one `Authorization` value of a request.
+/// Returns the only `Authorization` value of a request.
 ///
-/// Two values are refused even where they are identical: a request that different readers
-/// understand differently is how others get fooled.
+/// Two values are refused even if they are identical: a proxy could read another one than this
+/// program.
 #[inline]
 pub(crate) fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Refusal> {
     let mut values = values.into_iter();
@@ -42,8 +40,8 @@ pub(crate) fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h
     if values.next().is_some() { Err(Refusal::Ambiguous) } else { Ok(first) }
 }
 
-/// The base64 text of a value whose scheme is Basic and whose length may be that of a key. What
-/// fails here costs nothing more: no buffer was made that must be wiped.
+/// The base64 text of a value whose scheme is Basic and whose length may be that of a key. A value that
+/// fails this check needs no buffer that must be wiped.
 pub(crate) struct Encoded<'h>(&'h [u8]);
 
 impl<'h> Encoded<'h> {
@@ -58,26 +56,23 @@ impl<'h> Encoded<'h> {
         }
     }
 
-    /// Reads the presented key into `buffer`.
-    ///
-    /// What comes back is 1 to 64 bytes, without the colon at their end; whether they are a key is for
-    /// others to say.
+    /// Decodes the presented key into `buffer`. Returns 1 to 64 bytes, without the colon at their end.
     #[inline]
     pub(crate) fn read(self, buffer: &mut KeyBuffer) -> Result<&[u8], Refusal> {
         decode(self.0, &mut buffer.0).ok_or(Refusal::Malformed)
     }
 }
 
-/// Whether these bytes can be a user name: visible ASCII without a colon, behind which a password
-/// would follow.
+/// Whether these bytes can be a user name: visible ASCII without a colon, after which a password would
+/// follow.
 pub(crate) fn is_user(presented: &[u8]) -> bool {
     presented.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':')
 }
 
-/// Where a presented key lies while it is checked: on the caller's stack, wiped on drop.
+/// The buffer of a presented key, on the caller's stack and wiped on drop.
 ///
-/// It has no `Clone`, and [`Encoded::read`] decodes into it in place. Make it where it stays: moving it
-/// after use would leave the old place unwiped.
+/// It has no `Clone`, and [`Encoded::read`] decodes into it in place. Do not move it after use: the old
+/// place would not be wiped.
 pub(crate) struct KeyBuffer([u8; ROOM]);
 
 const _: () = assert!(std::mem::needs_drop::<KeyBuffer>());
@@ -88,7 +83,7 @@ impl KeyBuffer {
         Self([0; ROOM])
     }
 
-    /// As a slice, which `zeroize` fills with a few wide stores; an array it wipes byte by byte.
+    /// `zeroize` wipes a slice with a few wide stores, but an array byte by byte.
     #[inline]
     fn wipe(&mut self) {
         self.0.as_mut_slice().zeroize();
@@ -108,19 +103,19 @@ impl fmt::Debug for KeyBuffer {
     }
 }
 
-/// The base64 text: what follows `Basic` and its spaces.
+/// Returns the base64 text after `Basic` and its spaces.
 #[inline]
 fn token(mut value: &[u8]) -> Option<&[u8]> {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
-    // The bit 0x20 makes letters small, and makes a letter of nothing else. A value that spells
-    // anything has eight bytes; the last two are not the scheme's.
+    // The bit 0x20 converts letters to lower case and no other byte to a letter. A valid value has at
+    // least eight bytes; the last two of these do not belong to the scheme.
     let scheme = u64::from_le_bytes(*value.first_chunk()?) & SCHEME_MASK | SCHEME_LETTERS;
     if scheme != SCHEME {
         return None;
     }
-    // RFC 9110 §11.4 has 1*SP here; white space of other kinds is not the grammar's.
+    // RFC 9110 §11.4 has 1*SP here, so other white space is refused.
     let mut token = value.get(6..)?;
     while let [b' ', rest @ ..] = token {
         token = rest;
@@ -128,25 +123,24 @@ fn token(mut value: &[u8]) -> Option<&[u8]> {
     Some(token)
 }
 
-/// `basic` and the space behind it, as the low six bytes of a word.
+/// `basic` and the space after it, as the low six bytes of a word.
 const SCHEME: u64 = u64::from_le_bytes(*b"basic \0\0");
 const SCHEME_LETTERS: u64 = u64::from_le_bytes(*b"     \0\0\0");
 const SCHEME_MASK: u64 = (1 << 48) - 1;
 
-/// The user that `token` spells, decoded straight into `bytes`: a copy on the way would be one
-/// that nobody wipes.
+/// Decodes the user name of `token` directly into `bytes`: an intermediate copy would not be wiped.
 #[inline]
 fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
-    // Seen before already; said again so that the compiler knows how few steps there are.
+    // Checked before; repeated so that the compiler knows the largest number of steps.
     if token.len() > MAX_TEXT_LEN {
         return None;
     }
-    // Padding that completes the last group of four. Any other `=` stays, and is no digit.
+    // Padding that completes the last group of four. Any other `=` remains, and is not a digit.
     let text = match token {
         [text @ .., b'=', b'='] | [text @ .., b'='] if token.len().is_multiple_of(4) => text,
         text => text,
     };
-    // The last 1 to 16 characters: shifted down to where they begin, and filled up.
+    // The last 1 to 16 characters: shifted to their beginning, and filled up.
     let end_len = text.len().checked_sub(1)? % CHARS + 1;
     let end = ENDS.get(end_len - 1)?;
     let (head, rest) = text.split_at_checked(text.len() - end_len)?;
@@ -176,26 +170,26 @@ fn decode<'b>(token: &[u8], bytes: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
     if sound && (1..=MAX_KEY_LEN).contains(&len) { bytes.get(..len) } else { None }
 }
 
-/// What is added to a letter's distance from its `A` where it is small, and to a figure's from `a`.
+/// The offsets that are added for a lower-case letter and for a figure.
 const SMALL: u8 = b'Z' - b'A' + 1;
 const FIGURE: u8 = b'a' - b'0' + 2 * SMALL;
 
-/// Sixteen digits to two words of six bytes, the first one highest; what is no digit clears bits
-/// of its place in `sound`.
+/// Decodes sixteen digits to two words of six bytes, the first digit highest. A character that is not a
+/// digit clears bits of its place in `sound`.
 ///
-/// Arithmetic, not a table: the compiler makes vectors of it, and no address depends on the
-/// key. `+` and `/` are no digits here, nor what URL-safe base64 has in their place: text of
-/// `[A-Za-z0-9_:]` never needs them, so nothing legitimate is lost.
+/// Arithmetic instead of a table: the compiler vectorizes it, and no memory address depends on the key.
+/// `+` and `/` are not digits here, nor their URL-safe replacements: the base64 text of
+/// `[A-Za-z0-9_:]` never contains them.
 #[inline]
 fn decode_chunk(digits: [u8; CHARS], sound: &mut [u8; CHARS]) -> [u64; 2] {
     let mut sextets = [0; CHARS];
     for ((sextet, sound), digit) in sextets.iter_mut().zip(sound).zip(digits) {
-        // From 0 up, whatever its case, which one bit tells.
+        // The distance from `a`, without regard to case, which one bit distinguishes.
         let letter = (digit | 0x20).wrapping_sub(b'a');
         let is_letter = all_ones(letter < 26);
         let is_small = all_ones(digit.cast_signed() > b'Z'.cast_signed());
         let is_figure = all_ones(digit.wrapping_sub(b'0') < 10);
-        // A figure has that bit too, so that `letter` is how far it lies from `a`.
+        // A figure has that bit as well, so `letter` is its distance from `a`.
         *sextet = letter.wrapping_add(is_small & SMALL).wrapping_add(is_figure & FIGURE);
         *sound &= is_letter | is_figure;
     }
@@ -207,17 +201,17 @@ fn decode_chunk(digits: [u8; CHARS], sound: &mut [u8; CHARS]) -> [u64; 2] {
     words
 }
 
-/// How an end of so many characters is filled up and judged: shifts by its length, made beforehand.
+/// The constants for the last characters of a text, by their number.
 struct End {
-    /// Zero bits for the characters that are not there.
+    /// `A`, which is zero bits, in the place of each absent character.
     filler: u128,
-    /// How many bytes the end spells: none if its last digit stands alone.
+    /// The number of decoded bytes: 0 if the last group has only one digit.
     kept: usize,
-    /// All bits of the bytes that are not there.
+    /// All bits of the absent bytes.
     beyond: [u64; 2],
 }
 
-/// By length less one.
+/// Indexed by the number of characters, less one.
 static ENDS: [End; CHARS] = {
     let mut ends = [const { End::of(1) }; CHARS];
     let mut rest: &mut [End] = &mut ends;
@@ -240,8 +234,8 @@ impl End {
         }
     }
 
-    /// No digit stands alone, and bits of the text beyond its last byte are zero, or two texts
-    /// would spell one key.
+    /// The last group has at least two digits, and the bits after the last byte are zero: otherwise two
+    /// texts would decode to the same key.
     #[inline]
     fn is_sound(&self, [high, low]: [u64; 2]) -> bool {
         let [beyond_high, beyond_low] = self.beyond;
@@ -249,8 +243,8 @@ impl End {
     }
 }
 
-/// The low twelve bytes as two words of six.
-#[expect(clippy::cast_possible_truncation, reason = "what is cut off is meant to be")]
+/// The low twelve bytes as two words of six bytes.
+#[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits")]
 const fn halves(bytes: u128) -> [u64; 2] {
     [(bytes >> 48) as u64 & each(0xff), bytes as u64 & each(0xff)]
 }
@@ -260,8 +254,7 @@ fn all_ones(condition: bool) -> u8 {
     if condition { u8::MAX } else { 0 }
 }
 
-/// Eight sextets, a byte each, to the six bytes that they spell: pairs to 12 bits, fours to 24, all
-/// to 48.
+/// Joins eight sextets, a byte each, to six bytes: pairs to 12 bits, fours to 24, all to 48.
 #[inline]
 fn join(sextets: u64) -> u64 {
     const EVERY_OTHER_BYTE: u64 = 0x00ff_00ff_00ff_00ff;

@@ -1,18 +1,17 @@
-//! What we keep instead of the secret, and the seals on what we keep: every use of blake3.
+//! Digests of keys, and the seals on stored values: every use of blake3.
 //!
-//! Without a pepper a digest is plain blake3 and the seals are checksums: they catch accidents and
-//! moved records, not someone who may write to the directory and knows this code. With a pepper
-//! all of them are keyed, and such a person can forge nothing.
+//! Without a pepper a digest is plain blake3 and the seals are checksums. They show accidents and moved
+//! records, but an attacker who can write to the directory can compute them. With a pepper all of them
+//! are keyed, and that attacker can forge nothing.
 
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The blake3 digest of a key's whole text; keyed where the deployment has a pepper.
+/// The blake3 digest of a key's whole text, keyed if the deployment has a pepper.
 ///
 /// Comparing two digests takes the same time wherever they differ.
 ///
-/// A digest cannot be turned back into its key, which has 190 random bits; still, `Debug` shows
-/// only how it begins.
+/// A key has 190 random bits, so its digest does not reveal it. Still, `Debug` shows only the first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest(blake3::Hash);
 
@@ -21,13 +20,13 @@ impl Digest {
         Self(blake3::Hash::from_bytes(bytes))
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
 
-    /// The first 16 bytes as two words: what the index compares. Keys are random, so the chance
-    /// that a stranger's key meets one of n keys is n/2¹²⁸; the ledger holds all 32 bytes.
+    /// The first 16 bytes as two words, which the index compares. An unknown key matches one of n keys with
+    /// the probability n/2¹²⁸. The ledger contains all 32 bytes.
     #[inline]
     pub(crate) fn fingerprint(&self) -> [u64; 2] {
         let (words, _) = self.0.as_bytes().as_chunks::<8>();
@@ -42,7 +41,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Turns a key's text into its digest.
+/// Computes the digest of a key's text.
 pub(crate) struct Digester(Option<Zeroizing<[u8; 32]>>);
 
 impl Digester {
@@ -60,7 +59,7 @@ impl Digester {
 pub(crate) struct Seal(Zeroizing<[u8; 32]>);
 
 impl Seal {
-    /// The hash of the parts, each preceded by its length, so that no two lists run together.
+    /// Hashes the parts, each preceded by its length, so that two lists of parts never have the same input.
     pub(crate) fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         for part in parts {
@@ -70,7 +69,7 @@ impl Seal {
         *hasher.finalize().as_bytes()
     }
 
-    /// The hash of a stream, to be fed.
+    /// Begins the hash of a stream.
     pub(crate) fn running(&self) -> Running {
         Running(blake3::Hasher::new_keyed(&self.0))
     }
@@ -83,7 +82,7 @@ impl Seal {
     }
 }
 
-/// A keyed hash over what streams by.
+/// The keyed hash of a stream.
 pub(crate) struct Running(blake3::Hasher);
 
 impl Running {
@@ -91,7 +90,7 @@ impl Running {
         self.0.update(bytes);
     }
 
-    /// The hash of all that went by so far.
+    /// The hash of the stream so far.
     pub(crate) fn hash(&self) -> [u8; 32] {
         *self.0.finalize().as_bytes()
     }
@@ -99,26 +98,26 @@ impl Running {
 
 /// All keyed hashes of one store, derived once when it is opened.
 pub(crate) struct Seals {
-    /// Key text to digest.
+    /// Digests of keys.
     pub(crate) digester: Digester,
     /// Frames of records and scope names.
     pub(crate) frame: Seal,
     /// The meta record.
     pub(crate) meta: Seal,
-    /// The chain of the audit trail.
+    /// The chain of the audit log.
     pub(crate) audit: Seal,
     /// The anchor.
     pub(crate) anchor: Seal,
     /// Backups as a whole.
     pub(crate) backup: Seal,
-    /// Requests that are done once.
+    /// Idempotent requests.
     pub(crate) request: Seal,
-    /// What meta keeps to recognise the pepper: all zero without one.
+    /// Identifies the pepper in the meta record: all zero without one.
     pub(crate) pepper_check: [u8; 16],
 }
 
 impl Seals {
-    /// Derives them from the pepper; `None` gives plain digests and checksums.
+    /// Derives them from the pepper. `None` results in plain digests and checksums.
     pub(crate) fn derive(pepper: Option<&[u8]>) -> Self {
         let material = pepper.unwrap_or_default();
         let key = |purpose: &str| {
@@ -138,9 +137,8 @@ impl Seals {
     }
 }
 
-/// An order-free hash of a set: the sum of its members' hashes modulo 2²⁵⁶. A member is taken out
-/// as it was put in, so that each change costs one addition and one subtraction, not a pass over
-/// the whole set.
+/// An order-free hash of a set: the sum of its members' hashes modulo 2²⁵⁶. A change of the set costs one
+/// addition and one subtraction instead of a pass over the whole set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct SetHash([u64; 4]);
 

@@ -1,9 +1,9 @@
-//! Files and directories of ours: opened relative to a directory handle, without following links.
+//! Files and directories of the store, opened relative to a directory handle and without following links.
 //!
-//! A path that a caller names is resolved once; it may contain links. From then on the directory is
-//! a handle. No name in it is followed if it is a link, and nothing in it is used that another user
-//! owns or can write. The storage engine opens its files by path. That path has no links, and nobody
-//! else can change a directory on it, so that it leads to the files that were checked.
+//! The path of a caller is resolved once, and may contain links. From then on the directory is a handle.
+//! Links in it are not followed, and entries that another user owns or can write are not used. The
+//! storage engine opens its files by path. That path has no links, and no other user can change a
+//! directory on it, so it leads to the checked files.
 
 mod private;
 mod trust;
@@ -32,8 +32,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory of ours. Refused if another user owns it, can write to it, or can put
-    /// another one in its place.
+    /// Opens a directory of this user. Refused if another user owns it, can write to it, or can replace it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let dir = Self::resolve(path)?;
         check(&dir.path, &dir.handle.metadata()?, Kind::Directory, trust::own())?;
@@ -43,8 +42,8 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens a directory that may belong to another user, such as `/tmp`, to reach a file of ours
-    /// in it. Refused if that file could be replaced by another user.
+    /// Opens a directory that may belong to another user, such as `/tmp`, to use a file of this user in it.
+    /// Refused if another user could replace that file.
     pub fn open_shared(path: &Path) -> io::Result<Self> {
         let dir = Self::resolve(path)?;
         trust::check_above(&dir.path, trust::own())?;
@@ -69,15 +68,15 @@ impl Dir {
         Ok((Self::open_shared(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
     }
 
-    /// The directory's path, absolute and without links.
+    /// Returns the path, absolute and without links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a directory of ours in this one.
+    /// Opens a directory of this user in this one.
     pub fn open_dir(&self, name: &OsStr) -> io::Result<Self> {
         let path = self.path.join(name);
-        // Where a directory is expected, the system calls a link no directory.
+        // For a link the system reports that it is not a directory.
         if self.kind_of(name)? == Some(FileType::Symlink) {
             return Err(trust::is_link(&path));
         }
@@ -86,13 +85,13 @@ impl Dir {
         Ok(Self { handle, path })
     }
 
-    /// Creates a directory that is closed to others, and opens it.
+    /// Creates a directory with mode 0700 and opens it.
     pub fn create_dir(&self, name: &OsStr) -> io::Result<Self> {
         mkdirat(&self.handle, name, Mode::from(PRIVATE_DIR))?;
         self.open_dir(name)
     }
 
-    /// Opens a regular file of ours in this directory, and closes it to others if it is not.
+    /// Opens a regular file of this user in this directory, and sets its mode to 0600.
     pub fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
         self.refuse_other_kinds(name)?;
         let file = self.open_at(name, flags)?;
@@ -104,12 +103,12 @@ impl Dir {
         Ok(file)
     }
 
-    /// Creates a file that is closed to others; an error if the name is taken.
+    /// Creates a file with mode 0600. Fails if the name exists.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         self.open_at(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// Checks that an entry is a socket of ours.
+    /// Checks that an entry is a socket of this user.
     pub fn refuse_all_but_sockets(&self, name: &OsStr) -> io::Result<()> {
         let path = self.path.join(name);
         let about = fs::symlink_metadata(&path)?;
@@ -125,17 +124,17 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
     }
 
-    /// Renames an entry. What had the new name is replaced, if it is a file.
+    /// Renames an entry. A file with the new name is replaced.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.handle, from, &self.handle, to)?)
     }
 
-    /// Whether an entry has this name; a link counts, wherever it leads.
+    /// Whether an entry has this name. A link counts, whatever its target is.
     pub fn has(&self, name: &OsStr) -> io::Result<bool> {
         Ok(self.kind_of(name)?.is_some())
     }
 
-    /// The kind of an entry; a link is a link.
+    /// Returns the type of an entry, of a link itself.
     pub fn kind_of(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),
@@ -144,7 +143,7 @@ impl Dir {
         }
     }
 
-    /// Closes the directory itself to others.
+    /// Sets the mode of the directory to 0700.
     pub fn close_to_others(&self) -> io::Result<()> {
         if fstat(&self.handle)?.st_mode & 0o777 == PRIVATE_DIR {
             return Ok(());
@@ -157,9 +156,9 @@ impl Dir {
         self.handle.sync_all()
     }
 
-    /// Checks all that is below: directories and regular files of ours, and nothing else. `lax`
-    /// names files whose mode depends on the umask of whoever runs us; `skip` names directories
-    /// whose content does not matter.
+    /// Checks that everything below is a directory or a regular file of this user. `lax` are the names of
+    /// files whose mode depends on the umask of the process. `skip` are the names of directories that are
+    /// not checked.
     pub fn check_below(
         &self,
         lax: &dyn Fn(&OsStr) -> bool,
@@ -181,7 +180,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Syncs all files and directories below and this directory, and closes them to others.
+    /// Syncs this directory and everything below, and restricts the modes to this user.
     pub fn sync_below(&self) -> io::Result<()> {
         for name in self.names()? {
             if self.kind_of(&name)? == Some(FileType::Directory) {
@@ -197,24 +196,24 @@ impl Dir {
         self.sync()
     }
 
-    /// The names of its entries.
+    /// Returns the names of its entries.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
     fn open_at(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
-        // A pipe with no process at its other end must not keep us waiting.
+        // Opening a pipe without a process at its other end must not block.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.handle, name, flags, Mode::from(PRIVATE_FILE)) {
             Ok(file) => Ok(File::from(file)),
-            // The refusal of a link; and of a socket or a pipe that nobody reads.
+            // The errors for a link, and for a socket or a pipe without a reader.
             Err(rustix::io::Errno::LOOP) => Err(trust::is_link(&self.path.join(name))),
             Err(rustix::io::Errno::NXIO) => Err(trust::is_no_file(&self.path.join(name))),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Names what is no regular file before it is opened; if it is opened, it is checked again.
+    /// Refuses an entry that is not a regular file before it is opened. It is checked again afterwards.
     fn refuse_other_kinds(&self, name: &OsStr) -> io::Result<()> {
         match self.kind_of(name)? {
             None | Some(FileType::RegularFile) => Ok(()),
@@ -224,7 +223,7 @@ impl Dir {
     }
 }
 
-/// Opens a regular file for reading, whoever it belongs to. The last name of its path is no link.
+/// Opens a regular file of any owner for reading. The last name of its path must not be a link.
 pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -248,14 +247,14 @@ pub fn check_of_any_owner(dir: &Path) -> io::Result<u32> {
     Ok(owner)
 }
 
-/// Why a directory could be replaced by others than root and `owner`; for a report.
+/// The reason why others than root and `owner` could replace a directory, for a report.
 pub(crate) fn fault_above(dir: &Path, owner: u32) -> Option<Unsafe> {
     let path = fs::canonicalize(dir).ok()?;
     let error = trust::check_above(path.parent()?, owner).err()?;
     unsafe_of(&error).cloned()
 }
 
-/// Why an entry is not used, apart from its owner and mode; for a report.
+/// The reason why an entry is not used, apart from its owner and mode, for a report.
 pub(crate) fn fault_of(path: &Path, about: &fs::Metadata) -> Option<Unsafe> {
     let error = trust::check_shape(path, about).err()?;
     unsafe_of(&error).cloned()

@@ -1,4 +1,4 @@
-//! Private parsers, opened to the fuzz targets without widening the public API.
+//! Private parsers for the fuzz targets, outside of the public API.
 
 use crate::{
     codec::{self, FORMAT, Place},
@@ -28,24 +28,24 @@ fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
     if credential::is_user(presented) { Ok(presented.to_vec()) } else { Err(Refusal::Malformed) }
 }
 
-/// The payload of a record in a frame that is intact.
+/// Puts the payload of a record into an intact frame.
 pub fn close_record(payload: &[u8]) -> Vec<u8> {
     let body = [&[FORMAT], payload].concat();
     let tag = seals().frame.tag(&[&Place::Record(digest()).key(), &body]);
     [&body[..], &tag].concat()
 }
 
-/// The record in a frame.
+/// Decodes the record in a frame.
 pub fn decode_record(frame: &[u8]) -> Result<Record, Error> {
     codec::decode_record(frame, digest(), &seals().frame, catalogue()?).map(|(record, _)| record)
 }
 
-/// The frame of a record.
+/// Encodes a record.
 pub fn encode_record(record: &Record) -> Result<Vec<u8>, Error> {
     codec::encode_record(record, digest(), &seals().frame)
 }
 
-/// Some record, to be altered.
+/// A record to alter.
 pub fn record() -> Result<Record, Error> {
     let new = NewKey {
         name: "some".to_owned(),
@@ -58,12 +58,12 @@ pub fn record() -> Result<Record, Error> {
     Record::new(key_id(0), new, Timestamp::default(), Actor::Host, 1)
 }
 
-/// Any id.
+/// The id with this number.
 pub fn key_id(number: u64) -> KeyId {
     KeyId::from_u64(number)
 }
 
-/// The scopes with these numbers, if there are so many.
+/// The scopes with these numbers; `None` if one of them has no name.
 pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
     Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
 }
@@ -78,7 +78,7 @@ pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
         rest = more;
         let number = entries.len() as u64 + 1;
         let mut body = [&[FORMAT], payload].concat();
-        // Whatever the number was: otherwise hardly any entry would be the next one.
+        // Set the right number: otherwise hardly any entry would follow the one before.
         if let Some(place) = body.get_mut(1..9) {
             place.copy_from_slice(&number.to_le_bytes());
         }
@@ -94,7 +94,7 @@ pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
     })
 }
 
-/// These bytes with the hash at their end that makes them a backup, as far as that goes.
+/// Replaces the last 32 bytes by the hash of a backup.
 pub fn seal_backup(bytes: &[u8]) -> Vec<u8> {
     let body = bytes.get(..bytes.len().saturating_sub(32)).unwrap_or_default();
     let mut running = seals().backup.running();

@@ -1,4 +1,4 @@
-//! The public name of a key: safe in logs, grants nothing.
+//! The public id of a key. It is safe in logs and grants nothing.
 
 use crate::{
     base62,
@@ -6,14 +6,14 @@ use crate::{
 };
 use std::{fmt, str::FromStr};
 
-/// Digits of an id: 62^11 exceeds 2^64.
+/// The digits of an id: 62^11 exceeds 2^64.
 pub(crate) const ID_DIGITS: usize = 11;
 
-/// The public name of a key, `key_8fK2mQ9xZ1a`.
+/// The public id of a key, `key_8fK2mQ9xZ1a`.
 ///
-/// It stands in logs, URLs and the audit trail. It is not secret and grants nothing: the same
-/// digits are the middle part of the key itself, so that a holder and an operator can speak of a
-/// key without showing it.
+/// It appears in logs, URLs and the audit log. It is not secret and grants nothing. The same digits
+/// are the middle part of the key itself, so a holder and an operator can identify a key without
+/// showing it.
 ///
 /// ```
 /// use portcullis::KeyId;
@@ -25,7 +25,8 @@ pub(crate) const ID_DIGITS: usize = 11;
 pub struct KeyId(u64);
 
 impl KeyId {
-    /// A fresh id. Two of a million keys share one with a chance below 10⁻⁷; the store checks.
+    /// Creates a random id. Two of a million keys have the same id with a probability below 10⁻⁷; the
+    /// store checks for it.
     pub(crate) fn generate() -> Result<Self, NoRandomness> {
         Ok(Self(u64::from_le_bytes(random::array()?)))
     }
@@ -38,12 +39,12 @@ impl KeyId {
         self.0
     }
 
-    /// The eleven digits, as they stand within a key.
+    /// The eleven digits within a key.
     pub(crate) fn digits(self) -> [u8; ID_DIGITS] {
         base62::encode(self.0)
     }
 
-    /// The id whose eleven digits stand within a key.
+    /// Returns the id whose eleven digits are within a key.
     pub fn from_digits(digits: &[u8]) -> Option<Self> {
         (digits.len() == ID_DIGITS).then(|| base62::decode(digits).map(Self)).flatten()
     }

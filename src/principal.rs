@@ -1,4 +1,4 @@
-//! Proof of authentication.
+//! The proof that a request was authenticated with a valid key.
 
 use crate::{
     id::KeyId,
@@ -6,11 +6,11 @@ use crate::{
     scope::{Grant, Scope},
 };
 
-/// Proof that a valid key was presented; only [`Store::authenticate`](crate::Store::authenticate)
-/// makes one.
+/// Proof that a valid key was presented. Only [`Store::authenticate`](crate::Store::authenticate)
+/// creates one.
 ///
-/// It says what was true at that moment. Ask for it on each request and do not keep it: a kept
-/// proof knows nothing of a later revocation.
+/// It holds at the time of the authentication. Authenticate each request and do not keep the proof: it
+/// does not reflect a later revocation.
 ///
 /// ```
 /// use portcullis::{scope::catalogue, Principal, Refusal};
@@ -30,17 +30,17 @@ impl Principal {
         Self { id, grant }
     }
 
-    /// The key that was presented.
+    /// Returns the id of the presented key.
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    /// What it is entitled to.
+    /// Returns the scopes of the key.
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
 
-    /// Passes if the key is entitled to `scope`, else the refusal for a 403.
+    /// Checks that the key has `scope`. The refusal is for a 403 response.
     pub fn require(&self, scope: &Scope) -> Result<(), Refusal> {
         if self.grant.allows(scope) { Ok(()) } else { Err(Refusal::LacksScope(scope.clone())) }
     }

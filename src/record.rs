@@ -1,28 +1,29 @@
-//! All we know of a key but its secret, and whether that lets it pass now.
+//! The record of a key: all fields but its secret, and the standing that decides.
 
+mod changes;
 mod characters;
 mod limits;
 
 use crate::{error::Error, id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// Notes of the host on a key: at most 16 entries of 64 + 256 bytes.
+/// Metadata of a key, for the host's own use: at most 16 entries of 64 + 256 bytes.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Single entries of the metadata to set or, with `None`, to remove.
+/// Entries of the metadata to set or, with `None`, to remove.
 pub type MetadataPatch = BTreeMap<String, Option<String>>;
 
-/// When a key stops working by itself.
+/// The expiry of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expiry {
-    /// Refused from this moment on. Whole seconds: a fraction is cut off.
+    /// The key is refused from this time on. In whole seconds, rounded down.
     At(Timestamp),
-    /// It does not stop by itself.
+    /// The key does not expire.
     Never,
 }
 
 impl Expiry {
-    /// The same end in whole seconds.
+    /// The same expiry in whole seconds.
     fn in_whole_seconds(self) -> Self {
         match self {
             Self::At(end) => Self::At(Timestamp::from_secs(end.as_secs())),
@@ -30,14 +31,14 @@ impl Expiry {
         }
     }
 
-    /// The end, in whole seconds, of a span that begins now and is not cut short.
+    /// The end of a time span that begins now, in whole seconds, rounded up.
     fn after(now: Timestamp, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let end = now.as_millis().saturating_add(millis).div_ceil(1000);
         Self::At(Timestamp::from_secs(end))
     }
 
-    /// Whether the end has come.
+    /// Whether a key with this expiry has expired.
     pub fn has_come(self, now: Timestamp) -> bool {
         match self {
             Self::At(end) => now >= end,
@@ -46,14 +47,14 @@ impl Expiry {
     }
 }
 
-/// Who made a change.
+/// The actor of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// The process that the store is linked into.
+    /// The host process, which contains the store.
     Host,
-    /// A user of this machine, by number: the control socket or the command line.
+    /// A local user, by uid: through the control socket or the command line.
     Local(u32),
-    /// A key, over the Administration API.
+    /// A key, through the Administration API.
     Key(KeyId),
 }
 
@@ -67,25 +68,25 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What a new key shall be. There is no default: each question is answered in writing.
+/// The fields of a new key. There is no default: the caller states each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// A memorable name: 1 to 128 characters, at least one visible and none that is invisible or
-    /// changes the direction of text. It need not be unique.
+    /// The name: 1 to 128 characters, at least one of them visible, none that is invisible or changes
+    /// the direction of text. It need not be unique.
     pub name: String,
-    /// What it may do.
+    /// The scopes.
     pub grant: Grant,
-    /// Whether it works from the start.
+    /// Whether the key is active.
     pub active: bool,
-    /// When it stops working by itself.
+    /// The expiry.
     pub expiry: Expiry,
-    /// Whom it speaks for upstream, at most 128 bytes.
+    /// The identity that the key stands for, at most 128 bytes.
     pub owner: Option<String>,
-    /// Notes of the host.
+    /// Metadata of the host.
     pub metadata: Metadata,
 }
 
-/// A change to a key: what is `None` stays as it is.
+/// A change of a key. A field that is `None` stays unchanged.
 ///
 /// ```
 /// use portcullis::Change;
@@ -94,32 +95,32 @@ pub struct NewKey {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Change {
-    /// The memorable name.
+    /// The name.
     pub name: Option<String>,
-    /// What it may do.
+    /// The scopes.
     pub grant: Option<Grant>,
-    /// Whether it works.
+    /// Whether the key is active.
     pub active: Option<bool>,
-    /// When it stops working by itself.
+    /// The expiry.
     pub expiry: Option<Expiry>,
-    /// Whom it speaks for; `Some(None)` takes the owner away.
+    /// The owner; `Some(None)` removes it.
     pub owner: Option<Option<String>>,
-    /// Notes of the host, replaced as a whole.
+    /// The metadata, replaced as a whole.
     pub metadata: Option<Metadata>,
 }
 
 impl Change {
-    /// Takes the key away; an update can bring it back.
+    /// A change that revokes the key. [`activate`](Self::activate) reverses it.
     pub fn deactivate() -> Self {
         Self { active: Some(false), ..Self::default() }
     }
 
-    /// Lets the key work again.
+    /// A change that reactivates the key.
     pub fn activate() -> Self {
         Self { active: Some(true), ..Self::default() }
     }
 
-    /// Adds the metadata of the record with `patch` merged into it. An empty patch adds nothing.
+    /// Sets the metadata to that of the record with `patch` merged into it, unless the patch is empty.
     pub(crate) fn merge_metadata(&mut self, patch: &MetadataPatch, record: &Record) {
         if patch.is_empty() {
             return;
@@ -134,154 +135,45 @@ impl Change {
     }
 }
 
-/// All that is kept of a key.
+/// All stored fields of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// Its public name.
+    /// The public id.
     pub id: KeyId,
-    /// Its memorable name.
+    /// The name.
     pub name: String,
-    /// What it may do.
+    /// The scopes.
     pub grant: Grant,
-    /// Whether it works.
+    /// Whether the key is active.
     pub active: bool,
-    /// When it stops working by itself.
+    /// The expiry.
     pub expiry: Expiry,
-    /// Whom it speaks for upstream.
+    /// The identity that the key stands for.
     pub owner: Option<String>,
-    /// Notes of the host.
+    /// Metadata of the host.
     pub metadata: Metadata,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: Timestamp,
-    /// Who made it.
+    /// The actor who created it.
     pub created_by: Actor,
-    /// When it was last changed.
+    /// When the key was last changed.
     pub updated_at: Timestamp,
-    /// Who last changed it.
+    /// The actor who last changed it.
     pub updated_by: Actor,
-    /// Since when it is inactive.
+    /// Since when the key is inactive.
     pub inactive_since: Option<Timestamp>,
-    /// The key whose place it took.
+    /// The key that this one replaced.
     pub replaces: Option<KeyId>,
-    /// The key that took its place.
+    /// The key that replaced this one.
     pub replaced_by: Option<KeyId>,
-    /// The number of its last change in the store's sequence; it differs after each change.
+    /// The sequence number of the last change of the key. It differs after each change.
     pub revision: u64,
 }
 
 impl Record {
-    /// The record of a new key, if each value is within its limits.
-    pub(crate) fn new(
-        id: KeyId,
-        new: NewKey,
-        now: Timestamp,
-        by: Actor,
-        revision: u64,
-    ) -> Result<Self, Error> {
-        let record = Self::unchecked(id, new, now, by, revision);
-        record.check_limits(None)?;
-        Ok(record)
-    }
-
-    fn unchecked(id: KeyId, new: NewKey, now: Timestamp, by: Actor, revision: u64) -> Self {
-        Self {
-            id,
-            name: new.name,
-            grant: new.grant,
-            active: new.active,
-            expiry: new.expiry.in_whole_seconds(),
-            owner: new.owner,
-            metadata: new.metadata,
-            created_at: now,
-            created_by: by,
-            updated_at: now,
-            updated_by: by,
-            inactive_since: (!new.active).then_some(now),
-            replaces: None,
-            replaced_by: None,
-            revision,
-        }
-    }
-
-    /// The record of the key that takes this one's place: the same in all but its secret.
-    pub(crate) fn successor(&self, id: KeyId, now: Timestamp, by: Actor, revision: u64) -> Self {
-        let new = NewKey {
-            name: self.name.clone(),
-            grant: self.grant,
-            active: true,
-            expiry: self.expiry,
-            owner: self.owner.clone(),
-            metadata: self.metadata.clone(),
-        };
-        // An old key can be rotated, whatever its values were allowed to be when it was made.
-        Self { replaces: Some(self.id), ..Self::unchecked(id, new, now, by, revision) }
-    }
-
-    /// This record once `successor` has taken its place: without a grace it is inactive, else its
-    /// end comes after the grace, unless it comes earlier anyway.
-    pub(crate) fn replaced(&self, successor: &Self, grace: Duration) -> Self {
-        let now = successor.created_at;
-        let mut old = Self {
-            replaced_by: Some(successor.id),
-            updated_at: now,
-            updated_by: successor.created_by,
-            revision: successor.revision,
-            ..self.clone()
-        };
-        if grace.is_zero() {
-            (old.active, old.inactive_since) = (false, Some(now));
-        } else {
-            old.expiry = self.expiry.min(Expiry::after(now, grace));
-        }
-        old
-    }
-
-    /// The record after a change; `None` where the change alters nothing.
-    pub(crate) fn changed(
-        &self,
-        change: Change,
-        now: Timestamp,
-        by: Actor,
-        revision: u64,
-    ) -> Result<Option<Self>, Error> {
-        let mut next = self.clone();
-        if let Some(name) = change.name {
-            next.name = name;
-        }
-        if let Some(grant) = change.grant {
-            next.grant = grant;
-        }
-        if let Some(active) = change.active {
-            next.active = active;
-        }
-        if let Some(expiry) = change.expiry {
-            next.expiry = expiry.in_whole_seconds();
-        }
-        if let Some(owner) = change.owner {
-            next.owner = owner;
-        }
-        if let Some(metadata) = change.metadata {
-            next.metadata = metadata;
-        }
-        next.check_limits(Some(self))?;
-        if next == *self {
-            return Ok(None);
-        }
-        if next.active != self.active {
-            next.inactive_since = (!next.active).then_some(now);
-        }
-        (next.updated_at, next.updated_by, next.revision) = (now, by, revision);
-        Ok(Some(next))
-    }
-
-    /// The same, written once more.
-    pub(crate) fn rewritten(&self, now: Timestamp, by: Actor, revision: u64) -> Self {
-        Self { updated_at: now, updated_by: by, revision, ..self.clone() }
-    }
-
-    /// The fields of this record that differ from another's, with this record's values; all of
-    /// them where there is no other.
+    /// The fields of this record that differ from another, with the values of this one. All fields if
+    /// there is no other.
     pub(crate) fn fields_unlike(&self, other: Option<&Self>) -> Change {
         fn unlike<T: PartialEq + Clone>(mine: &T, theirs: Option<&T>) -> Option<T> {
             (theirs != Some(mine)).then(|| mine.clone())
@@ -296,7 +188,7 @@ impl Record {
         }
     }
 
-    /// Whether this is an active root key without an end.
+    /// Whether this is an active root key that never expires.
     pub(crate) fn is_lasting_root(&self) -> bool {
         self.standing().is_lasting_root()
     }
@@ -306,8 +198,8 @@ impl Record {
     }
 }
 
-/// The part of a record that decides. Standings form a lattice: the meet of two lets pass only
-/// what both let pass.
+/// The fields of a record that decide whether its key is accepted. Standings form a lattice: the meet
+/// of two accepts only what both accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) active: bool,
@@ -316,7 +208,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Whether a key of this standing passes; the clock is read only where the key has an end.
+    /// Checks a key of this standing. The clock is read only if the key can expire.
     #[inline]
     pub(crate) fn check(&self, now: impl FnOnce() -> Timestamp) -> Result<(), Refusal> {
         if !self.active {
@@ -328,7 +220,7 @@ impl Standing {
         Ok(())
     }
 
-    /// Whether this is that of an active root key without an end.
+    /// Whether it is that of an active root key that never expires.
     pub(crate) fn is_lasting_root(&self) -> bool {
         self.active && self.grant == Grant::All && self.expiry == Expiry::Never
     }
@@ -341,7 +233,7 @@ impl Standing {
         }
     }
 
-    /// Whether this lets pass nothing that the other does not.
+    /// Whether the other accepts everything that this one accepts.
     pub(crate) fn is_within(&self, other: &Self) -> bool {
         self.active <= other.active
             && self.grant.is_within(&other.grant)

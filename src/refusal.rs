@@ -1,11 +1,11 @@
-//! Why a caller was turned away.
+//! The reasons why a request is refused.
 
 use crate::scope::Scope;
 
-/// Why a caller was turned away: expected, cheap, without anything that the caller sent.
+/// The reason why a request is refused. It contains nothing that the caller sent.
 ///
-/// Outside, all but the last two look the same, byte for byte: a 401 that says
-/// `Invalid username/account key`. The reason is for the log and the metric.
+/// The responses to all but the last two are the same, byte for byte: a 401 with
+/// `Invalid username/account key`. The reason is for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -18,25 +18,25 @@ pub enum Refusal {
     /// The request has more than one credential.
     #[error("more than one credential")]
     Ambiguous,
-    /// No such key.
+    /// No key has this text.
     #[error("unknown key")]
     Unknown,
     /// The key is inactive.
     #[error("inactive key")]
     Inactive,
-    /// The key's end has come.
+    /// The key has expired.
     #[error("expired key")]
     Expired,
-    /// The key is valid and lacks this scope: 403.
+    /// The key is valid but lacks this scope: 403.
     #[error("the key lacks the scope {0}")]
     LacksScope(Scope),
-    /// This replica may not answer now: 503, and nothing is said about the key.
+    /// This replica cannot prove that it is up to date: 503, whatever the key is.
     #[error("authentication is unavailable")]
     Unavailable,
 }
 
 impl Refusal {
-    /// The status of the answer: 401, 403 or 503.
+    /// Returns the HTTP status of the response: 401, 403 or 503.
     pub fn status(&self) -> u16 {
         match self {
             Self::LacksScope(_) => 403,
@@ -45,7 +45,7 @@ impl Refusal {
         }
     }
 
-    /// One word for logs and metrics.
+    /// Returns the code for logs and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing => "missing",

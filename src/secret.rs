@@ -1,6 +1,6 @@
-//! The holder's secret: made, shown once, wiped.
+//! The secret text of a key: generated, shown once, and wiped.
 //!
-//! Secret: the whole text of a key. Not secret: its prefix, its id, its hint (`pcl_8fK2mQ9xZ1a`).
+//! Secret: the whole text of a key. Not secret: its prefix, its id and its hint (`pcl_8fK2mQ9xZ1a`).
 
 use crate::{
     base62,
@@ -10,18 +10,18 @@ use crate::{
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Random digits of a key: 32 of base62 are 190 bits.
+/// The random digits of a key: 32 base62 digits have 190 bits.
 const SECRET_DIGITS: usize = 32;
-/// Digits of the checksum: 62^6 exceeds 2^32.
+/// The digits of the checksum: 62^6 exceeds 2^32.
 const CHECK_DIGITS: usize = 6;
-/// What follows the prefix: `_`, the id, `_`, the random digits, the checksum.
-const TAIL: usize = 1 + ID_DIGITS + 1 + SECRET_DIGITS + CHECK_DIGITS;
+/// The length after the prefix: `_`, the id, `_`, the random digits, the checksum.
+const TAIL_LEN: usize = 1 + ID_DIGITS + 1 + SECRET_DIGITS + CHECK_DIGITS;
 /// The longest key. One blake3 compression covers 64 bytes.
 pub(crate) const MAX_KEY_LEN: usize = 64;
 
-const _: () = assert!(Prefix::MAX_LEN + TAIL <= MAX_KEY_LEN);
+const _: () = assert!(Prefix::MAX_LEN + TAIL_LEN <= MAX_KEY_LEN);
 
-/// What every key of a deployment starts with: `[a-z][a-z0-9]{1,11}`, `pcl` unless it is set.
+/// The prefix of every key of a deployment: `[a-z][a-z0-9]{1,11}`, by default `pcl`.
 ///
 /// ```
 /// use portcullis::Prefix;
@@ -30,9 +30,9 @@ const _: () = assert!(Prefix::MAX_LEN + TAIL <= MAX_KEY_LEN);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
-    /// With the `_` that follows it, and zeros.
+    /// The prefix, the `_` after it, and zeros.
     opening: [u8; 16],
-    /// All bits of the bytes before those zeros, as a little-endian word.
+    /// All bits of the bytes before the zeros, as a little-endian word.
     mask: u128,
     len: u8,
 }
@@ -40,7 +40,7 @@ pub struct Prefix {
 impl Prefix {
     const MAX_LEN: usize = 12;
 
-    /// Checks the text, which is 2 to 12 small letters and digits, a letter first.
+    /// Parses a prefix: 2 to 12 lower-case letters and digits, a letter first.
     pub fn new(text: &str) -> Result<Self, ParsePrefixError> {
         let bytes = text.as_bytes();
         let fits = (2..=Self::MAX_LEN).contains(&bytes.len())
@@ -64,24 +64,24 @@ impl Prefix {
         self.opening.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// The prefix as text.
+    /// Returns the prefix as text.
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// The hint for a key: what may be shown of it, `pcl_8fK2mQ9xZ1a`.
+    /// Returns the hint for a key, the public part of its text: `pcl_8fK2mQ9xZ1a`.
     pub fn hint(&self, id: KeyId) -> String {
         let digits = id.digits();
         format!("{}_{}", self.as_str(), str::from_utf8(&digits).unwrap_or_default())
     }
 
-    /// Whether these bytes have the length and the prefix of a key. Most garbage fails here,
-    /// before anything is hashed; the checksum is left to scanners.
+    /// Whether these bytes have the length and the prefix of a key. Most malformed input fails here, before
+    /// anything is hashed. The checksum is for secret scanners only.
     #[inline]
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
         let Some(first) = key.first_chunk() else { return false };
         let difference = u128::from_le_bytes(*first) ^ u128::from_le_bytes(self.opening);
-        key.len() == usize::from(self.len) + TAIL && difference & self.mask == 0
+        key.len() == usize::from(self.len) + TAIL_LEN && difference & self.mask == 0
     }
 }
 
@@ -97,16 +97,15 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// The text is not 2 to 12 small letters and digits, a letter first.
+/// The text is not 2 to 12 lower-case letters and digits, a letter first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a prefix is 2 to 12 small letters and digits, a letter first")]
+#[error("a prefix is 2 to 12 lower-case letters and digits, a letter first")]
 pub struct ParsePrefixError;
 
 /// The secret text of a key, in wiped memory, to be shown once.
 ///
-/// It has no `Clone`, `Display`, `PartialEq` or `Serialize`: each of them is a way for a key to
-/// end up in a log, a second variable or a response that nobody meant. [`reveal`](Self::reveal)
-/// consumes it.
+/// It has no `Clone`, `Display`, `PartialEq` or `Serialize`: each of them could put a key into a log, a
+/// second variable or a response by mistake. [`reveal`](Self::reveal) consumes the secret.
 ///
 /// ```
 /// # use portcullis::*;
@@ -123,7 +122,7 @@ pub struct ParsePrefixError;
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// Once revealed it is gone:
+/// It can be revealed only once:
 ///
 /// ```compile_fail
 /// fn twice(secret: portcullis::Secret) {
@@ -139,9 +138,9 @@ pub struct ParsePrefixError;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// A fresh key text for `id`.
+    /// Generates the text of a key for `id`.
     pub(crate) fn generate(prefix: Prefix, id: KeyId) -> Result<Self, NoRandomness> {
-        // The capacity is never exceeded, so no copy is left behind by growing.
+        // The capacity is never exceeded, so growing leaves no copy behind.
         let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_LEN));
         text.push_str(prefix.as_str());
         text.push('_');
@@ -166,13 +165,13 @@ impl Secret {
         Ok(Self(text))
     }
 
-    /// Hands the text to `show`, once, and wipes it.
+    /// Passes the text to `show` and wipes it.
     pub fn reveal<T>(self, show: impl FnOnce(&str) -> T) -> T {
         show(&self.0)
     }
 
-    /// Whether `text` has the shape and the checksum of a key of any deployment: what a secret
-    /// scanner asks of a match before it raises an alarm.
+    /// Whether `text` has the syntax and the checksum of a key of any deployment. A secret scanner uses this
+    /// to discard false matches.
     ///
     /// ```
     /// assert!(!portcullis::Secret::is_well_formed("pcl_8fK2mQ9xZ1a_0123456789"));
@@ -192,7 +191,7 @@ impl Secret {
             && checksum(body) == check
     }
 
-    /// Whether a key was pasted into this text, by itself or among other words.
+    /// Whether this text contains a key, alone or among other words.
     pub(crate) fn is_pasted_in(text: &str) -> bool {
         text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(Self::is_well_formed)
     }

@@ -1,18 +1,18 @@
-//! The part of a stack that functions which have returned have left behind.
+//! Wipes the unused part of a stack, where functions that have returned left copies of a key.
 
 use std::hint::black_box;
 
-/// How far below its caller [`wipe_stack`] reaches. In an unoptimised build, whose frames are the
-/// largest, copies of a key were found at up to 160 KiB.
-const REACH: usize = 256 * 1024;
+/// The bytes below its caller that [`wipe_stack`] overwrites. In an unoptimised build, whose frames
+/// are the largest, copies of a key were found at up to 160 KiB.
+const WIPED_BYTES: usize = 256 * 1024;
 
 /// Overwrites the unused part of the calling thread's stack, 256 KiB from the caller's frame down.
 ///
 /// A key that passes through a function may stay on the stack after the function has returned:
-/// compilers spill registers and move values, and wipe neither. Call this where a thread that
-/// handled keys has nothing more to do. The stack must have room for it.
+/// compilers spill registers and move values, and wipe neither. Call this when a thread that handled
+/// keys becomes idle. The stack must have room for it.
 ///
-/// The program does so before a worker of its runtime waits:
+/// The server calls it before a worker of its runtime waits:
 ///
 /// ```
 /// let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -22,14 +22,14 @@ const REACH: usize = 256 * 1024;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn wipe_stack() {
-    wipe::<REACH>();
+    wipe::<WIPED_BYTES>();
 }
 
-/// Overwrites so many bytes of the stack below the caller.
+/// Overwrites `BYTES` bytes of the stack below the caller.
 #[inline(never)]
 pub fn wipe<const BYTES: usize>() {
-    // A variable, since a reference to a constant array would point at one in the program's file.
-    // The compiler must assume that somebody reads it, so that it writes the zeros.
+    // Not a constant: a reference to one would point into the program's file, not at the stack.
+    // `black_box` makes the compiler write the zeros, as if they were read.
     let mut zeros = [0u8; BYTES];
     black_box(&mut zeros);
 }

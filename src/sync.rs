@@ -1,9 +1,8 @@
-//! The locks, atomics and threads that the index and the writer meet on.
+//! The locks, atomics and threads of the index and the writer, or those of a model checker.
 //!
-//! In the product they are `parking_lot`'s and std's. `--cfg shuttle` and `--cfg loom` put a model
-//! checker's in their place, so that the models run the code itself and not a copy of it. A model
-//! has few stripes and slots: what matters is that there are more readers than stripes, and that a
-//! segment fills up, not how soon.
+//! In the product they are from `parking_lot` and std. `--cfg shuttle` and `--cfg loom` replace them
+//! with those of a model checker, so the models run the product's own code. A model has few stripes
+//! and slots: it needs more readers than stripes and a segment that fills up, nothing more.
 
 #[cfg(loom)]
 use loom::sync as checker;
@@ -16,10 +15,10 @@ pub(crate) use std::sync::atomic;
 #[cfg(any(shuttle, loom))]
 pub(crate) use {checker::atomic, modelled::Mutex, modelled::RwLock};
 
-/// Whether a model checker runs this.
+/// Whether a model checker runs the code.
 pub(crate) const MODELLED: bool = cfg!(any(shuttle, loom));
 
-/// A number for each thread, from 0 up.
+/// Returns the number of the calling thread, counted from 0.
 #[cfg(not(any(shuttle, loom)))]
 #[inline]
 pub(crate) fn thread_number() -> usize {
@@ -34,7 +33,7 @@ pub(crate) fn thread_number() -> usize {
     })
 }
 
-/// The same for the threads of one execution; under loom all read from one stripe.
+/// Returns the number of the thread within one execution. Under loom all threads use one stripe.
 #[cfg(any(shuttle, loom))]
 pub(crate) fn thread_number() -> usize {
     #[cfg(shuttle)]
@@ -43,7 +42,7 @@ pub(crate) fn thread_number() -> usize {
     return 0;
 }
 
-/// What the writer waits with: std's, whose mutex has a condition variable of its own kind.
+/// The primitives that the writer waits with. std's condition variable needs std's mutex.
 pub(crate) mod waiting {
     #[cfg(shuttle)]
     pub(crate) use shuttle::{
@@ -57,7 +56,7 @@ pub(crate) mod waiting {
     };
 }
 
-/// A checker's locks with the manners of `parking_lot`'s: they are never poisoned.
+/// The locks of a model checker with the interface of `parking_lot`: they are never poisoned.
 #[cfg(any(shuttle, loom))]
 mod modelled {
     use super::checker::{self, MutexGuard, RwLockReadGuard, RwLockWriteGuard};
@@ -93,8 +92,8 @@ mod modelled {
     }
 }
 
-/// Runs a model in as many schedules as `PORTCULLIS_SCHEDULES` says: half of them at random, half with few
-/// preemptions at random places, which finds what needs one thread to be held up for long.
+/// Runs a model in `PORTCULLIS_SCHEDULES` schedules. Half of them are random. The other half have few
+/// preemptions at random places, which finds faults that need one thread to be delayed for long.
 #[cfg(all(test, shuttle))]
 pub(crate) fn explore(model: impl Fn() + Clone + Send + Sync + 'static) {
     use shuttle::{

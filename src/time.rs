@@ -1,45 +1,45 @@
-//! A moment: milliseconds since the Unix epoch. The value only; reading the clock is `clock`'s.
+//! A point in time as a value. `clock` reads the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment, as milliseconds since the Unix epoch (UTC), never before it.
+/// A point in time: milliseconds since the Unix epoch (UTC), never before it.
 ///
 /// ```
 /// use portcullis::Timestamp;
-/// let moment = Timestamp::from_millis(1_700_000_000_123);
-/// assert_eq!(moment.as_secs(), 1_700_000_000);
-/// assert!(moment > Timestamp::from_secs(1_700_000_000));
+/// let time = Timestamp::from_millis(1_700_000_000_123);
+/// assert_eq!(time.as_secs(), 1_700_000_000);
+/// assert!(time > Timestamp::from_secs(1_700_000_000));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The moment `millis` milliseconds after the epoch.
+    /// Creates the time `millis` milliseconds after the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The moment `secs` seconds after the epoch.
+    /// Creates the time `secs` seconds after the epoch.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded down.
+    /// Returns the whole seconds since the epoch, rounded down.
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
 
-    /// The moment at which this minute since the epoch began.
+    /// The beginning of this minute since the epoch.
     pub(crate) const fn from_minutes(minutes: u32) -> Self {
         Self(minutes as u64 * 60_000)
     }
 
-    /// Whole minutes since the epoch, rounded down; from the year 10135 on always the same.
+    /// Whole minutes since the epoch, rounded down. Saturates in the year 10135.
     pub(crate) fn as_minutes(self) -> u32 {
         u32::try_from(self.0 / 60_000).unwrap_or(u32::MAX)
     }
@@ -54,8 +54,8 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for SystemTime {
-    fn from(moment: Timestamp) -> Self {
-        UNIX_EPOCH + Duration::from_millis(moment.0)
+    fn from(time: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_millis(time.0)
     }
 }
 

@@ -1,5 +1,4 @@
-//! Files with a secret, which an operator keeps where he likes: the key of a certificate, a pepper, a
-//! password.
+//! Secret files of an operator: the key of a certificate, a pepper, a password.
 
 use std::{
     fs::File,
@@ -8,11 +7,10 @@ use std::{
     path::Path,
 };
 
-/// Reads a file with a secret that an operator keeps anywhere, also behind a link: the key of a
-/// certificate, a pepper, a password. Its group may read it; everybody may not. A pipe is accepted,
-/// so that a shell can pass the output of a program.
+/// Reads a secret file of at most `most` bytes from any place, also through a link. Its group may read it,
+/// others may not. A pipe is accepted, so that a shell can pass the output of a program.
 ///
-/// The error says what is wrong with the file; the caller names it.
+/// The error names the problem of the file; the caller adds the path.
 pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let about = file.metadata()?;
@@ -22,7 +20,7 @@ pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return refuse("it is a directory; name a file".into());
     }
     if !about.is_file() && !about.file_type().is_fifo() {
-        return refuse("it is no regular file; name one".into());
+        return refuse("it is not a regular file; name one".into());
     }
     if mode & 0o004 != 0 {
         return refuse(format!(

@@ -1,4 +1,4 @@
-//! Which entries of the file system are trusted: by kind, owner and mode.
+//! Checks whether entries of the file system are trusted, by type, owner and mode.
 
 use rustix::process::geteuid;
 use std::{
@@ -9,18 +9,17 @@ use std::{
     path::Path,
 };
 
-/// The owner of a file of this name cannot be changed by others, even if they can write to the
-/// directory.
+/// Other users cannot rename or remove an entry, even if they can write to the directory.
 const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o022;
 
-/// A file or directory is not used, because another user could have changed it or could change it.
+/// The reason why a file or directory is not used: another user can change it or could have changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unsafe {
     pub(crate) path: Box<Path>,
     pub(crate) what: Box<str>,
-    /// What to do, as an imperative.
+    /// The remedy, as an imperative.
     pub(crate) remedy: Box<str>,
 }
 
@@ -44,17 +43,17 @@ impl fmt::Display for Unsafe {
 
 impl std::error::Error for Unsafe {}
 
-/// The reason, if the error is such a refusal.
+/// Returns the reason if the error has one.
 pub(crate) fn unsafe_of(error: &io::Error) -> Option<&Unsafe> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// What an entry has to be.
+/// The required type of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
     File,
-    /// One that was created with the umask of the host program.
+    /// A file that was created with the umask of the host process.
     LaxFile,
 }
 
@@ -62,7 +61,7 @@ pub(super) fn own() -> u32 {
     geteuid().as_raw()
 }
 
-/// Checks an entry itself. What is above it is checked by [`check_above`].
+/// Checks an entry itself. [`check_above`] checks the directories above it.
 pub(super) fn check(path: &Path, about: &Metadata, kind: Kind, own: u32) -> io::Result<()> {
     check_shape(path, about)?;
     match (kind, about.is_dir()) {
@@ -89,8 +88,8 @@ pub(super) fn check_owner(path: &Path, about: &Metadata, own: u32) -> io::Result
     Err(Unsafe::refuse(path, what, "run as that user, or correct its owner (chown)"))
 }
 
-/// Checks that an entry is a directory, or a file with one name: whoever has another name for it
-/// can reach it by that.
+/// Checks that an entry is a directory, or a file with a single name: through another name, another user
+/// could reach it.
 pub(super) fn check_shape(path: &Path, about: &Metadata) -> io::Result<()> {
     if about.is_symlink() {
         return Err(is_link(path));
@@ -105,11 +104,11 @@ pub(super) fn check_shape(path: &Path, about: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks the directory at `path`, which has no links, and those above it. Whoever can write to one of them can
-/// rename the next one and put another in its place. So each belongs to root or to `own`, and nobody
-/// else can write to it, with two exceptions. In a sticky directory such as `/tmp` others can add
-/// entries, but not rename ours. And a group with the number of its directory's owner is the
-/// owner's private group, as systems with the umask 002 create it.
+/// Checks the directory at `path`, which has no links, and those above it. A user who can write to one of
+/// them can replace the next one. So each belongs to root or to `own`, and no one else can write to it,
+/// with two exceptions. In a sticky directory such as `/tmp`, others can add entries, but not rename those
+/// of this user. And a group with the number of the directory's owner is the private group of that user,
+/// as systems with the umask 002 create it.
 pub(super) fn check_above(path: &Path, own: u32) -> io::Result<()> {
     let unmapped = unmapped();
     for above in path.ancestors() {
@@ -134,7 +133,7 @@ pub(super) fn check_above(path: &Path, own: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// In a user namespace, the owner of all that belongs to users who are not in it, such as `/`.
+/// In a user namespace, the uid that stands for users outside of it, for example as the owner of `/`.
 fn unmapped() -> Option<u32> {
     let map = fs::read_to_string("/proc/self/uid_map").ok()?;
     let everybody = u32::MAX.to_string();

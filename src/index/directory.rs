@@ -1,14 +1,14 @@
-//! The records by id, in few bytes, and what is pending for them. Not on the hot path.
+//! The records by id, in few bytes, and their pending denials. Not on the hot path.
 //!
-//! Design. A record lies encoded in one allocation, and is decoded when it is asked for: that costs
-//! less than a request does, while a record of its own has a count, strings with room to spare, and
-//! an allocation for each of them. Rows are cut into 256 shards by id, so that a table that grows
-//! moves a 256th of them. A row is never taken away: one without a record is the tombstone of its key. The
-//! tables hold the numbers of rows alone, five bytes each; an id is random, so it is its own hash.
+//! Design. A record is one allocation with its encoded bytes, and is decoded on request. Decoding costs
+//! less than a request does, while a decoded record needs a reference count and several strings with
+//! spare capacity. The rows are in 256 shards by id, so a growing table moves a 256th of them. A row is
+//! never removed: a row without a record is the tombstone of its key. The tables contain only the
+//! numbers of rows, five bytes each. An id is random, so it is its own hash.
 
 use super::{
     grants::{Grants, Numbers},
-    order::{Order, Place, Search},
+    order::{Order, Position, Search},
     word::Word,
 };
 use crate::{
@@ -24,8 +24,8 @@ use hashbrown::HashTable;
 use std::{collections::HashMap, hint};
 
 const SHARDS: usize = 256;
-/// Records that are fetched from memory together.
-const STRIDE: usize = 64;
+/// The records that are read from memory at the same time.
+const PREFETCHED_RECORDS: usize = 64;
 
 pub(super) struct Row {
     pub(super) id: KeyId,
@@ -33,8 +33,8 @@ pub(super) struct Row {
     /// The last change that was applied.
     applied: u64,
     created_at: Timestamp,
-    /// What the committed record lets pass. `GONE` once it is deleted: a tombstone, so that an
-    /// older change revives nothing.
+    /// The state of the committed record. `GONE` after its deletion: a tombstone, so an older change
+    /// cannot bring the key back.
     pub(super) word: Word,
     record: Box<[u8]>,
 }
@@ -60,7 +60,7 @@ impl Shard {
         self.numbers.find(hash(id), is_its).map(|number| *number as usize)
     }
 
-    /// Adds a row that is not there.
+    /// Adds a row for a new id.
     fn push(&mut self, row: Row) -> Result<(), Error> {
         let number = u32::try_from(self.rows.len())
             .map_err(|_| Error::damaged("it has more keys than there are numbers"))?;
@@ -73,15 +73,15 @@ impl Shard {
     }
 }
 
-/// What became of a committed change.
+/// The effect of a committed change.
 pub(super) enum Folded {
-    /// It is not newer than what is here, or its key was deleted.
+    /// None: the change is not newer than the row, or the key was deleted.
     Stale,
-    /// Readers may see this from now on.
+    /// Readers see this standing from now on.
     Visible(Option<Standing>),
 }
 
-/// Which keys a page is to have.
+/// The filter of a page.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'q> {
     pub(crate) active: Option<bool>,
@@ -91,7 +91,7 @@ pub(crate) struct Wanted<'q> {
 pub(super) struct Directory {
     pub(super) shards: Box<[Shard]>,
     order: Order,
-    /// What later changes already deny, each with its number.
+    /// The pending denials of each key, each with the number of its change.
     pending: HashMap<KeyId, Vec<(u64, Standing)>>,
     keys: usize,
     active: usize,
@@ -117,7 +117,7 @@ impl Directory {
         }
     }
 
-    /// Notes a denial; gives the digest of the key and what readers may see from now on.
+    /// Adds a denial. Returns the digest of the key and the standing that readers see from now on.
     pub(super) fn deny(
         &mut self,
         sequence: u64,
@@ -133,7 +133,7 @@ impl Directory {
         Some((digest, self.visible(id, grants)))
     }
 
-    /// Takes back one such denial; gives the digest of the key and what readers may see.
+    /// Removes a denial. Returns the digest of the key and the standing that readers see from now on.
     pub(super) fn retract(
         &mut self,
         sequence: u64,
@@ -142,15 +142,15 @@ impl Directory {
         grants: &Grants,
     ) -> Option<(Digest, Option<Standing>)> {
         let pending = self.pending.get_mut(&id)?;
-        let place = pending.iter().position(|denial| *denial == (sequence, standing))?;
-        pending.remove(place);
+        let position = pending.iter().position(|denial| *denial == (sequence, standing))?;
+        pending.remove(position);
         if pending.is_empty() {
             self.pending.remove(&id);
         }
         Some((self.row(id)?.digest, self.visible(id, grants)))
     }
 
-    /// Folds a committed change in.
+    /// Applies a committed change.
     pub(super) fn apply(
         &mut self,
         sequence: u64,
@@ -167,15 +167,15 @@ impl Directory {
         let resident = record.map(Resident::of).transpose()?;
         let new = self.put(sequence, id, digest, resident, grants)?;
         match (old, new, record) {
-            (Some((place, _)), Some((same, word)), Some(record)) if place == same => {
-                self.order.update(place, word, &record.name);
+            (Some((position, _)), Some((same, word)), Some(record)) if position == same => {
+                self.order.update(position, word, &record.name);
             }
             (old, new, record) => {
-                if let Some((place, _)) = old {
-                    self.order.remove(place);
+                if let Some((position, _)) = old {
+                    self.order.remove(position);
                 }
-                if let (Some((place, word)), Some(record)) = (new, record) {
-                    self.order.insert(place, word, &record.name);
+                if let (Some((position, word)), Some(record)) = (new, record) {
+                    self.order.insert(position, word, &record.name);
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Directory {
         Ok(Folded::Visible(self.visible(id, grants)))
     }
 
-    /// Takes a record in before any order is asked for. The caller has seen that its id is new.
+    /// Adds a record while the store is opened. Its id is new, and its order is not maintained.
     pub(super) fn load(
         &mut self,
         digest: Digest,
@@ -202,24 +202,24 @@ impl Directory {
         Ok(put.map_or(Word::GONE, |(_, word)| word))
     }
 
-    /// Puts what was loaded in order.
+    /// Sorts the loaded records.
     pub(super) fn sort(&mut self) {
         let rows = self.shards.iter().flat_map(|shard| &shard.rows);
         let live = rows.filter(|row| row.word != Word::GONE);
-        let mut live: Vec<(Place, &Row)> =
+        let mut live: Vec<(Position, &Row)> =
             live.map(|row| ((row.created_at, row.id), row)).collect();
-        live.sort_unstable_by_key(|(place, _)| *place);
-        self.order = Order::of_sorted(live.chunks(STRIDE).flat_map(|stride| {
-            // They lie anywhere. Asked for together, they come at once and not one after the other.
-            let firsts = stride.iter().map(|(_, row)| row.record.first());
+        live.sort_unstable_by_key(|(position, _)| *position);
+        self.order = Order::of_sorted(live.chunks(PREFETCHED_RECORDS).flat_map(|batch| {
+            // The records are scattered in memory: independent reads overlap their cache misses.
+            let firsts = batch.iter().map(|(_, row)| row.record.first());
             hint::black_box(firsts.flatten().fold(0, |all, byte| all ^ byte));
-            stride.iter().map(|(place, row)| {
-                (*place, row.word, codec::resident_name(&row.record).unwrap_or_default())
+            batch.iter().map(|(position, row)| {
+                (*position, row.word, codec::resident_name(&row.record).unwrap_or_default())
             })
         }));
     }
 
-    /// Writes a row and counts its record in.
+    /// Writes a row and counts its record.
     fn put(
         &mut self,
         sequence: u64,
@@ -227,7 +227,7 @@ impl Directory {
         digest: Digest,
         record: Option<Resident>,
         grants: &Grants,
-    ) -> Result<Option<(Place, Word)>, Error> {
+    ) -> Result<Option<(Position, Word)>, Error> {
         let (mut word, mut bytes, mut created_at) = (Word::GONE, Box::default(), None);
         if let Some(record) = record {
             word = grants.word(&record.standing, &mut self.numbers);
@@ -267,7 +267,7 @@ impl Directory {
         self.row(id).map(|row| row.digest)
     }
 
-    /// What readers may see of a key.
+    /// The standing that readers see: the committed one restricted by every pending denial.
     pub(super) fn visible(&self, id: KeyId, grants: &Grants) -> Option<Standing> {
         let committed = grants.standing(self.row(id)?.word)?;
         let pending = self.pending.get(&id).map_or(&[][..], Vec::as_slice);
@@ -283,16 +283,16 @@ impl Directory {
         record.map(|record| (record, row.digest))
     }
 
-    /// A part of a page: up to `limit` of the next keys below `place`, newest first, and where to
-    /// go on unless that was all.
+    /// Returns up to `limit` of the next keys below `position`, newest first, and the position to continue
+    /// from; `None` at the end.
     pub(super) fn look(
         &self,
-        place: Option<Place>,
+        position: Option<Position>,
         search: &Search<'_>,
         wanted: Wanted<'_>,
         grants: &Grants,
         limit: usize,
-    ) -> (Vec<Record>, Option<Place>) {
+    ) -> (Vec<Record>, Option<Position>) {
         // Neighbours mostly have the same grant.
         let mut last = (Word::GONE, false);
         let fits = |word: Word| {
@@ -306,16 +306,20 @@ impl Directory {
             }
             last.1
         };
-        let (ids, next) = self.order.look(place, search, fits, limit);
+        let (ids, next) = self.order.look(position, search, fits, limit);
         (ids.into_iter().filter_map(|id| Some(self.get(id, grants)?.0)).collect(), next)
     }
 
-    /// How many keys there are, and how many of them are active.
+    /// The number of keys, and of active keys.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.keys, self.active)
     }
 
-    pub(super) fn count_expired(&self, from: Place, now: Timestamp) -> (usize, Option<Place>) {
+    pub(super) fn count_expired(
+        &self,
+        from: Position,
+        now: Timestamp,
+    ) -> (usize, Option<Position>) {
         self.order.count_expired(from, now)
     }
 
@@ -328,7 +332,7 @@ impl Directory {
     }
 }
 
-/// The lowest byte chose the shard, so the others choose the place.
+/// The lowest byte selects the shard, so the other bytes select the place within it.
 fn hash(id: KeyId) -> u64 {
     id.as_u64().rotate_right(8).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -1,12 +1,12 @@
-//! How many keys have ended: nobody tells the index when one does, so they are counted when asked.
+//! Counts expired keys on request: no event reaches the index when a key expires.
 
 use super::{Index, order};
 use crate::time::Timestamp;
 
 impl Index {
-    /// How many active keys have ended. Eight bytes a key are read, some thousand keys at a time;
-    /// changes go in between. Rejected: a count by end, which would be right at every moment and
-    /// take several times those bytes all the time.
+    /// Counts the active keys that have expired. Reads eight bytes a key, some thousand keys at a time, and
+    /// lets changes in between. Rejected: a tree of expiries, which would be exact at any time and need
+    /// several times these bytes all the time.
     pub(crate) fn count_expired(&self, now: Timestamp) -> usize {
         let (mut expired, mut from) = (0, Some(order::FIRST));
         while let Some(place) = from {

@@ -1,12 +1,11 @@
-//! Texts → what a search compares: without differences of letter case and of spelling in Unicode.
+//! The folded form of a text, which a search compares: without case and with one Unicode spelling.
 
 use caseless::Caseless;
 use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 
-/// The text as a search compares it: its compatibility caseless form (Unicode, definition D146),
-/// composed, and without the dot that a folded İ keeps. A text in ASCII only changes its letters, so
-/// that it takes no longer and no more memory than before.
+/// Returns the compatibility caseless form of a text (Unicode, definition D146), composed, and without the
+/// dot of a folded İ. ASCII text only changes the case of its letters, in place.
 pub(crate) fn folded(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         let has_upper = text.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -14,7 +13,7 @@ pub(crate) fn folded(text: &str) -> Cow<'_, str> {
     }
     let once = text.chars().nfkd().default_case_fold();
     let folded: String = once.nfkd().default_case_fold().nfkc().collect();
-    // Turkish writes İ for what other languages write as I: both are found by i.
+    // Turkish has İ where other languages have I: a search for i finds both.
     if folded.contains(DOTTED_I) { folded.replace(DOTTED_I, "i").into() } else { folded.into() }
 }
 

@@ -1,4 +1,4 @@
-//! Distinct grants, numbered: many keys share few sets of scopes, and a number fits a word.
+//! Numbers for distinct grants: many keys share few grants, and a number fits into a slot's word.
 
 use super::word::{GRANTS, Word};
 use crate::{record::Standing, scope::Grant};
@@ -6,10 +6,10 @@ use std::{collections::HashMap, sync::OnceLock};
 
 const CHUNKS: usize = GRANTS.ilog2() as usize;
 
-/// An append-only list that is read without a lock: chunk n holds 2ⁿ grants.
+/// An append-only list that is read without a lock. Chunk n has 2ⁿ grants.
 pub(super) struct Grants([OnceLock<Box<[OnceLock<Grant>]>>; CHUNKS]);
 
-/// The numbers that were given; `None` stands for "all scopes".
+/// The number of each grant; `None` is [`Grant::All`].
 #[derive(Default)]
 pub(super) struct Numbers(HashMap<Option<[u64; 4]>, u64>);
 
@@ -18,7 +18,7 @@ impl Grants {
         Self([const { OnceLock::new() }; CHUNKS])
     }
 
-    /// What a slot's word says; `None` for a slot without a key.
+    /// The standing in a slot's word; `None` for a slot without a key.
     #[inline]
     pub(super) fn standing(&self, word: Word) -> Option<Standing> {
         if word == Word::GONE {
@@ -29,8 +29,8 @@ impl Grants {
         Some(word.standing(*grant))
     }
 
-    /// The word for a standing; numbers its grant if it is new. A grant that finds no number
-    /// yields an inactive word: the key is refused.
+    /// The word for a standing. A new grant gets a number. If no number is left, the word is inactive: the
+    /// key is refused.
     pub(super) fn word(&self, standing: &Standing, numbers: &mut Numbers) -> Word {
         let bits = match standing.grant {
             Grant::All => None,

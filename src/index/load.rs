@@ -1,12 +1,12 @@
-//! The index while its store is opened: no reader yet, and all keys at once.
+//! Loads the index while the store is opened: all keys at once, without readers.
 //!
-//! The room that is needed is known, so nothing grows; and the keys come by digest, so they are put
-//! in the order of their age once, at the end.
+//! The number of keys is known, so no table grows. The keys come in the order of their digests, and are
+//! sorted by age once, at the end.
 
 use super::Index;
 use crate::{codec::Resident, digest::Digest, error::Error, id::KeyId};
 
-/// An index that is being loaded.
+/// An index without readers.
 pub(crate) struct Loading(Index);
 
 impl Loading {
@@ -14,7 +14,7 @@ impl Loading {
         Self(Index::with_room_for(keys))
     }
 
-    /// Takes committed records in, from any thread.
+    /// Adds committed records, from any thread.
     pub(crate) fn records(&self, records: Vec<(Digest, Resident)>) -> Result<(), Error> {
         let mut directory = self.0.directory.write();
         for (digest, record) in records {
@@ -30,7 +30,7 @@ impl Loading {
         Ok(())
     }
 
-    /// Takes in when a key was last used. Of a key that is not there nothing is noted.
+    /// Sets the last use of a key. Does nothing for an unknown key.
     pub(crate) fn last_use(&mut self, id: KeyId, minute: u32) {
         let digest = self.0.directory.read().digest_of(id);
         if let (Some(digest), Some(table)) = (digest, self.0.table()) {
@@ -43,7 +43,7 @@ impl Loading {
         }
     }
 
-    /// The index, ready for readers.
+    /// Returns the index for readers.
     pub(crate) fn finish(self) -> Index {
         self.0.directory.write().sort();
         self.0

@@ -1,24 +1,24 @@
-//! The live keys in memory: the authority on which key may pass.
+//! The index: all keys in memory, the authority on which key is accepted.
 //!
-//! Design. Readers and the writer share one table of slots whose parts are atomics. A slot's
-//! decisive state (active, end, grant) is one word, so a revocation is one store and a reader sees
-//! the whole of one state or the whole of another. The table is cut into 256 segments by digest;
-//! a segment that fills up is rebuilt beside the old one and swapped in, so that growing moves a
-//! 256th of the keys at a time. Swapping is what the locks are for: 64 of them, each in a cache
-//! line of its own, each with its own pointer to the table. A reader takes the lock of its own
-//! thread's stripe, which bounces between no cores; the writer takes each in turn, only to swap.
+//! Design. Readers and the writer share one table of slots of atomics. The state of a slot (active,
+//! expiry, grant) is one word. So a revocation is one store, and a reader sees all of one state or all of
+//! another. The table has 256 segments, selected by digest. A full segment is rebuilt beside the old one
+//! and swapped in, so the table grows by a 256th of the keys at a time. Only a swap needs the locks:
+//! there are 64 of them, each in a cache line of its own and with its own pointer to the table. A reader
+//! takes the lock of its thread's stripe, whose cache line stays with its core. The writer takes each
+//! lock in turn, only to swap.
 //!
-//! Rejected: one `RwLock` and shards by digest (one hot key on two threads ran at 0.2–0.4 times
-//! the speed of one thread, since readers fight for the lock's own cache line); an `Arc` in each
-//! slot (its count is such a line again); a copy-on-write map (a revocation costs a rebuild); a
-//! memo from header to key (it keeps the secret, or a forgeable tag of it, in memory).
+//! Rejected: one `RwLock` and shards by digest (one busy key on two threads ran at 0.2–0.4 times the
+//! speed of one thread, since readers compete for the cache line of the lock); an `Arc` in each slot
+//! (its count is such a cache line as well); a copy-on-write map (a revocation costs a rebuild); a cache
+//! from header to key (it keeps the secret, or a forgeable tag of it, in memory).
 //!
-//! When a key was last used lies beside the slots. Whoever lets a key pass reads it, and writes it
-//! once a minute: two threads with one busy key still share no line that either writes to. Which
-//! minute it is, is told once a second, so that a key without an end passes without a clock.
+//! The last uses are apart from the slots. An accepted lookup reads the last use, and writes it once a
+//! minute: two threads with one busy key share no cache line that either of them writes often. The index
+//! learns the current minute once a second, so a key that never expires needs no clock.
 //!
-//! Invariants. Each names its tests: `invariant_N_…` in `tests.rs`, and where threads meet also in
-//! `models.rs` (shuttle, every access in one order) and `orders.rs` (loom, the memory model's).
+//! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
+//! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
 //!    Models: `invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows`,
 //!    `a_denial_that_returned_is_seen_by_whoever_learns_of_it`.
@@ -27,14 +27,14 @@
 //!    `a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for`.
 //! 3. Changes at or below the one applied to a key alter nothing. Decided under the directory's
 //!    lock: `invariant_3_applying_twice_or_out_of_order_alters_nothing`.
-//! 4. A deleted key is gone, its slot is not used again before a rebuild, and no reader ever sees
-//!    another key's state. Models: `invariant_4_…`, `whoever_sees_a_slots_word_sees_its_key`,
+//! 4. A deleted key is not found, its slot is not reused before a rebuild, and no reader ever sees
+//!    the state of another key. Models: `invariant_4_…`, `whoever_sees_a_slots_word_sees_its_key`,
 //!    `whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone`.
-//! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across
-//!    I/O: nothing in this room does any.
-//! 6. A watch whose key is denied is over when `deny` or `apply` returned, and whoever awaits it
+//! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across I/O:
+//!    nothing in this module does I/O.
+//! 6. A watch whose key is denied is over when `deny` or `apply` returned, and the task that awaits it
 //!    is woken. Models: `invariant_6_…`, `a_watch_and_a_denial_that_meet_miss_each_other_in_no_order`.
-//! 7. A use that was noted is not lost when its segment is rebuilt; only accepted keys have one.
+//! 7. A recorded use is not lost when its segment is rebuilt; only accepted keys have uses.
 //!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
 
 mod directory;
@@ -53,7 +53,7 @@ pub(crate) use self::fold::folded;
 pub(crate) use self::{
     directory::Wanted,
     load::Loading,
-    order::{Place, Search},
+    order::{Position, Search},
 };
 use self::{
     directory::{Directory, Folded},
@@ -82,7 +82,7 @@ pub use watch::Revocation;
 const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
 const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
 
-/// The segments as one reader finds them.
+/// The segments, as one stripe has them.
 #[derive(Clone)]
 struct Table([Arc<Segment>; SEGMENTS]);
 
@@ -107,11 +107,11 @@ fn segment_number([low, _]: [u64; 2]) -> usize {
 pub(crate) struct Index {
     stripes: [CachePadded<RwLock<Arc<Table>>>; STRIPES],
     grants: Grants,
-    /// The records; whoever changes anything holds this for writing.
+    /// The records. Every change holds this lock for writing.
     directory: RwLock<Directory>,
-    /// Work in flight that ends with its key. Only changes look here, never a lookup.
+    /// The watches on keys. Only changes read them, never a lookup.
     watches: Arc<Watches>,
-    /// The minute that uses are noted with; only rises.
+    /// The minute of the uses that are recorded now; only rises.
     minute: AtomicU32,
 }
 
@@ -131,7 +131,7 @@ impl Index {
         }
     }
 
-    /// Says which minute it is.
+    /// Sets the current minute.
     pub(crate) fn tick(&self, now: Timestamp) {
         let minute = now.as_minutes();
         if self.minute() < minute {
@@ -139,13 +139,13 @@ impl Index {
         }
     }
 
-    /// The newest minute that a use can have.
+    /// Returns the current minute.
     #[inline]
     pub(crate) fn minute(&self) -> u32 {
         self.minute.load(Ordering::Relaxed)
     }
 
-    /// Lets the key with this digest pass, if it stands so at this moment, and notes its use.
+    /// Accepts the key with this digest if its state allows it now, and records its use.
     #[inline]
     pub(crate) fn admit(
         &self,
@@ -171,19 +171,19 @@ impl Index {
         Some((segment, id, self.grants.standing(word)?, at))
     }
 
-    /// Lets a key pass no more than `standing` allows until the change `sequence` is applied.
+    /// Restricts a key to `standing` until the change `sequence` is applied.
     pub(crate) fn deny(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
         let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else {
             return;
         };
         self.publish(digest, &mut directory, visible);
-        let woken = self.watches.tell(id, visible);
+        let woken = self.watches.notify(id, visible);
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a denial back whose change will never be committed.
+    /// Removes a denial whose change will never be committed.
     pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
         if let Some((digest, visible)) = directory.retract(sequence, id, standing, &self.grants) {
@@ -191,7 +191,7 @@ impl Index {
         }
     }
 
-    /// Makes a committed change visible: a record, or its deletion.
+    /// Applies a committed change: a record, or its deletion.
     pub(crate) fn apply(
         &self,
         sequence: u64,
@@ -213,15 +213,15 @@ impl Index {
             (None, None) => {}
             (Some(_), visible) => self.publish(digest, &mut directory, visible),
         }
-        let woken = self.watches.tell(id, visible);
+        let woken = self.watches.notify(id, visible);
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
-    /// A watch that is over once the key may do less than its holder was let in with.
+    /// Creates a watch that is over when the key has fewer scopes than at its authentication.
     pub(crate) fn watch(&self, holder: &Principal, now: Timestamp) -> Revocation {
-        // Registered first, looked at second: `watch` says why nothing is missed.
+        // Registered before the key is read: see `watch`.
         let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
         let directory = self.directory.read();
         watch.see(directory.visible(holder.id(), &self.grants));
@@ -233,25 +233,25 @@ impl Index {
         self.directory.read().digest_of(id).is_some() || self.holds(digest.fingerprint())
     }
 
-    /// The committed record of a key, with its digest.
+    /// Returns the committed record of a key with its digest.
     pub(crate) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
         let (record, digest) = self.directory.read().get(id, &self.grants)?;
         Some((Arc::new(record), digest))
     }
 
-    /// Looks through some hundred committed records below `place`, newest first, and gives up to
-    /// `limit` that are wanted; and where to go on, unless that was all.
+    /// Searches some hundred committed records below `position`, newest first. Returns up to `limit` matching
+    /// ones, and the position to continue from; `None` at the end.
     pub(crate) fn look(
         &self,
-        place: Option<Place>,
+        position: Option<Position>,
         search: &Search<'_>,
         wanted: Wanted<'_>,
         limit: usize,
-    ) -> (Vec<Record>, Option<Place>) {
-        self.directory.read().look(place, search, wanted, &self.grants, limit)
+    ) -> (Vec<Record>, Option<Position>) {
+        self.directory.read().look(position, search, wanted, &self.grants, limit)
     }
 
-    /// The minute in which a key was last let in, if that is known.
+    /// Returns the minute of the last use of a key, if it is known.
     pub(crate) fn last_use(&self, id: KeyId) -> Option<u32> {
         let directory = self.directory.read();
         let fingerprint = directory.digest_of(id)?.fingerprint();
@@ -261,17 +261,17 @@ impl Index {
         Some(segment.last_use(at)).filter(|minute| *minute > 0 && word != Word::GONE)
     }
 
-    /// The keys of a segment that were let in in this minute or later; `None` after the last one.
+    /// Returns the keys of a segment that were used in this minute or later; `None` after the last segment.
     pub(crate) fn used_since(&self, minute: u32, segment: usize) -> Option<Vec<(KeyId, u32)>> {
         Some(self.table()?.0.get(segment)?.used_since(minute))
     }
 
-    /// How many keys are committed, and how many of them are active.
+    /// Returns the number of committed keys, and of active ones.
     pub(crate) fn count(&self) -> (usize, usize) {
         self.directory.read().count()
     }
 
-    /// How many active root keys without an end are committed.
+    /// Returns the number of committed active root keys that never expire.
     pub(crate) fn lasting_roots(&self) -> usize {
         self.directory.read().lasting_roots()
     }
@@ -289,7 +289,7 @@ impl Index {
         }
     }
 
-    /// One id has one digest, and one fingerprint one id.
+    /// Checks that an id has only one digest, and a fingerprint only one id.
     fn check_identity(
         &self,
         id: KeyId,
@@ -310,7 +310,7 @@ impl Index {
         self.table().is_some_and(|t| t.segment(fingerprint).is_some_and(|s| s.holds(fingerprint)))
     }
 
-    /// Under the directory's write lock, so that no state changes while readers move over.
+    /// The caller holds the directory's write lock, so no state changes during a swap.
     fn insert(&self, fingerprint: [u64; 2], id: KeyId, word: Word) {
         let Some(table) = self.table() else { return };
         let Some(segment) = table.segment(fingerprint) else { return };
@@ -327,11 +327,11 @@ impl Index {
         for stripe in &self.stripes {
             *stripe.write() = Arc::clone(&next);
         }
-        // Only now: until the last reader was gone from the old one, uses were noted there.
+        // Now no reader uses the old segment, so no further use is recorded there.
         larger.take_uses(segment);
     }
 
-    /// The table as the writer finds it; all stripes agree while nobody swaps.
+    /// The table for the writer. All stripes have the same one except during a swap.
     fn table(&self) -> Option<Arc<Table>> {
         self.stripes.first().map(|stripe| Arc::clone(&stripe.read()))
     }

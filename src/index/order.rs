@@ -1,37 +1,36 @@
-//! The keys in the order in which they were made, packed for lists and searches.
+//! The keys in the order of their creation, packed for lists and searches.
 //!
-//! Design. Pieces of up to 512 keys, each with what a search asks for side by side: the state
-//! words, and one text of all folded names and ids, a line each. A page looks at one piece at
-//! a time, newest first, and lets the index go in between. A search for a text is one pass of
-//! `memchr`'s substring search over the texts of the pieces, and touches no record but
-//! those that it finds.
+//! Design. A piece has up to 512 keys: their state words, and one text of all folded names and ids, a
+//! line each. A page reads one piece at a time, newest first, and releases the index in between. A
+//! search for a text is one pass of `memchr`'s substring search over the texts of the pieces. It
+//! decodes only the records that it finds.
 //!
-//! Rejected: postings of three letters each (several times the memory, and a change of a name
-//! would touch dozens of lists, for searches that a scan does in time); to decode each record that
-//! is passed over (an allocation or more for each key that nobody asked for).
+//! Rejected: an index of trigrams (several times the memory, and a change of a name would update
+//! dozens of lists, although a scan is fast enough); decoding each record that is passed over (an
+//! allocation or more for each key that does not match).
 
 use super::{fold::folded, word::Word};
 use crate::{id::KeyId, time::Timestamp};
 use memchr::memmem::Finder;
 use std::{collections::BTreeMap, ops::Bound};
 
-/// Keys in a piece, and so the most that are looked at while a change waits.
-const MOST: usize = 512;
-/// Pieces whose states are counted while a change waits: some microseconds.
-const STRIDE: usize = 8;
-/// Ends each line of a text; no name has it.
+/// The most keys in a piece, and so the most that a page reads while a change waits.
+const MAX_PIECE_KEYS: usize = 512;
+/// The pieces whose states are counted while a change waits: some microseconds.
+const PIECES_COUNTED_AT_ONCE: usize = 8;
+/// The end of each line of a text. No name contains it.
 const LINE_END: u8 = b'\n';
 
-/// When a key was made, and its id.
-pub(crate) type Place = (Timestamp, KeyId);
+/// The position of a key in the order: its creation time and its id.
+pub(crate) type Position = (Timestamp, KeyId);
 
-pub(super) const FIRST: Place = (Timestamp::from_millis(0), KeyId::from_u64(0));
+pub(super) const FIRST: Position = (Timestamp::from_millis(0), KeyId::from_u64(0));
 
 #[derive(Default)]
 struct Piece {
-    places: Vec<Place>,
+    positions: Vec<Position>,
     words: Vec<Word>,
-    /// Where the line of each key ends.
+    /// The end of the line of each key.
     ends: Vec<u32>,
     lines: Vec<u8>,
 }
@@ -41,17 +40,17 @@ impl Piece {
         at.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
     }
 
-    fn insert(&mut self, at: usize, place: Place, word: Word, line: &[u8]) {
+    fn insert(&mut self, at: usize, position: Position, word: Word, line: &[u8]) {
         let start = self.lines_before(at);
-        self.places.insert(at, place);
+        self.positions.insert(at, position);
         self.words.insert(at, word);
         self.ends.insert(at, u32::try_from(start).unwrap_or(u32::MAX));
         self.put_line(at, start, start, line);
     }
 
-    /// Adds a key that comes after all others.
-    fn push(&mut self, place: Place, word: Word, line: &[u8]) {
-        self.places.push(place);
+    /// Adds a key that is newer than all others.
+    fn push(&mut self, position: Position, word: Word, line: &[u8]) {
+        self.positions.push(position);
         self.words.push(word);
         self.lines.extend_from_slice(line);
         self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
@@ -70,15 +69,15 @@ impl Piece {
     fn remove(&mut self, at: usize) {
         let (start, end) = (self.lines_before(at), self.lines_before(at + 1));
         self.put_line(at, start, end, &[]);
-        self.places.remove(at);
+        self.positions.remove(at);
         self.words.remove(at);
         self.ends.remove(at);
-        if self.places.len() * 4 < self.places.capacity() {
+        if self.positions.len() * 4 < self.positions.capacity() {
             self.shrink();
         }
     }
 
-    /// Puts a line in the place of what lies there, and moves what lies behind it.
+    /// Replaces a line and moves the lines after it.
     fn put_line(&mut self, at: usize, start: usize, end: usize, line: &[u8]) {
         self.lines.splice(start..end, line.iter().copied());
         for later in self.ends.iter_mut().skip(at) {
@@ -93,19 +92,19 @@ impl Piece {
         for end in &mut ends {
             *end -= u32::try_from(start).unwrap_or(u32::MAX);
         }
-        let (places, words) = (self.places.split_off(at), self.words.split_off(at));
-        Self { places, words, ends, lines: self.lines.split_off(start) }
+        let (positions, words) = (self.positions.split_off(at), self.words.split_off(at));
+        Self { positions, words, ends, lines: self.lines.split_off(start) }
     }
 
     fn shrink(&mut self) {
-        self.places.shrink_to_fit();
+        self.positions.shrink_to_fit();
         self.words.shrink_to_fit();
         self.ends.shrink_to_fit();
         self.lines.shrink_to_fit();
     }
 }
 
-/// What a page looks for.
+/// A search for a text, or for every key.
 pub(crate) struct Search<'q> {
     text: Option<Finder<'q>>,
     /// No name and no id has a control character.
@@ -113,13 +112,13 @@ pub(crate) struct Search<'q> {
 }
 
 impl<'q> Search<'q> {
-    /// Every key, or those whose name or id contains this text, which is [`folded`].
+    /// Creates a search for the keys whose name or id contains this [`folded`] text, or for every key.
     pub(crate) fn new(text: Option<&'q str>) -> Self {
         let is_vain = text.is_some_and(|text| text.chars().any(char::is_control));
         Self { text: text.filter(|text| !text.is_empty()).map(Finder::new), is_vain }
     }
 
-    /// The places in a piece, ascending, whose lines have the text.
+    /// The indexes of the lines in a piece that contain the text, ascending.
     fn find(&self, piece: &Piece, below: usize) -> Vec<usize> {
         if self.is_vain {
             return Vec::new();
@@ -136,26 +135,25 @@ impl<'q> Search<'q> {
     }
 }
 
-/// All keys by age.
-pub(super) struct Order(BTreeMap<Place, Piece>);
+/// All keys by creation.
+pub(super) struct Order(BTreeMap<Position, Piece>);
 
 impl Default for Order {
     fn default() -> Self {
-        // Each piece has the keys from its own place up to the next one's; so there is always one
-        // for any key.
+        // A piece has the keys from its own position up to that of the next piece, so every key has one.
         Self(BTreeMap::from([(FIRST, Piece::default())]))
     }
 }
 
 impl Order {
-    /// Of keys that are in order already.
-    pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Place, Word, &'a str)>) -> Self {
+    /// Creates the order of sorted keys.
+    pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Position, Word, &'a str)>) -> Self {
         let (mut order, mut first) = (BTreeMap::new(), FIRST);
         let mut keys = keys.peekable();
         loop {
             let mut piece = Piece::default();
-            for (place, word, name) in keys.by_ref().take(MOST) {
-                piece.push(place, word, &line(name, place.1));
+            for (position, word, name) in keys.by_ref().take(MAX_PIECE_KEYS) {
+                piece.push(position, word, &line(name, position.1));
             }
             piece.shrink();
             order.insert(first, piece);
@@ -166,82 +164,89 @@ impl Order {
         }
     }
 
-    pub(super) fn insert(&mut self, place: Place, word: Word, name: &str) {
-        let line = line(name, place.1);
-        let Some((_, piece)) = self.0.range_mut(..=place).next_back() else { return };
-        let at = piece.places.partition_point(|other| *other < place);
-        if piece.places.len() < MOST {
-            return piece.insert(at, place, word, &line);
+    pub(super) fn insert(&mut self, position: Position, word: Word, name: &str) {
+        let line = line(name, position.1);
+        let Some((_, piece)) = self.0.range_mut(..=position).next_back() else { return };
+        let at = piece.positions.partition_point(|other| *other < position);
+        if piece.positions.len() < MAX_PIECE_KEYS {
+            return piece.insert(at, position, word, &line);
         }
-        // New keys come last, and leave full pieces behind them.
-        let mut next = piece.split_off(if at == MOST { MOST } else { MOST / 2 });
+        // New keys come last, so a full piece stays full.
+        let mut next =
+            piece.split_off(if at == MAX_PIECE_KEYS { MAX_PIECE_KEYS } else { MAX_PIECE_KEYS / 2 });
         piece.shrink();
-        if at <= piece.places.len() && at != MOST {
-            piece.insert(at, place, word, &line);
+        if at <= piece.positions.len() && at != MAX_PIECE_KEYS {
+            piece.insert(at, position, word, &line);
         } else {
-            next.insert(at - piece.places.len(), place, word, &line);
+            next.insert(at - piece.positions.len(), position, word, &line);
         }
-        if let Some(first) = next.places.first() {
+        if let Some(first) = next.positions.first() {
             self.0.insert(*first, next);
         }
     }
 
-    pub(super) fn update(&mut self, place: Place, word: Word, name: &str) {
-        if let Some((_, piece)) = self.0.range_mut(..=place).next_back()
-            && let Ok(at) = piece.places.binary_search(&place)
+    pub(super) fn update(&mut self, position: Position, word: Word, name: &str) {
+        if let Some((_, piece)) = self.0.range_mut(..=position).next_back()
+            && let Ok(at) = piece.positions.binary_search(&position)
         {
-            piece.update(at, word, &line(name, place.1));
+            piece.update(at, word, &line(name, position.1));
         }
     }
 
-    pub(super) fn remove(&mut self, place: Place) {
-        if let Some((key, piece)) = self.0.range_mut(..=place).next_back()
-            && let Ok(at) = piece.places.binary_search(&place)
+    pub(super) fn remove(&mut self, position: Position) {
+        if let Some((key, piece)) = self.0.range_mut(..=position).next_back()
+            && let Ok(at) = piece.positions.binary_search(&position)
         {
             piece.remove(at);
-            let (key, is_empty) = (*key, piece.places.is_empty());
+            let (key, is_empty) = (*key, piece.positions.is_empty());
             if is_empty && key != FIRST {
                 self.0.remove(&key);
             }
         }
     }
 
-    /// Looks through the next piece below `place`, newest first, for at most `limit` keys; gives
-    /// them, and where to go on unless that was all.
+    /// Searches the next piece below `position`, newest first. Returns at most `limit` keys and the position
+    /// to continue from; `None` at the end.
     pub(super) fn look(
         &self,
-        place: Option<Place>,
+        position: Option<Position>,
         search: &Search<'_>,
         mut fits: impl FnMut(Word) -> bool,
         limit: usize,
-    ) -> (Vec<KeyId>, Option<Place>) {
-        let end = place.map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> (Vec<KeyId>, Option<Position>) {
+        let end = position.map_or(Bound::Unbounded, Bound::Excluded);
         let Some((key, piece)) = self.0.range((Bound::Unbounded, end)).next_back() else {
             return (Vec::new(), None);
         };
-        let below = place.map_or(piece.places.len(), |place| {
-            piece.places.partition_point(|other| *other < place)
+        let below = position.map_or(piece.positions.len(), |position| {
+            piece.positions.partition_point(|other| *other < position)
         });
         let mut found = Vec::new();
         for at in search.find(piece, below).into_iter().rev() {
-            let (Some(place), Some(word)) = (piece.places.get(at), piece.words.get(at)) else {
+            let (Some(position), Some(word)) = (piece.positions.get(at), piece.words.get(at))
+            else {
                 continue;
             };
             if fits(*word) {
-                found.push(place.1);
+                found.push(position.1);
                 if found.len() == limit {
-                    return (found, Some(*place));
+                    return (found, Some(*position));
                 }
             }
         }
         (found, (*key != FIRST).then_some(*key))
     }
 
-    /// How many keys of some pieces from `from` on are active and have ended, and where to go on
-    /// unless those were all.
-    pub(super) fn count_expired(&self, from: Place, now: Timestamp) -> (usize, Option<Place>) {
+    /// Counts the expired active keys of some pieces from `from` on. Returns the count and the position to
+    /// continue from; `None` at the end.
+    pub(super) fn count_expired(
+        &self,
+        from: Position,
+        now: Timestamp,
+    ) -> (usize, Option<Position>) {
         let mut pieces = self.0.range(from..);
-        let words = pieces.by_ref().take(STRIDE).flat_map(|(_, piece)| &piece.words);
+        let words =
+            pieces.by_ref().take(PIECES_COUNTED_AT_ONCE).flat_map(|(_, piece)| &piece.words);
         let expired = words.filter(|word| word.has_expired(now)).count();
         (expired, pieces.next().map(|(next, _)| *next))
     }
@@ -266,7 +271,7 @@ mod tests {
         Word::new(active, Expiry::Never, 0)
     }
 
-    fn place(n: u64) -> Place {
+    fn position(n: u64) -> Position {
         (Timestamp::from_secs(n / 3), KeyId::from_u64(n))
     }
 
@@ -289,7 +294,7 @@ mod tests {
     fn a_text_is_found_in_names_and_ids_and_never_across_them() {
         let mut order = Order::default();
         for (n, name) in ["Nightly export", "ÜBERSICHT", "x"].into_iter().enumerate() {
-            order.insert(place(n as u64), word(true), name);
+            order.insert(position(n as u64), word(true), name);
         }
         let found = |text: &str| all(&order, Some(text), None, 9);
         assert_eq!(found("export"), [0]);
@@ -305,10 +310,10 @@ mod tests {
     #[test]
     fn a_key_that_comes_after_all_others_went_is_found() {
         let mut order = Order::default();
-        order.insert(place(1), word(true), "a");
-        order.remove(place(1));
+        order.insert(position(1), word(true), "a");
+        order.remove(position(1));
         assert_eq!(all(&order, None, None, 9), [0; 0]);
-        order.insert(place(2), word(true), "b");
+        order.insert(position(2), word(true), "b");
         assert_eq!(all(&order, None, None, 9), [2]);
     }
 
@@ -323,20 +328,20 @@ mod tests {
             let mut order = Order::default();
             if sorted {
                 let names: Vec<_> = (0..700).map(|n| format!("n{}", n % 7)).collect();
-                let keys = || names.iter().enumerate().map(|(n, name)| (place(n as u64), word(true), name.as_str()));
-                model.extend(keys().map(|(place, _, name)| (place, (true, name.to_owned()))));
+                let keys = || names.iter().enumerate().map(|(n, name)| (position(n as u64), word(true), name.as_str()));
+                model.extend(keys().map(|(position, _, name)| (position, (true, name.to_owned()))));
                 order = Order::of_sorted(keys());
             }
             for (n, step, name) in steps {
                 if step == 0 {
-                    model.remove(&place(n));
-                    order.remove(place(n));
+                    model.remove(&position(n));
+                    order.remove(position(n));
                 } else {
                     let active = step % 2 == 0;
-                    if model.insert(place(n), (active, name.clone())).is_some() {
-                        order.update(place(n), word(active), &name);
+                    if model.insert(position(n), (active, name.clone())).is_some() {
+                        order.update(position(n), word(active), &name);
                     } else {
-                        order.insert(place(n), word(active), &name);
+                        order.insert(position(n), word(active), &name);
                     }
                 }
             }
@@ -351,7 +356,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(order.0.values().all(|piece| piece.places.len() <= MOST && piece.places.capacity() <= 4 * MOST));
+            prop_assert!(order.0.values().all(|piece| piece.positions.len() <= MAX_PIECE_KEYS && piece.positions.capacity() <= 4 * MAX_PIECE_KEYS));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A part of the table: open addressing over slots of atomics, 32 bytes each.
+//! A segment of the table: open addressing over slots of atomics, 32 bytes each.
 //!
-//! One writer at a time changes it (under the directory's lock); any number of readers look. A
-//! slot's fingerprint and id are written once, before its word: whoever sees the word sees them.
-//! A slot lies within one cache line. When a key was last used lies beside the slots, four bytes
-//! each: readers write there, and a line that is written to is no neighbour for a fingerprint.
+//! One writer at a time changes it, under the directory's lock; any number of readers read it. A
+//! slot's fingerprint and id are written once, before its word: a reader that sees the word sees them.
+//! A slot is within one cache line. The last uses are in an array of their own, four bytes each: readers
+//! write to it, and must not invalidate the cache lines of the slots.
 
 use super::word::Word;
 use crate::{
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// Fewer slots than this are not worth a rebuild.
-const SMALLEST: usize = if sync::MODELLED { 4 } else { 8 };
-/// Of so many slots in a hundred: what a rebuilt segment has taken, and when the next rebuild is
-/// due. With 36 bytes a slot the first keeps a key below 48 bytes, the second a search short.
-const TAKEN_AT_FIRST: usize = 76;
-const TAKEN_AT_MOST: usize = 86;
+/// The fewest slots of a segment.
+const MIN_SLOTS: usize = if sync::MODELLED { 4 } else { 8 };
+/// The percentage of used slots after a rebuild, and at the next rebuild. With 36 bytes a slot the first
+/// keeps a key below 48 bytes, and the second keeps probe sequences short.
+const INITIAL_LOAD_PERCENT: usize = 76;
+const MAX_LOAD_PERCENT: usize = 86;
 
 #[derive(Default)]
 #[repr(align(32))]
@@ -41,22 +41,22 @@ impl Slot {
     }
 }
 
-/// Some slots, and when the key in each was last used.
+/// Slots, and the last use of the key in each.
 pub(super) struct Segment {
     slots: Box<[Slot]>,
-    /// Minutes since the epoch; 0: never, as far as is known.
+    /// Minutes since the epoch; 0 if no use is known.
     uses: Box<[AtomicU32]>,
     taken: AtomicUsize,
 }
 
-/// Where a key lies in its segment.
+/// The index of a key's slot in its segment.
 #[derive(Clone, Copy)]
 pub(super) struct At(usize);
 
 impl Segment {
-    /// Room for so many keys and some more.
+    /// Creates a segment for `keys` keys and some more.
     pub(super) fn with_room_for(keys: usize) -> Self {
-        let slots = (keys.max(SMALLEST) * 100).div_ceil(TAKEN_AT_FIRST);
+        let slots = (keys.max(MIN_SLOTS) * 100).div_ceil(INITIAL_LOAD_PERCENT);
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             uses: (0..slots).map(|_| AtomicU32::new(0)).collect(),
@@ -64,7 +64,7 @@ impl Segment {
         }
     }
 
-    /// The key with this fingerprint. A key that is gone is found as such.
+    /// Finds the key with this fingerprint. A deleted key is found with the word `GONE`.
     #[inline]
     pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<(KeyId, Word, At)> {
         let mut at = self.home(fingerprint);
@@ -86,18 +86,18 @@ impl Segment {
         self.find(fingerprint).is_some()
     }
 
-    /// Notes that the key here was used in this minute: a load, and a store once a minute.
+    /// Records a use in this minute. Costs a load, and a store once a minute.
     #[inline]
     pub(super) fn note_use(&self, At(at): At, minute: u32) {
         if let Some(last) = self.uses.get(at)
             && last.load(Relaxed) < minute
         {
-            // Of two threads the later one wins, and a clock that was set back takes nothing back.
+            // The later of two threads wins, and a clock that is set back changes nothing.
             last.fetch_max(minute, Relaxed);
         }
     }
 
-    /// The minute in which the key here was last used, or 0.
+    /// The minute of the last use, or 0.
     pub(super) fn last_use(&self, At(at): At) -> u32 {
         self.uses.get(at).map_or(0, |last| last.load(Relaxed))
     }
@@ -113,8 +113,7 @@ impl Segment {
         used.collect()
     }
 
-    /// Takes over when keys were used from the segment in whose place this one came, once no
-    /// reader notes anything there any more.
+    /// Copies the last uses from the segment that this one replaced, after its last reader has finished.
     pub(super) fn take_uses(&self, from: &Self) {
         for (slot, last) in from.slots.iter().zip(&from.uses) {
             let last = last.load(Relaxed);
@@ -127,7 +126,7 @@ impl Segment {
         }
     }
 
-    /// Gives a key another state; `false` if it is not here.
+    /// Sets the word of a key; `false` for an unknown key.
     pub(super) fn set(&self, fingerprint: [u64; 2], word: Word) -> bool {
         let slot = self.find(fingerprint).and_then(|(_, _, At(at))| self.slots.get(at));
         if let Some(slot) = slot {
@@ -136,10 +135,10 @@ impl Segment {
         slot.is_some()
     }
 
-    /// Adds a key that is not here; `false` if the segment is full.
+    /// Adds a new key; `false` if the segment is full.
     pub(super) fn insert(&self, fingerprint: [u64; 2], id: KeyId, word: Word) -> bool {
         let taken = self.taken.load(Relaxed);
-        if (taken + 1) * 100 > self.slots.len() * TAKEN_AT_MOST {
+        if (taken + 1) * 100 > self.slots.len() * MAX_LOAD_PERCENT {
             return false;
         }
         let mut at = self.home(fingerprint);
@@ -158,8 +157,8 @@ impl Segment {
         false
     }
 
-    /// A larger one with the same keys, but for those that are gone. When they were used is taken
-    /// over later.
+    /// A larger segment with the same keys, without the deleted ones. [`take_uses`](Self::take_uses) copies
+    /// the last uses later.
     pub(super) fn rebuilt(&self) -> Self {
         let larger = Self::with_room_for(self.slots.iter().filter_map(Slot::key).count() + 1);
         for (fingerprint, id, word) in self.slots.iter().filter_map(Slot::key) {
@@ -178,7 +177,7 @@ impl Segment {
         usize::try_from((u128::from(high) * self.slots.len() as u128) >> 64).unwrap_or(0)
     }
 
-    /// The slots in which a key may lie follow each other, from the last one to the first.
+    /// The next slot of a probe sequence, which wraps around.
     #[inline]
     fn after(&self, at: usize) -> usize {
         if at + 1 < self.slots.len() { at + 1 } else { 0 }
@@ -186,7 +185,7 @@ impl Segment {
 }
 
 impl Slot {
-    /// The key that lies here, unless it is gone.
+    /// The key in this slot, unless it was deleted.
     fn key(&self) -> Option<([u64; 2], KeyId, Word)> {
         let word = Word::from_raw(self.word.load(Acquire));
         if word == Word::EMPTY || word == Word::GONE {

@@ -1,13 +1,23 @@
-//! Who waits for a key to be taken away: work in flight, such as a stream or a socket.
+//! Watches: work in flight, such as a stream or a socket, waits for the revocation of its key.
 //!
-//! Design. A [`Revocation`] is registered under its key's id. Whoever changes a key looks at one
-//! counter, and only if somebody waits for anything at the key's own watches. Validation touches
-//! none of this.
+//! Design. A [`Revocation`] is registered under the id of its key. A change of a key reads one counter,
+//! and only if there are watches, those of the key. Validation does not touch any of this.
 //!
-//! Why no wake-up is lost: a watch is registered first and its key looked at second, under the
-//! directory's lock; a change is made under the same lock and the counter read after it. So either
-//! the watch sees the change or the change sees the watch. What ends a watch is latched: a key that
-//! is back a moment later does not revive it.
+//! A watch has these states:
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | registered | it reads the key: as allowed as its holder | live, with the key's expiry |
+//! | registered | it reads the key: inactive, deleted or narrowed | over |
+//! | live | a change: the key is still as allowed as the holder | live, with the new expiry |
+//! | live | a change: revoked, deleted or narrowed | over |
+//! | live | the expiry passes | over, without a wake-up: the owner polls after `remaining` |
+//! | live | the store closes, or the replica cannot prove that it is up to date | over |
+//! | over | any change, also a reactivation | over |
+//!
+//! No wake-up is lost. A watch is registered first and reads its key second, under the directory's
+//! lock. A change is made under the same lock, and the counter is read after it. So either the watch
+//! sees the change or the change sees the watch.
 
 use crate::{
     id::KeyId,
@@ -32,13 +42,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The value that stands for a key without an end.
+/// The value for a key that never expires.
 const NEVER: u64 = u64::MAX;
 
 struct Watch {
     grant: Grant,
     over: AtomicBool,
-    /// The key's end in milliseconds.
+    /// The key's expiry in milliseconds.
     end: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
@@ -52,21 +62,22 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// Ends what the change denies. The caller holds the directory's lock, and wakes the wakers
-    /// without it.
-    pub(super) fn tell(&self, id: KeyId, visible: Option<Standing>) -> Vec<Waker> {
+    /// Ends the watches that a change denies. The caller holds the directory's lock, and wakes the wakers
+    /// after it has released the lock.
+    pub(super) fn notify(&self, id: KeyId, visible: Option<Standing>) -> Vec<Waker> {
         if self.count.load(Relaxed) == 0 {
             return Vec::new();
         }
         let watches = self.by_key.lock();
         let of_key = watches.range((id, 0)..=(id, u64::MAX));
-        of_key.filter_map(|(_, watch)| watch.tell(visible)).collect()
+        of_key.filter_map(|(_, watch)| watch.notify(visible)).collect()
     }
 
-    /// The store is closed: nobody can take a key away any more, so nothing goes on.
+    /// Ends all watches, since revocations can no longer be observed: the store is closed, or the replica is
+    /// out of date.
     pub(super) fn end_all(&self) {
         let watches: Vec<_> = self.by_key.lock().values().cloned().collect();
-        watches.iter().filter_map(|watch| watch.tell(None)).for_each(Waker::wake);
+        watches.iter().filter_map(|watch| watch.notify(None)).for_each(Waker::wake);
     }
 
     #[cfg(test)]
@@ -77,7 +88,7 @@ impl Watches {
 }
 
 impl Watch {
-    fn tell(&self, visible: Option<Standing>) -> Option<Waker> {
+    fn notify(&self, visible: Option<Standing>) -> Option<Waker> {
         match visible {
             Some(standing) if standing.active && self.grant.is_within(&standing.grant) => {
                 self.end.store(millis(standing.expiry), Release);
@@ -95,25 +106,25 @@ fn millis(expiry: Expiry) -> u64 {
     }
 }
 
-/// Over when a key was taken away: revoked, expired, deleted, or narrowed below what its holder was
-/// let in with; made by [`Store::revocation`](crate::Store::revocation).
+/// A watch on an authenticated key. It is over when the key is revoked, expired, deleted, or has fewer
+/// scopes than at its authentication. Created by [`Store::revocation`](crate::Store::revocation).
 ///
-/// As a future it needs no particular runtime. It is woken by changes, not by the clock: whoever
-/// awaits it for a key with an end looks again after [`remaining`](Self::remaining).
-/// `portcullis::web` (feature `axum`) does so, and ends bodies and sockets.
+/// As a future it needs no particular runtime. Changes wake it, the clock does not: for a key that
+/// expires, poll it again after [`remaining`](Self::remaining). `portcullis::web` (feature `axum`) does
+/// this, and ends bodies and sockets.
 ///
-/// Once over it stays over, even if the key is active again.
-#[must_use = "a watch ends nothing by itself"]
+/// Once over, it stays over, even if the key is reactivated.
+#[must_use = "a watch does nothing unless it is polled"]
 pub struct Revocation {
     watches: Arc<Watches>,
     place: (KeyId, u64),
     watch: Arc<Watch>,
-    /// The store's time when this was made. From then on it does not run backwards either.
-    made: (Instant, Timestamp),
+    /// The store's time when the watch was created, from which its time never runs backwards.
+    created: (Instant, Timestamp),
 }
 
 impl Revocation {
-    /// Registered, and not yet looked at.
+    /// Registers a watch. [`see`](Self::see) reads the key.
     pub(super) fn register(
         watches: &Arc<Watches>,
         id: KeyId,
@@ -129,30 +140,30 @@ impl Revocation {
         let place = (id, watches.next.fetch_add(1, Relaxed));
         watches.by_key.lock().insert(place, Arc::clone(&watch));
         watches.count.fetch_add(1, Relaxed);
-        Self { watches: Arc::clone(watches), place, watch, made: (Instant::now(), now) }
+        Self { watches: Arc::clone(watches), place, watch, created: (Instant::now(), now) }
     }
 
-    /// Looks at the key for the first time.
+    /// Compares the watch with the key for the first time.
     pub(super) fn see(&self, visible: Option<Standing>) {
-        self.watch.tell(visible);
+        self.watch.notify(visible);
     }
 
-    /// Ends it: nobody vouches for the key any more.
+    /// Ends the watch, since the state of the key is not known.
     pub(crate) fn end(&self) {
-        self.watch.tell(None);
+        self.watch.notify(None);
     }
 
-    /// The key that is watched.
+    /// Returns the id of the key.
     pub fn id(&self) -> KeyId {
         self.place.0
     }
 
-    /// Whether the key was taken away.
+    /// Whether the watch is over.
     pub fn is_over(&self) -> bool {
         self.watch.over.load(Acquire) || self.remaining() == Some(Duration::ZERO)
     }
 
-    /// When the key ends by itself, as it stands now.
+    /// Returns the current expiry of the key.
     pub fn expires_at(&self) -> Expiry {
         match self.watch.end.load(Acquire) {
             NEVER => Expiry::Never,
@@ -160,10 +171,10 @@ impl Revocation {
         }
     }
 
-    /// How long until the key ends by itself, if it does; zero from then on.
+    /// Returns the time until the key expires, zero from then on; `None` if it never expires.
     pub fn remaining(&self) -> Option<Duration> {
         let Expiry::At(end) = self.expires_at() else { return None };
-        let (instant, then) = self.made;
+        let (instant, then) = self.created;
         let passed = u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = then.as_millis().saturating_add(passed);
         let now = now.max(Timestamp::from(SystemTime::now()).as_millis());
@@ -178,7 +189,7 @@ impl Future for Revocation {
         if self.is_over() {
             return Poll::Ready(());
         }
-        // Left first and looked at second, so that a change in between finds it.
+        // The waker is stored before the second check, so a change in between finds it.
         let mut waker = self.watch.waker.lock();
         match &mut *waker {
             Some(left) => left.clone_from(cx.waker()),

@@ -1,10 +1,10 @@
-//! A slot's decisive state in one word.
+//! The state of a slot in one word.
 //!
 //! ```text
-//! bit 63        a key lies here (an empty slot is all zero)
-//! bit 62        it is active
-//! bits 28..62   its end in seconds since the epoch; all ones: never
-//! bits 0..28    the number of its grant
+//! bit 63        the slot is used (an empty slot is all zero)
+//! bit 62        the key is active
+//! bits 28..62   the expiry in seconds since the epoch; all ones: never
+//! bits 0..28    the number of the grant
 //! ```
 
 use crate::{
@@ -17,7 +17,7 @@ const TAKEN: u64 = 1 << 63;
 const ACTIVE: u64 = 1 << 62;
 const END_SHIFT: u32 = 28;
 const NEVER: u64 = (1 << 34) - 1;
-/// Numbers of grants are below this.
+/// The numbers of grants are below this.
 pub(super) const GRANTS: u64 = 1 << END_SHIFT;
 
 /// The state of a slot.
@@ -25,10 +25,10 @@ pub(super) const GRANTS: u64 = 1 << END_SHIFT;
 pub(super) struct Word(u64);
 
 impl Word {
-    /// Nothing lies here, and nothing lies behind here either.
+    /// An empty slot, which ends a probe sequence.
     pub(super) const EMPTY: Self = Self(0);
-    /// A key lay here. The slot is not used again, so that a reader who just matched its
-    /// fingerprint never reads another key's state.
+    /// The slot of a deleted key. It is not reused, so a reader that has just matched the fingerprint never
+    /// reads the state of another key.
     pub(super) const GONE: Self = Self(TAKEN);
 
     pub(super) fn new(active: bool, expiry: Expiry, grant: u64) -> Self {
@@ -36,7 +36,7 @@ impl Word {
             Expiry::At(end) => end.as_secs().min(NEVER - 1),
             Expiry::Never => NEVER,
         };
-        // `GONE` has the end 0: an end at the epoch is moved by a second, which has come as well.
+        // `GONE` has the expiry 0. An expiry at the epoch becomes 1 s, which is in the past as well.
         Self(TAKEN | (u64::from(active) * ACTIVE) | (end.max(1) << END_SHIFT) | (grant % GRANTS))
     }
 
@@ -48,7 +48,7 @@ impl Word {
         self.0
     }
 
-    /// Whether it is active and its end has come.
+    /// Whether the key is active but has expired.
     pub(super) fn has_expired(self, now: Timestamp) -> bool {
         let end = self.0 >> END_SHIFT & NEVER;
         self.0 & ACTIVE != 0 && end != NEVER && end <= now.as_secs()

@@ -1,13 +1,13 @@
-//! Which characters a name may have: those that people see, and what joins them.
+//! The characters that a name may have: visible characters and their joiners.
 //!
 //! Names are compared by eye, in lists, audit logs and terminals. A character that is invisible or
 //! changes the direction of a text makes two names look alike, or one name look like another text.
 
-/// Whether a name shows what it holds: at least one visible character, and none that is invisible,
-/// changes the direction or ends a line. Joiners and the emoji variation selector may stand between
-/// visible characters: Persian and emoji are written with them.
+/// Whether a name has at least one visible character and none that is invisible, changes the direction
+/// of text or ends a line. Joiners and the emoji variation selector are allowed after visible
+/// characters: Persian and emoji need them.
 pub(super) fn is_name(text: &str) -> bool {
-    // Whether the character before can be joined to.
+    // Whether a joiner may follow.
     let mut is_after_visible = false;
     let mut has_visible = false;
     let mut chars = text.chars().peekable();
@@ -37,7 +37,7 @@ pub(super) fn is_name(text: &str) -> bool {
     has_visible
 }
 
-/// Whether a text of several lines has no character that a terminal or a page obeys.
+/// Whether a text of several lines has no control character for a terminal or a page.
 pub(super) fn is_plain_text(text: &str) -> bool {
     text.chars().all(|c| match c {
         '\t' | '\n' => true,

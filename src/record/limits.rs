@@ -1,4 +1,4 @@
-//! The limits of what a record may hold: lengths, characters, and no API key in the wrong field.
+//! The limits of the fields of a record: lengths, characters, and no API key in the wrong field.
 
 use super::{
     Expiry, Record,
@@ -15,13 +15,13 @@ const MAX_OWNER_BYTES: usize = 128;
 const MAX_METADATA_ENTRIES: usize = 16;
 const MAX_METADATA_KEY_BYTES: usize = 64;
 const MAX_METADATA_VALUE_BYTES: usize = 256;
-/// 2500-01-01T00:00:00Z: seconds up to here fit the index's state word.
+/// 2500-01-01T00:00:00Z: seconds up to this time fit into the index's state word.
 const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
 
 impl Record {
-    /// Refuses new values that are outside their limits. A value that is as it was `before` passes,
-    /// whatever the rules were when it was accepted: else no other field of an old record could be
-    /// changed.
+    /// Refuses new values that are outside their limits. A value that is unchanged since `before` is
+    /// accepted, even if an older version had other limits: otherwise no other field of that record
+    /// could be changed.
     pub(super) fn check_limits(&self, before: Option<&Self>) -> Result<(), Error> {
         let is_short = (1..=MAX_NAME_CHARS).contains(&self.name.chars().count());
         if before.is_none_or(|before| before.name != self.name)
@@ -49,7 +49,7 @@ impl Record {
         {
             return Err(Error::invalid(
                 Field::ExpiresAt,
-                "must be a time up to the end of 2499; leave it out for a key that never expires",
+                "must be a time up to the end of 2499; omit it for a key that never expires",
             ));
         }
         self.check_for_secrets(before)
@@ -82,7 +82,7 @@ impl Record {
         })
     }
 
-    /// A key is nowhere but with its holder, so none is kept that was pasted into the wrong field.
+    /// Refuses an API key that was pasted into the wrong field: a secret is never stored.
     fn check_for_secrets(&self, before: Option<&Self>) -> Result<(), Error> {
         let is_new = |differs: fn(&Self, &Self) -> bool| before.is_none_or(|b| differs(self, b));
         let name = is_new(|new, old| new.name != old.name).then_some((Field::Name, &self.name));
@@ -95,7 +95,7 @@ impl Record {
         match fields.into_iter().find(|(_, text)| Secret::is_pasted_in(text)) {
             Some((field, _)) => Err(Error::invalid(
                 field,
-                "looks like an API key; leave it out, and revoke that key if others may have seen it",
+                "looks like an API key; remove it, and revoke that key if others may have seen it",
             )),
             None => Ok(()),
         }
