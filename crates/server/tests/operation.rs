@@ -486,7 +486,9 @@ fn container_file_copies_what_the_build_reads() {
         targets.map(|target| target["name"].to_string()).collect::<Vec<_>>()
     };
     assert_eq!(targets(to.path()), targets(from));
-    let mut sources = ["src", "crates"].map(|folder| to.path().join(folder)).to_vec();
+    let mut sources = ["src", "crates/admin/src", "crates/server/src"]
+        .map(|folder| to.path().join(folder))
+        .to_vec();
     let mut included = 0;
     while let Some(source) = sources.pop() {
         if source.is_dir() {
