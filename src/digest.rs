@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 ///
 /// A key has 190 random bits, so its digest does not reveal it. Still, `Debug` shows only the first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Digest(blake3::Hash);
+pub(crate) struct Digest(blake3::Hash);
 
 impl Digest {
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -21,7 +21,7 @@ impl Digest {
     }
 
     /// Returns the 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
 

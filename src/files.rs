@@ -5,10 +5,8 @@
 //! storage engine opens its files by path. That path has no links, and no other user can change a
 //! directory on it, so it leads to the checked files.
 
-mod private;
 mod trust;
 
-pub use private::read_private;
 pub(crate) use trust::{Unsafe, unsafe_of};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat};
@@ -44,7 +42,7 @@ impl Dir {
 
     /// Opens a directory that may belong to another user, such as `/tmp`, to use a file of this user in it.
     /// Refused if another user could replace that file.
-    pub fn open_shared(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open_shared(path: &Path) -> io::Result<Self> {
         let dir = Self::resolve(path)?;
         trust::check_above(&dir.path, trust::own())?;
         Ok(dir)
@@ -63,7 +61,7 @@ impl Dir {
     }
 
     /// Opens the directory that contains `path`; returns it and the last name of `path`.
-    pub fn above(path: &Path) -> io::Result<(Self, OsString)> {
+    pub(crate) fn above(path: &Path) -> io::Result<(Self, OsString)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((Self::open_shared(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
     }
@@ -92,7 +90,7 @@ impl Dir {
     }
 
     /// Opens a regular file of this user in this directory, and sets its mode to 0600.
-    pub fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
         self.refuse_other_kinds(name)?;
         let file = self.open_at(name, flags)?;
         let about = file.metadata()?;
@@ -104,6 +102,10 @@ impl Dir {
     }
 
     /// Creates a file with mode 0600. Fails if the name exists.
+    pub fn open_to_read(&self, name: &OsStr) -> io::Result<File> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         self.open_at(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
     }
@@ -135,7 +137,7 @@ impl Dir {
     }
 
     /// Returns the type of an entry, of a link itself.
-    pub fn kind_of(&self, name: &OsStr) -> io::Result<Option<FileType>> {
+    pub(crate) fn kind_of(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -159,7 +161,7 @@ impl Dir {
     /// Checks that everything below is a directory or a regular file of this user. `lax` are the names of
     /// files whose mode depends on the umask of the process. `skip` are the names of directories that are
     /// not checked.
-    pub fn check_below(
+    pub(crate) fn check_below(
         &self,
         lax: &dyn Fn(&OsStr) -> bool,
         skip: &dyn Fn(&OsStr) -> bool,
@@ -181,7 +183,7 @@ impl Dir {
     }
 
     /// Syncs this directory and everything below, and restricts the modes to this user.
-    pub fn sync_below(&self) -> io::Result<()> {
+    pub(crate) fn sync_below(&self) -> io::Result<()> {
         for name in self.names()? {
             if self.kind_of(&name)? == Some(FileType::Directory) {
                 self.open_dir(&name)?.sync_below()?;
@@ -197,7 +199,7 @@ impl Dir {
     }
 
     /// Returns the names of its entries.
-    pub fn names(&self) -> io::Result<Vec<OsString>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 

@@ -45,7 +45,7 @@ impl KeyId {
     }
 
     /// Returns the id whose eleven digits are within a key.
-    pub fn from_digits(digits: &[u8]) -> Option<Self> {
+    pub(crate) fn from_digits(digits: &[u8]) -> Option<Self> {
         (digits.len() == ID_DIGITS).then(|| base62::decode(digits).map(Self)).flatten()
     }
 }

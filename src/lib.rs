@@ -25,7 +25,7 @@ mod time;
 mod id;
 mod secret;
 mod digest;
-mod files;
+pub mod files;
 pub mod scope;
 mod refusal;
 pub mod error;
@@ -60,15 +60,6 @@ pub mod web;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
-#[doc(hidden)]
-pub mod internal {
-    pub use crate::{
-        files::{Dir, check_of_any_owner, read_private},
-        random::array,
-        stack::wipe,
-    };
-}
-
 /// Why Portcullis is as it is, and each byte that it writes.
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
@@ -78,7 +69,6 @@ pub mod design {}
 mod readme {}
 
 pub use audit::{Act, Attempt, AuditEntry};
-pub use digest::Digest;
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
@@ -86,15 +76,16 @@ pub use ledger::{About, DiskSpace, Following, Member, MemberState, Settled};
 pub use offline::Offline;
 pub use principal::Principal;
 pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
-pub use random::NoRandomness;
+pub use random::{NoRandomness, array as random_bytes};
 pub use record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey, Record};
 pub use refusal::Refusal;
 pub use scope::{Catalogue, Grant, Plane, Scope, ScopeSet};
 pub use secret::{ParsePrefixError, Prefix, Secret};
-pub use stack::wipe_stack;
+pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, ListQuery, Outcome, Page, Pruned, Store,
+    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, ListQuery, Outcome, Page, Pruned,
+    Store,
 };
 pub use time::Timestamp;

@@ -12,7 +12,13 @@ pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {
     SysRng.try_fill_bytes(bytes).map_err(|e| NoRandomness(Box::new(e)))
 }
 
-/// Returns `N` random bytes. Not for secrets: the array is not wiped.
+/// Returns `N` bytes from the operating system's random source. For names and numbers, not for
+/// secrets: the array is not wiped.
+///
+/// ```
+/// let serial: [u8; 16] = portcullis::random_bytes()?;
+/// # Ok::<(), portcullis::NoRandomness>(())
+/// ```
 pub fn array<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     fill(&mut bytes)?;

@@ -75,8 +75,21 @@ impl Prefix {
         format!("{}_{}", self.as_str(), str::from_utf8(&digits).unwrap_or_default())
     }
 
-    /// Whether these bytes have the length and the prefix of a key. Most malformed input fails here, before
-    /// anything is hashed. The checksum is for secret scanners only.
+    /// Returns the id that the text of a key has in it. The text is not authenticated.
+    ///
+    /// ```
+    /// # use portcullis::{KeyId, Prefix};
+    /// let key = "pcl_8fK2mQ9xZ1a_0123456789abcdefghijABCDEFGHIJ01234567";
+    /// assert_eq!(Prefix::default().id_within(key), "key_8fK2mQ9xZ1a".parse().ok());
+    /// assert_eq!(Prefix::default().id_within("key_8fK2mQ9xZ1a"), None);
+    /// ```
+    pub fn id_within(&self, key: &str) -> Option<KeyId> {
+        let after = key.strip_prefix(self.as_str())?.strip_prefix('_')?;
+        KeyId::from_digits(after.split_once('_')?.0.as_bytes())
+    }
+
+    /// Whether these bytes have the length and the prefix of a key. Most garbage fails here,
+    /// before anything is hashed; the checksum is left to scanners.
     #[inline]
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
         let Some(first) = key.first_chunk() else { return false };

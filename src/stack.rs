@@ -22,14 +22,14 @@ const WIPED_BYTES: usize = 256 * 1024;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn wipe_stack() {
-    wipe::<WIPED_BYTES>();
+/// Overwrites `BYTES` bytes of the stack below the caller.
+    wipe_stack_below::<WIPED_BYTES>();
 }
 
-/// Overwrites `BYTES` bytes of the stack below the caller.
 #[inline(never)]
-pub fn wipe<const BYTES: usize>() {
-    // Not a constant: a reference to one would point into the program's file, not at the stack.
-    // `black_box` makes the compiler write the zeros, as if they were read.
+pub fn wipe_stack_below<const BYTES: usize>() {
+    // A variable, since a reference to a constant array would point at one in the program's file.
+    // The compiler must assume that somebody reads it, so that it writes the zeros.
     let mut zeros = [0u8; BYTES];
     black_box(&mut zeros);
 }

@@ -1,6 +1,7 @@
 //! The verbs that change keys, on behalf of someone.
 
 mod premises;
+mod reading;
 
 use self::premises::as_authority;
 use super::{
@@ -304,14 +305,6 @@ impl<'s> Acting<'s> {
     /// ```
     pub fn refuse(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) -> Result<(), Error> {
         self.note_refusal(attempt, key, Change::default(), reason).map_err(|gap| gap.error)
-    }
-
-    /// Like [`refuse`](Self::refuse), and logs where that fails.
-    #[doc(hidden)]
-    pub fn turn_away(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
-        if let Err(gap) = self.note_refusal(attempt, key, Change::default(), reason) {
-            gap.log(self.actor);
-        }
     }
 
     /// A change that takes something away, or finds it taken away, waits for the other replicas.

@@ -4,14 +4,10 @@ use super::{Store, core::Core};
 use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,
-    error::Error,
-    id::KeyId,
     index::Revocation,
     principal::Principal,
-    record::Record,
     refusal::Refusal,
 };
-use std::sync::Arc;
 
 impl Store {
     /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
@@ -64,29 +60,37 @@ impl Store {
         self.authenticate_digest(&self.writer.seals.digester.digest(key))
     }
 
-    /// Decides anew on a key that was presented before, without keeping its text.
-    #[doc(hidden)]
-    pub fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
-        let Core { gate, index, clock, .. } = &**self.writer;
-        gate.pass(|| index.admit(digest, || clock.now()))?
+    /// Authenticates the text of a key, and returns a handle with which
+    /// [`authenticate_again`](Self::authenticate_again) checks the key later.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// let (principal, handle) = store.authenticate_with_handle(key.as_bytes()).unwrap();
+    /// assert!(store.authenticate_again(&handle).is_ok());
+    /// store.revoke(principal.id())?;
+    /// assert_eq!(store.authenticate_again(&handle).unwrap_err(), Refusal::Inactive);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn authenticate_with_handle(&self, key: &[u8]) -> Result<(Principal, KeyHandle), Refusal> {
+        if !self.prefix.begins(key) {
+            return Err(Refusal::Unknown);
+        }
+        let digest = self.writer.seals.digester.digest(key);
+        Ok((self.authenticate_digest(&digest)?, KeyHandle(digest)))
     }
 
-    /// Why a key that was refused is refused, with its record, once that is on disk: an answer that
-    /// reports a key inactive waits for what it rests on.
-    #[doc(hidden)]
-    pub fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
-        let core: &Core = &self.writer;
-        core.again(|| {
-            let plans = core.plan();
-            let (planned, pending) = (core.planned(&plans, id), plans.pending_sequence(id));
-            core.wait(plans, pending)?;
-            let Some((record, _)) = planned else { return Ok((Refusal::Unknown, None)) };
-            match record.standing().check(|| core.clock.now()) {
-                Err(refusal) => Ok((refusal, Some(record))),
-                // It comes back just now, or what denies it may never be on disk.
-                Ok(()) => Ok((Refusal::Unavailable, None)),
-            }
-        })
+    /// Authenticates the key of a handle as it is now.
+    pub fn authenticate_again(&self, handle: &KeyHandle) -> Result<Principal, Refusal> {
+        self.authenticate_digest(&handle.0)
+    }
+
+    fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+        let Core { gate, index, clock, .. } = &**self.writer;
+        gate.pass(|| index.admit(digest, || clock.now()))?
     }
 
     /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
@@ -115,3 +119,19 @@ impl Store {
         watch
     }
 }
+
+/// A key that was authenticated, for authenticating it again without its text: what a session keeps.
+///
+/// A handle is no credential that could be stored or sent. Only authentication makes one, and it
+/// gives away no bytes. It can be neither copied nor printed:
+///
+/// ```
+/// fn keep(handle: portcullis::KeyHandle) -> portcullis::KeyHandle { handle }
+/// ```
+/// ```compile_fail,E0599
+/// fn keep(handle: portcullis::KeyHandle) -> portcullis::KeyHandle { handle.clone() }
+/// ```
+/// ```compile_fail,E0277
+/// fn keep(handle: portcullis::KeyHandle) { println!("{handle:?}") }
+/// ```
+pub struct KeyHandle(Digest);

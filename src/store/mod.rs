@@ -37,6 +37,7 @@ mod writer;
 
 pub use self::{
     acting::Acting,
+    authenticate::KeyHandle,
     builder::Builder,
     health::{Count, Health},
     idempotency::{Idempotency, Outcome},
@@ -112,18 +113,6 @@ impl Store {
     /// ```
     pub fn in_memory() -> Result<Self, Error> {
         Self::builder().in_memory()
-    }
-
-    /// What is kept in place of a key's text.
-    #[doc(hidden)]
-    pub fn digest(&self, key: &[u8]) -> crate::digest::Digest {
-        self.writer.seals.digester.digest(key)
-    }
-
-    /// The number of the newest change that is on disk, and so of the newest entry of the trail.
-    #[doc(hidden)]
-    pub fn newest_change(&self) -> u64 {
-        self.writer.plan().committed
     }
 
     /// Makes a key. It works once this returns, and it is on disk.

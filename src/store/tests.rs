@@ -61,19 +61,6 @@ fn a_handle_is_of_its_own_store_and_of_no_other() {
 }
 
 #[test]
-fn the_newest_change_is_the_last_that_is_durable() {
-    let (store, script) = scripted_store();
-    issue(&store, &script, new_key(&store, &["api.read"], true));
-    issue(&store, &script, new_key(&store, &["api.read"], true));
-    let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
-    script.begun();
-    assert_eq!(store.newest_change(), 2);
-    script.verdict(true);
-    issuing.join().unwrap().unwrap();
-    assert_eq!(store.newest_change(), 3);
-}
-
-#[test]
 fn a_new_key_is_unseen_until_it_is_durable() {
     let (store, script) = scripted_store();
     let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));

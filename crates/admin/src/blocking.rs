@@ -1,7 +1,7 @@
 //! Store calls from async handlers, on threads that may block.
 
 use super::api_error::ApiError;
-use portcullis::{Error, Store, internal::wipe};
+use portcullis::{Error, Store, wipe_stack_below};
 use std::{num::NonZeroUsize, sync::LazyLock, thread::available_parallelism};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -46,7 +46,7 @@ pub(crate) async fn run<T: Send + 'static>(
     let wiped = move || {
         let done = work();
         // The work may have generated or parsed a key, and the pool reuses the thread.
-        wipe::<WIPED_STACK_BYTES>();
+        wipe_stack_below::<WIPED_STACK_BYTES>();
         done
     };
     match spawn_blocking(wiped).await {

@@ -109,7 +109,7 @@ impl Caller {
         };
         let reason = refusal.to_string();
         let recorded = self.act(store, move |acting| {
-            acting.turn_away(attempt, key, &reason);
+            acting.refuse_or_log(attempt, key, &reason);
             Ok(())
         });
         // The caller is refused even if the audit entry cannot be written.

@@ -4,7 +4,7 @@ use super::{
     api_error::ApiError, blocking, caller::Caller, fields::Fields, json_body::JSON, openapi, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
-use portcullis::{Attempt, Grant, KeyId, Refusal, Scope, Store, scope::catalogue};
+use portcullis::{Attempt, Grant, Refusal, Scope, Store, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -44,7 +44,8 @@ pub(crate) async fn verify(
     fields.finish("key and scopes")?;
     let required: Vec<Scope> = store.scopes(&required)?.iter().cloned().collect();
 
-    let (checked, id) = (store.authenticate_key(presented.as_bytes()), id_in(&store, &presented));
+    let (checked, id) =
+        (store.authenticate_key(presented.as_bytes()), store.prefix().id_within(&presented));
     drop(presented);
     let (code, record) = match (checked, id) {
         (Ok(principal), _) => {
@@ -55,7 +56,7 @@ pub(crate) async fn verify(
         // Only the exact key is refused for these reasons, so the id in its text is its id.
         (Err(Refusal::Inactive | Refusal::Expired), Some(id)) => {
             let (refusal, record) =
-                blocking::call(&store, move |store| store.why_refused(id)).await?;
+                caller.act(&store, move |acting| acting.why_refused(id)).await?;
             (code_of(refusal)?, record)
         }
         (Err(refusal), _) => (code_of(refusal)?, None),
@@ -76,11 +77,4 @@ fn code_of(refusal: Refusal) -> Result<&'static str, Refusal> {
 
 fn allows_all(grant: &Grant, required: &[Scope]) -> bool {
     required.iter().all(|scope| grant.allows(scope))
-}
-
-/// The id in the text of a key.
-fn id_in(store: &Store, key: &str) -> Option<KeyId> {
-    let tail = key.strip_prefix(store.prefix().as_str())?.strip_prefix('_')?;
-    let (digits, _) = tail.split_once('_')?;
-    KeyId::from_digits(digits.as_bytes())
 }

@@ -3,7 +3,7 @@
 use super::connection::Watched;
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
-use portcullis::internal::{Dir, check_of_any_owner};
+use portcullis::files::{Dir, check_of_any_owner};
 use portcullis_admin::LocalUser;
 use rustix::process::geteuid;
 use std::{

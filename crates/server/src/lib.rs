@@ -16,6 +16,7 @@ mod overload;
 mod own_certificate;
 mod plain;
 mod request_body;
+mod secret_file;
 mod signals;
 mod source;
 mod tls;
@@ -44,7 +45,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use portcullis::internal::read_private;
+pub use secret_file::read_private;
 pub use signals::Signals;
 pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};

@@ -6,7 +6,7 @@
 //! (RFC 5280 §6.1: an authority is a name and a key). One self-signed certificate would not do:
 //! OpenSSL accepts such a certificate only if it is, byte for byte, the one that it was given.
 
-use portcullis::internal;
+use portcullis::random_bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -79,7 +79,7 @@ fn params(name: &str, now: SystemTime) -> io::Result<CertificateParams> {
     let start = now - LEEWAY;
     (params.not_before, params.not_after) = (start.into(), (start + LIFETIME).into());
     // Clients refuse two certificates of one issuer with the same number.
-    let mut number: [u8; 16] = internal::array().map_err(io::Error::other)?;
+    let mut number: [u8; 16] = random_bytes().map_err(io::Error::other)?;
     // Positive and of full length, as DER has integers.
     number[0] = number[0] & 0x7f | 0x40;
     params.serial_number = Some(SerialNumber::from(number.to_vec()));

@@ -1,9 +1,8 @@
 //! The server's certificate: the operator's, or one of its own for development.
 
-use super::own_certificate;
+use super::{own_certificate, secret_file::read_private};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use portcullis::internal::{Dir, read_private};
-use rustix::fs::OFlags;
+use portcullis::files::Dir;
 use rustls::crypto::aws_lc_rs;
 use std::{
     fs::File,
@@ -114,7 +113,7 @@ impl Certificate {
         }
         // That they are files of ours, closed to others.
         for name in [CERT, KEY] {
-            dir.open_file(name.as_ref(), OFlags::RDONLY).map_err(not_made)?;
+            dir.open_to_read(name.as_ref()).map_err(not_made)?;
         }
         renew_and_log(&dir);
         let own = Self::read(&dir.path().join(CERT), &dir.path().join(KEY)).await?;
@@ -150,7 +149,7 @@ fn make(dir: &Dir) -> io::Result<()> {
 fn renew(dir: &Dir, now: SystemTime) -> io::Result<bool> {
     let content = |name: &str| {
         let mut text = Zeroizing::new(String::new());
-        let file = dir.open_file(name.as_ref(), OFlags::RDONLY)?;
+        let file = dir.open_to_read(name.as_ref())?;
         file.take(MOST_BYTES).read_to_string(&mut text)?;
         Ok::<_, io::Error>(text)
     };

@@ -18,6 +18,12 @@ const MAX_SEARCHED: u64 = 4000;
 const BATCH: u64 = 500;
 const MAX_SHOWN: usize = 20;
 
+/// Reads the number of the newest entry.
+pub(crate) async fn newest_change(user: &User) -> Result<u64, EarlyResponse> {
+    let newest = user.caller.act(&user.state.store, |acting| acting.newest_change()).await;
+    newest.map_err(|error| user.error_page(error))
+}
+
 /// The recent entries about one key, newest first.
 pub(crate) struct Activity {
     pub(crate) entries: Vec<AuditEntry>,
@@ -25,9 +31,8 @@ pub(crate) struct Activity {
     pub(crate) is_truncated: bool,
 }
 
-/// Reads the newest entries in which this key is the actor or the changed key.
-pub(crate) fn activity(store: &Store, id: KeyId) -> Result<Activity, Error> {
-    let newest = store.newest_change();
+/// Reads the last entries up to `newest` in which this key is the actor or the changed key.
+pub(crate) fn activity(store: &Store, id: KeyId, newest: u64) -> Result<Activity, Error> {
     let oldest = newest.saturating_sub(MAX_SEARCHED);
     let (mut end, mut entries) = (newest, Vec::new());
     while end > oldest && entries.len() <= MAX_SHOWN {
@@ -69,7 +74,7 @@ pub(crate) async fn page(
     let store = &user.state.store;
     user.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
     let upto = query.iter().find(|(name, _)| name == "upto").and_then(|(_, n)| n.parse().ok());
-    let newest = store.newest_change();
+    let newest = newest_change(&user).await?;
     let end = upto.unwrap_or(newest).min(newest);
     let start = end.saturating_sub(PAGE_SIZE);
     let entries = read_many(store, move |store| read_range(store, start, end)).await;

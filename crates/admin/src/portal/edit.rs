@@ -122,7 +122,9 @@ async fn show(
         conflicts: &conflicts,
     };
     let id = record.id;
-    let activity = read_many(&user.state.store, move |store| audit::activity(store, id)).await;
+    let newest = audit::newest_change(user).await?;
+    let store = &user.state.store;
+    let activity = read_many(store, move |store| audit::activity(store, id, newest)).await;
     let activity = activity.map_err(|error| user.error_page(error))?;
     let here = user.base.path(&format!("/keys/{id}"));
     let body = html! {

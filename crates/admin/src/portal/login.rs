@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
-use portcullis::{Attempt, Principal, Refusal, scope::catalogue::ADMIN_KEY_LIST};
+use portcullis::{Attempt, Refusal, scope::catalogue::ADMIN_KEY_LIST};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -56,12 +56,11 @@ pub(crate) async fn log_in(
         state.sessions.end(session);
     }
     let key = Zeroizing::new(form.text("key"));
-    let digest = state.store.digest(key.trim().as_bytes());
-    let checked = state.store.authenticate_key(key.trim().as_bytes());
-    let wait =
-        limiter.and_then(|limiter| limiter.record(checked.as_ref().map(Principal::id), peer));
-    let principal = match checked {
-        Ok(principal) => principal,
+    let checked = state.store.authenticate_with_handle(key.trim().as_bytes());
+    let id = checked.as_ref().map(|(principal, _)| principal.id());
+    let wait = limiter.and_then(|limiter| limiter.record(id, peer));
+    let (principal, handle) = match checked {
+        Ok(authenticated) => authenticated,
         Err(refusal) => return Ok(refusal_page(&base, &refusal, peer, wait)),
     };
     let id = principal.id();
@@ -71,7 +70,7 @@ pub(crate) async fn log_in(
             "This key may not list API keys: it lacks the scope admin.key.list. Use an admin key.";
         return Ok(show(&base, StatusCode::FORBIDDEN, None, Some(text)));
     }
-    match state.sessions.start(id, digest) {
+    match state.sessions.start(id, handle) {
         Ok(session) => Ok(session_cookie::set(&state, session, base.redirect("/"))),
         Err(error) => {
             tracing::error!(%error, "a session could not be created");

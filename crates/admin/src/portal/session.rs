@@ -1,7 +1,7 @@
 //! The sessions of users, in memory: a restart logs everybody out.
 //!
-//! A session grants nothing by itself. It remembers the key's digest, and the store authenticates
-//! that digest again for each request.
+//! A session grants nothing by itself. It has a handle of its key, and the store authenticates the
+//! key again for each request.
 //!
 //! A form that issues a key can be submitted once:
 //!
@@ -14,10 +14,10 @@
 //! | `Submitted`, `Done`, `InDoubt` | submitted again | unchanged; the request executes nothing |
 
 use data_encoding::HEXLOWER;
-use portcullis::{Digest, KeyId, NoRandomness, internal};
+use portcullis::{KeyHandle, KeyId, NoRandomness, random_bytes};
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Token([u8; 32]);
 
 impl Token {
     fn random() -> Result<Self, NoRandomness> {
-        internal::array().map(Self)
+        random_bytes().map(Self)
     }
 
     /// Formats the token as hexadecimal digits.
@@ -65,7 +65,7 @@ pub(crate) enum FormState {
 
 struct Session {
     key: KeyId,
-    digest: Digest,
+    handle: Arc<KeyHandle>,
     started: Instant,
     last_used: Instant,
     forms: VecDeque<(Token, FormState)>,
@@ -92,13 +92,13 @@ impl Sessions {
     /// The number of sessions is limited for each key and in total. A login ends only a session of a
     /// key that has at least as many sessions as the key that logs in. So the logins of one key
     /// cannot end the sessions of a key with fewer.
-    pub(crate) fn start(&self, key: KeyId, digest: Digest) -> Result<Token, NoRandomness> {
-        self.start_at((key, digest), Instant::now())
+    pub(crate) fn start(&self, key: KeyId, handle: KeyHandle) -> Result<Token, NoRandomness> {
+        self.start_at((key, Arc::new(handle)), Instant::now())
     }
 
     fn start_at(
         &self,
-        (key, digest): (KeyId, Digest),
+        (key, handle): (KeyId, Arc<KeyHandle>),
         now: Instant,
     ) -> Result<Token, NoRandomness> {
         let token = Token::random()?;
@@ -113,17 +113,17 @@ impl Sessions {
             let most_frequent = most_frequent_key(&sessions, key);
             end_least_recently_used(&mut sessions, most_frequent);
         }
-        let session = Session { key, digest, started: now, last_used: now, forms: VecDeque::new() };
+        let session = Session { key, handle, started: now, last_used: now, forms: VecDeque::new() };
         sessions.insert(token, session);
         Ok(token)
     }
 
-    /// Returns the digest of the session's key, unless the session has ended, and records its use.
-    pub(crate) fn find(&self, token: Token) -> Option<Digest> {
+    /// Returns the handle of the session's key, unless the session has ended, and records its use.
+    pub(crate) fn find(&self, token: Token) -> Option<Arc<KeyHandle>> {
         self.find_at(token, Instant::now())
     }
 
-    fn find_at(&self, token: Token, now: Instant) -> Option<Digest> {
+    fn find_at(&self, token: Token, now: Instant) -> Option<Arc<KeyHandle>> {
         let mut sessions = self.lock();
         let session = sessions.get_mut(&token)?;
         if session.has_ended(now) {
@@ -131,7 +131,7 @@ impl Sessions {
             return None;
         }
         session.last_used = now;
-        Some(session.digest)
+        Some(Arc::clone(&session.handle))
     }
 
     /// Ends a session.
@@ -199,16 +199,24 @@ fn most_frequent_key(sessions: &HashMap<Token, Session>, own: KeyId) -> KeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
     use std::sync::LazyLock;
 
     fn id(number: u64) -> KeyId {
-        KeyId::from_digits(format!("{number:011}").as_bytes()).unwrap()
+        format!("key_{number:011}").parse().unwrap()
     }
 
-    fn holder(number: u64) -> (KeyId, Digest) {
-        static DIGEST: LazyLock<Digest> =
-            LazyLock::new(|| portcullis::Store::in_memory().unwrap().digest(b"any"));
-        (id(number), *DIGEST)
+    fn any_handle() -> KeyHandle {
+        let store = Store::in_memory().unwrap();
+        let (grant, expiry, metadata) = (Grant::All, Expiry::Never, Metadata::new());
+        let new = NewKey { name: "a".into(), grant, active: true, expiry, owner: None, metadata };
+        let key = store.issue(new).unwrap().secret.reveal(str::to_owned);
+        store.authenticate_with_handle(key.as_bytes()).unwrap().1
+    }
+
+    fn holder(number: u64) -> (KeyId, Arc<KeyHandle>) {
+        static HANDLE: LazyLock<Arc<KeyHandle>> = LazyLock::new(|| Arc::new(any_handle()));
+        (id(number), Arc::clone(&HANDLE))
     }
 
     #[test]

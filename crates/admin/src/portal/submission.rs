@@ -185,9 +185,9 @@ mod tests {
         let (grant, expiry) = (Grant::All, Expiry::Never);
         let issued = store.issue(NewKey { name, grant, active: true, expiry, owner, metadata });
         let key = issued.unwrap().secret.reveal(|key| key.as_bytes().to_vec());
-        let (principal, digest) = (store.authenticate_key(&key).unwrap(), store.digest(&key));
+        let (principal, handle) = store.authenticate_with_handle(&key).unwrap();
         let state = PortalState::new(store, None);
-        let session = state.sessions.start(principal.id(), digest).unwrap();
+        let session = state.sessions.start(principal.id(), handle).unwrap();
         let (base, caller) = (BasePath::default(), Caller::Key(principal.clone(), None));
         User { state, base, session, caller, principal, name: "root".into() }
     }

@@ -44,8 +44,8 @@ impl FromRequestParts<PortalState> for User {
         let Some(session) = session_cookie::token(state, &parts.headers) else {
             return Err(base.redirect("/login").into());
         };
-        let digest = state.sessions.find(session);
-        let principal = match digest.map(|digest| state.store.authenticate_digest(&digest)) {
+        let handle = state.sessions.find(session);
+        let principal = match handle.map(|handle| state.store.authenticate_again(&handle)) {
             Some(Ok(principal)) => principal,
             // The key may still be valid: keep the session.
             Some(Err(Refusal::Unavailable)) => {
