@@ -22,6 +22,7 @@ mod base62;
 mod random;
 mod stack;
 mod time;
+mod network;
 mod id;
 mod secret;
 mod digest;
@@ -73,6 +74,7 @@ pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
 pub use ledger::{About, DiskSpace, Following, Member, MemberState, Settled};
+pub use network::{Network, ParseNetworkError};
 pub use offline::Offline;
 pub use principal::Principal;
 pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
@@ -85,7 +87,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, ListQuery, Outcome, Page, Pruned,
-    Store,
+    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, ListQuery, Outcome, Page,
+    Pruned, Store,
 };
 pub use time::Timestamp;

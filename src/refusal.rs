@@ -36,6 +36,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal of authentication. The remaining one, of a valid key, is
+    /// [`LacksScope`](Self::LacksScope).
+    pub const OF_AUTHENTICATION: [Self; 7] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Ambiguous,
+        Self::Unknown,
+        Self::Inactive,
+        Self::Expired,
+        Self::Unavailable,
+    ];
+
     /// Returns the HTTP status of the response: 401, 403 or 503.
     pub fn status(&self) -> u16 {
         match self {

@@ -4,7 +4,7 @@
 //! So the pieces are small, and over HTTP/2 the last byte is a piece of its own: the permit is held
 //! until the client has made room for everything before.
 
-use super::{admission::Permit, connection::Active};
+use super::{accept::Active, limits::Permit};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::Version,

@@ -1,6 +1,6 @@
 //! The control socket: the machine's own way in, for the user who owns the server and for root.
 
-use super::connection::Watched;
+use super::accept::Watched;
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
 use portcullis::files::{Dir, check_of_any_owner};

@@ -5,15 +5,14 @@
 //! extensions. The handler of a login reports the key in its body to the guard.
 
 use super::{
-    admission::{Account, Admission, Permit},
+    accept::ConnectionPermit,
     answer_body::{self, Held},
-    connections::Room,
-    flood::Floods,
     headers,
+    key_check::KeyCheck,
+    limits::{Account, Admission, BadKeyLimiter, Overload, Permit},
     metrics::Metrics,
-    overload::Overload,
     request_body::{self, RequestBody, Rest},
-    source::{self, Network},
+    source,
 };
 use axum::{
     body::{Body, HttpBody},
@@ -27,7 +26,7 @@ use axum::{
 };
 use axum_server::ConnectionShutdown;
 use portcullis::{
-    KeyId, Principal, Refusal, Store,
+    KeyId, Network, Principal, Refusal, Store,
     web::{Authentication, Problem},
 };
 use portcullis_admin::{
@@ -51,50 +50,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 static LIMITED: RateLimitedLog = RateLimitedLog::new();
 
-/// What a check of a key came to.
-pub(super) enum Verdict {
-    Valid(KeyId),
-    Refused(Refusal),
-}
-
-impl Verdict {
-    pub(super) const ALL: [&'static str; 8] = [
-        "valid",
-        "missing",
-        "malformed",
-        "ambiguous",
-        "unknown",
-        "inactive",
-        "expired",
-        "unavailable",
-    ];
-
-    fn of(checked: Result<KeyId, Refusal>) -> Self {
-        checked.map_or_else(Self::Refused, Self::Valid)
-    }
-
-    pub(super) fn code(&self) -> &'static str {
-        match self {
-            Self::Valid(_) => "valid",
-            Self::Refused(refusal) => refusal.code(),
-        }
-    }
-
-    /// Whether somebody tried a key that is none. Nobody learns which kind of none.
-    fn is_bad_key(&self) -> bool {
-        !matches!(self, Self::Valid(_) | Self::Refused(Refusal::Missing | Refusal::Unavailable))
-    }
-}
-
-/// What stands before the router.
+/// The checks before the router.
 pub(super) struct Guard {
     store: Store,
     metrics: Metrics,
-    floods: Option<Floods>,
+    bad_keys: Option<BadKeyLimiter>,
     trusted: Vec<Network>,
-    room: Arc<Admission>,
-    /// How long a request may take until its answer begins.
-    patience: Duration,
+    admission: Arc<Admission>,
+    /// How long a request may take until its response begins.
+    response_timeout: Duration,
     is_draining: AtomicBool,
     hsts: Option<HeaderValue>,
 }
@@ -109,10 +73,10 @@ impl Guard {
         Self {
             store,
             metrics,
-            floods: Floods::new(max_bad_keys),
+            bad_keys: BadKeyLimiter::new(max_bad_keys),
             trusted,
-            room: Admission::new(),
-            patience: REQUEST_TIMEOUT,
+            admission: Admission::new(),
+            response_timeout: REQUEST_TIMEOUT,
             is_draining: AtomicBool::new(false),
             hsts: None,
         }
@@ -140,22 +104,22 @@ impl Guard {
     }
 
     /// Checks the key that the request has, if it has one. A probe is answered whoever sends it.
-    fn check(&self, request: &mut Request) -> Option<Verdict> {
+    fn check_key(&self, request: &mut Request) -> Option<KeyCheck> {
         if is_probe(request.uri().path()) || !request.headers().contains_key(AUTHORIZATION) {
             return None;
         }
         let start = Instant::now();
         let authentication = Authentication::new(&self.store, request.headers());
         let outcome = authentication.outcome().map(Principal::id);
-        let verdict = Verdict::of(outcome.map_err(Refusal::clone));
-        self.metrics.checked(&verdict, Some(start.elapsed()));
+        let check = KeyCheck::of(outcome.map_err(Refusal::clone));
+        self.metrics.checked(&check, Some(start.elapsed()));
         request.extensions_mut().insert(authentication);
-        Some(verdict)
+        Some(check)
     }
 
-    /// Notes a bad key. How many seconds its source has to wait, if it sent too many.
-    fn slowed(&self, source: Option<IpAddr>) -> Option<u64> {
-        let wait = self.floods.as_ref()?.note(source?).err()?;
+    /// Records a bad key. Returns how many seconds its source must wait, if it sent too many.
+    fn limit_bad_key(&self, source: Option<IpAddr>) -> Option<u64> {
+        let wait = self.bad_keys.as_ref()?.record(source?).err()?;
         self.metrics.limited.inc();
         if let Some(suppressed) = LIMITED.permit() {
             let peer = source.map(tracing::field::display);
@@ -167,14 +131,14 @@ impl Guard {
 
 impl LoginLimiter for Guard {
     fn record(&self, checked: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64> {
-        let verdict = Verdict::of(checked.map_err(Refusal::clone));
-        self.metrics.checked(&verdict, None);
-        if verdict.is_bad_key() { self.slowed(source) } else { None }
+        let check = KeyCheck::of(checked.map_err(Refusal::clone));
+        self.metrics.checked(&check, None);
+        if check.is_bad_key() { self.limit_bad_key(source) } else { None }
     }
 }
 
 /// nginx makes 500 of a 429 in its auth request, and there the proxy is the peer.
-fn is_never_slowed(path: &str) -> bool {
+fn is_never_limited(path: &str) -> bool {
     path == "/authz" || path.starts_with("/authz/")
 }
 
@@ -200,9 +164,9 @@ impl Guard {
         if is_probe(request.uri().path()) {
             return Ok(None);
         }
-        let permit = self.room.enter(account)?;
+        let permit = self.admission.enter(account)?;
         if let Some(body) = body {
-            body.count(self.room.reserve(account, request_body::size(request.headers()))?);
+            body.count(self.admission.reserve(account, request_body::size(request.headers()))?);
         }
         Ok(Some(permit))
     }
@@ -211,18 +175,18 @@ impl Guard {
     fn refuse(
         &self,
         request: &Request,
-        verdict: Option<&Verdict>,
+        check: Option<&KeyCheck>,
         source: Option<IpAddr>,
     ) -> Option<Response> {
         let path = request.uri().path();
         if self.is_draining.load(Relaxed) && path == "/readyz" {
             return Some(unavailable("the server is about to stop").into_response());
         }
-        let is_bad = verdict.is_some_and(Verdict::is_bad_key) && !is_never_slowed(path);
-        let wait = if is_bad { self.slowed(source)? } else { return None };
-        match verdict {
+        let is_bad = check.is_some_and(KeyCheck::is_bad_key) && !is_never_limited(path);
+        let wait = if is_bad { self.limit_bad_key(source)? } else { return None };
+        match check {
             // After a 401 the browser forgets the bad key that it sends beside its session.
-            Some(Verdict::Refused(refusal)) if has_session(request) => {
+            Some(KeyCheck::Refused(refusal)) if has_session(request) => {
                 Some(refusal.clone().into_response())
             }
             _ => Some(too_many(wait)),
@@ -230,17 +194,17 @@ impl Guard {
     }
 }
 
-/// The middleware.
-pub(super) async fn stand(
+/// The middleware that applies a guard to each request.
+pub(super) async fn middleware(
     State(guard): State<Arc<Guard>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let source = guard.locate(&mut request);
     let version = request.version();
-    let connection = request.extensions().get::<Room>();
+    let connection = request.extensions().get::<ConnectionPermit>();
     let active = connection
-        .map(|room| room.connection().begin(request.extensions().get::<ConnectionShutdown>()));
+        .map(|permit| permit.connection().begin(request.extensions().get::<ConnectionShutdown>()));
     let mut held = Held { permit: None, active };
     let rest = (version == Version::HTTP_2 && !request.body().is_end_stream()).then(Rest::default);
     let mut answered = guard.answer(request, next, source, &mut held, rest.clone()).await;
@@ -268,18 +232,18 @@ impl Guard {
         if let Err(problem) = headers::check(request.version(), request.headers()) {
             return problem.into_response();
         }
-        let verdict = self.check(&mut request);
-        if let Some(refused) = self.refuse(&request, verdict.as_ref(), source) {
+        let check = self.check_key(&mut request);
+        if let Some(refused) = self.refuse(&request, check.as_ref(), source) {
             return refused;
         }
-        let account = match verdict {
-            Some(Verdict::Valid(id)) => Account::Key(id),
+        let account = match check {
+            Some(KeyCheck::Valid(id)) => Account::Key(id),
             _ => Account::of_source(source),
         };
         match self.admit(account, &request, body.as_mut()) {
             Ok(permit) => held.permit = permit,
             Err(overload) => {
-                overload.report(&self.metrics, source);
+                self.metrics.overloaded(overload, source);
                 return overload.answer(request.version());
             }
         }
@@ -288,14 +252,14 @@ impl Guard {
         }
         let limiter: SharedLoginLimiter = self.clone();
         request.extensions_mut().insert(limiter);
-        let Ok(response) = timeout(self.patience, next.run(request)).await else {
+        let Ok(response) = timeout(self.response_timeout, next.run(request)).await else {
             let detail =
                 "the request took too long and its outcome is unknown; look, then try again";
             return unavailable(detail).into_response();
         };
         // Who is asked for a key has sent none. A login's 401 asks for nothing, and is counted already.
-        if verdict.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
-            self.metrics.checked(&Verdict::Refused(Refusal::Missing), None);
+        if check.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
+            self.metrics.checked(&KeyCheck::Refused(Refusal::Missing), None);
         }
         response
     }
@@ -315,17 +279,17 @@ fn too_many(seconds: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::{Router, body::Body, middleware, routing::get};
+    use axum::{Router, body::Body, routing::get};
     use tower::ServiceExt;
 
     /// The answer to a request for `path` behind this guard; `/never` is never answered.
     async fn ask(guard: Guard, path: &str) -> Response {
-        let stand = middleware::from_fn_with_state(Arc::new(guard), stand);
+        let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), middleware);
         let never = std::future::pending::<StatusCode>;
         let app = Router::new().route("/", get(StatusCode::OK)).route("/never", get(never));
         let request =
             Request::builder().uri(path).header("host", "here").body(Body::empty()).unwrap();
-        app.layer(stand).oneshot(request).await.unwrap()
+        app.layer(guarded).oneshot(request).await.unwrap()
     }
 
     fn guard() -> Guard {
@@ -335,8 +299,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
-        let hasty = Guard { patience: Duration::from_millis(10), ..guard() };
-        assert_eq!(ask(hasty, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    async fn request_that_takes_too_long_is_answered_with_503() {
+        let guard = Guard { response_timeout: Duration::from_millis(10), ..guard() };
+        assert_eq!(ask(guard, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -1,39 +1,44 @@
 //! The server: API and portal over HTTPS and over the control socket, until a signal.
 
-mod admission;
-mod answer_body;
-mod backup;
-mod connection;
-mod connections;
-pub mod control;
-mod disk;
-mod flood;
-mod guard;
-mod headers;
-mod metrics;
-mod notify;
-mod overload;
-mod own_certificate;
-mod plain;
-mod request_body;
+// ── values, and what needs no other module
+mod key_check;
 mod secret_file;
-mod signals;
 mod source;
+
+// ── limits and metrics
+mod limits;
+mod metrics;
+
+// ── a connection
+mod accept;
+pub mod control;
+mod own_certificate;
 mod tls;
 
+// ── a request and its response
+mod headers;
+mod request_body;
+mod answer_body;
+mod guard;
+mod backup;
+
+// ── the process
+mod disk;
+mod notify;
+mod signals;
+
+use accept::{Limit, TlsOnly, refuse_forwarded_plain_http};
 use axum::{
     extract::{MatchedPath, Request},
     middleware,
     response::Response,
 };
 use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
-use connections::Limit;
 use control::{Control, OwnerOnly};
 use guard::Guard;
+use limits::Overload;
 use metrics::Metrics;
-use overload::Overload;
-use plain::TlsOnly;
-use portcullis::Store;
+use portcullis::{Network, Store};
 use portcullis_admin::{Origin, Portal};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
@@ -47,7 +52,6 @@ use std::{
 
 pub use secret_file::read_private;
 pub use signals::Signals;
-pub use source::{Network, ParseNetworkError};
 pub use tls::{Certificate, CertificateError};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,25 +138,25 @@ pub async fn serve(
         .layer(middleware::from_fn(log));
     let mut app = local_app.clone();
     if matches!(transport, Transport::BehindProxy) {
-        app = app.layer(middleware::from_fn(plain::refuse_forwarded_plain_http));
+        app = app.layer(middleware::from_fn(refuse_forwarded_plain_http));
     }
-    let app = app.layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::stand));
+    let app = app.layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::middleware));
 
-    let at_home_app =
+    let control_app =
         local_app.merge(backup::router(store.clone()).layer(middleware::from_fn(log)));
 
     // One control, so that one signal ends all.
     let stop = axum_server::Control::new();
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
-    let (socket, removed_at_the_end) = control.into_parts();
+    let (socket, socket_file) = control.into_parts();
     let full = Overload::ControlConnections;
-    let at_home_limit = Limit::new(INNER_CONNECTIONS, full, metrics.clone(), OwnerOnly);
-    let at_home = limited(axum_server::from_unix(socket)?)
+    let control_limit = Limit::new(INNER_CONNECTIONS, full, metrics.clone(), OwnerOnly);
+    let control_server = limited(axum_server::from_unix(socket)?)
         .handle(local)
-        .acceptor(at_home_limit.patient())
-        .serve(at_home_app.into_make_service());
-    let at_home = tokio::spawn(at_home);
+        .acceptor(control_limit.without_send_timeout())
+        .serve(control_app.into_make_service());
+    let control_server = tokio::spawn(control_server);
     if let Some(listener) = operation.metrics {
         listener.set_nonblocking(true)?;
         let watched = limited(axum_server::from_tcp(listener)?)
@@ -197,13 +201,13 @@ pub async fn serve(
     let outside = outside.await;
     // Should one of the two have failed by itself, the other does not outlive it.
     stop.graceful_shutdown(Some(DRAIN_TIMEOUT));
-    let at_home = at_home.await;
+    let control_server = control_server.await;
     signal.abort();
     clock.abort();
     disk.abort();
-    drop(removed_at_the_end);
+    drop(socket_file);
     outside.map_err(io::Error::other)??;
-    at_home.map_err(io::Error::other)?
+    control_server.map_err(io::Error::other)?
 }
 
 /// Logs each minute's news of the clock. A clock that is ahead ends keys before their time, and the

@@ -1,9 +1,11 @@
 //! What operators watch, in the text format of Prometheus. No label tells one key from another.
 
+mod labels;
 #[cfg(feature = "cluster")]
 mod replica;
 
-use super::{guard::Verdict, overload::Overload};
+use self::labels::ByState;
+use super::{key_check::KeyCheck, limits::Overload};
 use axum::{
     Router,
     extract::State,
@@ -12,12 +14,13 @@ use axum::{
     routing::get,
 };
 use portcullis::{DiskSpace, Store};
+use portcullis_admin::rate_limited_log::RateLimitedLog;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -31,14 +34,13 @@ struct ByResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByState {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByKind {
     kind: &'static str,
 }
+
+/// A log for each kind of overload, so that no kind hides another.
+static LINES: [RateLimitedLog; Overload::ALL.len()] =
+    [const { RateLimitedLog::new() }; Overload::ALL.len()];
 
 /// The counters.
 #[derive(Clone)]
@@ -138,7 +140,7 @@ impl Metrics {
             clock_ahead.clone(),
         );
         registry.register("build", "What runs", build);
-        for result in Verdict::ALL {
+        for result in KeyCheck::codes() {
             // Named from the start, so that a rate sees the first one.
             drop(checks.get_or_create(&ByResult { result }));
         }
@@ -161,15 +163,21 @@ impl Metrics {
         }
     }
 
-    pub(super) fn checked(&self, verdict: &Verdict, took: Option<Duration>) {
-        self.checks.get_or_create(&ByResult { result: verdict.code() }).inc();
+    pub(super) fn checked(&self, check: &KeyCheck, took: Option<Duration>) {
+        self.checks.get_or_create(&ByResult { result: check.code() }).inc();
         if let Some(took) = took {
             self.seconds.observe(took.as_secs_f64());
         }
     }
 
-    pub(super) fn overloaded(&self, kind: Overload) {
-        self.overloads.get_or_create(&ByKind { kind: kind.label() }).inc();
+    /// Counts that a limit was reached, and logs it.
+    pub(super) fn overloaded(&self, overload: Overload, source: Option<IpAddr>) {
+        let kind = overload.label();
+        self.overloads.get_or_create(&ByKind { kind }).inc();
+        if let Some(suppressed) = LINES.get(overload as usize).and_then(RateLimitedLog::permit) {
+            let source = source.map(tracing::field::display);
+            tracing::warn!(kind, source, suppressed, "overloaded");
+        }
     }
 
     /// A router with `/metrics` alone, for a listener of its own.

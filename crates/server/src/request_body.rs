@@ -7,7 +7,7 @@
 //! the stream is then reset for its wrong length, and an answer of which a part was not sent yet
 //! would be lost.
 
-use super::admission::Reserved;
+use super::limits::Reserved;
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{

@@ -1,6 +1,6 @@
 //! What signals do: read the certificate again, or stop without dropping anybody.
 
-use super::{guard::Guard, notify::Manager, tls::Certificate};
+use super::{guard::Guard, notify, tls::Certificate};
 use std::{io, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -12,7 +12,6 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
-    manager: Manager,
 }
 
 impl Signals {
@@ -23,7 +22,6 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
-            manager: Manager::from_env(),
         })
     }
 
@@ -37,7 +35,7 @@ impl Signals {
                 _ = self.hang_up.recv() => {}
             }
         };
-        self.manager.stopping();
+        notify::stopping();
         name
     }
 
@@ -50,15 +48,15 @@ impl Signals {
         guard: &Guard,
         drain_delay: Duration,
     ) {
-        self.manager.ready();
+        notify::ready();
         loop {
             let name = tokio::select! {
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.hang_up.recv() => {
-                    self.manager.reloading();
+                    notify::reloading();
                     reload(certificate.as_ref()).await;
-                    self.manager.ready();
+                    notify::ready();
                     continue;
                 }
             };
@@ -66,7 +64,7 @@ impl Signals {
             break;
         }
         guard.drain();
-        self.manager.stopping();
+        notify::stopping();
         tokio::select! {
             () = sleep(drain_delay) => {}
             _ = self.interrupt.recv() => {}

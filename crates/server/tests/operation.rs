@@ -411,7 +411,7 @@ fn the_service_manager_is_told_of_each_change_of_state() {
     let told = || {
         let mut part = [0; 256];
         let length = socket.recv(&mut part).unwrap();
-        text(&part[..length])
+        text(&part[..length]).trim_end().to_owned()
     };
     let server = home.serve_with(&["--behind-proxy"], &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
     assert_eq!(told(), "READY=1");

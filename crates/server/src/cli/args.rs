@@ -1,9 +1,12 @@
 //! What can be asked on the command line.
 
-use super::parse::{address, drain_delay, moment, note, seconds};
+use super::{
+    location::Location,
+    values::{address, drain_delay, moment, note, seconds},
+};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use portcullis::Network;
 use portcullis_admin::Origin;
-use portcullis_server::Network;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
@@ -17,37 +20,12 @@ use tracing::level_filters::LevelFilter;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     /// Print JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Where the store is, and what it takes to open it.
-#[derive(Args, Clone)]
-pub(crate) struct Place {
-    /// The directory of the store.
-    #[arg(
-        long,
-        alias = "data-dir",
-        global = true,
-        value_name = "DIR",
-        env = "PORTCULLIS_DATA",
-        default_value = "./portcullis-data"
-    )]
-    pub(crate) data: PathBuf,
-    /// A file, on another disk, that tells if the store was rolled back.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) anchor: Option<PathBuf>,
-    /// A file that only you can read, whose content goes into every digest.
-    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
-    pub(crate) pepper_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) etcd: super::etcd::Nodes,
-    #[command(flatten)]
-    pub(crate) disk: super::disk::DiskReserve,
 }
 
 #[derive(Subcommand)]

@@ -1,6 +1,6 @@
 //! `audit`: who did what.
 
-use super::{args::Audit, door::Door, failure::Failure, output};
+use super::{args::Audit, client::Client, failure::Failure, output};
 use axum::http::Method;
 use portcullis::KeyId;
 use serde::Deserialize;
@@ -43,7 +43,11 @@ struct Repeated {
 }
 
 /// Page by page, since a trail has no end; every page is checked as it is read.
-pub(crate) async fn run(door: &mut Door, asked: &Audit, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    client: &mut Client,
+    asked: &Audit,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let key = match &asked.key {
         Some(id) => {
             let id: KeyId =
@@ -53,9 +57,9 @@ pub(crate) async fn run(door: &mut Door, asked: &Audit, json: bool) -> Result<Ex
         None => String::new(),
     };
     let mut after = Some(asked.after);
-    while let Some(place) = after {
-        let path = format!("/v1/audit?limit={LIMIT}&after={place}{key}");
-        let page: Page = door.send(Method::GET, &path, None).await?.read()?;
+    while let Some(location) = after {
+        let path = format!("/v1/audit?limit={LIMIT}&after={location}{key}");
+        let page: Page = client.send(Method::GET, &path, None).await?.read()?;
         after = page.next_after;
         show(&page.entries, json)?;
     }

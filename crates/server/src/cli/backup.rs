@@ -1,11 +1,8 @@
 //! `backup`: all that the store holds, to a file or to standard output; and whether one is whole.
 
 use super::{
-    args::{Backup, Place},
-    door::Door,
-    failure::Failure,
-    output,
-    progress::Bar,
+    args::Backup, client::Client, failure::Failure, location::Location, output, progress::Bar,
+    values,
 };
 use portcullis::backup::Summary;
 use rustix::{
@@ -29,16 +26,20 @@ use std::{
 /// How long a pipe may be without a reader.
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(place: &Place, asked: &Backup, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    location: &Location,
+    asked: &Backup,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     if asked.verify {
         let bar = Bar::new();
-        let checked = place.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
+        let checked = location.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
         bar.done();
         let said = format!(
             "{} keys as of change {}, taken {}: each byte as it was written",
             checked.records,
             checked.sequence,
-            output::moment(checked.taken)
+            values::rfc3339(checked.taken)
         );
         output::line(if json { described(&checked) } else { said }.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -46,8 +47,8 @@ pub(crate) async fn run(place: &Place, asked: &Backup, json: bool) -> Result<Exi
     // The place comes before the store, which may take a while to open.
     let mut target = Target::begin(&asked.file)?;
     let bar = Bar::new();
-    let mut door = Door::open(place).await?;
-    door.backup(&mut target, &bar).await?;
+    let mut client = Client::open(location).await?;
+    client.backup(&mut target, &bar).await?;
     bar.done();
     let taken = target.finish()?;
     if json && !is_stream(&asked.file) {
@@ -73,7 +74,7 @@ fn is_stream(file: &Path) -> bool {
 /// A backup as JSON.
 fn described(backup: &Summary) -> String {
     json!({
-        "taken": output::moment(backup.taken),
+        "taken": values::rfc3339(backup.taken),
         "sequence": backup.sequence,
         "keys": backup.records,
         "bytes": backup.bytes,

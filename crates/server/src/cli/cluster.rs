@@ -1,11 +1,12 @@
 //! `cluster`: keys into etcd and back, and who the replicas are.
 
 use super::{
-    args::Place,
     etcd::{ClusterCommand, Import},
     failure::Failure,
+    location::Location,
     output,
     progress::Bar,
+    values,
 };
 use portcullis::{
     Offline,
@@ -16,18 +17,22 @@ use portcullis_etcd::EtcdStore;
 use serde_json::{Value, json};
 use std::{fs::File, io, path::Path, process::ExitCode, thread};
 
-pub(crate) fn run(place: &Place, asked: &ClusterCommand, json: bool) -> Result<ExitCode, Failure> {
-    if !place.etcd.are_given() {
+pub(crate) fn run(
+    location: &Location,
+    asked: &ClusterCommand,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    if !location.etcd.are_given() {
         return Err(Failure::usage("name the nodes of the cluster with --etcd"));
     }
-    let etcd = place.etcd.reach()?;
+    let etcd = location.etcd.reach()?;
     let (summary, said) = match asked {
         ClusterCommand::Members => return members(&etcd, json),
-        ClusterCommand::Import(Import { from }) => (import(place, &etcd, from)?, "imported"),
+        ClusterCommand::Import(Import { from }) => (import(location, &etcd, from)?, "imported"),
         ClusterCommand::Export => {
             let bar = Bar::new();
             let told = |told| bar.tell(told);
-            let summary = place.offline()?.export_from(&etcd, &place.data, told)?;
+            let summary = location.offline()?.export_from(&etcd, &location.data, told)?;
             bar.done();
             (summary, "exported")
         }
@@ -58,7 +63,7 @@ fn object(member: &Member) -> Value {
         "incarnation": member.incarnation,
         "name": about.map(|about| &about.name),
         "version": about.map(|about| &about.version),
-        "joined_at": about.map(|about| output::moment(about.joined_at)),
+        "joined_at": about.map(|about| values::rfc3339(about.joined_at)),
         "freshness_ms": u64::try_from(member.freshness.as_millis()).unwrap_or(u64::MAX),
         "applied": member.applied,
         "behind": member.behind,
@@ -72,7 +77,7 @@ fn row(member: &Member) -> [String; 8] {
         of(|about| about.name.to_string()),
         of(|about| about.version.to_string()),
         format!("{:?}", member.freshness),
-        of(|about| output::moment(about.joined_at)),
+        of(|about| values::rfc3339(about.joined_at)),
         member.applied.to_string(),
         member.behind.to_string(),
         if member.is_fenced { "fenced" } else { "member" }.into(),
@@ -80,11 +85,11 @@ fn row(member: &Member) -> [String; 8] {
     ]
 }
 
-fn import(place: &Place, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failure> {
+fn import(location: &Location, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failure> {
     let bar = Bar::new();
-    let offline = place.offline()?;
+    let offline = location.offline()?;
     let summary = if from.is_dir() {
-        from_directory(place, &offline, etcd, from, &bar)?
+        from_directory(location, &offline, etcd, from, &bar)?
     } else {
         let doing = format!("opening the backup {}", from.display());
         let file = File::open(from).map_err(Failure::io(doing))?;
@@ -96,13 +101,13 @@ fn import(place: &Place, etcd: &EtcdStore, from: &Path) -> Result<Summary, Failu
 
 /// While the directory is open here, no server changes it.
 fn from_directory(
-    place: &Place,
+    location: &Location,
     offline: &Offline,
     etcd: &EtcdStore,
     from: &Path,
     bar: &Bar,
 ) -> Result<Summary, Failure> {
-    let store = place.builder()?.open_existing(from)?;
+    let store = location.builder()?.open_existing(from)?;
     let (reader, writer) = io::pipe().map_err(Failure::io("making a pipe"))?;
     thread::scope(|scope| {
         let taking = scope.spawn(move || store.backup(io::BufWriter::new(writer), |_| ()));

@@ -4,7 +4,7 @@
 //! The text exists once. A key that was created and could not be shown would work, and nobody
 //! would have it.
 
-use super::{door::Answer, failure::Failure, output};
+use super::{client::Answer, failure::Failure, output};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, OFlags, fcntl_getfl, fstat, stat},
@@ -129,7 +129,7 @@ impl Undelivered {
 
 /// What to do about a key that nobody has and that must not simply end.
 pub(crate) fn rotate_again(id: &str) -> String {
-    format!("put another one in its place with: portcullis key rotate {id}")
+    format!("put another one in its location with: portcullis key rotate {id}")
 }
 
 /// Keeps a first SIGINT, SIGTERM or SIGHUP from ending the process between the creation of a key

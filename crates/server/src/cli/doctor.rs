@@ -1,9 +1,11 @@
 //! `doctor`: what is wrong with a directory, and what of it can be saved.
 
 use super::{
-    args::{Doctor, Place},
+    args::Doctor,
     failure::Failure,
-    output, place,
+    location::{self, Location},
+    output,
+    terminal_text::plain,
 };
 use portcullis::{
     Actor, Prefix,
@@ -19,16 +21,16 @@ const IN_USE: u8 = 5;
 
 /// Ends with 0 where all is well, with 4 where something is wrong, and with 5 where that cannot be
 /// said because the store is open.
-pub(crate) fn run(place: &Place, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
-    place.etcd.refuse_for(
+pub(crate) fn run(location: &Location, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
+    location.etcd.refuse_for(
         "doctor looks at a store in a directory; of one in etcd, audit --verify checks the trail, and backup \
          all that there is",
     )?;
-    let scratch = asked.scratch.clone().unwrap_or_else(place::scratch);
+    let scratch = asked.scratch.clone().unwrap_or_else(location::scratch);
     if let Some(new) = &asked.repair {
-        return repair(place, asked, new, &scratch, json);
+        return repair(location, asked, new, &scratch, json);
     }
-    let report = place.offline()?.examine(&place.data, &scratch)?;
+    let report = location.offline()?.examine(&location.data, &scratch)?;
     if json {
         output::line(as_json(&report).to_string().as_bytes())?;
     } else {
@@ -53,7 +55,7 @@ fn as_text(report: &Report) -> String {
     let mut text = String::new();
     for Finding { severity, text: found, remedy, .. } in &report.findings {
         let word = if *severity == Severity::Fault { "wrong" } else { "note" };
-        let _ = writeln!(text, "{word}: {}\n       {remedy}", output::plain(found));
+        let _ = writeln!(text, "{word}: {}\n       {remedy}", plain(found));
     }
     if report.was_read {
         let (records, entries) = (report.records, report.entries);
@@ -90,30 +92,30 @@ pub(crate) fn finding(found: &Finding) -> Value {
 
 /// Ends with 4 where not all came over as it was.
 fn repair(
-    place: &Place,
+    location: &Location,
     asked: &Doctor,
     new: &Path,
     scratch: &Path,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut offline = place.offline()?;
+    let mut offline = location.offline()?;
     if let Some(prefix) = &asked.prefix {
         let prefix = Prefix::new(prefix);
         let prefix = prefix.map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
         offline = offline.prefix(prefix);
     }
     let actor = Actor::Local(geteuid().as_raw());
-    let done = offline.repair(&place.data, new, scratch, actor)?;
+    let done = offline.repair(&location.data, new, scratch, actor)?;
     let printed = if json {
         output::line(repaired_json(&done).to_string().as_bytes())
     } else {
-        output::print(repaired_text(&done, place, new).as_bytes())
+        output::print(repaired_text(&done, location, new).as_bytes())
     };
     printed.map_err(output::although("the new store was made"))?;
     Ok(if done.issues.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
 }
 
-fn repaired_text(done: &Repaired, place: &Place, new: &Path) -> String {
+fn repaired_text(done: &Repaired, location: &Location, new: &Path) -> String {
     let mut rows = Vec::new();
     for (key, doubt) in &done.issues {
         let key = key.map_or_else(|| "a key".to_owned(), |id| id.to_string());
@@ -125,7 +127,7 @@ fn repaired_text(done: &Repaired, place: &Place, new: &Path) -> String {
             "the audit trail does not reach the anchor, so that no key could be proved\n",
         );
     }
-    let (current, data) = (done.current, place.data.display());
+    let (current, data) = (done.current, location.data.display());
     let _ = writeln!(
         text,
         "{current} keys came over as they were; the new store is in {}\n\

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 #[cfg(feature = "cluster")]
-use super::place::private_file;
+use super::secret_file;
 use clap::{ArgAction, Args, Subcommand};
 #[cfg(feature = "cluster")]
 use portcullis::cluster::Replica;
@@ -97,7 +97,7 @@ pub(crate) struct Nodes {
     replica: Option<String>,
     /// How long this replica may answer after it last reached etcd, such as 3s, at most 60s; a
     /// revocation waits a little longer for it when it is cut off.
-    #[arg(long, global = true, value_name = "DURATION", value_parser = super::parse::seconds, default_value = "3s")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = super::values::seconds, default_value = "3s")]
     freshness: u32,
 }
 
@@ -139,7 +139,7 @@ impl Nodes {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let cert = read(cert, "the certificate for etcd")?;
-                let key = private_file(key, "private key for etcd", MOST_KEY_BYTES)?;
+                let key = secret_file::read(key, "private key for etcd", MOST_KEY_BYTES)?;
                 etcd = etcd.identity(cert, key);
             }
             (None, None) => {}
@@ -147,7 +147,7 @@ impl Nodes {
         }
         match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => {
-                let password = private_file(file, "etcd password file", MOST_PASSWORD_BYTES)?;
+                let password = secret_file::read(file, "etcd password file", MOST_PASSWORD_BYTES)?;
                 let password = String::from_utf8(password).map_err(|_| {
                     Failure::failed("the etcd password is not UTF-8; is it the right file?")
                 })?;

@@ -1,6 +1,6 @@
 //! Why a command ends without having done what it was asked, and its exit code.
 
-use super::output::plain_lines;
+use super::terminal_text::plain_lines;
 use portcullis::Error;
 use serde::Deserialize;
 use std::{

@@ -1,10 +1,11 @@
 //! `init`: a new store and its first root key.
 
 use super::{
-    args::{Init, Place},
+    args::Init,
+    client::{Answer, Client},
     delivery::{self, Reader, Undelivered},
-    door::{Answer, Door},
     failure::Failure,
+    location::Location,
     output,
 };
 use axum::http::Method;
@@ -22,8 +23,12 @@ use std::{
 /// A key and its line end fit in it.
 const ROOM: u64 = 64;
 
-pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitCode, Failure> {
-    let builder = with_options(place.builder()?, asked)?;
+pub(crate) async fn run(
+    location: &Location,
+    asked: &Init,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let builder = with_options(location.builder()?, asked)?;
     // The file comes first: if the key could not be kept, there should be no store either.
     let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
     let reader = match &file {
@@ -31,7 +36,7 @@ pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitC
         None => delivery::check_standard_output()?,
     };
     delivery::finish_before_signals()?;
-    let store = place.create(builder)?;
+    let store = location.create(builder)?;
     let answer = root_key(store).await?;
     match &mut file {
         Some(file) => {
@@ -45,10 +50,10 @@ pub(crate) async fn run(place: &Place, asked: &Init, json: bool) -> Result<ExitC
             delivery::show(&answer, reader, json).map_err(|undelivered| lost_root(&undelivered))?;
         }
     }
-    if place.etcd.are_given() {
+    if location.etcd.are_given() {
         output::say("the store is in etcd");
     } else {
-        output::say(&format!("the store is in {}", place.data.display()));
+        output::say(&format!("the store is in {}", location.data.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,7 +66,7 @@ pub(crate) fn lost_root(undelivered: &Undelivered) -> Failure {
 /// The first key of a store. The store is closed again, but for what its owner keeps of it.
 pub(crate) async fn root_key(store: Store) -> Result<Answer, Failure> {
     let body = json!({"name": "root", "scopes": ["*"]});
-    Door::over(store).send(Method::POST, "/v1/keys", Some(&body)).await
+    Client::over(store).send(Method::POST, "/v1/keys", Some(&body)).await
 }
 
 fn with_options(mut builder: Builder, asked: &Init) -> Result<Builder, Failure> {

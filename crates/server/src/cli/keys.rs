@@ -2,8 +2,8 @@
 
 use super::{
     args::{Changes, Create, Delete, List, Rotate, Update, YesNo},
+    client::{Answer, Client},
     delivery::{self, Undelivered},
-    door::{Answer, Door},
     failure::Failure,
     output::{self, Key},
 };
@@ -18,7 +18,7 @@ const PAGE_SIZE: usize = 200;
 
 /// `key create`: the secret alone goes to standard output.
 pub(crate) async fn create(
-    door: &mut Door,
+    client: &mut Client,
     asked: Create,
     json: bool,
 ) -> Result<ExitCode, Failure> {
@@ -31,22 +31,22 @@ pub(crate) async fn create(
     body.insert("owner".into(), asked.owner.into());
     body.insert("metadata".into(), asked.meta.into_iter().collect());
     let reader = delivery::check_standard_output()?;
-    warn_of_the_clock(door).await;
+    warn_of_the_clock(client).await;
     delivery::finish_before_signals()?;
-    let answer = door.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
+    let answer = client.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
     match delivery::show(&answer, reader, json) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(undelivered) => Err(revoke_undelivered(door, &undelivered).await),
+        Err(undelivered) => Err(revoke_undelivered(client, &undelivered).await),
     }
 }
 
 /// Warns if the store's time is ahead of the clock, by which ends are chosen.
-async fn warn_of_the_clock(door: &mut Door) {
+async fn warn_of_the_clock(client: &mut Client) {
     #[derive(Deserialize)]
     struct Ready {
         clock_ahead_seconds: Option<u64>,
     }
-    let Ok(answer) = door.send(Method::GET, "/readyz", None).await else { return };
+    let Ok(answer) = client.send(Method::GET, "/readyz", None).await else { return };
     let Ok(Ready { clock_ahead_seconds: Some(ahead) }) = answer.read() else { return };
     output::say(&format!(
         "warning: the store's time is {ahead} s ahead of the clock, since a change was made while a \
@@ -55,10 +55,10 @@ async fn warn_of_the_clock(door: &mut Door) {
 }
 
 /// Revokes a new key whose text reached nobody.
-async fn revoke_undelivered(door: &mut Door, undelivered: &Undelivered) -> Failure {
+async fn revoke_undelivered(client: &mut Client, undelivered: &Undelivered) -> Failure {
     let revoked = match &undelivered.id {
         Some(id) => match path_of(id) {
-            Ok(path) => door.send(Method::PATCH, &path, Some(&json!({"active": false}))).await,
+            Ok(path) => client.send(Method::PATCH, &path, Some(&json!({"active": false}))).await,
             Err(failure) => Err(failure),
         },
         None => return undelivered.failure("created", str::to_owned),
@@ -72,9 +72,13 @@ async fn revoke_undelivered(door: &mut Door, undelivered: &Undelivered) -> Failu
 }
 
 /// `key list`: all of them, page by page.
-pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn list(
+    client: &mut Client,
+    asked: &List,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let mut keys: Vec<Box<RawValue>> = Vec::new();
-    each_page(door, asked, |page| {
+    each_page(client, asked, |page| {
         keys.extend(page);
         Ok(())
     })
@@ -97,9 +101,9 @@ pub(crate) async fn list(door: &mut Door, asked: &List, json: bool) -> Result<Ex
 }
 
 /// `export`: a key a line, and no more of them in memory than a page.
-pub(crate) async fn export(door: &mut Door) -> Result<ExitCode, Failure> {
+pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
     let all = List { active: None, scope: None, search: None };
-    each_page(door, &all, |page| {
+    each_page(client, &all, |page| {
         let mut lines = String::new();
         for key in page {
             lines.push_str(key.get());
@@ -112,7 +116,7 @@ pub(crate) async fn export(door: &mut Door) -> Result<ExitCode, Failure> {
 }
 
 async fn each_page(
-    door: &mut Door,
+    client: &mut Client,
     asked: &List,
     mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -135,7 +139,7 @@ async fn each_page(
                 let _ = write!(path, "&{name}={}", encoded(value));
             }
         }
-        let page: Listing = door.send(Method::GET, &path, None).await?.read()?;
+        let page: Listing = client.send(Method::GET, &path, None).await?.read()?;
         each(page.keys)?;
         page_token = page.next_page_token;
         if page_token.is_none() {
@@ -145,26 +149,26 @@ async fn each_page(
 }
 
 /// `key show`
-pub(crate) async fn show(door: &mut Door, id: &str, json: bool) -> Result<ExitCode, Failure> {
-    let answer = door.send(Method::GET, &path_of(id)?, None).await?;
+pub(crate) async fn show(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
+    let answer = client.send(Method::GET, &path_of(id)?, None).await?;
     show_one(&answer, json)
 }
 
 /// `key update`
 pub(crate) async fn update(
-    door: &mut Door,
+    client: &mut Client,
     asked: Update,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let path = path_of(&asked.id)?;
-    let answer = door.send(Method::PATCH, &path, Some(&patch(asked.changes))).await?;
+    let answer = client.send(Method::PATCH, &path, Some(&patch(asked.changes))).await?;
     show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
 /// `key revoke`: over when it returns.
-pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let body = json!({"active": false});
-    let answer = door.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
+    let answer = client.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
     if json {
         return show_one(&answer, json).map_err(output::although("the key was revoked"));
     }
@@ -176,7 +180,7 @@ pub(crate) async fn revoke(door: &mut Door, id: &str, json: bool) -> Result<Exit
 
 /// `key rotate`: the new secret alone goes to standard output.
 pub(crate) async fn rotate(
-    door: &mut Door,
+    client: &mut Client,
     asked: &Rotate,
     json: bool,
 ) -> Result<ExitCode, Failure> {
@@ -184,27 +188,27 @@ pub(crate) async fn rotate(
     let grace = asked.grace.unwrap_or(0);
     let reader = delivery::check_standard_output()?;
     delivery::finish_before_signals()?;
-    let answer = door.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
+    let answer = client.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
     let old = match asked.grace {
         None | Some(0) => format!("{} is inactive", asked.id),
         Some(grace) => format!("{} works for {grace} s more at most", asked.id),
     };
     delivery::show(&answer, reader, json).map_err(|undelivered| {
-        undelivered.failure(&format!("{old}, its place was taken by"), delivery::rotate_again)
+        undelivered.failure(&format!("{old}, its location was taken by"), delivery::rotate_again)
     })?;
     output::say(&old);
     Ok(ExitCode::SUCCESS)
 }
 
 /// `key delete`
-pub(crate) async fn delete(door: &mut Door, asked: &Delete) -> Result<ExitCode, Failure> {
-    door.send(Method::DELETE, &path_of(&asked.id)?, None).await?;
+pub(crate) async fn delete(client: &mut Client, asked: &Delete) -> Result<ExitCode, Failure> {
+    client.send(Method::DELETE, &path_of(&asked.id)?, None).await?;
     output::say(&format!("deleted {}", asked.id));
     Ok(ExitCode::SUCCESS)
 }
 
 /// `scopes`
-pub(crate) async fn scopes(door: &mut Door, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn scopes(client: &mut Client, json: bool) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
     struct Scopes {
         scopes: Vec<Scope>,
@@ -214,7 +218,7 @@ pub(crate) async fn scopes(door: &mut Door, json: bool) -> Result<ExitCode, Fail
         name: String,
         description: String,
     }
-    let answer = door.send(Method::GET, "/v1/scopes", None).await?;
+    let answer = client.send(Method::GET, "/v1/scopes", None).await?;
     if json {
         output::line(answer.bytes())?;
     } else {

@@ -9,25 +9,29 @@ mod cluster;
 mod delivery;
 mod disk;
 mod doctor;
-mod door;
+mod client;
 mod etcd;
 mod failure;
 mod init;
 mod keys;
+mod location;
 mod log;
 mod output;
 mod parse;
-mod place;
 mod process;
 mod progress;
 mod restore;
+mod secret_file;
 mod serve;
+mod terminal_text;
 mod trail;
+mod values;
 mod verify;
 
-use args::{Arguments, Command, KeyCommand, Place};
-use door::Door;
+use args::{Arguments, Command, KeyCommand};
+use client::Client;
 use failure::Failure;
+use location::Location;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
@@ -43,61 +47,65 @@ fn prepare() -> Result<Arguments, Failure> {
 }
 
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { place, json, command } = arguments;
+    let Arguments { location, json, command } = arguments;
     match command {
-        Command::Serve(options) => serve::run(&place, &options),
-        Command::Init(options) => on_one_thread()?.block_on(init::run(&place, &options, json)),
-        Command::Key(command) => with_door(&place, async |door| key(door, command, json).await),
-        Command::Scopes => with_door(&place, async |door| keys::scopes(door, json).await),
+        Command::Serve(options) => serve::run(&location, &options),
+        Command::Init(options) => on_one_thread()?.block_on(init::run(&location, &options, json)),
+        Command::Key(command) => {
+            with_client(&location, async |client| key(client, command, json).await)
+        }
+        Command::Scopes => with_client(&location, async |client| keys::scopes(client, json).await),
         Command::Verify(options) => {
-            with_door(&place, async |door| verify::run(door, &options, json).await)
+            with_client(&location, async |client| verify::run(client, &options, json).await)
         }
         Command::Audit(options) if options.verify => {
-            on_one_thread()?.block_on(trail::verify(&place, &options, json))
+            on_one_thread()?.block_on(trail::verify(&location, &options, json))
         }
-        Command::Audit(options) => with_door(&place, async |door| match &options.export {
-            Some(file) => trail::export(door, &options, file).await,
-            None if options.cut => trail::cut(door, &options.age, json).await,
-            None => audit::run(door, &options, json).await,
+        Command::Audit(options) => with_client(&location, async |client| match &options.export {
+            Some(file) => trail::export(client, &options, file).await,
+            None if options.cut => trail::cut(client, &options.age, json).await,
+            None => audit::run(client, &options, json).await,
         }),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => {
             log::of_command();
-            cluster::run(&place, &command, json)
+            cluster::run(&location, &command, json)
         }
         #[cfg(not(feature = "cluster"))]
-        Command::Cluster(_) => Err(place.etcd.refuse()),
+        Command::Cluster(_) => Err(location.etcd.refuse()),
         Command::Doctor(options) => {
             log::of_command();
-            doctor::run(&place, &options, json)
+            doctor::run(&location, &options, json)
         }
-        Command::Backup(options) => on_one_thread()?.block_on(backup::run(&place, &options, json)),
+        Command::Backup(options) => {
+            on_one_thread()?.block_on(backup::run(&location, &options, json))
+        }
         Command::Restore(options) => {
             log::of_command();
-            restore::run(&place, &options, json)
+            restore::run(&location, &options, json)
         }
-        Command::Export => with_door(&place, async |door| keys::export(door).await),
+        Command::Export => with_client(&location, async |client| keys::export(client).await),
     }
 }
 
-async fn key(door: &mut Door, command: KeyCommand, json: bool) -> Result<ExitCode, Failure> {
+async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<ExitCode, Failure> {
     match command {
-        KeyCommand::Create(options) => keys::create(door, options, json).await,
-        KeyCommand::List(options) => keys::list(door, &options, json).await,
-        KeyCommand::Show(options) => keys::show(door, &options.id, json).await,
-        KeyCommand::Update(options) => keys::update(door, options, json).await,
-        KeyCommand::Revoke(options) => keys::revoke(door, &options.id, json).await,
-        KeyCommand::Rotate(options) => keys::rotate(door, &options, json).await,
-        KeyCommand::Delete(options) => keys::delete(door, &options).await,
+        KeyCommand::Create(options) => keys::create(client, options, json).await,
+        KeyCommand::List(options) => keys::list(client, &options, json).await,
+        KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
+        KeyCommand::Update(options) => keys::update(client, options, json).await,
+        KeyCommand::Revoke(options) => keys::revoke(client, &options.id, json).await,
+        KeyCommand::Rotate(options) => keys::rotate(client, &options, json).await,
+        KeyCommand::Delete(options) => keys::delete(client, &options).await,
     }
 }
 
 /// Runs a command that asks the router.
-fn with_door(
-    place: &Place,
-    work: impl AsyncFnOnce(&mut Door) -> Result<ExitCode, Failure>,
+fn with_client(
+    location: &Location,
+    work: impl AsyncFnOnce(&mut Client) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
-    on_one_thread()?.block_on(async { work(&mut Door::open(place).await?).await })
+    on_one_thread()?.block_on(async { work(&mut Client::open(location).await?).await })
 }
 
 /// What a short command needs: one thread, and errors of the store on standard error.

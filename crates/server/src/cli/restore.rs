@@ -1,12 +1,8 @@
 //! `restore`: a new store from a backup, in which nothing works that was taken away since.
 
 use super::{
-    args::{Place, Restore},
-    backup,
-    failure::Failure,
-    output,
-    progress::Bar,
-    trail,
+    args::Restore, backup, failure::Failure, location::Location, output, progress::Bar, trail,
+    values,
 };
 use portcullis::{
     Actor, AuditEntry, Offline,
@@ -16,17 +12,17 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode, Failure> {
-    place.etcd.refuse_for(
+pub(crate) fn run(location: &Location, asked: &Restore, json: bool) -> Result<ExitCode, Failure> {
+    location.etcd.refuse_for(
         "restore makes a store in a directory; leave --etcd and PORTCULLIS_ETCD out, and move it into etcd \
          with: cluster import --from DIR",
     )?;
-    let offline = place.offline()?;
+    let offline = location.offline()?;
     let later = later(&offline, asked)?;
     let from = backup::open(&asked.file)?;
     let by = Actor::Local(geteuid().as_raw());
     let bar = Bar::new();
-    let made = offline.restore(from, &place.data, &later, by, |told| bar.tell(told))?;
+    let made = offline.restore(from, &location.data, &later, by, |told| bar.tell(told))?;
     bar.done();
     let printed = if json {
         output::line(described(&made).to_string().as_bytes())
@@ -48,11 +44,11 @@ pub(crate) fn run(place: &Place, asked: &Restore, json: bool) -> Result<ExitCode
         output::say(&format!(
             "keys that were revoked, narrowed, shortened, rotated or deleted between {} and {} WORK AGAIN: revoke \
              those that you know of",
-            output::moment(from),
-            output::moment(to)
+            values::rfc3339(from),
+            values::rfc3339(to)
         ));
     }
-    output::say(&format!("restored {} keys into {}", made.records, place.data.display()));
+    output::say(&format!("restored {} keys into {}", made.records, location.data.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,14 +84,14 @@ fn row(change: &LaterChange) -> [String; 5] {
         LaterEffect::Applied => "holds",
         _ => "unknown: read the audit trail of the old store",
     };
-    [sequence.to_string(), output::moment(*at), by.to_string(), key.to_string(), told.into()]
+    [sequence.to_string(), values::rfc3339(*at), by.to_string(), key.to_string(), told.into()]
 }
 
 fn described(made: &Restored) -> Value {
     let changes = made.changes.iter().map(|change| {
         json!({
             "sequence": change.sequence,
-            "at": output::moment(change.at),
+            "at": values::rfc3339(change.at),
             "by": change.by.to_string(),
             "key": change.key.to_string(),
             "fate": match change.effect {
@@ -110,10 +106,10 @@ fn described(made: &Restored) -> Value {
     json!({
         "keys": made.records,
         "sequence": made.sequence,
-        "backup": {"taken": output::moment(made.backup.taken), "sequence": made.backup.sequence},
+        "backup": {"taken": values::rfc3339(made.backup.taken), "sequence": made.backup.sequence},
         "changes": changes.collect::<Vec<_>>(),
         "unknown": made.unknown.map(|(from, to)| {
-            json!({"from": output::moment(from), "to": output::moment(to)})
+            json!({"from": values::rfc3339(from), "to": values::rfc3339(to)})
         }),
     })
 }

@@ -1,10 +1,12 @@
 //! `serve`: the server in the foreground.
 
 use super::{
-    args::{Place, Serve},
+    args::Serve,
     delivery::{self, Reader, Undelivered},
     failure::Failure,
-    init, log, output,
+    init,
+    location::Location,
+    log, output,
 };
 use portcullis::{Store, wipe_stack};
 use portcullis_server::{
@@ -21,7 +23,7 @@ use std::{
 };
 use tokio::{runtime::Builder, task::spawn_blocking};
 
-pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
+pub(crate) fn run(location: &Location, asked: &Serve) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .on_thread_park(wipe_stack)
@@ -55,7 +57,7 @@ pub(crate) fn run(place: &Place, asked: &Serve) -> Result<ExitCode, Failure> {
             asked.listen
         )));
     }
-    match runtime.block_on(run_until_signal(place, asked, signals))? {
+    match runtime.block_on(run_until_signal(location, asked, signals))? {
         // Waits for changes that are still on their way to the disk; the store closes after them.
         End::Served => drop(runtime),
         // Nothing was acknowledged, so that nothing needs to be waited for.
@@ -73,32 +75,33 @@ enum End {
 /// Binds every listener before anything is created or printed: a port that is taken must leave no
 /// store behind, and no root key that was printed and never served.
 async fn run_until_signal(
-    place: &Place,
+    location: &Location,
     asked: &Serve,
     mut signals: Signals,
 ) -> Result<End, Failure> {
-    let listener = bind(place, asked.listen)?;
-    let metrics = asked.metrics_listen.map(|address| bind(place, address)).transpose()?;
+    let listener = bind(location, asked.listen)?;
+    let metrics = asked.metrics_listen.map(|address| bind(location, address)).transpose()?;
     let given = given_transport(asked).await?;
-    let (store, control) = if may_initialise(place, asked) {
-        let of_place = place.clone();
-        let Some(builder) = unless_stopped(&mut signals, move || of_place.builder()).await? else {
+    let (store, control) = if may_initialise(location, asked) {
+        let owned_location = location.clone();
+        let Some(builder) = unless_stopped(&mut signals, move || owned_location.builder()).await?
+        else {
             return Ok(End::BeforeItServed);
         };
-        initialise(place, builder, &listener).await?
+        initialise(location, builder, &listener).await?
     } else {
-        if place.etcd.are_given() {
-            place.prepare_for_replica()?;
+        if location.etcd.are_given() {
+            location.prepare_for_replica()?;
         }
-        let of_place = place.clone();
-        let Some(store) = unless_stopped(&mut signals, move || of_place.open()).await? else {
+        let owned_location = location.clone();
+        let Some(store) = unless_stopped(&mut signals, move || owned_location.open()).await? else {
             return Ok(End::BeforeItServed);
         };
-        (store, bind_control(place)?)
+        (store, bind_control(location)?)
     };
     let transport = match given {
         Some(transport) => transport,
-        None => self_signed(place).await?,
+        None => self_signed(location).await?,
     };
     // A new root key passed through this thread, which only waits from now on.
     wipe_stack();
@@ -160,40 +163,43 @@ fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, F
 
 /// Only for development does a server make its own store: a volume that failed to mount must not
 /// bring forth a root key.
-fn may_initialise(place: &Place, asked: &Serve) -> bool {
+fn may_initialise(location: &Location, asked: &Serve) -> bool {
     let is_development = asked.listen.ip().to_canonical().is_loopback()
         && asked.tls_cert.is_none()
         && !asked.behind_proxy;
-    is_development && place.anchor.is_none() && !place.etcd.are_given() && place.is_absent()
+    is_development
+        && location.anchor.is_none()
+        && !location.etcd.are_given()
+        && location.is_absent()
 }
 
 /// Makes a store and prints its root key.
 async fn initialise(
-    place: &Place,
+    location: &Location,
     builder: portcullis::Builder,
     listener: &TcpListener,
 ) -> Result<(Store, Control), Failure> {
     let address = address(listener)?;
     let reader = delivery::check_standard_output()?;
     // The socket comes before the store as well; what is wrong with the directory, the store says.
-    let made = DirBuilder::new().mode(0o700).create(&place.data).is_ok();
-    let control = made.then(|| bind_control(place)).transpose();
+    let made = DirBuilder::new().mode(0o700).create(&location.data).is_ok();
+    let control = made.then(|| bind_control(location)).transpose();
     let created = match control {
         Ok(control) => {
-            builder.create(&place.data).map(|store| (store, control)).map_err(Failure::from)
+            builder.create(&location.data).map(|store| (store, control)).map_err(Failure::from)
         }
         Err(failure) => Err(failure),
     };
     if made && created.is_err() {
         // A server fills an absent directory only, so that the next attempt must find none.
-        let _ = fs::remove_dir(&place.data);
+        let _ = fs::remove_dir(&location.data);
     }
     let (store, control) = created?;
-    let control = control.map_or_else(|| bind_control(place), Ok)?;
+    let control = control.map_or_else(|| bind_control(location), Ok)?;
     let answer = init::root_key(store.clone()).await?;
     let key = delivery::new_key(&answer).map_err(|undelivered| init::lost_root(&undelivered))?;
     let secret = key.secret.unwrap_or_default();
-    let data = place.data.display();
+    let data = location.data.display();
     let text = format!(
         "made a store in {data}\n\
          its root key, shown only this once:\n\n  {secret}\n\n\
@@ -220,8 +226,8 @@ async fn given_transport(asked: &Serve) -> Result<Option<Transport>, Failure> {
     certificate.map(Transport::Tls).map(Some).map_err(uncertified)
 }
 
-async fn self_signed(place: &Place) -> Result<Transport, Failure> {
-    let certificate = Certificate::self_signed(&place.data).await;
+async fn self_signed(location: &Location) -> Result<Transport, Failure> {
+    let certificate = Certificate::self_signed(&location.data).await;
     certificate.map(Transport::Tls).map_err(uncertified)
 }
 
@@ -230,17 +236,17 @@ fn uncertified(error: CertificateError) -> Failure {
     Failure::failed(error.to_string())
 }
 
-fn bind_control(place: &Place) -> Result<Control, Failure> {
-    let doing = format!("making the control socket in {}", place.data.display());
-    Control::bind(&place.data).map_err(Failure::io(doing))
+fn bind_control(location: &Location) -> Result<Control, Failure> {
+    let doing = format!("making the control socket in {}", location.data.display());
+    Control::bind(&location.data).map_err(Failure::io(doing))
 }
 
 /// Binds an address. Whether the store has a server already matters more than whether that server
 /// has the port.
-fn bind(place: &Place, address: SocketAddr) -> Result<TcpListener, Failure> {
+fn bind(location: &Location, address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).map_err(|error| {
-        if control::connect(&place.data).is_ok() {
-            let data = place.data.display();
+        if control::connect(&location.data).is_ok() {
+            let data = location.data.display();
             return Failure::unreachable(format!(
                 "{data} is already open in a server; stop that one first"
             ));

@@ -1,11 +1,13 @@
 //! `audit --verify`, `--export` and `--cut`: the trail as proof, and its end.
 
 use super::{
-    args::{Age, Audit, Place},
+    args::{Age, Audit},
+    client::Client,
     doctor::{self, WRONG},
-    door::Door,
     failure::Failure,
-    output, place,
+    location::{self, Location},
+    output,
+    terminal_text::plain,
 };
 use axum::http::Method;
 use portcullis::{AuditEntry, AuditRangeEnd, Offline};
@@ -27,19 +29,23 @@ const LONGEST_LINE: u64 = 64 << 10;
 
 /// Checks the files that are named, else the trail of a running server or of a shared store, else that
 /// of the directory.
-pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn verify(
+    location: &Location,
+    asked: &Audit,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     if !asked.files.is_empty() {
-        return verify_files(place, &asked.files, json);
+        return verify_files(location, &asked.files, json);
     }
-    let door = match Door::of_server(place).await? {
-        None if place.etcd.are_given() => Some(Door::over(place.open()?)),
-        door => door,
+    let client = match Client::of_server(location).await? {
+        None if location.etcd.are_given() => Some(Client::over(location.open()?)),
+        client => client,
     };
     if let Some(mut door) = door {
-        let offline = place.offline()?;
+        let offline = location.offline()?;
         let mut reader = ExportReader::new(&offline);
         let mut broken = None;
-        pages(&mut door, 0, |line| {
+        pages(&mut client, 0, |line| {
             if broken.is_none() {
                 broken = reader.line(line).err();
             }
@@ -49,9 +55,9 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
         return told("the trail", checked.map(|(entries, _)| entries), json);
     }
-    let report = place.offline()?.examine(&place.data, &place::scratch())?;
+    let report = location.offline()?.examine(&location.data, &location::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
-        let text = format!("{} is open in a process that does not answer", place.data.display());
+        let text = format!("{} is open in a process that does not answer", location.data.display());
         return Err(Failure::unreachable(text));
     }
     let faults: Vec<_> = report.audit_faults().collect();
@@ -64,14 +70,14 @@ pub(crate) async fn verify(place: &Place, asked: &Audit, json: bool) -> Result<E
         output::line(said.to_string().as_bytes())?;
     } else {
         for fault in faults {
-            output::line(output::plain(&fault.text).as_bytes())?;
+            output::line(plain(&fault.text).as_bytes())?;
         }
     }
     Ok(WRONG.into())
 }
 
-fn verify_files(place: &Place, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
-    let offline = place.offline()?;
+fn verify_files(location: &Location, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
+    let offline = location.offline()?;
     match read_files(&offline, files, |_| ())? {
         Ok((entries, _)) => told("the export", Ok(entries), json),
         Err((shown, error)) => told(&shown, Err(error), json),
@@ -134,11 +140,15 @@ fn told(what: &str, checked: Result<u64, ExportError>, json: bool) -> Result<Exi
 
 /// Writes the trail to a new file, closed to others and gone again unless it is whole, or to
 /// standard output.
-pub(crate) async fn export(door: &mut Door, asked: &Audit, to: &Path) -> Result<ExitCode, Failure> {
+pub(crate) async fn export(
+    client: &mut Client,
+    asked: &Audit,
+    to: &Path,
+) -> Result<ExitCode, Failure> {
     if to == Path::new("-") {
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(Failure::io("writing to standard output"))?;
-        write(door, asked.after, &mut BufWriter::new(File::from(output)), "standard output")
+        write(client, asked.after, &mut BufWriter::new(File::from(output)), "standard output")
             .await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -147,7 +157,7 @@ pub(crate) async fn export(door: &mut Door, asked: &Audit, to: &Path) -> Result<
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let file = file.map_err(Failure::io(doing))?;
     let mut output = BufWriter::new(file);
-    let written = write(door, asked.after, &mut output, &shown).await;
+    let written = write(client, asked.after, &mut output, &shown).await;
     let written = written.and_then(|()| {
         output.get_ref().sync_all().map_err(Failure::io(format!("syncing {shown}")))
     });
@@ -159,7 +169,7 @@ pub(crate) async fn export(door: &mut Door, asked: &Audit, to: &Path) -> Result<
 }
 
 async fn write(
-    door: &mut Door,
+    client: &mut Client,
     after: u64,
     output: &mut BufWriter<File>,
     shown: &str,
@@ -168,7 +178,7 @@ async fn write(
         io::ErrorKind::BrokenPipe => Failure::Unread,
         _ => Failure::io(format!("writing to {shown}"))(error),
     };
-    pages(door, after, |line| {
+    pages(client, after, |line| {
         output.write_all(line.as_bytes()).and_then(|()| output.write_all(b"\n")).map_err(failed)
     })
     .await?;
@@ -178,7 +188,7 @@ async fn write(
 /// One export out of the router's pages: the first one's header, all entries, the last one's
 /// trailer.
 async fn pages(
-    door: &mut Door,
+    client: &mut Client,
     mut after: u64,
     mut each: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -194,7 +204,7 @@ async fn pages(
     let mut is_first = true;
     loop {
         let path = format!("/v1/audit/export?limit={LIMIT}&after={after}");
-        let answer = door.send(Method::GET, &path, None).await?;
+        let answer = client.send(Method::GET, &path, None).await?;
         let text = str::from_utf8(answer.bytes()).map_err(|_| other())?;
         let mut lines = text.lines();
         let (header, trailer) = lines.next().zip(lines.next_back()).ok_or_else(other)?;
@@ -213,7 +223,7 @@ async fn pages(
 }
 
 /// Removes what is older than was said.
-pub(crate) async fn cut(door: &mut Door, asked: &Age, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn cut(client: &mut Client, asked: &Age, json: bool) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
     struct Done {
         removed: u64,
@@ -229,7 +239,7 @@ pub(crate) async fn cut(door: &mut Door, asked: &Age, json: bool) -> Result<Exit
         (None, None) => return Err(Failure::usage("--cut needs --before or --keep")),
     };
     let body = json!({"before": before});
-    let answer = door.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
+    let answer = client.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
     let done: Done = answer.read()?;
     if json {
         output::line(answer.bytes()).map_err(output::although("the trail was cut"))?;

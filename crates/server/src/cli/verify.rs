@@ -1,6 +1,6 @@
 //! `verify`: is the key on standard input valid?
 
-use super::{args::Verify, door::Door, failure::Failure, output};
+use super::{args::Verify, client::Client, failure::Failure, output, terminal_text::plain};
 use axum::http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,20 +17,24 @@ const REFUSED: u8 = 3;
 const LACKS_SCOPE: u8 = 4;
 
 /// Ends with 0, with 3 where the key is refused, with 4 where it lacks a scope that was asked for.
-pub(crate) async fn run(door: &mut Door, asked: &Verify, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    client: &mut Client,
+    asked: &Verify,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
     struct Verdict {
         code: String,
         key: Option<output::Key>,
     }
     let body = json!({"key": presented()?, "scopes": asked.scopes});
-    let answer = door.send(Method::POST, "/v1/verify", Some(&body)).await?;
+    let answer = client.send(Method::POST, "/v1/verify", Some(&body)).await?;
     let verdict: Verdict = answer.read()?;
     if json {
         output::line(answer.bytes())?;
     } else {
         let whose = verdict.key.map(|key| format!(" {} {}", key.id, key.name)).unwrap_or_default();
-        output::line(output::plain(&format!("{}{whose}", verdict.code)).as_bytes())?;
+        output::line(plain(&format!("{}{whose}", verdict.code)).as_bytes())?;
     }
     Ok(match verdict.code.as_str() {
         "VALID" => ExitCode::SUCCESS,

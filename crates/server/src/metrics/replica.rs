@@ -1,6 +1,6 @@
 //! What operators watch of a replica. A server that is alone has none of it.
 
-use super::ByState;
+use super::labels::ByState;
 use portcullis::{
     Store,
     cluster::{Member, MemberState},
@@ -18,8 +18,8 @@ use tokio::{task::spawn_blocking, time::timeout};
 /// A wait takes milliseconds; for a replica that is cut off it takes as long as a proof is good
 /// for, three seconds unless said otherwise.
 const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// The rest is told although etcd does not answer who there is.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long etcd may take to list the members. Without an answer the other metrics are reported.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The gauges that are set when somebody looks.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Replica {
 
     pub(super) async fn look(&self, store: &Store) {
         let asked = store.clone();
-        let members = timeout(PATIENCE, spawn_blocking(move || asked.members())).await;
+        let members = timeout(MEMBERS_TIMEOUT, spawn_blocking(move || asked.members())).await;
         self.count(members.ok().and_then(Result::ok).and_then(Result::ok));
         let Some(following) = store.following() else { return };
         self.open.set((!following.answers_for.is_zero()).into());

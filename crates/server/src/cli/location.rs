@@ -1,20 +1,40 @@
-//! Opening the store itself.
+//! Where the store is, and what it takes to open it.
 
-use super::{args::Place, failure::Failure};
+use super::{disk::DiskReserve, etcd::Nodes, failure::Failure, secret_file};
+use clap::Args;
 use portcullis::{Builder, Offline, Store};
-use portcullis_server::{control, read_private};
-use std::{
-    env,
-    fs::DirBuilder,
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use portcullis_server::control;
+use std::{env, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 const MOST_PEPPER_BYTES: u64 = 4096;
 
-impl Place {
-    /// The options for opening or creating the store.
+/// Where the store is, and what it takes to open it.
+#[derive(Args, Clone)]
+pub(crate) struct Location {
+    /// The directory of the store.
+    #[arg(
+        long,
+        alias = "data-dir",
+        global = true,
+        value_name = "DIR",
+        env = "PORTCULLIS_DATA",
+        default_value = "./portcullis-data"
+    )]
+    pub(crate) data: PathBuf,
+    /// A file, on another disk, that tells if the store was rolled back.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) anchor: Option<PathBuf>,
+    /// A file that only you can read, whose content goes into every digest.
+    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
+    pub(crate) pepper_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) etcd: Nodes,
+    #[command(flatten)]
+    pub(crate) disk: DiskReserve,
+}
+
+impl Location {
+    /// What it takes to open or to make the store.
     pub(crate) fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Store::builder();
         if let Some(file) = &self.anchor {
@@ -43,7 +63,7 @@ impl Place {
 
     fn pepper(&self) -> Result<Option<Vec<u8>>, Failure> {
         let file = self.pepper_file.as_ref();
-        file.map(|file| private_file(file, "pepper file", MOST_PEPPER_BYTES)).transpose()
+        file.map(|file| secret_file::read(file, "pepper file", MOST_PEPPER_BYTES)).transpose()
     }
 
     /// Opens the store, which is there.
@@ -94,18 +114,4 @@ impl Place {
 pub(crate) fn scratch() -> PathBuf {
     // The standard library takes an empty TMPDIR for the current directory.
     Some(env::temp_dir()).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| "/tmp".into())
-}
-
-/// The content of a file with a secret. Its group may read it; everybody may not.
-pub(crate) fn private_file(path: &Path, what: &str, most: u64) -> Result<Vec<u8>, Failure> {
-    let named = format!("the {what} {}", path.display());
-    let mut secret = read_private(path, most).map_err(Failure::io(format!("reading {named}")))?;
-    // An editor ends the file with a line break that nobody meant.
-    if secret.last() == Some(&b'\n') {
-        secret.pop();
-    }
-    if secret.is_empty() {
-        return Err(Failure::failed(format!("{named} is empty; is it the right file?")));
-    }
-    Ok(secret)
 }

@@ -4,7 +4,7 @@
 //! waits and its client grants it no flow-control window: then no write fails, so that the answers
 //! are watched as well.
 
-use super::{metrics::Metrics, overload::Overload};
+use crate::{limits::Overload, metrics::Metrics};
 use axum_server::ConnectionShutdown;
 use std::{
     io,
@@ -25,13 +25,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_secs(2);
 
 /// The state that a connection shares with its requests and answers.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     under_way: Mutex<UnderWay>,
     shutdown: OnceLock<ConnectionShutdown>,
     metrics: Metrics,
     source: Option<IpAddr>,
-    /// How long a client may take none of what is there for it, if that is bounded.
-    patience: Option<Duration>,
+    /// How long a client may read nothing of the responses that wait for it, if that is limited.
+    send_timeout: Option<Duration>,
 }
 
 struct UnderWay {
@@ -43,10 +43,10 @@ struct UnderWay {
 }
 
 impl Connection {
-    pub(super) fn new(
+    pub(crate) fn new(
         metrics: Metrics,
         source: Option<IpAddr>,
-        patience: Option<Duration>,
+        send_timeout: Option<Duration>,
     ) -> Arc<Self> {
         let nothing = UnderWay { requests: 0, idle_since: Instant::now(), waiting: Vec::new() };
         Arc::new(Self {
@@ -54,12 +54,12 @@ impl Connection {
             shutdown: OnceLock::new(),
             metrics,
             source,
-            patience,
+            send_timeout,
         })
     }
 
     /// Notes a request, until the value is dropped.
-    pub(super) fn begin(self: &Arc<Self>, shutdown: Option<&ConnectionShutdown>) -> Active {
+    pub(crate) fn begin(self: &Arc<Self>, shutdown: Option<&ConnectionShutdown>) -> Active {
         if let Some(shutdown) = shutdown {
             self.shutdown.get_or_init(|| shutdown.clone());
         }
@@ -75,7 +75,7 @@ impl Connection {
     fn check(&self) -> io::Result<()> {
         let under_way = self.lock();
         let mut waiting = under_way.waiting.iter().flatten();
-        if waiting.any(|since| self.patience.is_some_and(|most| since.elapsed() >= most)) {
+        if waiting.any(|since| self.send_timeout.is_some_and(|most| since.elapsed() >= most)) {
             drop(under_way);
             return Err(self.unread());
         }
@@ -89,20 +89,20 @@ impl Connection {
     }
 
     fn unread(&self) -> io::Error {
-        Overload::UnreadAnswers.report(&self.metrics, self.source);
+        self.metrics.overloaded(Overload::UnreadAnswers, self.source);
         io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers")
     }
 }
 
 /// A request that is under way, until its answer is sent.
-pub(super) struct Active {
+pub(crate) struct Active {
     connection: Arc<Connection>,
     place: Option<usize>,
 }
 
 impl Active {
     /// From now on the answer waits for its client.
-    pub(super) fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         let now = Some(Instant::now());
         let waiting = &mut self.connection.lock().waiting;
         if let Some(since) = self.place.and_then(|place| waiting.get_mut(place)) {
@@ -119,7 +119,7 @@ impl Active {
     }
 
     /// The client waits for the answer, or it is gone.
-    pub(super) fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         let Some(place) = self.place.take() else { return };
         if let Some(since) = self.connection.lock().waiting.get_mut(place) {
             *since = None;
@@ -137,7 +137,7 @@ impl Drop for Active {
 }
 
 /// A socket that ends when its client does not read.
-pub(super) struct Watched<I> {
+pub(crate) struct Watched<I> {
     io: I,
     connection: Arc<Connection>,
     tick: Pin<Box<Sleep>>,
@@ -146,15 +146,15 @@ pub(super) struct Watched<I> {
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, connection: Arc<Connection>) -> Self {
+    pub(crate) fn new(io: I, connection: Arc<Connection>) -> Self {
         Self { io, connection, tick: Box::pin(sleep(TICK)), blocked: None }
     }
 
-    pub(super) fn get_ref(&self) -> &I {
+    pub(crate) fn get_ref(&self) -> &I {
         &self.io
     }
 
-    pub(super) fn into_inner(self) -> I {
+    pub(crate) fn into_inner(self) -> I {
         self.io
     }
 
@@ -163,8 +163,8 @@ impl<I> Watched<I> {
             self.blocked = None;
             return done;
         }
-        let Some(patience) = self.connection.patience else { return Poll::Pending };
-        let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let Some(send_timeout) = self.connection.send_timeout else { return Poll::Pending };
+        let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(send_timeout)));
         ready!(timer.as_mut().poll(cx));
         self.blocked = None;
         Poll::Ready(Err(self.connection.unread()))

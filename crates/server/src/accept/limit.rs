@@ -1,15 +1,11 @@
-//! How many connections there may be at once, in all and from one source. One too many is closed
-//! without an answer: answering it would cost what is meant to be saved.
+//! The limit on concurrent connections, in total and for each source. A connection beyond the limit
+//! is closed without a response: a response would cost what the limit saves.
 
-use super::{
-    connection::{Connection, Watched},
-    flood,
-    metrics::Metrics,
-    overload::Overload,
-    source::Network,
-};
+use super::connection::{Connection, Watched};
+use crate::{limits::Overload, metrics::Metrics, source::source_network};
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
+use portcullis::Network;
 use std::{
     collections::HashMap,
     future::Future,
@@ -26,13 +22,13 @@ use tokio::{
 };
 use tower::Layer;
 
-/// How long a client may take none of what is there for it.
+/// How long a client may read nothing of the responses that wait for it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take until its connection can carry a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket whose other end may have an address.
-pub(super) trait Peer {
+pub(crate) trait Peer {
     fn source(&self) -> Option<IpAddr>;
 }
 
@@ -48,22 +44,22 @@ impl Peer for UnixStream {
     }
 }
 
-/// Room for one connection, given back when its service and its requests are gone.
+/// The right to one connection, returned when its service and its requests are dropped.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(crate) struct ConnectionPermit {
     shared: Arc<Shared>,
 }
 
-impl Room {
-    /// The connection that has this room.
-    pub(super) fn connection(&self) -> &Arc<Connection> {
+impl ConnectionPermit {
+    /// The connection that has this permit.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.shared.connection
     }
 }
 
 struct Shared {
     connection: Arc<Connection>,
-    _of_source: Option<OfSource>,
+    _of_source: Option<SourcePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -71,7 +67,7 @@ struct Shared {
 type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// One connection of a source.
-struct OfSource {
+struct SourcePermit {
     counts: Counts,
     source: IpAddr,
 }
@@ -80,7 +76,7 @@ fn lock(counts: &Counts) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl OfSource {
+impl SourcePermit {
     fn take(counts: &Counts, source: IpAddr, most: usize) -> Option<Self> {
         let mut all = lock(counts);
         let count = all.entry(source).or_default();
@@ -92,7 +88,7 @@ impl OfSource {
     }
 }
 
-impl Drop for OfSource {
+impl Drop for SourcePermit {
     fn drop(&mut self) {
         let mut all = lock(&self.counts);
         if let Some(count) = all.get_mut(&self.source) {
@@ -104,50 +100,50 @@ impl Drop for OfSource {
     }
 }
 
-/// Lets so many connections in at once.
+/// Accepts at most this many connections at once.
 #[derive(Clone)]
-pub(super) struct Limit<A> {
+pub(crate) struct Limit<A> {
     free: Arc<Semaphore>,
-    /// What one source may have; a trusted proxy carries everybody and may have all.
+    /// The limit of one source. A trusted proxy carries every client and is not limited.
     of_source: Option<(usize, Counts, Arc<[Network]>)>,
     when_full: Overload,
-    patience: Option<Duration>,
+    send_timeout: Option<Duration>,
     metrics: Metrics,
     next: A,
 }
 
 impl<A> Limit<A> {
-    pub(super) fn new(connections: usize, when_full: Overload, metrics: Metrics, next: A) -> Self {
+    pub(crate) fn new(connections: usize, when_full: Overload, metrics: Metrics, next: A) -> Self {
         let free = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
-        Self { free, of_source: None, when_full, patience: Some(SEND_TIMEOUT), metrics, next }
+        Self { free, of_source: None, when_full, send_timeout: Some(SEND_TIMEOUT), metrics, next }
     }
 
-    /// Lets one source have at most half of the connections, unless it is a trusted proxy.
-    pub(super) fn shared_fairly(mut self, connections: usize, trusted: &[Network]) -> Self {
+    /// Limits one source to half of the connections, unless it is a trusted proxy.
+    pub(crate) fn shared_fairly(mut self, connections: usize, trusted: &[Network]) -> Self {
         self.of_source = Some((connections.div_ceil(2), Counts::default(), trusted.into()));
         self
     }
 
-    /// Waits for clients that do not read: they are the server's own.
-    pub(super) fn patient(mut self) -> Self {
-        self.patience = None;
+    /// Waits without a timeout for clients that do not read: they are local commands.
+    pub(crate) fn without_send_timeout(mut self) -> Self {
+        self.send_timeout = None;
         self
     }
 
-    fn room(&self, source: Option<IpAddr>) -> Result<Room, Overload> {
+    fn permit(&self, source: Option<IpAddr>) -> Result<ConnectionPermit, Overload> {
         let of_source = match (&self.of_source, source) {
             (Some((most, counts, trusted)), Some(source))
                 if !trusted.iter().any(|network| network.contains(source)) =>
             {
-                let taken = OfSource::take(counts, flood::account(source), *most);
+                let taken = SourcePermit::take(counts, source_network(source), *most);
                 Some(taken.ok_or(Overload::SourceConnections)?)
             }
             _ => None,
         };
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| self.when_full)?;
-        let connection = Connection::new(self.metrics.clone(), source, self.patience);
+        let connection = Connection::new(self.metrics.clone(), source, self.send_timeout);
         let shared = Shared { connection, _of_source: of_source, _permit: permit };
-        Ok(Room { shared: Arc::new(shared) })
+        Ok(ConnectionPermit { shared: Arc::new(shared) })
     }
 }
 
@@ -162,25 +158,25 @@ where
     A::Stream: Send + 'static,
 {
     type Stream = A::Stream;
-    type Service = AddExtension<A::Service, Room>;
+    type Service = AddExtension<A::Service, ConnectionPermit>;
     type Future = Accepting<Self::Stream, Self::Service>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let source = stream.source();
-        let room = match self.room(source) {
-            Ok(room) => room,
+        let permit = match self.permit(source) {
+            Ok(permit) => permit,
             Err(overload) => {
                 self.metrics.connections_refused.inc();
-                overload.report(&self.metrics, source);
+                self.metrics.overloaded(overload, source);
                 return Box::pin(async { Err(io::Error::other("too many connections")) });
             }
         };
-        let watched = Watched::new(stream, Arc::clone(room.connection()));
+        let watched = Watched::new(stream, Arc::clone(permit.connection()));
         let accepted = self.next.accept(watched, service);
         Box::pin(async move {
             let accepted = timeout(HANDSHAKE_TIMEOUT, accepted).await;
             let (stream, service) = accepted.map_err(|_| io::ErrorKind::TimedOut)??;
-            Ok((stream, Extension(room).layer(service)))
+            Ok((stream, Extension(permit).layer(service)))
         })
     }
 }
@@ -190,16 +186,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_one_source_are_counted_and_given_back() {
+    fn connections_of_one_source_are_counted_and_returned() {
         let counts = Counts::default();
         let source: IpAddr = "192.0.2.1".parse().unwrap();
-        let first = OfSource::take(&counts, source, 2);
-        let second = OfSource::take(&counts, source, 2);
+        let first = SourcePermit::take(&counts, source, 2);
+        let second = SourcePermit::take(&counts, source, 2);
         assert!(first.is_some() && second.is_some());
-        assert!(OfSource::take(&counts, source, 2).is_none());
-        assert!(OfSource::take(&counts, "192.0.2.2".parse().unwrap(), 2).is_some());
+        assert!(SourcePermit::take(&counts, source, 2).is_none());
+        assert!(SourcePermit::take(&counts, "192.0.2.2".parse().unwrap(), 2).is_some());
         drop(first);
-        assert!(OfSource::take(&counts, source, 2).is_some());
+        assert!(SourcePermit::take(&counts, source, 2).is_some());
         drop(second);
         assert!(lock(&counts).is_empty());
     }

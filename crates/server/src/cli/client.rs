@@ -1,6 +1,6 @@
 //! The way to the router: the control socket of a running server, or a store of our own.
 
-use super::{args::Place, failure::Failure, progress::Bar};
+use super::{failure::Failure, location::Location, progress::Bar};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -19,7 +19,7 @@ use std::io::{ErrorKind, Write};
 use tower::ServiceExt;
 
 /// A way to the router, with root's rights.
-pub(crate) enum Door {
+pub(crate) enum Client {
     /// A server runs.
     Socket(SendRequest<Full<Bytes>>),
     /// No server runs.
@@ -29,32 +29,34 @@ pub(crate) enum Door {
 /// What the router did.
 pub(crate) struct Answer(Bytes);
 
-impl Door {
+impl Client {
     /// Over the control socket if a server answers there, else over the store itself.
-    pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
-        match Self::of_server(place).await? {
-            Some(door) => Ok(door),
-            None => match place.open() {
+    pub(crate) async fn open(location: &Location) -> Result<Self, Failure> {
+        match Self::of_server(location).await? {
+            Some(client) => Ok(client),
+            None => match location.open() {
                 Ok(store) => Ok(Self::over(store)),
-                Err(failure) => Self::after(failure, place).await,
+                Err(failure) => Self::after(failure, location).await,
             },
         }
     }
 
     /// A server that opens its store has its lock and no socket yet; it may have one by now.
-    async fn after(failure: Failure, place: &Place) -> Result<Self, Failure> {
+    async fn after(failure: Failure, location: &Location) -> Result<Self, Failure> {
         let Failure::Unreachable(text) = failure else { return Err(failure) };
         let hint = "if that is a server that is starting, repeat the command once it listens";
-        Self::of_server(place).await?.ok_or_else(|| Failure::unreachable(format!("{text}; {hint}")))
+        Self::of_server(location)
+            .await?
+            .ok_or_else(|| Failure::unreachable(format!("{text}; {hint}")))
     }
 
     /// Over the control socket, if a server answers there.
-    pub(crate) async fn of_server(place: &Place) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn of_server(location: &Location) -> Result<Option<Self>, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
-            let data = place.data.display();
+            let data = location.data.display();
             Failure::unreachable(format!("the server of {data} cannot be reached: {error}"))
         };
-        match control::connect(&place.data) {
+        match control::connect(&location.data) {
             Ok(stream) => {
                 let (sender, connection) =
                     handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;

@@ -1,6 +1,5 @@
-//! The ways in which the server runs out of room: each has a count, and a log line that is rate-limited.
+//! The limits on requests and connections that can be reached, and the response then.
 
-use super::metrics::Metrics;
 use axum::{
     http::{
         HeaderValue, StatusCode, Version,
@@ -9,12 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis::web::Problem;
-use portcullis_admin::rate_limited_log::RateLimitedLog;
-use std::net::IpAddr;
 
 /// Why a request or a connection was refused, or a connection was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overload {
+pub(crate) enum Overload {
     /// A valid key has too many requests under way.
     KeyRequests,
     /// The room that valid keys share is full.
@@ -41,12 +38,8 @@ pub(super) enum Overload {
     UnreadAnswers,
 }
 
-/// One for each kind, so that no kind hides another.
-static LINES: [RateLimitedLog; Overload::ALL.len()] =
-    [const { RateLimitedLog::new() }; Overload::ALL.len()];
-
 impl Overload {
-    pub(super) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::KeyRequests,
         Self::SharedRequests,
         Self::SourceRequests,
@@ -62,7 +55,7 @@ impl Overload {
     ];
 
     /// Its name in metrics and in the log.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::KeyRequests => "key_requests",
             Self::SharedRequests => "shared_requests",
@@ -97,18 +90,9 @@ impl Overload {
         }
     }
 
-    /// Counts it and logs it.
-    pub(super) fn report(self, metrics: &Metrics, source: Option<IpAddr>) {
-        metrics.overloaded(self);
-        if let Some(suppressed) = LINES.get(self as usize).and_then(RateLimitedLog::permit) {
-            let source = source.map(tracing::field::display);
-            tracing::warn!(kind = self.label(), source, suppressed, "overloaded");
-        }
-    }
-
     /// The answer to the request that found no room. Over HTTP/1.1 it ends the connection, so that
     /// requests which wait behind it are not each answered as well.
-    pub(super) fn answer(self, version: Version) -> Response {
+    pub(crate) fn answer(self, version: Version) -> Response {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", self.detail());
         let mut response =
             problem.with_header(RETRY_AFTER, HeaderValue::from_static("1")).into_response();

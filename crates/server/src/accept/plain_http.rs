@@ -24,7 +24,7 @@ const MOST_IGNORED_BYTES: u64 = 256 * 1024;
 
 /// Lets TLS pass and answers anything else with a 403 in the clear.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TlsOnly;
+pub(crate) struct TlsOnly;
 
 impl<S: Send + 'static> Accept<Watched<TcpStream>, S> for TlsOnly {
     type Stream = Watched<TcpStream>;

@@ -4,7 +4,8 @@
 //! a shared pool. Everything else, logins and sessions included, counts for the source network, in
 //! pools of its own. So a flood without keys costs valid keys nothing.
 
-use super::{flood, overload::Overload};
+use super::overload::Overload;
+use crate::source::source_network;
 use portcullis::KeyId;
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -35,7 +36,7 @@ const SHARDS: usize = 32;
 
 /// For whom a request counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Account {
+pub(crate) enum Account {
     Key(KeyId),
     /// The address, or for IPv6 the network.
     Source(IpAddr),
@@ -43,9 +44,9 @@ pub(super) enum Account {
 
 impl Account {
     /// The account of a request without a valid key.
-    pub(super) fn of_source(source: Option<IpAddr>) -> Self {
+    pub(crate) fn of_source(source: Option<IpAddr>) -> Self {
         let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Self::Source(flood::account(source))
+        Self::Source(source_network(source))
     }
 }
 
@@ -73,7 +74,7 @@ impl Pool {
 type Shard = Mutex<HashMap<Account, Load>>;
 
 /// The room for requests.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     /// Only accounts that have something under way, so that memory is bounded by what is.
     shards: [Shard; SHARDS],
     hasher: RandomState,
@@ -83,7 +84,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: Default::default(),
             hasher: RandomState::new(),
@@ -94,7 +95,7 @@ impl Admission {
     }
 
     /// Lets a request in, if there is room for it.
-    pub(super) fn enter(self: &Arc<Self>, account: Account) -> Result<Permit, Overload> {
+    pub(crate) fn enter(self: &Arc<Self>, account: Account) -> Result<Permit, Overload> {
         let is_pooled = self.with(account, |load| {
             let (most, pool, own, all) = match account {
                 Account::Key(_) if load.own < KEY_SHARE => {
@@ -124,7 +125,7 @@ impl Admission {
     }
 
     /// Reserves room for an unfinished body.
-    pub(super) fn reserve(
+    pub(crate) fn reserve(
         self: &Arc<Self>,
         account: Account,
         bytes: usize,
@@ -166,7 +167,7 @@ impl Admission {
 }
 
 /// Room for one request, until its answer is sent.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     room: Arc<Admission>,
     account: Account,
     is_pooled: bool,
@@ -188,7 +189,7 @@ impl Drop for Permit {
 }
 
 /// Room for a body, until it was read or dropped.
-pub(super) struct Reserved {
+pub(crate) struct Reserved {
     room: Arc<Admission>,
     account: Account,
     bytes: usize,

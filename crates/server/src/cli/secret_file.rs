@@ -1,0 +1,19 @@
+//! Reads the files with secrets that options name.
+
+use super::failure::Failure;
+use portcullis_server::read_private;
+use std::path::Path;
+
+/// Reads a file with a secret. Its group may read the file; everybody may not.
+pub(crate) fn read(path: &Path, what: &str, most: u64) -> Result<Vec<u8>, Failure> {
+    let named = format!("the {what} {}", path.display());
+    let mut secret = read_private(path, most).map_err(Failure::io(format!("reading {named}")))?;
+    // An editor ends the file with a line break that nobody meant.
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
+    }
+    if secret.is_empty() {
+        return Err(Failure::failed(format!("{named} is empty; is it the right file?")));
+    }
+    Ok(secret)
+}

@@ -1,0 +1,59 @@
+//! Text that a terminal shows as it is and obeys in nothing.
+
+/// The text with each character escaped that a terminal would obey or not show: controls, marks of
+/// direction, line separators and invisible ones. Joiners and variation selectors belong to words
+/// and emoji, and stay.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { plain.extend(c.escape_unicode()) } else { plain.push(c) }
+    }
+    plain
+}
+
+/// The same for a text of several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    lines.join("\n")
+}
+
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_drives_the_terminal() {
+        for (text, shown) in [
+            ("\u{1b}[2J", "\\u{1b}[2J"),
+            ("a\u{9b}31mb\u{7f}", "a\\u{9b}31mb\\u{7f}"),
+            ("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}"),
+            ("a\r\nb\tc", "a\\u{d}\\u{a}b\\u{9}c"),
+            ("zero\u{200b}width\u{feff}", "zero\\u{200b}width\\u{feff}"),
+            (
+                "Stra\u{df}e \u{1f469}\u{200d}\u{1f4bb} \u{2764}\u{fe0f}",
+                "Stra\u{df}e \u{1f469}\u{200d}\u{1f4bb} \u{2764}\u{fe0f}",
+            ),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+    }
+}
