@@ -4,7 +4,7 @@ mod changes;
 mod characters;
 mod limits;
 
-use crate::{error::Error, id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
+use crate::{id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Metadata of a key, for the host's own use: at most 16 entries of 64 + 256 bytes.
@@ -243,6 +243,7 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
+    use crate::error::Error;
     use super::*;
 
     #[test]

@@ -22,10 +22,11 @@ const WIPED_BYTES: usize = 256 * 1024;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn wipe_stack() {
-/// Overwrites `BYTES` bytes of the stack below the caller.
     wipe_stack_below::<WIPED_BYTES>();
 }
 
+/// Like [`wipe_stack`], but overwrites `BYTES` bytes below the caller. The process keeps that memory in use
+/// from then on, so many threads with small frames should pass less.
 #[inline(never)]
 pub fn wipe_stack_below<const BYTES: usize>() {
     // A variable, since a reference to a constant array would point at one in the program's file.

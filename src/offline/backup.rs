@@ -50,7 +50,7 @@ impl Offline {
         by: Actor,
         progress: impl FnMut(Progress),
     ) -> Result<Restored, Error> {
-        let into = backup::Into { dir: dir.as_ref(), anchor: self.anchor.as_deref(), by };
+        let into = backup::Target { dir: dir.as_ref(), anchor: self.anchor.as_deref(), by };
         backup::restore(from, &into, later, &self.seals()?, progress)
     }
 }
