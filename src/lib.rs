@@ -17,6 +17,8 @@
 //!
 //! The modules are in reading order: each imports only from those above it, and a test keeps it so.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // ── words: values; no I/O, no locks, no clock
 mod base62;
 mod random;

@@ -243,7 +243,6 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use crate::error::Error;
     use super::*;
 
     #[test]
@@ -252,7 +251,7 @@ mod tests {
         assert_eq!(named.map(|actor| actor.to_string()), ["host", "local:7", "key_00000000007"]);
     }
     use crate::{
-        error::Field,
+        error::{Error, Field},
         scope::Catalogue,
         secret::{Prefix, Secret},
     };

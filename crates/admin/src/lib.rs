@@ -1,5 +1,7 @@
 //! The Administration API and the portal, as routers that a host mounts or the server serves.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // ── values and text
 mod rfc3339;
 mod wire;

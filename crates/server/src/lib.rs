@@ -1,5 +1,7 @@
 //! The server: API and portal over HTTPS and over the control socket, until a signal.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // ── values, and what needs no other module
 mod key_check;
 mod secret_file;
