@@ -101,11 +101,12 @@ impl Dir {
         Ok(file)
     }
 
-    /// Creates a file with mode 0600. Fails if the name exists.
+    /// Opens a regular file of this user in this directory for reading, and sets its mode to 0600.
     pub fn open_to_read(&self, name: &OsStr) -> io::Result<File> {
         self.open_file(name, OFlags::RDONLY)
     }
 
+    /// Creates a file with mode 0600. Fails if the name exists.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         self.open_at(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
     }

@@ -15,7 +15,7 @@ mod many;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use many::{fill, median, sizes, wants_figures};
-use portcullis::{Offline, Store};
+use portcullis::{Offline, Store, cluster};
 use std::{
     fs::File,
     hint::black_box,

@@ -10,7 +10,9 @@ mod serving;
 mod support;
 
 use etcd::Etcd;
-use portcullis::{Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica};
+use portcullis::{
+    Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica,
+};
 use serving::{Home, id_of, text};
 use std::{
     fs::File,

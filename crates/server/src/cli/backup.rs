@@ -33,7 +33,8 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     if asked.verify {
         let bar = Bar::new();
-        let checked = location.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
+        let checked =
+            location.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
         bar.done();
         let said = format!(
             "{} keys as of change {}, taken {}: each byte as it was written",

@@ -41,7 +41,7 @@ pub(crate) async fn verify(
         None if location.etcd.are_given() => Some(Client::over(location.open()?)),
         client => client,
     };
-    if let Some(mut door) = door {
+    if let Some(mut client) = client {
         let offline = location.offline()?;
         let mut reader = ExportReader::new(&offline);
         let mut broken = None;
