@@ -12,7 +12,6 @@
 //! The design document has the figure for a base64 decoder of its own.
 
 #[cfg(test)]
-#[path = "../tests/support/slow_parser.rs"]
 mod slow_parser;
 
 use crate::{refusal::Refusal, secret::MAX_KEY_LEN};

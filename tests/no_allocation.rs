@@ -1,12 +1,10 @@
 //! Validation allocates nothing, whatever it decides: no request can make the process take memory,
 //! and no decision waits for the allocator.
 
-mod support;
-
 use allocation_counter::measure;
 use portcullis::{Expiry, NewKey, Refusal, Store, Timestamp, scope::catalogue};
+use portcullis_testkit::{basic, issue, new_key};
 use std::hint::black_box;
-use support::{basic, issue, new_key};
 
 const KEYS: usize = 10_000;
 
@@ -17,7 +15,8 @@ fn validation_allocates_nothing() {
     let good = || new_key(&store, "good", &["api.read"]);
     let accepted: Vec<String> = (0..KEYS).map(|_| issue(good())).collect();
     let other = Store::in_memory().unwrap();
-    let unknown = basic(&support::issue(&other, new_key(&other, "of another store", &[])).1);
+    let unknown =
+        basic(&portcullis_testkit::issue(&other, new_key(&other, "of another store", &[])).1);
     let end = |secs| Expiry::At(Timestamp::from_secs(secs));
     let decisions: [(&str, Vec<String>, Option<Refusal>); 6] = [
         ("accepted", accepted, None),

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis::{Refusal, fuzzing};
 
-#[path = "../../tests/support/slow_parser.rs"]
+#[path = "../../src/credential/slow_parser.rs"]
 mod slow_parser;
 
 fuzz_target!(|data: &[u8]| {

@@ -4,8 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/model/mod.rs"]
-mod model;
+use portcullis_testkit::model;
 
 /// Longer walks find nothing that shorter ones do not, and take their time.
 const LONGEST: usize = 60 * 10;

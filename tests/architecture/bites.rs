@@ -309,5 +309,6 @@ fn a_manifest_that_breaks_its_promises_is_caught() {
     }
     bite("Cargo.toml", &workspace.replace("workspace = true", ""), &["unsafe code"]);
     bite("crates/a/Cargo.toml", "[lints]\nworkspace = true", &[]);
+    bite("crates/a/Cargo.toml", "[lints.rust]\nunsafe_code = \"forbid\"", &[]);
     bite("crates/a/Cargo.toml", "[features]\ndefault = [\"b\"]", &["unsafe code", "default"]);
 }

@@ -257,13 +257,9 @@ pub(crate) fn keeps_its_promises(path: &str, text: &str) -> Vec<String> {
         lines.by_ref().take_while(|l| !l.starts_with('[')).any(|l| l == line)
     };
     let unsafe_code = "unsafe_code = \"forbid\"";
-    let lints = if path == "Cargo.toml" {
-        let is_inherited =
-            stands("[workspace.lints.rust]", unsafe_code) && stands("[lints]", "workspace = true");
-        is_inherited || stands("[lints.rust]", unsafe_code)
-    } else {
-        stands("[lints]", "workspace = true")
-    };
+    let is_inherited = stands("[lints]", "workspace = true")
+        && (path != "Cargo.toml" || stands("[workspace.lints.rust]", unsafe_code));
+    let lints = is_inherited || stands("[lints.rust]", unsafe_code);
     let default = stands("[features]", "default = []") || !text.contains("[features]");
     let mut found =
         objection(!lints, || format!("{path}: lacks the lints that forbid unsafe code"));

@@ -11,18 +11,14 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-#[path = "../../../tests/support/etcd.rs"]
-mod etcd;
 #[path = "../../../benches/support/many.rs"]
 mod many;
-#[path = "../../../tests/support/proxy.rs"]
-mod proxy;
 #[path = "support/ways.rs"]
 mod ways;
 
 use many::{fill, percentile, wants_figures};
 use portcullis::{Change, Store, cluster};
-use proxy::Proxy;
+use portcullis_testkit::proxy::Proxy;
 use std::{
     sync::{
         Mutex,
@@ -36,7 +32,7 @@ use ways::{How, Ours, Rival, Way};
 const REPLICAS: usize = 3;
 
 fn main() {
-    let Some(etcd) = etcd::Etcd::start(3) else { return };
+    let etcd = portcullis_testkit::etcd::Etcd::start(3);
     let small = !wants_figures();
     let (keys, freshness) = if small { (8, 500) } else { (400, 3000) };
     let freshness = Duration::from_millis(freshness);

@@ -8,8 +8,6 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../../../tests/support/etcd.rs"]
-mod etcd;
 #[path = "../../../benches/support/many.rs"]
 mod many;
 
@@ -26,7 +24,7 @@ use std::{
 };
 
 fn main() {
-    let Some(etcd) = etcd::Etcd::start(3) else { return };
+    let etcd = portcullis_testkit::etcd::Etcd::start(3);
     for keys in sizes(&[100_000, 1_000_000]) {
         let room = tempfile::tempdir_in(etcd.room()).unwrap();
         let (dir, file) = (room.path().join("keys"), room.path().join("backup"));

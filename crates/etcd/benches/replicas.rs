@@ -10,17 +10,13 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-#[path = "../../../tests/support/etcd.rs"]
-mod etcd;
 #[path = "../../../benches/support/many.rs"]
 mod many;
-#[path = "../../../tests/support/proxy.rs"]
-mod proxy;
 
 use many::{fill, percentile, wants_figures};
 use portcullis::{Change, KeyId, Store, cluster::Replica};
 use portcullis_etcd::{Etcd, EtcdStore};
-use proxy::Proxy;
+use portcullis_testkit::proxy::Proxy;
 use std::{
     sync::Mutex,
     thread,
@@ -31,7 +27,7 @@ use std::{
 const ABREAST: usize = 8;
 
 fn main() {
-    let Some(etcd) = etcd::Etcd::start(3) else { return };
+    let etcd = portcullis_testkit::etcd::Etcd::start(3);
     let (keys, idle) = if wants_figures() { (200, 20) } else { (7, 1) };
     let create = Store::builder()
         .create_cluster(EtcdStore::new(&Etcd::at(etcd.urls()).unwrap()).unwrap(), replica())

@@ -1,16 +1,14 @@
 //! The consensus store in etcd keeps the contract of the protocol, on one node and on three.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
-#[path = "../../../tests/support/etcd.rs"]
-mod nodes;
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use portcullis::cluster::conformance::{self, Fixture};
 use portcullis_etcd::{Etcd, EtcdStore};
+use portcullis_testkit::{etcd::Etcd as Nodes, needs};
 
 /// Makes stores in one etcd, each in a space of its own.
 struct Cluster {
-    nodes: nodes::Etcd,
+    nodes: Nodes,
     stores: usize,
 }
 
@@ -42,15 +40,16 @@ impl Fixture for Cluster {
 }
 
 async fn conforms(nodes: usize) {
-    let Some(nodes) = nodes::Etcd::start(nodes) else { return };
-    conformance::check(&mut Cluster { nodes, stores: 0 }).await.unwrap();
+    conformance::check(&mut Cluster { nodes: Nodes::start(nodes), stores: 0 }).await.unwrap();
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn one_node_conforms() {
     conforms(1).await;
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn three_nodes_conform() {
     conforms(3).await;

@@ -1,23 +1,18 @@
 //! What is particular to etcd: nodes that hang, answers that are lost, its limits, and its watches.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test fails by it"
 )]
 
-#[path = "../../../tests/support/etcd.rs"]
-mod nodes;
-#[path = "../../../tests/support/proxy.rs"]
-mod proxy;
-
 use portcullis::cluster::{
     Committed, ConsensusError, ConsensusStore, Epoch, Key, LastUses, Latest, MemberEvent, MemberId,
     MemberList, MemberWatch, Revision, Transaction, TransactionOutcome, Watch, WatchEvent, Write,
 };
 use portcullis_etcd::{Etcd, EtcdStore};
-use proxy::Proxy;
+use portcullis_testkit::{etcd::Etcd as Nodes, needs, proxy::Proxy};
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -166,9 +161,10 @@ impl<'j> Following<'j> {
     }
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     assert!(store.latest().await.unwrap().epoch.is_none());
     let mut at = committed(&store, Revision(0), &[]).await;
@@ -200,9 +196,10 @@ async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are()
     assert_eq!(trail, [(3, b"entry 3".to_vec()), (120, b"entry 120".to_vec())]);
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_change_on_another_epoch_conflicts_and_writes_nothing() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let first = committed(&store, Revision(0), &[]).await;
     assert!(matches!(commit(&store, Revision(0), &[]).await, TransactionOutcome::Conflict));
@@ -212,9 +209,10 @@ async fn a_change_on_another_epoch_conflicts_and_writes_nothing() {
     assert_eq!((newest.revision, newest.epoch.unwrap().value), (second, b"epoch 1".to_vec()));
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_change_on_an_epoch_of_another_history_conflicts() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let revision = committed(&store, Revision(0), &[]).await;
     // The number is right, as it is after an older state was put back and went on.
@@ -223,9 +221,10 @@ async fn a_change_on_an_epoch_of_another_history_conflicts() {
     assert!(matches!(store.commit(transaction).await, TransactionOutcome::Conflict));
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowledge() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     let mut watch = Following::after(&store, start);
@@ -252,9 +251,10 @@ async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowl
     assert_eq!(store.scope_names(second).await.unwrap(), [b"name".to_vec()]);
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_tail_of_a_quiet_store_lives_on() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     let (mut watch, mut tries) = (store.watch(start), 1);
@@ -268,9 +268,10 @@ async fn a_tail_of_a_quiet_store_lives_on() {
     assert_eq!(watch.transactions().await.len(), 1);
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_tail_after_what_is_compacted_says_so() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     let next = committed(&store, start, &[change(1, [1])]).await;
@@ -281,9 +282,10 @@ async fn a_tail_after_what_is_compacted_says_so() {
     assert!(store.records(start, None).await.is_err());
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_fenced_member_proves_and_acknowledges_nothing() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
     let (mut watch, mut tries) = (store.watch_members(epoch), 1);
@@ -329,9 +331,10 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
     assert_eq!(told, ["till false", "applied 9", "till true", "gone"]);
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
     let id = member_id();
@@ -362,9 +365,10 @@ async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
     assert!(timeout(WATCHDOG, later.next()).await.unwrap().is_none(), "it skipped what was before");
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_frozen_node_is_passed_over() {
-    let Some(etcd) = nodes::Etcd::start(3) else { return };
+    let etcd = Nodes::start(3);
     let store = store(&etcd.urls());
     let mut at = committed(&store, Revision(0), &[]).await;
     let id = member_id();
@@ -384,9 +388,10 @@ async fn a_frozen_node_is_passed_over() {
     }
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_change_whose_answer_was_lost_is_made_once_and_known_to_be() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let direct = store(&etcd.urls());
     let start = committed(&direct, Revision(0), &[]).await;
     let deaf = Proxy::to(&etcd.address(0));
@@ -435,9 +440,10 @@ fn refusal(outcome: TransactionOutcome) -> String {
     }
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     // The first is more than etcd takes, the last more than its connection does.
@@ -457,9 +463,10 @@ async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
     committed(&store, start, &[large(most, bytes)]).await;
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_room() {
-    let Some(mut etcd) = nodes::Etcd::start(1) else { return };
+    let mut etcd = Nodes::start(1);
     etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
     let store = store(&etcd.urls());
     timeout(WATCHDOG, async { while store.latest().await.is_err() {} }).await.unwrap();
@@ -480,9 +487,10 @@ async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_r
 
 /// etcd makes a change that takes the last of its room, and says all the same that it has none. It
 /// does so where another change came between its first look at the room and its second.
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_change_that_took_the_last_room_is_not_called_refused() {
-    let Some(mut etcd) = nodes::Etcd::start(1) else { return };
+    let mut etcd = Nodes::start(1);
     for (round, room) in ["1000000", "2000000", "3000000"].into_iter().enumerate() {
         // Its size is known anew after each change, not ten times a second.
         etcd.restart_with(0, &["--quota-backend-bytes", room, "--backend-batch-limit", "1"]);
@@ -525,9 +533,10 @@ async fn fill(urls: &[String], space: String) -> bool {
     true
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_user_who_may_not_write_is_refused_and_told_so() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let start = committed(&store(&etcd.urls()), Revision(0), &[]).await;
     for arguments in [
         &["user", "add", "root:rootword"][..],
@@ -551,9 +560,10 @@ async fn a_user_who_may_not_write_is_refused_and_told_so() {
 }
 
 /// After one node was silent nobody knows what became of what it was sent, whatever the next one says.
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     committed(&store(&etcd.urls()), Revision(0), &[]).await;
     let epoch = store(&etcd.urls()).latest().await.unwrap().epoch;
     let deaf = Proxy::to(&etcd.address(0));
@@ -572,9 +582,10 @@ async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
     assert!(is_unknown);
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_followed() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     let mut watch = Following::after(&store, start);
@@ -608,9 +619,10 @@ async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_
     assert!(store.last_uses_of(&[id(5)]).await.unwrap().is_empty());
 }
 
+#[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
-    let Some(etcd) = nodes::Etcd::start(1) else { return };
+    let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let mut at = committed(&store, Revision(0), &[]).await;
     for first in (1..=2520).step_by(60) {

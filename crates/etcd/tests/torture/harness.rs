@@ -14,20 +14,8 @@
 //! client besides; where none reaches another there is no quorum, though clients reach all of them.
 //!
 //! Whoever includes this says what a replica is: [`Subject`].
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "for tests, which fail by them and tell their counts"
-)]
 
-use super::{
-    chance::{Chance, grouped},
-    etcd::Etcd,
-    proxy::Proxy,
-};
+use portcullis_testkit::{Chance, etcd::Etcd, grouped, proxy::Proxy};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Several replicas of one store under torture: `support/torture.rs` says what is done to them.
+//! Several replicas of one store under torture: `harness.rs` says what is done to them.
 //!
 //! The short form is for each change; the long one:
 //!
@@ -6,21 +6,19 @@
 //! PORTCULLIS_TORTURE_SECONDS=1800 cargo test --release -p portcullis-etcd --test torture -- --nocapture
 //! ```
 
-#![allow(clippy::similar_names, clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::similar_names,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, in its helper functions too, and prints its counts"
+)]
 
-#[path = "../../../../tests/support/chance.rs"]
-mod chance;
-#[path = "../../../../tests/support/etcd.rs"]
-mod etcd;
-#[path = "harness.rs"]
 mod harness;
-#[path = "../../../../tests/support/proxy.rs"]
-mod proxy;
 
-use etcd::Etcd;
 use harness::{Subject, Validation, be_a_replica, part, rejoin, torture, until};
 use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, cluster::Replica};
-use proxy::Proxy;
+use portcullis_testkit::{etcd::Etcd, needs, number, proxy::Proxy};
 use std::{
     collections::HashSet,
     process::Command,
@@ -97,26 +95,27 @@ impl Subject for Process {
 }
 
 /// An etcd with an empty store in it, and how its nodes reach each other.
-fn engine() -> Option<(Etcd, Vec<Proxy>)> {
+fn engine() -> (Etcd, Vec<Proxy>) {
     let mut peers = Vec::new();
     let etcd = Etcd::start_apart(3, |address| {
         let relay = Proxy::to(address);
         let url = relay.url();
         peers.push(relay);
         url
-    })?;
+    });
     let nodes =
         portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
     Store::builder().create_cluster(nodes, Replica::named("maker")).unwrap();
-    Some((etcd, peers))
+    (etcd, peers)
 }
 
+#[needs("etcd", "etcdctl")]
 #[test]
 fn no_replica_accepts_a_revoked_key_under_torture() {
     be_a_replica::<Process>();
-    let Some(etcd) = engine() else { return };
-    let seconds = chance::number("PORTCULLIS_TORTURE_SECONDS", 60);
-    let seed = chance::number("PORTCULLIS_TORTURE_SEED", 0x746f_7274) as u64;
+    let etcd = engine();
+    let seconds = number("PORTCULLIS_TORTURE_SECONDS", 60);
+    let seed = number("PORTCULLIS_TORTURE_SEED", 0x746f_7274) as u64;
     let test = "no_replica_accepts_a_revoked_key_under_torture";
     let wrong = torture(etcd, (seconds, seed), test, "");
     assert_eq!(wrong, 0, "a revoked key was accepted");
@@ -124,9 +123,10 @@ fn no_replica_accepts_a_revoked_key_under_torture() {
 
 /// A leader that is parted from its peers is what a replica must not believe: it is there for its
 /// clients, and confirms nothing.
+#[needs("etcd", "etcdctl")]
 #[test]
 fn a_leader_that_is_parted_is_replaced_and_answers_no_read() {
-    let Some((etcd, peers)) = engine() else { return };
+    let (etcd, peers) = engine();
     let reads = |node: usize| {
         let mut ctl = Command::new("etcdctl");
         ctl.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.address(node), "get", "any"]);
@@ -143,6 +143,7 @@ fn a_leader_that_is_parted_is_replaced_and_answers_no_read() {
 }
 
 /// What the torture is worth: it notices a replica whose gate does not shut in time.
+#[needs("etcd", "etcdctl")]
 #[test]
 #[ignore = "it takes the processors from the other; run it by its name"]
 fn the_torture_notices_a_gate_that_does_not_shut() {
@@ -150,7 +151,7 @@ fn the_torture_notices_a_gate_that_does_not_shut() {
     let test = "the_torture_notices_a_gate_that_does_not_shut";
     // In a minute the one that is rotten may never be cut off from a key that it has accepted.
     for seed in 1..=8 {
-        let Some(etcd) = engine() else { return };
+        let etcd = engine();
         if torture(etcd, (60, seed), test, "believes an old proof") > 0 {
             return;
         }

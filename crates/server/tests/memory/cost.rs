@@ -2,7 +2,7 @@
 //! the stack of a worker before it waits.
 //!
 //! ```text
-//! cargo test --features server --test memory cost_of -- --ignored --nocapture
+//! cargo test --test memory cost_of -- --ignored --nocapture
 //! ```
 
 use crate::{

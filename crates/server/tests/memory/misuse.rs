@@ -38,7 +38,7 @@ pub(crate) const SCENES: &[Named] = &[
 fn other_kinds(stage: &Stage) -> Vec<String> {
     let key = stage.admin();
     let spelled = basic(&key);
-    let with_password = crate::base64::base64(format!("{key}:{key}").as_bytes());
+    let with_password = portcullis_testkit::base64(format!("{key}:{key}").as_bytes());
     for value in [
         format!("Bearer {key}"),
         format!("Basic {key}"),

@@ -1,7 +1,8 @@
 //! How a key may be spelled in memory: as text, as base64 at each of the three places, and as
 //! HPACK's Huffman code of both at each of the eight bit offsets.
 
-use crate::{base64::base64, huffman::huffman};
+use crate::huffman::huffman;
+use portcullis_testkit::base64;
 use std::collections::HashMap;
 
 /// Every run of so many bytes of a spelling counts as a copy. A shorter run, or one of up to 14 bytes

@@ -4,10 +4,10 @@ use crate::{
     http1::{Http1, Stream, connect},
     http2::Http2,
     scan::{Copy, Memory},
-    serving::{Home, Serving, free_address},
     spelling::Spellings,
 };
 use portcullis::Secret;
+use portcullis_testkit::serving::{Home, Serving, free_address};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -225,4 +225,4 @@ pub(crate) fn wrong(key: &str) -> String {
     format!("{head}_{}", turned.collect::<String>())
 }
 
-pub(crate) use crate::serving::id_of;
+pub(crate) use portcullis_testkit::serving::id_of;

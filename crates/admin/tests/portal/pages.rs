@@ -1,0 +1,715 @@
+//! The portal as a browser meets it, page by page, without the browser.
+
+mod stale_forms;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderMap, HeaderValue, Request, StatusCode},
+};
+use http_body_util::BodyExt;
+use portcullis::{Actor, Change, Expiry, Grant, KeyId, NewKey, Record, Secret, Store, Timestamp};
+use portcullis_admin::{Portal, router};
+use portcullis_testkit::{issue, new_key, scopes};
+use std::{net::SocketAddr, sync::Arc};
+use tower::ServiceExt;
+
+const ORIGIN: &str = "https://keys.example.com";
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// What the browser sends back of the cookie that it was given.
+    fn cookie(&self) -> String {
+        self.header("set-cookie").split(';').next().unwrap().into()
+    }
+
+    fn leads_to(&self, place: &str) {
+        assert_eq!((self.status, self.header("location")), (StatusCode::SEE_OTHER, place));
+    }
+
+    fn says(&self, words: &str) {
+        assert!(self.text.contains(words), "no {words:?} in {}", self.text);
+    }
+
+    /// What a browser would send of the form that goes to `action`, as it was opened.
+    fn form(&self, action: &str) -> Fields {
+        let (_, rest) = self.text.split_once(&format!(r#"action="{action}">"#)).unwrap();
+        let (form, _) = rest.split_once("</form>").unwrap();
+        let attribute = |tag: &str, name: &str| {
+            let (_, rest) = tag.split_once(&format!(r#" {name}=""#))?;
+            rest.split('"').next().map(plain)
+        };
+        let tags = form.split("<input").skip(1).map(|tag| tag.split('>').next().unwrap());
+        let sent = tags.filter(|tag| {
+            let is_chosen = tag.contains(" checked");
+            let is_choice = tag.contains(r#"type="checkbox""#) || tag.contains(r#"type="radio""#);
+            !tag.contains(" disabled") && (is_chosen || !is_choice)
+        });
+        let pair =
+            |tag| Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default()));
+        Fields(sent.filter_map(pair).collect())
+    }
+
+    /// The value of a hidden input.
+    fn hidden(&self, name: &str) -> String {
+        let (_, rest) = self.text.split_once(&format!(r#"name="{name}" value=""#)).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    /// The keys on the page.
+    fn keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self
+            .text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| Secret::is_well_formed(word))
+            .collect();
+        keys.dedup();
+        keys
+    }
+}
+
+/// The text that an attribute's value stands for.
+fn plain(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+}
+
+/// The fields of a form as a browser sends them.
+#[derive(Clone, Debug)]
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Types into a field or chooses another value of it.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let end = self.0.pop();
+        self.0.retain(|(given, _)| given != name);
+        self.0.push((name.into(), value.into()));
+        self.0.extend(end);
+        self
+    }
+
+    /// Checks exactly these boxes.
+    fn with_scopes(mut self, scopes: &[&str]) -> Self {
+        let end = self.0.pop();
+        self.0.retain(|(given, _)| given != "scope");
+        self.0.extend(scopes.iter().map(|scope| ("scope".into(), (*scope).into())));
+        self.0.extend(end);
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(given, _)| given != name);
+        self
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+}
+
+/// A portal, with the cookie of whoever is logged in.
+struct Browser {
+    app: Router,
+    store: Store,
+    cookie: String,
+    root: String,
+    root_id: KeyId,
+}
+
+impl Browser {
+    fn over(store: Store) -> Self {
+        let (root_id, root) =
+            issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
+        let portal = Portal::new(store.clone()).at(ORIGIN.parse().unwrap());
+        let app = router(store.clone()).merge(portal.router());
+        let root = String::from_utf8(root).unwrap();
+        Self { app, store, cookie: String::new(), root, root_id }
+    }
+
+    fn new() -> Self {
+        Self::over(Store::in_memory().unwrap())
+    }
+
+    async fn logged_in() -> Self {
+        let mut browser = Self::new();
+        let root = browser.root.clone();
+        browser.log_in(&root).await;
+        browser
+    }
+
+    async fn log_in(&mut self, key: &str) {
+        let reply = self.post("/login", &[("key", key)]).await;
+        reply.leads_to("/");
+        self.cookie = reply.cookie();
+    }
+
+    async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        let reply = Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes).unwrap(),
+        };
+        assert_eq!(reply.header("referrer-policy"), "same-origin");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        assert_eq!(
+            reply.header("content-security-policy"),
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; \
+             frame-ancestors 'none'; base-uri 'none'; connect-src 'none'; require-trusted-types-for 'script'"
+        );
+        reply
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        let request = Request::get(path).header("cookie", &self.cookie);
+        let reply = self.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.header("cache-control"), "no-store");
+        reply
+    }
+
+    fn form(&self, path: &str) -> axum::http::request::Builder {
+        Request::post(path)
+            .header("cookie", &self.cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 9))))
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        self.post_text(path, &text_of(fields)).await
+    }
+
+    async fn post_text(&self, path: &str, text: &str) -> Reply {
+        let request = self.form(path).header("sec-fetch-site", "same-origin");
+        let reply = self.send(request.body(Body::from(text.to_owned())).unwrap()).await;
+        assert_eq!(reply.header("cache-control"), "no-store");
+        reply
+    }
+
+    async fn submit(&self, path: &str, fields: &Fields) -> Reply {
+        self.post(path, &fields.pairs()).await
+    }
+
+    /// The fields of a page's own form.
+    async fn open(&self, path: &str) -> Fields {
+        self.get(path).await.form(path)
+    }
+
+    /// The fields of the form that makes a key.
+    async fn open_new(&self) -> Fields {
+        self.get("/keys/new").await.form("/keys")
+    }
+
+    /// Opens the form and makes a key by it.
+    async fn add(&self, name: &str, scopes: &[&str]) -> Reply {
+        let fields = self.open_new().await.with("name", name).with_scopes(scopes);
+        self.submit("/keys", &fields).await
+    }
+
+    fn record(&self, id: KeyId) -> Arc<Record> {
+        self.store.get(id).unwrap()
+    }
+
+    fn key(&self, names: &[&str]) -> (KeyId, String) {
+        let (id, key) = issue(&self.store, new_key(&self.store, "some", names));
+        (id, String::from_utf8(key).unwrap())
+    }
+}
+
+fn text_of(fields: &[(&str, &str)]) -> String {
+    let escaped = |text: &str| -> String {
+        let bytes: Vec<String> = text.bytes().map(|b| format!("%{b:02X}")).collect();
+        bytes.concat()
+    };
+    let pairs = fields.iter().map(|(name, value)| format!("{name}={}", escaped(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+#[tokio::test]
+async fn a_key_lives_and_is_taken_away_in_the_portal() {
+    let browser = Browser::logged_in().await;
+    browser.get("/").await.says("Add API Key");
+    let made = browser.add("Nightly export", &["api.read", "admin.account.list"]).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    for words in ["Copy this key now.", "It is shown only once.", "I have stored it", "/v1/whoami"]
+    {
+        made.says(words);
+    }
+    let key = made.keys()[0].to_owned();
+    let principal = browser.store.authenticate_key(key.as_bytes()).unwrap();
+    let id = principal.id();
+    let record = browser.store.get(id).unwrap();
+    assert_eq!(record.created_by, Actor::Key(browser.root_id));
+    assert_eq!(record.grant, scopes(&browser.store, &["api.read", "admin.account.list"]));
+
+    let list = browser.get("/?q=nightly&status=active").await;
+    list.says("Nightly export");
+    assert!(list.keys().is_empty());
+    assert!(!browser.get("/?q=nightly&status=inactive").await.text.contains("Nightly export"));
+
+    let page = browser.get(&format!("/keys/{id}")).await;
+    assert!(page.keys().is_empty());
+    page.says("Save Changes");
+    let here = format!("/keys/{id}");
+    let fields = page
+        .form(&here)
+        .with("name", "Weekly export")
+        .with_scopes(&["api.read"])
+        .with("active", "no")
+        .with("expires", "2099-01-31");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    let record = browser.store.get(id).unwrap();
+    assert_eq!((record.name.as_str(), record.active), ("Weekly export", false));
+    assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(4_073_500_800)));
+    assert!(browser.store.authenticate_key(key.as_bytes()).is_err());
+    browser.get(&format!("{here}?saved=1")).await.says("Your changes are saved.");
+
+    let delete = format!("{here}/delete");
+    let page = browser.get(&delete).await;
+    page.says("Delete <bdi>Weekly export</bdi>?");
+    browser.submit(&delete, &page.form(&delete)).await.leads_to("/?deleted=1");
+    assert_eq!(browser.get(&here).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_form_makes_one_key_however_often_it_is_sent() {
+    let browser = Browser::logged_in().await;
+    let fields = browser.open_new().await.with("name", "once").with_scopes(&["api.read"]);
+    assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
+    for _ in 0..2 {
+        let again = browser.submit("/keys", &fields).await;
+        assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
+        again.says("already revealed");
+    }
+    let unknown = browser.submit("/keys", &fields.without("form")).await;
+    assert_eq!((unknown.status, unknown.keys().len()), (StatusCode::CONFLICT, 0));
+    // The root key and the one that was made.
+    assert_eq!(browser.store.list(&portcullis::ListQuery::default()).unwrap().records.len(), 2);
+
+    // What was wrong can be put right and sent with the same form.
+    let fields = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
+    let wrong = fields.clone().with("expires", "tomorrow").without("active");
+    let wrong = browser.submit("/keys", &wrong).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    wrong.says("Choose Yes or No.");
+    wrong.says("This is not a date");
+    wrong.says(r#"aria-describedby="expires-error expires-hint""#);
+    assert_eq!(Some(&*wrong.hidden("form")), fields.value("form"));
+    let begun = browser.submit("/keys", &fields.clone().with("expires", "2026-01-01")).await;
+    assert_eq!(begun.status, StatusCode::UNPROCESSABLE_ENTITY);
+    begun.says("This date has begun or is past");
+    assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
+}
+
+#[tokio::test]
+async fn key_without_scopes_is_created_and_its_pages_say_so() {
+    let browser = Browser::logged_in().await;
+    let made = browser.add("none", &[]).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    made.says("The key has no scopes, so it cannot do anything until you add one.");
+    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    assert_eq!(browser.record(id).grant, scopes(&browser.store, &[]));
+    browser.get(&format!("/keys/{id}")).await.says("This key has no scopes");
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_once_and_the_old_one_ends() {
+    let browser = Browser::logged_in().await;
+    let (id, old) = browser.key(&["api.read"]);
+    let here = format!("/keys/{id}");
+    browser.get(&here).await.says("Rotate…");
+    let path = format!("{here}/rotate");
+    let form = browser.open(&path).await;
+    let rotated = browser.submit(&path, &form).await;
+    assert_eq!(rotated.status, StatusCode::CREATED);
+    rotated.says("It is shown only once.");
+    let new = browser.store.authenticate_key(rotated.keys()[0].as_bytes()).unwrap().id();
+    assert!(browser.store.authenticate_key(old.as_bytes()).is_err());
+    let again = browser.submit(&path, &form).await;
+    assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
+    again.says("already revealed");
+    // What was replaced is not replaced again; a form of no session leads back.
+    let late = browser.submit(&path, &browser.open(&path).await).await;
+    assert_eq!((late.status, late.keys().len()), (StatusCode::CONFLICT, 0));
+    browser.submit(&path, &form.with("form", "x")).await.leads_to(&path);
+    assert!(!browser.get(&here).await.text.contains("Rotate…"));
+    browser.get(&format!("/keys/{new}")).await.says("Replaces");
+
+    // Nobody takes a stronger key over by rotating it.
+    let mut clerk = browser;
+    let (_, weak) = clerk.key(&["admin.key.list", "admin.key.update"]);
+    clerk.log_in(&weak).await;
+    let path = format!("/keys/{new}/rotate");
+    let form = clerk.open(&path).await;
+    for _ in 0..2 {
+        let refused = clerk.submit(&path, &form).await;
+        assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_markup_stays_text() {
+    let browser = Browser::logged_in().await;
+    let name = "<script>alert(1)</script>\"'&";
+    let made = browser.add(name, &["api.read"]).await;
+    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    let page = format!("/keys/{id}");
+    for reply in [
+        made,
+        browser.get("/").await,
+        browser.get(&page).await,
+        browser.get("/?q=%3Cscript%3E").await,
+    ] {
+        assert!(!reply.text.contains("<script>alert") && !reply.text.contains("<script>\""));
+        reply.says("&lt;script&gt;");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_away_ends_its_session_at_once() {
+    let mut browser = Browser::new();
+    browser.get("/").await.leads_to("/login");
+    for path in ["/keys/new", "/audit", "/keys/key_00000000000", "/keys/x/delete"] {
+        browser.get(path).await.leads_to("/login");
+    }
+    let (id, key) = browser.key(&["admin.key.list", "admin.key.create", "api.read"]);
+    browser.log_in(&key).await;
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+    let form = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
+    browser.store.revoke(id).unwrap();
+    let late = browser.submit("/keys", &form).await;
+    late.leads_to("/login?ended=1");
+    assert!(late.header("set-cookie").contains("Max-Age=0"));
+    // The session is gone, and does not come back with its key.
+    browser.store.update(id, Change::activate()).unwrap();
+    browser.get("/").await.leads_to("/login?ended=1");
+
+    browser.log_in(&key).await;
+    let end = Expiry::At(Timestamp::from_secs(1));
+    browser.store.update(id, Change { expiry: Some(end), ..Change::default() }).unwrap();
+    browser.get("/").await.leads_to("/login?ended=1");
+}
+
+#[tokio::test]
+async fn the_cookie_is_closed_and_logging_out_ends_the_session() {
+    let browser = Browser::logged_in().await;
+    let login = browser.post("/login", &[("key", &browser.root)]).await;
+    let cookie = login.header("set-cookie");
+    let value = cookie.strip_prefix("__Host-portcullis=").unwrap();
+    let (value, attributes) = value.split_once("; ").unwrap();
+    assert_eq!((value.len(), attributes), (64, "Path=/; Secure; HttpOnly; SameSite=Strict"));
+    // Logging in anew ended the session before.
+    browser.get("/").await.leads_to("/login?ended=1");
+
+    let browser = Browser::logged_in().await;
+    browser.post("/logout", &[]).await.leads_to("/login?out=1");
+    browser.get("/").await.leads_to("/login?ended=1");
+
+    let portal = Portal::new(browser.store.clone()).at("https://127.0.0.1:8443".parse().unwrap());
+    let local = Browser { app: portal.router(), ..browser };
+    let login = local.post("/login", &[("key", &local.root)]).await;
+    assert!(login.header("set-cookie").starts_with("__Host-portcullis-8443="));
+}
+
+#[tokio::test]
+async fn cookies_of_others_do_not_lock_a_browser_out() {
+    let browser = Browser::logged_in().await;
+    let own = browser.cookie.as_bytes();
+    let name = own.split(|byte| *byte == b'=').next().unwrap();
+    for lines in [
+        vec![[b"theme=caf\xe9; ", own].concat()],
+        vec![[own, b"; theme=\xff\x80"].concat()],
+        vec![b"theme=\xe9".to_vec(), b"=; ;;novalue; a=b=c".to_vec(), own.to_vec()],
+        vec![own.to_vec(), b"\xe9".to_vec()],
+        vec![[name, b"=\xe9; ", own].concat()],
+        vec![[name, b"-8443=x;", own].concat()],
+    ] {
+        let mut request = Request::get("/");
+        for line in &lines {
+            request = request.header("cookie", HeaderValue::from_bytes(line).unwrap());
+        }
+        let reply = browser.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn address_of_a_form_leads_a_browser_to_a_page() {
+    let browser = Browser::logged_in().await;
+    let (id, _) = browser.key(&["api.read"]);
+    for (path, page) in [
+        ("/keys".to_owned(), "/".to_owned()),
+        ("/logout".into(), "/".into()),
+        (format!("/keys/{id}/deactivate"), format!("/keys/{id}")),
+        ("/keys/%0d%0ax/deactivate".into(), "/".into()),
+    ] {
+        browser.get(&path).await.leads_to(&page);
+    }
+    assert!(browser.record(id).active);
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn names_and_owners_are_isolated_from_the_text_around_them() {
+    let mut browser = Browser::logged_in().await;
+    let new = NewKey {
+        owner: Some("متجر".into()),
+        ..new_key(&browser.store, "مفتاح", &["admin.key.list", "admin.key.update"])
+    };
+    let (id, key) = issue(&browser.store, new);
+    let here = format!("/keys/{id}");
+    browser.log_in(&String::from_utf8(key).unwrap()).await;
+    browser.store.update(id, Change { name: Some("חדש".into()), ..Change::default() }).unwrap();
+    for path in ["/", &here, "/audit", &format!("{here}/rotate")] {
+        let page = browser.get(path).await.text;
+        let (head, body) = page.split_once("<body>").unwrap();
+        if path == here {
+            assert!(head.contains("\u{2068}חדש\u{2069}"));
+        }
+        for name in ["مفتاح", "متجر", "חדש"] {
+            let bare = body.replace(&format!("<bdi>{name}</bdi>"), "");
+            let bare = bare.replace(&format!(r#"value="{name}""#), "");
+            assert!(!bare.contains(name), "{path}: {bare}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_log_in_is_told_and_not_repeated() {
+    let browser = Browser::new();
+    let (_, weak) = browser.key(&["api.read"]);
+    let last = if browser.root.ends_with('x') { "y" } else { "x" };
+    let unknown = format!("{}{last}", &browser.root[..browser.root.len() - 1]);
+    for (key, status) in [
+        (unknown.as_str(), StatusCode::UNAUTHORIZED),
+        ("", StatusCode::UNAUTHORIZED),
+        (weak.as_str(), StatusCode::FORBIDDEN),
+    ] {
+        let reply = browser.post("/login", &[("key", key)]).await;
+        assert_eq!(reply.status, status);
+        assert!(!reply.headers.contains_key("set-cookie"));
+        assert!(!reply.headers.contains_key("www-authenticate"));
+        assert!(reply.keys().is_empty());
+        reply.says(r#"aria-describedby="key-error""#);
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let browser = Browser::logged_in().await;
+    let (id, _) = browser.key(&["api.read"]);
+    let path = format!("/keys/{id}/deactivate");
+    for headers in [
+        vec![],
+        vec![("sec-fetch-site", "cross-site")],
+        vec![("sec-fetch-site", "same-site")],
+        vec![("origin", "https://elsewhere.example")],
+        vec![("origin", "null")],
+        vec![("sec-fetch-site", "same-origin"), ("origin", "https://keys.example.com:8443")],
+        vec![("origin", ORIGIN), ("origin", "https://elsewhere.example")],
+    ] {
+        let mut request = browser.form(&path);
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let reply = browser.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?}");
+        assert!(browser.store.get(id).unwrap().active);
+    }
+    for headers in [vec![("sec-fetch-site", "none")], vec![("origin", ORIGIN)]] {
+        browser.store.update(id, Change::activate()).unwrap();
+        let mut request = browser.form(&path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        browser
+            .send(request.body(Body::empty()).unwrap())
+            .await
+            .leads_to(&format!("/keys/{id}?saved=1"));
+        assert!(!browser.store.get(id).unwrap().active);
+    }
+}
+
+#[tokio::test]
+async fn nobody_grants_more_than_they_hold() {
+    let mut browser = Browser::new();
+    let (_, clerk) =
+        browser.key(&["admin.key.list", "admin.key.create", "admin.key.update", "api.read"]);
+    let (strong, _) = browser.key(&["api.read", "api.write"]);
+    browser.log_in(&clerk).await;
+    let page = browser.get("/keys/new").await;
+    assert!(page.text.contains(r#"value="api.write" disabled"#), "{}", page.text);
+    assert!(!page.text.contains(r#"value="api.read" disabled"#));
+    let refused = browser.add("strong", &["api.write"]).await;
+    assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
+    refused.says(r#"role="alert""#);
+    refused.says("at most its own scopes");
+
+    // A scope that the visitor lacks stays where it is while the rest is changed.
+    let here = format!("/keys/{strong}");
+    let page = browser.get(&here).await;
+    assert!(page.text.contains(r#"<input type="hidden" name="scope" value="api.write">"#));
+    let fields = page.form(&here).with("name", "renamed");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    assert_eq!(
+        browser.store.get(strong).unwrap().grant,
+        scopes(&browser.store, &["api.read", "api.write"])
+    );
+    // Taking away is allowed, giving back is not.
+    browser.post(&format!("{here}/deactivate"), &[]).await.leads_to(&format!("{here}?saved=1"));
+    let fields = browser.open(&here).await.with("active", "yes");
+    let back = browser.submit(&here, &fields).await;
+    assert_eq!(back.status, StatusCode::FORBIDDEN);
+    assert!(!browser.store.get(strong).unwrap().active);
+    let revision = browser.record(strong).revision.to_string();
+    let fields = [("revision", &*revision), ("end", "1")];
+    let refused = browser.post(&format!("{here}/delete"), &fields).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_last_root_key_cannot_be_taken_away() {
+    let browser = Browser::logged_in().await;
+    let here = format!("/keys/{}", browser.root_id);
+    let reply = browser.post(&format!("{here}/deactivate"), &[]).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    reply.says("the last active root key");
+    let page = browser.get(&here).await;
+    page.says("This is a root key");
+    let renamed = page.form(&here).with("name", "Master");
+    browser.submit(&here, &renamed).await.leads_to(&format!("{here}?saved=1"));
+    let record = browser.store.get(browser.root_id).unwrap();
+    assert_eq!((record.name.as_str(), record.grant), ("Master", Grant::All));
+}
+
+#[tokio::test]
+async fn an_end_within_a_day_does_not_move_by_being_saved() {
+    let browser = Browser::logged_in().await;
+    let end = Expiry::At(Timestamp::from_secs(4_073_551_200));
+    let new = NewKey { expiry: end, ..new_key(&browser.store, "noon", &["api.read"]) };
+    let (id, _) = issue(&browser.store, new);
+    let here = format!("/keys/{id}");
+    let page = browser.get(&here).await;
+    page.says(r#"value="2099-01-31""#);
+    let fields = page.form(&here).with("name", "later");
+    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    let record = browser.store.get(id).unwrap();
+    assert_eq!((record.name.as_str(), record.expiry), ("later", end));
+}
+
+#[tokio::test]
+async fn a_portal_can_be_mounted_under_a_path() {
+    let store = Store::in_memory().unwrap();
+    let browser = Browser::over(store.clone());
+    let portal = Portal::new(store.clone()).router();
+    let app = Router::new().nest("/admin", router(store).merge(portal));
+    let mut browser = Browser { app, ..browser };
+    browser.get("/admin").await.leads_to("/admin/login");
+    let login = browser.post("/admin/login", &[("key", &browser.root)]).await;
+    login.leads_to("/admin/");
+    browser.cookie = login.cookie();
+    let page = browser.get("/admin").await;
+    page.says(r#"href="/admin/keys/new""#);
+    page.says(r#"href="/admin/assets/portal.css?v="#);
+    assert!(!page.text.contains(r#"href="/keys"#));
+}
+
+#[tokio::test]
+async fn what_was_done_is_in_the_audit_log_and_with_its_key() {
+    let (_dir, home) = portcullis_testkit::home();
+    let mut browser = Browser::over(Store::open(home).unwrap());
+    let root = browser.root.clone();
+    browser.log_in(&root).await;
+    let made = browser.add("Till 4", &["api.read"]).await;
+    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    browser
+        .post(&format!("/keys/{id}/deactivate"), &[])
+        .await
+        .leads_to(&format!("/keys/{id}?saved=1"));
+    let last = browser.store.audit(0, 100).unwrap().pop().unwrap();
+    assert_eq!(
+        (last.actor, last.source),
+        (Actor::Key(browser.root_id), Some([192, 0, 2, 7].into()))
+    );
+    for page in ["/audit".to_owned(), format!("/keys/{id}")] {
+        let page = browser.get(&page).await;
+        for words in ["Created", "Deactivated", "192.0.2.7", "Active: Yes → No"] {
+            page.says(words);
+        }
+    }
+    assert!(browser.get("/audit?upto=1").await.text.contains("Scopes added"));
+    assert_eq!(browser.get("/audit?upto=x").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn assets_are_in_the_binary_and_the_api_stays_beside_them() {
+    let browser = Browser::new();
+    for (path, kind) in [
+        ("/assets/portal.css", "text/css; charset=utf-8"),
+        ("/assets/portal.js", "text/javascript; charset=utf-8"),
+        ("/assets/favicon.svg", "image/svg+xml"),
+        ("/favicon.ico", "image/svg+xml"),
+    ] {
+        let reply = browser.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((reply.status, reply.header("content-type")), (StatusCode::OK, kind));
+    }
+    let request = Request::get("/v1/keys").body(Body::empty()).unwrap();
+    let reply = browser.app.clone().oneshot(request).await.unwrap();
+    assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
+    assert!(reply.headers().contains_key("www-authenticate"));
+}
+
+#[tokio::test]
+async fn the_list_and_the_page_of_a_key_say_when_it_was_last_used() {
+    let browser = Browser::logged_in().await;
+    let (id, key) = browser.key(&["api.read"]);
+    let page = browser.get(&format!("/keys/{id}")).await;
+    page.says("<dt>Last used</dt><dd><span class=\"faint\">Never</span></dd>");
+    browser.store.authenticate_key(key.as_bytes()).unwrap();
+    let page = browser.get(&format!("/keys/{id}")).await;
+    page.says("<dt>Last used</dt><dd><time datetime=\"20");
+    browser.get("/").await.says("Last used");
+}
+
+#[tokio::test]
+async fn a_list_has_pages() {
+    let browser = Browser::logged_in().await;
+    for number in 0..30 {
+        issue(&browser.store, new_key(&browser.store, &format!("Till {number}"), &["api.read"]));
+    }
+    // Keys of one instant are ordered by their random ids: the root key is left out.
+    let first = browser.get("/?q=Till").await;
+    assert_eq!(first.text.matches("Till ").count(), 25);
+    let second = browser.get(&format!("/?q=Till&status=&page={}", first.hidden("page"))).await;
+    assert_eq!(second.text.matches("Till ").count(), 5);
+    assert!(!second.text.contains("Next page") && second.text.contains("First page"));
+    assert_eq!(browser.get("/?page=nonsense").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_no_form_is_refused() {
+    let browser = Browser::logged_in().await;
+    let large = "x".repeat(100_000);
+    let reply = browser.post("/login", &[("key", &large)]).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let request = Request::post("/login")
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/json")
+        .body(Body::from("{}"));
+    let reply = browser.send(request.unwrap()).await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}

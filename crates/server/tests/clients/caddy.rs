@@ -1,0 +1,229 @@
+//! The shipped Caddyfile, behind a real Caddy: what reaches the client, and what reaches the service
+//! behind it.
+
+use portcullis_testkit::needs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Caddy, Portcullis and the service behind them.
+struct Site {
+    dir: TempDir,
+    portcullis: Child,
+    caddy: Child,
+    port: u16,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for child in [&mut self.caddy, &mut self.portcullis] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Site {
+    fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        portcullis(dir.path(), &["init"]);
+        let mut portcullis =
+            command(dir.path(), &["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+        let mut said = String::new();
+        BufReader::new(portcullis.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let at = said.trim().strip_prefix("listening on http://").expect(&said).to_owned();
+
+        // The backend is given its port first: Caddy does not listen on its own yet.
+        let (backend, port) = (echo(), free_port());
+        let file = dir.path().join("Caddyfile");
+        fs::write(&file, configuration(dir.path(), port, &at, backend)).unwrap();
+        let caddy = Command::new("caddy")
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(&file)
+            .env("XDG_DATA_HOME", dir.path())
+            .env("XDG_CONFIG_HOME", dir.path())
+            .env("HOME", dir.path())
+            .stderr(fs::File::create(dir.path().join("caddy.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let site = Self { dir, portcullis, caddy, port };
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{}", site.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        site
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("caddy.log")).unwrap_or_default()
+    }
+
+    fn key(&self, arguments: &[&str]) -> String {
+        portcullis(self.dir.path(), &[&["key", "create"], arguments].concat())
+    }
+
+    /// The status and the body.
+    fn curl(&self, path: &str, arguments: &[&str]) -> (u16, String) {
+        let output = Command::new("curl")
+            .args(["-skg", "--max-time", "20", "-w", "\n%{http_code}", "--resolve"])
+            .arg(format!("example.com:{}:127.0.0.1", self.port))
+            .args(arguments)
+            .arg(format!("https://example.com:{}{path}", self.port))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = text.rsplit_once('\n').expect("an answer");
+        (status.parse().unwrap(), body.to_owned())
+    }
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_clear().env("PORTCULLIS_DATA", dir.join("data"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn portcullis(dir: &Path, arguments: &[&str]) -> String {
+    let output = command(dir, arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A service that answers with the head of the request that reached it.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    head.extend(byte);
+                }
+                let length = head.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
+            });
+        }
+    });
+    address
+}
+
+/// The shipped file with other addresses, and a certificate of the test's own.
+fn configuration(dir: &Path, port: u16, portcullis: &str, backend: SocketAddr) -> String {
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let mut text = include_str!("../../../../deploy/Caddyfile").to_owned();
+    let dir = dir.display();
+    for (shipped, here) in [
+        ("admin off\n", "admin off\n\tauto_https disable_redirects\n".to_owned()),
+        (
+            "\nexample.com {\n",
+            format!("\nexample.com:{port} {{\n\ttls {dir}/cert.pem {dir}/key.pem\n"),
+        ),
+        ("127.0.0.1:8443 {", format!("{portcullis} {{")),
+        ("127.0.0.1:9000", backend.to_string()),
+    ] {
+        assert!(text.contains(shipped), "{shipped}");
+        text = text.replace(shipped, &here);
+    }
+    text
+}
+
+/// As a backend does that makes variables of header names.
+fn folded(head: &str) -> Vec<String> {
+    let name = |line: &str| line.split_once(':').map(|(name, _)| name.to_uppercase());
+    let fold = |name: String| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    head.lines().skip(1).filter_map(name).map(fold).collect()
+}
+
+#[needs("caddy", "curl")]
+#[test]
+fn caddy_gives_the_documented_answers_and_passes_no_claim_of_a_client_on() {
+    let mut site = Site::open();
+    let key = site.key(&["--name", "bare", "--scope", "api.read"]);
+    let owned = site.key(&["--name", "owned", "--scope", "api.read", "--owner", "shop 17"]);
+    let (user, owned_user) = (format!("{key}:"), format!("{owned}:"));
+
+    let (status, upstream) = site.curl("/data/ledgers?x=1", &["-u", &owned_user, "--http1.1"]);
+    assert_eq!(status, 200, "{upstream}\n{}", site.log());
+    assert!(upstream.starts_with("GET /ledgers?x=1 HTTP/1.1"), "{upstream}");
+    for line in ["X-Auth-Key-Id: key_", "X-Auth-Scopes: api.read\r", "X-Auth-Owner: shop%2017\r"] {
+        assert!(upstream.contains(line), "{line}: {upstream}");
+    }
+
+    // Every character that a name may have in the place of each hyphen, over both versions of HTTP.
+    let mut spoofed = Vec::new();
+    for first in "-_.!#$%&'*+^`|~".chars() {
+        for second in "-_.!#$%&'*+^`|~".chars() {
+            spoofed.push(format!("X{first}Auth{second}Owner: spoofed"));
+            spoofed.push(format!("x{first}aUTH{second}key{first}id: spoofed"));
+        }
+    }
+    spoofed.push("X-API-Key: spoofed".into());
+    let spoofed: Vec<&str> = spoofed.iter().flat_map(|line| ["-H", line]).collect();
+    for version in ["--http1.1", "--http2"] {
+        let (status, upstream) =
+            site.curl("/data/ledgers", &[&["-u", &user, version][..], &spoofed].concat());
+        assert_eq!(status, 200, "{upstream}");
+        assert!(!upstream.contains("spoofed"), "{upstream}");
+        let names = folded(&upstream);
+        for (name, count) in [("X_AUTH_KEY_ID", 1), ("AUTHORIZATION", 0), ("X_API_KEY", 0)] {
+            assert_eq!(names.iter().filter(|found| *found == name).count(), count, "{upstream}");
+        }
+    }
+    let (status, body) = site.curl("/data/ledgers", &[]);
+    assert_eq!(status, 401);
+    assert!(body.contains("urn:portcullis:invalid-key"), "{body}");
+    let (status, body) = site.curl("/data/ledgers", &["-u", &user, "-d", "x=1"]);
+    assert_eq!(status, 403);
+    assert!(body.contains(r#""required_scopes":["api.write"]"#), "{body}");
+    assert_eq!(site.curl("/elsewhere", &["-u", &user]).0, 404);
+
+    // It hangs; then it is gone.
+    let unavailable = |site: &Site| {
+        let (status, body) = site.curl("/data/ledgers", &["-u", &user]);
+        assert_eq!(status, 503, "{body}");
+        assert!(body.contains(r#""message":"authentication is unavailable"#), "{body}");
+    };
+    let stopped = Command::new("kill").args(["-STOP", &site.portcullis.id().to_string()]).status();
+    assert!(stopped.unwrap().success());
+    unavailable(&site);
+    site.portcullis.kill().unwrap();
+    site.portcullis.wait().unwrap();
+    unavailable(&site);
+
+    for key in [&key, &owned] {
+        let said = site.log();
+        assert!(!said.contains(key.as_str()), "{said}");
+        assert!(!said.contains(&portcullis_testkit::base64(key.as_bytes())), "{said}");
+    }
+}

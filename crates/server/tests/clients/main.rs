@@ -1,0 +1,13 @@
+//! The server as other programs meet it: HTTP clients, reverse proxies, a fuzzer of its
+//! `OpenAPI` description.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, in its helper functions too"
+)]
+
+mod caddy;
+mod callers;
+mod nginx;
+mod openapi;

@@ -1,0 +1,319 @@
+//! The shipped nginx configuration, behind a real nginx: what reaches the client, what reaches the
+//! service behind it, and what nginx writes to its logs.
+
+use portcullis_testkit::needs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// nginx, Portcullis and the service behind them.
+struct Site {
+    dir: TempDir,
+    portcullis: Child,
+    nginx: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // The master takes its workers along on TERM, and not on KILL.
+        let _ = Command::new("kill").arg(self.nginx.id().to_string()).status();
+        let _ = self.nginx.wait();
+        let _ = self.portcullis.kill();
+        let _ = self.portcullis.wait();
+    }
+}
+
+impl Site {
+    fn open() -> Self {
+        // Where Debian puts it is not on every user's path.
+        let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| runs(name));
+        let program = found.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        portcullis(dir.path(), &["init"]);
+        let mut portcullis =
+            command(dir.path(), &["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+        let mut said = String::new();
+        BufReader::new(portcullis.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let at = said.trim().strip_prefix("listening on http://").expect(&said).to_owned();
+
+        // The backend is given its port first: nginx does not listen on its own yet.
+        let (backend, address) = (echo(), free_address());
+        let file = dir.path().join("nginx.conf");
+        fs::write(&file, configuration(dir.path(), address, &at, backend)).unwrap();
+        let nginx = Command::new(program)
+            .arg("-e")
+            .arg(dir.path().join("error.log"))
+            .arg("-p")
+            .arg(dir.path())
+            .arg("-c")
+            .arg(&file)
+            .args(["-g", "daemon off;"])
+            .stderr(fs::File::create(dir.path().join("start.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let site = Self { dir, portcullis, nginx, address };
+        let start = Instant::now();
+        while TcpStream::connect(site.address).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{}", site.read("start.log"));
+            thread::sleep(Duration::from_millis(20));
+        }
+        site
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.path().join(file)).unwrap_or_default()
+    }
+
+    fn key(&self, arguments: &[&str]) -> String {
+        portcullis(self.dir.path(), &[&["key", "create"], arguments].concat())
+    }
+
+    /// The status, the headers in small letters, and the body.
+    fn curl(&self, path: &str, arguments: &[&str]) -> (u16, String, String) {
+        let output = Command::new("curl")
+            .args(["-skg", "--max-time", "20", "-i", "--http1.1"])
+            .args(arguments)
+            .arg(format!("https://{}{path}", self.address))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_lowercase(), body.to_owned())
+    }
+}
+
+fn runs(program: &str) -> bool {
+    let status = Command::new(program).arg("-v").stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_clear().env("PORTCULLIS_DATA", dir.join("data"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn portcullis(dir: &Path, arguments: &[&str]) -> String {
+    let output = command(dir, arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A service that answers with the head of the request that reached it.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    head.extend(byte);
+                }
+                let is_broken = head.starts_with(b"GET /broken");
+                let status = if is_broken { "500 Internal Server Error" } else { "200 OK" };
+                let length = head.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
+            });
+        }
+    });
+    address
+}
+
+/// The shipped file with other addresses, and files of the test's own.
+fn configuration(dir: &Path, address: SocketAddr, portcullis: &str, backend: SocketAddr) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let mut text = include_str!("../../../../deploy/nginx.conf").to_owned();
+    let dir = dir.display();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {dir}/{name};"))
+        .join(" ");
+    for (shipped, here) in [
+        ("listen 443 ssl;", format!("listen {address} ssl;")),
+        ("server 127.0.0.1:8443;", format!("server {portcullis};")),
+        ("server 127.0.0.1:9000;", format!("server {backend};")),
+        ("/etc/nginx/tls/", format!("{dir}/")),
+        ("/var/log/nginx/", format!("{dir}/")),
+        ("/run/nginx.pid", format!("{dir}/nginx.pid")),
+        ("worker_processes auto;", "worker_processes 1;".into()),
+        ("http {\n", format!("http {{\n{temporary}\n")),
+    ] {
+        assert!(text.contains(shipped), "{shipped}");
+        text = text.replace(shipped, &here);
+    }
+    text
+}
+
+fn count(head: &str, header: &str) -> usize {
+    head.lines().filter(|line| line.starts_with(&format!("{header}:"))).count()
+}
+
+#[needs("nginx", "curl")]
+#[test]
+fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
+    let mut site = Site::open();
+    let read = site.key(&["--name", "Käse export", "--scope", "api.read", "--owner", "shop 17"]);
+    let bare = site.key(&["--name", "bare", "--scope", "api.read"]);
+    let (read_user, bare_user) = (format!("{read}:"), format!("{bare}:"));
+
+    // Let through: the service learns who calls, and nothing that the client claims.
+    let spoofed = [
+        "-H",
+        "X-Auth-Key-Id: spoofed",
+        "-H",
+        "X-Auth-Key-Name: spoofed",
+        "-H",
+        "x-auth-scopes: spoofed",
+        "-H",
+        "X-AUTH-OWNER: spoofed",
+        "-H",
+        "X_Auth_Owner: spoofed",
+        "-H",
+        "X.Auth.Owner: spoofed",
+        "-H",
+        "X_Auth-Owner: spoofed",
+        "-H",
+        "X-Auth.Owner: spoofed",
+        "-H",
+        "X~Auth!Owner: spoofed",
+        "-H",
+        "X-API-Key: spoofed",
+    ];
+    let (status, _, upstream) =
+        site.curl("/data/ledgers?x=1", &[&["-u", &read_user][..], &spoofed].concat());
+    assert_eq!(status, 200, "{upstream}");
+    assert!(upstream.starts_with("GET /ledgers?x=1 HTTP/1.1"), "{upstream}");
+    let upstream_small = upstream.to_lowercase();
+    for header in ["authorization", "x-api-key"] {
+        assert_eq!(count(&upstream_small, header), 0, "{upstream}");
+    }
+    assert!(!upstream.contains("spoofed") && !upstream.contains(&read), "{upstream}");
+    for line in [
+        "X-Auth-Key-Id: key_",
+        "X-Auth-Key-Name: K%C3%A4se%20export\r",
+        "X-Auth-Scopes: api.read\r",
+        "X-Auth-Owner: shop%2017\r",
+    ] {
+        assert!(upstream.contains(line), "{line}: {upstream}");
+    }
+    // Where there is nothing to say, what the client says does not stand in for it.
+    let (status, _, upstream) =
+        site.curl("/data/ledgers", &[&["-u", &bare_user][..], &spoofed].concat());
+    assert_eq!(status, 200);
+    assert!(!upstream.contains("spoofed") && !upstream.contains("Owner"), "{upstream}");
+
+    // Turned away: the bytes of Portcullis itself.
+    let unauthorized = r#"{"type":"urn:portcullis:invalid-key","title":"Unauthorized","status":401,"detail":"Send the API key as the Basic user name with an empty password.","message":"Invalid username/account key"}"#;
+    for arguments in [&[][..], &["-u", "pcl_nobody:"], &["-u", &format!("{read}:x")]] {
+        let (status, head, body) = site.curl("/data/ledgers", arguments);
+        assert_eq!((status, body.as_str()), (401, unauthorized), "{arguments:?}");
+        assert_eq!(count(&head, "www-authenticate"), 1, "{head}");
+        assert!(
+            head.contains(r#"www-authenticate: basic realm="portcullis", charset="utf-8""#),
+            "{head}"
+        );
+        assert!(head.contains("content-type: application/problem+json"), "{head}");
+        assert!(head.contains("cache-control: no-store"), "{head}");
+    }
+    let (status, head, body) = site.curl("/data/ledgers", &["-u", &read_user, "-d", "x=1"]);
+    assert_eq!(status, 403, "{body}");
+    assert_eq!(count(&head, "www-authenticate"), 0, "{head}");
+    assert_eq!(body, forbidden("api.write"));
+
+    // A failure of the service stays its own, and the question cannot be asked from outside.
+    let (status, _, body) = site.curl("/data/broken", &["-u", &read_user]);
+    assert!(status == 500 && body.starts_with("GET /broken"), "{status} {body}");
+    assert_eq!(site.curl("/_authz", &["-u", &read_user]).0, 404);
+    // A client of the other origin's page, and a client that says it came by plain HTTP.
+    let headers = [
+        "-u",
+        &read_user,
+        "-H",
+        "Origin: https://elsewhere.example",
+        "-H",
+        "X-Forwarded-Proto: http",
+    ];
+    assert_eq!(site.curl("/data/ledgers", &headers).0, 200);
+    // A duplicate header is refused or cut down to one, and not printed.
+    let twice = format!("Authorization: {}", portcullis_testkit::basic(read.as_bytes()));
+    let (status, _, _) = site.curl("/data/ledgers", &["-H", &twice, "-H", &twice]);
+    assert!([400, 401].contains(&status), "{status}");
+
+    // Taken away: over at once.
+    let id = read_id(&site, &read_user);
+    portcullis(site.dir.path(), &["key", "revoke", &id]);
+    assert_eq!(site.curl("/data/ledgers", &["-u", &read_user]).0, 401);
+
+    // Nobody there to ask.
+    site.portcullis.kill().unwrap();
+    site.portcullis.wait().unwrap();
+    for arguments in [&[][..], &["-u", &bare_user]] {
+        let (status, head, body) = site.curl("/data/ledgers", arguments);
+        assert_eq!(status, 503, "{body}");
+        assert!(body.contains(r#""message":"authentication is unavailable"#), "{body}");
+        assert!(head.contains("retry-after: 1"), "{head}");
+    }
+
+    for log in ["access.log", "error.log", "start.log"] {
+        let said = site.read(log);
+        for key in [&read, &bare] {
+            assert!(!said.contains(key.as_str()), "{log}: {said}");
+            assert!(!said.contains(&portcullis_testkit::base64(key.as_bytes())), "{log}: {said}");
+        }
+    }
+    assert!(site.read("access.log").contains(&format!(r#""GET /data/ledgers" 200 {id}"#)));
+}
+
+fn read_id(site: &Site, user: &str) -> String {
+    let (_, _, upstream) = site.curl("/data/who", &["-u", user]);
+    let line = upstream.lines().find_map(|line| line.strip_prefix("X-Auth-Key-Id: "));
+    line.expect(&upstream).to_owned()
+}
+
+/// What Portcullis answers where a key lacks this scope.
+fn forbidden(scope: &str) -> String {
+    let store = portcullis::Store::in_memory().unwrap();
+    let (_, key) =
+        portcullis_testkit::issue(&store, portcullis_testkit::new_key(&store, "none", &[]));
+    let app = portcullis_admin::forward_auth(store);
+    let request = axum::http::Request::get(format!("/authz?scope={scope}"))
+        .header("authorization", portcullis_testkit::basic(&key));
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let answer = tower::ServiceExt::oneshot(app, request).await.unwrap();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    })
+}

@@ -1,0 +1,114 @@
+//! What `/openapi.json` promises is what the server does: asked of each operation here, and of a
+//! running server by schemathesis, which makes requests out of the description alone.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use http_body_util::BodyExt;
+use portcullis::Store;
+use portcullis_admin::router;
+use portcullis_testkit::{basic, issue, needs, new_key};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+use tower::ServiceExt;
+
+async fn ask(app: &axum::Router, method: &str, path: &str, key: &[u8]) -> (StatusCode, Value) {
+    let request = Request::builder()
+        .method(method.to_uppercase().as_str())
+        .uri(path)
+        .header("authorization", basic(key))
+        .body(Body::empty())
+        .unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+#[tokio::test]
+async fn every_operation_says_the_scope_that_it_asks_for() {
+    let store = Store::in_memory().unwrap();
+    let (_, weak) = issue(&store, new_key(&store, "weak", &[]));
+    let app = router(store);
+    let (status, document) = ask(&app, "get", "/openapi.json", b"").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document["components"]["securitySchemes"]["key"]["scheme"], "basic");
+    let mut operations = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations += 1;
+            let place = format!("{method} {path}");
+            let path = path.replace("{id}", "key_00000000000");
+            let (status, answer) = ask(&app, method, &path, &weak).await;
+            match &operation["security"] {
+                Value::Null => {
+                    assert!(["get /healthz", "get /readyz"].contains(&place.as_str()), "{place}");
+                    assert_eq!(status, StatusCode::OK, "{place}");
+                }
+                security if security[0]["key"] == json!([]) => {
+                    assert_eq!((place.as_str(), status), ("get /v1/whoami", StatusCode::OK));
+                }
+                security => {
+                    assert_eq!(status, StatusCode::FORBIDDEN, "{place}");
+                    assert_eq!(answer["required_scopes"], security[0]["key"], "{place}");
+                    for status in ["401", "403", "503"] {
+                        let content = &operation["responses"][status]["content"];
+                        assert!(content["application/problem+json"].is_object(), "{place}");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(operations, 13 + usize::from(cfg!(feature = "cluster")));
+}
+
+/// A server that runs; it is killed at the end.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[needs("schemathesis")]
+#[test]
+fn a_fuzzer_finds_no_server_error_and_no_undocumented_answer() {
+    let home = tempfile::tempdir().unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(arguments).env("PORTCULLIS_DATA", home.path().join("data"));
+        command
+    };
+    let init = command(&["init"]).output().unwrap();
+    let said = String::from_utf8(init.stdout).unwrap();
+    let key = said.split_whitespace().find(|word| word.starts_with("pcl_")).unwrap();
+    let log = fs::File::create(home.path().join("log")).unwrap();
+    let mut server = command(&["serve", "--behind-proxy", "--listen", "127.0.0.1:0"]);
+    let mut server = Serving(server.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
+    let output = BufReader::new(server.0.stdout.take().unwrap());
+    let url = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+        .unwrap();
+
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
+        response_headers_conformance,response_schema_conformance,ignored_auth,unsupported_method";
+    let run = Command::new("schemathesis")
+        .args(["run", &format!("{url}/openapi.json"), "--auth", &format!("{key}:")])
+        .args(["--phases", "coverage,fuzzing", "--max-examples", "30", "--checks", checks])
+        .arg("--no-shrink")
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+}

@@ -1,0 +1,11 @@
+//! Servers that share one store in etcd: real nodes, real servers.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, in its helper functions too"
+)]
+
+mod replicas;
+mod servers;
+mod shared;

@@ -1,0 +1,310 @@
+//! What is done with the whole of a store in etcd: saving it, proving its trail, cutting it.
+
+use portcullis::{
+    Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica,
+};
+use portcullis_testkit::serving::{Home, id_of, text};
+use portcullis_testkit::{
+    etcd::Etcd,
+    issue, needs, new_key,
+    surgery::{age, operate},
+};
+use std::{
+    fs::File,
+    path::Path,
+    thread::{scope, sleep},
+    time::{Duration, Instant, SystemTime},
+};
+
+const WATCHDOG: Duration = Duration::from_mins(1);
+
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < WATCHDOG, "{what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs what must fail, and gives what it said.
+fn fails(home: &Home, arguments: &[&str]) -> String {
+    let output = home.command(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    text(&output.stderr)
+}
+
+fn replica(etcd: &Etcd, space: &str) -> Store {
+    let nodes = portcullis_etcd::EtcdStore::new(
+        &portcullis_etcd::Etcd::at(etcd.urls()).unwrap().space(space).unwrap(),
+    )
+    .unwrap();
+    Builder::default().cluster(nodes, Replica::named("a")).unwrap()
+}
+
+fn whoami(url: &str, key: &str) -> u16 {
+    let client = reqwest::blocking::Client::builder().timeout(WATCHDOG).build().unwrap();
+    let asked = client.get(format!("{url}/v1/whoami").replace("https:", "http:"));
+    asked.basic_auth(key, None::<&str>).send().unwrap().status().as_u16()
+}
+
+/// Names and states of all keys.
+fn keys(store: &Store) -> Vec<(String, bool)> {
+    let found = store.list(&ListQuery::default()).unwrap().records;
+    found.into_iter().map(|record| (record.name.clone(), record.active)).collect()
+}
+
+fn hours_ago(hours: u64) -> Timestamp {
+    let now = Timestamp::from(SystemTime::now()).as_millis();
+    Timestamp::from_millis(now - hours * 3_600_000)
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either() {
+    let etcd = Etcd::start(1);
+    let (home, idle, url) = (Home::new(), Home::new(), etcd.url());
+    home.done(&["--etcd", &url, "init"]);
+    let (kept, revoked) = {
+        let server = home.serve(&["--etcd", &url, "--behind-proxy"]);
+        let keys = (home.key("kept", "api.read"), home.key("taken", "api.read"));
+        home.done(&["key", "revoke", &id_of(&keys.1)]);
+        assert_eq!(whoami(&server.url, &keys.0), 200);
+        home.done(&["backup", "of-server"]);
+        assert!(server.stop().success());
+        keys
+    };
+    idle.done(&["--etcd", &url, "backup", "of-etcd"]);
+    let files = [home.room().join("of-server"), idle.room().join("of-etcd")];
+    for (file, space) in files.iter().zip(["one/", "two/"]) {
+        let file = file.to_str().unwrap();
+        let told = idle.done(&["--json", "backup", "--verify", file]);
+        assert!(told.contains(r#""keys":3"#) && told.contains(r#""sequence":5"#), "{told}");
+        let said = fails(&idle, &["--etcd", &url, "restore", file, "--without-later-denials"]);
+        assert!(said.contains("cluster import --from DIR"), "{said}");
+
+        let back = Home::new();
+        back.done(&["restore", file, "--without-later-denials"]);
+        let data = back.data();
+        let space = ["--etcd", &url, "--etcd-space", space];
+        let from = data.to_str().unwrap();
+        back.done(&[&["cluster", "import", "--from", from], &space[..]].concat());
+        for (name, code) in [(&kept, 0), (&revoked, 3)] {
+            let verify = [&space[..], &["verify"]].concat();
+            let given = back.room().join("given");
+            std::fs::write(&given, name).unwrap();
+            let mut command = idle.command(&verify);
+            let output = command.stdin(File::open(&given).unwrap()).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        }
+        let id = id_of(&kept);
+        let show = [&space[..], &["key", "show", &id]].concat();
+        assert!(idle.done(&show).contains("last used  2"));
+        let dir = back.room().join("exported");
+        let export = ["--data", dir.to_str().unwrap(), "cluster", "export"];
+        back.done(&[&export[..], &space].concat());
+        let exported = Store::open(dir).unwrap();
+        let used = |key: &str| exported.last_used(id_of(key).parse().unwrap()).is_some();
+        assert!(used(&kept) && !used(&revoked));
+    }
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
+    let etcd = Etcd::start(1);
+    let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
+    let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
+    let (_dir, home) = portcullis_testkit::home();
+    let (used, unused, backup) = {
+        let store = Store::open(&home).unwrap();
+        let (used, key) = issue(&store, new_key(&store, "used", &["api.read"]));
+        let (unused, _) = issue(&store, new_key(&store, "unused", &["api.read"]));
+        store.authenticate_key(&key).unwrap();
+        let mut backup = Vec::new();
+        store.backup(&mut backup, |_| ()).unwrap();
+        (used, unused, backup)
+    };
+    let mut done = 0;
+    let summary = Offline::new().import_to(&nodes(), &backup[..], |told| done = told.done);
+    let summary = summary.unwrap();
+    let shared = Store::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
+    assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
+    // One use, beside what is counted.
+    let names = shared.catalogue().entries().len() as u64;
+    assert_eq!(done, summary.sequence + summary.records + names + 1);
+
+    let out = home.with_file_name("out");
+    let summary = Offline::new().export_from(&nodes(), &out, |_| ()).unwrap();
+    let frames = |db: &sled::Db| -> usize {
+        let values = db.iter().map(Result::unwrap).filter(|(place, _)| place.as_ref() != b"m");
+        values.map(|(_, frame)| frame.len()).sum()
+    };
+    assert_eq!(summary.bytes, operate(&out, frames) as u64);
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn a_backup_of_a_shared_store_is_of_one_moment_whatever_the_others_do_meanwhile() {
+    let etcd = Etcd::start(1);
+    let (one, two) = (replica(&etcd, "portcullis/"), replica(&etcd, "portcullis/"));
+    let (id, _) = issue(&one, new_key(&one, "first", &["api.read"]));
+    eventually("the other follows", || two.get(id).is_ok());
+    let mut bytes = Vec::new();
+    let mut strides = 0;
+    let taken = one.backup(&mut bytes, |_| {
+        strides += 1;
+        issue(&two, new_key(&two, "meanwhile", &["api.read"]));
+        two.revoke(id).unwrap();
+    });
+    let taken = taken.unwrap();
+    assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
+    assert!(strides > 1 && two.count().active > 1);
+    // One key, as it was then, and the two entries that made it and the scopes.
+    assert_eq!((taken.records, taken.sequence), (1, 2));
+
+    // What etcd no longer keeps cannot be read to its end.
+    let torn = one.backup(&mut Vec::new(), |_| {
+        issue(&two, new_key(&two, "later", &["api.read"]));
+        etcd.compact();
+    });
+    assert!(
+        matches!(&torn, Err(Error::Consensus(why)) if why.contains("no longer kept")),
+        "{torn:?}"
+    );
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn every_command_works_on_a_shared_store_or_says_what_to_do_instead() {
+    let etcd = Etcd::start(1);
+    let (home, url) = (Home::new(), etcd.url());
+    let run = |words: &[&str]| home.done(&[&["--etcd", &url], words].concat());
+    run(&["init"]);
+    let key = run(&["key", "create", "--name", "a", "--scope", "api.read"]);
+    let id = id_of(&key);
+    assert!(run(&["key", "list"]).contains(&id) && run(&["export"]).contains(&id));
+    run(&["key", "update", &id, "--name", "b"]);
+    let other = run(&["key", "rotate", &id, "--grace", "1h"]);
+    run(&["key", "revoke", &id]);
+    run(&["key", "delete", "--yes", &id]);
+    assert!(run(&["key", "show", &id_of(&other)]).contains("last used"));
+    assert!(run(&["scopes"]).contains("api.read"));
+    assert_eq!(run(&["audit"]).lines().count(), 7);
+    assert_eq!(run(&["audit", "--verify"]), "7 entries, each as it was written");
+    run(&["audit", "--export", "trail"]);
+    assert_eq!(run(&["audit", "--verify", "trail"]), "7 entries, each as it was written");
+    assert_eq!(run(&["audit", "--cut", "--keep", "30h"]), "nothing is that old");
+    run(&["backup", "all"]);
+    let refused = |words: &[&str]| fails(&home, &[&["--etcd", &url], words].concat());
+    assert!(refused(&["doctor"]).contains("audit --verify"));
+    assert!(!home.data().exists(), "something was made in a directory");
+}
+
+/// A store whose first entries are four days old, in etcd.
+fn aged(home: &Home, url: &str, space: &str) -> u64 {
+    let data = home.data();
+    let store = Store::open(&data).unwrap();
+    for number in 0..9 {
+        issue(&store, new_key(&store, &format!("old {number}"), &["api.read"]));
+    }
+    let entries = store.audit(0, 100).unwrap().len() as u64;
+    drop(store);
+    age(&data, 100);
+    let from = data.to_str().unwrap();
+    home.done(&["cluster", "import", "--from", from, "--etcd", url, "--etcd-space", space]);
+    std::fs::remove_dir_all(data).unwrap();
+    entries
+}
+
+/// How many entries etcd holds.
+fn held(etcd: &Etcd) -> usize {
+    let told = etcd.say(&[
+        "get",
+        "portcullis/a/",
+        "--prefix",
+        "--keys-only",
+        "--limit",
+        "1",
+        "-w",
+        "fields",
+    ]);
+    let count = told.lines().find_map(|line| line.strip_prefix("\"Count\" : ")).unwrap();
+    count.parse().unwrap()
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn a_cut_of_a_shared_trail_leaves_the_rest_proved_on_all_replicas_and_in_what_is_copied() {
+    let etcd = Etcd::start(1);
+    let (home, url) = (Home::new(), etcd.url());
+    let old = aged(&home, &url, "portcullis/");
+    let (one, two) = (replica(&etcd, "portcullis/"), replica(&etcd, "portcullis/"));
+    let (young, _) = issue(&two, new_key(&two, "young", &["api.read"]));
+    let run = |words: &[&str]| home.done(&[&["--etcd", &url], words].concat());
+    run(&["audit", "--export", "before"]);
+    let said = run(&["audit", "--cut", "--keep", "30h"]);
+    let through =
+        format!("removed {old} entries, through entry {old}; entry {} tells of it", old + 2);
+    assert_eq!(said, through);
+    assert_eq!(run(&["audit", "--cut", "--keep", "30h"]), "nothing is that old");
+    assert_eq!(held(&etcd), 2);
+
+    // On each replica it begins there, is followed from there, and is proved.
+    let told = one.audit(0, 100).unwrap();
+    assert_eq!(told, two.audit(3, 100).unwrap());
+    assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [old + 1, old + 2]);
+    assert_eq!(one.audit(old + 1, 100).unwrap(), told[1..]);
+    let Act::Prune { through, .. } = told[1].act else { panic!("{told:?}") };
+    assert_eq!(through, old);
+    eventually("it follows", || one.get(young).is_ok());
+    one.revoke(young).unwrap();
+    eventually("the other follows", || two.get(young).is_ok_and(|record| !record.active));
+    assert_eq!(run(&["audit", "--verify"]), "3 entries, each as it was written");
+    run(&["audit", "--export", "after"]);
+    // The entry that both exports have counts once.
+    let both = format!("{} entries, each as it was written", old + 3);
+    assert_eq!(run(&["audit", "--verify", "before", "after"]), both);
+
+    // What is copied begins there as well.
+    run(&["backup", "cut.backup"]);
+    let first = |store: &Store| store.audit(0, 100).unwrap()[0].sequence;
+    let dir = home.room().join("restored");
+    let at = |dir: &Path| dir.to_str().unwrap().to_owned();
+    home.done(&["--data", &at(&dir), "restore", "cut.backup", "--without-later-denials"]);
+    let restored = Store::open(&dir).unwrap();
+    assert_eq!((first(&restored), keys(&restored)), (old + 1, keys(&one)));
+    drop(restored);
+    run(&["cluster", "import", "--from", "cut.backup", "--etcd-space", "other/"]);
+    let other = replica(&etcd, "other/");
+    assert_eq!((first(&other), keys(&other)), (old + 1, keys(&one)));
+    issue(&other, new_key(&other, "goes on", &["api.read"]));
+    drop(other);
+    let dir = home.room().join("exported");
+    run(&["--data", &at(&dir), "cluster", "export", "--etcd-space", "other/"]);
+    let exported = Store::open(&dir).unwrap();
+    assert_eq!((first(&exported), keys(&exported).len()), (old + 1, 11));
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn of_two_replicas_that_cut_at_once_one_does_and_the_floor_never_falls() {
+    let etcd = Etcd::start(1);
+    let (home, url) = (Home::new(), etcd.url());
+    let old = aged(&home, &url, "portcullis/");
+    let stores = [(); 3].map(|()| replica(&etcd, "portcullis/"));
+    let cut =
+        |store: &Store| store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap();
+    let done = scope(|scope| {
+        let threads = stores.each_ref().map(|store| scope.spawn(|| cut(store)));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let done: Vec<_> = done.into_iter().flatten().collect();
+    assert_eq!(done.len(), 1, "{done:?}");
+    assert_eq!((done[0].through, done[0].removed), (old, old));
+    for store in &stores {
+        assert_eq!(store.audit(0, 100).unwrap()[0].sequence, old + 1);
+        assert_eq!(cut(store), None);
+    }
+    eventually("it is swept", || held(&etcd) == 1);
+}

@@ -1,0 +1,99 @@
+//! The command `audit`: exports, checks and prunes the audit log, with and without a server.
+
+use portcullis_testkit::{
+    serving::{Home, id_of, program, text},
+    surgery::{age, entry, flip, operate},
+};
+use serde_json::{Value, json};
+use std::fs;
+
+fn run(home: &Home, code: i32, arguments: &[&str]) -> String {
+    let output = home.command(arguments).output().unwrap();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn exports_verifies_cuts_and_joins() {
+    let home = Home::new();
+    home.done(&["init"]);
+    home.key("a", "api.read");
+    home.done(&["audit", "--export", "old.jsonl"]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(home.room().join("old.jsonl")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(home.done(&["audit", "--verify", "old.jsonl"]), "3 entries, each as it was written");
+    assert!(run(&home, 1, &["audit", "--export", "old.jsonl"]).contains("must not exist"));
+    age(&home.data(), 100);
+    home.done(&["audit", "--export", "old2.jsonl"]);
+    assert!(run(&home, 2, &["audit", "--cut"]).contains("--before or --keep"));
+    assert!(run(&home, 2, &["audit", "--cut", "--keep", "1h"]).contains("at least a day ago"));
+    assert_eq!(home.done(&["audit", "--cut", "--keep", "90d"]), "nothing is that old");
+    let said = home.done(&["audit", "--cut", "--keep", "2d"]);
+    assert_eq!(said, "removed 3 entries, through entry 3; entry 4 tells of it");
+    assert_eq!(home.done(&["audit", "--verify"]), "1 entries, each as it was written");
+    home.done(&["audit", "--export", "new.jsonl"]);
+    let joined = home.done(&["audit", "--verify", "old2.jsonl", "new.jsonl"]);
+    assert_eq!(joined, "4 entries, each as it was written");
+    let json = home.done(&["--json", "audit", "--verify", "new.jsonl"]);
+    assert_eq!(json, r#"{"entries":1,"intact":true}"#);
+
+    let path = home.room().join("old.jsonl");
+    let old = fs::read_to_string(&path).unwrap();
+    fs::write(&path, old.replace("local:", "local:1")).unwrap();
+    assert!(
+        run(&home, 4, &["audit", "--verify", "old.jsonl"])
+            .contains("old.jsonl: entry 2 does not match")
+    );
+    fs::write(&path, &old[..old.len() / 2]).unwrap();
+    run(&home, 4, &["audit", "--verify", "old.jsonl"]);
+    fs::write(&path, [0xff; 9]).unwrap();
+    run(&home, 4, &["audit", "--verify", "old.jsonl"]);
+    run(&home, 1, &["audit", "--verify", "nowhere.jsonl"]);
+}
+
+#[test]
+fn does_the_same_through_a_running_server() {
+    let home = Home::new();
+    home.done(&["init"]);
+    age(&home.data(), 100);
+    let server = home.serve(&[]);
+    home.key("a", "api.read");
+    assert_eq!(home.done(&["audit", "--verify"]), "3 entries, each as it was written");
+    home.done(&["audit", "--export", "old.jsonl"]);
+    let said = home.done(&["audit", "--cut", "--keep", "2d"]);
+    assert_eq!(said, "removed 2 entries, through entry 2; entry 4 tells of it");
+    assert_eq!(home.done(&["audit", "--verify"]), "2 entries, each as it was written");
+    let all = home.done(&["audit", "--export", "-"]);
+    assert_eq!(all.lines().count(), 4);
+    fs::write(home.room().join("new.jsonl"), format!("{all}\n")).unwrap();
+    home.done(&["audit", "--verify", "old.jsonl", "new.jsonl"]);
+    // The doctor leaves a running server alone, and says so.
+    let said = run(&home, 5, &["doctor"]);
+    assert!(said.contains("its contents were not looked at"), "{said}");
+    let id = server.id().to_string();
+    assert!(said.contains(&id), "{said}");
+    server.stop();
+    let said = run(&home, 0, &["doctor"]);
+    assert!(said.ends_with("nothing is wrong\n"), "{said}");
+}
+
+#[test]
+fn names_a_damaged_entry_of_a_directory_that_it_cannot_open() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.key("a", "api.read");
+    operate(&home.data(), |db| flip(db, &entry(3), 30));
+    let said = run(&home, 4, &["audit", "--verify"]);
+    assert!(said.contains("entry 3 of the audit log is not as it was written"), "{said}");
+    let said = run(&home, 4, &["doctor", "--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["healthy"], &said["findings"][0]["sequence"]), (&json!(false), &json!(3)));
+    let said = run(&home, 4, &["doctor", "--repair", "new"]);
+    assert!(said.contains(&id_of(&key)) && said.contains("inactive: nothing proves"), "{said}");
+    let listed =
+        program().args(["--data", "new", "key", "list"]).current_dir(home.room()).output().unwrap();
+    assert!(text(&listed.stdout).contains("root"), "{}", text(&listed.stderr));
+}

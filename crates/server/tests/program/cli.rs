@@ -1,0 +1,511 @@
+//! The binary, as a user and a script meet it.
+
+use portcullis_testkit::needs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A place for a store, and commands on it.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PORTCULLIS_DATA", self.data())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs what must succeed, and gives its standard output.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs what must fail with this code, and gives its standard error.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        said
+    }
+
+    fn verify(&self, key: &str, arguments: &[&str]) -> i32 {
+        let mut command = self.command(&[&["verify"], arguments].concat());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{key}").unwrap();
+        child.wait().unwrap().code().unwrap()
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Serving {
+        let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let mut command = self.command(&all);
+        let log = fs::File::create(self.0.path().join("log")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("listening on ") {
+            let before = said.len();
+            output.read_line(&mut said).unwrap();
+            assert!(said.len() > before, "{}", self.log());
+        }
+        let url = said.lines().last().unwrap().replace("listening on ", "");
+        Serving { child, url, said }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join("log")).unwrap()
+    }
+}
+
+/// A server that runs; it is killed if the test ends early.
+struct Serving {
+    child: Child,
+    url: String,
+    said: String,
+}
+
+impl Serving {
+    fn stop(mut self) -> ExitStatus {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+
+    fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The keys in a text.
+fn keys_in(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| portcullis::Secret::is_well_formed(word))
+        .collect()
+}
+
+fn id_of(key: &str) -> String {
+    format!("key_{}", key.split('_').nth(1).unwrap())
+}
+
+/// Status and body of a request by curl. The key comes by a file, as it should.
+fn curl(key: &str, arguments: &[&str]) -> (u16, String) {
+    let mut config = tempfile::NamedTempFile::new().unwrap();
+    write!(config, "user = \"{key}:\"").unwrap();
+    let output = Command::new("curl")
+        .args(["-sk", "--max-time", "20", "-w", "\n%{http_code}", "-K"])
+        .arg(config.path())
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    let (body, status) = said.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+const JSON: [&str; 2] = ["-H", "content-type: application/json"];
+
+#[needs("curl")]
+#[test]
+fn from_an_empty_directory_to_a_revoked_key() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let printed = keys_in(&server.said);
+    let root = printed.first().unwrap().to_string();
+    assert!(printed.iter().all(|key| *key == root));
+    assert!(server.said.contains(&format!("curl -k -u {root}: {}/v1/keys", server.url)));
+
+    let keys = format!("{}/v1/keys", server.url);
+    let body = r#"{"name":"Nightly export","scopes":["api.read"]}"#;
+    let (status, made) = curl(&root, &[&JSON[..], &["-d", body, &keys]].concat());
+    assert_eq!(status, 201, "{made}");
+    let key = keys_in(&made).first().unwrap().to_string();
+    let whoami = format!("{}/v1/whoami", server.url);
+    assert_eq!(curl(&key, &[&whoami]).0, 200);
+
+    let one = format!("{keys}/{}", id_of(&key));
+    let patch = |body| curl(&root, &[&JSON[..], &["-X", "PATCH", "-d", body, &one]].concat()).0;
+    assert_eq!(patch(r#"{"active":false}"#), 200);
+    let (status, refused) = curl(&key, &[&whoami]);
+    assert_eq!(status, 401);
+    assert!(refused.contains(r#""message":"Invalid username/account key""#), "{refused}");
+    assert_eq!(patch(r#"{"active":true}"#), 200);
+    assert_eq!(curl(&key, &[&whoami]).0, 200);
+
+    // The same on the machine, through the control socket.
+    home.done(&["key", "revoke", &id_of(&key)]);
+    assert_eq!(curl(&key, &[&whoami]).0, 401);
+    home.done(&["key", "update", &id_of(&key), "--active", "yes"]);
+    assert_eq!(curl(&key, &[&whoami]).0, 200);
+    let made = home.done(&["key", "create", "--name", "by socket", "--scope", "api.read"]);
+    assert_eq!(curl(made.trim(), &[&whoami]).0, 200);
+    let list = home.done(&["key", "list"]);
+    assert!(list.contains("by socket") && list.contains("LAST USED"), "{list}");
+    assert!(home.done(&["key", "show", &id_of(&key)]).contains("last used  20"));
+    assert_eq!(home.verify(&key, &[]), 0);
+
+    // A second server is told who has the store.
+    let second = home.fails(5, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(second.contains("already open"), "{second}");
+
+    assert!(server.stop().success());
+    assert!(!home.data().join("control.sock").exists());
+    assert!(home.done(&["key", "list"]).contains("Nightly export"));
+    assert_eq!(keys_in(&home.log()), Vec::<&str>::new());
+}
+
+#[needs("curl")]
+#[test]
+fn plain_http_is_refused_and_not_redirected() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let root = keys_in(&server.said).first().unwrap().to_string();
+    let whoami = format!("http://127.0.0.1:{}/v1/whoami", server.port());
+    let (status, body) = curl(&root, &[&whoami]);
+    assert_eq!(status, 403);
+    assert!(body.contains("\"message\""), "{body}");
+    let large = "x".repeat(100_000);
+    assert_eq!(curl(&root, &["-d", &large, &whoami]).0, 403);
+    // The port still speaks TLS.
+    assert_eq!(curl(&root, &[&format!("{}/v1/whoami", server.url)]).0, 200);
+    assert!(server.stop().success());
+
+    let server = home.serve(&["--behind-proxy"]);
+    assert!(server.url.starts_with("http://"));
+    let whoami = format!("{}/v1/whoami", server.url);
+    assert_eq!(curl(&root, &[&whoami]).0, 200);
+    assert_eq!(curl(&root, &["-H", "X-Forwarded-Proto: https", &whoami]).0, 200);
+    assert_eq!(curl(&root, &["-H", "X-Forwarded-Proto: http", &whoami]).0, 403);
+}
+
+#[test]
+fn an_address_that_others_reach_needs_tls() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let said = home.fails(2, &["serve", "--listen", "0.0.0.0:0"]);
+    assert!(said.contains("--tls-cert") && said.contains("--behind-proxy"), "{said}");
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let said = home.fails(2, &["serve", "--behind-proxy", "--listen", listen]);
+        assert!(said.contains("--trusted-proxy"), "{said}");
+    }
+}
+
+#[needs("curl")]
+#[test]
+fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
+    let home = Home::new();
+    for origin in ["keys.example.com", "http://keys.example.com", "https://keys.example.com/keys"] {
+        let said = home.fails(2, &["serve", "--public-origin", origin]);
+        assert!(said.contains("such as https://keys.example.com"), "{said}");
+    }
+    let server = home.serve(&["--public-origin", "https://keys.example.com"]);
+    let (status, page) = curl("", &[&format!("{}/login", server.url)]);
+    assert_eq!(status, 200);
+    assert!(page.contains("Admin key"), "{page}");
+    let foreign =
+        ["-X", "POST", "-H", &format!("origin: {}", server.url), &format!("{}/login", server.url)];
+    assert_eq!(curl("", &foreign).0, 403);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_server_makes_a_store_for_development_only() {
+    let home = Home::new();
+    let anchor = home.0.path().join("anchor");
+    for options in [vec!["--behind-proxy"], vec!["--anchor", anchor.to_str().unwrap()]] {
+        let said = home.fails(1, &[&["serve", "--listen", "127.0.0.1:0"], &options[..]].concat());
+        assert!(said.contains("init"), "{said}");
+        assert!(!home.data().exists());
+    }
+    fs::create_dir(home.data()).unwrap();
+    let said = home.fails(1, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(said.contains("init"), "{said}");
+}
+
+#[test]
+fn init_prints_the_root_key_once_and_refuses_a_second_time() {
+    let home = Home::new();
+    let output = home.run(&["init", "--prefix", "acme", "--scope", "ledger.close"]);
+    assert!(output.status.success());
+    let key = text(&output.stdout);
+    assert!(key.starts_with("acme_") && key.lines().count() == 1, "{key}");
+    assert_eq!(keys_in(&text(&output.stderr)), Vec::<&str>::new());
+    assert_eq!(home.verify(key.trim(), &["--scope", "ledger.close"]), 0);
+    let mode = fs::metadata(home.data()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let said = home.fails(1, &["init"]);
+    assert!(said.contains("already holds a store"), "{said}");
+    assert!(home.done(&["scopes"]).contains("ledger.close"));
+}
+
+#[test]
+fn a_key_file_is_new_closed_to_others_and_gone_if_there_is_no_store() {
+    let home = Home::new();
+    let file = home.0.path().join("root.key");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "mine").unwrap();
+    home.fails(1, &["init", "--key-file", path]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert!(!home.data().exists());
+    fs::remove_file(&file).unwrap();
+
+    assert_eq!(home.done(&["init", "--key-file", path]), "");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = fs::read_to_string(&file).unwrap();
+    assert_eq!(home.verify(key.trim(), &[]), 0);
+
+    let other = home.0.path().join("other.key");
+    home.fails(1, &["init", "--key-file", other.to_str().unwrap()]);
+    assert!(!other.exists());
+}
+
+#[test]
+fn the_secret_alone_is_on_standard_output() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let create =
+        ["key", "create", "--name", "till", "--scope", "api.read,api.write", "--meta", "floor=2"];
+    let output = home.run(&[&create[..], &["--expires-in", "90d", "--owner", "shop"]].concat());
+    let (key, prose) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(keys_in(&key), [key.trim()]);
+    assert!(prose.contains("till") && keys_in(&prose).is_empty(), "{prose}");
+
+    let id = id_of(&key);
+    let shown = home.done(&["key", "show", &id]);
+    assert!(shown.contains("api.read api.write") && shown.contains("shop"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&home.done(&["--json", "key", "create", "--name", "b", "--root"]))
+            .unwrap();
+    assert!(portcullis::Secret::is_well_formed(json["key"].as_str().unwrap()));
+    assert_eq!(json["scopes"], serde_json::json!(["*"]));
+    let list: serde_json::Value =
+        serde_json::from_str(&home.done(&["key", "list", "--json"])).unwrap();
+    assert_eq!(list["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(list["next_page_token"], serde_json::Value::Null);
+}
+
+#[test]
+fn verify_tells_valid_refused_and_lacking_apart() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.done(&["key", "create", "--name", "a", "--scope", "api.read"]);
+    let key = key.trim();
+    assert_eq!(home.verify(key, &[]), 0);
+    assert_eq!(home.verify(key, &["--scope", "api.read"]), 0);
+    assert_eq!(home.verify(key, &["--scope", "api.read", "--scope", "api.write"]), 4);
+    assert_eq!(home.verify(key, &["--scope", "api.raed"]), 2);
+    assert_eq!(home.verify("", &[]), 3);
+    assert_eq!(home.verify(&key[..40], &[]), 3);
+    home.done(&["key", "revoke", &id_of(key)]);
+    assert_eq!(home.verify(key, &[]), 3);
+    home.done(&["key", "update", &id_of(key), "--active", "yes"]);
+    assert_eq!(home.verify(key, &[]), 0);
+}
+
+#[test]
+fn bad_input_is_named_and_has_its_exit_code() {
+    let home = Home::new();
+    let absent = home.fails(1, &["key", "list"]);
+    assert!(absent.contains("no store in") && absent.contains("init"), "{absent}");
+    let root = home.done(&["init"]);
+    let before = home.done(&["key", "list", "--json"]);
+    let long = "x".repeat(129);
+    for (code, arguments, named) in [
+        (2, vec!["key", "create", "--name", "a", "--scope", "api.raed"], "api.raed"),
+        (2, vec!["key", "create", "--name", "", "--scope", "api.read"], "name"),
+        (2, vec!["key", "create", "--name", &long, "--scope", "api.read"], "name"),
+        (2, vec!["key", "create", "--name", "a"], "--scope"),
+        (
+            2,
+            vec!["key", "create", "--name", "a", "--scope", "api.read", "--expires-at", "soon"],
+            "--expires-at",
+        ),
+        (
+            2,
+            vec!["key", "create", "--name", "a", "--scope", "api.read", "--expires-in", "soon"],
+            "90d",
+        ),
+        (2, vec!["key", "show", "nonsense"], "key_"),
+        (2, vec!["key", "update", "key_00000000000"], "required"),
+        (2, vec!["key", "delete", "key_00000000000"], "--yes"),
+        (1, vec!["key", "show", "key_00000000000"], "no key key_00000000000"),
+        (1, vec!["key", "revoke", &id_of(&root)], "last active root key"),
+        (1, vec!["key", "delete", &id_of(&root), "--yes"], "active"),
+        (2, vec!["key", "show", root.trim()], "standard input"),
+        (2, vec!["nonsense"], "nonsense"),
+    ] {
+        let said = home.fails(code, &arguments);
+        assert!(said.contains(named), "{arguments:?}: {said}");
+        assert!(keys_in(&said).is_empty(), "{said}");
+    }
+    assert_eq!(home.done(&["key", "list", "--json"]), before);
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_named() {
+    let home = Home::new();
+    fs::write(home.data(), "not a store").unwrap();
+    for arguments in [vec!["init"], vec!["key", "list"], vec!["serve", "--listen", "127.0.0.1:0"]] {
+        let said = home.fails(1, &arguments);
+        assert!(said.contains("cannot be a data directory"), "{arguments:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(home.data()).unwrap(), "not a store");
+}
+
+#[test]
+fn a_pepper_file_that_others_can_read_is_refused() {
+    let home = Home::new();
+    let file = home.0.path().join("pepper");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "a pepper of 24 characters\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = home.fails(1, &["--pepper-file", path, "init"]);
+    assert!(said.contains("chmod 600"), "{said}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    home.done(&["--pepper-file", path, "init"]);
+    let said = home.fails(1, &["key", "list"]);
+    assert!(said.contains("pepper"), "{said}");
+    home.done(&["key", "list", "--pepper-file", path]);
+}
+
+#[test]
+fn the_socket_of_a_dead_server_is_replaced() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let socket = home.data().join("control.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    // A command finds nobody there and opens the store itself.
+    home.done(&["key", "list"]);
+    let server = home.serve(&[]);
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    home.done(&["key", "list"]);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_killed_server_leaves_every_acknowledged_change() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let kept = home.done(&["key", "create", "--name", "kept", "--scope", "api.read"]);
+    let taken = home.done(&["key", "create", "--name", "taken", "--scope", "api.read"]);
+    home.done(&["key", "revoke", &id_of(&taken)]);
+    drop(server);
+    assert_eq!(home.verify(kept.trim(), &[]), 0);
+    assert_eq!(home.verify(taken.trim(), &[]), 3);
+    assert!(home.serve(&[]).stop().success());
+}
+
+#[test]
+fn an_idle_client_does_not_hold_up_the_end() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let idle = std::net::TcpStream::connect(format!("127.0.0.1:{}", server.port())).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    assert!(server.stop().success());
+    assert!(start.elapsed() < Duration::from_secs(10));
+    drop(idle);
+}
+
+#[test]
+fn the_server_leaves_no_core_image() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
+
+#[needs("curl")]
+#[test]
+fn body_that_is_too_large_is_answered_over_http_1_and_2() {
+    let home = Home::new();
+    let server = home.serve(&[]);
+    let root = keys_in(&server.said).first().unwrap().to_string();
+    let body = home.0.path().join("body");
+    fs::write(&body, format!(r#"{{"name":"{}","scopes":[]}}"#, "x".repeat(66_000))).unwrap();
+    let (data, keys) = (format!("@{}", body.display()), format!("{}/v1/keys", server.url));
+    for version in ["--http1.1", "--http2"] {
+        let (status, said) =
+            curl(&root, &[&JSON[..], &[version, "--data-binary", &data, &keys]].concat());
+        assert_eq!(status, 413, "{version}: {said}");
+        assert!(said.contains("65536 bytes"), "{said}");
+    }
+    assert_eq!(home.done(&["key", "list", "--json"]).matches("\"id\":").count(), 1);
+}
+
+#[test]
+fn a_rotated_key_is_printed_alone_and_the_old_one_ends() {
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    let old = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
+    let (root, old) = (keys_in(&root)[0].to_owned(), old.trim().to_owned());
+    let new = home.done(&["key", "rotate", &id_of(&old), "--grace", "1h"]);
+    assert_eq!(keys_in(&new), [new.trim()]);
+    assert_eq!((home.verify(&old, &[]), home.verify(new.trim(), &[])), (0, 0));
+    assert!(home.fails(1, &["key", "rotate", &id_of(&old)]).contains("replaced already"));
+    let newer = home.done(&["key", "rotate", &id_of(&new)]);
+    assert_eq!((home.verify(new.trim(), &[]), home.verify(newer.trim(), &[])), (3, 0));
+    // The last root key, too, here on its machine.
+    let next = home.done(&["key", "rotate", &id_of(&root)]);
+    assert_eq!((home.verify(&root, &[]), home.verify(next.trim(), &[])), (3, 0));
+}
+
+#[test]
+fn the_trail_is_told_and_checked() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
+    let new = home.done(&["key", "rotate", &id_of(&key)]);
+    let told = home.done(&["audit"]);
+    let last = told.lines().last().unwrap();
+    for part in ["4  ", "rotate", &id_of(&key), &id_of(new.trim()), "local:"] {
+        assert!(last.contains(part), "{part} in {told}");
+    }
+    assert_eq!(home.done(&["audit", "--after", "2", "--json"]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
+    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written\n");
+    home.fails(2, &["audit", "--key", "nonsense"]);
+}

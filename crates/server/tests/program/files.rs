@@ -1,0 +1,290 @@
+//! Files of the data directory that somebody else could have put there, as the program meets them.
+
+use portcullis_testkit::needs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+const PRECIOUS: &str = "precious\n";
+
+/// A directory with a store in it, and a file that no command may change.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn empty() -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        fs::write(home.precious(), PRECIOUS).unwrap();
+        home
+    }
+
+    fn new() -> Self {
+        let home = Self::empty();
+        home.done(&["init"]);
+        home
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn precious(&self) -> PathBuf {
+        self.0.path().join("precious")
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(BINARY)
+            .args(arguments)
+            .env_clear()
+            .env("PORTCULLIS_DATA", self.data())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn done(&self, arguments: &[&str]) {
+        let (code, said) = self.run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+
+    /// Runs what must be refused with these words, and leaves the file as it was.
+    fn refuses(&self, arguments: &[&str], words: &[&str]) {
+        let (code, said) = self.run(arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {words:?}: {said}");
+        assert_eq!(fs::read_to_string(self.precious()).unwrap(), PRECIOUS, "{arguments:?}");
+    }
+}
+
+fn set(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Each command that opens the store or its socket.
+const COMMANDS: [&[&str]; 3] =
+    [&["key", "list"], &["serve", "--listen", "127.0.0.1:0"], &["backup", "kept"]];
+
+#[test]
+fn link_in_place_of_a_file_of_the_store_is_refused_and_its_target_is_not_touched() {
+    for name in ["lock", "ledger/anchor", "ledger/sled/conf", "ledger/sled/db"] {
+        let home = Home::new();
+        fs::remove_file(home.data().join(name)).unwrap();
+        symlink(home.precious(), home.data().join(name)).unwrap();
+        for command in COMMANDS {
+            home.refuses(command, &["symbolic link", name]);
+        }
+        assert!(home.data().join(name).is_symlink());
+    }
+}
+
+#[test]
+fn link_in_an_empty_directory_is_refused_before_a_store_is_created() {
+    for name in ["lock", "ledger", "ledger.new"] {
+        let home = Home::empty();
+        fs::create_dir(home.data()).unwrap();
+        set(&home.data(), 0o700);
+        symlink(home.precious(), home.data().join(name)).unwrap();
+        home.refuses(&["init"], &["symbolic link", name]);
+        assert!(home.data().join(name).is_symlink());
+    }
+}
+
+#[test]
+fn link_in_place_of_a_directory_of_the_store_is_refused() {
+    for name in ["ledger", "ledger/sled", "ledger/sled/blobs"] {
+        let home = Home::new();
+        let away = home.0.path().join("away");
+        fs::rename(home.data().join(name), &away).unwrap();
+        symlink(&away, home.data().join(name)).unwrap();
+        for command in COMMANDS {
+            home.refuses(command, &["symbolic link", name]);
+        }
+    }
+}
+
+#[test]
+fn link_in_place_of_the_certificates_directory_is_refused() {
+    let home = Home::new();
+    let away = home.0.path().join("away");
+    fs::create_dir(&away).unwrap();
+    symlink(&away, home.data().join("tls")).unwrap();
+    home.refuses(&["serve", "--listen", "127.0.0.1:0"], &["symbolic link", "tls"]);
+    assert_eq!(fs::read_dir(&away).unwrap().count(), 0);
+}
+
+#[test]
+fn data_directory_may_be_reached_by_a_link() {
+    let home = Home::new();
+    fs::rename(home.data(), home.0.path().join("elsewhere")).unwrap();
+    symlink("elsewhere", home.data()).unwrap();
+    home.done(&["key", "list"]);
+}
+
+#[test]
+fn directory_that_others_can_write_is_refused_with_the_remedy() {
+    let home = Home::new();
+    let data = home.data();
+    let remedy = format!("chmod go-w {}", data.display());
+    for open in [0o777, 0o1777, 0o770, 0o707] {
+        set(&data, open);
+        for command in COMMANDS {
+            home.refuses(command, &[&remedy]);
+        }
+        assert_eq!(mode(&data), open);
+    }
+    set(&data, 0o700);
+    let other = home.0.path().join("other");
+    fs::create_dir(&other).unwrap();
+    set(&other, 0o777);
+    home.refuses(&["init", "--data", "other"], &["chmod go-w"]);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    for name in ["ledger", "ledger/sled"] {
+        set(&data.join(name), 0o777);
+        home.refuses(&["key", "list"], &["chmod go-w", name]);
+        set(&data.join(name), 0o700);
+    }
+    home.done(&["key", "list"]);
+}
+
+#[test]
+fn directory_above_that_others_can_write_is_refused_unless_it_is_sticky() {
+    let home = Home::new();
+    set(home.0.path(), 0o777);
+    home.refuses(&["key", "list"], &["chmod go-w", home.0.path().to_str().unwrap()]);
+    home.refuses(&["init", "--data", "other"], &["chmod go-w"]);
+    set(home.0.path(), 0o1777);
+    home.done(&["key", "list"]);
+    set(home.0.path(), 0o700);
+}
+
+#[test]
+fn files_that_others_can_read_are_closed_and_those_that_they_can_write_are_refused() {
+    let home = Home::new();
+    for name in ["lock", "ledger/anchor", "ledger/sled/db", "ledger/sled/conf"] {
+        let path = home.data().join(name);
+        set(&path, 0o666);
+        home.refuses(&["key", "list"], &["chmod go-w", name]);
+        set(&path, 0o644);
+    }
+    for name in ["", "ledger", "ledger/sled"] {
+        set(&home.data().join(name), 0o755);
+    }
+    home.done(&["key", "list"]);
+    for name in ["lock", "ledger/anchor", "ledger/sled/db", "ledger/sled/conf"] {
+        assert_eq!(mode(&home.data().join(name)), 0o600, "{name}");
+    }
+    for name in ["", "ledger", "ledger/sled"] {
+        assert_eq!(mode(&home.data().join(name)), 0o700, "{name}");
+    }
+}
+
+#[test]
+fn file_with_a_second_name_is_refused() {
+    let home = Home::new();
+    fs::remove_file(home.data().join("lock")).unwrap();
+    fs::hard_link(home.precious(), home.data().join("lock")).unwrap();
+    home.refuses(&["key", "list"], &["hard link", "lock"]);
+}
+
+#[test]
+fn pipe_in_place_of_a_file_is_refused_without_waiting() {
+    for name in ["lock", "ledger/anchor"] {
+        let home = Home::new();
+        fs::remove_file(home.data().join(name)).unwrap();
+        pipe(&home.data().join(name));
+        home.refuses(&["key", "list"], &["pipe", name]);
+        assert_eq!(home.run(&["doctor"]), (Some(4), String::new()));
+    }
+}
+
+#[needs("root: test $(id -u) = 0")]
+#[test]
+fn files_of_another_user_are_refused() {
+    let home = Home::new();
+    for name in ["lock", "ledger/sled/db", "ledger/anchor", "ledger"] {
+        let path = home.data().join(name);
+        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+        home.refuses(&["key", "list"], &["another user (12345)", "chown", name]);
+        std::os::unix::fs::chown(&path, Some(rustix::process::geteuid().as_raw()), None).unwrap();
+    }
+    home.done(&["key", "list"]);
+}
+
+#[test]
+fn anchor_elsewhere_is_no_link_and_nobody_else_can_replace_it() {
+    let home = Home::empty();
+    let there = home.0.path().join("there");
+    fs::create_dir(&there).unwrap();
+    let anchor = there.join("anchor");
+    let given = ["--anchor", anchor.to_str().unwrap()];
+    symlink(home.precious(), &anchor).unwrap();
+    home.refuses(&[&given[..], &["init"]].concat(), &["anchor"]);
+    fs::remove_file(&anchor).unwrap();
+    home.done(&[&given[..], &["init"]].concat());
+    let list = [&given[..], &["key", "list"]].concat();
+    home.done(&list);
+    set(&there, 0o777);
+    home.refuses(&list, &["chmod go-w"]);
+    set(&there, 0o755);
+    fs::rename(&anchor, there.join("moved")).unwrap();
+    symlink("moved", &anchor).unwrap();
+    home.refuses(&list, &["symbolic link"]);
+}
+
+#[test]
+fn doctor_reports_what_opening_refuses() {
+    for name in ["lock", "ledger/sled"] {
+        let home = Home::new();
+        let away = home.0.path().join("away");
+        fs::rename(home.data().join(name), &away).unwrap();
+        symlink(&away, home.data().join(name)).unwrap();
+        let output = Command::new(BINARY)
+            .args(["doctor", "--json", "--data"])
+            .arg(home.data())
+            .env_clear()
+            .output()
+            .unwrap();
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{report}");
+        assert!(report.contains("\"unsafe\"") && report.contains("symbolic link"), "{report}");
+    }
+}
+
+#[test]
+fn pepper_file_is_a_file_with_content_that_not_everybody_can_read() {
+    let home = Home::empty();
+    let file = home.0.path().join("pepper");
+    let init = ["--pepper-file", "pepper", "init"];
+    home.refuses(&init, &["pepper file pepper", "No such file"]);
+    fs::create_dir(&file).unwrap();
+    home.refuses(&init, &["pepper file pepper", "it is a directory"]);
+    fs::remove_dir(&file).unwrap();
+    for empty in ["", "\n"] {
+        fs::write(&file, empty).unwrap();
+        set(&file, 0o600);
+        home.refuses(&init, &["pepper file pepper", "is empty"]);
+    }
+    fs::write(&file, "a pepper of 24 characters\n").unwrap();
+    for (mode, words) in [(0o604, "everybody"), (0o644, "everybody"), (0o660, "write")] {
+        set(&file, mode);
+        home.refuses(&init, &["pepper file pepper", words, "chmod"]);
+    }
+    set(&file, 0o640);
+    symlink("pepper", home.0.path().join("link")).unwrap();
+    home.done(&["--pepper-file", "link", "init"]);
+    home.done(&["--pepper-file", "pepper", "key", "list"]);
+}
+
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}

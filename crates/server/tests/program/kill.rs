@@ -1,0 +1,165 @@
+//! A server that is killed with −9 while clients make and deactivate keys over HTTP.
+//!
+//! Each round starts the server on the same data directory, lets four clients create keys and
+//! deactivate every other one as fast as they are answered, and kills the server at a random
+//! moment. After a restart each acknowledged key must answer as it was last acknowledged: an active
+//! one 200, a deactivated one 401. A key whose deactivation was asked for but not answered may be
+//! either. CI runs 6 rounds. The long form:
+//!
+//! ```text
+//! PORTCULLIS_SERVER_KILLS=200 cargo test --release --test program kill:: -- --nocapture
+//! ```
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// What is known of a key: its text, its id, and its last acknowledged and asked-for state.
+struct Known {
+    key: String,
+    active: bool,
+    /// A deactivation was asked for and not answered.
+    unsure: bool,
+}
+
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
+            // Each deactivated key that is asked for is a bad one.
+            .args(["--max-bad-keys", "1000000", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// One request on a connection of its own; `None` where the server went away before it answered.
+fn ask(address: &str, key: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let authorization = portcullis_testkit::basic(key.as_bytes());
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {authorization}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let length: usize = head
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned)
+        })?
+        .parse()
+        .ok()?;
+    (body.len() == length).then_some(())?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+fn field(json: &str, name: &str) -> String {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// Creates keys and deactivates every other one until the server is gone.
+fn client(address: &str, root: &str, killed: &AtomicBool, known: &Mutex<Vec<Known>>) {
+    for round in 0u32.. {
+        let body = r#"{"name":"campaign","scopes":["api.read"]}"#;
+        let Some((status, made)) = ask(address, root, "POST", "/v1/keys", body) else { break };
+        assert_eq!(status, 201, "{made}");
+        let (key, id) = (field(&made, "key"), field(&made, "id"));
+        let at = {
+            let mut known = known.lock().unwrap();
+            known.push(Known { key, active: true, unsure: round % 2 == 1 });
+            known.len() - 1
+        };
+        if round % 2 == 0 {
+            continue;
+        }
+        let path = format!("/v1/keys/{id}");
+        let Some((status, _)) = ask(address, root, "PATCH", &path, r#"{"active":false}"#) else {
+            break;
+        };
+        assert_eq!(status, 200);
+        let mut known = known.lock().unwrap();
+        let one = known.get_mut(at).unwrap();
+        (one.active, one.unsure) = (false, false);
+    }
+    assert!(killed.load(Ordering::SeqCst), "the server stopped answering by itself");
+}
+
+#[test]
+fn every_acknowledged_change_is_there_after_the_server_was_killed() {
+    let rounds: u32 = std::env::var("PORTCULLIS_SERVER_KILLS").map_or(6, |n| n.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let (data, key_file) = (directory.path().join("data"), directory.path().join("root"));
+    let init = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("init")
+        .arg("--data")
+        .arg(&data)
+        .arg("--key-file")
+        .arg(&key_file)
+        .output()
+        .unwrap();
+    assert!(init.status.success());
+    let root = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
+    let (mut checked, mut lost, mut revived) = (0u32, 0u32, 0u32);
+    for round in 0..rounds {
+        let server = Server::start(&data);
+        let (killed, known) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let address = server.address.clone();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| client(&address, &root, &killed, &known));
+            }
+            thread::sleep(Duration::from_millis(150 + u64::from(round * 97 % 400)));
+            killed.store(true, Ordering::SeqCst);
+            server.kill();
+        });
+        let server = Server::start(&data);
+        for one in known.into_inner().unwrap() {
+            let (status, body) = ask(&server.address, &one.key, "GET", "/v1/whoami", "").unwrap();
+            checked += 1;
+            match status {
+                200 if !one.active => revived += 1,
+                401 if one.active && !one.unsure => lost += 1,
+                200 | 401 => {}
+                _ => panic!("{status} {body}"),
+            }
+        }
+        server.kill();
+    }
+    println!(
+        "server kill: {rounds} kills, {checked} acknowledged keys, {lost} lost, {revived} revived"
+    );
+    assert!(checked > rounds * 4, "the clients were at work");
+    assert_eq!((lost, revived), (0, 0));
+}

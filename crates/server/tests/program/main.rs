@@ -1,0 +1,17 @@
+//! The program `portcullis` as an operator and a script meet it.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, in its helper functions too"
+)]
+
+mod audit;
+mod backup;
+mod cli;
+mod command_line;
+mod delivery;
+mod files;
+mod kill;
+mod operation;
+mod start;

@@ -1,0 +1,556 @@
+//! What operators rely on: metrics, readiness, draining, limits, certificates that change, the
+//! service manager, and floods of bad keys that hurt nobody else.
+
+use portcullis_testkit::{
+    WORKSPACE, needs,
+    serving::{Home, Serving, free_address, id_of, runs, text},
+};
+use serde_json::Value;
+use std::{
+    cell::Cell,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+/// Status, head and body of a request by plain HTTP, on a connection of its own.
+fn ask(address: &str, path: &str, headers: &[String]) -> (u16, String, String) {
+    send(address, &format!("GET {path}"), headers, "")
+}
+
+/// The answer to a key in the portal's form.
+fn log_in(address: &str, key: &str, from: &str) -> (u16, String, String) {
+    let form = format!("key={key}");
+    let mut headers = vec![forwarded_for(from), format!("content-length: {}", form.len())];
+    headers.push("sec-fetch-site: same-origin".into());
+    headers.push("content-type: application/x-www-form-urlencoded".into());
+    send(address, "POST /login", &headers, &form)
+}
+
+fn send(address: &str, what: &str, headers: &[String], body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let headers = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect::<String>();
+    let request =
+        format!("{what} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = text(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+fn with_key(key: &str) -> String {
+    format!("authorization: {}", portcullis_testkit::basic(key.as_bytes()))
+}
+
+fn forwarded_for(hops: &str) -> String {
+    format!("x-forwarded-for: {hops}")
+}
+
+/// A store with a root key.
+fn home() -> (Home, String) {
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    (home, root)
+}
+
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < WATCHDOG, "{what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_metrics_tell_results_and_states_and_no_key() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let inactive = home.key("inactive", "api.read");
+    home.done(&["key", "revoke", &id_of(&inactive)]);
+    let brief = ["key", "create", "--name", "brief", "--scope", "api.read", "--expires-in", "1s"];
+    home.done(&brief);
+    let server = home.serve(&["--behind-proxy", "--metrics-listen", &metrics]);
+    let whoami = |headers: &[String]| ask(server.address(), "/v1/whoami", headers).0;
+    assert_eq!(whoami(&[with_key(&root)]), 200);
+    assert_eq!(whoami(&[with_key(&root)]), 200);
+    assert_eq!(whoami(&[]), 401);
+    assert_eq!(whoami(&[with_key(&inactive)]), 401);
+    assert_eq!(whoami(&[with_key("pcl_nonsense")]), 401);
+    assert_eq!(whoami(&["authorization: Basic !".into()]), 401);
+    assert_eq!(whoami(&[with_key(&root), with_key(&root)]), 401);
+    assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
+
+    let expired = "portcullis_keys{state=\"expired\"} 1\n";
+    eventually("one has expired", || ask(&metrics, "/metrics", &[]).2.contains(expired));
+    let (status, head, told) = ask(&metrics, "/metrics", &[]);
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    for line in [
+        "portcullis_auth_requests_total{result=\"valid\"} 2",
+        "portcullis_auth_requests_total{result=\"missing\"} 1",
+        "portcullis_auth_requests_total{result=\"inactive\"} 1",
+        "portcullis_auth_requests_total{result=\"unknown\"} 1",
+        "portcullis_auth_requests_total{result=\"malformed\"} 1",
+        "portcullis_auth_requests_total{result=\"ambiguous\"} 1",
+        "portcullis_auth_requests_total{result=\"expired\"} 0",
+        "portcullis_auth_duration_seconds_count 6",
+        "portcullis_auth_duration_seconds_bucket{le=\"+Inf\"} 6",
+        "portcullis_keys{state=\"active\"} 1",
+        "portcullis_keys{state=\"inactive\"} 1",
+        "portcullis_auth_limited_total 0",
+        concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
+    }
+    // A server that is alone says nothing of replicas.
+    assert!(!told.contains("portcullis_gate") && !told.contains("portcullis_replica"), "{told}");
+    for key in [&root, &inactive] {
+        let id = key.split('_').nth(1).unwrap();
+        assert!(!told.contains(id), "{told}");
+    }
+    // A listener of its own: neither serves what the other does.
+    assert_eq!(ask(&metrics, "/v1/whoami", &[with_key(&root)]).0, 404);
+    assert_eq!(ask(server.address(), "/metrics", &[]).0, 404);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
+    let (home, root) = home();
+    let inactive = home.key("inactive", "api.read");
+    home.done(&["key", "revoke", &id_of(&inactive)]);
+    let metrics = free_address();
+    let options =
+        ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--metrics-listen", &metrics];
+    let server = home.serve(&options);
+    let slowed = Cell::new(0);
+    let from = |source: &str, key: &str| {
+        let answer = ask(server.address(), "/v1/whoami", &[with_key(key), forwarded_for(source)]);
+        slowed.set(slowed.get() + u32::from(answer.0 == 429));
+        answer
+    };
+    // After the first ones, one is let through each second.
+    let is_slowed = |source: &str, key: &str| (0..5).any(|_| from(source, key).0 == 429);
+    let (flood, neighbour) = ("203.0.113.9", "203.0.113.10");
+    let answers: Vec<_> = (0..100).map(|_| from(flood, "pcl_nonsense")).collect();
+    assert_eq!(answers[0].0, 401);
+    let (_, head, body) = answers.into_iter().rfind(|answer| answer.0 == 429).unwrap();
+    let wait = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap();
+    assert!(wait.parse::<u64>().unwrap() >= 1, "{wait}");
+    assert!(head.contains("application/problem+json") && body.contains("\"message\""), "{body}");
+
+    // The same source: a valid key passes, and an inactive one looks like any other bad one.
+    for _ in 0..20 {
+        assert_eq!(from(flood, &root).0, 200);
+    }
+    assert!(is_slowed(flood, &inactive));
+    // No key at all is no bad key: clients ask for the challenge that way.
+    assert_eq!(ask(server.address(), "/v1/whoami", &[forwarded_for(flood)]).0, 401);
+    // What the client wrote itself neither helps it nor hurts who is named there.
+    assert!(is_slowed(&format!("{neighbour}, {flood}"), "pcl_nonsense"));
+    assert_eq!(from(neighbour, "pcl_nonsense").0, 401);
+    // The proxy that asks on behalf of others is never told to wait.
+    let authz = ["/authz?scope=api.read", "/authz"].map(|path| {
+        ask(server.address(), path, &[with_key("pcl_nonsense"), forwarded_for(flood)]).0
+    });
+    assert!(!authz.contains(&429), "{authz:?}");
+
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    let limited = told.lines().find_map(|l| l.strip_prefix("portcullis_auth_limited_total "));
+    assert_eq!(limited.unwrap().parse::<u32>().unwrap(), slowed.get(), "{told}");
+    assert!(server.stop().success());
+    assert!(home.log().contains("too many bad keys"), "{}", home.log());
+}
+
+#[test]
+fn a_bad_key_at_the_login_counts_like_any_other() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "5"];
+    let server = home.serve(&[&options[..], &["--metrics-listen", &metrics]].concat());
+    let (flood, neighbour) = ("203.0.113.9", "203.0.113.10");
+    let answers: Vec<_> =
+        (0..50).map(|_| log_in(server.address(), "pcl_nonsense", flood)).collect();
+    assert!(answers[..5].iter().all(|(status, ..)| *status == 401));
+    let limited: Vec<_> = answers.iter().filter(|(status, ..)| *status == 429).collect();
+    // A person reads it.
+    let (_, head, page) = limited[0];
+    assert!(head.contains("content-type: text/html") && head.contains("retry-after: 1"), "{head}");
+    assert!(page.contains("too many invalid keys") && page.contains("name=\"key\""), "{page}");
+
+    // One account for both ways in; a valid key passes, and nobody else is held up.
+    let bad = [with_key("pcl_nonsense"), forwarded_for(flood)];
+    // One is let through each second.
+    let passed = (0..5).take_while(|_| ask(server.address(), "/v1/whoami", &bad).0 != 429).count();
+    assert!(passed < 5);
+    assert_eq!(log_in(server.address(), &root, flood).0, 303);
+    assert_eq!(log_in(server.address(), "pcl_nonsense", neighbour).0, 401);
+
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    for line in [
+        format!("portcullis_auth_requests_total{{result=\"unknown\"}} {}", 52 + passed),
+        "portcullis_auth_requests_total{result=\"missing\"} 0".into(),
+        "portcullis_auth_requests_total{result=\"valid\"} 1".into(),
+        format!("portcullis_auth_limited_total {}", limited.len() + 1),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
+    }
+    assert!(server.stop().success());
+    let why = format!("refused a caller reason=\"unknown\" peer={flood}");
+    assert!(home.log().contains(&why), "{}", home.log());
+}
+
+#[test]
+fn a_flood_of_bad_keys_writes_a_few_lines_to_the_log_and_nothing_to_the_disk() {
+    const EACH: usize = 100;
+    /// Of one kind, in a second.
+    const LINES: usize = 5;
+    let (home, _) = home();
+    // No answer is 429, so that each key reaches its handler.
+    let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "100000"];
+    let server = home.serve(&options);
+    let start = Instant::now();
+    let before = files(&home.data());
+    for _ in 0..EACH {
+        let bad = [with_key("pcl_nonsense"), forwarded_for("203.0.113.9")];
+        assert_eq!(ask(server.address(), "/v1/whoami", &bad).0, 401);
+        assert_eq!(ask(server.address(), "/authz?scope=api.read", &bad).0, 401);
+        assert_eq!(log_in(server.address(), "pcl_nonsense", "203.0.113.9").0, 401);
+    }
+    let after = files(&home.data());
+    let written = after.iter().filter(|file| !before.contains(file)).map(|(path, _)| path);
+    let written: Vec<_> = written.collect();
+    assert!(written.is_empty() && after.len() == before.len(), "{written:?}");
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    let warned = || -> Vec<String> {
+        home.log().lines().filter(|line| !line.contains(" INFO ")).map(str::to_owned).collect()
+    };
+    let lines = warned();
+    assert!((1..=LINES * seconds).contains(&lines.len()), "{seconds} s: {lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("refused a caller reason=\"unknown\"")));
+
+    // What was left out is counted.
+    sleep(Duration::from_secs(1));
+    log_in(server.address(), "pcl_nonsense", "203.0.113.9");
+    let lines = warned();
+    let unsaid = |line: &String| -> usize { line.rsplit('=').next().unwrap().parse().unwrap() };
+    assert_eq!(lines.len() + lines.iter().map(unsaid).sum::<usize>(), 3 * EACH + 1, "{lines:#?}");
+    assert!(server.stop().success());
+}
+
+/// What is in a store's directory, byte for byte.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else if entry.is_file() {
+            let bytes = fs::read(&entry).unwrap();
+            found.push((entry, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_trail_has_the_address_that_a_trusted_proxy_names_and_no_other() {
+    let (home, _) = home();
+    let clerk = home.key("clerk", "api.read");
+    let hops = forwarded_for("198.51.100.1, 203.0.113.9");
+    for trusted in [true, false] {
+        let proxy: &[&str] = if trusted { &["--trusted-proxy", "127.0.0.1"] } else { &[] };
+        let server = home.serve(&[&["--behind-proxy"], proxy].concat());
+        // It lacks the scope, which is written to the trail.
+        let (status, ..) = ask(server.address(), "/v1/keys", &[with_key(&clerk), hops.clone()]);
+        assert_eq!(status, 403);
+        assert!(server.stop().success());
+        // By a process of its own, with which every lock ends.
+        let trail = home.done(&["--json", "audit"]);
+        let last: Value = serde_json::from_str(trail.lines().last().unwrap()).unwrap();
+        assert_eq!(last["actor"], id_of(&clerk));
+        assert_eq!(last["source"], if trusted { "203.0.113.9" } else { "127.0.0.1" });
+    }
+}
+
+#[test]
+fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
+    let (home, root) = home();
+    let server = home.serve(&["--behind-proxy", "--drain-delay", "2s"]);
+    assert_eq!(ask(server.address(), "/readyz", &[]).0, 200);
+    let start = Instant::now();
+    server.signal("TERM");
+    assert!(server.wait().success());
+    assert!(start.elapsed() >= Duration::from_secs(2));
+
+    let server = home.serve(&["--behind-proxy", "--drain-delay", "1h"]);
+    server.signal("TERM");
+    eventually("it says that it is not ready", || ask(server.address(), "/readyz", &[]).0 == 503);
+    assert_eq!(ask(server.address(), "/v1/whoami", &[with_key(&root)]).0, 200);
+    assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
+    // Whoever is in a hurry says so twice.
+    server.signal("TERM");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn bad_key_beside_a_session_is_answered_401() {
+    let (home, _) = home();
+    let server = home.serve(&["--behind-proxy", "--max-bad-keys", "1"]);
+    let bad = with_key("pcl_nonsense");
+    let page = |headers: &[String]| ask(server.address(), "/keys/new", headers).0;
+    eventually("the flood is slowed", || page(std::slice::from_ref(&bad)) == 429);
+    for _ in 0..20 {
+        let answer = page(&[bad.clone(), "cookie: __Host-portcullis=00".into()]);
+        assert_ne!(answer, 429);
+    }
+    let cookie = "cookie: a=b; __Host-portcullis-8443=00".to_owned();
+    assert_eq!(ask(server.address(), "/v1/keys", &[bad, cookie]).0, 401);
+}
+
+#[test]
+fn one_connection_too_many_is_closed_and_room_comes_back() {
+    let (home, root) = home();
+    let metrics = free_address();
+    let options = [
+        "--behind-proxy",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--max-connections",
+        "2",
+        "--metrics-listen",
+        &metrics,
+    ];
+    let server = home.serve(&options);
+    let request = format!("GET /v1/whoami HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", with_key(&root));
+    let keep = || {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        // A connection that was closed at once may look like either.
+        stream.read_exact(&mut first).map(|()| (stream, text(&first)))
+    };
+    let (first, second) = (keep().unwrap(), keep().unwrap());
+    assert_eq!((first.1.as_str(), second.1.as_str()), ("HTTP/1.1 200", "HTTP/1.1 200"));
+    assert!(keep().is_err());
+    drop(first);
+    eventually("room comes back", || keep().is_ok());
+    let (_, _, told) = ask(&metrics, "/metrics", &[]);
+    assert!(!told.contains("portcullis_connections_refused_total 0"), "{told}");
+    drop(second);
+}
+
+/// A certificate for this machine, as a server of its own made it.
+fn certificate() -> (Home, Serving) {
+    let home = Home::new();
+    home.done(&["init"]);
+    let server = home.serve(&[]);
+    (home, server)
+}
+
+#[needs("curl")]
+#[test]
+fn sighup_reads_the_certificate_again_and_an_error_keeps_the_old_one() {
+    let (old, _server) = certificate();
+    let (new, _other) = certificate();
+    let (home, _) = home();
+    let (cert, key) = (home.room().join("cert.pem"), home.room().join("key.pem"));
+    let install = |from: &Path, name: &str, to: &Path| {
+        fs::copy(from.join("tls").join(name), to).unwrap();
+    };
+    install(&old.data(), "cert.pem", &cert);
+    install(&old.data(), "key.pem", &key);
+    let paths = [cert.to_str().unwrap(), key.to_str().unwrap()];
+    let server = home.serve(&["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    let vouched_by = |home: &Home| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "20", "--cacert"]).arg(home.data().join("tls/cert.pem"));
+        runs(curl.arg(format!("{}/healthz", server.url)))
+    };
+    assert!(vouched_by(&old) && !vouched_by(&new));
+
+    // A certificate whose key is still the old one.
+    install(&new.data(), "cert.pem", &cert);
+    server.signal("HUP");
+    eventually("it says so", || home.log().contains("the old certificate stays"));
+    assert!(vouched_by(&old));
+    install(&new.data(), "key.pem", &key);
+    server.signal("HUP");
+    eventually("the new one is served", || vouched_by(&new));
+    assert!(!vouched_by(&old));
+    fs::write(&cert, "not a certificate").unwrap();
+    server.signal("HUP");
+    eventually("it says so again", || home.log().matches("the old certificate stays").count() == 2);
+    assert!(vouched_by(&new));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn the_service_manager_is_told_of_each_change_of_state() {
+    let (home, _) = home();
+    let path = home.room().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(WATCHDOG)).unwrap();
+    let told = || {
+        let mut part = [0; 256];
+        let length = socket.recv(&mut part).unwrap();
+        text(&part[..length]).trim_end().to_owned()
+    };
+    let server = home.serve_with(&["--behind-proxy"], &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    assert_eq!(told(), "READY=1");
+    server.signal("HUP");
+    assert!(told().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(told(), "READY=1");
+    server.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn what_is_no_network_is_named() {
+    let (home, _) = home();
+    let output = home
+        .command(&["serve", "--behind-proxy", "--trusted-proxy", "10.0.0.0/40"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("10.0.0.0/8"), "{}", text(&output.stderr));
+}
+
+#[needs("systemd-analyze")]
+#[test]
+fn the_unit_is_exposed_no_more_than_it_says() {
+    let unit = Path::new(WORKSPACE).join("deploy/portcullis.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=12"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    assert!(fs::read_to_string(unit).unwrap().contains("says 1.2 "));
+}
+
+/// The build stage of the container file copies all that a build reads.
+#[test]
+fn container_file_copies_what_the_build_reads() {
+    let (from, to) = (Path::new(WORKSPACE), tempfile::tempdir().unwrap());
+    let file = fs::read_to_string(from.join("deploy/Containerfile")).unwrap();
+    let copies = file.lines().filter_map(|line| line.strip_prefix("COPY "));
+    for copy in copies.filter(|copy| !copy.starts_with("--from")) {
+        let mut names: Vec<&str> = copy.split(' ').collect();
+        let place = to.path().join(names.pop().unwrap());
+        for name in names {
+            let mut copy = Command::new("cp");
+            // A directory's content is copied, as the container file has it.
+            let from = from.join(name);
+            if from.is_dir() {
+                fs::create_dir_all(&place).unwrap();
+                copy.arg("-r").arg(from.join("."));
+            } else {
+                copy.arg(from);
+            }
+            assert!(copy.arg(&place).status().unwrap().success(), "{name}");
+        }
+    }
+    // A target whose source is missing is left out, and then no command builds anything.
+    let targets = |of: &Path| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"]);
+        let output = cargo.current_dir(of).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+        targets.map(|target| target["name"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(to.path()), targets(from));
+    let mut sources = ["src", "crates/admin/src", "crates/server/src"]
+        .map(|folder| to.path().join(folder))
+        .to_vec();
+    let mut included = 0;
+    while let Some(source) = sources.pop() {
+        if source.is_dir() {
+            sources.extend(fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path()));
+        } else if source.extension().is_some_and(|end| end == "rs") {
+            let code = fs::read_to_string(&source).unwrap();
+            for part in code.split("include_str!(\"").skip(1) {
+                let name = part.split('"').next().unwrap();
+                assert!(source.parent().unwrap().join(name).exists(), "{name} is not copied");
+                included += 1;
+            }
+        }
+    }
+    assert!(included > 3);
+}
+
+/// A certificate of the shape that the server makes, which ends in ten days.
+fn due_certificate(key: &rcgen::KeyPair) -> String {
+    let params = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Portcullis");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let now = std::time::SystemTime::now();
+        params.not_before = (now - Duration::from_hours(387 * 24)).into();
+        params.not_after = (now + Duration::from_hours(10 * 24)).into();
+        params
+    };
+    let mut above = params("Portcullis self-signed authority");
+    above.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    above.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let authority = above.self_signed(key).unwrap();
+    let mut own = params("Portcullis self-signed certificate");
+    let hosts = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(String::from));
+    own.subject_alt_names = hosts.unwrap().subject_alt_names;
+    own.use_authority_key_identifier_extension = true;
+    own.signed_by(key, &rcgen::Issuer::from_params(&above, key)).unwrap().pem() + &authority.pem()
+}
+
+#[needs("curl", "python3", "node")]
+#[test]
+fn clients_that_trust_the_old_certificate_file_connect_after_a_renewal() {
+    let (home, root) = home();
+    drop(home.serve(&[]));
+    let (file, old) = (home.data().join("tls/cert.pem"), home.room().join("old.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(home.data().join("tls/key.pem"), key.serialize_pem()).unwrap();
+    fs::write(&file, due_certificate(&key)).unwrap();
+    fs::copy(&file, &old).unwrap();
+
+    let server = home.serve(&[]);
+    assert_ne!(fs::read(&file).unwrap(), fs::read(&old).unwrap());
+    assert!(home.log().contains("renewed the self-signed certificate"), "{}", home.log());
+    for trusted in [&old, &file] {
+        let url = format!("{}/v1/whoami", server.url);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "-u", &format!("{root}:"), &url, "--cacert"]);
+        let output = curl.arg(trusted).output().unwrap();
+        assert!(output.status.success(), "curl: {}", text(&output.stderr));
+
+        let get = "import ssl, sys, urllib.request as request
+open = lambda url: request.urlopen(url, context=ssl.create_default_context(cafile=sys.argv[2]))
+print(open(sys.argv[1] + '/healthz').status)";
+        let mut python = Command::new("python3");
+        let output = python.args(["-c", get, &server.url]).arg(trusted).output().unwrap();
+        assert_eq!(text(&output.stdout), "200\n", "python: {}", text(&output.stderr));
+
+        let get = "require('https').get(process.argv[1] + '/healthz', \
+                   { ca: require('fs').readFileSync(process.argv[2]) }, \
+                   answer => { console.log(answer.statusCode); process.exit() })";
+        let mut node = Command::new("node");
+        let output = node.args(["-e", get, &server.url]).arg(trusted).output().unwrap();
+        assert_eq!(text(&output.stdout), "200\n", "node: {}", text(&output.stderr));
+    }
+    assert!(server.stop().success());
+}

@@ -1,0 +1,43 @@
+//! Seeded random numbers, and numbers from the environment and for the reader.
+
+/// Random numbers that a seed repeats (`SplitMix64`).
+pub struct Chance(pub u64);
+
+impl Chance {
+    /// The next 64 bits.
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 up to, and without, `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.word() % end as u64).unwrap()
+    }
+}
+
+/// Random numbers for one part of a campaign; `PORTCULLIS_SEED` selects another series for all parts.
+pub fn seeded(part: usize) -> Chance {
+    Chance((number("PORTCULLIS_SEED", 0) as u64) << 32 | part as u64)
+}
+
+/// A number from an environment variable, or the default.
+pub fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))
+}
+
+/// `4812` as `4,812`.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

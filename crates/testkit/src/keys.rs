@@ -1,0 +1,45 @@
+//! A directory for a store, keys, and the header of a request.
+
+use super::base64;
+use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use std::{path::PathBuf, time::SystemTime};
+
+/// A directory that is removed with the returned guard, and the path of a store in it.
+pub fn home() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("keys");
+    (dir, home)
+}
+
+/// A grant of these scopes.
+pub fn scopes(store: &Store, names: &[&str]) -> Grant {
+    Grant::Scopes(store.scopes(names).unwrap())
+}
+
+/// An active key without an owner that never expires.
+pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
+    NewKey {
+        name: name.into(),
+        grant: scopes(store, names),
+        active: true,
+        expiry: Expiry::Never,
+        owner: None,
+        metadata: Metadata::new(),
+    }
+}
+
+/// Issues a key and returns its text. A key with a past expiry is issued first and expires then.
+pub fn issue(store: &Store, mut new: NewKey) -> (KeyId, Vec<u8>) {
+    let is_past = new.expiry.has_come(SystemTime::now().into());
+    let end = is_past.then(|| std::mem::replace(&mut new.expiry, Expiry::Never));
+    let issued = store.issue(new).unwrap();
+    if end.is_some() {
+        store.update(issued.record.id, Change { expiry: end, ..Change::default() }).unwrap();
+    }
+    (issued.record.id, issued.secret.reveal(|text| text.as_bytes().to_vec()))
+}
+
+/// The header of Basic authentication for a user without a password.
+pub fn basic(user: &[u8]) -> String {
+    format!("Basic {}", base64(&[user, b":"].concat()))
+}

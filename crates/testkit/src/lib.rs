@@ -1,0 +1,27 @@
+//! What the tests, benches and fuzz targets of the portcullis crates share. Never published.
+
+mod base64;
+mod chance;
+mod disk;
+mod keys;
+mod needs;
+
+pub mod etcd;
+pub mod frames;
+pub mod model;
+pub mod proxy;
+pub mod scripted;
+pub mod serving;
+pub mod surgery;
+
+pub use self::{
+    base64::base64,
+    chance::{Chance, grouped, number, seeded},
+    disk::{copy, records, replace, room},
+    keys::{basic, home, issue, new_key, scopes},
+    needs::check_needs,
+};
+pub use portcullis_needs::needs;
+
+/// The root of the repository.
+pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

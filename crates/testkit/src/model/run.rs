@@ -1,0 +1,513 @@
+//! A walk: each step is taken by the store and by the model, and both must come out at the same
+//! place. After each step every key is presented, every record read, and the end of the trail told.
+
+use super::{
+    Edit, End, Fault, Fields, Filter, Key, Model, Place, Powers, Record, Told,
+    step::{Asked, By, Draft, Partial, Revision, Size, Step, When},
+};
+use portcullis::{
+    Act, Actor, AuditEntry, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Principal,
+    Refusal, Scope, Store, Timestamp, error::Field,
+};
+use std::{
+    fmt::Debug,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// How far the store's clock may be behind ours, in milliseconds.
+const COARSE: u64 = 1000;
+
+/// Takes the steps: in the directory `home`, or in memory, where nothing can be reopened.
+pub fn run(steps: &[Step], home: Option<&Path>) {
+    let mut walk = Walk { home, store: None, model: Model::default(), turn: None, told: 0 };
+    walk.open(Some(&["ledger.close"]));
+    for step in steps {
+        walk.take(step);
+        walk.look();
+    }
+    if home.is_some() {
+        walk.open(Some(&["ledger.close"]));
+        walk.look();
+    }
+}
+
+/// How the next page is asked for, and where the last one ended.
+type Turn = (ListQuery, Filter, Place);
+
+struct Walk<'h> {
+    home: Option<&'h Path>,
+    /// Nothing only while it is reopened.
+    store: Option<Store>,
+    model: Model,
+    /// The last page that had more.
+    turn: Option<Turn>,
+    /// How much of the trail was compared.
+    told: usize,
+}
+
+impl Walk<'_> {
+    fn open(&mut self, host: Option<&'static [&'static str]>) {
+        self.store = None;
+        self.model.close();
+        let mut builder = Store::builder();
+        if let Some(names) = host {
+            builder = builder.scopes(names.iter().map(|name| (scope(name), String::new())));
+        }
+        let store = match self.home {
+            Some(home) => builder.open(home),
+            None => builder.in_memory(),
+        };
+        self.store = Some(store.expect("a store"));
+        self.model.open(host, self.home.is_some());
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("an open store")
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Issue { by, new } => self.issue(*by, new),
+            Step::Update { by, key, edit, revision } => self.update(*by, *key, edit, *revision),
+            Step::Revoke { by, key } => self.revoke(*by, *key),
+            Step::Rotate { by, key, grace_hours } => self.rotate(*by, *key, *grace_hours),
+            Step::Delete { by, key } => self.delete(*by, *key),
+            Step::GiveForeign { key, name } => self.give_foreign(*key, name),
+            Step::List { active, scope: held, text, size } => {
+                let filter = Filter {
+                    active: *active,
+                    scope: *held,
+                    text: text.clone(),
+                    size: if let Size::At(size) = size { Some(*size) } else { None },
+                };
+                let bad = matches!(size, Size::BadToken).then(|| "not a token".to_owned());
+                let query = ListQuery {
+                    active: filter.active,
+                    scope: filter.scope.map(scope),
+                    text: filter.text.clone(),
+                    page_size: filter.size,
+                    page_token: bad,
+                };
+                self.list_all(query, &filter);
+            }
+            Step::TurnPage => {
+                if let Some((query, filter, place)) = self.turn.take() {
+                    self.turn = self.list(query, filter, Some(place));
+                }
+            }
+            Step::Mangle { key, how, at } => self.mangle(*key, *how, *at),
+            Step::Reopen { host } => {
+                if self.home.is_some() {
+                    self.open(*host);
+                }
+            }
+        }
+    }
+
+    fn issue(&mut self, by: By, draft: &Draft) {
+        let by = self.actor(by);
+        let (fields, expiry) = self.fields(draft);
+        let asked = self.model.powers(&fields.powers);
+        let grant = self.grant(&fields.powers);
+        let Ok(grant) = grant else { return same_fault(&grant, &asked) };
+        asked.expect("powers that the store gave");
+        let new = NewKey {
+            name: fields.name.clone(),
+            grant,
+            active: fields.active,
+            expiry,
+            owner: fields.owner.clone(),
+            metadata: fields.metadata.clone(),
+        };
+        let start = now();
+        let real = self.store().acting_as(by, None).issue(new);
+        let moment = real.as_ref().map_or(start, |issued| issued.record.created_at);
+        let expected = self.model.issue(by, fields, moment);
+        match (real, expected) {
+            (Ok(issued), Ok(expected)) => {
+                check_moment(start, moment);
+                assert_eq!(plain(&issued.record), expected);
+                let id = issued.record.id;
+                let text = issued.secret.reveal(str::to_owned);
+                assert!(text.starts_with(&format!("{}_", self.store().prefix().hint(id))));
+                self.model.issued(id, text, expected);
+            }
+            (real, expected) => self.fail(&real, &expected),
+        }
+    }
+
+    fn update(&mut self, by: By, key: usize, partial: &Partial, revision: Revision) {
+        let (by, id) = (self.actor(by), self.id(key));
+        let (fields, expiry) = self.fields(&partial.draft);
+        let grant = if partial.asked {
+            let (real, expected) = (self.grant(&fields.powers), self.model.powers(&fields.powers));
+            let Ok(grant) = real else { return same_fault(&real, &expected) };
+            Some(grant)
+        } else {
+            None
+        };
+        let all = fields.all();
+        let edit = Edit {
+            name: all.name.filter(|_| partial.name),
+            powers: all.powers.filter(|_| partial.asked),
+            active: all.active.filter(|_| partial.active),
+            end: all.end.filter(|_| partial.when),
+            owner: all.owner.filter(|_| partial.owner),
+            metadata: all.metadata.filter(|_| partial.metadata),
+        };
+        let change = Change {
+            name: edit.name.clone(),
+            grant,
+            active: edit.active,
+            expiry: partial.when.then_some(expiry),
+            owner: edit.owner.clone(),
+            metadata: edit.metadata.clone(),
+        };
+        let seen = self.model.find(id).map_or(0, |record| record.revision);
+        let revision = match revision {
+            Revision::Any => None,
+            Revision::Right => Some(seen),
+            Revision::Stale => Some(seen.wrapping_sub(1)),
+        };
+        self.change(by, id, &edit, revision, |store| {
+            let acting = store.acting_as(by, None);
+            match revision {
+                None => acting.update(id, change),
+                Some(revision) => acting.update_if(id, revision, change),
+            }
+        });
+    }
+
+    fn revoke(&mut self, by: By, key: usize) {
+        let (by, id) = (self.actor(by), self.id(key));
+        let edit = Edit { active: Some(false), ..Edit::default() };
+        self.change(by, id, &edit, None, |store| store.acting_as(by, None).revoke(id));
+    }
+
+    fn change(
+        &mut self,
+        by: Actor,
+        id: KeyId,
+        edit: &Edit,
+        revision: Option<u64>,
+        change: impl FnOnce(&Store) -> Result<Arc<portcullis::Record>, Error>,
+    ) {
+        let before = self.model.find(id).map(|record| record.revision);
+        let start = now();
+        let real = change(self.store());
+        let moment = real.as_ref().map_or(start, |record| record.updated_at);
+        match (real, self.model.update(by, id, edit, revision, moment)) {
+            (Ok(record), Ok(expected)) => {
+                if before != Some(expected.revision) {
+                    check_moment(start, moment);
+                }
+                assert_eq!(plain(&record), expected);
+            }
+            (real, expected) => self.fail(&real, &expected),
+        }
+    }
+
+    fn rotate(&mut self, by: By, key: usize, grace_hours: u64) {
+        let (by, id) = (self.actor(by), self.id(key));
+        let start = now();
+        let grace = Duration::from_secs(grace_hours * 3600);
+        let real = self.store().acting_as(by, None).rotate(id, grace);
+        let moment = real.as_ref().map_or(start, |issued| issued.record.created_at);
+        match (real, self.model.rotate(by, id, grace_hours, moment)) {
+            (Ok(issued), Ok(expected)) => {
+                check_moment(start, moment);
+                assert_eq!(plain(&issued.record), expected);
+                let new = issued.record.id;
+                self.model.rotated(new, issued.secret.reveal(str::to_owned), expected);
+            }
+            (real, expected) => self.fail(&real, &expected),
+        }
+    }
+
+    fn delete(&mut self, by: By, key: usize) {
+        let (by, id) = (self.actor(by), self.id(key));
+        let real = self.store().acting_as(by, None).delete(id);
+        let expected = self.model.delete(by, id, now());
+        if real.is_err() || expected.is_err() {
+            self.fail(&real, &expected);
+        }
+    }
+
+    /// The bits of another store's set mean other scopes here: the names count.
+    fn give_foreign(&mut self, key: usize, name: &'static str) {
+        let id = self.id(key);
+        let host = ["foreign.one", "ledger.close"].map(|name| (scope(name), String::new()));
+        let foreign = Store::builder().scopes(host).in_memory().expect("another store");
+        let set = foreign.scopes([name]).expect("its scope");
+        let powers = Powers::Scopes([name.to_owned()].into());
+        let change = Change { grant: Some(Grant::Scopes(set)), ..Change::default() };
+        if self.model.find(id).is_some() && self.model.powers(&powers).is_err() {
+            let real = self.store().update(id, change);
+            return same_fault(&real, &Err::<(), _>(Fault::UnknownScope));
+        }
+        let edit = Edit { powers: Some(powers), ..Edit::default() };
+        self.change(Actor::Host, id, &edit, None, |store| store.update(id, change));
+    }
+
+    /// Every page. A later step may go on from the first one, when much may have changed.
+    fn list_all(&mut self, query: ListQuery, filter: &Filter) {
+        let first = self.list(query, filter.clone(), None);
+        let mut next = first.clone();
+        while let Some((query, filter, place)) = next {
+            next = self.list(query, filter, Some(place));
+        }
+        self.turn = first.or(self.turn.take());
+    }
+
+    /// One page, and how to go on.
+    fn list(&self, mut query: ListQuery, filter: Filter, place: Option<Place>) -> Option<Turn> {
+        let real = self.store().list(&query);
+        let bad_token = place.is_none() && query.page_token.is_some();
+        let expected = self.model.list(&filter, place).and_then(|page| {
+            let token = Fault::Invalid(Field::PageToken);
+            if bad_token { Err(token) } else { Ok(page) }
+        });
+        match (real, expected) {
+            (Ok(page), Ok((ids, last))) => {
+                let listed: Vec<KeyId> = page.records.iter().map(|record| record.id).collect();
+                assert_eq!(listed, ids);
+                for record in page.records {
+                    assert_eq!(Some(&plain(&record)), self.model.find(record.id));
+                }
+                assert_eq!(page.next_page_token.is_some(), last.is_some());
+                query.page_token = page.next_page_token;
+                last.map(|last| (query, filter, last))
+            }
+            (real, expected) => {
+                same_fault(&real, &expected);
+                None
+            }
+        }
+    }
+
+    fn mangle(&self, key: usize, how: u8, at: usize) {
+        let Some(key) = self.model.keys.get(key % self.model.keys.len().max(1)) else { return };
+        let mut text = key.text.clone().into_bytes();
+        let at = at % text.len();
+        match how % 6 {
+            0 => text[at] = if text[at] == b'a' { b'b' } else { b'a' },
+            1 => text.truncate(at),
+            2 => text.insert(at, b'0'),
+            3 => text[at] ^= 0x20,
+            4 => text[at] ^= 0x80,
+            _ => text.push(b'\n'),
+        }
+        assert_eq!(self.store().authenticate_key(&text).map(|_| ()), Err(Refusal::Unknown));
+        let refused = [Refusal::Unknown, Refusal::Malformed];
+        let header = basic(&text);
+        let decision = self.store().authenticate(header.as_bytes()).map(|_| ());
+        assert!(decision.is_err_and(|refusal| refused.contains(&refusal)));
+    }
+
+    /// Every key, every record, and the end of the trail.
+    fn look(&mut self) {
+        for key in &self.model.keys {
+            self.present(key);
+            match (self.store().get(key.id), &key.record) {
+                (Ok(record), Some(expected)) => assert_eq!(plain(&record), *expected),
+                (Err(Error::NoSuchKey(id)), None) => assert_eq!(id, key.id),
+                (real, expected) => panic!("{real:?} for {expected:?}"),
+            }
+        }
+        self.listen();
+    }
+
+    fn present(&self, key: &Key) {
+        let store = self.store();
+        let expected = Model::decision(key, now());
+        let decision = store.authenticate_key(key.text.as_bytes());
+        let header = store.authenticate(basic(key.text.as_bytes()).as_bytes());
+        assert_eq!(header.as_ref().map(Principal::id), decision.as_ref().map(Principal::id));
+        match (decision, expected) {
+            (Ok(principal), Ok(powers)) => {
+                assert_eq!((principal.id(), plain_powers(principal.grant())), (key.id, powers));
+                for name in &self.model.known {
+                    let allowed = principal.require(&scope(name));
+                    assert_eq!(allowed.is_ok(), plain_powers(principal.grant()).have(name));
+                }
+            }
+            (decision, expected) => assert_eq!(decision.map(|_| ()), expected.map(|_| ())),
+        }
+    }
+
+    fn listen(&mut self) {
+        let after = u64::try_from(self.told).expect("a short trail");
+        let told = self.store().audit(after, 1000).expect("the trail");
+        if self.home.is_none() {
+            return assert_eq!(told, []);
+        }
+        let told: Vec<Told> = told.iter().map(plain_entry).collect();
+        assert_eq!(told, self.model.trail[self.told..]);
+        self.told = self.model.trail.len();
+    }
+
+    /// Both must fail, and alike; a refusal is told with the words that the caller got.
+    fn fail<R: Debug, E: Debug>(&mut self, real: &Result<R, Error>, expected: &Result<E, Fault>) {
+        same_fault(real, expected);
+        if let Err(error) = real {
+            self.model.told_why(error.to_string());
+        }
+    }
+
+    fn actor(&self, by: By) -> Actor {
+        match by {
+            By::Host => Actor::Host,
+            By::Local(uid) => Actor::Local(uid),
+            By::Key(key) => Actor::Key(self.id(key)),
+        }
+    }
+
+    fn id(&self, key: usize) -> KeyId {
+        let nobody = "key_00000000000".parse().expect("an id");
+        self.model.keys.get(key % (self.model.keys.len() + 1)).map_or(nobody, |key| key.id)
+    }
+
+    fn fields(&self, draft: &Draft) -> (Fields, Expiry) {
+        let pasted = self.model.keys.get(draft.key % (self.model.keys.len() + 1));
+        let pasted = pasted.map_or("pcl_", |key| &key.text);
+        let fill = |text: &String| text.replace("{key}", pasted);
+        let expiry = match draft.when {
+            When::Never => Expiry::Never,
+            When::JustNow => Expiry::At(Timestamp::from_millis(now().as_millis() - COARSE)),
+            When::AtMillis(millis) => Expiry::At(Timestamp::from_millis(millis)),
+        };
+        let fields = Fields {
+            name: fill(&draft.name),
+            powers: match &draft.asked {
+                Asked::All => Powers::All,
+                Asked::Scopes(names) => {
+                    Powers::Scopes(names.iter().map(|name| (*name).to_owned()).collect())
+                }
+            },
+            active: draft.active,
+            end: plain_end(expiry),
+            owner: draft.owner.as_ref().map(fill),
+            metadata: draft.metadata.iter().map(|(key, value)| (fill(key), fill(value))).collect(),
+        };
+        (fields, expiry)
+    }
+
+    fn grant(&self, powers: &Powers) -> Result<Grant, Error> {
+        match powers {
+            Powers::All => Ok(Grant::All),
+            Powers::Scopes(names) => self.store().scopes(names).map(Grant::Scopes),
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// A change is dated between its call and its return.
+fn check_moment(start: Timestamp, moment: Timestamp) {
+    assert!(start.as_millis() <= moment.as_millis() + COARSE, "{start:?} {moment:?}");
+    assert!(moment <= now(), "{moment:?}");
+}
+
+fn scope(name: &str) -> Scope {
+    name.parse().expect("a scope's name")
+}
+
+fn basic(key: &[u8]) -> String {
+    format!("Basic {}", crate::base64(&[key, b":"].concat()))
+}
+
+fn same_fault<R: Debug, E: Debug>(real: &Result<R, Error>, expected: &Result<E, Fault>) {
+    match (real, expected) {
+        (Err(error), Err(expected)) => assert_eq!(fault(error), *expected),
+        _ => panic!("the store says {real:?}, the model {expected:?}"),
+    }
+}
+
+fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Invalid { field, .. } => Fault::Invalid(*field),
+        Error::UnknownScope(_) => Fault::UnknownScope,
+        Error::NoSuchKey(_) => Fault::NoSuchKey,
+        Error::StillActive(_) => Fault::StillActive,
+        Error::LastRoot(_) => Fault::LastRoot,
+        Error::Changed(_) => Fault::Changed,
+        Error::NotCurrent { .. } => Fault::NotCurrent,
+        Error::Forbidden(reason) => Fault::Forbidden(reason.clone()),
+        other => panic!("no step fails with {other}"),
+    }
+}
+
+fn plain(record: &portcullis::Record) -> Record {
+    Record {
+        replaces: record.replaces,
+        replaced_by: record.replaced_by,
+        fields: Fields {
+            name: record.name.clone(),
+            powers: plain_powers(&record.grant),
+            active: record.active,
+            end: plain_end(record.expiry),
+            owner: record.owner.clone(),
+            metadata: record.metadata.clone(),
+        },
+        created_at: record.created_at,
+        created_by: record.created_by,
+        updated_at: record.updated_at,
+        updated_by: record.updated_by,
+        inactive_since: record.inactive_since,
+        revision: record.revision,
+    }
+}
+
+fn plain_powers(grant: &Grant) -> Powers {
+    match grant {
+        Grant::All => Powers::All,
+        Grant::Scopes(set) => {
+            Powers::Scopes(set.iter().map(|scope| scope.as_str().to_owned()).collect())
+        }
+    }
+}
+
+fn plain_end(expiry: Expiry) -> End {
+    match expiry {
+        Expiry::Never => End::Never,
+        Expiry::At(end) => End::At(end.as_millis() / 1000),
+    }
+}
+
+fn plain_change(change: &Change) -> Edit {
+    Edit {
+        name: change.name.clone(),
+        powers: change.grant.as_ref().map(plain_powers),
+        active: change.active,
+        end: change.expiry.map(plain_end),
+        owner: change.owner.clone(),
+        metadata: change.metadata.clone(),
+    }
+}
+
+fn plain_entry(entry: &AuditEntry) -> Told {
+    assert_eq!(entry.source, None);
+    let (attempt, reason, again) = match &entry.act {
+        Act::Refuse { attempt, reason } => (Some(*attempt), Some(reason.clone()), 0),
+        Act::RefuseRepeated { attempt, reason, count, first, last } => {
+            assert!(first <= last && *last <= entry.at);
+            (Some(*attempt), Some(reason.clone()), *count)
+        }
+        _ => (None, None, 0),
+    };
+    Told {
+        sequence: entry.sequence,
+        actor: entry.actor,
+        act: entry.act.as_str(),
+        attempt,
+        reason,
+        again,
+        key: entry.key,
+        before: plain_change(&entry.before),
+        after: plain_change(&entry.after),
+    }
+}

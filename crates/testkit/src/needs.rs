@@ -1,0 +1,13 @@
+//! The second check of `#[needs]`, when the test runs.
+
+#[path = "../../needs/src/need.rs"]
+mod need;
+
+/// Fails a test of which a need is missing.
+#[track_caller]
+pub fn check_needs(needs: &[&str]) {
+    let missing = needs.iter().find_map(|text| need::Need::parse(text).missing());
+    if let Some(reason) = missing {
+        panic!("{reason}");
+    }
+}

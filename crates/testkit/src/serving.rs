@@ -1,0 +1,147 @@
+//! The built binary as a server, for tests that drive it from outside.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+/// The program that cargo built for the tests of this package.
+pub fn program() -> Command {
+    Command::new(std::env::var_os("CARGO_BIN_EXE_portcullis").expect("run the test by cargo"))
+}
+
+/// A place for a store, and commands on it.
+pub struct Home(tempfile::TempDir);
+
+impl Home {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The directory that goes with the test.
+    pub fn room(&self) -> PathBuf {
+        self.0.path().to_path_buf()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PORTCULLIS_DATA", self.data())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs what must succeed, and gives its standard output.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// Makes a key by way of the command line, and gives its text.
+    pub fn key(&self, name: &str, scopes: &str) -> String {
+        self.done(&["key", "create", "--name", name, "--scope", scopes])
+    }
+
+    pub fn serve(&self, arguments: &[&str]) -> Serving {
+        self.serve_with(arguments, &[])
+    }
+
+    /// Serves with these variables in the environment, until the server says that it listens.
+    pub fn serve_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Serving {
+        let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        let log = fs::File::create(self.0.path().join("log")).unwrap();
+        let mut command = self.command(&all);
+        command.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("listening on ") {
+            let before = said.len();
+            output.read_line(&mut said).unwrap();
+            assert!(said.len() > before, "{}", self.log());
+        }
+        let url = said.lines().last().unwrap().replace("listening on ", "");
+        Serving { child, url, said }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join("log")).unwrap()
+    }
+}
+
+/// A server that runs; it is killed if the test ends early.
+pub struct Serving {
+    child: Child,
+    pub url: String,
+    pub said: String,
+}
+
+impl Serving {
+    /// Sends a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.child.wait().unwrap()
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub fn address(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn id_of(key: &str) -> String {
+    format!("key_{}", key.split('_').nth(1).unwrap())
+}
+
+/// An address that nobody listens on now, another one each time. It is below the ports that Linux
+/// gives to connections and to whoever asks for any: those might be taken before it is listened on.
+pub fn free_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 16 + NEXT.fetch_add(1, Relaxed);
+        let address = format!("127.0.0.1:{}", 13_000 + number % 3_000);
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Whether a program runs at all.
+pub fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|Output { status, .. }| status.success())
+}

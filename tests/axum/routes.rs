@@ -1,0 +1,290 @@
+//! Typed scopes, guarded routes, the extractor and the plain layer, as a host's router meets them.
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::FromRef,
+    http::{
+        Method, Request, StatusCode,
+        header::{AUTHORIZATION, CONTENT_LENGTH},
+    },
+    response::IntoResponse,
+    routing::{get, post},
+};
+use http_body_util::BodyExt;
+use portcullis::{
+    Principal, Refusal, Store,
+    web::{
+        AdministrationApi, ApiKey, DataApi, Guarded, RequireScope, TypedScope,
+        scopes::{
+            AdminAccountCreate, AdminAccountList, AdminAccountUpdate, AdminConnectionDisconnect,
+            AdminConnectionHealth, AdminEmbedToken, ApiRead, ApiWrite,
+        },
+    },
+};
+use portcullis_testkit::{basic, issue, new_key};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_http::cors::CorsLayer;
+
+/// Status, headers (but the length, which a router adds), and body of an answer.
+type Answer = (StatusCode, Vec<(String, String)>, Vec<u8>);
+
+async fn answer(response: axum::response::Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let mut headers: Vec<_> = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != CONTENT_LENGTH)
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort();
+    (parts.status, headers, body.collect().await.unwrap().to_bytes().to_vec())
+}
+
+fn has<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.1.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+}
+
+fn key(store: &Store, names: &[&str]) -> String {
+    basic(&issue(store, new_key(store, "some", names)).1)
+}
+
+fn request(method: Method, path: &str, authorization: Option<&str>) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(value) = authorization {
+        request = request.header(AUTHORIZATION, value);
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+async fn send(app: &Router, method: Method, path: &str, authorization: Option<&str>) -> Answer {
+    answer(app.clone().oneshot(request(method, path, authorization)).await.unwrap()).await
+}
+
+async fn status(app: &Router, method: Method, path: &str, key: Option<&str>) -> u16 {
+    send(app, method, path, key).await.0.as_u16()
+}
+
+fn ledgers(store: &Store) -> Router {
+    DataApi::new(store.clone())
+        .route(ApiRead, "/ledgers", get(async |key: ApiKey<ApiRead>| key.id().to_string()))
+        .route(ApiWrite, "/ledgers", post(async || "written"))
+        .route(ApiRead, "/who", get(async |caller: Extension<Principal>| caller.id().to_string()))
+        .into()
+}
+
+#[tokio::test]
+async fn each_method_of_a_path_asks_for_its_own_scope() {
+    let store = Store::in_memory().unwrap();
+    let app = ledgers(&store);
+    let (read, write) = (key(&store, &["api.read"]), key(&store, &["api.write"]));
+    for (method, key, expected) in [
+        (Method::GET, &read, 200),
+        (Method::HEAD, &read, 200),
+        (Method::POST, &read, 403),
+        (Method::GET, &write, 403),
+        (Method::HEAD, &write, 403),
+        (Method::POST, &write, 200),
+    ] {
+        assert_eq!(status(&app, method.clone(), "/ledgers", Some(key)).await, expected, "{method}");
+    }
+    let (id, text) = issue(&store, new_key(&store, "some", &["api.read"]));
+    let of_text = basic(&text);
+    for path in ["/ledgers", "/who"] {
+        let who = send(&app, Method::GET, path, Some(&of_text)).await;
+        assert_eq!(who.2, id.to_string().into_bytes(), "{path}");
+    }
+    store.revoke(id).unwrap();
+    assert_eq!(status(&app, Method::GET, "/ledgers", Some(&of_text)).await, 401);
+}
+
+#[tokio::test]
+async fn every_way_of_asking_refuses_with_the_same_bytes() {
+    let store = Store::in_memory().unwrap();
+    let guarded = ledgers(&store);
+    let layered: Router = Router::new()
+        .route("/ledgers", get(async || "ledgers"))
+        .route_layer(RequireScope::new(store.clone(), ApiRead));
+    let extracted: Router = Router::new()
+        .route("/ledgers", get(async |_: ApiKey<ApiRead>| "ledgers"))
+        .with_state(store.clone());
+    let (id, inactive) = issue(&store, new_key(&store, "some", &["api.read"]));
+    store.revoke(id).unwrap();
+    let inactive = basic(&inactive);
+    let unauthorized = answer(Refusal::Missing.into_response()).await;
+    assert_eq!(has(&unauthorized, "cache-control"), Some("no-store"));
+    assert!(has(&unauthorized, "www-authenticate").unwrap().starts_with("Basic realm="));
+    let forbidden = answer(Refusal::LacksScope(ApiRead::SCOPE).into_response()).await;
+    assert_eq!(has(&forbidden, "www-authenticate"), None);
+    let write = key(&store, &["api.write"]);
+    for app in [guarded, layered, extracted] {
+        for value in [None, Some(inactive.as_str()), Some("Basic"), Some("Bearer x"), Some("")] {
+            assert_eq!(send(&app, Method::GET, "/ledgers", value).await, unauthorized, "{value:?}");
+        }
+        let twice = Request::get("/ledgers")
+            .header(AUTHORIZATION, key(&store, &["api.read"]))
+            .header(AUTHORIZATION, key(&store, &["api.read"]));
+        let twice = app.clone().oneshot(twice.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer(twice).await, unauthorized);
+        assert_eq!(send(&app, Method::GET, "/ledgers", Some(&write)).await, forbidden);
+    }
+}
+
+#[tokio::test]
+async fn an_optional_key_may_be_absent_and_not_invalid() {
+    let store = Store::in_memory().unwrap();
+    let greet = async |key: Option<ApiKey<ApiRead>>| if key.is_some() { "back" } else { "hello" };
+    let app = Router::new().route("/", get(greet)).with_state(store.clone());
+    let read = key(&store, &["api.read"]);
+    assert_eq!(send(&app, Method::GET, "/", None).await.2, b"hello");
+    assert_eq!(send(&app, Method::GET, "/", Some(&read)).await.2, b"back");
+    assert_eq!(status(&app, Method::GET, "/", Some("Basic eA==")).await, 401);
+    assert_eq!(status(&app, Method::GET, "/", Some("")).await, 401);
+    let write = key(&store, &["api.write"]);
+    assert_eq!(status(&app, Method::GET, "/", Some(&write)).await, 403);
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_a_preflight_stay_what_they_are() {
+    let store = Store::in_memory().unwrap();
+    let app = ledgers(&store);
+    let read = key(&store, &["api.read"]);
+    for key in [None, Some(read.as_str()), Some("Basic")] {
+        assert_eq!(status(&app, Method::GET, "/nothing", key).await, 404);
+        for method in [Method::PUT, Method::OPTIONS] {
+            let refused = send(&app, method, "/ledgers", key).await;
+            assert_eq!(refused.0, StatusCode::METHOD_NOT_ALLOWED);
+            assert_eq!(has(&refused, "allow"), Some("GET,HEAD,POST"));
+        }
+    }
+    let app = app.layer(CorsLayer::permissive());
+    let preflight = Request::options("/ledgers")
+        .header("origin", "https://elsewhere.example")
+        .header("access-control-request-method", "POST");
+    let preflight = app.clone().oneshot(preflight.body(Body::empty()).unwrap()).await.unwrap();
+    let preflight = answer(preflight).await;
+    assert_eq!(preflight.0, StatusCode::OK);
+    assert_eq!(has(&preflight, "access-control-allow-origin"), Some("*"));
+    let refused = send(&app, Method::GET, "/ledgers", None).await;
+    assert_eq!(refused.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(has(&refused, "access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_fallback_of_a_guarded_path_is_not_reached() {
+    let store = Store::in_memory().unwrap();
+    let methods = get(async || "guarded").fallback(async || "unguarded");
+    let app: Router = DataApi::new(store).route(ApiRead, "/", methods).into();
+    assert_eq!(status(&app, Method::PUT, "/", None).await, 405);
+    assert_eq!(status(&app, Method::GET, "/", None).await, 401);
+}
+
+#[test]
+#[should_panic(expected = "route_layer before any routes")]
+fn a_route_without_a_method_is_refused() {
+    let store = Store::in_memory().unwrap();
+    let _ = DataApi::new(store).route(ApiRead, "/", axum::routing::any(async || "all"));
+}
+
+#[tokio::test]
+async fn a_key_of_another_store_does_not_pass_the_extractor() {
+    let (outer, inner) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+    let app = Router::new()
+        .route("/", get(async |_: ApiKey<ApiRead>| "inner"))
+        .with_state(inner.clone())
+        .route_layer(RequireScope::new(outer.clone(), ApiRead));
+    assert_eq!(status(&app, Method::GET, "/", Some(&key(&outer, &["api.read"]))).await, 401);
+    assert_eq!(status(&app, Method::GET, "/", Some(&key(&inner, &["api.read"]))).await, 401);
+}
+
+#[tokio::test]
+async fn a_state_that_has_a_store_will_do() {
+    #[derive(Clone)]
+    struct Platform {
+        keys: Store,
+    }
+    impl FromRef<Platform> for Store {
+        fn from_ref(platform: &Platform) -> Self {
+            platform.keys.clone()
+        }
+    }
+    let platform = Platform { keys: Store::in_memory().unwrap() };
+    let read = key(&platform.keys, &["api.read"]);
+    let handler = async |_: ApiKey<ApiRead>| "ledgers";
+    let app: Router = Guarded::new(platform).route(ApiRead, "/", get(handler)).into();
+    assert_eq!(status(&app, Method::GET, "/", Some(&read)).await, 200);
+    assert_eq!(status(&app, Method::GET, "/", None).await, 401);
+}
+
+#[tokio::test]
+async fn the_layer_guards_any_tower_service() {
+    let store = Store::in_memory().unwrap();
+    let inner = service_fn(async |request: Request<()>| {
+        let id = request.extensions().get::<Principal>().unwrap().id();
+        Ok::<_, std::io::Error>(axum::http::Response::new(http_body_util::Full::new(
+            axum::body::Bytes::from(id.to_string()),
+        )))
+    });
+    let service = RequireScope::new(store.clone(), ApiWrite).layer(inner);
+    let (id, text) = issue(&store, new_key(&store, "some", &["api.write"]));
+    let asked = Request::builder().header(AUTHORIZATION, basic(&text)).body(()).unwrap();
+    let passed = answer(service.clone().oneshot(asked).await.unwrap()).await;
+    assert_eq!(passed.2, id.to_string().into_bytes());
+    assert_eq!(service.oneshot(Request::new(())).await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn each_documented_scope_guards_a_route_and_opens_no_other() {
+    fn ok() -> axum::routing::MethodRouter<Store> {
+        get(async || "ok")
+    }
+    let store = Store::in_memory().unwrap();
+    let administration: Router = AdministrationApi::new(store.clone())
+        .route(AdminAccountCreate, "/admin.account.create", ok())
+        .route(AdminAccountList, "/admin.account.list", ok())
+        .route(AdminAccountUpdate, "/admin.account.update", ok())
+        .route(AdminConnectionDisconnect, "/admin.connection.disconnect", ok())
+        .route(AdminConnectionHealth, "/admin.connection.health", ok())
+        .route(AdminEmbedToken, "/admin.embed.token", ok())
+        .into();
+    let data: Router = DataApi::new(store.clone())
+        .route(ApiRead, "/api.read", ok())
+        .route(ApiWrite, "/api.write", ok())
+        .into();
+    let app = administration.merge(data);
+    let names: Vec<_> =
+        store.catalogue().entries().iter().take(8).map(|e| e.scope.as_str()).collect();
+    for held in &names {
+        let key = key(&store, &[held]);
+        for asked in &names {
+            let expected = if held == asked { 200 } else { 403 };
+            let got = status(&app, Method::GET, &format!("/{asked}"), Some(&key)).await;
+            assert_eq!(got, expected, "a key with {held} at {asked}");
+        }
+    }
+}
+
+mod host {
+    portcullis::scopes! {
+        /// Closing a year.
+        pub(crate) LedgerClose = "ledger.close-year", "close a year";
+        pub(crate) AdminLedgerOpen = "admin.ledger.open";
+    }
+}
+
+#[tokio::test]
+async fn a_host_brings_scopes_of_its_own() {
+    let store = Store::builder().scopes(host::registry()).in_memory().unwrap();
+    let close = store.catalogue().entries().last().unwrap();
+    assert_eq!(close.scope, host::AdminLedgerOpen::SCOPE);
+    let app: Router = Guarded::new(store.clone())
+        .route(host::LedgerClose, "/close", post(async || "closed"))
+        .into();
+    let other: Router = Guarded::new(store.clone())
+        .route(host::AdminLedgerOpen, "/open", post(async || "opened"))
+        .into();
+    let app = app.merge(other);
+    let key = key(&store, &["ledger.close-year"]);
+    assert_eq!(status(&app, Method::POST, "/close", Some(&key)).await, 200);
+    assert_eq!(status(&app, Method::POST, "/open", Some(&key)).await, 403);
+}

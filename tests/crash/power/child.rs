@@ -1,0 +1,205 @@
+//! The child: opens a store and changes keys, and says so in marks.
+
+use super::words::{Facts, Intent, Mark};
+use portcullis::{Actor, Change, Error, Expiry, Issued, Metadata, Record, Store, Timestamp};
+use portcullis_testkit::{Chance, new_key, number, records, scopes};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+pub(crate) const HOME: &str = "PORTCULLIS_TEST_POWER_HOME";
+pub(crate) const ANCHOR: &str = "PORTCULLIS_TEST_POWER_ANCHOR";
+pub(crate) const MARKS: &str = "PORTCULLIS_POWER_MARKS";
+/// How many times the directory was opened before.
+pub(crate) const SESSION: &str = "PORTCULLIS_TEST_POWER_SESSION";
+pub(crate) const CHANGES: &str = "PORTCULLIS_TEST_POWER_CHANGES";
+
+/// Whether the trail is cut instead of anything else.
+pub(crate) const CUT: &str = "PORTCULLIS_TEST_POWER_CUT";
+
+const THREADS: usize = 3;
+/// How many keys a thread keeps before it begins to delete them.
+const KEYS: usize = 14;
+const GRACE: Duration = Duration::from_hours(24);
+
+struct Marks(File);
+
+impl Marks {
+    /// One call of `write`, so one mark.
+    fn say(&self, mark: &Mark) {
+        (&self.0).write_all(&serde_json::to_vec(mark).unwrap()).unwrap();
+    }
+}
+
+/// Opens, as the test does as well.
+pub(crate) fn open(home: &Path, anchor: Option<&Path>, own_scopes: usize) -> Result<Store, Error> {
+    // The catalogue grows with each session.
+    let own = (0..own_scopes).map(|n| (format!("shop.scope{n}").parse().unwrap(), String::new()));
+    let builder = Store::builder().scopes(own);
+    let builder = if let Some(anchor) = anchor { builder.anchor(anchor) } else { builder };
+    builder.open(home)
+}
+
+pub(crate) fn work(home: &Path) -> ! {
+    let path = std::env::var_os(MARKS).unwrap();
+    let marks = Marks(OpenOptions::new().create(true).append(true).open(path).unwrap());
+    let (session, changes) = (number(SESSION, 0), number(CHANGES, 0));
+    let anchor = std::env::var_os(ANCHOR);
+    marks.say(&Mark::Opening);
+    let store = open(home, anchor.as_ref().map(Path::new), session + 1).unwrap();
+    let found = records(&store);
+    marks.say(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
+    if std::env::var_os(CUT).is_some() {
+        let cut = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
+        marks.say(&Mark::Cut { sequence: cut.unwrap().sequence });
+        drop(store);
+        std::process::exit(0)
+    }
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let mine = format!("t{number}-");
+            let keys: Vec<_> =
+                found.iter().filter(|r| r.name.starts_with(&mine)).map(Arc::clone).collect();
+            let chance = Chance((session * THREADS + number) as u64);
+            let mut hand = Hand { store: &store, marks: &marks, number, keys, chance };
+            scope.spawn(move || {
+                (0..changes).for_each(|turn| hand.change(session, turn));
+                // Every other session ends as a kill would end it, with changes in flight.
+                if changes > 0 && session.is_multiple_of(2) {
+                    std::process::exit(0);
+                }
+            });
+        }
+    });
+    drop(store);
+    std::process::exit(0)
+}
+
+fn yesterday() -> Timestamp {
+    (SystemTime::now() - Duration::from_hours(30)).into()
+}
+
+/// One thread and its keys.
+struct Hand<'s> {
+    store: &'s Store,
+    marks: &'s Marks,
+    number: usize,
+    keys: Vec<Arc<Record>>,
+    chance: Chance,
+}
+
+impl Hand<'_> {
+    fn change(&mut self, session: usize, turn: usize) {
+        let at = self.chance.below(KEYS);
+        let Some(record) = self.keys.get(at).map(Arc::clone) else {
+            return self.issue(format!("t{}-{session}-{turn}", self.number), session);
+        };
+        let replaced = record.replaced_by.is_some();
+        match self.chance.below(10) {
+            0 if record.active && !replaced => self.rotate(at, &record),
+            _ if !record.active && (replaced || self.chance.below(5) == 0) => {
+                self.delete(at, &record);
+            }
+            0..4 => {
+                let flipped = Change { active: Some(!record.active), ..Change::default() };
+                self.update(at, &record, flipped);
+            }
+            4 => {
+                let names: &[&str] = match self.chance.below(3) {
+                    0 => &["api.read"],
+                    1 => &["api.read", "api.write"],
+                    _ => &["api.write"],
+                };
+                let grant = Some(scopes(self.store, names));
+                self.update(at, &record, Change { grant, ..Change::default() });
+            }
+            5 => {
+                let end = Timestamp::from_secs(2_000_000_000 + self.chance.below(1 << 20) as u64);
+                let expiry =
+                    Some(if self.chance.below(3) == 0 { Expiry::Never } else { Expiry::At(end) });
+                self.update(at, &record, Change { expiry, ..Change::default() });
+            }
+            _ => {
+                let metadata = Some(self.notes());
+                self.update(at, &record, Change { metadata, ..Change::default() });
+            }
+        }
+    }
+
+    /// Nothing, a little, or as much as a record may hold.
+    fn notes(&mut self) -> Metadata {
+        let (entries, length) = [(0, 0), (1, 8), (3, 60), (5, 240)][self.chance.below(4)];
+        let mut note = |n| {
+            let word = format!("{:016x}", self.chance.word());
+            (format!("note-{n}"), word.chars().cycle().take(length).collect())
+        };
+        (0..entries).map(&mut note).collect()
+    }
+
+    fn issue(&mut self, name: String, session: usize) {
+        let newest = format!("shop.scope{session}");
+        let mut new = new_key(self.store, &name, &["api.read", "api.write", &newest]);
+        new.owner = (self.chance.below(2) == 0).then(|| format!("owner of {name}"));
+        new.metadata = self.notes();
+        new.active = self.chance.below(8) > 0;
+        self.try_to(Intent::Issue { name });
+        let Issued { record, secret } = self.store.issue(new).unwrap();
+        self.done(&[&record], Some(secret.reveal(ToOwned::to_owned)));
+        self.keys.push(record);
+    }
+
+    fn update(&mut self, at: usize, record: &Record, change: Change) {
+        let mut after = record.clone();
+        if let Some(grant) = change.grant {
+            after.grant = grant;
+        }
+        if let Some(expiry) = change.expiry {
+            after.expiry = expiry;
+        }
+        if let Some(metadata) = &change.metadata {
+            after.metadata.clone_from(metadata);
+        }
+        after.active = change.active.unwrap_or(after.active);
+        self.try_to(Intent::Change(Facts::of(&after)));
+        let after = if change == Change::deactivate() {
+            self.store.revoke(record.id).unwrap()
+        } else {
+            self.store.update(record.id, change).unwrap()
+        };
+        self.done(&[&after], None);
+        self.keys[at] = after;
+    }
+
+    fn rotate(&mut self, at: usize, record: &Record) {
+        let grace = if self.chance.below(2) == 0 { GRACE } else { Duration::ZERO };
+        let mut old = record.clone();
+        old.active = !grace.is_zero();
+        self.try_to(Intent::Rotate(Facts::of(&old)));
+        let Issued { record: new, secret } = self.store.rotate(record.id, grace).unwrap();
+        let old = self.store.get(record.id).unwrap();
+        self.done(&[&old, &new], Some(secret.reveal(ToOwned::to_owned)));
+        self.keys[at] = old;
+        self.keys.push(new);
+    }
+
+    fn delete(&mut self, at: usize, record: &Record) {
+        self.try_to(Intent::Delete { id: record.id.to_string() });
+        self.store.delete(record.id).unwrap();
+        self.done(&[], None);
+        self.keys.swap_remove(at);
+    }
+
+    fn try_to(&self, intent: Intent) {
+        self.marks.say(&Mark::Try { thread: self.number, intent });
+    }
+
+    fn done(&self, records: &[&Record], key: Option<String>) {
+        let records = records.iter().map(|record| Facts::of(record)).collect();
+        self.marks.say(&Mark::Done { thread: self.number, records, key });
+    }
+}

@@ -1,0 +1,228 @@
+//! Stores that older versions wrote open in this one, with all that was in them.
+//!
+//! `tests/fixtures/v1` was written once, by the first version of format 1, and never changes. A
+//! new format gets a directory of its own:
+//!
+//! ```text
+//! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v2 cargo test --test store fixtures::
+//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v2-cut cargo test --test store fixtures::
+//! ```
+//!
+//! The second is of a store whose trail was cut.
+
+use portcullis::{
+    Act, Actor, Attempt, AuditEntry, Change, Expiry, Grant, KeyId, NewKey, Offline, Record,
+    Refusal, Store, Timestamp, scope::catalogue,
+};
+use portcullis_testkit::{copy, issue, new_key, records, room, scopes, surgery::age};
+use std::{fmt::Write, fs, path::Path};
+
+/// Behind what the engine has written its file is zeros, which the fixture leaves out.
+const DB: &str = "ledger/sled/db";
+
+#[test]
+fn a_store_of_format_1_opens_with_all_that_was_in_it() {
+    if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_FIXTURE") {
+        write_fixture(Path::new(&place));
+    }
+    let store = opens("v1", 7, &["api.read", "ledger.close"]);
+    assert_eq!(store.audit_range(0, usize::MAX).unwrap().start.after, 0);
+}
+
+#[test]
+fn a_store_of_format_1_whose_trail_was_cut_opens_with_what_was_left() {
+    if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_CUT_FIXTURE") {
+        write_cut_fixture(Path::new(&place));
+    }
+    let store = opens("v1-cut", 3, &["api.read"]);
+    // Entries 1 to 5 are gone; what is left follows them and is proved.
+    let part = store.audit_range(0, usize::MAX).unwrap();
+    assert_eq!(part.start.after, 5);
+    let mut chain = Offline::new().audit_verifier(&part.start).unwrap();
+    let entries: Vec<_> =
+        part.entries.iter().map(|(_, frame)| chain.verify(frame).unwrap()).collect();
+    chain.verify_end(&part.end).unwrap();
+    assert_eq!(entries.first().map(|entry| entry.sequence), Some(6));
+    assert!(matches!(entries[1].act, Act::Prune { through: 5, .. }));
+}
+
+/// Opens a copy of a fixture, which has all that it had, and its keys answer as they did.
+fn opens(name: &str, keys: usize, held: &[&str]) -> Store {
+    let fixture = Path::new("tests/fixtures").join(name);
+    let text = |name: &str| fs::read_to_string(fixture.join(name)).unwrap();
+    let dir = room();
+    let home = dir.path().join("keys");
+    copy(&fixture.join("store"), &home);
+    let db = fs::File::options().write(true).open(home.join(DB)).unwrap();
+    db.set_len(text("db.len").trim().parse().unwrap()).unwrap();
+
+    let store = Store::builder().open_existing(&home).unwrap();
+    let expected = text("expected.txt");
+    let entries = expected.lines().filter(|line| line.starts_with("entry ")).count();
+    let names = expected.lines().filter(|line| line.starts_with("scope ")).count();
+    assert_eq!(told(&store, names, entries), expected);
+
+    let answers = text("keys.txt");
+    let mut tried = 0;
+    for line in answers.lines().filter(|line| !line.starts_with('#')) {
+        let (key, answer) = line.split_once(' ').unwrap();
+        let found = store.authenticate_key(key.as_bytes());
+        assert_eq!(found.as_ref().err().map_or("ok", Refusal::code), answer);
+        tried += 1;
+    }
+    assert_eq!(tried, keys);
+
+    // It is not only readable: it goes on.
+    let (id, key) = issue(&store, new_key(&store, "newer", held));
+    drop(store);
+    let store = Store::builder().open_existing(&home).unwrap();
+    assert_eq!(store.authenticate_key(&key).unwrap().id(), id);
+    store
+}
+
+/// All that a store says, a line for each thing.
+fn told(store: &Store, names: usize, entries: usize) -> String {
+    let mut text = format!("prefix {}\n", store.prefix().as_str());
+    for entry in store.catalogue().entries().iter().take(names) {
+        writeln!(text, "scope {}", entry.scope.as_str()).unwrap();
+    }
+    for record in records(store) {
+        writeln!(text, "{}", record_line(&record)).unwrap();
+    }
+    for entry in store.audit(0, entries).unwrap() {
+        writeln!(text, "{}", entry_line(&entry)).unwrap();
+    }
+    text
+}
+
+/// Written out, so that a record that learns something new leaves the fixture as it is.
+fn record_line(record: &Record) -> String {
+    let Record { id, name, grant, active, expiry, owner, metadata, revision, .. } = record;
+    format!(
+        "record {id} {name:?} {} active={active} {expiry:?} owner={owner:?} metadata={metadata:?} \
+         created={:?} {} updated={:?} {} inactive_since={:?} replaces={:?} replaced_by={:?} revision={revision}",
+        grant_text(grant),
+        record.created_at,
+        record.created_by,
+        record.updated_at,
+        record.updated_by,
+        record.inactive_since,
+        record.replaces,
+        record.replaced_by,
+    )
+}
+
+fn grant_text(grant: &Grant) -> String {
+    match grant {
+        Grant::All => "all".into(),
+        Grant::Scopes(set) => {
+            let names: Vec<&str> = set.iter().map(portcullis::Scope::as_str).collect();
+            format!("[{}]", names.join(" "))
+        }
+    }
+}
+
+fn change_text(change: &Change) -> String {
+    let Change { name, grant, active, expiry, owner, metadata } = change;
+    let grant = grant.as_ref().map(grant_text);
+    format!("{{{name:?} {grant:?} {active:?} {expiry:?} {owner:?} {metadata:?}}}")
+}
+
+fn entry_line(entry: &AuditEntry) -> String {
+    let AuditEntry { sequence, at, actor, source, act, key, before, after, .. } = entry;
+    format!(
+        "entry {sequence} {at:?} {actor} {source:?} {act:?} {key:?} {} {}",
+        change_text(before),
+        change_text(after)
+    )
+}
+
+fn write_fixture(place: &Path) {
+    let home = place.join("store");
+    let closing = ("ledger.close".parse().unwrap(), "close a year".to_owned());
+    let builder = || Store::builder().scopes([closing.clone()]);
+    let store = builder().create(&home).unwrap();
+    let mut keys: Vec<(Vec<u8>, &str)> = Vec::new();
+    let mut make = |store: &Store, new: NewKey, answer: &'static str| -> KeyId {
+        let (id, key) = issue(store, new);
+        keys.push((key, answer));
+        id
+    };
+    let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+    make(&store, root, "ok");
+    let mut full = new_key(&store, "Nachtläufer ☾", &["api.read", "api.write", "ledger.close"]);
+    full.owner = Some("shop-17".into());
+    full.metadata = [("floor".into(), "2".into()), ("team".into(), String::new())].into();
+    full.expiry = Expiry::At(Timestamp::from_secs(16_000_000_000));
+    make(&store, full, "ok");
+    let off = make(&store, new_key(&store, "off", &["api.read"]), "inactive");
+    store.acting_as(Actor::Local(1000), None).revoke(off).unwrap();
+    let mut short = new_key(&store, "short", &["api.read"]);
+    short.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
+    make(&store, short, "expired");
+    make(&store, new_key(&store, "bare", &[]), "ok");
+    let gone = make(&store, new_key(&store, "gone", &["api.read"]), "unknown");
+    store.revoke(gone).unwrap();
+    store.delete(gone).unwrap();
+    drop(store);
+
+    // A second life, so that the engine leaves a snapshot.
+    let store = builder().open_existing(&home).unwrap();
+    let held = ["admin.key.create", "admin.key.update", "api.read"];
+    let clerk = make(&store, new_key(&store, "clerk", &held), "ok");
+    let acting = store.acting_as(Actor::Key(clerk), Some("192.0.2.7".parse().unwrap()));
+    let renamed = Change { name: Some("off, renamed".into()), ..Change::default() };
+    acting.update(off, renamed).unwrap();
+    acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
+    let source = Some("2001:db8::7".parse().unwrap());
+    store.acting_as(Actor::Key(clerk), source).refuse(Attempt::List, None, "no scope").unwrap();
+    let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
+    store.update(clerk, Change { owner: Some(Some("desk".into())), ..narrowed }).unwrap();
+    store.update(clerk, Change { owner: Some(None), ..Change::deactivate() }).unwrap();
+    store.update(clerk, Change::activate()).unwrap();
+    assert!(store.scopes([catalogue::API_READ.as_str()]).is_ok());
+    let names = store.catalogue().entries().len();
+    fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
+    drop(store);
+    finish(place, &home, keys);
+}
+
+/// A store in which two days go by and what is older is cut away.
+fn write_cut_fixture(place: &Path) {
+    let home = place.join("store");
+    let store = Store::builder().create(&home).unwrap();
+    let [kept, off, gone] = ["kept", "off", "gone"]
+        .map(|name| issue(&store, new_key(&store, name, &["api.read", "api.write"])));
+    store.revoke(off.0).unwrap();
+    drop(store);
+    age(&home, 48);
+    let store = Store::builder().open_existing(&home).unwrap();
+    store.revoke(gone.0).unwrap();
+    let now = Timestamp::from(std::time::SystemTime::now()).as_secs();
+    let before = Timestamp::from_secs(now - 30 * 3600);
+    store.acting_as(Actor::Local(1000), None).prune_audit(before).unwrap().unwrap();
+    store.delete(gone.0).unwrap();
+    let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
+    store.update(kept.0, narrowed).unwrap();
+    let names = store.catalogue().entries().len();
+    fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
+    drop(store);
+    let answers = ["ok", "inactive", "unknown"];
+    let keys = [kept.1, off.1, gone.1].into_iter().zip(answers);
+    finish(place, &home, keys.collect());
+}
+
+/// Writes the keys down, and leaves out what every opening makes anew.
+fn finish(place: &Path, home: &Path, keys: Vec<(Vec<u8>, &str)>) {
+    let mut text =
+        "# Test keys of the store beside this file, which exists nowhere else.\n".to_owned();
+    for (key, answer) in keys {
+        writeln!(text, "{} {answer}", String::from_utf8(key).unwrap()).unwrap();
+    }
+    fs::write(place.join("keys.txt"), text).unwrap();
+    fs::remove_file(home.join("lock")).unwrap();
+    let bytes = fs::read(home.join(DB)).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    fs::write(place.join("db.len"), format!("{}\n", bytes.len())).unwrap();
+    fs::write(home.join(DB), &bytes[..written]).unwrap();
+}
