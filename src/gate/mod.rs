@@ -1,9 +1,15 @@
-//! The gate: may this replica answer now?
+//! The gate: whether this replica may answer now.
 //!
-//! Where several replicas have one store, one that the others cannot reach must stop answering
-//! before they count it out. Its gate is open until a moment on its own clock, which each proof of
-//! freshness moves on; a validation passes the gate first and looks at the index second. A store
-//! that is alone has a gate that is always open, and reads no clock.
+//! Where replicas share a store, a replica that is cut off must stop answering before the others
+//! stop waiting for it. Its gate is open until a time on its own clock, which each proof of freshness
+//! extends. A validation passes the gate first and reads the index second. The gate is:
+//!
+//! | state | word | validations | next |
+//! |---|---|---|---|
+//! | always open | `ALWAYS` | pass, and read no clock | stays so: the store is not shared |
+//! | shut | `SHUT` | are unavailable | *open until*, by a proof; *closed*, when the replica leaves |
+//! | open until t | t | pass before t | a later t, by a proof; *shut*, by a fence or another history; *closed* |
+//! | closed | `CLOSED` | are unavailable | stays so: no proof opens it |
 
 mod until;
 
@@ -11,14 +17,14 @@ use self::until::Until;
 use crate::refusal::Refusal;
 use std::sync::atomic::AtomicU64;
 
-/// May this replica answer now?
+/// Whether this replica may answer now.
 pub(crate) struct Gate {
     until: Until,
     clock: Steady,
 }
 
 impl Gate {
-    /// The gate of a store that is alone.
+    /// The gate of a store that is not shared.
     pub(crate) fn always_open() -> Self {
         Self { until: Until::always(), clock: Steady::Machine }
     }
@@ -28,7 +34,7 @@ impl Gate {
         self.until.end().saturating_sub(self.clock.now())
     }
 
-    /// Looks at the index, if the gate is open: first the gate, then the clock, then the index.
+    /// Reads the index, if the gate is open: first the gate, then the clock, then the index.
     #[inline]
     pub(crate) fn pass<T>(&self, look: impl FnOnce() -> T) -> Result<T, Refusal> {
         self.until.pass(|| self.clock.now(), look).ok_or(Refusal::Unavailable)
@@ -46,7 +52,7 @@ impl Gate {
         self.pass(|| ()).is_ok()
     }
 
-    /// Shut for good: nothing that is proved later opens it.
+    /// Shuts the gate for good: no later proof opens it.
     pub(crate) fn close(&self) {
         self.until.close();
     }
@@ -54,18 +60,18 @@ impl Gate {
 
 #[cfg(any(test, feature = "cluster", feature = "testing"))]
 impl Gate {
-    /// Open at least until then.
+    /// Keeps the gate open at least until then.
     pub(crate) fn extend(&self, until: u64) {
         self.until.extend(until);
     }
 
-    /// Shut until something is proved again.
+    /// Shuts the gate until the next proof.
     pub(crate) fn shut(&self) {
         self.until.shut();
     }
 }
 
-/// A clock that nobody sets and that counts the time in which the machine slept.
+/// A clock that cannot be set and that counts the time in which the host slept.
 #[derive(Clone)]
 pub(crate) enum Steady {
     Machine,
@@ -86,7 +92,7 @@ impl Steady {
     }
 }
 
-/// Never a coarse or a cached one: the gate shuts to the millisecond.
+/// Neither a coarse nor a cached clock: the gate shuts to the millisecond.
 #[cfg(target_os = "linux")]
 fn boot_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -94,7 +100,7 @@ fn boot_time() -> u64 {
     u64::try_from(nanos).unwrap_or(0)
 }
 
-/// Elsewhere the machine's monotonic clock, which may stand still while the machine sleeps.
+/// Elsewhere the monotonic clock, which may stand still while the host sleeps.
 #[cfg(not(target_os = "linux"))]
 fn boot_time() -> u64 {
     use std::{sync::OnceLock, time::Instant};

@@ -1,4 +1,4 @@
-//! The gate's one word: until when it is open. `tests/gate_order.rs` runs this very file under loom.
+//! The gate's state in one word: until when it is open. `tests/gate_order.rs` runs this file under loom.
 
 use super::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 const ALWAYS: u64 = u64::MAX;
 /// Shut, until it is extended.
 const SHUT: u64 = 0;
-/// Shut, whatever comes. No clock shows less.
+/// Shut for good. No clock shows less.
 const CLOSED: u64 = 1;
 
 /// A moment on one clock.
@@ -20,9 +20,9 @@ impl Until {
 
     /// Looks, if the gate is open.
     ///
-    /// The gate's word is read first, and with Acquire: who finds a moment there finds everything
-    /// that was applied before it was written. Read after the index it could be a newer one than
-    /// the index that was looked at, and a key pass that was taken away in between.
+    /// The gate's word is read first, and with Acquire: a reader that finds a time there also finds
+    /// everything that was applied before it was written. If it were read after the index, it could be
+    /// newer than the index state that was read, and a key could pass that was revoked in between.
     #[inline]
     pub(super) fn pass<T>(&self, now: impl FnOnce() -> u64, look: impl FnOnce() -> T) -> Option<T> {
         let until = self.0.load(Acquire);
@@ -43,7 +43,7 @@ impl Until {
         Self(AtomicU64::new(SHUT))
     }
 
-    /// Release: who sees this moment sees what was applied before.
+    /// Release: a reader that sees this time sees everything that was applied before.
     pub(super) fn extend(&self, until: u64) {
         self.change(|now| (now != CLOSED && now < until).then_some(until));
     }

@@ -1,6 +1,6 @@
-//! The anchor: a small file beside the database that knows how far it had come.
+//! The anchor: a small file beside the database that records its newest state.
 //!
-//! No storage engine can notice that its files were put back to an older state; the anchor can.
+//! A storage engine cannot detect that its files were replaced by an older copy; the anchor can.
 //! It has two slots, each within one sector of a block of its own. A commit overwrites the slot
 //! that the last successful sync does *not* vouch for, so that a power cut never tears both; the
 //! roles swap at each sync.
@@ -81,13 +81,13 @@ impl Anchor {
         Ok((anchor, mark))
     }
 
-    /// What the two slots hold, where they are intact. Nothing is written.
+    /// Reads the content of the two slots, as far as they are intact. Writes nothing.
     pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
         let file = files::open_to_look(path)?;
         Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
 
-    /// Notes that the database has safely come to `mark`.
+    /// Records that the database is durable at `mark`.
     pub(super) fn write(&mut self, mark: &Mark) -> io::Result<()> {
         self.file.write_all_at(&encode(mark, &self.seal), self.spare * BLOCK)?;
         self.dirty = true;
@@ -106,7 +106,7 @@ impl Anchor {
         Ok(())
     }
 
-    /// The change that it will still know of after a power cut.
+    /// The newest change that it still records after a power cut.
     pub(super) fn vouched(&self) -> u64 {
         self.vouched
     }

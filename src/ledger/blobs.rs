@@ -1,8 +1,8 @@
-//! The place where the engine puts what is too long for its file. It must stay empty: the engine
-//! does not sync what lies there.
+//! The directory where sled puts values that are too long for its file. It must stay empty: sled does
+//! not sync it.
 //!
-//! It is looked at before each acknowledgement, through a handle that is open already: a process
-//! that has no handles left can still take keys away.
+//! It is checked before each acknowledgement, through a handle that is open already: a process that
+//! has no file handles left can still revoke keys.
 
 use crate::error::Error;
 use rustix::fs::{RawDir, SeekFrom, seek};
@@ -30,8 +30,8 @@ impl Blobs {
         Ok(Self { path, dir: Mutex::new(dir) })
     }
 
-    /// That nothing lies there, and that it still is where it was: a directory that was moved away
-    /// or removed under way is not the store's any more.
+    /// Checks that the directory is empty and still in its place. A directory that was moved or removed
+    /// meanwhile does not belong to the store.
     pub(super) fn check(&self) -> Result<(), Error> {
         let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
         let (named, held) = fs::metadata(&self.path)

@@ -1,4 +1,4 @@
-//! A private copy of a database, gone when it is no longer needed.
+//! A private copy of a database, removed when it is dropped.
 
 use crate::{error::Error, files::Dir, random};
 use std::{
@@ -8,7 +8,7 @@ use std::{
 
 const DOING: &str = "copying the database";
 
-/// A directory of our own, 0700; removed when this goes.
+/// A directory of our own, 0700; removed on drop.
 pub(super) struct Copy(PathBuf);
 
 impl Copy {
@@ -44,7 +44,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // What is left behind is closed to others, in a place that is cleared away.
+        // Files that remain are closed to others, in a directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

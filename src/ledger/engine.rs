@@ -1,4 +1,4 @@
-//! sled, contained: how it is opened, and that neither its errors nor its panics get further.
+//! Contains sled: opens it, and turns its errors and panics into ours.
 
 use crate::error::Error;
 use std::{
@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// With less, many writers wait for pages that were there a moment ago; more mostly duplicates the
-/// index.
+/// With a smaller cache many writers wait for pages that were just evicted; a larger one mostly
+/// duplicates the index.
 const CACHE_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 1 << 20;
 /// sled's threads hold its lock for a while after the last handle is gone.
@@ -45,8 +45,8 @@ pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// sled takes what it cannot read for the end of its log, and writes zeros over it: one failed read
-/// while it opens destroys the store. So all of it is read before; then it is in the page cache.
+/// Reads all files into the page cache. sled takes a part that it cannot read for the end of its log,
+/// and overwrites it with zeros: one failed read while it opens would destroy the store.
 pub(super) fn read_through(sled_dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(sled_dir)? {
         let entry = entry?;
@@ -114,7 +114,7 @@ pub(super) fn contained<T>(
 fn panicked(doing: Doing) -> Error {
     match doing {
         Doing::Opening => Error::damaged("the database cannot be read"),
-        // A disk that fails it tells; it panics at bytes that make no sense.
+        // sled returns the errors of a disk; it panics on malformed bytes.
         Doing::Reading => Error::damaged(format!("{}: the engine panicked", doing.as_str())),
         _ => Error::io(doing.as_str(), io::Error::other("the storage engine panicked")),
     }
@@ -123,7 +123,7 @@ fn panicked(doing: Doing) -> Error {
 fn failed(doing: Doing, error: sled::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
     match error {
-        // While opening, these come from bytes that make no sense, not from the disk.
+        // While opening, these come from malformed bytes, not from the disk.
         sled::Error::Io(e)
             if doing == Doing::Opening
                 && matches!(

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/           0700, of the user who runs us
 //!   lock           held while a store is open; names the holder
-//!   ledger/        made as ledger.new/ and renamed when it is whole
+//!   ledger/        created as ledger.new/ and renamed when it is complete
 //!     sled/        the database
 //!     anchor       unless it is kept elsewhere
 //!     rehearsal/   while the engine's opening is rehearsed
@@ -36,18 +36,18 @@ const HARMLESS: [&str; 6] = ["lock", "ledger.new", "ledger", "tls", "control.soc
 /// thread is starting has our file until it runs its own program.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What to do where there is no store, or where there is one.
+/// Whether a store may be created, and must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Open it, or make it where the directory is absent or empty.
+    /// Open it, or create it if the directory is absent or empty.
     OpenOrCreate,
-    /// Open what is there.
+    /// Open an existing store.
     Open,
-    /// Make a new one.
+    /// Create a new store.
     Create,
 }
 
-/// A locked data directory, with nothing in it that others could have changed.
+/// A locked data directory whose content no other user could have changed.
 pub(super) struct Home {
     dir: Dir,
     /// The directory was absent before.

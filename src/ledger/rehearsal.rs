@@ -9,8 +9,8 @@
 //! So a copy is opened first, and the snapshot that this makes gets its name here for good. The
 //! engine's own opening then finds it and has no reason to write another.
 //!
-//! Only a log of which hardly anything lives can be without its last segment but one; where much of
-//! it does, the trail's own pages stay there. A larger database is not copied.
+//! Only a log with little live data can lack its last segment but one; with more, the pages of the
+//! audit log stay there. A larger database is not copied.
 
 use super::{copy::Copy, engine, home::sync_dir};
 use crate::error::Error;

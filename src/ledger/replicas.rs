@@ -1,24 +1,25 @@
-//! Replicas that share a ledger: what is reported about them, and what the store asks of them.
+//! Replicas that share a ledger: the reports about them, and the trait by which the store uses them.
 
 use super::commit::CommitOutcome;
 use crate::{error::Error, time::Timestamp};
 use std::time::Duration;
 
-/// How the wait for the other replicas ended.
+/// The result of a wait for the other replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settled {
-    /// So many replicas have applied the change and said so.
+    /// The number of replicas that acknowledged the change.
     pub acknowledged: usize,
-    /// So many did not say so in time. They had shut by themselves when the wait ended.
+    /// The number of replicas that did not acknowledge it in time. They had stopped answering when the
+    /// wait ended.
     pub waited_out: usize,
 }
 
-/// What a replica says of itself.
+/// What a replica reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct About {
-    /// What operators call it.
+    /// The name for operators.
     pub name: Box<str>,
     /// The version of Portcullis that it runs.
     pub version: Box<str>,
@@ -26,47 +27,47 @@ pub struct About {
     pub joined_at: Timestamp,
 }
 
-/// One life of one replica, as the engine knows it. A replica that was cut off for long, or was
-/// started anew, is another member.
+/// A member, as the consensus store has it: one replica from its start to its end. A replica that was
+/// cut off for long, or was restarted, is another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {
-    /// The name of this life, 32 hexadecimal digits: fresh for each.
+    /// The id of this member, 32 hexadecimal digits. No other member has it.
     pub incarnation: Box<str>,
-    /// What it said of itself; `None` where this version cannot read that.
+    /// What it reported about itself; `None` if this version cannot read that.
     pub about: Option<About>,
-    /// How long it may answer after it last reached the engine. A revocation waits a little longer
-    /// for it; where it cannot be read it counts as a minute.
+    /// How long it may answer after it last reached the consensus store. A revocation waits a little
+    /// longer for it. A value that cannot be read counts as a minute.
     pub freshness: Duration,
-    /// The revision of the engine up to which it has applied everything, as far as it said; 0 if it
-    /// has said nothing yet.
+    /// The revision of the consensus store up to which it acknowledged everything; 0 before its first
+    /// acknowledgement.
     pub applied: u64,
-    /// How far that is behind the newest change; 0 where it has applied it. Revisions also count
-    /// what other replicas acknowledge, so that one change may be several.
+    /// How many revisions that is behind the newest change; 0 if it has applied it. Acknowledgements of
+    /// other replicas count as revisions, so that one change may be several.
     pub behind: u64,
-    /// It is counted out: it answers nobody any more, or soon will not, and then is removed.
+    /// Whether it is fenced: it has stopped answering or soon will, and is then removed.
     pub is_fenced: bool,
-    /// It is the one that was asked.
+    /// Whether it is the replica that made this report.
     pub is_this: bool,
 }
 
-/// What can be said of a member. A replica that died or was cut off stays as it was until a
-/// revocation has to wait for it.
+/// The state of a member. A replica that died or was cut off keeps its state until a revocation has to
+/// wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
-    /// It said that it has applied the newest change.
+    /// It acknowledged the newest change.
     Current,
-    /// It has not said so yet.
+    /// It has not acknowledged the newest change yet.
     Behind,
-    /// It is counted out.
+    /// It is fenced.
     Fenced,
 }
 
 impl MemberState {
-    /// All there are.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Current, Self::Behind, Self::Fenced];
 
-    /// `current`, `behind` or `fenced`.
+    /// Returns `current`, `behind` or `fenced`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Current => "current",
@@ -77,7 +78,7 @@ impl MemberState {
 }
 
 impl Member {
-    /// What can be said of it.
+    /// Returns the state of this member.
     pub fn state(&self) -> MemberState {
         match (self.is_fenced, self.behind) {
             (true, _) => MemberState::Fenced,
@@ -87,26 +88,25 @@ impl Member {
     }
 }
 
-/// How a replica follows the others, as far as it knows by itself: nobody is asked.
+/// How a replica follows the others, as far as it knows without a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Following {
-    /// How long it goes on answering if it reaches the engine no more; zero while it answers
+    /// How long it continues to answer if it cannot reach the consensus store; zero while it answers
     /// nobody.
     pub answers_for: Duration,
-    /// How far what it has applied is behind the newest change that it has heard of, in revisions of
-    /// the engine.
+    /// How many revisions of the consensus store it is behind the newest change that it knows of.
     pub behind: u64,
-    /// How often it has read all keys: once when it was opened, and anew where what comes next was
-    /// no longer kept, or is another history.
+    /// How often it has read all keys: once when it was opened, and again whenever the next changes were
+    /// no longer kept or belonged to another history.
     pub bootstraps: u64,
 }
 
 /// Called with the duration and the result of each wait for the other replicas.
 pub(crate) type WaitObserver = Box<dyn Fn(Duration, Settled) + Send + Sync>;
 
-/// What a ledger offers that replicas share. What any of them commits, this process included, is
-/// applied to the store by its replica.
+/// A ledger that replicas share. The replica applies the changes of all replicas to the store, those of
+/// this process included.
 pub(crate) trait Replicas: Send + Sync {
     /// Waits until no replica can act on a state older than everything that was committed through
     /// this replica, and than everything that it has applied.
@@ -119,7 +119,7 @@ pub(crate) trait Replicas: Send + Sync {
     /// The members, as the storage has them.
     fn members(&self) -> Result<Vec<Member>, Error>;
 
-    /// How far this replica is. How long it may answer is the gate's to say.
+    /// How far this replica is. The store adds how long its gate stays open.
     fn following(&self) -> Following;
 
     /// Reports each wait from now on to this observer. Only the first observer counts.

@@ -1,18 +1,18 @@
-//! How much room the disk has, as readers see it while the writer works.
+//! The room on the disk, as other threads read it while the writer works.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-/// Below this, or a part of the volume if that is less, a warning is due.
+/// Free space below this, or below a part of the volume if that is less, is low.
 const LOW_BYTES: u64 = 256 << 20;
 const LOW_PART: u64 = 10;
-/// For what there is room.
+/// Which changes the disk has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// For every change.
+    /// Every change.
     Enough,
-    /// For stricter changes and pruning: the reserve is in use.
+    /// Stricter changes and pruning: the reserve is in use.
     Reserve,
-    /// The reserve is used up.
+    /// None: the reserve is used up.
     Nothing,
 }
 
@@ -29,13 +29,13 @@ pub struct DiskSpace {
     /// Whether the file system can allocate blocks ahead. Where it cannot, there is no reserve, and
     /// a full disk ends writing.
     pub can_reserve: bool,
-    /// Whether the free space is so low that somebody should make room.
+    /// Whether the free space is so low that an operator should make room.
     pub is_low: bool,
     /// Whether the reserve is in use: only stricter changes and pruning are written.
     pub is_reserve_in_use: bool,
 }
 
-/// What is read while the writer works.
+/// The figures that other threads read while the writer works.
 #[derive(Default)]
 pub(crate) struct Gauge {
     room: AtomicU8,

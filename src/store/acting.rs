@@ -1,37 +1,28 @@
-//! The verbs that change keys, on behalf of someone.
+//! The changes of a store on behalf of someone.
 
-mod premises;
 mod reading;
 
-use self::premises::as_authority;
 use super::{
-    Store,
+    caller::Caller,
+    handle::Store,
     idempotency::{Idempotency, Outcome},
     issued::Issued,
-    plan,
-    plans::{KeyChange, Plans},
+    planning::{FreshKey, Planning, Rotation, Update, Updated},
 };
 use crate::{
-    audit::{Act, Attempt, Once},
-    codec,
-    digest::Digest,
-    error::{Error, Field},
+    audit::Attempt,
+    error::Error,
     id::KeyId,
     ledger::Settled,
     record::{Actor, Change, MetadataPatch, NewKey, Record},
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
-    secret::Secret,
-    sync::waiting::MutexGuard,
 };
 use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 
-/// A key whose place was taken is not to work on for ever.
-const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
-
-/// The store's verbs on behalf of someone; made by [`Store::acting_as`].
+/// The changes of a store on behalf of someone; made by [`Store::acting_as`].
 ///
-/// A key acts with its own rights, as they are when the change is planned: it grants no more than
-/// it holds, and one that was taken away does nothing more. What is refused is in the audit trail.
+/// A key acts with its own rights, as they are when the change is planned: it grants no more than it
+/// holds, and a revoked key changes nothing. What is refused is in the audit log.
 #[derive(Clone, Copy)]
 pub struct Acting<'s> {
     store: &'s Store,
@@ -47,62 +38,27 @@ impl<'s> Acting<'s> {
     /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
     #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
-        self.core().again(|| {
-            let fresh = self.fresh_key()?;
-            let (plans, authority) = self.begin(Attempt::Create, None)?;
-            self.create(plans, authority.as_deref(), fresh, new.clone(), None)
+        let caller = self.caller();
+        caller.core.again(|| {
+            let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
+            Planning::begin(caller, Attempt::Create, None)?.create(fresh, new.clone(), None)
         })
     }
 
     /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
     #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
-        let once = request.once(self.actor, &self.core().seals.request);
-        self.core().again(|| {
-            let fresh = self.fresh_key()?;
-            self.core().read_requests()?;
-            let (mut plans, authority) = self.begin(Attempt::Create, None)?;
-            let authority = authority.as_deref();
-            if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_CREATE, once)? {
-                return self.done_before(plans, &done);
+        let caller = self.caller();
+        let once = request.once(self.actor, &caller.core.seals.request);
+        caller.core.again(|| {
+            let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
+            caller.core.read_requests()?;
+            let mut planning = Planning::begin(caller, Attempt::Create, None)?;
+            match planning.find_done(&ADMIN_KEY_CREATE, once)? {
+                Some(done) => planning.repeat(&done),
+                None => planning.create(fresh, new.clone(), Some(once)).map(Outcome::Issued),
             }
-            self.create(plans, authority, fresh, new.clone(), Some(once)).map(Outcome::Issued)
         })
-    }
-
-    fn create(
-        &self,
-        mut plans: MutexGuard<'_, Plans>,
-        authority: Option<&Record>,
-        (id, secret, digest): (KeyId, Secret, Digest),
-        mut new: NewKey,
-        once: Option<Once>,
-    ) -> Result<Issued, Error> {
-        let core = self.core();
-        self.localize(&mut new.grant)?;
-        plan::inherit_owner(&as_authority(authority), &mut new);
-        let record = Record::new(id, new, core.clock.now(), self.actor, plans.next_sequence())?;
-        let after = record.fields_unlike(None);
-        if let Err(refused) = plan::may_create(&as_authority(authority), &record) {
-            drop(plans);
-            return Err(self.refused(Attempt::Create, None, after, refused));
-        }
-        if record.expiry.has_come(record.created_at) {
-            return Err(Error::invalid(
-                Field::ExpiresAt,
-                "must be in the future; leave it out for a key that never expires",
-            ));
-        }
-        codec::check_length(&record, None)?;
-        plans.check_writable()?;
-        core.check_room()?;
-        let record = Arc::new(record);
-        let mut note = self.note(Act::Create, Some(id), Change::default(), after);
-        note.once = once;
-        let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
-        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
-        core.wait(plans, sequence)?;
-        Ok(Issued { record, secret })
     }
 
     /// [`Store::update`] for this actor.
@@ -144,7 +100,7 @@ impl<'s> Acting<'s> {
         change: Change,
         metadata: MetadataPatch,
     ) -> Result<Arc<Record>, Error> {
-        self.change(id, None, (change, metadata)).map(|(record, _)| record)
+        self.change(&Update { id, revision: None, change, metadata }).map(|(record, _)| record)
     }
 
     /// Like [`patch`](Self::patch), but only if the record still has this
@@ -156,7 +112,8 @@ impl<'s> Acting<'s> {
         change: Change,
         metadata: MetadataPatch,
     ) -> Result<Arc<Record>, Error> {
-        self.change(id, Some(revision), (change, metadata)).map(|(record, _)| record)
+        let update = Update { id, revision: Some(revision), change, metadata };
+        self.change(&update).map(|(record, _)| record)
     }
 
     /// [`Store::revoke`] for this actor. Any key may revoke itself.
@@ -166,7 +123,8 @@ impl<'s> Acting<'s> {
 
     /// [`Store::revoke_everywhere`] for this actor.
     pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
-        self.change(id, None, (Change::deactivate(), MetadataPatch::new()))
+        let (change, metadata) = (Change::deactivate(), MetadataPatch::new());
+        self.change(&Update { id, revision: None, change, metadata })
     }
 
     /// [`Store::delete`] for this actor.
@@ -180,41 +138,16 @@ impl<'s> Acting<'s> {
         self.remove(id, Some(revision))
     }
 
-    fn remove(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
-        self.core().again(|| self.remove_now(id, expected))?;
-        self.core().wait_for_replicas();
-        Ok(())
-    }
-
-    fn remove_now(&self, id: KeyId, expected: Option<u64>) -> Result<(), Error> {
-        let core = self.core();
-        let (plans, authority) = self.begin(Attempt::Delete, Some(id))?;
-        let (mut plans, record, digest) =
-            self.target(plans, authority.as_deref(), Attempt::Delete, id)?;
-        if expected.is_some_and(|revision| revision != record.revision) {
-            return Err(Error::Changed(id));
-        }
-        if let Err(refused) = plan::may_delete(&as_authority(authority.as_deref()), &record) {
-            drop(plans);
-            return Err(self.refused(Attempt::Delete, Some(id), Change::default(), refused));
-        }
-        plans.check_writable()?;
-        core.check_room()?;
-        let note = self.note(Act::Delete, Some(id), record.fields_unlike(None), Change::default());
-        let change = KeyChange { id, digest, after: None };
-        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
-        core.wait(plans, sequence)
-    }
-
     /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
-    /// rotated on the machine only.
+    /// rotated by the host and local operators only.
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
-        let issued = self.core().again(|| {
-            let fresh = self.fresh_key()?;
-            let (plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
-            self.replace(plans, authority.as_deref(), fresh, (id, grace), None)
+        let caller = self.caller();
+        let issued = caller.core.again(|| {
+            let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
+            let planning = Planning::begin(caller, Attempt::Rotate, Some(id))?;
+            planning.replace(Rotation { id, grace }, fresh, None)
         })?;
-        self.core().wait_for_replicas();
+        caller.core.wait_for_replicas();
         Ok(issued)
     }
 
@@ -225,65 +158,24 @@ impl<'s> Acting<'s> {
         grace: Duration,
         request: &Idempotency<'_>,
     ) -> Result<Outcome, Error> {
-        let once = request.once(self.actor, &self.core().seals.request);
-        let outcome = self.core().again(|| {
-            let fresh = self.fresh_key()?;
-            self.core().read_requests()?;
-            let (mut plans, authority) = self.begin(Attempt::Rotate, Some(id))?;
-            let authority = authority.as_deref();
-            if let Some(done) = self.done(&mut plans, authority, &ADMIN_KEY_UPDATE, once)? {
-                return self.done_before(plans, &done);
+        let caller = self.caller();
+        let once = request.once(self.actor, &caller.core.seals.request);
+        let outcome = caller.core.again(|| {
+            let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
+            caller.core.read_requests()?;
+            let mut planning = Planning::begin(caller, Attempt::Rotate, Some(id))?;
+            if let Some(done) = planning.find_done(&ADMIN_KEY_UPDATE, once)? {
+                return planning.repeat(&done);
             }
-            self.replace(plans, authority, fresh, (id, grace), Some(once)).map(Outcome::Issued)
+            let rotation = Rotation { id, grace };
+            planning.replace(rotation, fresh, Some(once)).map(Outcome::Issued)
         })?;
-        self.core().wait_for_replicas();
+        caller.core.wait_for_replicas();
         Ok(outcome)
     }
 
-    fn replace(
-        &self,
-        plans: MutexGuard<'s, Plans>,
-        authority: Option<&Record>,
-        (new_id, secret, new_digest): (KeyId, Secret, Digest),
-        (id, grace): (KeyId, Duration),
-        once: Option<Once>,
-    ) -> Result<Issued, Error> {
-        if grace > LONGEST_GRACE {
-            return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
-        }
-        let core = self.core();
-        let (mut plans, before, digest) = self.target(plans, authority, Attempt::Rotate, id)?;
-        let now = core.clock.now();
-        let successor = before.replaced_by.and_then(|id| core.planned(&plans, id));
-        let is_replaced = successor.is_some();
-        if let Err(refused) =
-            plan::may_rotate(&as_authority(authority), &before, (is_replaced, now))
-        {
-            drop(plans);
-            return Err(self.refused(Attempt::Rotate, Some(id), Change::default(), refused));
-        }
-        let record = before.successor(new_id, now, self.actor, plans.next_sequence());
-        let old = before.replaced(&record, grace);
-        if let Err(poisoned) = plans.check_writable() {
-            core.index.deny(u64::MAX, id, old.standing());
-            return Err(poisoned);
-        }
-        core.check_room()?;
-        let (was, is) = (before.fields_unlike(Some(&old)), old.fields_unlike(Some(&before)));
-        let mut note = self.note(Act::Rotate { into: new_id }, Some(id), was, is);
-        note.once = once;
-        let record = Arc::new(record);
-        let changes = vec![
-            KeyChange { id: new_id, digest: new_digest, after: Some(Arc::clone(&record)) },
-            KeyChange { id, digest, after: Some(Arc::new(old)) },
-        ];
-        let sequence = core.queue_changes(&mut plans, note, changes)?;
-        core.wait(plans, sequence)?;
-        Ok(Issued { record, secret })
-    }
-
-    /// Writes an act that was refused elsewhere to the audit trail, such as a request of a key
-    /// that lacks the scope to list. The reason is cut to 200 bytes; it must hold no secret.
+    /// Writes an act that was refused elsewhere to the audit log, such as a request of a key that lacks
+    /// the scope to list. The reason is truncated to 200 bytes; it must not contain a secret.
     ///
     /// The first such act is durable when this returns. The same actor's same acts for the same
     /// reason are counted for the rest of a minute and then written as one
@@ -304,82 +196,33 @@ impl<'s> Acting<'s> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn refuse(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) -> Result<(), Error> {
-        self.note_refusal(attempt, key, Change::default(), reason).map_err(|gap| gap.error)
+        let noted = self.caller().note_refusal(attempt, key, Change::default(), reason);
+        noted.map_err(|gap| gap.error)
     }
 
-    /// A change that takes something away, or finds it taken away, waits for the other replicas.
-    fn change(
-        &self,
-        id: KeyId,
-        expected: Option<u64>,
-        (change, metadata): (Change, MetadataPatch),
-    ) -> Result<(Arc<Record>, Settled), Error> {
-        let core = self.core();
+    pub(super) fn caller(&self) -> Caller<'s> {
+        Caller { core: &self.store.writer, actor: self.actor, source: self.source }
+    }
+
+    /// A change that denies something, or finds it denied, waits for the other replicas.
+    fn change(&self, update: &Update) -> Result<(Arc<Record>, Settled), Error> {
+        let caller = self.caller();
         let denies = Cell::new(false);
-        let attempt = || self.change_now(id, expected, (change.clone(), &metadata), &denies);
-        // A denial is planned again for as long as other replicas come first: nobody may count on
-        // somebody to send it once more.
-        let (record, is_looser) = core.again_while(|| denies.get(), attempt)?;
-        let settled = if is_looser { Settled::default() } else { core.wait_for_replicas() };
+        let attempt =
+            || Planning::begin(caller, Attempt::Update, Some(update.id))?.change(update, &denies);
+        // A denial is planned again for as long as other replicas commit first: nobody may rely on a
+        // caller to send it once more.
+        let Updated { record, is_looser } = caller.core.again_while(|| denies.get(), attempt)?;
+        let settled = if is_looser { Settled::default() } else { caller.core.wait_for_replicas() };
         Ok((record, settled))
     }
 
-    /// The record after the change, and whether the change only let more pass. Whether the plan
-    /// denies something is told even where the change is not made.
-    fn change_now(
-        &self,
-        id: KeyId,
-        expected: Option<u64>,
-        (mut change, metadata): (Change, &MetadataPatch),
-        denies: &Cell<bool>,
-    ) -> Result<(Arc<Record>, bool), Error> {
-        let core = self.core();
-        let (plans, authority) = self.begin(Attempt::Update, Some(id))?;
-        let (mut plans, before, digest) =
-            self.target(plans, authority.as_deref(), Attempt::Update, id)?;
-        if let Some(grant) = &mut change.grant {
-            self.localize(grant)?;
-        }
-        change.merge_metadata(metadata, &before);
-        let asked = change.clone();
-        let after = before.changed(change, core.clock.now(), self.actor, plans.next_sequence())?;
-        let after_or_same = after.as_ref().unwrap_or(&before);
-        let authority = as_authority(authority.as_deref());
-        if let Err(refused) =
-            plan::may_update(&authority, &before, after_or_same, plans.lasting_roots)
-        {
-            drop(plans);
-            return Err(self.refused(Attempt::Update, Some(id), asked, refused));
-        }
-        if expected.is_some_and(|revision| revision != before.revision) {
-            return Err(Error::Changed(id));
-        }
-        let is_repeated = after.is_none();
-        let Some(after) = after.or_else(|| core.rewritten(&before, self.actor, &plans)) else {
-            // What this answer says may rest on a change that is still on its way.
-            let pending = plans.pending_sequence(id);
-            core.wait(plans, pending)?;
-            return Ok((before, false));
-        };
-        codec::check_length(&after, Some(&before))?;
-        if let Err(poisoned) = plans.check_writable() {
-            // No commit will ever end this denial: the key stays refused in this process.
-            core.index.deny(u64::MAX, id, after.standing());
-            return Err(poisoned);
-        }
-        denies.set(!before.standing().is_within(&after.standing()));
-        core.check_room_to_change(&mut plans, id, before.standing(), after.standing())?;
-        let after = Arc::new(after);
-        let note = self.note(
-            Act::Update,
-            Some(id),
-            before.fields_unlike(Some(&after)),
-            after.fields_unlike(Some(&before)),
-        );
-        let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
-        let sequence = core.queue_changes(&mut plans, note, vec![change])?;
-        core.wait(plans, sequence)?;
-        let is_looser = !is_repeated && before.standing().is_within(&after.standing());
-        Ok((after, is_looser))
+    fn remove(&self, id: KeyId, revision: Option<u64>) -> Result<(), Error> {
+        let caller = self.caller();
+        caller
+            .core
+            .again(|| Planning::begin(caller, Attempt::Delete, Some(id))?.remove(id, revision))?;
+        caller.core.wait_for_replicas();
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! The hot walk: header → presented key → digest → index → standing → [`Principal`].
+//! Authentication, the hot path: header → presented key → digest → index → standing → [`Principal`].
 
-use super::{Store, core::Core};
+use super::{core::Core, handle::Store};
 use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Store {
-    /// Decides on the value of one `Authorization` header: from memory, without allocating, in a
-    /// time that depends neither on the number of keys nor on where a digest differs.
+    /// Authenticates one `Authorization` header value. Runs in memory without allocating; its time
+    /// depends neither on the number of keys nor on where two digests differ.
     ///
     /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
     /// set. Use [`authenticate_all`](Self::authenticate_all) for a request, which may have several
@@ -27,8 +27,8 @@ impl Store {
         self.authenticate_encoded(Encoded::find(authorization)?)
     }
 
-    /// Decides on all `Authorization` values of a request: none is [`Refusal::Missing`], and more
-    /// than one, even the same twice, is [`Refusal::Ambiguous`].
+    /// Authenticates a request by all its `Authorization` values: none is [`Refusal::Missing`], and
+    /// more than one, even the same twice, is [`Refusal::Ambiguous`].
     pub fn authenticate_all<'h>(
         &self,
         values: impl IntoIterator<Item = &'h [u8]>,
@@ -36,14 +36,15 @@ impl Store {
         self.authenticate(credential::only(values)?)
     }
 
-    /// A function of its own, so that what is refused at a glance saves no registers for the rest.
+    // A function of its own, so that the fast path of a refusal saves no registers for the rest.
     #[inline(never)]
     fn authenticate_encoded(&self, encoded: Encoded<'_>) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
         self.authenticate_user(encoded.read(&mut buffer)?)
     }
 
-    /// Decides on what a header presents; a stranger's may turn out to be no user name at all.
+    /// Looks up first, and validates the user-name syntax only on a miss: a hit is valid by
+    /// construction.
     #[inline]
     fn authenticate_user(&self, presented: &[u8]) -> Result<Principal, Refusal> {
         self.authenticate_key(presented).map_err(|refusal| match refusal {
@@ -52,7 +53,7 @@ impl Store {
         })
     }
 
-    /// Decides on the text of a key that came some other way than by a header.
+    /// Authenticates the text of a key that did not come in a header.
     pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
@@ -93,9 +94,9 @@ impl Store {
         gate.pass(|| index.admit(digest, || clock.now()))?
     }
 
-    /// A watch over the key of someone who was let in, for work that goes on: a stream, a socket.
-    /// It is over at once when the key is revoked, deleted or narrowed below what it was let in
-    /// with, and when it expires. Requests that end by themselves need none and pay nothing.
+    /// Returns a watch of an authenticated key, for long work such as a stream or a socket. It is over
+    /// at once when the key is revoked, deleted or narrowed below its rights at authentication, and when
+    /// it expires. Short requests need none and pay nothing.
     ///
     /// ```
     /// # use portcullis::*;
@@ -112,7 +113,7 @@ impl Store {
     /// ```
     pub fn revocation(&self, principal: &Principal) -> Revocation {
         let watch = self.writer.index.watch(principal, self.writer.clock.now());
-        // Registered first: a gate that shuts after this look ends it.
+        // Registered first: a gate that shuts after this check ends the watch.
         if self.writer.gate.pass(|| ()).is_err() {
             watch.end();
         }

@@ -1,6 +1,6 @@
 //! Taking a backup of an open store.
 
-use super::Store;
+use super::handle::Store;
 use crate::{
     backup::{self, Progress, Summary},
     error::Error,
@@ -8,11 +8,10 @@ use crate::{
 use std::io::Write;
 
 impl Store {
-    /// Writes all that the store holds to `to`, while everything else goes on: it is the store as
-    /// it was at one moment, just after this was called. It holds digests, never secrets, and when each
-    /// key was last used.
+    /// Writes a backup to `to` while everything else goes on: the state of the store at one moment
+    /// after the call began. It has digests, never secrets, and when each key was last used.
     ///
-    /// Whoever writes to a file syncs it before relying on it.
+    /// Sync the file that you write to before you rely on it.
     ///
     /// ```
     /// # use portcullis::*;
@@ -30,7 +29,7 @@ impl Store {
             return Err(Error::Poisoned(failure));
         }
         let Some(snapshot) = writer.ledger.snapshot()? else {
-            return Err(Error::bad_backup("a store in memory has no trail to keep"));
+            return Err(Error::bad_backup("a store in memory has no audit log to keep"));
         };
         let last_use = |id| writer.index.last_use(id);
         backup::take(snapshot, &writer.seals, writer.clock.now(), last_use, to, progress)
@@ -65,7 +64,7 @@ mod tests {
         let issued = issued.unwrap();
         let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
         let made = issued.record.created_at.as_secs();
-        // What the anchor does not vouch for yet is not cut.
+        // Entries that the anchor does not vouch for yet are not pruned.
         drop(store);
         let store = Store::open(&old).unwrap();
         store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));

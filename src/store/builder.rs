@@ -1,6 +1,6 @@
-//! How a store is opened.
+//! Opening a store.
 
-use super::{Store, scope_names::ScopeNames, uses, writer::Writer};
+use super::{handle::Store, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
     error::Error,
     index::{Index, Loading},
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-/// What a store is opened with; made by [`Store::builder`].
+/// The options of a store that is opened; made by [`Store::builder`].
 ///
 /// ```
 /// use portcullis::{Prefix, Store};
@@ -40,31 +40,30 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// What every key begins with: `pcl` unless it is said when the store is made. A store keeps
-    /// its prefix; opening it with another is an error.
+    /// Sets the prefix of all keys; the default is `pcl`. A store keeps the prefix that it was created
+    /// with. To open it with another is an error.
     pub fn prefix(mut self, prefix: Prefix) -> Self {
         self.prefix = Some(prefix);
         self
     }
 
-    /// A secret of the deployment, at least 16 bytes, kept apart from the data directory. With it
-    /// whoever can write to the directory can forge nothing there. A store made with a pepper
-    /// opens only with it.
+    /// Sets the pepper: a secret of the deployment of at least 16 bytes, kept outside the data
+    /// directory. Without the pepper nobody who can write to the directory can forge its content. A
+    /// store that was created with a pepper opens only with it.
     pub fn pepper(mut self, pepper: impl Into<Vec<u8>>) -> Self {
         self.pepper = Pepper::new(pepper);
         self
     }
 
-    /// The host's own scopes, each with what it allows. Names that an earlier catalogue had and
-    /// this one lacks are kept by the keys that have them, and offered to no others. Without this
-    /// call every name that the store knows is offered.
+    /// Adds the host's own scopes, each with a description. Keys keep scopes that only an earlier
+    /// catalogue had; other keys cannot get them. Without this call every known name is offered.
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = (Scope, String)>) -> Self {
         self.scopes.get_or_insert_default().extend(scopes);
         self
     }
 
-    /// Keeps the anchor in this file instead of the data directory. On another disk it also
-    /// catches a whole older directory that was put back.
+    /// Keeps the anchor in this file instead of the data directory. On another disk it also detects
+    /// that the whole directory was replaced by an older copy.
     pub fn anchor(mut self, file: impl Into<PathBuf>) -> Self {
         self.anchor = Some(file.into());
         self
@@ -89,22 +88,22 @@ impl Builder {
         self
     }
 
-    /// Opens the store in `dir`, or makes one where the directory is absent or empty.
+    /// Opens the store in `dir`, or creates it if the directory is absent or empty.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
         self.at(dir.as_ref(), Mode::OpenOrCreate)
     }
 
-    /// Opens the store in `dir`; [`Error::NotFound`] where there is none.
+    /// Opens the store in `dir`; [`Error::NotFound`] if there is none.
     pub fn open_existing(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
         self.at(dir.as_ref(), Mode::Open)
     }
 
-    /// Makes a store in `dir`; [`Error::AlreadyExists`] where there is one.
+    /// Creates a store in `dir`; [`Error::AlreadyExists`] if there is one.
     pub fn create(self, dir: impl AsRef<Path>) -> Result<Store, Error> {
         self.at(dir.as_ref(), Mode::Create)
     }
 
-    /// A store that keeps nothing, for tests.
+    /// Opens a store that keeps nothing, for tests.
     pub fn in_memory(self) -> Result<Store, Error> {
         let seals = self.pepper.seals()?;
         let names = ScopeNames::new(Vec::new(), self.scopes)?;

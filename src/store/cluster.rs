@@ -1,6 +1,6 @@
 //! Opens a store as one of the replicas that share it.
 
-use super::{Builder, Store, core::Core, uses, writer::Writer};
+use super::{builder::Builder, core::Core, handle::Store, uses, writer::Writer};
 use crate::{
     cluster::{
         ConsensusStore, Replica,

@@ -1,25 +1,25 @@
-//! How a store is doing: can it still write, is its clock to be believed.
+//! The health of a store: whether it can write, whether it answers, and whether its clock is right.
 
-use super::Store;
+use super::handle::Store;
 use crate::{
     ledger::{DiskSpace, Replicas},
     time::Timestamp,
 };
 use std::time::Duration;
 
-/// How a store is doing.
+/// The health of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Why nothing is written any more, until the store is reopened. Validation goes on.
+    /// Why nothing is written until the store is reopened, if so. Validation continues.
     pub poisoned: Option<Box<str>>,
-    /// Whether keys are checked now. Only a replica that the others cannot reach says no; it is
-    /// then [`Refusal::Unavailable`](crate::Refusal::Unavailable) to everyone.
+    /// Whether the store validates keys. Only a replica that is cut off does not; it then refuses
+    /// everyone with [`Refusal::Unavailable`](crate::Refusal::Unavailable).
     pub is_answering: bool,
     /// Why this replica does not follow the others, if it does not.
     pub trouble: Option<Box<str>>,
-    /// How far the wall clock has jumped ahead of the time that passed, if by more than a day:
-    /// keys may have expired early, and time will not go back.
+    /// How far the wall clock has jumped ahead of the time that passed, if by more than a day. Keys
+    /// may have expired early, and the store's time does not go back.
     pub clock_jump: Option<Duration>,
     /// How far the store's time is ahead of the wall clock, if by more than a minute. A change was
     /// made while a clock was wrong: [`Store::now`] stays at the time of that change until the wall
@@ -30,18 +30,18 @@ pub struct Health {
     pub disk: Option<DiskSpace>,
 }
 
-/// How many keys a store has.
+/// The number of keys of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Count {
-    /// Those that are set active, expired ones included.
+    /// Keys that are active, expired ones included.
     pub active: usize,
-    /// Those that are not.
+    /// Keys that are not active.
     pub inactive: usize,
 }
 
 impl Store {
-    /// Whether it can still write, and whether its clock can be believed.
+    /// Returns the health of this store.
     pub fn health(&self) -> Health {
         Health {
             poisoned: self.writer.failure(),

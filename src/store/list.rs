@@ -25,19 +25,20 @@ pub struct ListQuery {
     /// Only those whose name or id contains this text, in any letter case and any spelling that
     /// Unicode calls compatible: `strasse` finds `Straße`.
     pub text: Option<String>,
-    /// How many at most: 1 to 200, 50 unless said.
+    /// The page size: 1 to 200; the default is 50.
     pub page_size: Option<usize>,
-    /// Where the last page ended. The filters must be those of that page; its size may differ.
+    /// The token of the page before. The filters must be those of that page; the size may differ.
     pub page_token: Option<String>,
 }
 
-/// Some records, and how to go on.
+/// A page of records.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Page {
     /// The records, newest first.
     pub records: Vec<Arc<Record>>,
-    /// Gives the next page; `None` on the last one. It stays good while keys are made and deleted.
+    /// The token of the next page; `None` on the last page. It stays valid while keys are created and
+    /// deleted.
     pub next_page_token: Option<String>,
 }
 
@@ -53,8 +54,8 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     let search = Search::new(text.as_deref());
     let wanted = Wanted { active: query.active, scope: query.scope.as_ref() };
     let mut records = Vec::new();
-    // One more than the page has, to know whether it is the last one. The index is let go after
-    // each piece, so that no revocation waits for a long search.
+    // One more than the page has, to know whether it is the last one. The index is unlocked after
+    // each batch, so that no revocation waits for a long search.
     while records.len() <= size {
         let (found, next) = index.look(place, &search, wanted, size + 1 - records.len());
         records.extend(found.into_iter().map(Arc::new));
@@ -69,8 +70,8 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     Ok(Page { records, next_page_token })
 }
 
-/// Tells the filters of two lists apart. It is no secret and protects nothing: a token that somebody
-/// makes up gives no more than a query without one.
+/// Distinguishes the filters of two lists. It is no secret and protects nothing: an invented token
+/// gives no more than a query without one.
 fn filter_tag(query: &ListQuery, text: Option<&str>) -> u64 {
     let active = match query.active {
         None => "",

@@ -87,7 +87,7 @@ fn log_missing(closed: &[Closed], error: &Error) {
     #[cfg(feature = "axum")]
     {
         let count: u64 = closed.iter().map(Closed::count).sum();
-        tracing::error!(count, %error, "refused acts that were counted are missing from the trail");
+        tracing::error!(count, %error, "refused acts that were counted are missing from the audit log");
     }
 }
 

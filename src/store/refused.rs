@@ -1,5 +1,5 @@
-//! Refused acts that repeat: the audit log has the first one at once, and a minute's repetitions as
-//! one entry.
+//! Counts refused acts that repeat: the audit log gets the first one at once, and the repetitions of a
+//! minute as one entry.
 //!
 //! Otherwise any valid key could fill the disk with requests that it lacks the scope for. Two
 //! refused acts are the same if actor, act and reason are; the key that they were about may differ,

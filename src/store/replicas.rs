@@ -1,6 +1,6 @@
-//! How a store does as one of several replicas, and who the others are.
+//! The state of a store as one of several replicas, and the list of the others.
 
-use super::Store;
+use super::handle::Store;
 use crate::{
     error::Error,
     ledger::{Following, Member, Replicas, Settled},
@@ -8,8 +8,8 @@ use crate::{
 use std::time::Duration;
 
 impl Store {
-    /// The replicas that share this store, by name: asked of the engine, at its newest revision.
-    /// Empty where the store is not shared.
+    /// Returns the replicas that share this store, by name, as the consensus store has them now. Empty
+    /// if the store is not shared.
     ///
     /// ```
     /// let store = portcullis::Store::in_memory()?; // which is alone
@@ -20,7 +20,7 @@ impl Store {
         self.writer.ledger.replicas().map_or_else(|| Ok(Vec::new()), Replicas::members)
     }
 
-    /// How this replica follows the others; `None` where the store is not shared.
+    /// Returns how this replica follows the others; `None` if the store is not shared.
     ///
     /// ```
     /// let store = portcullis::Store::in_memory()?; // which is alone
@@ -33,8 +33,8 @@ impl Store {
         Some(Following { answers_for, ..following })
     }
 
-    /// Has `tell` called after each wait for the other replicas, with how long it took and how it
-    /// ended, whoever made the change. The first that is given stays.
+    /// Sets a function that is called after each wait for the other replicas, with its duration and its
+    /// result. Only the first such function counts.
     ///
     /// ```
     /// use std::time::Duration;

@@ -17,8 +17,8 @@
 #![expect(clippy::missing_panics_doc, reason = "none of these fails but for want of memory")]
 
 use super::{
-    Store,
     core::{Core, Parts},
+    handle::Store,
     plans::Plans,
     requests::Requests,
     scope_names::ScopeNames,

@@ -1,18 +1,19 @@
 //! Deny early, allow late: what readers see while a change is on its way, and after it failed.
 
-use super::{
-    testing::{Script, scripted_store, store_with_clock_jump},
-    *,
-};
+use super::testing::{Script, scripted_store, store_with_clock_jump};
 use crate::{
+    Error, Idempotency, KeyId, ListQuery, Outcome, Store,
     error::Field,
     ledger::{CommitOutcome, Room},
-    record::{Expiry, Metadata, MetadataPatch},
+    record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey},
     refusal::Refusal,
     scope::Grant,
     time::Timestamp,
 };
-use std::{thread, time::SystemTime};
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
 
 pub(super) fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
     NewKey {

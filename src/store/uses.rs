@@ -1,53 +1,30 @@
-//! When keys were last used, on its way to the disk.
+//! Writes when keys were last used.
 //!
-//! Uses are noted in the index; the writer thread writes those of a round, a thousand at a time and
-//! changes in between, and syncs once at the end. A round begins a minute after the last one began,
-//! or later: it takes at most a tenth of the time, however many keys are in use. A use is no
-//! change: it has no number, no entry in the trail, and the mark does not vouch for it, since it
-//! decides nothing.
+//! Validations note uses in the index. The writer thread writes them in rounds: a thousand at a time,
+//! with changes in between, and one sync at the end. A round begins a minute after the last one
+//! began, or later: rounds take at most a tenth of the time, however many keys are in use. A use
+//! decides nothing. So it is no change: it has no number and no audit entry, and the mark does not
+//! cover it.
 //!
-//! Where replicas share a store each writes its own uses, each ten minutes and when it leaves, and
-//! learns those of the others as often.
+//! Where replicas share a store, each writes its own uses each ten minutes and when it leaves, and
+//! reads those of the others as often.
 //!
-//! A failed round ends writing as a failed commit does. Uses alone could be done without, but they
-//! share their pages with records, and of those nobody knows any more what is on disk.
+//! A failed round ends writing as a failed commit does. The store could do without the uses, but they
+//! share pages with records, and then nobody knows which records are on disk.
 
-use super::{Store, core::Core};
-use crate::{error::Error, id::KeyId, time::Timestamp};
+use super::core::Core;
+use crate::{error::Error, id::KeyId};
 use std::time::{Duration, Instant};
 
-impl Store {
-    /// When a key was last let in, to the minute; `None` if it never was, as far as is known.
-    ///
-    /// Uses are kept in memory and written each minute, and when the store is closed; so a crash
-    /// loses those of the last minute, or of as long as writing them takes, if that is longer. Where
-    /// replicas share the store it is each ten minutes, and so that late they know of each other's.
-    ///
-    /// ```
-    /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
-    /// # let key = issued.secret.reveal(|text| text.to_owned());
-    /// assert_eq!(store.last_used(issued.record.id), None);
-    /// store.authenticate_key(key.as_bytes()).unwrap();
-    /// assert!(store.last_used(issued.record.id).is_some());
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn last_used(&self, id: KeyId) -> Option<Timestamp> {
-        self.writer.index.last_use(id).map(Timestamp::from_minutes)
-    }
-}
-
-/// How often uses are written, so how many a crash loses.
+/// How often uses are written, which bounds what a crash loses.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
-/// The same where replicas share the store: each use is a transaction's part in the engine's history.
+/// The same where replicas share the store: the history of the consensus store keeps each use.
 #[cfg(feature = "cluster")]
 pub(super) const EVERY_SHARED: Duration = Duration::from_mins(10);
-/// The most that a change waits behind.
+/// The most uses that a change waits behind.
 #[cfg(not(test))]
 const MOST: usize = 1000;
-/// So few that a test's round has several parts.
+/// So few that a round of a test has several batches.
 #[cfg(test)]
 const MOST: usize = 8;
 
@@ -66,7 +43,7 @@ struct Round {
     next_segment: usize,
     gathered: Vec<(KeyId, u32)>,
     has_written: bool,
-    /// It could not be written, and is not tried on.
+    /// The consensus store did not answer, and this round is not tried again.
     is_given_up: bool,
 }
 
@@ -75,12 +52,12 @@ impl Uses {
         Self { every, since: minute, due: Instant::now() + every, round: None }
     }
 
-    /// Whether there is more to do at once.
+    /// Whether there are uses to write at once.
     pub(super) fn are_under_way(&self) -> bool {
         self.round.is_some() || Instant::now() >= self.due
     }
 
-    /// Does a part of a round, if one is due.
+    /// Writes a batch of a round, if one is due.
     pub(super) fn step(&mut self, core: &Core) -> Result<(), Error> {
         core.index.tick(core.clock.now());
         if !self.are_under_way() || core.failure().is_some() {
@@ -98,14 +75,14 @@ impl Uses {
         if round.has_written {
             core.ledger.sync_uses()?;
         }
-        // Of this minute more may come: the next round writes those again.
+        // More uses of this minute may come: the next round writes them.
         self.since = if round.is_given_up { self.since } else { round.minute };
         self.due = next(round.begun, self.every, Instant::now());
         self.round = None;
         Ok(())
     }
 
-    /// Does a whole round, and with it all that is left of the one that is under way.
+    /// Writes all uses that are not written yet.
     pub(super) fn finish(&mut self, core: &Core) -> Result<(), Error> {
         if core.failure().is_some() || !core.has_room() {
             return Ok(());
@@ -143,8 +120,7 @@ impl Round {
         uses.retain(|(id, _)| core.index.last_use(*id).is_some());
         if !uses.is_empty() {
             match core.ledger.write_uses(&uses) {
-                // The engine is away, and there is nothing that it could have half of. The next
-                // round writes what this one would have.
+                // The consensus store is not reachable. The next round writes these uses.
                 Err(Error::Consensus(_) | Error::ConsensusRefused(_)) => {
                     self.is_given_up = true;
                     return Ok(false);
@@ -167,7 +143,7 @@ fn next(begun: Instant, every: Duration, ended: Instant) -> Instant {
 mod tests {
     use super::*;
     use crate::{
-        Change, Error, Expiry, Grant, Metadata, NewKey, Refusal, Store,
+        Change, Error, Expiry, Grant, Metadata, NewKey, Refusal, Store, Timestamp,
         digest::Seals,
         ledger::{Disk, Location, Mode},
         store::{

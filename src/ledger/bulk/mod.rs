@@ -1,4 +1,4 @@
-//! A fresh ledger, written in bulk beside the name that it will have, and whole when it gets it.
+//! Writes a new ledger in bulk under a temporary name, and renames it when it is complete.
 //!
 //! Nothing is synced on the way: a kill leaves a nursery that the next attempt empties. All that
 //! vouches for the values, meta and anchor, is written last, and the name comes after everything
@@ -28,7 +28,7 @@ use std::{
 
 const BATCH: usize = 1000;
 
-/// A ledger that is being made.
+/// A ledger that is being created.
 pub(crate) struct Bulk {
     /// `None` once it is done, or has failed.
     hand: Option<Hand>,
@@ -122,7 +122,7 @@ impl Bulk {
         if self.batch.len() < BATCH { Ok(()) } else { self.write() }
     }
 
-    /// Gives the ledger its name. `tip` is where its trail ends, which is in it already.
+    /// Gives the ledger its name. `tip` is the end of the audit log that was added.
     pub(crate) fn finish(mut self, tip: Tip) -> Result<(), Error> {
         self.complete(tip).map(drop)
     }

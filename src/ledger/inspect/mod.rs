@@ -1,4 +1,4 @@
-//! A data directory looked at without changing it: what is intact in it, and what is not.
+//! Inspects a data directory without changing it: what is intact in it, and what is not.
 //!
 //! The engine writes as soon as it opens, so what it opens is a private copy, made under the
 //! directory's own lock: a copy of a database that is being written may be torn. Nothing here stops

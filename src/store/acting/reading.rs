@@ -1,9 +1,9 @@
 //! Acts that change no key: why a key is refused, the newest change, the refusal of a caller.
 
-use super::{Acting, premises::as_authority};
+use super::Acting;
 use crate::{
     audit::Attempt,
-    error::{Error, Forbidden},
+    error::Error,
     id::KeyId,
     record::{Change, Record},
     refusal::Refusal,
@@ -11,6 +11,7 @@ use crate::{
         Scope,
         catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_VERIFY},
     },
+    store::planning::Planning,
 };
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ impl Acting<'_> {
     /// durable. The refusal is [`Refusal::Unavailable`], without a record, if that cannot be said.
     pub fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
         self.require(Attempt::Verify, Some(id), &ADMIN_KEY_VERIFY)?;
-        let core = self.core();
+        let core = self.caller().core;
         core.again(|| {
             let plans = core.plan();
             let (planned, pending) = (core.planned(&plans, id), plans.pending_sequence(id));
@@ -40,25 +41,19 @@ impl Acting<'_> {
     /// the audit log. An actor that is a key needs the scope `admin.key.list`.
     pub fn newest_change(&self) -> Result<u64, Error> {
         self.require(Attempt::List, None, &ADMIN_KEY_LIST)?;
-        Ok(self.core().plan().committed)
+        Ok(self.caller().core.plan().committed)
     }
 
     /// Like [`refuse`](Self::refuse), for a caller that is refused whether or not the audit log can be
     /// written: a failure is logged instead of returned.
     pub fn refuse_or_log(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
-        if let Err(gap) = self.note_refusal(attempt, key, Change::default(), reason) {
+        if let Err(gap) = self.caller().note_refusal(attempt, key, Change::default(), reason) {
             gap.log(self.actor);
         }
     }
 
     fn require(&self, attempt: Attempt, key: Option<KeyId>, scope: &Scope) -> Result<(), Error> {
-        let (plans, authority) = self.begin(attempt, key)?;
-        drop(plans);
-        if as_authority(authority.as_deref()).has(scope) {
-            return Ok(());
-        }
-        let refused = Forbidden::LacksScope(scope.clone()).into();
-        Err(self.refused(attempt, key, Change::default(), refused))
+        Planning::begin(self.caller(), attempt, key)?.require_scope(attempt, key, scope)
     }
 }
 

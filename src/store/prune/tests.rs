@@ -1,7 +1,8 @@
 //! A cut that was planned before another one was known: the floor must not fall.
 
+use super::Planning;
 use crate::{
-    Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
+    Actor, Attempt, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
     cluster::{
         Replica,
         sim::{Dice, link::Link, memory::Memory},
@@ -49,6 +50,8 @@ fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
         assert!(start.elapsed() < Duration::from_mins(1), "the other does not follow");
         sleep(Duration::from_millis(10));
     }
-    assert_eq!(two.acting_as(Actor::Host, None).cut_through(place).unwrap(), None);
+    let caller = two.acting_as(Actor::Host, None).caller();
+    let planning = Planning::begin(caller, Attempt::Prune, None).unwrap();
+    assert_eq!(planning.prune(place).unwrap(), None);
     assert_eq!(two.audit(0, 100).unwrap()[0].sequence, cut.through + 1);
 }

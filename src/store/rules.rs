@@ -1,7 +1,7 @@
-//! May this change be made? The rules, asked under the writers' mutex.
+//! The rules of who may change what. They are checked under the writers' mutex.
 //!
-//! Nobody grants more than they hold. The ways round it are closed here: making a key, changing
-//! one, rotating one, bringing a stronger one back or lengthening its life, and speaking for another owner.
+//! Nobody grants more than they hold: not by creating a key, by changing or rotating one, by
+//! reactivating a stronger one, by extending its life, or by acting for another owner.
 
 use crate::{
     error::{Error, Forbidden},
@@ -12,16 +12,17 @@ use crate::{
     },
     time::Timestamp,
 };
+use std::sync::Arc;
 
 /// With whose rights a change is made.
-pub(super) enum Authority<'a> {
-    /// The host or a user of the machine: all rights.
-    Machine,
+pub(super) enum Authority {
+    /// The host or a local operator: all rights.
+    Local,
     /// A key, valid at this moment.
-    Key(&'a Record),
+    Key(Arc<Record>),
 }
 
-impl Authority<'_> {
+impl Authority {
     /// Whether the actor is entitled to this scope.
     pub(super) fn has(&self, scope: &Scope) -> bool {
         self.require(scope).is_ok()
@@ -58,14 +59,14 @@ impl Authority<'_> {
     }
 }
 
-/// A maker with an owner passes it on by itself.
-pub(super) fn inherit_owner(authority: &Authority<'_>, new: &mut NewKey) {
+/// A key without an owner gets the owner of the key that creates it.
+pub(super) fn inherit_owner(authority: &Authority, new: &mut NewKey) {
     if let (Authority::Key(actor), None) = (authority, &new.owner) {
         new.owner.clone_from(&actor.owner);
     }
 }
 
-pub(super) fn may_create(authority: &Authority<'_>, record: &Record) -> Result<(), Error> {
+pub(super) fn may_create(authority: &Authority, record: &Record) -> Result<(), Error> {
     authority.require(&ADMIN_KEY_CREATE)?;
     if matches!(authority, Authority::Key(_)) && record.grant == Grant::All {
         return Err(Forbidden::RootIsLocal.into());
@@ -76,7 +77,7 @@ pub(super) fn may_create(authority: &Authority<'_>, record: &Record) -> Result<(
 }
 
 pub(super) fn may_update(
-    authority: &Authority<'_>,
+    authority: &Authority,
     before: &Record,
     after: &Record,
     lasting_roots: usize,
@@ -95,7 +96,7 @@ pub(super) fn may_update(
     {
         return Err(Forbidden::RootIsLocal.into());
     }
-    // Taking away is always allowed; whatever is looser in any part needs all of what results.
+    // Denying is always allowed. A change that is looser in any part needs all resulting rights.
     if !after.standing().is_within(&before.standing()) {
         authority.covers(after)?;
     }
@@ -109,12 +110,14 @@ pub(super) fn may_update(
     Ok(())
 }
 
-/// A new secret of a stronger key, or of one that speaks for another, is a take-over: whoever
-/// rotates a key holds all of it. A key whose successor was deleted can be rotated again.
+/// A new secret of a stronger key, or of a key of another owner, would be a take-over. So an actor
+/// that rotates a key must hold all its rights. A key whose successor was deleted can be rotated
+/// again.
 pub(super) fn may_rotate(
-    authority: &Authority<'_>,
+    authority: &Authority,
     record: &Record,
-    (is_replaced, now): (bool, Timestamp),
+    successor: Option<&Record>,
+    now: Timestamp,
 ) -> Result<(), Error> {
     authority.require(&ADMIN_KEY_UPDATE)?;
     if matches!(authority, Authority::Key(_)) && record.grant == Grant::All {
@@ -122,7 +125,7 @@ pub(super) fn may_rotate(
     }
     authority.covers(record)?;
     authority.may_set_owner(record.owner.as_deref())?;
-    let state = if is_replaced {
+    let state = if successor.is_some() {
         "replaced already"
     } else if !record.active {
         "inactive"
@@ -134,7 +137,7 @@ pub(super) fn may_rotate(
     Err(Error::NotCurrent { id: record.id, state })
 }
 
-pub(super) fn may_delete(authority: &Authority<'_>, record: &Record) -> Result<(), Error> {
+pub(super) fn may_delete(authority: &Authority, record: &Record) -> Result<(), Error> {
     authority.require(&ADMIN_KEY_DELETE)?;
     if record.active { Err(Error::StillActive(record.id)) } else { Ok(()) }
 }

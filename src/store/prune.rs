@@ -1,0 +1,53 @@
+//! Pruning: removes old entries of the audit log, and records who did it, when and how far.
+//!
+//! A prune is an entry of the audit log. The new audit start is written in the same change; only then
+//! are the entries before it removed, some at a time. The audit start keeps the chain head of the
+//! last removed entry, so that the remaining entries are still proved, and an older export can be
+//! joined to them.
+
+use super::{acting::Acting, planning::Planning, pruned::Pruned, requests::KEPT};
+use crate::{
+    audit::Attempt,
+    error::{Error, Field, Forbidden},
+    time::Timestamp,
+};
+
+impl Acting<'_> {
+    /// Removes the entries of the audit log that are older than `before`, for good; `None` if there
+    /// are none. Export them first if they may be needed. Entries that the last day's idempotent
+    /// requests need stay, and so do entries that the anchor has not seen. Only the host and local
+    /// operators may prune: no key removes its own traces.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = Store::open(dir.path().join("keys"))?;
+    /// let long_ago = Timestamp::from_secs(1_700_000_000);
+    /// let acting = store.acting_as(Actor::Host, None);
+    /// assert_eq!(acting.prune_audit(long_ago)?, None); // nothing is that old
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn prune_audit(&self, before: Timestamp) -> Result<Option<Pruned>, Error> {
+        let caller = self.caller();
+        let begin = || {
+            Planning::begin(caller, Attempt::Prune, None)?
+                .require_local(Attempt::Prune, Forbidden::PruneIsLocal)
+        };
+        drop(begin()?);
+        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let core = caller.core;
+        if before.as_millis() > core.clock.now().as_millis().saturating_sub(kept) {
+            return Err(Error::invalid(
+                Field::Before,
+                "must be at least a day ago; what is younger is needed to do requests only once",
+            ));
+        }
+        core.again(|| match core.ledger.prune_point(before, core.catalogue())? {
+            Some(point) => begin()?.prune(point),
+            None => Ok(None),
+        })
+    }
+}
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests;
