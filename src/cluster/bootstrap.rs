@@ -36,7 +36,7 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     let Latest { revision, epoch } = consensus.latest().await?;
     let Some(epoch) = epoch else {
         follower.gate().shut();
-        return Err(Error::NotFound(Path::new("the engine").into()).into());
+        return Err(Error::NotFound(Path::new("the consensus store").into()).into());
     };
     let seals = follower.seals();
     let (meta, _) = codec::decode_epoch(&epoch.value, &seals.meta, seals.pepper_check)?;
@@ -47,18 +47,18 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     *known = None;
     if !continues {
         follower.gate().shut();
-        follower.start_over();
+        follower.clear();
     }
     let mut found = meta.mark.emptied();
-    let floor = decode_audit_start(consensus.audit_start(revision).await?, seals)?;
-    follower.learn_floor(&floor.0);
+    let audit_start = decode_audit_start(consensus.audit_start(revision).await?, seals)?;
+    follower.set_audit_start(&audit_start.0);
     let names = read_scope_names(consensus, follower, revision, &mut found).await?;
-    follower.learn(&names)?;
+    follower.set_scope_names(&names)?;
     let ids = read_records(consensus, follower, revision, &mut found).await?;
     if found != meta.mark {
         follower.gate().shut();
         return Err(Error::damaged(format!(
-            "the engine should hold {} records and {} scope names and holds {} and {}, or others than those",
+            "the consensus store holds {2} records and {3} scope names instead of {0} and {1}, or others than those",
             meta.mark.records, meta.mark.scopes, found.records, found.scopes
         ))
         .into());
@@ -68,7 +68,7 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     let sequence = meta.mark.sequence;
     let gone = gone.map(|(id, digest)| KeyState { sequence, id, digest, record: None });
     follower.apply(&meta, gone.collect())?;
-    Ok(Position { applied: revision, epoch, meta, floor, names })
+    Ok(Position { applied: revision, epoch, meta, audit_start, names })
 }
 
 /// Whether the store's history contains the last change of a known state.

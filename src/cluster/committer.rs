@@ -1,4 +1,4 @@
-//! Writes changes to the engine, each on what this replica has applied.
+//! Commits changes to the consensus store, each on top of what this replica has applied.
 
 use super::{
     consensus::{
@@ -24,26 +24,26 @@ use std::{
 };
 use tokio::{select, time::timeout};
 
-/// What became of changes.
-pub(crate) enum Fate {
-    /// They are durable.
+/// The outcome of a commit.
+pub(crate) enum CommitResult {
+    /// The changes are durable.
     #[cfg_attr(not(test), expect(dead_code, reason = "the simulation waits by its receipt"))]
     Durable(Receipt),
-    /// Others came first: nothing was written, and nothing will be. This replica has applied what
-    /// came first, or has waited for it in vain.
+    /// Another replica committed first: nothing was written, and nothing will be. This replica has applied
+    /// that commit, or has waited for it in vain.
     Conflict,
-    /// The engine turned them down: nothing was written, and nothing will be.
+    /// The consensus store refused: nothing was written, and nothing will be.
     Refused(Box<str>),
-    /// They may be durable, or may still become so.
+    /// The changes may be durable, or may still become so.
     Unknown(Box<str>),
 }
 
-/// What is durable, and who must apply it before it is over.
+/// A durable change, and the members that must apply it.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
     pub(crate) revision: Revision,
     pub(crate) members: Vec<MemberRow>,
-    /// When the answer came, on our own clock.
+    /// When the answer came, on this replica's clock.
     pub(crate) answered: u64,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Committer<C, F> {
     follower: Arc<F>,
     timing: Timing,
     position: Arc<AppliedPosition>,
-    /// The newest that was committed through here.
+    /// The newest commit of this replica.
     newest: Mutex<Option<Receipt>>,
 }
 
@@ -68,10 +68,10 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
     }
 
     /// Writes the changes as one transaction, and waits until this replica has applied them too.
-    pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<Fate, Error> {
+    pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<CommitResult, Error> {
         let known = self.position.current();
         let Some(epoch) = self.next_epoch(&known.meta, commits)? else {
-            return Ok(Fate::Conflict);
+            return Ok(CommitResult::Conflict);
         };
         let expected = Some(known.epoch.clone());
         let transaction = Transaction { expected, writes: writes(commits), epoch };
@@ -81,70 +81,69 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
                 let receipt = Receipt { revision, members, answered };
                 *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt.clone());
                 self.applied(revision).await;
-                Fate::Durable(receipt)
+                CommitResult::Durable(receipt)
             }
             TransactionOutcome::Conflict => {
                 self.applied(Revision(known.epoch.revision.0.saturating_add(1))).await;
-                Fate::Conflict
+                CommitResult::Conflict
             }
-            TransactionOutcome::Refused(why) => Fate::Refused(why),
-            TransactionOutcome::Unknown(why) => Fate::Unknown(why),
+            TransactionOutcome::Refused(why) => CommitResult::Refused(why),
+            TransactionOutcome::Unknown(why) => CommitResult::Unknown(why),
         })
     }
 
-    /// Waits until no replica can act on less than what was committed through here, and than what
-    /// is applied here. Whoever joins from now on begins with it.
-    pub(crate) async fn settle(&self, revoker: &Arc<Revoker<C>>) -> Settled {
+    /// Waits until no replica can act on a state older than the newest commit and the applied state of
+    /// this replica. A replica that joins from now on begins with both.
+    pub(crate) async fn wait_for_all(&self, revoker: &Arc<Revoker<C>>) -> Settled {
         let since = self.timing.now();
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = newest.as_ref().map_or(Revision::default(), |receipt| receipt.revision);
         let revision = self.position.current().epoch.revision.max(committed);
         let found = timeout(self.timing.patience(), self.consensus.members()).await;
         if let Ok(Ok(MemberList { members, .. })) = found {
-            return revoker.settle(revision, members, since).await;
+            return revoker.wait(revision, members, since).await;
         }
-        // The answer to the change has named them, if it was made through here.
+        // The answer to the change listed the members, if this replica made the change.
         if let Some(Receipt { revision, members, answered }) =
             newest.filter(|receipt| receipt.revision == revision)
         {
-            return revoker.settle(revision, members, answered).await;
+            return revoker.wait(revision, members, answered).await;
         }
-        // Nobody knows who there is: whoever has not applied it has shut after the longest hold.
+        // The members are unknown: one that has not applied the change has shut after the longest hold.
         let end = since.saturating_add(timing::hold(LONGEST));
         select! {
             biased;
             MemberList { members, .. } = revoker.read_members() => {
-                revoker.settle(revision, members, since).await
+                revoker.wait(revision, members, since).await
             }
             () = self.timing.sleep_until(end) => Settled::default(),
         }
     }
 
-    /// What is applied here, as something to wait for: a change that was made before, and that
-    /// whoever asks for it again may rely on once it is settled. The engine must have nothing newer:
-    /// others may have undone the change since.
-    pub(crate) async fn witness(&self) -> Fate {
-        match self.witnessed().await {
-            Ok(fate) => fate,
-            Err(ConsensusError::Refused(why)) => Fate::Refused(why),
-            Err(ConsensusError::Unavailable(why)) => Fate::Unknown(why),
-            Err(ConsensusError::Compacted) => Fate::Conflict,
+    /// Confirms that the applied state is the newest, so that a caller can wait for an earlier change. If
+    /// there is a newer state, it may have undone that change.
+    pub(crate) async fn confirm_newest(&self) -> CommitResult {
+        match self.read_newest().await {
+            Ok(result) => result,
+            Err(ConsensusError::Refused(why)) => CommitResult::Refused(why),
+            Err(ConsensusError::Unavailable(why)) => CommitResult::Unknown(why),
+            Err(ConsensusError::Compacted) => CommitResult::Conflict,
         }
     }
 
-    async fn witnessed(&self) -> Result<Fate, ConsensusError> {
+    async fn read_newest(&self) -> Result<CommitResult, ConsensusError> {
         let known = self.position.current();
         let newest = self.consensus.latest().await?.epoch;
         if newest.as_ref() != Some(&known.epoch) {
             self.applied(newest.map(|epoch| epoch.revision).unwrap_or_default()).await;
-            return Ok(Fate::Conflict);
+            return Ok(CommitResult::Conflict);
         }
         let MemberList { members, .. } = self.consensus.members().await?;
         let (revision, answered) = (known.epoch.revision, self.timing.now());
-        Ok(Fate::Durable(Receipt { revision, members, answered }))
+        Ok(CommitResult::Durable(Receipt { revision, members, answered }))
     }
 
-    /// Until an epoch of this revision is applied, or it is clear that this replica has shut.
+    /// Waits until an epoch of this revision is applied, or until this replica must have shut.
     async fn applied(&self, revision: Revision) {
         let hold = Duration::from_nanos(self.timing.hold());
         let _ = timeout(hold, self.position.reach(revision)).await;
@@ -210,8 +209,8 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
         Ok(())
     }
 
-    /// The hash of the frame that a record has in the engine. Its encoding has one spelling, so
-    /// that the record gives the frame back.
+    /// The hash of the frame that a record has in the consensus store. Each record has one encoding, so
+    /// the frame can be computed from the record.
     fn applied_frame(&self, place: Place) -> Result<Option<[u8; 32]>, Error> {
         let Place::Record(digest) = place else { return Ok(None) };
         let (index, seal) = (self.follower.index(), &self.follower.seals().frame);

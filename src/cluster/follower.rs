@@ -22,7 +22,7 @@ pub(crate) struct KeyState {
     pub(crate) record: Option<Arc<Record>>,
 }
 
-/// A store that follows the engine.
+/// A store that follows the consensus store.
 pub(crate) trait Follower: Send + Sync + 'static {
     fn gate(&self) -> &Gate;
 
@@ -30,22 +30,22 @@ pub(crate) trait Follower: Send + Sync + 'static {
 
     fn seals(&self) -> &Seals;
 
-    /// The scope names that the engine has numbered, and those that this host brings.
+    /// The scope names that have a number, and those of this host.
     fn catalogue(&self) -> &'static Catalogue;
 
-    /// These are all the names that the engine has numbered, in order.
-    fn learn(&self, names: &[Scope]) -> Result<(), Error>;
+    /// Sets all scope names that have a number, in order.
+    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error>;
 
-    /// From now on the trail begins here.
-    fn learn_floor(&self, floor: &AuditStart);
+    /// Sets where the audit log starts.
+    fn set_audit_start(&self, floor: &AuditStart);
 
-    /// Applies the changes of one transaction, all of them before it returns, and notes that this
-    /// is now the state that the next change builds on.
+    /// Applies the changes of one transaction before it returns, and notes the state that the next
+    /// change builds on.
     fn apply(&self, meta: &Meta, states: Vec<KeyState>) -> Result<(), Error>;
 
-    /// Forgets every key: what follows is another history. The gate is shut.
-    fn start_over(&self);
+    /// Removes every key, because another history follows. The gate is shut.
+    fn clear(&self);
 
-    /// The gate is shut, so nobody vouches for work in flight any more.
+    /// Ends work in flight, because the gate is shut.
     fn end_work(&self);
 }

@@ -108,7 +108,7 @@ impl Handle {
     /// The audit start as this replica has applied it, and its frame.
     pub(super) fn applied_audit_start(&self) -> (AuditStart, Option<Vec<u8>>) {
         let position = self.state.position.get();
-        position.map(|position| position.current().floor.clone()).unwrap_or_default()
+        position.map(|position| position.current().audit_start.clone()).unwrap_or_default()
     }
 }
 

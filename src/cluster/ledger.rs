@@ -3,8 +3,8 @@
 use super::{
     handle::{Handle, Request, stopped},
     limits::fitting,
-    moment::{Moment, missing},
     snapshot::SharedSnapshot,
+    version::{StoreVersion, missing},
 };
 use crate::{
     audit::AuditEntry,
@@ -86,7 +86,7 @@ impl Ledger for Handle {
         catalogue: &'static Catalogue,
     ) -> Result<Option<PrunePoint>, Error> {
         let newest = self.newest()?;
-        let floor = newest.floor.0.through;
+        let floor = newest.audit_start.0.through;
         let (mut start, mut end) = (floor, newest.meta.mark.sequence);
         let entry = |number: u64| {
             let found = self.read_audit(newest.at, number - 1, 1)?;
@@ -182,7 +182,7 @@ impl Handle {
     /// A range of the audit log at one state.
     fn audit_range_at(
         &self,
-        Moment { at, meta, floor: (floor, _) }: Moment,
+        StoreVersion { at, meta, audit_start: (floor, _) }: StoreVersion,
         after: u64,
         limit: usize,
     ) -> Result<StoredRange, Error> {

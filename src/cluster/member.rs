@@ -12,16 +12,15 @@ use crate::{
 };
 use std::time::{Duration, SystemTime};
 
-/// No proof is good for longer. A member of which nobody knows how long its proofs are good for is
-/// waited for as one whose proofs are good for this long.
+/// The longest freshness. It also counts for a member whose information cannot be read.
 pub(crate) const LONGEST: Duration = Duration::from_mins(1);
-/// With less a replica would spend its time on proofs.
+/// The shortest freshness: with less, a replica would spend its time on proofs.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The bytes of a name.
 const LONGEST_NAME: usize = 128;
 const FORMAT: u8 = 1;
 
-/// How a replica takes part.
+/// The name and the freshness of a replica.
 #[derive(Clone, Debug)]
 pub struct Replica {
     name: String,
@@ -29,16 +28,18 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica that operators know by this name, of at most 128 bytes without control
-    /// characters. It need not be the only one of that name.
+    /// Names the replica for operators: at most 128 bytes without control characters. Several replicas
+    /// may have the same name.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), freshness: Duration::from_secs(3) }
     }
 
-    /// How long a proof of freshness is good for: three seconds unless said, and from a tenth of a
-    /// second to a minute. A replica that cannot reach the engine answers nobody after this, and a
-    /// revocation waits a little longer than this for a replica that does not answer: each replica
-    /// tells the others its own. Where the engine's own nodes are far apart, five to ten seconds.
+    /// Sets how long a proof of freshness stays valid: a tenth of a second to a minute, by default three
+    /// seconds.
+    ///
+    /// A replica that cannot reach the consensus store answers nobody after this time. A revocation
+    /// waits a little longer than this for a replica that does not answer, by the freshness of that
+    /// replica. If the nodes of the consensus store are far apart, use five to ten seconds.
     #[must_use]
     pub fn freshness(mut self, freshness: Duration) -> Self {
         self.freshness = freshness;

@@ -1,28 +1,29 @@
-//! Several replicas with one store: a revocation that is over when it returns, on all of them.
+//! Several replicas with one store: once a revocation has returned, all of them refuse the key.
 //!
-//! Design. Each replica has the whole index in memory and follows the engine that keeps the records
-//! (`replica`). It answers only while its gate is open, and the gate is opened for a while by a
-//! proof: a linearizable read that found the replica a member, at an epoch that it has applied.
-//! Whoever takes something away waits until every member has said that it has applied the change,
-//! or until those that have not must have shut their gates (`revoker`).
+//! Design. Each replica has the whole index in memory and follows the consensus store that keeps the
+//! records (`replica`). It answers only while its gate is open. A proof opens the gate for a limited
+//! time: a linearizable read that found the replica a member, at an epoch that it has applied. A
+//! revocation waits until every member has acknowledged the change, or until the members that have not
+//! must have shut their gates (`revoker`).
 //!
-//! Why a validation that starts after that refuses. Say the change has revision R, and a replica
-//! answers at time t. It needs a proof, at some revision V, that was asked for after t − D. If V > R,
-//! the proof asked for an epoch of R or later to be applied. If V < R, the replica was a member at
-//! V; at R it still was one, and was waited for, or it had been fenced and removed, and had shut by
-//! then. What is waited out takes D by the slowest clock, so more than D by the fastest; and D is
-//! the member's own, which stands in its row: whoever waits may have another.
+//! Why a validation that starts after the revocation refuses. Say the change has revision R, and a
+//! replica answers at time t. The replica needs a proof, read at some revision V, that was requested
+//! after t − D. If V > R, the proof required an epoch of R or later to be applied. If V < R, the replica
+//! was a member at V. At R it still was one, and the revocation waited for it; or it had been fenced and
+//! removed, and had shut by then. The revocation waits for D by the slowest clock, so for more than D by
+//! the fastest. D is the member's own and stands in its row: the revoking replica may have another.
 //!
-//! It rests on: a linearizable engine; an epoch in every transaction; clocks whose *rates* differ
-//! from the true one by at most a hundredth. Leases of the engine would not do: measured, etcd's
-//! leader went on confirming them for two seconds after it had lost its quorum.
+//! Assumptions: a linearizable consensus store; an epoch in every transaction; clocks whose *rates*
+//! differ from the true one by at most a hundredth. Leases of the consensus store are not safe enough:
+//! measured, etcd's leader went on confirming them for two seconds after it had lost its quorum.
 //!
 //! Invariants, each with injected faults that the simulation finds (`tests/faults/cluster`):
-//! 1. The index first, then `applied`, then the gate, then the acknowledgement.
-//! 2. A proof counts from before it was asked for, and only once its epoch is applied.
+//! 1. The index first, then the position, then the gate, then the acknowledgement.
+//! 2. A proof counts from before its request, and only once its epoch is applied.
 //! 3. Every transaction compares and puts the epoch, and links to the chain head before it.
 //! 4. A fenced member counts as gone only after the hold; a member that leaves shuts first.
-//! 5. What does not continue the history that was applied shuts the gate, and all is read again.
+//! 5. A change that does not continue the applied history shuts the gate, and the whole store is read
+//!    again.
 
 use crate::error::Error;
 use tokio::runtime::{Builder, Runtime};
@@ -41,7 +42,7 @@ pub(crate) mod ledger;
 mod limits;
 pub(crate) mod member;
 mod membership;
-mod moment;
+mod version;
 mod position;
 mod replica;
 mod revoker;

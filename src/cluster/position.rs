@@ -24,7 +24,7 @@ pub(crate) struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) meta: Meta,
     /// Where the audit log starts, and the frame of that if it was ever pruned.
-    pub(crate) floor: (AuditStart, Option<Vec<u8>>),
+    pub(crate) audit_start: (AuditStart, Option<Vec<u8>>),
     /// The scope names that have a number.
     pub(crate) names: Vec<Scope>,
 }

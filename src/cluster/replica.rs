@@ -89,7 +89,7 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
                 acknowledgements = Acknowledgements::default();
                 let membership = self.join().await;
                 if membership.joined <= self.context.current().applied {
-                    let reason = "the engine went back to an earlier revision";
+                    let reason = "the consensus store went back to an earlier revision";
                     interruption = Some(Interruption::Diverged(reason));
                     continue;
                 }

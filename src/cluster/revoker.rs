@@ -57,7 +57,7 @@ impl<C: ConsensusStore> Revoker<C> {
     /// Waits until each of the members that there were at `revision` has applied it, is gone, or has
     /// shut its gate for want of proofs. `answered` is when the answer to the change came. Each hold
     /// is computed from that member's freshness, whatever the freshness of this replica is.
-    pub(crate) async fn settle(
+    pub(crate) async fn wait(
         self: &Arc<Self>,
         revision: Revision,
         members: Vec<MemberRow>,

@@ -116,7 +116,7 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         }
     }
 
-    /// The time is taken before the request is sent, so the answer describes a later moment.
+    /// The time is taken before the request is sent, so the answer describes a later state.
     fn request_proof(&mut self) {
         let consensus = Arc::clone(&self.context.consensus);
         let (timing, Membership { id, joined }) = (self.context.timing.clone(), self.membership);
@@ -146,16 +146,20 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         let earliest =
             self.epochs_since_request.first().map_or_else(Revision::default, |e| e.revision);
         if revision < self.applied_at_request || epoch.revision < earliest {
-            return Err(Interruption::Diverged("the engine went back to an earlier revision"));
+            return Err(Interruption::Diverged(
+                "the consensus store went back to an earlier revision",
+            ));
         }
         // All epochs up to the applied one are known. A bootstrap reads at a later revision than its
         // epoch has, and a restored consensus store may since have given the revisions between the two
         // to changes of another history.
         if epoch.revision <= self.applied() && !self.epochs_since_request.contains(&epoch) {
-            return Err(Interruption::Diverged("the engine has another epoch than was applied"));
+            return Err(Interruption::Diverged(
+                "the consensus store has another epoch than was applied",
+            ));
         }
         if !self.acknowledgements.recognise(applied) {
-            let reason = "the engine shows an acknowledgement that was not given";
+            let reason = "the consensus store shows an acknowledgement that was not given";
             return Err(Interruption::Diverged(reason));
         }
         let until = requested.saturating_add(self.context.timing.freshness());
@@ -259,14 +263,14 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
                     position.names.push(decode_scope_name(frame, *number, follower)?);
                 }
                 (Key::AuditStart, frame) => {
-                    position.floor = decode_audit_start(frame.clone(), seals)?;
-                    follower.learn_floor(&position.floor.0);
+                    position.audit_start = decode_audit_start(frame.clone(), seals)?;
+                    follower.set_audit_start(&position.audit_start.0);
                 }
                 _ => {}
             }
         }
         if position.names.len() > numbered {
-            follower.learn(&position.names)?;
+            follower.set_scope_names(&position.names)?;
         }
         let sequence = position.meta.mark.sequence;
         let states = writes.into_iter().filter_map(|Write { key, value }| match key {

@@ -3,7 +3,7 @@
 use super::{
     consensus::RecordPage,
     handle::{Handle, Request},
-    moment::{ENTRIES_AT_ONCE, Moment, missing},
+    version::{ENTRIES_AT_ONCE, StoreVersion, missing},
 };
 use crate::{
     codec::{AuditStart, Meta, Place},
@@ -16,7 +16,7 @@ use crate::{
 /// changed or pruned meanwhile.
 pub(super) struct SharedSnapshot<'h> {
     handle: &'h Handle,
-    moment: Moment,
+    version: StoreVersion,
     scopes: Vec<Vec<u8>>,
     /// The last audit entry that was read.
     entry: u64,
@@ -29,27 +29,27 @@ impl<'h> SharedSnapshot<'h> {
     pub(super) fn begin(handle: &'h Handle) -> Result<Self, Error> {
         // The backup takes the last uses from the index.
         handle.try_send(Request::ReadUses)?;
-        let moment = handle.newest()?;
-        let scopes = handle.try_send(|to| Request::Names(moment.at, to))?;
-        let entry = moment.floor.0.through;
-        Ok(Self { handle, moment, scopes, entry, record: None, is_over: false })
+        let version = handle.newest()?;
+        let scopes = handle.try_send(|to| Request::Names(version.at, to))?;
+        let entry = version.audit_start.0.through;
+        Ok(Self { handle, version, scopes, entry, record: None, is_over: false })
     }
 }
 
 impl Handle {
     /// The newest state.
-    pub(super) fn newest(&self) -> Result<Moment, Error> {
-        Moment::of(self.try_send(Request::Newest)?, &self.seals)
+    pub(super) fn newest(&self) -> Result<StoreVersion, Error> {
+        StoreVersion::of(self.try_send(Request::Newest)?, &self.seals)
     }
 }
 
 impl Snapshot for SharedSnapshot<'_> {
     fn meta(&self) -> &Meta {
-        &self.moment.meta
+        &self.version.meta
     }
 
     fn audit_start(&self) -> (AuditStart, Option<&[u8]>) {
-        let (floor, frame) = &self.moment.floor;
+        let (floor, frame) = &self.version.audit_start;
         (*floor, frame.as_deref())
     }
 
@@ -58,7 +58,7 @@ impl Snapshot for SharedSnapshot<'_> {
     }
 
     fn next_values(&mut self) -> Result<Option<Values>, Error> {
-        let (at, last) = (self.moment.at, self.moment.meta.mark.sequence);
+        let (at, last) = (self.version.at, self.version.meta.mark.sequence);
         let left = last.saturating_sub(self.entry);
         if left > 0 {
             let most = usize::try_from(left).unwrap_or(ENTRIES_AT_ONCE).min(ENTRIES_AT_ONCE);

@@ -3,7 +3,7 @@
 use super::{
     consensus::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction},
     keys::{key, place},
-    moment::{self, ENTRIES_AT_ONCE, Moment, missing},
+    version::{self, ENTRIES_AT_ONCE, StoreVersion, missing},
 };
 use crate::{
     codec::{self, MAX_VALUE, Mark, Meta, Place},
@@ -116,27 +116,27 @@ async fn write<C: ConsensusStore>(
     consensus.import(progress, batch.values).await
 }
 
-/// A store in a consensus store, at one moment.
+/// A store in a consensus store, at one version.
 pub(crate) struct Export<'c, C> {
     consensus: &'c C,
-    moment: Moment,
+    version: StoreVersion,
 }
 
 impl<'c, C: ConsensusStore> Export<'c, C> {
     pub(crate) async fn begin(consensus: &'c C, seals: &Seals) -> Result<Self, Error> {
-        let moment = Moment::of(moment::newest(consensus).await?, seals)?;
-        Ok(Self { consensus, moment })
+        let version = StoreVersion::of(version::newest(consensus).await?, seals)?;
+        Ok(Self { consensus, version })
     }
 
     /// The meta record, which vouches for all values.
     pub(crate) fn meta(&self) -> &Meta {
-        &self.moment.meta
+        &self.version.meta
     }
 
     /// The number of values.
     pub(crate) fn values(&self) -> u64 {
-        let Mark { sequence, records, scopes, .. } = self.moment.meta.mark;
-        let entries = sequence.saturating_sub(self.moment.floor.0.through);
+        let Mark { sequence, records, scopes, .. } = self.version.meta.mark;
+        let entries = sequence.saturating_sub(self.version.audit_start.0.through);
         entries.saturating_add(records).saturating_add(scopes)
     }
 
@@ -148,10 +148,10 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
         mut put: impl FnMut(Place, Vec<u8>) -> Result<(), Error>,
         mut report: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let Self { consensus, moment } = self;
-        let (at, expected) = (moment.at, moment.meta.mark);
-        let (mut found, mut done) = (moment.nothing(), 0);
-        if let Some(frame) = moment.floor.1 {
+        let Self { consensus, version } = self;
+        let (at, expected) = (version.at, version.meta.mark);
+        let (mut found, mut done) = (version.nothing(), 0);
+        if let Some(frame) = version.audit_start.1 {
             put(Place::AuditStart, frame)?;
         }
         for (frame, number) in consensus.scope_names(at).await?.into_iter().zip(0..) {

@@ -2,17 +2,17 @@
 
 use super::{
     bootstrap::bootstrap,
-    committer::{Committer, Fate},
+    committer::{CommitResult, Committer},
     consensus::{ConsensusStore, Transaction, TransactionOutcome},
     follower::Follower,
     handle::{Handle, Receiver, Request, channel, stopped},
     last_uses::SharedUses,
     member::{self, MemberInfo},
     membership::CurrentMembership,
-    moment,
     replica::ReplicaTask,
     revoker::Revoker,
     timing::Timing,
+    version,
 };
 use crate::{
     codec::{self, Mark, Meta},
@@ -94,7 +94,7 @@ impl Worker {
         let uses =
             SharedUses::new(Arc::clone(&consensus), Arc::clone(&follower), Arc::clone(&position));
         let uses = Arc::new(uses);
-        // Whoever opens a store asks it at once: the first proof takes a moment.
+        // Whoever opens a store asks it at once: the first proof takes a version.
         let start = timing.now();
         while !follower.gate().is_open() && timing.now() < start + timing.hold() {
             timing.sleep(timing.freshness() / 256).await;
@@ -139,7 +139,7 @@ async fn begin<C: ConsensusStore, F: Follower>(
     options: StartOptions,
 ) -> Result<(Arc<C>, ReplicaTask<C, F>), Error> {
     let consensus = Arc::new(consensus);
-    let place = Path::new("the engine of the replicas");
+    let place = Path::new("the consensus store");
     let is_there = consensus.latest().await?.epoch.is_some();
     match options.mode {
         Mode::Create if is_there => return Err(Error::AlreadyExists(place.into())),
@@ -192,15 +192,20 @@ impl<C: ConsensusStore, F: Follower> Server<C, F> {
     async fn serve(self: Arc<Self>, request: Request) {
         match request {
             Request::Commit(batch, to) => {
-                let fate = self.committer.commit(&batch).await;
+                let result = self.committer.commit(&batch).await;
                 // A transaction that could not even be put together was not sent.
-                let fate = fate.unwrap_or_else(|error| Fate::Refused(error.to_string().into()));
-                let _ = to.send(fate.into());
+                let result =
+                    result.unwrap_or_else(|error| CommitResult::Refused(error.to_string().into()));
+                let _ = to.send(result.into());
             }
-            Request::WaitForAll(to) => drop(to.send(self.committer.settle(&self.revoker).await)),
-            Request::ConfirmNewest(to) => drop(to.send(self.committer.witness().await.into())),
+            Request::WaitForAll(to) => {
+                let _ = to.send(self.committer.wait_for_all(&self.revoker).await);
+            }
+            Request::ConfirmNewest(to) => {
+                let _ = to.send(self.committer.confirm_newest().await.into());
+            }
             Request::Newest(to) => {
-                let _ = to.send(moment::newest(&*self.consensus).await.map_err(Error::from));
+                let _ = to.send(version::newest(&*self.consensus).await.map_err(Error::from));
             }
             Request::Names(at, to) => {
                 let _ = to.send(self.consensus.scope_names(at).await.map_err(Error::from));
@@ -222,22 +227,22 @@ impl<C: ConsensusStore, F: Follower> Server<C, F> {
             }
             Request::ReadUses(to) => drop(to.send(self.uses.read().await)),
             Request::Members(to) => {
-                let muster = self.consensus.members().await.map_err(Error::from);
+                let list = self.consensus.members().await.map_err(Error::from);
                 let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
                 let this = this.map(|membership| membership.id);
-                let _ = to.send(muster.map(|muster| member::listed(muster, this)));
+                let _ = to.send(list.map(|list| member::listed(list, this)));
             }
         }
     }
 }
 
-impl From<Fate> for CommitOutcome {
-    fn from(fate: Fate) -> Self {
-        match fate {
-            Fate::Durable(_) => Self::Durable,
-            Fate::Conflict => Self::Conflict,
-            Fate::Refused(why) => Self::Refused(why),
-            Fate::Unknown(why) => Self::Unknown(why),
+impl From<CommitResult> for CommitOutcome {
+    fn from(result: CommitResult) -> Self {
+        match result {
+            CommitResult::Durable(_) => Self::Durable,
+            CommitResult::Conflict => Self::Conflict,
+            CommitResult::Refused(why) => Self::Refused(why),
+            CommitResult::Unknown(why) => Self::Unknown(why),
         }
     }
 }

@@ -57,14 +57,14 @@ impl Follower for Core {
         Self::catalogue(self)
     }
 
-    fn learn(&self, names: &[Scope]) -> Result<(), Error> {
+    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error> {
         let _plans = self.plan();
         let mut current = self.names.write().unwrap_or_else(PoisonError::into_inner);
         *current = ScopeNames::new(names.to_vec(), current.host.clone())?;
         Ok(())
     }
 
-    fn learn_floor(&self, floor: &AuditStart) {
+    fn set_audit_start(&self, floor: &AuditStart) {
         let mut plans = self.plan();
         plans.base_pruned_through = floor.through;
         plans.pruned_through = plans.pruned_through.max(floor.through);
@@ -85,7 +85,7 @@ impl Follower for Core {
         Ok(())
     }
 
-    fn start_over(&self) {
+    fn clear(&self) {
         let mut plans = self.plan();
         self.index.clear();
         plans.in_doubt.clear();

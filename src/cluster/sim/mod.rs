@@ -1,15 +1,15 @@
-//! The protocol against an memory in memory, on a clock that a test events: every run replays.
+//! The protocol over a consensus store in memory, on a simulated clock: every run replays.
 //!
-//! Replica, committer and revoker are the ones that ship. The memory is linearizable because it is
-//! one mutex; what goes wrong is between it and the replicas (`link`), in their clocks, and in what
+//! Replica, committer and revoker are the ones that ship. The consensus store is linearizable because it
+//! is one mutex. What goes wrong is between it and the replicas (`link`), in their clocks, and in what
 //! happens to them (`world`).
 
 mod conformance;
-mod duel;
+mod cut_off;
 pub(crate) mod memory;
 pub(crate) mod link;
 mod node;
-mod relapse;
+mod failed_bootstrap;
 mod tests;
 mod world;
 

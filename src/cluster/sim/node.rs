@@ -1,4 +1,4 @@
-//! A simulated process: a store in memory, its replica, and who changes keys through it.
+//! A simulated process: an index, its replica, and the changes that are made through it.
 
 use super::link::Link;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     cluster::{
         self,
         bootstrap::bootstrap,
-        committer::{Committer, Fate, Receipt},
+        committer::{CommitResult, Committer, Receipt},
         consensus::{ConsensusStore, Transaction, TransactionOutcome},
         follower::{Follower, KeyState},
         membership::Trouble,
@@ -68,12 +68,12 @@ impl Follower for Keys {
         *self.catalogue.lock().unwrap()
     }
 
-    fn learn(&self, names: &[Scope]) -> Result<(), Error> {
+    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error> {
         *self.catalogue.lock().unwrap() = Catalogue::new(names.to_vec(), None)?;
         Ok(())
     }
 
-    fn learn_floor(&self, _: &AuditStart) {}
+    fn set_audit_start(&self, _: &AuditStart) {}
 
     fn apply(&self, _: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
         for KeyState { sequence, id, digest, record } in states {
@@ -82,7 +82,7 @@ impl Follower for Keys {
         Ok(())
     }
 
-    fn start_over(&self) {
+    fn clear(&self) {
         self.index.clear();
     }
 
@@ -104,7 +104,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Starts a process; it comes up once it reaches the memory.
+    /// Starts a process; it comes up once it reaches the consensus store.
     pub(super) async fn start(name: String, link: Link, timing: Timing, seals: Arc<Seals>) -> Self {
         let keys = Arc::new(Keys {
             gate: Gate::shut_at_first(timing.clock().clone()),
@@ -130,8 +130,8 @@ impl Node {
             start,
         );
         let (position, trouble) = (replica.position(), replica.trouble());
-        let (leave, told) = watch::channel(false);
-        let life = tokio::spawn(replica.run(told));
+        let (leave, is_leaving) = watch::channel(false);
+        let life = tokio::spawn(replica.run(is_leaving));
         let follower = Arc::clone(&keys);
         let committer =
             Committer::new(Arc::clone(&consensus), follower, timing.clone(), Arc::clone(&position));
@@ -147,7 +147,7 @@ impl Node {
         self.life.is_finished()
     }
 
-    /// Leaves as a process does that is told to stop. It may still be asked.
+    /// Leaves as a process does on SIGTERM. It may still be used.
     pub(super) fn leave(&self) {
         self.leave.send_replace(true);
     }
@@ -183,7 +183,7 @@ impl Node {
         self.keys.index.get(id)
     }
 
-    /// What it has, as it would lie in the memory.
+    /// What it has, as it would lie in the consensus store.
     pub(super) fn frames(&self) -> std::collections::BTreeMap<[u8; 32], Vec<u8>> {
         let frame = |(id, digest): (KeyId, Digest)| {
             let (record, _) = self.keys.index.get(id).unwrap();
@@ -218,31 +218,31 @@ impl Node {
         let puts = vec![Put { place: Place::Record(digest), frame }];
         let commits = [Commit { sequence, at, entry, head, puts }];
         match self.committer.commit(&commits).await.unwrap() {
-            Fate::Durable(receipt) => Ok(Some(receipt)),
-            Fate::Conflict => Ok(None),
-            Fate::Refused(why) | Fate::Unknown(why) => Err(why),
+            CommitResult::Durable(receipt) => Ok(Some(receipt)),
+            CommitResult::Conflict => Ok(None),
+            CommitResult::Refused(why) | CommitResult::Unknown(why) => Err(why),
         }
     }
 
-    pub(super) async fn settle(&self, receipt: Receipt) -> Settled {
+    pub(super) async fn wait(&self, receipt: Receipt) -> Settled {
         let Receipt { revision, members, answered } = receipt;
-        self.revoker.settle(revision, members, answered).await
+        self.revoker.wait(revision, members, answered).await
     }
 
     /// Waits as the store does, which knows no receipt.
-    pub(super) async fn settle_anew(&self) -> Settled {
-        self.committer.settle(&self.revoker).await
+    pub(super) async fn wait_for_all(&self) -> Settled {
+        self.committer.wait_for_all(&self.revoker).await
     }
 
-    pub(super) async fn witness(&self) -> Option<Receipt> {
-        match self.committer.witness().await {
-            Fate::Durable(receipt) => Some(receipt),
-            Fate::Conflict | Fate::Refused(_) | Fate::Unknown(_) => None,
+    pub(super) async fn confirm_newest(&self) -> Option<Receipt> {
+        match self.committer.confirm_newest().await {
+            CommitResult::Durable(receipt) => Some(receipt),
+            CommitResult::Conflict | CommitResult::Refused(_) | CommitResult::Unknown(_) => None,
         }
     }
 }
 
-/// Makes an empty store in the memory.
+/// Makes an empty store in the consensus store.
 pub(super) async fn create(link: &Link, seals: &Seals) {
     let mark = codec::Mark { store: [7; 16], ..codec::Mark::default() };
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: "pcl".into() };

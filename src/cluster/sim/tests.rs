@@ -11,8 +11,8 @@
 //! happened in it.
 
 use super::{
-    duel::{Cut, Duel, Waits},
-    relapse::relapse,
+    cut_off::{Cut, CutOff, Waits},
+    failed_bootstrap::failed_bootstrap,
     world::{Tally, World},
 };
 use std::{
@@ -56,7 +56,7 @@ fn seeds(otherwise: Range<u64>) -> Range<u64> {
 fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let (next, all) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
-    let unhealed = Mutex::new(Vec::new());
+    let unrecovered = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -67,20 +67,20 @@ fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
                     }
                     let tally = run(seed);
                     if env::var_os("PORTCULLIS_SIM_STORY").is_some() {
-                        tally.story.iter().for_each(|line| eprintln!("{line}"));
+                        tally.log.iter().for_each(|line| eprintln!("{line}"));
                     }
-                    let accepted = tally.offences.first();
+                    let accepted = tally.violations.first();
                     assert!(accepted.is_none(), "keys were accepted: seed {seed}: {accepted:?}");
-                    if !tally.unhealed.is_empty() {
-                        unhealed.lock().unwrap().push((seed, tally.unhealed.clone()));
+                    if !tally.unrecovered.is_empty() {
+                        unrecovered.lock().unwrap().push((seed, tally.unrecovered.clone()));
                     }
                     all.lock().unwrap().add(&tally);
                 }
             });
         }
     });
-    let unhealed = unhealed.into_inner().unwrap();
-    assert!(unhealed.is_empty(), "not as it was before, by seed: {unhealed:?}");
+    let unrecovered = unrecovered.into_inner().unwrap();
+    assert!(unrecovered.is_empty(), "not as it was before, by seed: {unrecovered:?}");
     let all = all.into_inner().unwrap();
     eprintln!(
         "simulation: {} seeds, {} revocations ({} with a replica waited out), {} restores, {} validations ({} accepted, \
@@ -126,30 +126,30 @@ fn a_seed_replays_to_the_last_revision_and_another_one_is_another_world() {
 }
 
 fn first_difference(one: &Tally, other: &Tally) -> Option<(String, String)> {
-    let lines = one.story.iter().chain(&one.memory).zip(other.story.iter().chain(&other.memory));
+    let lines = one.log.iter().chain(&one.memory).zip(other.log.iter().chain(&other.memory));
     let mut differing = lines.filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone()));
     differing.next()
 }
 
 /// How often a replica that was cut off accepted a key whose revocation had returned.
-fn accepted(duel: Duel) -> u64 {
-    simulated(duel.fight())
+fn accepted(case: CutOff) -> u64 {
+    simulated(case.run())
 }
 
 #[test]
 fn replica_cut_off_at_any_time_accepts_no_revoked_key() {
-    assert_eq!(accepted(Duel::new([1.0; 2], Cut::BeforeAnswers)), 0, "keys were accepted");
+    assert_eq!(accepted(CutOff::new([1.0; 2], Cut::BeforeAnswers)), 0, "keys were accepted");
 }
 
 #[test]
 fn replica_cut_off_after_a_proof_accepts_no_revoked_key_by_a_slow_clock() {
-    assert_eq!(accepted(Duel::new([0.99, 1.01], Cut::AfterProof)), 0, "keys were accepted");
+    assert_eq!(accepted(CutOff::new([0.99, 1.01], Cut::AfterProof)), 0, "keys were accepted");
 }
 
 /// The proofs of the replica that is cut off are good for longer than those of the other.
-fn with_unequal_freshness(waits: Waits) -> Duel {
+fn with_unequal_freshness(waits: Waits) -> CutOff {
     let freshness = [Duration::from_secs(6), Duration::from_secs(1)];
-    Duel { freshness, waits, ..Duel::new([0.99, 1.01], Cut::AfterProof) }
+    CutOff { freshness, waits, ..CutOff::new([0.99, 1.01], Cut::AfterProof) }
 }
 
 #[test]
@@ -166,5 +166,5 @@ fn revocation_that_cannot_read_the_members_waits_for_the_longest_freshness() {
 
 #[test]
 fn bootstrap_that_failed_leaves_no_part_of_a_lost_history() {
-    assert_eq!(simulated(relapse()), 0, "keys of a lost history are accepted");
+    assert_eq!(simulated(failed_bootstrap()), 0, "keys of a lost history are accepted");
 }

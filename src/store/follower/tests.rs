@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// For one that is to shut, to be waited out, or to ask for proofs often.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// The memory of some replicas.
+/// The consensus store of some replicas.
 struct Shore(Arc<Memory>);
 
 impl Shore {
@@ -441,7 +441,7 @@ fn a_replica_that_starts_over_forgets_all_that_it_had_applied() {
     let shore = Shore::new();
     let (one, _a) = shore.store();
     let (id, key) = issue(&one);
-    one.writer.start_over();
+    one.writer.clear();
     assert!(matches!(one.get(id), Err(Error::NoSuchKey(_))));
     assert_eq!((decision(&one, &key), one.count().active), (Err(Refusal::Unknown), 0));
     assert!(one.writer.plan().base.is_none());

@@ -1,11 +1,11 @@
-//! What happens to some replicas in a while, and the promise that is kept in it.
+//! Some replicas under random disruptions, and the promise that they keep.
 //!
-//! Keys are issued, taken away, brought back and deleted through any replica, while ways are cut,
-//! slowed and healed, the memory stands still, forgets its history or is put back to an earlier
+//! Keys are issued, revoked, reactivated and deleted through any replica, while links are cut,
+//! slowed and restored, the consensus store stands still, forgets its history or is restored to an earlier
 //! state, and replicas crash, leave and come. Others ask for keys all the time. *A validation that
-//! starts after `revoke` has returned never accepts, on any replica*: one that does is an offence.
+//! starts after `revoke` has returned never accepts, on any replica*: one that does is a violation.
 
-mod mishaps;
+mod disruptions;
 mod users;
 
 use super::{
@@ -41,9 +41,9 @@ struct Key {
     digest: Digest,
     /// A revocation of it has returned, and nobody has begun to bring it back: the number of that
     /// revocation.
-    taken: Cell<Option<u64>>,
-    /// The revision at which it was taken.
-    taken_at: Cell<u64>,
+    revoked: Cell<Option<u64>>,
+    /// The revision at which it was revoked.
+    revoked_at: Cell<u64>,
     /// Someone is changing it.
     busy: Cell<bool>,
     exists: Cell<bool>,
@@ -52,17 +52,17 @@ struct Key {
 /// What came of a run.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Tally {
-    pub(super) offences: Vec<String>,
+    pub(super) violations: Vec<String>,
     pub(super) revocations: u64,
     pub(super) waited_out: u64,
     pub(super) validations: u64,
     pub(super) accepted: u64,
     pub(super) refused_by_gates: u64,
     pub(super) restores: u64,
-    pub(super) unhealed: Vec<String>,
+    pub(super) unrecovered: Vec<String>,
     /// What happened, to be read when a seed fails.
-    pub(super) story: Vec<String>,
-    /// What the memory did, revision by revision.
+    pub(super) log: Vec<String>,
+    /// What the consensus store did, revision by revision.
     pub(super) memory: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct World {
     start: Instant,
     nodes: RefCell<Vec<Rc<Node>>>,
     keys: RefCell<Vec<Rc<Key>>>,
-    /// Rises when the memory is put back: what was under way then promises nothing.
+    /// Rises when the consensus store is restored: what was under way then promises nothing.
     era: Cell<u64>,
     count: Cell<u64>,
     nodes_made: Cell<u64>,
@@ -120,15 +120,15 @@ impl World {
         for _ in 0..3 {
             Rc::clone(world).issue().await;
         }
-        let mut tasks = vec![spawn_local(Rc::clone(world).mishaps())];
+        let mut tasks = vec![spawn_local(Rc::clone(world).disruptions())];
         tasks.extend((0..3).map(|_| spawn_local(Rc::clone(world).changes())));
-        tasks.extend((0..4).map(|_| spawn_local(Rc::clone(world).asks())));
+        tasks.extend((0..4).map(|_| spawn_local(Rc::clone(world).validations())));
         sleep(Duration::from_secs(seconds)).await;
         world.is_over.set(true);
         for task in tasks {
             let _ = timeout(Duration::from_mins(1), task).await;
         }
-        world.heal().await;
+        world.recover().await;
         for node in world.nodes.borrow().iter() {
             node.crash();
         }
@@ -149,7 +149,7 @@ impl World {
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
         let starting = Node::start(name, self.link(), timing, Arc::clone(&self.seals));
-        // Where the memory is away for long, or no store of its own writers can be read.
+        // Where the consensus store is away for long, or no store of its own writers can be read.
         if let Ok(node) = timeout(Duration::from_secs(5), starting).await {
             self.nodes.borrow_mut().push(Rc::new(node));
         }
@@ -164,10 +164,10 @@ impl World {
         sleep(Duration::from_millis(self.dice.below(most) + 1)).await;
     }
 
-    /// Once all is well again every replica answers, has what the memory has, and acknowledges.
-    async fn heal(self: &Rc<Self>) {
+    /// Once all is well again every replica answers, has what the consensus store has, and acknowledges.
+    async fn recover(self: &Rc<Self>) {
         *self.is_down.lock().unwrap() = false;
-        // What was cut last is healed by then.
+        // What was cut last is restored by then.
         sleep(LONGEST * 4).await;
         let nodes = self.nodes.borrow().clone();
         for node in &nodes {
@@ -178,39 +178,44 @@ impl World {
             Rc::clone(self).issue().await;
         }
         sleep(Duration::from_millis(200)).await;
-        let mut unhealed = Vec::new();
+        let mut unrecovered = Vec::new();
         for node in nodes.iter().filter(|node| !node.is_gone()) {
             if !node.is_open() {
-                unhealed.push(format!("the gate of {} is shut: {:?}", node.name, node.trouble()));
+                unrecovered.push(format!(
+                    "the gate of {} is shut: {:?}",
+                    node.name,
+                    node.trouble()
+                ));
             }
             if node.frames() != self.memory.records() {
-                unhealed.push(format!("{} has other records than the memory", node.name));
+                unrecovered
+                    .push(format!("{} has other records than the consensus store", node.name));
             }
         }
         // The first one counts out what crashed and what joined without hearing of it.
         let mut settled = None;
         for _ in 0..2 {
             let Some(node) = nodes.iter().find(|node| !node.is_gone()) else { return };
-            settled = match node.witness().await {
-                Some(receipt) => Some(node.settle(receipt).await),
+            settled = match node.confirm_newest().await {
+                Some(receipt) => Some(node.wait(receipt).await),
                 None => None,
             };
             sleep(LONGEST * 3).await;
         }
         if settled.is_none_or(|settled| settled.waited_out > 0 || settled.acknowledged == 0) {
-            unhealed.push(format!("a revocation waits for nobody's answer: {settled:?}"));
+            unrecovered.push(format!("a revocation waits for nobody's answer: {settled:?}"));
         }
-        self.tally.borrow_mut().unhealed = unhealed;
+        self.tally.borrow_mut().unrecovered = unrecovered;
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    fn log(&self, what: impl FnOnce() -> String) {
         let line = format!("{:?} {}", self.start.elapsed(), what());
-        self.tally.borrow_mut().story.push(line);
+        self.tally.borrow_mut().log.push(line);
     }
 
-    fn offence(&self, key: &Key, what: &str) {
+    fn violation(&self, key: &Key, what: &str) {
         let at = self.start.elapsed();
-        self.tell(|| format!("OFFENCE {}: {what}", key.id));
-        self.tally.borrow_mut().offences.push(format!("{at:?} {}: {what}", key.id));
+        self.log(|| format!("VIOLATION {}: {what}", key.id));
+        self.tally.borrow_mut().violations.push(format!("{at:?} {}: {what}", key.id));
     }
 }

@@ -30,10 +30,10 @@ impl World {
             }
             let key = Rc::clone(self.dice.pick(&keys));
             key.busy.set(true);
-            match key.taken.get() {
+            match key.revoked.get() {
                 None => self.revoke(&key).await,
                 Some(_) if self.dice.one_in(6) => self.delete(&key).await,
-                Some(_) => self.bring_back(&key).await,
+                Some(_) => self.reactivate(&key).await,
             }
             key.busy.set(false);
         }
@@ -61,13 +61,13 @@ impl World {
         for _ in 0..4 {
             let Some(node) = self.some_node() else { return };
             if matches!(node.write(digest, record, id).await, Ok(Some(_))) {
-                let (taken, taken_at) = (Cell::new(None), Cell::new(0));
+                let (revoked, revoked_at) = (Cell::new(None), Cell::new(0));
                 let (busy, exists) = (Cell::new(false), Cell::new(true));
                 self.keys.borrow_mut().push(Rc::new(Key {
                     id,
                     digest,
-                    taken,
-                    taken_at,
+                    revoked,
+                    revoked_at,
                     busy,
                     exists,
                 }));
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// Takes a key away, and tries again until it is told that it is over.
+    /// Revokes a key, and tries again until a revocation has returned.
     async fn revoke(self: &Rc<Self>, key: &Rc<Key>) {
         for _ in 0..20 {
             let (era, Some(node)) = (self.era.get(), self.some_node()) else { return };
@@ -96,35 +96,35 @@ impl World {
                 continue;
             };
             let revision = receipt.revision.0;
-            self.tell(|| {
+            self.log(|| {
                 format!(
                     "{} revoked at {revision} through {}, active there {}",
                     key.id, node.name, record.active
                 )
             });
-            let settled = node.settle(receipt).await;
+            let settled = node.wait(receipt).await;
             if self.era.get() != era {
                 continue;
             }
             let number = self.count.get();
             self.count.set(number + 1);
-            key.taken.set(Some(number));
-            key.taken_at.set(revision);
+            key.revoked.set(Some(number));
+            key.revoked_at.set(revision);
             let mut tally = self.tally.borrow_mut();
             tally.revocations += 1;
             tally.waited_out += u64::from(settled.waited_out > 0);
             drop(tally);
-            self.tell(|| format!("{} at {revision}: {settled:?}", key.id));
-            self.look_everywhere(key);
-            spawn_local(Rc::clone(self).look_on(Rc::clone(key)));
+            self.log(|| format!("{} at {revision}: {settled:?}", key.id));
+            self.check_everywhere(key);
+            spawn_local(Rc::clone(self).watch_key(Rc::clone(key)));
             return;
         }
     }
 
-    async fn bring_back(&self, key: &Key) {
-        // From here on it may be accepted, whether or not anyone is told so.
-        self.tell(|| format!("{} is brought back", key.id));
-        key.taken.set(None);
+    async fn reactivate(&self, key: &Key) {
+        // From here on it may be accepted, whatever the outcome is.
+        self.log(|| format!("{} is reactivated", key.id));
+        key.revoked.set(None);
         for _ in 0..8 {
             let Some(node) = self.some_node() else { return };
             if let Some((record, digest)) = node.record(key.id) {
@@ -155,12 +155,12 @@ impl World {
     // ── what callers do
 
     /// Asks for keys, as threads do that may be held up for a while.
-    pub(super) async fn asks(self: Rc<Self>) {
+    pub(super) async fn validations(self: Rc<Self>) {
         while !self.is_over.get() {
             self.pause(20).await;
             let Some(node) = self.some_node() else { continue };
             let key = Rc::clone(self.dice.pick(&self.keys.borrow()));
-            let before = key.taken.get();
+            let before = key.revoked.get();
             let stall = if self.dice.one_in(3) { self.dice.below(250) } else { self.dice.below(6) };
             let accepted = node.accepts_slowly(&key.digest, stall).await;
             let mut tally = self.tally.borrow_mut();
@@ -168,29 +168,29 @@ impl World {
             tally.accepted += u64::from(accepted);
             tally.refused_by_gates += u64::from(!node.is_open());
             drop(tally);
-            if accepted && before.is_some() && key.taken.get() == before {
-                self.offence(&key, &format!("{} accepted it slowly", node.name));
+            if accepted && before.is_some() && key.revoked.get() == before {
+                self.violation(&key, &format!("{} accepted it slowly", node.name));
             }
         }
     }
 
     /// Right after a revocation has returned, and again and again for a while.
-    async fn look_on(self: Rc<Self>, key: Rc<Key>) {
-        let taken = key.taken.get();
+    async fn watch_key(self: Rc<Self>, key: Rc<Key>) {
+        let revoked = key.revoked.get();
         for _ in 0..80 {
             sleep(Duration::from_millis(8)).await;
-            if key.taken.get() != taken {
+            if key.revoked.get() != revoked {
                 return;
             }
-            self.look_everywhere(&key);
+            self.check_everywhere(&key);
         }
     }
 
-    fn look_everywhere(&self, key: &Key) {
+    fn check_everywhere(&self, key: &Key) {
         let nodes = self.nodes.borrow();
         self.tally.borrow_mut().validations += nodes.len() as u64;
         if let Some(node) = nodes.iter().find(|node| node.accepts(&key.digest)) {
-            self.offence(key, &format!("{} accepted it", node.name));
+            self.violation(key, &format!("{} accepted it", node.name));
         }
     }
 }

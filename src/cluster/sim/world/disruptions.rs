@@ -1,4 +1,4 @@
-//! What happens to replicas, to their ways and to the memory.
+//! What happens to replicas, to their links and to the consensus store.
 
 use super::{Key, LONGEST, World};
 use crate::cluster::sim::{link::Conditions, node::Node};
@@ -6,13 +6,13 @@ use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::{task::spawn_local, time::sleep};
 
 impl World {
-    pub(super) async fn mishaps(self: Rc<Self>) {
+    pub(super) async fn disruptions(self: Rc<Self>) {
         while !self.is_over.get() {
             self.pause(900).await;
             let Some(node) = self.some_node() else { continue };
-            let mishap = self.dice.below(16);
-            self.tell(|| format!("mishap {mishap} for {}", node.name));
-            match mishap {
+            let disruption = self.dice.below(16);
+            self.log(|| format!("disruption {disruption} for {}", node.name));
+            match disruption {
                 0..6 => drop(spawn_local(Rc::clone(&self).cut(node))),
                 6 | 7 => {
                     node.link
@@ -32,46 +32,47 @@ impl World {
                 }
                 11..14 => {
                     node.leave();
-                    drop(spawn_local(Rc::clone(&self).bury(node)));
+                    drop(spawn_local(Rc::clone(&self).retire(node)));
                     self.add_node().await;
                 }
-                14 => drop(spawn_local(Rc::clone(&self).put_back())),
+                14 => drop(spawn_local(Rc::clone(&self).restore())),
                 _ => {}
             }
         }
     }
 
-    /// Cuts a replica's way for a while: all of it, one direction, its tail alone, or each long read.
+    /// Cuts a replica's link for a while: all of it, one direction, its watch alone, or each long read.
     async fn cut(self: Rc<Self>, node: Rc<Node>) {
         let delay = if self.dice.one_in(2) { self.dice.below(40) } else { self.dice.below(450) };
-        let way = match self.dice.below(5) {
+        let conditions = match self.dice.below(5) {
             0 => Conditions { no_requests: true, delay, ..Conditions::default() },
             1 => Conditions { no_answers: true, delay, ..Conditions::default() },
             2 => Conditions { no_watch: true, delay, ..Conditions::default() },
             3 => Conditions { first_page_only: true, delay, ..Conditions::default() },
             _ => Conditions { no_requests: true, no_answers: true, delay, ..Conditions::default() },
         };
-        self.tell(|| format!("{} {way:?}", node.name));
-        node.link.set(way);
+        self.log(|| format!("{} {conditions:?}", node.name));
+        node.link.set(conditions);
         self.pause(3000).await;
-        self.tell(|| format!("{} healed", node.name));
+        self.log(|| format!("{} restored", node.name));
         node.link.set(Conditions { delay: delay.min(40), ..Conditions::default() });
     }
 
-    /// A replica that left is asked a while longer.
-    async fn bury(self: Rc<Self>, node: Rc<Node>) {
+    /// A replica that left is used for a while longer.
+    async fn retire(self: Rc<Self>, node: Rc<Node>) {
         sleep(LONGEST * 2).await;
         self.nodes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &node));
         node.crash();
     }
 
-    /// Stops the memory, and puts it back to what it was a while ago. What was taken since is given
-    /// back; what had been taken before is still gone, and is so again if it was brought back since.
-    async fn put_back(self: Rc<Self>) {
-        let (put_back, then) = (self.memory.backup(), self.memory.revision());
+    /// Stops the consensus store, and restores an earlier state of it. Keys that were revoked since then
+    /// are active again; keys that had been revoked before are revoked, even if they were reactivated
+    /// since.
+    async fn restore(self: Rc<Self>) {
+        let (restore, then) = (self.memory.backup(), self.memory.revision());
         let era = self.era.get();
-        let is_taken = |key: &&Rc<Key>| key.taken.get().is_some() && !key.busy.get();
-        let taken: Vec<_> = self.keys.borrow().iter().filter(is_taken).cloned().collect();
+        let is_taken = |key: &&Rc<Key>| key.revoked.get().is_some() && !key.busy.get();
+        let revoked: Vec<_> = self.keys.borrow().iter().filter(is_taken).cloned().collect();
         self.pause(1500).await;
         // Revisions of two histories say nothing of each other.
         if self.is_over.get() || self.era.get() != era || self.memory.is_away.swap(true, Relaxed) {
@@ -79,19 +80,19 @@ impl World {
         }
         // As the runbook has it: every gate has shut before the older state answers anyone.
         sleep(LONGEST + Duration::from_millis(100)).await;
-        put_back(&self.memory);
+        restore(&self.memory);
         self.memory.is_away.store(false, Relaxed);
-        self.tell(|| format!("put back to {then}"));
+        self.log(|| format!("restored to {then}"));
         self.era.set(self.era.get() + 1);
         self.tally.borrow_mut().restores += 1;
         for key in self.keys.borrow().iter() {
-            if key.taken_at.get() > then || key.busy.get() {
-                key.taken.set(None);
+            if key.revoked_at.get() > then || key.busy.get() {
+                key.revoked.set(None);
             }
         }
-        for key in taken.iter().filter(|key| !key.busy.get()) {
+        for key in revoked.iter().filter(|key| !key.busy.get()) {
             self.count.set(self.count.get() + 1);
-            key.taken.set(Some(self.count.get()));
+            key.revoked.set(Some(self.count.get()));
         }
     }
 }

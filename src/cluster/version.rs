@@ -15,10 +15,10 @@ use std::path::Path;
 pub(super) const ENTRIES_AT_ONCE: usize = 1000;
 
 /// A revision, and what its epoch says.
-pub(crate) struct Moment {
+pub(crate) struct StoreVersion {
     pub(super) at: Revision,
     pub(super) meta: Meta,
-    pub(super) floor: (AuditStart, Option<Vec<u8>>),
+    pub(super) audit_start: (AuditStart, Option<Vec<u8>>),
 }
 
 /// Reads the newest state, and the frame of the audit start at it.
@@ -26,25 +26,25 @@ pub(super) async fn newest<C: ConsensusStore>(
     consensus: &C,
 ) -> Result<(Latest, Option<Vec<u8>>), ConsensusError> {
     let newest = consensus.latest().await?;
-    let floor = consensus.audit_start(newest.revision).await?;
-    Ok((newest, floor))
+    let frame = consensus.audit_start(newest.revision).await?;
+    Ok((newest, frame))
 }
 
-impl Moment {
+impl StoreVersion {
     /// Checks what was read.
     pub(super) fn of(
-        (newest, floor): (Latest, Option<Vec<u8>>),
+        (newest, frame): (Latest, Option<Vec<u8>>),
         seals: &Seals,
     ) -> Result<Self, Error> {
         let Latest { revision: at, epoch } = newest;
         let epoch = epoch.ok_or_else(|| Error::NotFound(Path::new("etcd").into()))?;
         let (meta, _) = codec::decode_epoch(&epoch.value, &seals.meta, seals.pepper_check)?;
-        Ok(Self { at, meta, floor: bootstrap::decode_audit_start(floor, seals)? })
+        Ok(Self { at, meta, audit_start: bootstrap::decode_audit_start(frame, seals)? })
     }
 
     /// The mark of this state before any value of it was read.
     pub(super) fn nothing(&self) -> Mark {
-        self.meta.mark.before(&self.floor.0)
+        self.meta.mark.before(&self.audit_start.0)
     }
 }
 

@@ -1,8 +1,8 @@
-//! A replica reads everything anew, and that breaks off half-way; before it tries again the memory is
-//! put back, so that what the first page brought never was.
+//! A replica reads everything anew, and that breaks off half-way; before it tries again the consensus store is
+//! restored, so that what the first page brought never was.
 
 use super::{
-    Dice, duel,
+    Dice, cut_off,
     link::{Conditions, Link},
     memory::Memory,
     node::{self, Node},
@@ -22,8 +22,8 @@ const FRESHNESS: Duration = Duration::from_secs(1);
 /// More than two pages hold.
 const KEYS: u64 = 8;
 
-/// How many keys the replica accepts at the end that are taken away in the memory.
-pub(super) async fn relapse() -> usize {
+/// How many keys the replica accepts at the end that are revoked in the consensus store.
+pub(super) async fn failed_bootstrap() -> usize {
     let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
     let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
     let node = async |name: &str| {
@@ -39,16 +39,16 @@ pub(super) async fn relapse() -> usize {
     let change = async |change: fn() -> Change| {
         for (id, digest) in &keys {
             let (record, _) = other.record(*id).unwrap();
-            let changed = |sequence| duel::changed(&record, change(), sequence);
+            let changed = |sequence| cut_off::changed(&record, change(), sequence);
             other.write(*digest, changed, *id).await.unwrap().unwrap();
         }
     };
     for (id, digest) in &keys {
-        other.write(*digest, |sequence| Some(duel::new(*id, sequence)), *id).await.unwrap();
+        other.write(*digest, |sequence| Some(cut_off::new(*id, sequence)), *id).await.unwrap();
     }
     change(Change::deactivate).await;
     sleep(FRESHNESS).await;
-    let put_back = memory.backup();
+    let restore = memory.backup();
 
     behind.link.set(Conditions { no_requests: true, no_answers: true, ..Conditions::default() });
     sleep(FRESHNESS / 2).await;
@@ -62,7 +62,7 @@ pub(super) async fn relapse() -> usize {
     // As the runbook has it: every gate has shut before the older state answers anyone.
     memory.is_away.store(true, Relaxed);
     sleep(FRESHNESS * 2).await;
-    put_back(&memory);
+    restore(&memory);
     memory.is_away.store(false, Relaxed);
     behind.link.set(Conditions::default());
     sleep(FRESHNESS * 4).await;

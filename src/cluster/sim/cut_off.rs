@@ -1,4 +1,4 @@
-//! The worst cases by hand: a replica is cut off, and a key is taken away at once by another.
+//! The worst cases by hand: a replica is cut off, and another one revokes a key at once.
 
 use super::{
     Dice,
@@ -20,47 +20,47 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// When the slow one of two is cut off.
+/// When the slow one of two replicas is cut off.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Cut {
-    /// Just after a proof came.
+    /// Just after the answer to a proof.
     AfterProof,
-    /// At any time; what it was already answered still comes.
+    /// At any time. Answers that are under way still arrive.
     BeforeAnswers,
 }
 
-/// How the other one waits for it.
+/// How the other replica waits for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Waits {
-    /// For the members that the answer to its change has named.
+    /// For the members that the answer to its change listed.
     ByReceipt,
-    /// For those that there are then.
+    /// For the members that it reads then.
     AsTheStore,
-    /// The memory has gone for it too since it was answered.
+    /// Without the consensus store, which it cannot reach either since the answer.
     Blindly,
-    /// The same, and the change was made by a third one, so that it was never told who there is.
+    /// The same, and a third replica made the change, so that this one never read the members.
     BlindlyForOthers,
 }
 
-/// One of them, and how they are.
-pub(super) struct Duel {
-    /// How fast the clocks run, and how long proofs are good for: of the one that is cut off, and of
-    /// the one that takes the key away.
+/// One such case.
+pub(super) struct CutOff {
+    /// The rates of the clocks, and the freshness: of the replica that is cut off, and of the replica
+    /// that revokes the key.
     pub(super) rates: [f64; 2],
     pub(super) freshness: [Duration; 2],
     pub(super) cut: Cut,
     pub(super) waits: Waits,
 }
 
-impl Duel {
-    /// Two of the usual freshness.
+impl CutOff {
+    /// Two replicas of the default freshness.
     pub(super) fn new(rates: [f64; 2], cut: Cut) -> Self {
         let freshness = [Duration::from_secs(3); 2];
         Self { rates, freshness, cut, waits: Waits::ByReceipt }
     }
 
     /// How often the one that is cut off still accepted when the other had returned.
-    pub(super) async fn fight(self) -> u64 {
+    pub(super) async fn run(self) -> u64 {
         let Self { rates, freshness, cut, waits } = self;
         let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
         let dice = Dice::new(rounds);
@@ -114,8 +114,8 @@ impl Duel {
                 });
             }
             match waits {
-                Waits::ByReceipt => fast.settle(receipt).await,
-                _ => fast.settle_anew().await,
+                Waits::ByReceipt => fast.wait(receipt).await,
+                _ => fast.wait_for_all().await,
             };
             accepted += u64::from(slow.accepts(&digest));
             slow.link.set(Conditions { delay, ..Conditions::default() });
