@@ -1,14 +1,14 @@
 //! Portcullis: an embedded API-key store.
 //!
-//! A service that offers an API has to issue keys, check one on every request, and take a bad one
-//! away at once. Portcullis does that inside the service's own process, with no server to ask:
+//! A service with an API issues keys, checks one on every request, and revokes a leaked one at once.
+//! Portcullis does this inside the process of the service, without a server of its own:
 //! [`Store::issue`], [`Store::authenticate`], [`Principal::require`], [`Store::revoke`].
 //!
-//! Three sentences hold: *a key that was taken away never works again; a key that was acknowledged
-//! is never lost; a secret is never anywhere but with its holder.* The [`design`] says how.
+//! It makes three promises: *a revoked key never works again; an acknowledged key is never lost; only
+//! the holder has the secret.* The [`design`] explains how.
 //!
-//! There are two kinds of failure. A [`Refusal`] is the caller's: expected, cheap, and the same to
-//! the outside whatever its reason. An [`Error`] is ours, and says what to do.
+//! There are two kinds of failure. A [`Refusal`] concerns the request: it is expected and cheap, and its
+//! response does not show the reason. An [`Error`] is a failure of the store, and names the remedy.
 //!
 //! Features: `axum` guards a host's routes, `cluster` shares one store between several processes,
 //! `testing` has stores that do as a test says. Without any there is the store alone. The crates

@@ -86,28 +86,18 @@ impl Ledger for Handle {
         catalogue: &'static Catalogue,
     ) -> Result<Option<PrunePoint>, Error> {
         let newest = self.newest()?;
-        let floor = newest.audit_start.0.through;
-        let (mut start, mut end) = (floor, newest.meta.mark.sequence);
-        let entry = |number: u64| {
-            let found = self.read_audit(newest.at, number - 1, 1)?;
-            found.into_iter().find(|(n, _)| *n == number).ok_or_else(|| missing(number))
+        let (start, end) = (newest.audit_start.0.through, newest.meta.mark.sequence);
+        let frame = |number: u64| {
+            let found = self.read_audit(newest.at, number - 1, 1)?.into_iter();
+            let mut found = found.filter(|(sequence, _)| *sequence == number);
+            found.next().map(|(_, frame)| frame).ok_or_else(|| missing(number))
         };
-        // Times never fall along the audit log.
-        while start < end {
-            let middle = start + (end - start).div_ceil(2);
-            let decoded = codec::decode_entry_unchecked(&entry(middle)?.1, middle, catalogue);
-            let what = || format!("entry {middle} of the audit log is not as it was written");
-            if decoded.ok_or_else(|| Error::damaged(what()))?.at < before {
-                start = middle;
-            } else {
-                end = middle - 1;
-            }
-        }
-        if start == floor {
+        let through = codec::last_entry_before(start, end, before, catalogue, frame)?;
+        if through == start {
             return Ok(None);
         }
-        let head = codec::entry_head(&entry(start)?.1, start)?;
-        Ok(Some(PrunePoint { through: start, head }))
+        let head = codec::entry_head(&frame(through)?, through)?;
+        Ok(Some(PrunePoint { through, head }))
     }
 
     /// What cannot be removed now is tried again.

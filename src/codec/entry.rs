@@ -6,6 +6,7 @@ use crate::{
     digest::Seal,
     error::{Error, Field},
     scope::Catalogue,
+    time::Timestamp,
 };
 
 /// Encodes an entry that follows the entry with the chain head `previous`. Returns the frame and the
@@ -72,6 +73,27 @@ pub(crate) fn decode_entry_unchecked(
 ) -> Option<AuditEntry> {
     let (body, _) = frame.split_last_chunk::<HEAD>()?;
     unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
+}
+
+/// Finds the last entry of `after + 1 ..= end` that is older than `before`; `after` if there is none. The
+/// times of an audit log never fall, so this is a binary search. `frame` reads the frame of an entry.
+pub(crate) fn last_entry_before<F: AsRef<[u8]>>(
+    mut after: u64,
+    mut end: u64,
+    before: Timestamp,
+    catalogue: &'static Catalogue,
+    frame: impl Fn(u64) -> Result<F, Error>,
+) -> Result<u64, Error> {
+    while after < end {
+        let middle = after + (end - after).div_ceil(2);
+        let entry = decode_entry_unchecked(frame(middle)?.as_ref(), middle, catalogue);
+        if entry.ok_or_else(|| damaged(Place::Entry(middle)))?.at < before {
+            after = middle;
+        } else {
+            end = middle - 1;
+        }
+    }
+    Ok(after)
 }
 
 /// Reads the chain head of an entry without verifying it.

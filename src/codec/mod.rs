@@ -12,7 +12,7 @@ mod stored;
 mod tests;
 
 pub(crate) use self::entry::{
-    decode_entry, decode_entry_unchecked, encode_entry, entry_head, verify_entry,
+    decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
 pub(crate) use self::resident::{Known, Resident, decode_resident, resident_name};
 

@@ -78,34 +78,22 @@ impl Disk {
         before: Timestamp,
         catalogue: &'static Catalogue,
     ) -> Result<Option<PrunePoint>, Error> {
-        let (floor, mut end) = {
+        let (start, end) = {
             let state = self.state();
             (state.floor, state.anchor.vouched())
         };
-        let mut start = floor.through;
-        // Times never fall along the audit log.
-        while start < end {
-            let middle = start + (end - start).div_ceil(2);
-            let frame = match entries::frame(&self.db, middle) {
-                Err(_) if self.state().floor.through > floor.through => {
-                    return self.find_prune_point(before, catalogue);
-                }
-                found => found?,
-            };
-            let entry = codec::decode_entry_unchecked(&frame, middle, catalogue);
-            let entry = entry.ok_or_else(|| {
-                Error::damaged(format!("entry {middle} of the audit log is not as it was written"))
-            })?;
-            if entry.at < before {
-                start = middle;
-            } else {
-                end = middle - 1;
+        let frame = |number| entries::frame(&self.db, number);
+        let through = match codec::last_entry_before(start.through, end, before, catalogue, frame) {
+            // Some were pruned meanwhile.
+            Err(_) if self.state().floor.through > start.through => {
+                return self.find_prune_point(before, catalogue);
             }
-        }
-        if start == floor.through {
+            found => found?,
+        };
+        if through == start.through {
             return Ok(None);
         }
-        Ok(Some(PrunePoint { through: start, head: entries::head(&self.db, &floor, start)? }))
+        Ok(Some(PrunePoint { through, head: entries::head(&self.db, &start, through)? }))
     }
 
     /// Removes entries before the audit start, some at a time; true while there are more. Removes
