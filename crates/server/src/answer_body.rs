@@ -1,8 +1,8 @@
-//! An answer's body on its way to its client: the request's permit goes with it.
+//! A response body that holds its request's permit until the client has received it.
 //!
-//! hyper sends a whole piece as soon as there is room for one byte of it, and then drops the body.
-//! So the pieces are small, and over HTTP/2 the last byte is a piece of its own: the permit is held
-//! until the client has made room for everything before.
+//! hyper accepts a whole chunk as soon as there is room for one byte of it, and then drops the body.
+//! So the chunks are small, and over HTTP/2 the last byte is a chunk of its own: the permit is held
+//! until the client has granted room for everything before the last byte.
 
 use super::{accept::Active, limits::Permit};
 use axum::{
@@ -16,15 +16,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-const MAX_PIECE: usize = 16 * 1024;
+const MAX_CHUNK: usize = 16 * 1024;
 
-/// What a request holds until its answer is sent.
+/// What a request holds until its response is sent.
 pub(super) struct Held {
     pub(super) permit: Option<Permit>,
     pub(super) active: Option<Active>,
 }
 
-/// The answer, whose body holds what the request held. An empty one is sent already.
+/// Makes the response body hold what the request held. An empty body is sent already.
 pub(super) fn hold(response: Response, held: Held, version: Version) -> Response {
     if response.body().is_end_stream() {
         return response;
@@ -33,21 +33,21 @@ pub(super) fn hold(response: Response, held: Held, version: Version) -> Response
         let is_multiplexed = version == Version::HTTP_2;
         let mut held = held;
         if is_multiplexed && let Some(active) = &mut held.active {
-            active.wait();
+            active.await_client();
         }
-        Body::new(AnswerBody { body, rest: Bytes::new(), held: Some(held), is_multiplexed })
+        Body::new(ResponseBody { body, rest: Bytes::new(), held: Some(held), is_multiplexed })
     })
 }
 
-struct AnswerBody {
+struct ResponseBody {
     body: Body,
-    /// What is left of a piece that was too large.
+    /// The remainder of a chunk that was too large.
     rest: Bytes,
     held: Option<Held>,
     is_multiplexed: bool,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -58,16 +58,16 @@ impl AnswerBody {
                 other => return Poll::Ready(other),
             }
         }
-        let piece = match self.rest.len() {
-            length @ 2..=MAX_PIECE if self.is_multiplexed => length - 1,
-            length => length.min(MAX_PIECE),
+        let chunk = match self.rest.len() {
+            length @ 2..=MAX_CHUNK if self.is_multiplexed => length - 1,
+            length => length.min(MAX_CHUNK),
         };
-        let piece = self.rest.split_to(piece);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let chunk = self.rest.split_to(chunk);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 }
 
-impl HttpBody for AnswerBody {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -80,15 +80,15 @@ impl HttpBody for AnswerBody {
         match &frame {
             Poll::Ready(Some(Ok(_))) if is_multiplexed => {
                 if let Some(active) = self.held.as_mut().and_then(|held| held.active.as_mut()) {
-                    active.wait();
+                    active.await_client();
                 }
             }
             Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(Some(Err(_)) | None) => self.held = None,
-            // The client waits for us.
+            // The client waits for the server.
             Poll::Pending => {
                 if let Some(active) = self.held.as_mut().and_then(|held| held.active.as_mut()) {
-                    active.go_on();
+                    active.await_server();
                 }
             }
         }

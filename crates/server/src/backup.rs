@@ -1,4 +1,4 @@
-//! A backup over the control socket: sent on as it is taken, and never held as a whole.
+//! Backups over the control socket: streamed while they are taken, never held in memory as a whole.
 
 use axum::{
     Router,
@@ -17,26 +17,26 @@ use std::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Parts that wait for a slow reader; after so many the backup waits.
-const WAITING: usize = 4;
+/// Chunks that may wait for a slow reader; then the backup waits.
+const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// For the control socket alone: a backup is the whole store.
+/// Returns the router for the control socket only: a backup holds the whole store.
 pub(crate) fn router(store: Store) -> Router {
     Router::new().route("/v1/backup", get(backup)).with_state(store)
 }
 
 async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
-    let (to, mut from) = channel(WAITING);
+    let (to, mut from) = channel(MAX_QUEUED_CHUNKS);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = store.backup(Parts(to.clone()), |_| ()) {
+        if let Err(error) = store.backup(ChunkWriter(to.clone()), |_| ()) {
             tracing::error!(%error, "a backup broke off");
-            // The reader may be why.
+            // The reader may have disconnected.
             let _ = to.blocking_send(Err(io::Error::other(error.to_string())));
         }
     });
     match from.recv().await {
         Some(Ok(first)) => {
-            let mut response = Response::new(Body::new(Sent { first: Some(first), from }));
+            let mut response = Response::new(Body::new(BackupBody { first: Some(first), from }));
             let kind = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             Ok(response)
@@ -51,10 +51,10 @@ async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
     }
 }
 
-/// What is written goes to the body.
-struct Parts(Sender<io::Result<Bytes>>);
+/// Sends what is written to the body.
+struct ChunkWriter(Sender<io::Result<Bytes>>);
 
-impl Write for Parts {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0
             .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
@@ -67,13 +67,13 @@ impl Write for Parts {
     }
 }
 
-/// The body; an error in it breaks the connection off, so that nobody takes a part for the whole.
-struct Sent {
+/// The body. An error in it aborts the connection, so that no reader takes a part for the whole.
+struct BackupBody {
     first: Option<Bytes>,
     from: Receiver<io::Result<Bytes>>,
 }
 
-impl HttpBody for Sent {
+impl HttpBody for BackupBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -1,4 +1,4 @@
-//! The control socket: the machine's own way in, for the user who owns the server and for root.
+//! The control socket: the entry point for local commands of the server's own user and of root.
 
 use super::accept::Watched;
 use axum::{Extension, middleware::AddExtension};
@@ -20,27 +20,27 @@ use tokio::net::UnixStream;
 use tower::Layer;
 
 const NAME: &str = "control.sock";
-/// The longest path that a socket's address holds.
+/// The longest path that a socket address can hold.
 const MAX_PATH: usize = 107;
 
-/// The socket of a server, bound. Its file goes when this does.
+/// The bound socket of a server. Dropping it removes the file.
 pub struct Control {
     listener: UnixListener,
-    file: Remove,
+    file: RemoveOnDrop,
 }
 
-/// Removes the socket's file, which would mislead nobody but a reader of the directory.
-pub(crate) struct Remove(PathBuf);
+/// Removes the socket's file when it is dropped.
+pub(crate) struct RemoveOnDrop(PathBuf);
 
-impl Drop for Remove {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 impl Control {
-    /// Binds the socket of the store in `data`. The caller has that store open, so that a file
-    /// which is there already was left behind by a server that is dead.
+    /// Binds the socket of the store in `data`. The caller has the store open, so a file that exists
+    /// already is from a server that is dead.
     pub fn bind(data: &Path) -> io::Result<Self> {
         let dir = Dir::open(data)?;
         if dir.has(NAME.as_ref())? {
@@ -48,23 +48,24 @@ impl Control {
             dir.remove_file(NAME.as_ref())?;
         }
         let listener = at_short_path(dir.path(), |path| UnixListener::bind(path))?;
-        let file = Remove(dir.path().join(NAME));
-        // The directory is closed to others already; the file says so itself.
+        let file = RemoveOnDrop(dir.path().join(NAME));
+        // The directory is closed to other users already.
         fs::set_permissions(&file.0, Permissions::from_mode(0o600))?;
         Ok(Self { listener, file })
     }
 
-    pub(crate) fn into_parts(self) -> (UnixListener, Remove) {
+    pub(crate) fn into_parts(self) -> (UnixListener, RemoveOnDrop) {
         (self.listener, self.file)
     }
 }
 
-/// Connects to the server that has the store in `data` open. `NotFound` or `ConnectionRefused`
-/// means that there is none, `InvalidInput` that another user could have put the socket there. To be
-/// called within a tokio runtime.
+/// Connects to the server that has the store in `data` open. Call this within a tokio runtime.
+///
+/// The errors `NotFound` and `ConnectionRefused` mean that there is no server, `InvalidInput` that
+/// another user could have created the socket.
 pub fn connect(data: &Path) -> io::Result<UnixStream> {
     let owner = check_of_any_owner(data)?;
-    // Whoever listens will be handed keys, so it is looked at before anything is sent.
+    // The peer will receive keys, so its user is checked before anything is sent.
     let stream = at_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
@@ -77,7 +78,7 @@ pub fn connect(data: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Runs `work` with a path to the socket that fits an address, however deep the directory is.
+/// Runs `work` with a path to the socket that fits a socket address, however long the directory's path.
 fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = data.join(NAME);
     if path.as_os_str().len() <= MAX_PATH {
@@ -87,7 +88,7 @@ fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> i
     work(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(NAME))
 }
 
-/// Lets the server's own user and root pass, and nobody else, whatever the file's mode says.
+/// Accepts only the server's own user and root, whatever the mode of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnerOnly;
 

@@ -4,11 +4,11 @@ use portcullis::{DiskSpace, Store};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
 
-const EVERY: Duration = Duration::from_secs(1);
-/// How often the same state is logged again.
-const REPEATED: Duration = Duration::from_mins(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a state that lasts is logged again.
+const REPEAT_INTERVAL: Duration = Duration::from_mins(10);
 
-/// What is worth a line.
+/// The states that are logged.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Fine,
@@ -16,10 +16,10 @@ enum State {
     Full,
 }
 
-/// Logs each change of the state, and now and then that it lasts.
+/// Logs each change of the state, and every ten minutes that the state lasts.
 pub(super) async fn watch(store: Store) {
-    let mut seconds = interval(EVERY);
-    let (mut state, mut said) = (State::Fine, Instant::now());
+    let mut seconds = interval(CHECK_INTERVAL);
+    let (mut state, mut logged_at) = (State::Fine, Instant::now());
     let mut is_first = true;
     loop {
         seconds.tick().await;
@@ -31,11 +31,11 @@ pub(super) async fn watch(store: Store) {
         }
         is_first = false;
         let now = state_of(&disk);
-        if now == state && (now == State::Fine || said.elapsed() < REPEATED) {
+        if now == state && (now == State::Fine || logged_at.elapsed() < REPEAT_INTERVAL) {
             continue;
         }
-        say(now, &disk);
-        (state, said) = (now, Instant::now());
+        log(now, &disk);
+        (state, logged_at) = (now, Instant::now());
     }
 }
 
@@ -47,7 +47,7 @@ fn state_of(disk: &DiskSpace) -> State {
     }
 }
 
-fn say(state: State, disk: &DiskSpace) {
+fn log(state: State, disk: &DiskSpace) {
     let (free_mib, reserve_mib) = (disk.free >> 20, disk.reserve_held >> 20);
     match state {
         State::Full => tracing::error!(
@@ -81,7 +81,7 @@ mod tests {
         let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-        // Half a minute of the clock that the watch goes by.
+        // Half a minute of the paused clock.
         let watched = async {
             tokio::time::timeout(Duration::from_secs(30), watch(store)).await.unwrap_err();
         };

@@ -45,10 +45,10 @@ use std::{
 use tokio::time::timeout;
 
 /// How the name of the portal's cookie begins.
-const SESSION: &[u8] = b"__Host-portcullis";
+const SESSION_COOKIE: &[u8] = b"__Host-portcullis";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-static LIMITED: RateLimitedLog = RateLimitedLog::new();
+static LIMITED_LOG: RateLimitedLog = RateLimitedLog::new();
 
 /// The checks before the router.
 pub(super) struct Guard {
@@ -82,18 +82,19 @@ impl Guard {
         }
     }
 
-    /// Tells browsers for so many seconds to use nothing but HTTPS.
+    /// Tells browsers to use only HTTPS for this many seconds.
     pub(super) fn with_hsts(mut self, seconds: Option<u32>) -> Self {
         self.hsts = headers::hsts(seconds);
         self
     }
 
-    /// From now on the server says that it is not ready.
+    /// Makes `/readyz` report that the server is not ready.
     pub(super) fn drain(&self) {
         self.is_draining.store(true, Relaxed);
     }
 
-    /// Where the request came from. From here on that is its peer, in the trail as well.
+    /// Finds the address that a request came from, and makes it the request's peer, also in the audit
+    /// log.
     fn locate(&self, request: &mut Request) -> Option<IpAddr> {
         let ConnectInfo(peer) = *request.extensions().get::<ConnectInfo<SocketAddr>>()?;
         let source = source::of(peer.ip(), request.headers(), &self.trusted);
@@ -103,7 +104,7 @@ impl Guard {
         Some(source)
     }
 
-    /// Checks the key that the request has, if it has one. A probe is answered whoever sends it.
+    /// Authenticates the request's key, if the request has one. A probe needs none.
     fn check_key(&self, request: &mut Request) -> Option<KeyCheck> {
         if is_probe(request.uri().path()) || !request.headers().contains_key(AUTHORIZATION) {
             return None;
@@ -121,7 +122,7 @@ impl Guard {
     fn limit_bad_key(&self, source: Option<IpAddr>) -> Option<u64> {
         let wait = self.bad_keys.as_ref()?.record(source?).err()?;
         self.metrics.limited.inc();
-        if let Some(suppressed) = LIMITED.permit() {
+        if let Some(suppressed) = LIMITED_LOG.permit() {
             let peer = source.map(tracing::field::display);
             tracing::warn!(peer, suppressed, "too many bad keys; answered with 429");
         }
@@ -137,24 +138,26 @@ impl LoginLimiter for Guard {
     }
 }
 
-/// nginx makes 500 of a 429 in its auth request, and there the proxy is the peer.
+/// In nginx's auth requests the proxy is the peer, and nginx turns a 429 into a 500.
 fn is_never_limited(path: &str) -> bool {
     path == "/authz" || path.starts_with("/authz/")
 }
 
-/// Whether the request comes from a browser that has logged in to the portal, or says so.
+/// Whether the request has a cookie of the portal, valid or not.
 fn has_session(request: &Request) -> bool {
     let mut cookies = request.headers().get_all(COOKIE).iter();
-    cookies.any(|line| line.as_bytes().windows(SESSION.len()).any(|part| part == SESSION))
+    cookies.any(|line| {
+        line.as_bytes().windows(SESSION_COOKIE.len()).any(|part| part == SESSION_COOKIE)
+    })
 }
 
-/// Probes need no room, so that a server which is full is not taken for one that is dead.
+/// Probes need no permit, so that a full server is not taken for a dead one.
 fn is_probe(path: &str) -> bool {
     path == "/healthz" || path == "/readyz"
 }
 
 impl Guard {
-    /// The room for a request and its body, until the answer is sent. A probe takes none.
+    /// Returns the permit of a request and reserves memory for its body. A probe needs neither.
     fn admit(
         &self,
         account: Account,
@@ -166,12 +169,14 @@ impl Guard {
         }
         let permit = self.admission.enter(account)?;
         if let Some(body) = body {
-            body.count(self.admission.reserve(account, request_body::size(request.headers()))?);
+            body.count(
+                self.admission.reserve(account, request_body::reserved_bytes(request.headers()))?,
+            );
         }
         Ok(Some(permit))
     }
 
-    /// What to say of the request before any handler sees it, if it is refused here.
+    /// Returns the response to a request that is refused before any handler sees it.
     fn refuse(
         &self,
         request: &Request,
@@ -225,7 +230,7 @@ impl Guard {
         held: &mut Held,
         rest: Option<Rest>,
     ) -> Response {
-        // From here on whatever is not read of the body is discarded after the answer.
+        // From here on, the part of the body that no handler reads is discarded.
         let body = std::mem::take(request.body_mut());
         let mut body =
             (!body.is_end_stream()).then(|| RequestBody::new(body, request.headers(), rest));
@@ -257,7 +262,8 @@ impl Guard {
                 "the request took too long and its outcome is unknown; look, then try again";
             return unavailable(detail).into_response();
         };
-        // Who is asked for a key has sent none. A login's 401 asks for nothing, and is counted already.
+        // A challenge means that the request had no key. The 401 of a login has no challenge, and is
+        // counted already.
         if check.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
             self.metrics.checked(&KeyCheck::Refused(Refusal::Missing), None);
         }
@@ -282,7 +288,7 @@ mod tests {
     use axum::{Router, body::Body, routing::get};
     use tower::ServiceExt;
 
-    /// The answer to a request for `path` behind this guard; `/never` is never answered.
+    /// The response to a request for `path` behind this guard; `/never` is never answered.
     async fn ask(guard: Guard, path: &str) -> Response {
         let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), middleware);
         let never = std::future::pending::<StatusCode>;

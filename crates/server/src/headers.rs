@@ -1,4 +1,4 @@
-//! What is asked of a request's head, and the headers that keep browsers from misusing an answer.
+//! Checks of a request's head, and the security headers of a response.
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
@@ -9,7 +9,7 @@ use axum::http::{
 };
 use portcullis::web::Problem;
 
-/// For answers that are no pages: a browser that shows one loads nothing for it.
+/// The policy of responses that are no pages: a browser that shows one loads nothing for it.
 const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";
 const EVERYWHERE: [(HeaderName, &str); 2] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -23,7 +23,7 @@ const ON_PAGES: [(HeaderName, &str); 2] = [
     ),
 ];
 
-/// Refuses a head that two programs on the way may read differently.
+/// Refuses a head that two programs in a chain may parse differently.
 pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail| Err(Problem::new(StatusCode::BAD_REQUEST, "malformed-request", detail));
     let hosts = headers.get_all(HOST).iter().count();
@@ -39,12 +39,12 @@ pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Problem
     if is_plain { Ok(()) } else { refuse("chunked is the only Transfer-Encoding accepted") }
 }
 
-/// The value of `Strict-Transport-Security`, for this host alone.
+/// Returns the value of `Strict-Transport-Security`, for this host only.
 pub(super) fn hsts(seconds: Option<u32>) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("max-age={}", seconds?)).ok()
 }
 
-/// Adds what an answer does not say itself.
+/// Adds the headers that a response does not set itself.
 pub(super) fn add(headers: &mut HeaderMap, hsts: Option<&HeaderValue>) {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_page = kind.is_some_and(|kind| kind.starts_with(b"text/html"));

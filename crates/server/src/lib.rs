@@ -57,37 +57,37 @@ pub use signals::Signals;
 pub use tls::{Certificate, CertificateError};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the kernel keeps of answers that a client has not received; Linux doubles it. It bounds how far
-/// the server works ahead for a client that pipelines requests and does not read.
-const KERNEL_BUFFER: usize = 128 << 10;
-/// An HTTP/2 client that is silent for so long is asked whether it is there, and has the next time for its
-/// answer.
+/// The socket's send buffer; Linux doubles it. It bounds how many responses the server prepares for a
+/// client that pipelines requests and does not read.
+const SOCKET_SEND_BUFFER: usize = 128 << 10;
+/// A silent HTTP/2 client is sent a ping after the interval, and is disconnected if no reply arrives
+/// within the timeout.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection may have this many requests under way; each may wait for the disk.
-const STREAMS: u32 = 64;
-/// What a client may send ahead on a stream and on an HTTP/2 connection: the largest body that any
-/// handler reads, and a few of them.
+/// Concurrent requests of one HTTP/2 connection; each may wait for the disk.
+const MAX_STREAMS: u32 = 64;
+/// Flow-control windows of an HTTP/2 stream and connection: the largest body that any handler reads,
+/// and four of them.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// What waits for a slow client, for each stream of HTTP/2.
-const SEND_BUFFER: usize = 64 * 1024;
-/// The largest head of an HTTP/1.1 request, and what is read ahead.
+/// Bytes that may wait for a slow client, for each HTTP/2 stream.
+const STREAM_SEND_BUFFER: usize = 64 * 1024;
+/// The largest head of an HTTP/1.1 request, and the size of the read buffer.
 const READ_BUFFER: usize = 128 * 1024;
-/// Connections to the metrics listener, and to the control socket.
-const INNER_CONNECTIONS: usize = 64;
+/// Concurrent connections to the metrics listener, and to the control socket.
+const MAX_LOCAL_CONNECTIONS: usize = 64;
 
-/// How a key is kept from crossing the wire in the clear.
+/// How keys are encrypted on the network.
 pub enum Transport {
     /// The server speaks TLS itself and refuses anything else.
     Tls(Certificate),
-    /// A proxy on the way speaks TLS; what it says came by plain HTTP is refused.
+    /// A proxy terminates TLS. A request that reached the proxy by plain HTTP is refused.
     BehindProxy,
 }
 
 impl Transport {
-    /// The scheme of the server's own address.
+    /// Returns the URL scheme of the server's own address.
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tls(_) => "https",
@@ -96,26 +96,27 @@ impl Transport {
     }
 }
 
-/// How the server behaves towards its operator and its network.
+/// The operator's settings for a server.
 pub struct Operation {
-    /// The origin that browsers reach the portal by, where it is not the server's own.
+    /// The origin by which browsers reach the portal, if it is not the server's own address.
     pub public_origin: Option<Origin>,
-    /// Where the metrics are, for whoever reaches that address; nowhere without one.
+    /// The listener for metrics, which needs no key. Without it there are no metrics.
     pub metrics: Option<TcpListener>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// After so many bad keys from one address more of them are answered with 429.
+    /// After this many bad keys from one address, further ones are answered with 429.
     pub max_bad_keys: NonZeroU32,
-    /// So many connections at once; one more is closed.
+    /// The most concurrent connections; further ones are closed.
     pub max_connections: usize,
-    /// Tells browsers for so many seconds to use nothing but HTTPS for this host.
+    /// For how many seconds browsers should use only HTTPS for this host.
     pub hsts: Option<u32>,
-    /// After the signal to stop `/readyz` says 503 for so long while everything is still served.
+    /// For how long after the signal to stop `/readyz` answers 503 while requests are still served.
     pub drain_delay: Duration,
 }
 
-/// Serves the API and the portal until SIGINT or SIGTERM, then lets requests under way finish, for at most ten
-/// seconds. SIGHUP reads the certificate again. Signals that came before the call count. `ready` is called once, when requests are answered.
+/// Serves the API and the portal until SIGINT or SIGTERM, then waits at most ten seconds for requests
+/// in flight. SIGHUP reads the certificate again. Signals that arrived before the call count. `ready`
+/// is called once, when the server answers requests.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
@@ -125,7 +126,7 @@ pub async fn serve(
     signals: Signals,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let clock = tokio::spawn(watch_the_clock(store.clone()));
+    let clock = tokio::spawn(log_clock_errors(store.clone()));
     let disk = tokio::spawn(disk::watch(store.clone()));
     let metrics = Metrics::new(&store);
     let trusted = operation.trusted_proxies;
@@ -147,13 +148,13 @@ pub async fn serve(
     let control_app =
         local_app.merge(backup::router(store.clone()).layer(middleware::from_fn(log)));
 
-    // One control, so that one signal ends all.
+    // One handle, so that one signal stops all listeners.
     let stop = axum_server::Control::new();
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
     let (socket, socket_file) = control.into_parts();
     let full = Overload::ControlConnections;
-    let control_limit = Limit::new(INNER_CONNECTIONS, full, metrics.clone(), OwnerOnly);
+    let control_limit = Limit::new(MAX_LOCAL_CONNECTIONS, full, metrics.clone(), OwnerOnly);
     let control_server = limited(axum_server::from_unix(socket)?)
         .handle(local)
         .acceptor(control_limit.without_send_timeout())
@@ -161,35 +162,35 @@ pub async fn serve(
     let control_server = tokio::spawn(control_server);
     if let Some(listener) = operation.metrics {
         listener.set_nonblocking(true)?;
-        let watched = limited(axum_server::from_tcp(listener)?)
+        let metrics_server = limited(axum_server::from_tcp(listener)?)
             .handle(Handle::with_control(stop.clone()))
             .acceptor(Limit::new(
-                INNER_CONNECTIONS,
+                MAX_LOCAL_CONNECTIONS,
                 Overload::MetricsConnections,
                 metrics.clone(),
                 DefaultAcceptor::new(),
             ))
             .serve(metrics.clone().router(store).into_make_service());
-        tokio::spawn(watched);
+        tokio::spawn(metrics_server);
     }
 
-    // The connections inherit it. The kernel would grow it to megabytes for each.
-    set_socket_send_buffer_size(&listener, KERNEL_BUFFER)?;
+    // Connections inherit this size. The kernel would otherwise grow each buffer to megabytes.
+    set_socket_send_buffer_size(&listener, SOCKET_SEND_BUFFER)?;
     let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let most = operation.max_connections;
+    let max = operation.max_connections;
     let mut certificate = None;
-    let outside = match transport {
+    let public_server = match transport {
         Transport::Tls(own) => {
             let acceptor = own.acceptor().acceptor(TlsOnly);
             certificate = Some(own);
-            let limit = Limit::new(most, Overload::Connections, metrics, acceptor);
-            tokio::spawn(server.acceptor(limit.shared_fairly(most, &trusted)).serve(app))
+            let limit = Limit::new(max, Overload::Connections, metrics, acceptor);
+            tokio::spawn(server.acceptor(limit.shared_fairly(max, &trusted)).serve(app))
         }
         Transport::BehindProxy => {
             let next = DefaultAcceptor::new();
-            let limit = Limit::new(most, Overload::Connections, metrics, next);
-            tokio::spawn(server.acceptor(limit.shared_fairly(most, &trusted)).serve(app))
+            let limit = Limit::new(max, Overload::Connections, metrics, next);
+            tokio::spawn(server.acceptor(limit.shared_fairly(max, &trusted)).serve(app))
         }
     };
     remote.listening().await;
@@ -200,35 +201,35 @@ pub async fn serve(
         signals.attend(certificate, &guard, operation.drain_delay).await;
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
-    let outside = outside.await;
-    // Should one of the two have failed by itself, the other does not outlive it.
+    let public_server = public_server.await;
+    // If one of the two servers failed, the other stops as well.
     stop.graceful_shutdown(Some(DRAIN_TIMEOUT));
     let control_server = control_server.await;
     signal.abort();
     clock.abort();
     disk.abort();
     drop(socket_file);
-    outside.map_err(io::Error::other)??;
+    public_server.map_err(io::Error::other)??;
     control_server.map_err(io::Error::other)?
 }
 
-/// Logs each minute's news of the clock. A clock that is ahead ends keys before their time, and the
-/// store's time does not go back.
-async fn watch_the_clock(store: Store) {
+/// Logs each minute whether a clock was ahead. Keys then expire too early, and the store's time does not
+/// go back.
+async fn log_clock_errors(store: Store) {
     let mut minutes = tokio::time::interval(Duration::from_mins(1));
-    let (mut told_ahead, mut told_jump) = (false, false);
+    let (mut logged_ahead, mut logged_jump) = (false, false);
     loop {
         minutes.tick().await;
         let health = store.health();
-        if let Some(ahead) = health.clock_jump.filter(|_| !told_jump) {
+        if let Some(ahead) = health.clock_jump.filter(|_| !logged_jump) {
             let hours = ahead.as_secs() / 3600;
             tracing::error!(
                 hours,
                 "the wall clock jumped ahead; correct it and restart before more is written"
             );
-            told_jump = true;
+            logged_jump = true;
         }
-        if let Some(ahead) = health.clock_ahead.filter(|_| !told_ahead) {
+        if let Some(ahead) = health.clock_ahead.filter(|_| !logged_ahead) {
             let seconds = ahead.as_secs();
             tracing::error!(
                 seconds,
@@ -236,11 +237,11 @@ async fn watch_the_clock(store: Store) {
                  the wall clock reaches the time of that change"
             );
         }
-        told_ahead = health.clock_ahead.is_some();
+        logged_ahead = health.clock_ahead.is_some();
     }
 }
 
-/// The origin of a server that browsers reach on this machine and without a proxy.
+/// Returns the origin of a server that browsers reach on this machine without a proxy.
 fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
     let address = listener.local_addr().ok().filter(|address| address.ip().is_loopback())?;
     match transport {
@@ -249,19 +250,19 @@ fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
     }
 }
 
-/// A client that says nothing must not keep a connection.
+/// Sets the timeouts and buffer sizes of a server, so that a silent client keeps no connection.
 fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
     let http = server.http_builder();
     http.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
     http.http2()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(STREAMS);
+        .max_concurrent_streams(MAX_STREAMS);
     server.first_request_timeout(HEADER_TIMEOUT).accept_error_handler(|peer, error| {
-        // A handshake that fails is the client's affair; a listener that fails is ours.
+        // A failed handshake is the client's error; a failed listener is the server's.
         if peer.is_some() {
             tracing::debug!(%error, "a connection was not accepted");
         } else {
@@ -270,7 +271,7 @@ fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
     })
 }
 
-/// One line a request, of its route only: its path, its query and its headers may hold a key.
+/// Logs each request by its route only: the path, the query and the headers may hold a key.
 async fn log(request: Request, next: middleware::Next) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
@@ -289,8 +290,8 @@ mod tests {
     use portcullis::testing::{store_with_clock_jump, store_with_time_ahead};
     use std::io::Seek;
 
-    /// The lines of the first look at the clock.
-    fn said_of_the_clock(store: Store) -> String {
+    /// The lines that are logged at the first check.
+    fn log_of_clock_errors(store: Store) -> String {
         let mut lines = tempfile::tempfile().unwrap();
         let writer = Arc::new(lines.try_clone().unwrap());
         let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
@@ -300,8 +301,8 @@ mod tests {
             .build()
             .unwrap();
         let told = async {
-            // The paused clock goes on by itself: the first looks, and not a moment more.
-            tokio::time::timeout(Duration::from_secs(150), watch_the_clock(store)).await
+            // The paused clock advances by itself: this runs the first checks only.
+            tokio::time::timeout(Duration::from_secs(150), log_clock_errors(store)).await
         };
         tracing::subscriber::with_default(log, || runtime.block_on(told)).unwrap_err();
         lines.rewind().unwrap();
@@ -309,18 +310,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_jumped_ahead_is_in_the_log() {
+    fn jump_of_the_wall_clock_is_logged() {
         let store = store_with_clock_jump(Duration::from_mins(48 * 60 + 30));
-        let said = said_of_the_clock(store);
-        assert!(said.contains("ERROR") && said.contains("the wall clock jumped ahead"), "{said}");
-        assert!(said.contains("hours=48"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let log = log_of_clock_errors(store);
+        assert!(log.contains("ERROR") && log.contains("the wall clock jumped ahead"), "{log}");
+        assert!(log.contains("hours=48"), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
     }
 
     #[test]
-    fn store_whose_time_is_ahead_of_the_wall_clock_is_in_the_log_once() {
-        let said = said_of_the_clock(store_with_time_ahead(Duration::from_hours(72)));
-        assert!(said.contains("ERROR") && said.contains("while a clock was ahead"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+    fn time_ahead_of_the_wall_clock_is_logged_once() {
+        let log = log_of_clock_errors(store_with_time_ahead(Duration::from_hours(72)));
+        assert!(log.contains("ERROR") && log.contains("while a clock was ahead"), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
     }
 }

@@ -1,4 +1,4 @@
-//! What operators watch, in the text format of Prometheus. No label tells one key from another.
+//! Metrics in the text format of Prometheus. No label distinguishes keys.
 
 mod labels;
 #[cfg(feature = "cluster")]
@@ -24,7 +24,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A check takes some hundred nanoseconds; a busy or swapping machine shows in the upper ones.
+/// A check takes some hundred nanoseconds; the upper buckets show a busy or swapping machine.
 const BUCKETS: [f64; 12] =
     [2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 
@@ -141,7 +141,7 @@ impl Metrics {
         );
         registry.register("build", "What runs", build);
         for result in KeyCheck::codes() {
-            // Named from the start, so that a rate sees the first one.
+            // Present from the start, so that a rate includes the first one.
             drop(checks.get_or_create(&ByResult { result }));
         }
         for overload in Overload::ALL {

@@ -1,11 +1,11 @@
-//! A request's body on its way to a handler: it counts while it is unfinished, and what no handler
-//! reads is discarded after the answer.
+//! A request body that counts against a limit while it is unfinished. The part that no handler reads
+//! is discarded.
 //!
-//! A client that still sends when its connection closes may never see the answer. So the rest of
-//! the body is read and dropped for a moment, without a permit and without a buffer. Over HTTP/2
-//! that comes before the answer: curl ends its body early once it has read the head of an error,
-//! the stream is then reset for its wrong length, and an answer of which a part was not sent yet
-//! would be lost.
+//! A client that still sends when its connection closes may never see the response. So the rest of
+//! the body is read and dropped for at most two seconds, without a permit and without a buffer: over
+//! HTTP/1.1 after the response, over HTTP/2 before it. Over HTTP/2, curl ends its body early once it
+//! has read the head of an error; the stream is then reset for its wrong length, and the part of the
+//! response that was not sent yet would be lost.
 
 use super::limits::Reserved;
 use axum::{
@@ -28,29 +28,29 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What a body of unknown length may come to: no handler reads more.
-const LARGEST: usize = 64 * 1024;
+/// The size that is reserved for a body of unknown length: no handler reads more.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of room a body with these headers needs.
-pub(super) fn size(headers: &HeaderMap) -> usize {
+/// Returns how many bytes to reserve for a body with these headers.
+pub(super) fn reserved_bytes(headers: &HeaderMap) -> usize {
     let declared =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    declared.unwrap_or(LARGEST).min(LARGEST)
+    declared.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES)
 }
 
 /// A body whose rest is discarded when it is dropped.
 pub(super) struct RequestBody {
     body: Option<Body>,
     reserved: Option<Reserved>,
-    /// The client sends nothing before it is told to, which reading the body does.
-    is_awaited: bool,
-    /// Where the rest goes that is discarded before the answer.
+    /// The client sends the body only after a 100 response, which reading the body causes.
+    expects_continue: bool,
+    /// Receives the rest, if the rest is discarded before the response.
     rest: Option<Rest>,
 }
 
-/// What no handler has read of a body.
+/// The part of a body that no handler has read.
 #[derive(Clone, Default)]
 pub(super) struct Rest(Arc<Mutex<Option<Body>>>);
 
@@ -59,7 +59,7 @@ impl Rest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rest, once the handler has dropped the body.
+    /// Takes the rest, once the handler has dropped the body.
     pub(super) fn take(&self) -> Option<Body> {
         self.lock().take()
     }
@@ -67,9 +67,9 @@ impl Rest {
 
 impl RequestBody {
     pub(super) fn new(body: Body, headers: &HeaderMap, rest: Option<Rest>) -> Self {
-        // Over HTTP/2 a stream that is dropped may take the answer with it.
-        let is_awaited = rest.is_none() && headers.contains_key(EXPECT);
-        Self { body: Some(body), reserved: None, is_awaited, rest }
+        // Over HTTP/2, dropping the stream could lose the response.
+        let expects_continue = rest.is_none() && headers.contains_key(EXPECT);
+        Self { body: Some(body), reserved: None, expects_continue, rest }
     }
 
     /// Counts the body until it is read or dropped.
@@ -86,7 +86,7 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.is_awaited = false;
+        self.expects_continue = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
@@ -107,7 +107,7 @@ impl HttpBody for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else { return };
-        if self.is_awaited || body.is_end_stream() {
+        if self.expects_continue || body.is_end_stream() {
             return;
         }
         if let Some(rest) = &self.rest {
@@ -118,8 +118,8 @@ impl Drop for RequestBody {
     }
 }
 
-/// Reads and drops a part of the body that a client may still be sending. What is left of it is kept
-/// for a while and not read: a client whose stream ends while it is sending may not see its answer.
+/// Reads and drops a part of the body that a client may still be sending. The remainder is kept open
+/// for two seconds and not read: a client whose stream ends while it sends may not see the response.
 pub(super) async fn discard(mut body: Body) {
     let reading = async {
         let mut length = 0;
@@ -130,8 +130,8 @@ pub(super) async fn discard(mut body: Body) {
         }
         body.is_end_stream()
     };
-    let is_over = timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false);
-    if !is_over && let Ok(runtime) = Handle::try_current() {
+    let is_complete = timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false);
+    if !is_complete && let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async move {
             sleep(DISCARD_TIMEOUT).await;
             drop(body);

@@ -1,4 +1,4 @@
-//! What signals do: read the certificate again, or stop without dropping anybody.
+//! Signals: read the certificate again, or stop after the requests in flight.
 
 use super::{guard::Guard, notify, tls::Certificate};
 use std::{io, time::Duration};
@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 
-/// SIGINT, SIGTERM and SIGHUP, which have no other effect on the process once this is made.
+/// Handlers of SIGINT, SIGTERM and SIGHUP, which replace the default actions.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -15,8 +15,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. To be called within a tokio runtime, before a store is opened: the
-    /// first process of a container has no default actions and would not notice a signal until then.
+    /// Installs the handlers. Call this within a tokio runtime, before the store is opened: the first
+    /// process of a container has no default actions, so a signal before the call is lost.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -25,8 +25,7 @@ impl Signals {
         })
     }
 
-    /// Returns the name of the first signal to stop. There is nothing to read again before a server
-    /// serves, so SIGHUP does nothing.
+    /// Returns the name of the first signal to stop. SIGHUP does nothing before the server serves.
     pub async fn stop(&mut self) -> &'static str {
         let name = loop {
             tokio::select! {
@@ -39,9 +38,9 @@ impl Signals {
         name
     }
 
-    /// Says that the server is ready, and returns when it is time to stop accepting. Until then,
-    /// for `drain_delay` after the signal, it says that it is not ready and answers all the same,
-    /// so that whoever balances the load can send the next requests elsewhere.
+    /// Reports that the server is ready, and returns when it should stop accepting connections. For
+    /// `drain_delay` after the signal the server reports that it is not ready and still answers, so
+    /// that a load balancer can send further requests elsewhere.
     pub(super) async fn attend(
         mut self,
         certificate: Option<Certificate>,

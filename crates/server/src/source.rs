@@ -1,4 +1,4 @@
-//! Where a request came from: its peer, or what a trusted proxy says.
+//! The address that a request came from: its peer, or what a trusted proxy reports.
 
 use axum::http::{HeaderMap, HeaderName};
 use portcullis::Network;
@@ -8,28 +8,27 @@ use std::net::{IpAddr, Ipv6Addr};
 const SOURCE_BITS: u32 = 64;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Where a request came from: the peer, unless it is trusted; then the last address in
-/// `X-Forwarded-For` that is not. What stands left of that one was written by whoever it names, and
-/// is not looked at.
+/// Returns the address that a request came from: the peer, or if the peer is a trusted proxy the last
+/// address in `X-Forwarded-For` that is not trusted. Addresses to the left of that one are ignored:
+/// the client could have written them.
 pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
     let mut source = peer.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR);
     let hops = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    // A header has no last element to begin with, and few.
     let hops: Vec<&[u8]> = hops.collect();
     for hop in hops.into_iter().rev() {
         if !is_trusted(source) {
             break;
         }
-        // A proxy that writes something else says nothing about what is left of it either.
+        // What is left of a malformed address is not trusted either.
         let Some(address) = address(hop) else { break };
         source = address;
     }
     source
 }
 
-/// `192.0.2.1`, `192.0.2.1:1234`, `2001:db8::1` or `[2001:db8::1]:1234`.
+/// Parses `192.0.2.1`, `192.0.2.1:1234`, `2001:db8::1` or `[2001:db8::1]:1234`.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(hop.trim_ascii()).ok()?;
     let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());

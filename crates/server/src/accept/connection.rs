@@ -1,8 +1,13 @@
-//! One connection: what is under way on it, and the clock of a client that does not read.
+//! One connection: its requests in flight, and the timeout of a client that does not read.
 //!
-//! Two things end a connection. A write to the socket makes no progress. Or, over HTTP/2, an answer
-//! waits and its client grants it no flow-control window: then no write fails, so that the answers
-//! are watched as well.
+//! | state of a response | event | effect |
+//! |---|---|---|
+//! | prepared by the server | a chunk is ready | it waits for the client, from now on |
+//! | waits for the client | the client made room for the chunk | the next chunk is prepared |
+//! | waits for the client | the send timeout passed | the connection ends |
+//!
+//! A write to the socket without progress ends the connection as well. Over HTTP/2 that is not enough: a
+//! client that grants no flow-control window blocks a response, and no write fails.
 
 use crate::{limits::Overload, metrics::Metrics};
 use axum_server::ConnectionShutdown;
@@ -22,11 +27,11 @@ use tokio::{
 /// How long an HTTP/2 connection may stay without a request. Over HTTP/1.1 the time for a request's
 /// head bounds it.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-const TICK: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The state that a connection shares with its requests and answers.
+/// The state that a connection shares with its requests and responses.
 pub(crate) struct Connection {
-    under_way: Mutex<UnderWay>,
+    in_flight: Mutex<InFlight>,
     shutdown: OnceLock<ConnectionShutdown>,
     metrics: Metrics,
     source: Option<IpAddr>,
@@ -34,11 +39,11 @@ pub(crate) struct Connection {
     send_timeout: Option<Duration>,
 }
 
-struct UnderWay {
+struct InFlight {
     requests: usize,
     /// Since when there is no request.
     idle_since: Instant,
-    /// Of each answer that waits for its client, since when.
+    /// Since when each response waits for the client; `None` is a free slot.
     waiting: Vec<Option<Instant>>,
 }
 
@@ -48,9 +53,9 @@ impl Connection {
         source: Option<IpAddr>,
         send_timeout: Option<Duration>,
     ) -> Arc<Self> {
-        let nothing = UnderWay { requests: 0, idle_since: Instant::now(), waiting: Vec::new() };
+        let nothing = InFlight { requests: 0, idle_since: Instant::now(), waiting: Vec::new() };
         Arc::new(Self {
-            under_way: Mutex::new(nothing),
+            in_flight: Mutex::new(nothing),
             shutdown: OnceLock::new(),
             metrics,
             source,
@@ -58,29 +63,29 @@ impl Connection {
         })
     }
 
-    /// Notes a request, until the value is dropped.
+    /// Counts a request until the value is dropped.
     pub(crate) fn begin(self: &Arc<Self>, shutdown: Option<&ConnectionShutdown>) -> Active {
         if let Some(shutdown) = shutdown {
             self.shutdown.get_or_init(|| shutdown.clone());
         }
         self.lock().requests += 1;
-        Active { connection: Arc::clone(self), place: None }
+        Active { connection: Arc::clone(self), slot: None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The error that ends the connection, if a client does not take its answers.
+    /// Returns the error that ends the connection, if its client does not read.
     fn check(&self) -> io::Result<()> {
-        let under_way = self.lock();
-        let mut waiting = under_way.waiting.iter().flatten();
+        let in_flight = self.lock();
+        let mut waiting = in_flight.waiting.iter().flatten();
         if waiting.any(|since| self.send_timeout.is_some_and(|most| since.elapsed() >= most)) {
-            drop(under_way);
+            drop(in_flight);
             return Err(self.unread());
         }
-        if under_way.requests == 0
-            && under_way.idle_since.elapsed() >= IDLE_TIMEOUT
+        if in_flight.requests == 0
+            && in_flight.idle_since.elapsed() >= IDLE_TIMEOUT
             && let Some(shutdown) = self.shutdown.get()
         {
             shutdown.graceful_shutdown();
@@ -94,34 +99,34 @@ impl Connection {
     }
 }
 
-/// A request that is under way, until its answer is sent.
+/// A request in flight, until its response is sent.
 pub(crate) struct Active {
     connection: Arc<Connection>,
-    place: Option<usize>,
+    slot: Option<usize>,
 }
 
 impl Active {
-    /// From now on the answer waits for its client.
-    pub(crate) fn wait(&mut self) {
+    /// The response waits for the client from now on.
+    pub(crate) fn await_client(&mut self) {
         let now = Some(Instant::now());
         let waiting = &mut self.connection.lock().waiting;
-        if let Some(since) = self.place.and_then(|place| waiting.get_mut(place)) {
+        if let Some(since) = self.slot.and_then(|slot| waiting.get_mut(slot)) {
             *since = now;
             return;
         }
         let free = waiting.iter().position(Option::is_none);
-        let place = free.unwrap_or(waiting.len());
-        match waiting.get_mut(place) {
+        let slot = free.unwrap_or(waiting.len());
+        match waiting.get_mut(slot) {
             Some(since) => *since = now,
             None => waiting.push(now),
         }
-        self.place = Some(place);
+        self.slot = Some(slot);
     }
 
-    /// The client waits for the answer, or it is gone.
-    pub(crate) fn go_on(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        if let Some(since) = self.connection.lock().waiting.get_mut(place) {
+    /// The client waits for the server, or the response is sent.
+    pub(crate) fn await_server(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        if let Some(since) = self.connection.lock().waiting.get_mut(slot) {
             *since = None;
         }
     }
@@ -129,25 +134,25 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.go_on();
-        let mut under_way = self.connection.lock();
-        under_way.requests = under_way.requests.saturating_sub(1);
-        under_way.idle_since = Instant::now();
+        self.await_server();
+        let mut in_flight = self.connection.lock();
+        in_flight.requests = in_flight.requests.saturating_sub(1);
+        in_flight.idle_since = Instant::now();
     }
 }
 
-/// A socket that ends when its client does not read.
+/// A socket whose connection ends if its client does not read.
 pub(crate) struct Watched<I> {
     io: I,
     connection: Arc<Connection>,
     tick: Pin<Box<Sleep>>,
-    /// Since when no write makes progress.
+    /// Ends the connection if no write makes progress until then.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
     pub(crate) fn new(io: I, connection: Arc<Connection>) -> Self {
-        Self { io, connection, tick: Box::pin(sleep(TICK)), blocked: None }
+        Self { io, connection, tick: Box::pin(sleep(CHECK_INTERVAL)), blocked: None }
     }
 
     pub(crate) fn get_ref(&self) -> &I {
@@ -179,10 +184,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     ) -> Poll<io::Result<()>> {
         while self.tick.as_mut().poll(cx).is_ready() {
             self.connection.check()?;
-            self.tick.as_mut().reset(Instant::now() + TICK);
+            self.tick.as_mut().reset(Instant::now() + CHECK_INTERVAL);
         }
-        // A client that does not read has no more of its requests read. The write that makes
-        // progress wakes the task.
+        // Read no more requests of a client that does not read. The write that makes progress wakes
+        // the task.
         if self.blocked.is_some() {
             return Poll::Pending;
         }

@@ -1,4 +1,4 @@
-//! Plain HTTP is refused rather than redirected: the key has crossed the wire already.
+//! Plain HTTP is refused and not redirected: the key has crossed the network already.
 
 use super::connection::Watched;
 use axum::{
@@ -17,12 +17,12 @@ use tokio::{
 };
 
 /// The first byte of a TLS handshake.
-const HANDSHAKE: u8 = 0x16;
+const TLS_HANDSHAKE: u8 = 0x16;
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
-const MOST_IGNORED_BYTES: u64 = 256 * 1024;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_IGNORED_BYTES: u64 = 256 * 1024;
 
-/// Lets TLS pass and answers anything else with a 403 in the clear.
+/// Accepts TLS, and answers anything else with an unencrypted 403.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TlsOnly;
 
@@ -36,12 +36,12 @@ impl<S: Send + 'static> Accept<Watched<TcpStream>, S> for TlsOnly {
             let mut first = [0];
             match timeout(FIRST_BYTE_TIMEOUT, stream.get_ref().peek(&mut first)).await {
                 Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(_)) if first == [HANDSHAKE] => {
+                Ok(Ok(_)) if first == [TLS_HANDSHAKE] => {
                     stream.get_ref().set_nodelay(true)?;
                     Ok((stream, service))
                 }
                 Ok(Ok(_)) => {
-                    let _ = timeout(FAREWELL_TIMEOUT, refuse(stream.into_inner())).await;
+                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream.into_inner())).await;
                     Err(io::Error::other("plain HTTP on the TLS port"))
                 }
                 Ok(Err(error)) => Err(error),
@@ -68,14 +68,14 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await?;
-    // Closing with unread bytes would reset the connection and take the answer with it.
+    // Closing with unread bytes would reset the connection before the client reads the response.
     let mut ignored = [0; 4096];
-    let mut rest = stream.take(MOST_IGNORED_BYTES);
+    let mut rest = stream.take(MAX_IGNORED_BYTES);
     while rest.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 
-/// Behind a proxy: refuses what the proxy says came to it by plain HTTP.
+/// Middleware behind a proxy: refuses a request that reached the proxy by plain HTTP.
 pub(crate) async fn refuse_forwarded_plain_http(request: Request, next: Next) -> Response {
     let forwarded = request.headers().get_all("x-forwarded-proto");
     if forwarded.iter().all(is_https) {
@@ -84,8 +84,8 @@ pub(crate) async fn refuse_forwarded_plain_http(request: Request, next: Next) ->
     refusal("use https; a key that was sent in the clear should be replaced").into_response()
 }
 
-/// A chain of proxies lists a scheme for each hop; one hop in the clear is one too many. Some proxies
-/// name the scheme of a WebSocket, which is TLS as well.
+/// A chain of proxies lists a scheme for each hop; every hop must be encrypted. Some proxies write the
+/// scheme of a WebSocket over TLS, `wss`.
 fn is_https(schemes: &HeaderValue) -> bool {
     let is_tls =
         |scheme: &[u8]| [&b"https"[..], b"wss"].iter().any(|s| scheme.eq_ignore_ascii_case(s));

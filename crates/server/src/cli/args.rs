@@ -1,4 +1,4 @@
-//! What can be asked on the command line.
+//! The definition of the command line.
 
 use super::{
     location::Location,
@@ -10,13 +10,13 @@ use portcullis_admin::Origin;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
-/// Issue API keys, check them, and take one away at once.
+/// Issue API keys, check them, and revoke one at once.
 #[derive(Parser)]
 #[command(
     name = "portcullis",
     version,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
-                  or something is wrong with a store or its trail, 5 the store is locked or its server unreachable."
+                  or something is wrong with a store or its audit log, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -30,41 +30,41 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a store and its first root key, which is shown once.
+    /// Create a store and its first root key, which is shown once.
     Init(Init),
     /// Serve the portal and the Administration API over HTTPS.
     Serve(Serve),
-    /// Make, list, change and take away keys.
+    /// Create, list, change and revoke keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// List the scopes that a key can have.
     Scopes,
-    /// Check a key that comes on standard input.
+    /// Check a key given on standard input.
     Verify(Verify),
-    /// Tell who did what, oldest first; as JSON, an entry a line.
+    /// Print the audit log, oldest entry first; with --json, one entry per line.
     Audit(Audit),
     /// Move keys into etcd and back, and list the replicas.
     #[command(subcommand)]
     Cluster(super::etcd::ClusterCommand),
-    /// Say what is wrong with a store's directory, without changing it.
+    /// Examine a store's directory, without changing it.
     Doctor(Doctor),
-    /// Write all that the store holds to a file or to standard output, also while it is served.
+    /// Write a complete backup to a file or to standard output, also while the store is served.
     Backup(Backup),
-    /// Make a new store from a backup; what was taken away since the backup stays taken away.
+    /// Create a store from a backup; keys that were revoked after the backup stay revoked.
     Restore(Restore),
-    /// Print every key as JSON, one a line, to be read elsewhere: it is no backup, nothing restores it.
+    /// Print every key as JSON, one per line, for other programs. This is no backup: it cannot be restored.
     Export,
 }
 
 #[derive(Args)]
 pub(crate) struct Init {
-    /// Write the root key to this new file, closed to others, rather than to standard output.
+    /// Write the root key to this new file, closed to other users, instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// What every key begins with.
+    /// The prefix of every key.
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
-    /// A scope of your own, beside the built-in ones; may be repeated.
+    /// A scope of your own, in addition to the built-in ones; may be repeated.
     #[arg(long = "scope", value_name = "NAME", action = ArgAction::Append)]
     pub(crate) scopes: Vec<String>,
 }
@@ -84,27 +84,27 @@ pub(crate) struct Serve {
     /// --trusted-proxy names the proxy.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) behind_proxy: bool,
-    /// A proxy whose X-Forwarded-For is believed, as an address or a range; may be repeated.
+    /// A proxy whose X-Forwarded-For header is trusted, as an address or a range; may be repeated.
     /// An IPv4 address that is mapped to IPv6 means that IPv4 address.
     #[arg(long = "trusted-proxy", value_name = "ADDRESS[/BITS]", action = ArgAction::Append)]
     pub(crate) trusted_proxies: Vec<Network>,
-    /// Serve metrics for Prometheus here, by plain HTTP and to whoever reaches this address.
+    /// Serve metrics for Prometheus on this address, by plain HTTP and without a key.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Answer bad keys with 429 after so many from one address, and then one a second; a valid key
+    /// Answer bad keys with 429 after this many from one address, and then one a second; a valid key
     /// is never limited.
     #[arg(long, value_name = "COUNT", default_value = "60")]
     pub(crate) max_bad_keys: NonZeroU32,
-    /// Serve at most so many connections at once, half of them for one address.
+    /// Serve at most this many connections at once, and at most half of them for one address.
     #[arg(long, value_name = "COUNT", default_value_t = 900, value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
-    /// Tell browsers for so long to use only HTTPS for this host (Strict-Transport-Security).
+    /// Tell browsers to use only HTTPS for this host for this long (Strict-Transport-Security).
     #[arg(long, value_name = "SECONDS")]
     pub(crate) hsts: Option<u32>,
-    /// Before stopping, say "not ready" and go on serving for this long, such as 5s; at most 1d.
+    /// Before stopping, report "not ready" and still serve for this long, such as 5s; at most 1d.
     #[arg(long, value_name = "DURATION", value_parser = drain_delay, default_value = "0s")]
     pub(crate) drain_delay: u32,
-    /// The origin that browsers reach the portal by: https, host and port.
+    /// The origin by which browsers reach the portal: https, host and port.
     #[arg(long, value_name = "URL", env = "PORTCULLIS_PUBLIC_ORIGIN")]
     pub(crate) public_origin: Option<Origin>,
     /// How much to log: error, warn, info or debug.
@@ -117,7 +117,7 @@ pub(crate) struct Serve {
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make a key; its text alone goes to standard output, once.
+    /// Create a key; only its text is printed to standard output, once.
     Create(Create),
     /// List the keys, newest first.
     List(List),
@@ -125,9 +125,9 @@ pub(crate) enum KeyCommand {
     Show(One),
     /// Change a key.
     Update(Update),
-    /// Take a key away at once; an update with --active yes brings it back.
+    /// Revoke a key at once; an update with --active yes reactivates it.
     Revoke(One),
-    /// Put a new key in the place of one; its text alone goes to standard output, once.
+    /// Replace a key by a new one; only its text is printed to standard output, once.
     Rotate(Rotate),
     /// Delete an inactive key for good.
     Delete(Delete),
@@ -148,25 +148,25 @@ pub(crate) struct Create {
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
         required_unless_present_any = ["root", "no_scopes"], conflicts_with = "root")]
     pub(crate) scopes: Vec<String>,
-    /// Grant no scope: the key identifies its holder and opens nothing that asks for a scope.
+    /// Grant no scope: the key identifies its holder, and no route that requires a scope accepts it.
     #[arg(long, conflicts_with_all = ["root", "scopes"])]
     pub(crate) no_scopes: bool,
-    /// Grant every scope, later ones included.
+    /// Grant every scope, also those that are added later.
     #[arg(long)]
     pub(crate) root: bool,
-    /// The key does not work until it is activated.
+    /// The key is inactive until it is activated.
     #[arg(long)]
     pub(crate) inactive: bool,
-    /// When it stops working, such as 2030-01-31T12:00:00Z.
+    /// When it expires, such as 2030-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
-    /// After how long it stops working, such as 90d, 12h or 30m.
+    /// After how long it expires, such as 90d, 12h or 30m.
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
     pub(crate) expires_in: Option<u32>,
-    /// Whom it speaks for.
+    /// The owner on whose behalf the key acts.
     #[arg(long)]
     pub(crate) owner: Option<String>,
-    /// A note on it; may be repeated.
+    /// An entry of its metadata; may be repeated.
     #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
     pub(crate) meta: Vec<(String, String)>,
 }
@@ -201,37 +201,37 @@ pub(crate) struct Changes {
     /// A scope of the new set; may be repeated.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) scopes: Vec<String>,
-    /// Take every scope away.
+    /// Remove every scope.
     #[arg(long, conflicts_with = "scopes")]
     pub(crate) no_scopes: bool,
-    /// Whether it works.
+    /// Whether it is active.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) active: Option<YesNo>,
-    /// When it stops working, such as 2030-01-31T12:00:00Z.
+    /// When it expires, such as 2030-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
-    /// It does not stop by itself.
+    /// It never expires.
     #[arg(long, conflicts_with = "expires_at")]
     pub(crate) never_expires: bool,
-    /// Whom it speaks for.
+    /// The owner on whose behalf the key acts.
     #[arg(long)]
     pub(crate) owner: Option<String>,
-    /// It speaks for nobody.
+    /// Remove the owner.
     #[arg(long, conflicts_with = "owner")]
     pub(crate) no_owner: bool,
-    /// A note to set; may be repeated.
+    /// An entry of metadata to set; may be repeated.
     #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
     pub(crate) meta: Vec<(String, String)>,
-    /// A note to take away; may be repeated.
+    /// An entry of metadata to remove; may be repeated.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) no_meta: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct Rotate {
-    /// The id of the key whose place is taken, key_…
+    /// The id of the key to replace, key_…
     pub(crate) id: String,
-    /// How long it works on, such as 1h or 7d; without this it is inactive at once.
+    /// How long the old key stays valid, such as 1h or 7d; without this it is inactive at once.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub(crate) grace: Option<u32>,
 }
@@ -240,31 +240,31 @@ pub(crate) struct Rotate {
 pub(crate) struct Delete {
     /// The key's id, key_…
     pub(crate) id: String,
-    /// Say that it is meant: nothing brings the key back.
+    /// Confirm the deletion: it cannot be undone.
     #[arg(long, required = true)]
     pub(crate) yes: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Audit {
-    /// Only what was done to this key, key_…
+    /// Only the entries about this key, key_…
     #[arg(long, value_name = "ID")]
     pub(crate) key: Option<String>,
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
-    /// Check the whole trail, of which each entry vouches for the one before: that of the store, or
-    /// of the exported files that are named, each joined on to the one before.
+    /// Verify the hash chain of the whole audit log: that of the store, or of the named exports, each of
+    /// which continues the one before.
     #[arg(long, conflicts_with_all = ["key", "after", "export", "cut"])]
     pub(crate) verify: bool,
     /// With --verify: files that --export wrote, the oldest first.
     #[arg(value_name = "FILE", requires = "verify")]
     pub(crate) files: Vec<PathBuf>,
-    /// Write the trail to this new file, or to standard output (-), as lines of JSON that prove
-    /// themselves.
+    /// Write the audit log to this new file, or to standard output (-), as lines of JSON that can be
+    /// verified.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "cut"])]
     pub(crate) export: Option<PathBuf>,
-    /// Remove old entries for good; what stays is still proved. Export them first.
+    /// Remove old entries for good; the other entries can still be verified. Export the old ones first.
     #[arg(long, conflicts_with_all = ["key", "after"])]
     pub(crate) cut: bool,
     #[command(flatten)]
@@ -285,31 +285,31 @@ pub(crate) struct Age {
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// Write what can be proved intact and current into a new store in this directory, and list
-    /// what could not be saved.
+    /// Write what can be proved intact and current into a new store in this directory, and list what
+    /// could not be saved.
     #[arg(long, value_name = "NEW_DIR")]
     pub(crate) repair: Option<PathBuf>,
-    /// With --repair: what every key begins with, where the old store cannot tell.
+    /// With --repair: the prefix of every key, if it cannot be read from the old store.
     #[arg(long, value_name = "PREFIX", requires = "repair")]
     pub(crate) prefix: Option<String>,
-    /// Where the copy of the database that is looked at is made.
+    /// The directory for the temporary copy of the database that is examined.
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(crate) struct Backup {
-    /// Where to; - is standard output, which cannot be a terminal.
+    /// The file to write; - is standard output, which cannot be a terminal.
     #[arg(value_name = "FILE", default_value = "-")]
     pub(crate) file: PathBuf,
-    /// Read that backup instead, to its end, and say whether it is whole and as it was written.
+    /// Read that backup instead, and report whether it is complete and unaltered.
     #[arg(long)]
     pub(crate) verify: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Restore {
-    /// The backup; - is standard input. The new store is made in --data.
+    /// The backup; - is standard input. The new store is created in --data.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
@@ -319,17 +319,17 @@ pub(crate) struct Restore {
     pub(crate) old_anchor: Option<PathBuf>,
 }
 
-/// Where it is written what was taken away after the backup was taken.
+/// The evidence of what was revoked after the backup was taken.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Later {
-    /// The directory of the old store, which may be damaged if its trail is whole.
+    /// The directory of the old store, which may be damaged if its audit log is intact.
     #[arg(long, alias = "old-data-dir", value_name = "DIR")]
     pub(crate) old_data: Option<PathBuf>,
     /// A file that audit --export wrote, from before the backup on; may be repeated, the oldest first.
     #[arg(long, value_name = "FILE", action = ArgAction::Append)]
     pub(crate) audit: Vec<PathBuf>,
-    /// Nowhere: keys that were taken away since the backup work again.
+    /// No evidence: keys that were revoked after the backup are valid again.
     #[arg(long)]
     pub(crate) without_later_denials: bool,
 }

@@ -1,4 +1,4 @@
-//! `audit`: who did what.
+//! `audit`: prints the entries of the audit log.
 
 use super::{args::Audit, client::Client, failure::Failure, output};
 use axum::http::Method;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::process::ExitCode;
 
-/// As many as the router gives at once.
+/// The largest page of the API.
 const LIMIT: usize = 1000;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ struct Repeated {
     last: String,
 }
 
-/// Page by page, since a trail has no end; every page is checked as it is read.
+/// Prints the entries page by page, since the log can be of any length.
 pub(crate) async fn run(
     client: &mut Client,
     asked: &Audit,
@@ -57,8 +57,8 @@ pub(crate) async fn run(
         None => String::new(),
     };
     let mut after = Some(asked.after);
-    while let Some(location) = after {
-        let path = format!("/v1/audit?limit={LIMIT}&after={location}{key}");
+    while let Some(start) = after {
+        let path = format!("/v1/audit?limit={LIMIT}&after={start}{key}");
         let page: Page = client.send(Method::GET, &path, None).await?.read()?;
         after = page.next_after;
         show(&page.entries, json)?;

@@ -1,4 +1,4 @@
-//! `backup`: all that the store holds, to a file or to standard output; and whether one is whole.
+//! `backup`: writes a backup to a file or to standard output, or verifies one.
 
 use super::{
     args::Backup, client::Client, failure::Failure, location::Location, output, progress::Bar,
@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a pipe may be without a reader.
+/// How long to wait for the reader of a pipe.
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(
@@ -33,8 +33,9 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     if asked.verify {
         let bar = Bar::new();
-        let checked =
-            location.offline()?.verify_backup(open(&asked.file)?, |told| bar.tell(told))?;
+        let checked = location
+            .offline()?
+            .verify_backup(open(&asked.file)?, |progress| bar.report(progress))?;
         bar.done();
         let said = format!(
             "{} keys as of change {}, taken {}: each byte as it was written",
@@ -45,7 +46,7 @@ pub(crate) async fn run(
         output::line(if json { described(&checked) } else { said }.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    // The place comes before the store, which may take a while to open.
+    // Check the target first: opening the store may take a while.
     let mut target = Target::begin(&asked.file)?;
     let bar = Bar::new();
     let mut client = Client::open(location).await?;
@@ -59,7 +60,7 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The file, or standard input.
+/// Opens the file, or standard input.
 pub(crate) fn open(file: &Path) -> Result<Box<dyn Read>, Failure> {
     if is_stream(file) {
         return Ok(Box::new(io::stdin().lock()));
@@ -72,7 +73,7 @@ fn is_stream(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// A backup as JSON.
+/// Formats a backup as JSON.
 fn described(backup: &Summary) -> String {
     json!({
         "taken": values::rfc3339(backup.taken),
@@ -83,13 +84,13 @@ fn described(backup: &Summary) -> String {
     .to_string()
 }
 
-/// Where a backup goes. A file has its name only once all of it is on disk.
+/// The target of a backup. A file gets its name only when the complete backup is on disk.
 struct Target {
     to: File,
-    /// The name that the file has until then, and the one that it will have.
+    /// The temporary and the final name of the file.
     names: Option<(PathBuf, PathBuf)>,
     bytes: u64,
-    /// What was written last, as long as the end of a backup.
+    /// The bytes written last, as many as the end of a backup has.
     tail: Vec<u8>,
 }
 
@@ -106,7 +107,7 @@ impl Target {
         } else if let Some(to) = sink(file)? {
             (to, None)
         } else {
-            let file = &at_the_end_of_links(file)?;
+            let file = &resolve_links(file)?;
             refuse_other_files(file)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let part = file.with_file_name(format!(".{name}.{}.part", std::process::id()));
@@ -159,7 +160,7 @@ impl Drop for Target {
     }
 }
 
-/// A pipe or a device, which takes a backup as it comes: it cannot be replaced by a whole file.
+/// Opens a pipe or a device. It takes the backup as it comes, and no temporary file can replace it.
 fn sink(file: &Path) -> Result<Option<File>, Failure> {
     let kind = match fs::metadata(file) {
         Ok(found) => found.file_type(),
@@ -175,8 +176,8 @@ fn sink(file: &Path) -> Result<Option<File>, Failure> {
     if kind.is_file() {
         return Ok(None);
     }
-    // Opening a pipe that nobody reads would wait for ever.
-    let patience = Instant::now() + READER_TIMEOUT;
+    // Opening a pipe without a reader would block forever.
+    let deadline = Instant::now() + READER_TIMEOUT;
     let to = loop {
         let open = OpenOptions::new()
             .write(true)
@@ -186,7 +187,7 @@ fn sink(file: &Path) -> Result<Option<File>, Failure> {
             Err(error)
                 if kind.is_fifo() && error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) =>
             {
-                if Instant::now() > patience {
+                if Instant::now() > deadline {
                     let name = file.display();
                     let text = format!("nobody reads the pipe {name}; start its reader first");
                     return Err(Failure::failed(text));
@@ -202,8 +203,8 @@ fn sink(file: &Path) -> Result<Option<File>, Failure> {
     Ok(Some(to))
 }
 
-/// The file that a link names, so that a backup replaces that file and not the link.
-fn at_the_end_of_links(file: &Path) -> Result<PathBuf, Failure> {
+/// Returns the file that a link names, so that a backup replaces the file and not the link.
+fn resolve_links(file: &Path) -> Result<PathBuf, Failure> {
     let is_link = fs::symlink_metadata(file).is_ok_and(|found| found.file_type().is_symlink());
     if !is_link {
         return Ok(file.to_path_buf());
@@ -216,7 +217,7 @@ fn at_the_end_of_links(file: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A backup may take the place of an older one, and of nothing else.
+/// Refuses to replace a file that is no backup.
 fn refuse_other_files(file: &Path) -> Result<(), Failure> {
     let mut begin = Vec::new();
     match File::open(file) {

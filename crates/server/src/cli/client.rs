@@ -1,4 +1,5 @@
-//! The way to the router: the control socket of a running server, or a store of our own.
+//! The client of the router: over the control socket of a running server, or over a store that is open
+//! in this process.
 
 use super::{failure::Failure, location::Location, progress::Bar};
 use axum::{
@@ -18,31 +19,31 @@ use serde_json::Value;
 use std::io::{ErrorKind, Write};
 use tower::ServiceExt;
 
-/// A way to the router, with root's rights.
+/// A connection to the router, with root's rights.
 pub(crate) enum Client {
-    /// A server runs.
+    /// The control socket of a running server.
     Socket(SendRequest<Full<Bytes>>),
-    /// No server runs.
+    /// A store that is open in this process.
     Own(Store, Router),
 }
 
-/// What the router did.
+/// The body of a response.
 pub(crate) struct Answer(Bytes);
 
 impl Client {
-    /// Over the control socket if a server answers there, else over the store itself.
+    /// Connects to the server if one runs, or else opens the store.
     pub(crate) async fn open(location: &Location) -> Result<Self, Failure> {
         match Self::of_server(location).await? {
             Some(client) => Ok(client),
             None => match location.open() {
                 Ok(store) => Ok(Self::over(store)),
-                Err(failure) => Self::after(failure, location).await,
+                Err(failure) => Self::after_lock(failure, location).await,
             },
         }
     }
 
-    /// A server that opens its store has its lock and no socket yet; it may have one by now.
-    async fn after(failure: Failure, location: &Location) -> Result<Self, Failure> {
+    /// Tries the control socket again: a server that was starting had the lock and no socket yet.
+    async fn after_lock(failure: Failure, location: &Location) -> Result<Self, Failure> {
         let Failure::Unreachable(text) = failure else { return Err(failure) };
         let hint = "if that is a server that is starting, repeat the command once it listens";
         Self::of_server(location)
@@ -50,7 +51,7 @@ impl Client {
             .ok_or_else(|| Failure::unreachable(format!("{text}; {hint}")))
     }
 
-    /// Over the control socket, if a server answers there.
+    /// Connects to the control socket, if a server runs.
     pub(crate) async fn of_server(location: &Location) -> Result<Option<Self>, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
             let data = location.data.display();
@@ -60,7 +61,7 @@ impl Client {
             Ok(stream) => {
                 let (sender, connection) =
                     handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
-                // It ends with the sender; what it has to say, the sender says as well.
+                // The task ends with the sender, which reports its errors.
                 tokio::spawn(connection);
                 Ok(Some(Self::Socket(sender)))
             }
@@ -68,19 +69,19 @@ impl Client {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
                     Ok(None)
                 }
-                // A directory that others could have changed. Opening the store says the same.
+                // A directory that other users could have changed; opening the store fails likewise.
                 ErrorKind::InvalidInput => Err(Failure::failed(error.to_string())),
                 _ => Err(unreachable(&error)),
             },
         }
     }
 
-    /// Over a store that is open in this process.
+    /// Uses a store that is open in this process.
     pub(crate) fn over(store: Store) -> Self {
         Self::Own(store.clone(), portcullis_admin::router(store))
     }
 
-    /// Sends a request; an answer that is no success is a failure of the command.
+    /// Sends a request. Any status but success is a failure of the command.
     pub(crate) async fn send(
         &mut self,
         method: Method,
@@ -109,11 +110,11 @@ impl Client {
         }
     }
 
-    /// Takes a backup; who writes it down looks whether its end came.
+    /// Takes a backup. The caller checks that its end arrived.
     pub(crate) async fn backup(&mut self, to: &mut impl Write, bar: &Bar) -> Result<(), Failure> {
         let sender = match self {
             Self::Own(store, _) => {
-                store.backup(to, |told| bar.tell(told))?;
+                store.backup(to, |progress| bar.report(progress))?;
                 return Ok(());
             }
             Self::Socket(sender) => sender,
@@ -148,14 +149,14 @@ impl Client {
 }
 
 impl Answer {
-    /// The answer as it came.
+    /// Returns the body as it arrived.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What the answer says.
+    /// Parses the body.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        // The parser's own message might quote a key.
+        // The parser's message could quote a key.
         serde_json::from_slice(&self.0)
             .map_err(|_| Failure::failed("the answer of the server is of another version"))
     }

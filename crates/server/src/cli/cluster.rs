@@ -1,4 +1,4 @@
-//! `cluster`: keys into etcd and back, and who the replicas are.
+//! `cluster`: moves keys into etcd and back, and lists the replicas.
 
 use super::{
     etcd::{ClusterCommand, Import},
@@ -31,8 +31,8 @@ pub(crate) fn run(
         ClusterCommand::Import(Import { from }) => (import(location, &etcd, from)?, "imported"),
         ClusterCommand::Export => {
             let bar = Bar::new();
-            let told = |told| bar.tell(told);
-            let summary = location.offline()?.export_from(&etcd, &location.data, told)?;
+            let progress = |progress| bar.report(progress);
+            let summary = location.offline()?.export_from(&etcd, &location.data, progress)?;
             bar.done();
             (summary, "exported")
         }
@@ -42,7 +42,7 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cluster members`: whoever asks does not become one.
+/// `cluster members`: lists the replicas without joining them.
 fn members(etcd: &EtcdStore, json: bool) -> Result<ExitCode, Failure> {
     let members = cluster::members(etcd)?;
     if json {
@@ -93,13 +93,13 @@ fn import(location: &Location, etcd: &EtcdStore, from: &Path) -> Result<Summary,
     } else {
         let doing = format!("opening the backup {}", from.display());
         let file = File::open(from).map_err(Failure::io(doing))?;
-        offline.import_to(etcd, io::BufReader::new(file), |told| bar.tell(told))?
+        offline.import_to(etcd, io::BufReader::new(file), |progress| bar.report(progress))?
     };
     bar.done();
     Ok(summary)
 }
 
-/// While the directory is open here, no server changes it.
+/// Imports a directory, which is open meanwhile so that no server changes it.
 fn from_directory(
     location: &Location,
     offline: &Offline,
@@ -111,8 +111,9 @@ fn from_directory(
     let (reader, writer) = io::pipe().map_err(Failure::io("making a pipe"))?;
     thread::scope(|scope| {
         let taking = scope.spawn(move || store.backup(io::BufWriter::new(writer), |_| ()));
-        let imported = offline.import_to(etcd, io::BufReader::new(reader), |told| bar.tell(told));
-        // A backup that broke off says why; the import only sees that it did.
+        let imported =
+            offline.import_to(etcd, io::BufReader::new(reader), |progress| bar.report(progress));
+        // If the backup failed, its error is the cause; the import only sees an early end.
         if let Ok(Err(error)) = taking.join()
             && imported.is_err()
             && !matches!(error, portcullis::Error::Io { .. })

@@ -1,8 +1,8 @@
-//! Handing a new key's text to the caller: refused beforehand where nobody can receive it, and
-//! undone or reported where the handing over fails.
+//! Delivers the text of a new key to standard output.
 //!
-//! The text exists once. A key that was created and could not be shown would work, and nobody
-//! would have it.
+//! The text exists once: a key that was created and not delivered would be valid, and nobody would have
+//! it. So a command is refused before it creates a key if standard output cannot take the text. If the
+//! delivery fails later, the key is revoked or the failure is reported.
 
 use super::{client::Answer, failure::Failure, output};
 use rustix::{
@@ -13,28 +13,27 @@ use serde::Deserialize;
 use std::{io, os::fd::AsFd, process};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A new key whose text reached nobody.
+/// A new key whose text was not delivered.
 pub(crate) struct Undelivered {
-    /// The key's id, unless the answer did not say it.
+    /// The key's id, if the response had it.
     pub(crate) id: Option<String>,
     /// What failed.
     pub(crate) why: String,
 }
 
-/// Standard output, as it was before a key was created.
+/// The state of standard output before a key is created.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// As far as can be known, what is written is kept or read.
+    /// A file, or a program that reads.
     Some,
     /// The caller redirected standard output to the null device.
     NobodyByChoice,
 }
 
-/// Checks that standard output can take a key, before one is created.
+/// Checks that standard output can take a key, before the key is created.
 ///
-/// The Rust runtime opens the null device, for reading and writing, in the place of a standard
-/// output that was closed; a shell's `>/dev/null` opens it for writing only. The first is refused,
-/// the second is the caller's own decision.
+/// For a closed standard output, the Rust runtime opens the null device for reading and writing; that is
+/// refused. A shell's `>/dev/null` opens it for writing only; that is the caller's decision.
 pub(crate) fn check_standard_output() -> Result<Reader, Failure> {
     let refuse = |what: &str| {
         Failure::failed(format!(
@@ -64,7 +63,7 @@ pub(crate) fn check_standard_output() -> Result<Reader, Failure> {
     Ok(if is_null { Reader::NobodyByChoice } else { Reader::Some })
 }
 
-/// Writes a key's text to standard output, and to the disk where that is a file.
+/// Writes a key's text to standard output, and syncs it if that is a file.
 pub(crate) fn write(text: &[u8]) -> io::Result<()> {
     output::write(text)?;
     let output = io::stdout();
@@ -74,7 +73,7 @@ pub(crate) fn write(text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Shows a key that was just created: its text alone, or the whole answer as JSON.
+/// Prints a new key: its text only, or the whole response as JSON.
 pub(crate) fn show(answer: &Answer, reader: Reader, json: bool) -> Result<(), Undelivered> {
     let key = new_key(answer)?;
     let secret = key.secret.as_deref().unwrap_or_default();
@@ -94,7 +93,7 @@ pub(crate) fn show(answer: &Answer, reader: Reader, json: bool) -> Result<(), Un
     Ok(())
 }
 
-/// The key that an answer shows.
+/// Parses the new key in a response.
 pub(crate) fn new_key(answer: &Answer) -> Result<output::Key, Undelivered> {
     #[derive(Deserialize)]
     struct OnlyId {
@@ -112,7 +111,7 @@ pub(crate) fn new_key(answer: &Answer) -> Result<output::Key, Undelivered> {
 }
 
 impl Undelivered {
-    /// A failure that names the key and what to do about it, such as `rotate it with: …`.
+    /// Returns a failure that names the key and the remedy.
     pub(crate) fn failure(&self, what: &str, remedy: impl FnOnce(&str) -> String) -> Failure {
         Failure::failed(match &self.id {
             Some(id) => {
@@ -127,13 +126,13 @@ impl Undelivered {
     }
 }
 
-/// What to do about a key that nobody has and that must not simply end.
+/// The remedy for an undelivered key that must be replaced, not revoked.
 pub(crate) fn rotate_again(id: &str) -> String {
-    format!("put another one in its location with: portcullis key rotate {id}")
+    format!("replace it with: portcullis key rotate {id}")
 }
 
-/// Keeps a first SIGINT, SIGTERM or SIGHUP from ending the process between the creation of a key
-/// and its handing over. A second one ends it. To be called within a tokio runtime.
+/// Makes the first SIGINT, SIGTERM or SIGHUP wait until a new key is delivered. A second signal ends the
+/// process. Call this within a tokio runtime.
 pub(crate) fn finish_before_signals() -> Result<(), Failure> {
     let failed = || Failure::io("waiting for signals");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;

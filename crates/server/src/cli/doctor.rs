@@ -1,4 +1,4 @@
-//! `doctor`: what is wrong with a directory, and what of it can be saved.
+//! `doctor`: examines a directory, and repairs it into a new one.
 
 use super::{
     args::Doctor,
@@ -15,12 +15,11 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-/// Something is wrong.
+/// The exit code if something is wrong.
 pub(crate) const WRONG: u8 = 4;
 const IN_USE: u8 = 5;
 
-/// Ends with 0 where all is well, with 4 where something is wrong, and with 5 where that cannot be
-/// said because the store is open.
+/// Exits with 0 if nothing is wrong, 4 if something is, and 5 if the open store cannot be examined.
 pub(crate) fn run(location: &Location, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
     location.etcd.refuse_for(
         "doctor looks at a store in a directory; of one in etcd, audit --verify checks the trail, and backup \
@@ -39,7 +38,7 @@ pub(crate) fn run(location: &Location, asked: &Doctor, json: bool) -> Result<Exi
     Ok(code(&report))
 }
 
-/// What the findings of a report are worth.
+/// Returns the exit code for a report.
 fn code(report: &Report) -> ExitCode {
     let mut codes = report.faults().map(|finding| finding.code);
     if report.is_healthy() {
@@ -78,7 +77,7 @@ fn as_json(report: &Report) -> Value {
     })
 }
 
-/// A finding as JSON.
+/// Formats a finding as JSON.
 pub(crate) fn finding(found: &Finding) -> Value {
     json!({
         "code": found.code,
@@ -90,7 +89,7 @@ pub(crate) fn finding(found: &Finding) -> Value {
     })
 }
 
-/// Ends with 4 where not all came over as it was.
+/// Exits with 4 if not every key was copied as it was.
 fn repair(
     location: &Location,
     asked: &Doctor,

@@ -1,4 +1,4 @@
-//! Where the etcd nodes of a cluster are, as the command line says it.
+//! The options that name the etcd nodes of a cluster and this replica.
 
 use super::failure::Failure;
 #[cfg(feature = "cluster")]
@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::{fs, path::Path, time::Duration};
 
 #[cfg(feature = "cluster")]
-const MOST_KEY_BYTES: u64 = 1 << 20;
+const MAX_KEY_BYTES: u64 = 1 << 20;
 #[cfg(feature = "cluster")]
-const MOST_PASSWORD_BYTES: u64 = 1024;
+const MAX_PASSWORD_BYTES: u64 = 1024;
 
-/// The nodes, and how they and this replica know each other. No secret stands here: others see the
-/// arguments of a process.
+/// The nodes and the credentials for them. Secrets are in files: other users see the arguments of a
+/// process.
 #[derive(Args, Clone)]
 pub(crate) struct Nodes {
     /// The etcd nodes that hold the keys of a cluster; instead of a store in a directory.
@@ -119,17 +119,17 @@ pub(crate) struct Import {
 }
 
 impl Nodes {
-    /// Whether the keys are in etcd rather than in a directory.
+    /// Whether the store is in etcd and not in a directory.
     pub(crate) fn are_given(&self) -> bool {
         !self.urls.is_empty()
     }
 
-    /// For a command that has nothing to do with them: it says so instead of leaving them out.
+    /// Fails with this text if nodes are given, for a command that cannot use them.
     pub(crate) fn refuse_for(&self, what: &str) -> Result<(), Failure> {
         if self.are_given() { Err(Failure::usage(what)) } else { Ok(()) }
     }
 
-    /// What it takes to reach them.
+    /// Returns the store in etcd that the options name.
     #[cfg(feature = "cluster")]
     pub(crate) fn reach(&self) -> Result<EtcdStore, Failure> {
         let mut etcd = Etcd::at(&self.urls)?.space(&self.space)?;
@@ -139,7 +139,7 @@ impl Nodes {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let cert = read(cert, "the certificate for etcd")?;
-                let key = secret_file::read(key, "private key for etcd", MOST_KEY_BYTES)?;
+                let key = secret_file::read(key, "private key for etcd", MAX_KEY_BYTES)?;
                 etcd = etcd.identity(cert, key);
             }
             (None, None) => {}
@@ -147,7 +147,7 @@ impl Nodes {
         }
         match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => {
-                let password = secret_file::read(file, "etcd password file", MOST_PASSWORD_BYTES)?;
+                let password = secret_file::read(file, "etcd password file", MAX_PASSWORD_BYTES)?;
                 let password = String::from_utf8(password).map_err(|_| {
                     Failure::failed("the etcd password is not UTF-8; is it the right file?")
                 })?;
@@ -159,7 +159,7 @@ impl Nodes {
         Ok(EtcdStore::new(&etcd)?)
     }
 
-    /// How this process takes part.
+    /// Returns this replica's options.
     #[cfg(feature = "cluster")]
     pub(crate) fn replica(&self) -> Replica {
         let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

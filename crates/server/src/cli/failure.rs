@@ -1,4 +1,4 @@
-//! Why a command ends without having done what it was asked, and its exit code.
+//! The failures of a command, and their exit codes.
 
 use super::terminal_text::plain_lines;
 use portcullis::Error;
@@ -9,18 +9,18 @@ use std::{
     process::ExitCode,
 };
 
-/// What a command says on standard error before it ends.
+/// A failure, printed to standard error before the command ends.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It could not be done.
+    /// The command could not be executed.
     Failed(String),
-    /// It was asked wrongly.
+    /// The arguments are wrong.
     Usage(String),
-    /// Another process has the store, and does not answer.
+    /// Another process has the store open and does not respond.
     Unreachable(String),
-    /// Nobody reads standard output any more: there is nobody to fail for.
+    /// The reader of standard output is gone, so this is no failure.
     Unread,
-    /// The arguments; clap says it best.
+    /// An error of clap, printed by clap.
     Arguments(clap::Error),
 }
 
@@ -37,13 +37,13 @@ impl Failure {
         Self::Unreachable(text.into())
     }
 
-    /// A failure of the operating system while `doing` something.
+    /// Returns a failure of a system call while `doing` something.
     pub(crate) fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         move |error| Self::Failed(format!("{doing}: {}", error.into()))
     }
 
-    /// What the router said no with.
+    /// Returns the failure for an error response of the router.
     pub(crate) fn answer(status: u16, body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Problem {
@@ -67,15 +67,15 @@ impl Failure {
         }
     }
 
-    /// Says it on standard error, or the help that was asked for on standard output, and gives the
+    /// Prints the failure to standard error, or the requested help to standard output, and returns the
     /// exit code.
-    pub(crate) fn tell(&self) -> ExitCode {
-        let told = match self {
+    pub(crate) fn report(&self) -> ExitCode {
+        let printed = match self {
             Self::Unread => Ok(()),
             Self::Arguments(error) => error.print(),
             failure => writeln!(io::stderr(), "error: {}", plain_lines(&failure.to_string())),
         };
-        match told {
+        match printed {
             // The help is the output of its command.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
             _ => self.code(),

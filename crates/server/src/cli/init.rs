@@ -1,4 +1,4 @@
-//! `init`: a new store and its first root key.
+//! `init`: creates a store and its first root key.
 
 use super::{
     args::Init,
@@ -20,8 +20,8 @@ use std::{
     process::ExitCode,
 };
 
-/// A key and its line end fit in it.
-const ROOM: u64 = 64;
+/// Bytes that hold a key and its line end.
+const KEY_FILE_BYTES: u64 = 64;
 
 pub(crate) async fn run(
     location: &Location,
@@ -29,7 +29,7 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let builder = with_options(location.builder()?, asked)?;
-    // The file comes first: if the key could not be kept, there should be no store either.
+    // Create the file first: if it cannot hold the key, no store is created either.
     let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
     let reader = match &file {
         Some(_) => Reader::Some,
@@ -58,12 +58,12 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The store is there, and its root key reached nobody.
+/// Returns the failure if the store was created and its root key was not delivered.
 pub(crate) fn lost_root(undelivered: &Undelivered) -> Failure {
     undelivered.failure("the store was made with the root key", delivery::rotate_again)
 }
 
-/// The first key of a store. The store is closed again, but for what its owner keeps of it.
+/// Issues the first root key of a store.
 pub(crate) async fn root_key(store: Store) -> Result<Answer, Failure> {
     let body = json!({"name": "root", "scopes": ["*"]});
     Client::over(store).send(Method::POST, "/v1/keys", Some(&body)).await
@@ -84,7 +84,7 @@ fn with_options(mut builder: Builder, asked: &Init) -> Result<Builder, Failure> 
     Ok(builder)
 }
 
-/// A file for the key, new and closed to others. It goes again unless the key is in it.
+/// A new file for the key, closed to other users. It is removed again unless it holds the key.
 struct KeyFile {
     path: PathBuf,
     file: File,
@@ -101,10 +101,10 @@ impl KeyFile {
         Ok(made)
     }
 
-    /// Takes the room for the key, so that a full disk is known before there is a store.
+    /// Reserves space for the key, so that a full disk is found before the store is created.
     fn reserve(&self) -> Result<(), Failure> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, ROOM) {
-            // Not every file system can; there the writing itself shows it.
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, KEY_FILE_BYTES) {
+            // On a file system that cannot reserve, the write itself fails later.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(error) => {
                 let doing = format!("reserving room for the key in {}", self.path.display());

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
-/// As many as the router gives at once.
+/// The largest page of the API.
 const PAGE_SIZE: usize = 200;
 
-/// `key create`: the secret alone goes to standard output.
+/// `key create`: prints only the secret to standard output.
 pub(crate) async fn create(
     client: &mut Client,
     asked: Create,
@@ -31,7 +31,7 @@ pub(crate) async fn create(
     body.insert("owner".into(), asked.owner.into());
     body.insert("metadata".into(), asked.meta.into_iter().collect());
     let reader = delivery::check_standard_output()?;
-    warn_of_the_clock(client).await;
+    warn_if_time_is_ahead(client).await;
     delivery::finish_before_signals()?;
     let answer = client.send(Method::POST, "/v1/keys", Some(&body.into())).await?;
     match delivery::show(&answer, reader, json) {
@@ -40,8 +40,8 @@ pub(crate) async fn create(
     }
 }
 
-/// Warns if the store's time is ahead of the clock, by which ends are chosen.
-async fn warn_of_the_clock(client: &mut Client) {
+/// Warns if the store's time is ahead of the wall clock: keys expire too early.
+async fn warn_if_time_is_ahead(client: &mut Client) {
     #[derive(Deserialize)]
     struct Ready {
         clock_ahead_seconds: Option<u64>,
@@ -54,7 +54,7 @@ async fn warn_of_the_clock(client: &mut Client) {
     ));
 }
 
-/// Revokes a new key whose text reached nobody.
+/// Revokes a new key that was not delivered.
 async fn revoke_undelivered(client: &mut Client, undelivered: &Undelivered) -> Failure {
     let revoked = match &undelivered.id {
         Some(id) => match path_of(id) {
@@ -71,7 +71,7 @@ async fn revoke_undelivered(client: &mut Client, undelivered: &Undelivered) -> F
     })
 }
 
-/// `key list`: all of them, page by page.
+/// `key list`: prints all keys, read page by page.
 pub(crate) async fn list(
     client: &mut Client,
     asked: &List,
@@ -100,7 +100,7 @@ pub(crate) async fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-/// `export`: a key a line, and no more of them in memory than a page.
+/// `export`: prints one key per line, with one page in memory at a time.
 pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
     let all = List { active: None, scope: None, search: None };
     each_page(client, &all, |page| {
@@ -165,7 +165,7 @@ pub(crate) async fn update(
     show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
-/// `key revoke`: over when it returns.
+/// `key revoke`: the key is refused everywhere when the command returns.
 pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let body = json!({"active": false});
     let answer = client.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
@@ -178,7 +178,7 @@ pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// `key rotate`: the new secret alone goes to standard output.
+/// `key rotate`: prints only the new secret to standard output.
 pub(crate) async fn rotate(
     client: &mut Client,
     asked: &Rotate,
@@ -194,7 +194,7 @@ pub(crate) async fn rotate(
         Some(grace) => format!("{} works for {grace} s more at most", asked.id),
     };
     delivery::show(&answer, reader, json).map_err(|undelivered| {
-        undelivered.failure(&format!("{old}, its location was taken by"), delivery::rotate_again)
+        undelivered.failure(&format!("{old}, and was replaced by"), delivery::rotate_again)
     })?;
     output::say(&old);
     Ok(ExitCode::SUCCESS)
@@ -260,7 +260,7 @@ fn patch(changes: Changes) -> Value {
     Value::Object(body)
 }
 
-/// The path of a key. What is no id is not sent: it may be a key by mistake.
+/// Returns the path of a key. Text that is no id is not sent: it could be a key by mistake.
 fn path_of(id: &str) -> Result<String, Failure> {
     let id: KeyId = id.parse().map_err(|error| Failure::usage(format!("ID: {error}")))?;
     Ok(format!("/v1/keys/{id}"))

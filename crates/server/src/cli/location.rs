@@ -6,9 +6,9 @@ use portcullis::{Builder, Offline, Store};
 use portcullis_server::control;
 use std::{env, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 
-const MOST_PEPPER_BYTES: u64 = 4096;
+const MAX_PEPPER_BYTES: u64 = 4096;
 
-/// Where the store is, and what it takes to open it.
+/// The options that name the store and what it takes to open it.
 #[derive(Args, Clone)]
 pub(crate) struct Location {
     /// The directory of the store.
@@ -34,7 +34,7 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// What it takes to open or to make the store.
+    /// Returns a builder with these options.
     pub(crate) fn builder(&self) -> Result<Builder, Failure> {
         let mut builder = Store::builder();
         if let Some(file) = &self.anchor {
@@ -49,7 +49,7 @@ impl Location {
         Ok(builder)
     }
 
-    /// The options for work on the store while it is not open.
+    /// Returns these options for work on a store that is not open.
     pub(crate) fn offline(&self) -> Result<Offline, Failure> {
         let mut offline = Offline::new();
         if let Some(file) = &self.anchor {
@@ -63,10 +63,10 @@ impl Location {
 
     fn pepper(&self) -> Result<Option<Vec<u8>>, Failure> {
         let file = self.pepper_file.as_ref();
-        file.map(|file| secret_file::read(file, "pepper file", MOST_PEPPER_BYTES)).transpose()
+        file.map(|file| secret_file::read(file, "pepper file", MAX_PEPPER_BYTES)).transpose()
     }
 
-    /// Opens the store, which is there.
+    /// Opens the existing store.
     pub(crate) fn open(&self) -> Result<Store, Failure> {
         let builder = self.builder()?;
         if !self.etcd.are_given() {
@@ -78,7 +78,7 @@ impl Location {
         Err(self.etcd.refuse())
     }
 
-    /// Makes the store and opens it.
+    /// Creates the store and opens it.
     pub(crate) fn create(&self, builder: Builder) -> Result<Store, Failure> {
         if !self.etcd.are_given() {
             return Ok(builder.create(&self.data)?);
@@ -89,7 +89,7 @@ impl Location {
         Err(self.etcd.refuse())
     }
 
-    /// Where a store is shared, its replica's directory has the control socket and the certificate.
+    /// Creates the directory of a replica, for its control socket and its certificate.
     pub(crate) fn prepare_for_replica(&self) -> Result<(), Failure> {
         let shown = self.data.display();
         if self.data.join("ledger").exists() {
@@ -104,14 +104,14 @@ impl Location {
         made.map_err(Failure::io(format!("making {shown}")))
     }
 
-    /// Whether there is nothing at all where the store should be.
+    /// Whether the directory of the store is absent.
     pub(crate) fn is_absent(&self) -> bool {
         self.data.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Where temporary files go.
+/// Returns the directory for temporary files.
 pub(crate) fn scratch() -> PathBuf {
-    // The standard library takes an empty TMPDIR for the current directory.
+    // The standard library treats an empty TMPDIR as the current directory.
     Some(env::temp_dir()).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| "/tmp".into())
 }

@@ -1,7 +1,7 @@
 //! The log, on standard error.
 //!
-//! Only our own lines are written, whatever the level: the layers below know nothing of keys and
-//! print headers when they are asked for detail.
+//! Only lines of the `portcullis` crates are written, at every level: the libraries below do not know
+//! about keys, and print headers at low levels.
 
 use std::{
     env,
@@ -23,7 +23,7 @@ pub(crate) fn of_server(level: LevelFilter, json: bool) {
     }
 }
 
-/// Starts the log of a short command: why the store failed, if it does.
+/// Starts the log of a short command: only errors.
 pub(crate) fn of_command() {
     let lines = fmt::layer().with_writer(io::stderr).without_time().with_ansi(false);
     start(lines, LevelFilter::ERROR);

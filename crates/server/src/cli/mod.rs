@@ -1,15 +1,16 @@
-//! The command line. Every command is a request to the same router that the server has: over the
-//! control socket where a server runs, else over a store that the command opens itself.
+//! The command line. Most commands are requests to the router of the API: over the control socket if a
+//! server runs, or else over a store that the command opens itself.
 
 mod args;
 mod audit;
+mod audit_export;
 mod backup;
+mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod delivery;
 mod disk;
 mod doctor;
-mod client;
 mod etcd;
 mod failure;
 mod init;
@@ -24,7 +25,6 @@ mod restore;
 mod secret_file;
 mod serve;
 mod terminal_text;
-mod trail;
 mod values;
 mod verify;
 
@@ -37,11 +37,11 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
-    prepare().and_then(dispatch).unwrap_or_else(|failure| failure.tell())
+    prepare().and_then(dispatch).unwrap_or_else(|failure| failure.report())
 }
 
 fn prepare() -> Result<Arguments, Failure> {
-    process::keep_to_itself()?;
+    process::protect()?;
     process::refuse_keys_as_arguments()?;
     parse::arguments().map_err(Failure::from)
 }
@@ -59,11 +59,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             with_client(&location, async |client| verify::run(client, &options, json).await)
         }
         Command::Audit(options) if options.verify => {
-            on_one_thread()?.block_on(trail::verify(&location, &options, json))
+            on_one_thread()?.block_on(audit_export::verify(&location, &options, json))
         }
         Command::Audit(options) => with_client(&location, async |client| match &options.export {
-            Some(file) => trail::export(client, &options, file).await,
-            None if options.cut => trail::cut(client, &options.age, json).await,
+            Some(file) => audit_export::export(client, &options, file).await,
+            None if options.cut => audit_export::prune(client, &options.age, json).await,
             None => audit::run(client, &options, json).await,
         }),
         #[cfg(feature = "cluster")]
@@ -100,7 +100,7 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
     }
 }
 
-/// Runs a command that asks the router.
+/// Runs a command that sends requests to the router.
 fn with_client(
     location: &Location,
     work: impl AsyncFnOnce(&mut Client) -> Result<ExitCode, Failure>,
@@ -108,7 +108,7 @@ fn with_client(
     on_one_thread()?.block_on(async { work(&mut Client::open(location).await?).await })
 }
 
-/// What a short command needs: one thread, and errors of the store on standard error.
+/// Starts the log and the runtime of a short command.
 fn on_one_thread() -> Result<Runtime, Failure> {
     log::of_command();
     Builder::new_current_thread().enable_all().build().map_err(Failure::io("starting"))

@@ -1,4 +1,4 @@
-//! What a command prints.
+//! The output of commands: tables, cards and messages.
 
 use super::{
     failure::Failure,
@@ -15,7 +15,7 @@ use std::{
 };
 use unicode_width::UnicodeWidthStr;
 
-/// A key as the router describes it.
+/// A key as in the responses of the API.
 #[derive(Deserialize)]
 pub(crate) struct Key {
     pub(crate) id: String,
@@ -32,14 +32,14 @@ pub(crate) struct Key {
     inactive_since: Option<String>,
     last_used_at: Option<String>,
     expires_at: Option<String>,
-    /// Only of a key that was just taken away, where replicas share the store.
+    /// Only of a key that was just revoked in a shared store.
     pub(crate) settled: Option<Settled>,
-    /// Only of a key that was just made.
+    /// Only of a key that was just created.
     #[serde(rename = "key")]
     pub(crate) secret: Option<String>,
 }
 
-/// How the replicas took a revocation.
+/// How many replicas acknowledged a revocation.
 #[derive(Deserialize)]
 pub(crate) struct Settled {
     acknowledged: usize,
@@ -59,7 +59,7 @@ impl Settled {
     }
 }
 
-/// Writes to standard output past its buffer, which lives as long as the process and is not wiped.
+/// Writes to standard output without its buffer, which is never wiped.
 pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     while !text.is_empty() {
@@ -67,7 +67,7 @@ pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => text = text.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A parent may have made the pipe so that a write to a full one does not wait.
+            // The pipe may be non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
             }
@@ -77,8 +77,8 @@ pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints to standard output. A reader that has gone has read what it wanted: the command has not
-/// failed, and a verdict keeps its exit code.
+/// Prints to standard output. If the reader is gone, the command has not failed and keeps its exit
+/// code.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     match print_page(text) {
         Err(Failure::Unread) => Ok(()),
@@ -86,12 +86,12 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Prints a page of many. [`Failure::Unread`] where nobody reads on, so that no more is prepared.
+/// Prints one of many pages. Returns [`Failure::Unread`] if the reader is gone, so that the command stops.
 pub(crate) fn print_page(text: &[u8]) -> Result<(), Failure> {
     write(text).map_err(unwritten)
 }
 
-/// The failure to write to standard output.
+/// Returns the failure for an error of standard output.
 pub(crate) fn unwritten(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Unread,
@@ -99,7 +99,7 @@ pub(crate) fn unwritten(error: io::Error) -> Failure {
     }
 }
 
-/// Maps the failure to print what was done, so that nobody does it again.
+/// Adds to a failure of printing what was done, so that the user does not repeat the command.
 pub(crate) fn although(done: &str) -> impl FnOnce(Failure) -> Failure {
     move |failure| Failure::failed(format!("{done}, but not shown: {failure}"))
 }
@@ -112,13 +112,13 @@ pub(crate) fn line(text: &[u8]) -> Result<(), Failure> {
     print(&line)
 }
 
-/// Says something to whoever sits there; it is not part of the output.
+/// Prints a message to standard error; it is not part of the output.
 pub(crate) fn say(text: &str) {
-    // A command that did its work has not failed for want of a listener.
+    // A command that succeeded does not fail because standard error is closed.
     let _ = writeln!(io::stderr(), "{}", plain_lines(text));
 }
 
-/// The keys as a table.
+/// Formats keys as a table.
 pub(crate) fn table(keys: &[Key]) -> String {
     let rows: Vec<[String; 7]> = keys.iter().map(row).collect();
     let head =
@@ -126,7 +126,7 @@ pub(crate) fn table(keys: &[Key]) -> String {
     aligned(std::iter::once(&head).chain(&rows))
 }
 
-/// Rows whose columns stand below each other on a terminal, which obeys no cell of them.
+/// Aligns the columns of rows for a terminal, with control characters escaped.
 pub(crate) fn aligned<'r, const N: usize>(rows: impl Iterator<Item = &'r [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let mut widths = [0; N];
@@ -139,8 +139,8 @@ pub(crate) fn aligned<'r, const N: usize>(rows: impl Iterator<Item = &'r [String
     for row in &rows {
         let mut cells = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            // Not by format's own padding, which counts characters: a terminal gives a wide one two
-            // columns and a combining one none.
+            // The padding of `format` counts characters; a terminal shows a wide one in two columns and a
+            // combining one in none.
             let padding = width.saturating_sub(cell.width());
             let _ = write!(cells, "{cell}{:padding$}  ", "");
         }
@@ -174,7 +174,7 @@ fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-/// One key, a line for each thing known of it.
+/// Formats one key, one field per line.
 pub(crate) fn card(key: &Key) -> String {
     let mut rows = vec![
         ["id".into(), key.id.clone()],

@@ -1,4 +1,4 @@
-//! What this process owes the secrets that pass through it.
+//! Protects the secrets in this process: no core image, no readable files, no keys as arguments.
 
 use super::failure::Failure;
 use portcullis::Secret;
@@ -8,17 +8,17 @@ use rustix::{
 };
 use std::{env, io};
 
-/// Files are closed to others, and no other process of the user reads this one's memory, alive or
-/// as a core image.
-pub(crate) fn keep_to_itself() -> Result<(), Failure> {
+/// Closes new files to other users, and keeps other processes of the user from reading this one's memory,
+/// alive or as a core image.
+pub(crate) fn protect() -> Result<(), Failure> {
     umask(Mode::RWXG | Mode::RWXO);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|error| Failure::io("keeping core images away")(io::Error::from(error)))
 }
 
-/// Arguments can be read by every user of the machine and stay in the shell's history; and an
-/// error about them would repeat them.
+/// Refuses a key among the arguments: every user of the machine can read them, the shell's history keeps
+/// them, and an error would repeat them.
 pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
     let is_key = |text: &str| text.split(['=', ':', '/']).any(Secret::is_well_formed);
     if env::args_os().skip(1).any(|argument| argument.to_str().is_some_and(is_key)) {
@@ -36,8 +36,8 @@ mod tests {
     use rustix::process::{dumpable_behavior, getrlimit};
 
     #[test]
-    fn neither_a_core_image_nor_another_process_shows_its_memory() {
-        keep_to_itself().unwrap();
+    fn process_is_not_dumpable() {
+        protect().unwrap();
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
     }

@@ -1,10 +1,10 @@
-//! How far a long command has come, for whoever watches.
+//! The progress bar of a long command.
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use portcullis::backup::Progress;
 use std::io::{self, IsTerminal};
 
-/// A line on standard error, where that is a terminal.
+/// A progress bar on standard error, hidden unless that is a terminal.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
@@ -15,17 +15,17 @@ impl Bar {
         Self(ProgressBar::with_draw_target(None, target))
     }
 
-    /// So many of so many values.
-    pub(crate) fn tell(&self, told: Progress) {
-        if self.0.length() != Some(told.all) {
-            self.0.set_length(told.all);
+    /// Shows how many of all values are done.
+    pub(crate) fn report(&self, progress: Progress) {
+        if self.0.length() != Some(progress.all) {
+            self.0.set_length(progress.all);
             let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}");
             self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         }
-        self.0.set_position(told.done);
+        self.0.set_position(progress.done);
     }
 
-    /// So many bytes of nobody knows how many.
+    /// Shows a number of bytes, of an unknown total.
     pub(crate) fn bytes(&self, count: u64) {
         self.0.set_message(HumanBytes(count).to_string());
         self.0.set_style(

@@ -1,8 +1,8 @@
 //! `restore`: a new store from a backup, in which nothing works that was taken away since.
 
 use super::{
-    args::Restore, backup, failure::Failure, location::Location, output, progress::Bar, trail,
-    values,
+    args::Restore, audit_export, backup, failure::Failure, location::Location, output,
+    progress::Bar, values,
 };
 use portcullis::{
     Actor, AuditEntry, Offline,
@@ -22,7 +22,8 @@ pub(crate) fn run(location: &Location, asked: &Restore, json: bool) -> Result<Ex
     let from = backup::open(&asked.file)?;
     let by = Actor::Local(geteuid().as_raw());
     let bar = Bar::new();
-    let made = offline.restore(from, &location.data, &later, by, |told| bar.tell(told))?;
+    let made =
+        offline.restore(from, &location.data, &later, by, |progress| bar.report(progress))?;
     bar.done();
     let printed = if json {
         output::line(described(&made).to_string().as_bytes())
@@ -63,7 +64,7 @@ fn later(offline: &Offline, asked: &Restore) -> Result<LaterEvidence, Failure> {
         return Ok(LaterEvidence::Unknown);
     }
     let mut entries: Vec<AuditEntry> = Vec::new();
-    let read = trail::read_files(offline, &asked.later.audit, |entry| {
+    let read = audit_export::read_files(offline, &asked.later.audit, |entry| {
         // A later file may repeat what the one before had.
         if entries.last().is_none_or(|last| last.sequence < entry.sequence) {
             entries.push(entry);

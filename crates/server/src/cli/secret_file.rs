@@ -8,7 +8,7 @@ use std::path::Path;
 pub(crate) fn read(path: &Path, what: &str, most: u64) -> Result<Vec<u8>, Failure> {
     let named = format!("the {what} {}", path.display());
     let mut secret = read_private(path, most).map_err(Failure::io(format!("reading {named}")))?;
-    // An editor ends the file with a line break that nobody meant.
+    // Editors end a file with a line break that is not part of the secret.
     if secret.last() == Some(&b'\n') {
         secret.pop();
     }

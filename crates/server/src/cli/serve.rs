@@ -29,8 +29,8 @@ pub(crate) fn run(location: &Location, asked: &Serve) -> Result<ExitCode, Failur
         .on_thread_park(wipe_stack)
         .build()
         .map_err(Failure::io("starting"))?;
-    // Before anything that takes time: the first process of a container has no default actions,
-    // so a signal without a handler would be lost.
+    // First of all: the first process of a container has no default actions, so a signal without a
+    // handler is lost.
     let signals = {
         let _inside = runtime.enter();
         Signals::new().map_err(Failure::io("waiting for signals"))?
@@ -58,22 +58,22 @@ pub(crate) fn run(location: &Location, asked: &Serve) -> Result<ExitCode, Failur
         )));
     }
     match runtime.block_on(run_until_signal(location, asked, signals))? {
-        // Waits for changes that are still on their way to the disk; the store closes after them.
+        // Waits for changes in flight; the store closes after them.
         End::Served => drop(runtime),
-        // Nothing was acknowledged, so that nothing needs to be waited for.
+        // Nothing was acknowledged, so there is nothing to wait for.
         End::BeforeItServed => runtime.shutdown_background(),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a server ended that did not fail.
+/// How a server ended without a failure.
 enum End {
     Served,
     BeforeItServed,
 }
 
-/// Binds every listener before anything is created or printed: a port that is taken must leave no
-/// store behind, and no root key that was printed and never served.
+/// Binds every listener before anything is created or printed: if a port is taken, there must be no new
+/// store and no printed root key.
 async fn run_until_signal(
     location: &Location,
     asked: &Serve,
@@ -103,7 +103,7 @@ async fn run_until_signal(
         Some(transport) => transport,
         None => self_signed(location).await?,
     };
-    // A new root key passed through this thread, which only waits from now on.
+    // This thread handled a new root key, and only waits from now on.
     wipe_stack();
     let address = address(&listener)?;
     let scheme = transport.scheme();
@@ -118,14 +118,14 @@ async fn run_until_signal(
     Ok(End::Served)
 }
 
-/// Does what may take long, unless a signal to stop comes before it is done.
+/// Runs work that may take long. Returns `None` if a signal to stop arrives first.
 async fn unless_stopped<T: Send + 'static>(
     signals: &mut Signals,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<Option<T>, Failure> {
     let wiped = move || {
         let done = work();
-        // The pepper was read here, and the thread stays for others.
+        // This thread read the pepper, and the pool reuses it.
         wipe_stack();
         done
     };
@@ -161,8 +161,8 @@ fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, F
     })
 }
 
-/// Only for development does a server make its own store: a volume that failed to mount must not
-/// bring forth a root key.
+/// Whether this server may create its store, which it does only for development: an unmounted volume must
+/// not cause a new root key.
 fn may_initialise(location: &Location, asked: &Serve) -> bool {
     let is_development = asked.listen.ip().to_canonical().is_loopback()
         && asked.tls_cert.is_none()
@@ -173,7 +173,7 @@ fn may_initialise(location: &Location, asked: &Serve) -> bool {
         && location.is_absent()
 }
 
-/// Makes a store and prints its root key.
+/// Creates a store and prints its root key.
 async fn initialise(
     location: &Location,
     builder: portcullis::Builder,
@@ -181,7 +181,8 @@ async fn initialise(
 ) -> Result<(Store, Control), Failure> {
     let address = address(listener)?;
     let reader = delivery::check_standard_output()?;
-    // The socket comes before the store as well; what is wrong with the directory, the store says.
+    // Bind the socket before the store is created. If the directory is unusable, creating the store
+    // reports it.
     let made = DirBuilder::new().mode(0o700).create(&location.data).is_ok();
     let control = made.then(|| bind_control(location)).transpose();
     let created = match control {
@@ -191,7 +192,7 @@ async fn initialise(
         Err(failure) => Err(failure),
     };
     if made && created.is_err() {
-        // A server fills an absent directory only, so that the next attempt must find none.
+        // A server creates a store only in an absent directory, so the next attempt must find none.
         let _ = fs::remove_dir(&location.data);
     }
     let (store, control) = created?;
@@ -216,7 +217,7 @@ async fn initialise(
     Ok((store, control))
 }
 
-/// What the operator gave; nothing is created for it.
+/// Returns the transport that the options name, without creating anything.
 async fn given_transport(asked: &Serve) -> Result<Option<Transport>, Failure> {
     if asked.behind_proxy {
         return Ok(Some(Transport::BehindProxy));
@@ -241,8 +242,7 @@ fn bind_control(location: &Location) -> Result<Control, Failure> {
     Control::bind(&location.data).map_err(Failure::io(doing))
 }
 
-/// Binds an address. Whether the store has a server already matters more than whether that server
-/// has the port.
+/// Binds an address. If the port is taken by a server of this store, the failure names the server.
 fn bind(location: &Location, address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).map_err(|error| {
         if control::connect(&location.data).is_ok() {

@@ -1,8 +1,8 @@
-//! Text that a terminal shows as it is and obeys in nothing.
+//! Escapes text for a terminal, so that no character of it acts as a command.
 
-/// The text with each character escaped that a terminal would obey or not show: controls, marks of
-/// direction, line separators and invisible ones. Joiners and variation selectors belong to words
-/// and emoji, and stay.
+/// Escapes each character that a terminal would obey or not show: controls, direction marks, line
+/// separators and invisible characters. Joiners and variation selectors stay: they belong to words and
+/// emoji.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -11,7 +11,7 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// The same for a text of several lines.
+/// Like [`plain`], but keeps line breaks.
 pub(crate) fn plain_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(plain).collect();
     lines.join("\n")
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_drives_the_terminal() {
+    fn characters_that_a_terminal_obeys_are_escaped() {
         for (text, shown) in [
             ("\u{1b}[2J", "\\u{1b}[2J"),
             ("a\u{9b}31mb\u{7f}", "a\\u{9b}31mb\\u{7f}"),

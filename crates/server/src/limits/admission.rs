@@ -1,8 +1,9 @@
-//! How much each client may have under way, so that no client takes the room of the others.
+//! Admission control: how many requests and how many bytes of unfinished bodies each client may have in
+//! flight.
 //!
-//! A valid key has an account of its own: a share that nobody else can take, and beyond it a part of
-//! a shared pool. Everything else, logins and sessions included, counts for the source network, in
-//! pools of its own. So a flood without keys costs valid keys nothing.
+//! A valid key has a share of its own that no other client can use, and beyond it a part of a shared
+//! pool. All other requests, logins and sessions included, count for their source network, in separate
+//! pools. So a flood of requests without keys does not affect valid keys.
 
 use super::overload::Overload;
 use crate::source::source_network;
@@ -17,24 +18,24 @@ use std::{
     },
 };
 
-/// Requests that each valid key may have under way, whatever others do.
+/// Requests in flight that each valid key may always have.
 const KEY_SHARE: usize = 16;
-/// Requests beyond the shares of valid keys.
+/// Requests in flight beyond the shares, of all valid keys.
 const SHARED: usize = 1024;
-/// One key has at most this part of the shared requests.
+/// One key has at most a part of the shared requests: one of this many.
 const KEYS: usize = 4;
-/// Requests without a valid key.
+/// Requests in flight without a valid key.
 const OTHERS: usize = 512;
 /// Bytes of unfinished bodies of requests without a valid key.
 const OTHER_BYTES: usize = 32 << 20;
-/// One source has at most this part of what is there for requests without a valid key.
+/// One source has at most a part of the limits for requests without a valid key: one of this many.
 const SOURCES: usize = 8;
-/// Bytes of unfinished bodies that each valid key may have under way.
+/// Bytes of unfinished bodies of each valid key.
 const KEY_BYTES: usize = 4 << 20;
-/// Accounts are found under one of so many locks.
+/// The number of locks among which the accounts are divided.
 const SHARDS: usize = 32;
 
-/// For whom a request counts.
+/// The client that a request counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Account {
     Key(KeyId),
@@ -50,7 +51,7 @@ impl Account {
     }
 }
 
-/// What one account has under way.
+/// What one account has in flight.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Load {
     own: usize,
@@ -58,7 +59,7 @@ struct Load {
     bytes: usize,
 }
 
-/// What is left of a limit that several accounts share.
+/// The remainder of a limit that several accounts share.
 struct Pool(AtomicUsize);
 
 impl Pool {
@@ -66,16 +67,16 @@ impl Pool {
         self.0.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(count)).is_ok()
     }
 
-    fn give_back(&self, count: usize) {
+    fn release(&self, count: usize) {
         self.0.fetch_add(count, Relaxed);
     }
 }
 
 type Shard = Mutex<HashMap<Account, Load>>;
 
-/// The room for requests.
+/// The limits and what is in flight.
 pub(crate) struct Admission {
-    /// Only accounts that have something under way, so that memory is bounded by what is.
+    /// Only accounts with something in flight, so that the limits bound the memory.
     shards: [Shard; SHARDS],
     hasher: RandomState,
     shared: Pool,
@@ -94,7 +95,7 @@ impl Admission {
         })
     }
 
-    /// Lets a request in, if there is room for it.
+    /// Admits a request, unless a limit is reached.
     pub(crate) fn enter(self: &Arc<Self>, account: Account) -> Result<Permit, Overload> {
         let is_pooled = self.with(account, |load| {
             let (most, pool, own, all) = match account {
@@ -121,10 +122,10 @@ impl Admission {
             load.pooled += 1;
             Ok(true)
         })?;
-        Ok(Permit { room: Arc::clone(self), account, is_pooled })
+        Ok(Permit { admission: Arc::clone(self), account, is_pooled })
     }
 
-    /// Reserves room for an unfinished body.
+    /// Reserves memory for an unfinished body.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         account: Account,
@@ -145,7 +146,7 @@ impl Admission {
             load.bytes = after;
             Ok(())
         })?;
-        Ok(Reserved { room: Arc::clone(self), account, bytes })
+        Ok(Reserved { admission: Arc::clone(self), account, bytes })
     }
 
     fn with<T>(&self, account: Account, change: impl FnOnce(&mut Load) -> T) -> T {
@@ -160,47 +161,47 @@ impl Admission {
 
     fn shard(&self, account: Account) -> MutexGuard<'_, HashMap<Account, Load>> {
         let [first, ..] = &self.shards;
-        let place = self.hasher.hash_one(account) % SHARDS as u64;
-        let shard = usize::try_from(place).ok().and_then(|place| self.shards.get(place));
+        let index = self.hasher.hash_one(account) % SHARDS as u64;
+        let shard = usize::try_from(index).ok().and_then(|index| self.shards.get(index));
         shard.unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Room for one request, until its answer is sent.
+/// The right to one request in flight, until its response is sent.
 pub(crate) struct Permit {
-    room: Arc<Admission>,
+    admission: Arc<Admission>,
     account: Account,
     is_pooled: bool,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Self { room, account, is_pooled } = self;
-        room.with(*account, |load| {
+        let Self { admission, account, is_pooled } = self;
+        admission.with(*account, |load| {
             let count = if *is_pooled { &mut load.pooled } else { &mut load.own };
             *count = count.saturating_sub(1);
         });
         match account {
-            Account::Key(_) if *is_pooled => room.shared.give_back(1),
+            Account::Key(_) if *is_pooled => admission.shared.release(1),
             Account::Key(_) => {}
-            Account::Source(_) => room.others.give_back(1),
+            Account::Source(_) => admission.others.release(1),
         }
     }
 }
 
-/// Room for a body, until it was read or dropped.
+/// The memory reserved for a body, until the body was read or dropped.
 pub(crate) struct Reserved {
-    room: Arc<Admission>,
+    admission: Arc<Admission>,
     account: Account,
     bytes: usize,
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let Self { room, account, bytes } = self;
-        room.with(*account, |load| load.bytes = load.bytes.saturating_sub(*bytes));
+        let Self { admission, account, bytes } = self;
+        admission.with(*account, |load| load.bytes = load.bytes.saturating_sub(*bytes));
         if matches!(account, Account::Source(_)) {
-            room.other_bytes.give_back(*bytes);
+            admission.other_bytes.release(*bytes);
         }
     }
 }
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_share_although_others_fill_the_shared_room() {
+    fn each_key_has_its_share_although_others_fill_the_shared_pool() {
         let room = Admission::new();
         let greedy: Vec<_> = (0..8).map(|n| fill(&room, key(n))).collect();
         assert_eq!(greedy[0].0.len(), KEY_SHARE + SHARED / KEYS);
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_a_key_take_no_room_from_keys_nor_from_other_sources() {
+    fn requests_without_a_key_use_no_limit_of_keys_or_of_other_sources() {
         let room = Admission::new();
         let (flood, why) = fill(&room, source(1));
         assert_eq!((flood.len(), why), (OTHERS / SOURCES, Overload::SourceRequests));

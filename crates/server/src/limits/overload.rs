@@ -9,16 +9,16 @@ use axum::{
 };
 use portcullis::web::Problem;
 
-/// Why a request or a connection was refused, or a connection was ended.
+/// The limit for which a request or a connection was refused, or a connection was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overload {
-    /// A valid key has too many requests under way.
+    /// A valid key has too many requests in flight.
     KeyRequests,
-    /// The room that valid keys share is full.
+    /// The pool that valid keys share is used up.
     SharedRequests,
     /// One source has too many requests without a valid key under way.
     SourceRequests,
-    /// The room for requests without a valid key is full.
+    /// The pool of requests without a valid key is used up.
     OtherRequests,
     /// A valid key has too many bytes of unfinished bodies.
     KeyBodies,
@@ -54,7 +54,7 @@ impl Overload {
         Self::UnreadAnswers,
     ];
 
-    /// Its name in metrics and in the log.
+    /// Returns its name in metrics and in the log.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::KeyRequests => "key_requests",
@@ -90,8 +90,8 @@ impl Overload {
         }
     }
 
-    /// The answer to the request that found no room. Over HTTP/1.1 it ends the connection, so that
-    /// requests which wait behind it are not each answered as well.
+    /// Returns the response to the refused request. Over HTTP/1.1 it ends the connection, so that
+    /// pipelined requests are not each answered as well.
     pub(crate) fn answer(self, version: Version) -> Response {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", self.detail());
         let mut response =

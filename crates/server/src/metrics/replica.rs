@@ -1,4 +1,4 @@
-//! What operators watch of a replica. A server that is alone has none of it.
+//! The metrics of a replica. A server with a store of its own has none of them.
 
 use super::labels::ByState;
 use portcullis::{
@@ -21,7 +21,7 @@ const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 /// How long etcd may take to list the members. Without an answer the other metrics are reported.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The gauges that are set when somebody looks.
+/// The metrics, set at each scrape.
 #[derive(Clone)]
 pub(super) struct Replica {
     open: Gauge,
@@ -32,7 +32,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// `None` where the store is not shared.
+    /// Returns `None` if the store is not shared.
     pub(super) fn new(store: &Store, registry: &mut Registry) -> Option<Self> {
         store.following()?;
         let replica = Self {

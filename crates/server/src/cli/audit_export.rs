@@ -1,4 +1,4 @@
-//! `audit --verify`, `--export` and `--cut`: the trail as proof, and its end.
+//! `audit --verify`, `--export` and `--cut`: verifies, exports and prunes the audit log.
 
 use super::{
     args::{Age, Audit},
@@ -22,13 +22,13 @@ use std::{
     process::ExitCode,
 };
 
-/// As many as the router gives at once.
+/// The largest page of the API.
 const LIMIT: u64 = 1000;
-/// More than the longest line: an entry of 4 KiB, as JSON and as digits.
-const LONGEST_LINE: u64 = 64 << 10;
+/// More than the longest line: an entry of 4 KiB, as JSON and in hexadecimal.
+const MAX_LINE_BYTES: u64 = 64 << 10;
 
-/// Checks the files that are named, else the trail of a running server or of a shared store, else that
-/// of the directory.
+/// Verifies the named files; without files the audit log of a running server or of a shared store, or
+/// else of the directory.
 pub(crate) async fn verify(
     location: &Location,
     asked: &Audit,
@@ -53,7 +53,7 @@ pub(crate) async fn verify(
         })
         .await?;
         let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
-        return told("the trail", checked.map(|(entries, _)| entries), json);
+        return print_result("the trail", checked.map(|(entries, _)| entries), json);
     }
     let report = location.offline()?.examine(&location.data, &location::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
@@ -62,7 +62,7 @@ pub(crate) async fn verify(
     }
     let faults: Vec<_> = report.audit_faults().collect();
     if faults.is_empty() {
-        return told("the trail", Ok(report.entries), json);
+        return print_result("the trail", Ok(report.entries), json);
     }
     if json {
         let faults: Vec<Value> = faults.into_iter().map(doctor::finding).collect();
@@ -79,21 +79,20 @@ pub(crate) async fn verify(
 fn verify_files(location: &Location, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
     let offline = location.offline()?;
     match read_files(&offline, files, |_| ())? {
-        Ok((entries, _)) => told("the export", Ok(entries), json),
-        Err((shown, error)) => told(&shown, Err(error), json),
+        Ok((entries, _)) => print_result("the export", Ok(entries), json),
+        Err((shown, error)) => print_result(&shown, Err(error), json),
     }
 }
 
-/// How many entries there are in all the files and what the trail had come to, or what is wrong
-/// with which file.
-pub(crate) type Exported = Result<(u64, AuditRangeEnd), (String, ExportError)>;
+/// The number of entries in all files and the end of the log, or the file with its error.
+pub(crate) type ReadExports = Result<(u64, AuditRangeEnd), (String, ExportError)>;
 
-/// Reads exported trails, the oldest first.
+/// Reads exports of the audit log, the oldest first.
 pub(crate) fn read_files(
     offline: &Offline,
     files: &[PathBuf],
     mut each: impl FnMut(AuditEntry),
-) -> Result<Exported, Failure> {
+) -> Result<ReadExports, Failure> {
     let mut reader = ExportReader::new(offline);
     for path in files {
         let shown = path.display().to_string();
@@ -101,7 +100,7 @@ pub(crate) fn read_files(
         let mut file = BufReader::new(File::open(path).map_err(Failure::io(doing()))?);
         loop {
             let mut line = String::new();
-            let read = io::Read::take(&mut file, LONGEST_LINE).read_line(&mut line);
+            let read = io::Read::take(&mut file, MAX_LINE_BYTES).read_line(&mut line);
             match read {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -122,7 +121,11 @@ pub(crate) fn read_files(
     Ok(reader.finish().map_err(|error| ("the export".to_owned(), error)))
 }
 
-fn told(what: &str, checked: Result<u64, ExportError>, json: bool) -> Result<ExitCode, Failure> {
+fn print_result(
+    what: &str,
+    checked: Result<u64, ExportError>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let (code, said) = match checked {
         Ok(entries) if json => {
             (ExitCode::SUCCESS, format!("{{\"entries\":{entries},\"intact\":true}}"))
@@ -138,8 +141,8 @@ fn told(what: &str, checked: Result<u64, ExportError>, json: bool) -> Result<Exi
     Ok(code)
 }
 
-/// Writes the trail to a new file, closed to others and gone again unless it is whole, or to
-/// standard output.
+/// Writes the audit log to standard output, or to a new file that is closed to other users and removed
+/// again unless it is complete.
 pub(crate) async fn export(
     client: &mut Client,
     asked: &Audit,
@@ -185,8 +188,7 @@ async fn write(
     output.flush().map_err(failed)
 }
 
-/// One export out of the router's pages: the first one's header, all entries, the last one's
-/// trailer.
+/// Joins the API's pages to one export: the header of the first, all entries, the trailer of the last.
 async fn pages(
     client: &mut Client,
     mut after: u64,
@@ -222,8 +224,12 @@ async fn pages(
     }
 }
 
-/// Removes what is older than was said.
-pub(crate) async fn cut(client: &mut Client, asked: &Age, json: bool) -> Result<ExitCode, Failure> {
+/// `audit --cut`: removes the entries before a moment.
+pub(crate) async fn prune(
+    client: &mut Client,
+    asked: &Age,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
     struct Done {
         removed: u64,
