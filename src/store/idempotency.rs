@@ -13,13 +13,16 @@ use std::sync::Arc;
 ///
 /// At most 10,000 requests of one actor and 100,000 of all actors are remembered at a time. None is
 /// forgotten early: a further request is [`Error::TooManyRequests`], which says when to repeat it.
+///
+/// [`Error::TooManyRequests`]: crate::Error::TooManyRequests
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'r> {
     /// The name that the caller gave it.
     pub key: &'r [u8],
     /// What it asks for, such as `POST /v1/keys`.
     pub route: &'r str,
-    /// All that it says: the same name with another payload is [`Error::IdempotencyKeyReused`].
+    /// All that it says: the same name with another payload is
+    /// [`Error::IdempotencyKeyReused`](crate::Error::IdempotencyKeyReused).
     pub payload: &'r [u8],
 }
 
