@@ -1,4 +1,4 @@
-//! Opening a store.
+//! Opening a store: the builder and its options.
 
 use super::{handle::Store, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{

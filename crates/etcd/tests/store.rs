@@ -1,11 +1,6 @@
 //! What is particular to etcd: nodes that hang, answers that are lost, its limits, and its watches.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by it"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
 use portcullis::cluster::{
     Committed, ConsensusError, ConsensusStore, Epoch, Key, LastUses, Latest, MemberEvent, MemberId,
