@@ -6,7 +6,6 @@ use crate::{
     reading::{Source, words},
     references::{Kind, references},
 };
-use std::collections::BTreeSet;
 
 /// Rooms at the edge: they may also use what their crate's root exports, as a host does.
 const ENTRY_POINTS: &[&str] = &["web", "admin", "server"];
