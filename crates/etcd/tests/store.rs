@@ -158,7 +158,7 @@ impl<'j> Following<'j> {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
+async fn snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     assert!(store.latest().await.unwrap().epoch.is_none());
@@ -193,7 +193,7 @@ async fn a_snapshot_at_a_revision_has_every_record_once_however_many_there_are()
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_change_on_another_epoch_conflicts_and_writes_nothing() {
+async fn transaction_on_another_epoch_conflicts_and_writes_nothing() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let first = committed(&store, Revision(0), &[]).await;
@@ -206,7 +206,7 @@ async fn a_change_on_another_epoch_conflicts_and_writes_nothing() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_change_on_an_epoch_of_another_history_conflicts() {
+async fn transaction_on_an_epoch_of_another_history_conflicts() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let revision = committed(&store, Revision(0), &[]).await;
@@ -218,7 +218,7 @@ async fn a_change_on_an_epoch_of_another_history_conflicts() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowledge() {
+async fn watch_delivers_each_transaction_as_a_whole_and_no_acknowledgements() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -248,7 +248,7 @@ async fn a_tail_brings_each_transaction_whole_and_no_part_of_what_others_acknowl
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_tail_of_a_quiet_store_lives_on() {
+async fn watch_of_a_quiet_store_stays_open() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -265,7 +265,7 @@ async fn a_tail_of_a_quiet_store_lives_on() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_tail_after_what_is_compacted_says_so() {
+async fn watch_after_a_compacted_revision_reports_it() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -279,7 +279,7 @@ async fn a_tail_after_what_is_compacted_says_so() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_fenced_member_proves_and_acknowledges_nothing() {
+async fn fenced_member_proves_and_acknowledges_nothing() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
@@ -328,7 +328,7 @@ async fn a_fenced_member_proves_and_acknowledges_nothing() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
+async fn member_watch_that_opens_too_late_ends_and_the_next_one_misses_nothing() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
@@ -362,7 +362,7 @@ async fn a_roll_that_comes_too_late_says_so_and_the_next_one_misses_nothing() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_frozen_node_is_passed_over() {
+async fn frozen_node_is_passed_over() {
     let etcd = Nodes::start(3);
     let store = store(&etcd.urls());
     let mut at = committed(&store, Revision(0), &[]).await;
@@ -385,7 +385,7 @@ async fn a_frozen_node_is_passed_over() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_change_whose_answer_was_lost_is_made_once_and_known_to_be() {
+async fn transaction_whose_answer_was_lost_is_committed_once_and_known_to_be() {
     let etcd = Nodes::start(1);
     let direct = store(&etcd.urls());
     let start = committed(&direct, Revision(0), &[]).await;
@@ -414,7 +414,7 @@ async fn a_change_whose_answer_was_lost_is_made_once_and_known_to_be() {
 }
 
 #[tokio::test]
-async fn etcd_that_is_not_there_is_unreachable_and_not_for_ever() {
+async fn etcd_that_does_not_run_is_unavailable_within_the_timeout() {
     let store = store(&["http://127.0.0.1:1".to_owned()]);
     assert!(timeout(WATCHDOG, store.latest()).await.unwrap().is_err());
     assert!(matches!(commit(&store, Revision(0), &[]).await, TransactionOutcome::Unknown(_)));
@@ -437,7 +437,7 @@ fn refusal(outcome: TransactionOutcome) -> String {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
+async fn transaction_that_is_too_large_is_refused_and_not_unknown() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -460,7 +460,7 @@ async fn what_is_too_much_for_one_transaction_is_refused_and_not_unknown() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_room() {
+async fn transaction_without_room_in_etcd_is_refused_and_committed_once_there_is_room() {
     let mut etcd = Nodes::start(1);
     etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
     let store = store(&etcd.urls());
@@ -484,7 +484,7 @@ async fn a_change_for_which_etcd_has_no_room_is_refused_and_made_once_there_is_r
 /// does so where another change came between its first look at the room and its second.
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_change_that_took_the_last_room_is_not_called_refused() {
+async fn transaction_that_took_the_last_room_is_not_called_refused() {
     let mut etcd = Nodes::start(1);
     for (round, room) in ["1000000", "2000000", "3000000"].into_iter().enumerate() {
         // Its size is known anew after each change, not ten times a second.
@@ -530,7 +530,7 @@ async fn fill(urls: &[String], space: String) -> bool {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_user_who_may_not_write_is_refused_and_told_so() {
+async fn user_without_write_permission_is_refused_with_a_reason() {
     let etcd = Nodes::start(1);
     let start = committed(&store(&etcd.urls()), Revision(0), &[]).await;
     for arguments in [
@@ -557,7 +557,7 @@ async fn a_user_who_may_not_write_is_refused_and_told_so() {
 /// After one node was silent nobody knows what became of what it was sent, whatever the next one says.
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
+async fn refusal_after_a_lost_answer_is_an_unknown_outcome() {
     let etcd = Nodes::start(1);
     committed(&store(&etcd.urls()), Revision(0), &[]).await;
     let epoch = store(&etcd.urls()).latest().await.unwrap().epoch;
@@ -579,7 +579,7 @@ async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_followed() {
+async fn last_uses_are_read_whether_few_or_many_and_change_no_epoch() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -616,7 +616,7 @@ async fn uses_are_read_whether_few_or_many_and_change_neither_epoch_nor_what_is_
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
+async fn pruned_audit_log_is_deleted_in_batches_and_only_up_to_its_start() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let mut at = committed(&store, Revision(0), &[]).await;
@@ -632,7 +632,7 @@ async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
     assert_eq!(store.audit_start(at).await.unwrap(), None);
     assert_eq!(store.audit_start(pruned).await.unwrap(), Some(b"pruned through 2500".to_vec()));
 
-    // One id knows of another pruned removes nothing.
+    // A caller that knows another audit start deletes nothing.
     assert!(!store.prune_audit(2500, b"another").await.unwrap());
     let held = async || {
         let at = store.latest().await.unwrap().revision;
@@ -648,8 +648,8 @@ async fn a_cut_trail_is_swept_some_at_a_time_and_only_where_it_was_cut() {
     assert_eq!(
         store.audit_entries(pruned, 10, 2).await.unwrap().len(),
         2,
-        "a moment before keeps its own"
+        "an earlier revision keeps its entries"
     );
     let newest = store.latest().await.unwrap();
-    assert_eq!(newest.epoch.unwrap().revision, pruned, "a sweep is no change");
+    assert_eq!(newest.epoch.unwrap().revision, pruned, "pruning is no change");
 }
