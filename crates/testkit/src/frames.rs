@@ -1,4 +1,5 @@
-//! HTTP/2 frame by frame, over a connection in the clear, for clients that misbehave.
+//! HTTP/2 frame by frame, for clients that misbehave: the parts of the protocol, and a client over
+//! a connection without TLS.
 
 use std::{
     io::{self, Read, Write},
@@ -6,16 +7,21 @@ use std::{
     time::Duration,
 };
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+/// The client connection preface (RFC 9113 §3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+// Frame types and their flags (RFC 9113 §6).
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+pub const ACK: u8 = 1;
+/// The setting of the initial flow-control window.
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
 pub const NO_ERROR: u32 = 0;
 pub const INTERNAL_ERROR: u32 = 2;
@@ -52,12 +58,7 @@ impl Frames {
     }
 
     pub fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(id.to_be_bytes());
-        frame.extend(payload);
-        self.stream.write_all(&frame)
+        self.stream.write_all(&frame(kind, flags, id, payload))
     }
 
     /// Begins a request; `ends` where it has no body.
@@ -75,7 +76,7 @@ impl Frames {
         for (name, value) in pseudo.iter().chain(headers) {
             block.push(0);
             for text in [name, value] {
-                string(&mut block, text.as_bytes());
+                string(&mut block, text.as_bytes(), 0);
             }
         }
         self.send(HEADERS, END_HEADERS | if ends { END_STREAM } else { 0 }, id, &block)
@@ -152,13 +153,24 @@ impl Frames {
     }
 }
 
-fn string(block: &mut Vec<u8>, text: &[u8]) {
+/// The bytes of a frame.
+pub fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(id.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Appends a string to a header block (RFC 7541 §5.2). `flag` is 0x80 for a text in Huffman code.
+pub fn string(block: &mut Vec<u8>, text: &[u8], flag: u8) {
     let length = text.len();
     if length < 127 {
-        block.push(u8::try_from(length).unwrap());
+        block.push(flag | u8::try_from(length).unwrap());
     } else {
         let mut rest = length - 127;
-        block.push(127);
+        block.push(flag | 127);
         while rest >= 128 {
             block.push(u8::try_from(rest % 128 + 128).unwrap());
             rest /= 128;
@@ -168,8 +180,8 @@ fn string(block: &mut Vec<u8>, text: &[u8]) {
     block.extend(text);
 }
 
-/// `:status` comes first in a block, after updates of the table's size.
-fn status(block: &[u8]) -> u16 {
+/// The status of an answer: `:status` comes first in a block, after updates of the table's size.
+pub fn status(block: &[u8]) -> u16 {
     let at = block.iter().position(|byte| byte & 0xe0 != 0x20).unwrap();
     if let known @ 0x88..=0x8e = block[at] {
         return [200, 204, 206, 304, 400, 404, 500][usize::from(known - 0x88)];

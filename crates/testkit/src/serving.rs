@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -47,6 +47,24 @@ impl Home {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         text(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs what must fail with this code and without output, and returns its standard error.
+    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        said
+    }
+
+    /// The exit code of `verify`, which reads a key.
+    pub fn verify(&self, key: &str, arguments: &[&str]) -> i32 {
+        let mut command = self.command(&[&["verify"], arguments].concat());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{key}").unwrap();
+        child.wait().unwrap().code().unwrap()
     }
 
     /// Makes a key by way of the command line, and gives its text.
@@ -95,6 +113,11 @@ impl Serving {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         self.child.wait().unwrap()
@@ -106,6 +129,10 @@ impl Serving {
 
     pub fn address(&self) -> &str {
         self.url.rsplit('/').next().unwrap()
+    }
+
+    pub fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
     }
 
     pub fn id(&self) -> u32 {

@@ -4,19 +4,17 @@
 //! It needs Node, Debian's chromium and `npm ci --prefix crates/server/tests/browser`.
 
 #![expect(
-    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a test fails by a panic, in its helper functions too, and prints its counts"
 )]
 
-use portcullis_testkit::{WORKSPACE, needs};
-use std::{
-    env,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
+use portcullis::Secret;
+use portcullis_testkit::{
+    WORKSPACE, needs,
+    serving::{Home, Serving},
 };
+use std::{env, path::Path, process::Command};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -27,8 +25,13 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 )]
 #[test]
 fn the_portal_works_in_a_browser() {
-    let place = tempfile::tempdir().unwrap();
-    drive("portal.mjs", place.path(), || Server::start(place.path(), &[]));
+    let home = Home::new();
+    drive("portal.mjs", &home, || {
+        let server = home.serve(&[]);
+        let key = server.said.lines().map(str::trim).find(|line| Secret::is_well_formed(line));
+        let key = key.unwrap().to_owned();
+        (server, key)
+    });
 }
 
 #[cfg(feature = "cluster")]
@@ -42,41 +45,33 @@ fn the_portal_works_in_a_browser() {
 #[test]
 fn the_page_of_replicas_works_in_a_browser() {
     let etcd = portcullis_testkit::etcd::Etcd::start(1);
-    let place = tempfile::tempdir().unwrap();
-    drive("replicas.mjs", place.path(), || {
-        let key = place.path().join("root.key");
+    let home = Home::new();
+    drive("replicas.mjs", &home, || {
         let url = etcd.url();
-        let made = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["--etcd", &url, "init", "--key-file"])
-            .arg(&key)
-            .env("PORTCULLIS_DATA", place.path().join("data"))
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut server = Server::start(place.path(), &["--etcd", &url]);
-        std::fs::read_to_string(key).unwrap().trim().clone_into(&mut server.key);
+        let key = home.done(&["--etcd", &url, "init"]);
+        let server = home.serve(&["--etcd", &url]);
         // One that has said nothing yet, and one that is counted out.
         for (number, row) in [(1, "m"), (2, "f")] {
             etcd.say(&["put", &format!("portcullis/s/m/{number:032x}"), row]);
         }
-        server
+        (server, key)
     });
 }
 
 /// Has the script drive the server's portal.
-fn drive(script: &str, place: &Path, server: impl FnOnce() -> Server) {
-    let root = Path::new(WORKSPACE);
+fn drive(script: &str, home: &Home, start: impl FnOnce() -> (Serving, String)) {
+    let (root, place) = (Path::new(WORKSPACE), home.room());
     let folder = root.join("crates/server/tests/browser");
     // Each run has other keys and times, so that the pictures are made anew only when asked for.
     let pictures = match env::var_os("PORTCULLIS_PICTURES") {
         Some(folder) => root.join(folder),
         None => place.join("pictures"),
     };
-    let server = server();
+    let (server, key) = start();
     let tried = Command::new("node")
         .arg(folder.join(script))
         .env("PORTAL_URL", &server.url)
-        .env("PORTAL_KEY", &server.key)
+        .env("PORTAL_KEY", key)
         .env("PORTAL_PROFILE", place.join("profile"))
         .env("PORTAL_PICTURES", &pictures)
         .env("CHROMIUM", CHROMIUM)
@@ -86,44 +81,4 @@ fn drive(script: &str, place: &Path, server: impl FnOnce() -> Server) {
         (String::from_utf8_lossy(&tried.stdout), String::from_utf8_lossy(&tried.stderr));
     eprintln!("{said}");
     assert!(tried.status.success(), "{said}\n{wrong}");
-}
-
-/// A server with a new store; it is killed at the end.
-struct Server {
-    child: Child,
-    url: String,
-    key: String,
-}
-
-impl Server {
-    fn start(place: &Path, more: &[&str]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(more)
-            .env("PORTCULLIS_DATA", place.join("data"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut server = Self { child, url: String::new(), key: String::new() };
-        for line in BufReader::new(server.child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if portcullis::Secret::is_well_formed(line.trim()) {
-                line.trim().clone_into(&mut server.key);
-            }
-            if let Some(url) = line.strip_prefix("listening on ") {
-                url.clone_into(&mut server.url);
-                return server;
-            }
-        }
-        panic!("the server did not start");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

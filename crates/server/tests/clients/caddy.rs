@@ -1,66 +1,58 @@
 //! The shipped Caddyfile, behind a real Caddy: what reaches the client, and what reaches the service
 //! behind it.
 
-use portcullis_testkit::needs;
+use super::echo::echo;
+use portcullis_testkit::{
+    needs,
+    serving::{Home, Serving},
+};
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Caddy, Portcullis and the service behind them.
 struct Site {
-    dir: TempDir,
-    portcullis: Child,
+    home: Home,
+    portcullis: Serving,
     caddy: Child,
     port: u16,
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for child in [&mut self.caddy, &mut self.portcullis] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.caddy.kill();
+        let _ = self.caddy.wait();
     }
 }
 
 impl Site {
     fn open() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        portcullis(dir.path(), &["init"]);
-        let mut portcullis =
-            command(dir.path(), &["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-        let mut said = String::new();
-        BufReader::new(portcullis.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let at = said.trim().strip_prefix("listening on http://").expect(&said).to_owned();
+        let home = Home::new();
+        home.done(&["init"]);
+        let portcullis = home.serve(&["--behind-proxy"]);
+        let dir = home.room();
 
         // The backend is given its port first: Caddy does not listen on its own yet.
         let (backend, port) = (echo(), free_port());
-        let file = dir.path().join("Caddyfile");
-        fs::write(&file, configuration(dir.path(), port, &at, backend)).unwrap();
+        let file = dir.join("Caddyfile");
+        fs::write(&file, configuration(&dir, port, portcullis.address(), backend)).unwrap();
         let caddy = Command::new("caddy")
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(&file)
-            .env("XDG_DATA_HOME", dir.path())
-            .env("XDG_CONFIG_HOME", dir.path())
-            .env("HOME", dir.path())
-            .stderr(fs::File::create(dir.path().join("caddy.log")).unwrap())
+            .env("XDG_DATA_HOME", &dir)
+            .env("XDG_CONFIG_HOME", &dir)
+            .env("HOME", &dir)
+            .stderr(fs::File::create(dir.join("caddy.log")).unwrap())
             .spawn()
             .unwrap();
-        let site = Self { dir, portcullis, caddy, port };
+        let site = Self { home, portcullis, caddy, port };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(start.elapsed() < PATIENCE, "{}", site.log());
@@ -70,11 +62,11 @@ impl Site {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("caddy.log")).unwrap_or_default()
+        fs::read_to_string(self.home.room().join("caddy.log")).unwrap_or_default()
     }
 
     fn key(&self, arguments: &[&str]) -> String {
-        portcullis(self.dir.path(), &[&["key", "create"], arguments].concat())
+        self.home.done(&[&["key", "create"], arguments].concat())
     }
 
     /// The status and the body.
@@ -92,48 +84,8 @@ impl Site {
     }
 }
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).env_clear().env("PORTCULLIS_DATA", dir.join("data"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn portcullis(dir: &Path, arguments: &[&str]) -> String {
-    let output = command(dir, arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A service that answers with the head of the request that reached it.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read(&mut byte).unwrap_or(0) == 0 {
-                        return;
-                    }
-                    head.extend(byte);
-                }
-                let length = head.len();
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                );
-                let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
-            });
-        }
-    });
-    address
 }
 
 /// The shipped file with other addresses, and a certificate of the test's own.
@@ -214,11 +166,9 @@ fn caddy_gives_the_documented_answers_and_passes_no_claim_of_a_client_on() {
         assert_eq!(status, 503, "{body}");
         assert!(body.contains(r#""message":"authentication is unavailable"#), "{body}");
     };
-    let stopped = Command::new("kill").args(["-STOP", &site.portcullis.id().to_string()]).status();
-    assert!(stopped.unwrap().success());
+    site.portcullis.signal("STOP");
     unavailable(&site);
-    site.portcullis.kill().unwrap();
-    site.portcullis.wait().unwrap();
+    site.portcullis.kill();
     unavailable(&site);
 
     for key in [&key, &owned] {

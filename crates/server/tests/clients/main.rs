@@ -9,5 +9,6 @@
 
 mod caddy;
 mod callers;
+mod echo;
 mod nginx;
 mod openapi;

@@ -1,25 +1,26 @@
 //! The shipped nginx configuration, behind a real nginx: what reaches the client, what reaches the
 //! service behind it, and what nginx writes to its logs.
 
-use portcullis_testkit::needs;
+use super::echo::echo;
+use portcullis_testkit::{
+    needs,
+    serving::{Home, Serving},
+};
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// nginx, Portcullis and the service behind them.
 struct Site {
-    dir: TempDir,
-    portcullis: Child,
+    home: Home,
+    portcullis: Serving,
     nginx: Child,
     address: SocketAddr,
 }
@@ -29,8 +30,6 @@ impl Drop for Site {
         // The master takes its workers along on TERM, and not on KILL.
         let _ = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _ = self.nginx.wait();
-        let _ = self.portcullis.kill();
-        let _ = self.portcullis.wait();
     }
 }
 
@@ -39,34 +38,27 @@ impl Site {
         // Where Debian puts it is not on every user's path.
         let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| runs(name));
         let program = found.unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        portcullis(dir.path(), &["init"]);
-        let mut portcullis =
-            command(dir.path(), &["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-        let mut said = String::new();
-        BufReader::new(portcullis.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let at = said.trim().strip_prefix("listening on http://").expect(&said).to_owned();
+        let home = Home::new();
+        home.done(&["init"]);
+        let portcullis = home.serve(&["--behind-proxy"]);
+        let dir = home.room();
 
         // The backend is given its port first: nginx does not listen on its own yet.
         let (backend, address) = (echo(), free_address());
-        let file = dir.path().join("nginx.conf");
-        fs::write(&file, configuration(dir.path(), address, &at, backend)).unwrap();
+        let file = dir.join("nginx.conf");
+        fs::write(&file, configuration(&dir, address, portcullis.address(), backend)).unwrap();
         let nginx = Command::new(program)
             .arg("-e")
-            .arg(dir.path().join("error.log"))
+            .arg(dir.join("error.log"))
             .arg("-p")
-            .arg(dir.path())
+            .arg(&dir)
             .arg("-c")
             .arg(&file)
             .args(["-g", "daemon off;"])
-            .stderr(fs::File::create(dir.path().join("start.log")).unwrap())
+            .stderr(fs::File::create(dir.join("start.log")).unwrap())
             .spawn()
             .unwrap();
-        let site = Self { dir, portcullis, nginx, address };
+        let site = Self { home, portcullis, nginx, address };
         let start = Instant::now();
         while TcpStream::connect(site.address).is_err() {
             assert!(start.elapsed() < PATIENCE, "{}", site.read("start.log"));
@@ -76,11 +68,11 @@ impl Site {
     }
 
     fn read(&self, file: &str) -> String {
-        fs::read_to_string(self.dir.path().join(file)).unwrap_or_default()
+        fs::read_to_string(self.home.room().join(file)).unwrap_or_default()
     }
 
     fn key(&self, arguments: &[&str]) -> String {
-        portcullis(self.dir.path(), &[&["key", "create"], arguments].concat())
+        self.home.done(&[&["key", "create"], arguments].concat())
     }
 
     /// The status, the headers in small letters, and the body.
@@ -103,50 +95,8 @@ fn runs(program: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).env_clear().env("PORTCULLIS_DATA", dir.join("data"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn portcullis(dir: &Path, arguments: &[&str]) -> String {
-    let output = command(dir, arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A service that answers with the head of the request that reached it.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read(&mut byte).unwrap_or(0) == 0 {
-                        return;
-                    }
-                    head.extend(byte);
-                }
-                let is_broken = head.starts_with(b"GET /broken");
-                let status = if is_broken { "500 Internal Server Error" } else { "200 OK" };
-                let length = head.len();
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                );
-                let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
-            });
-        }
-    });
-    address
 }
 
 /// The shipped file with other addresses, and files of the test's own.
@@ -272,12 +222,11 @@ fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
 
     // Taken away: over at once.
     let id = read_id(&site, &read_user);
-    portcullis(site.dir.path(), &["key", "revoke", &id]);
+    site.home.done(&["key", "revoke", &id]);
     assert_eq!(site.curl("/data/ledgers", &["-u", &read_user]).0, 401);
 
     // Nobody there to ask.
-    site.portcullis.kill().unwrap();
-    site.portcullis.wait().unwrap();
+    site.portcullis.kill();
     for arguments in [&[][..], &["-u", &bare_user]] {
         let (status, head, body) = site.curl("/data/ledgers", arguments);
         assert_eq!(status, 503, "{body}");

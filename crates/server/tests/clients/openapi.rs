@@ -8,13 +8,9 @@ use axum::{
 use http_body_util::BodyExt;
 use portcullis::Store;
 use portcullis_admin::router;
-use portcullis_testkit::{basic, issue, needs, new_key};
+use portcullis_testkit::{basic, issue, needs, new_key, serving::Home};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::process::Command;
 use tower::ServiceExt;
 
 async fn ask(app: &axum::Router, method: &str, path: &str, key: &[u8]) -> (StatusCode, Value) {
@@ -68,37 +64,13 @@ async fn every_operation_says_the_scope_that_it_asks_for() {
     assert_eq!(operations, 13 + usize::from(cfg!(feature = "cluster")));
 }
 
-/// A server that runs; it is killed at the end.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[needs("schemathesis")]
 #[test]
 fn a_fuzzer_finds_no_server_error_and_no_undocumented_answer() {
-    let home = tempfile::tempdir().unwrap();
-    let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.args(arguments).env("PORTCULLIS_DATA", home.path().join("data"));
-        command
-    };
-    let init = command(&["init"]).output().unwrap();
-    let said = String::from_utf8(init.stdout).unwrap();
-    let key = said.split_whitespace().find(|word| word.starts_with("pcl_")).unwrap();
-    let log = fs::File::create(home.path().join("log")).unwrap();
-    let mut server = command(&["serve", "--behind-proxy", "--listen", "127.0.0.1:0"]);
-    let mut server = Serving(server.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
-    let output = BufReader::new(server.0.stdout.take().unwrap());
-    let url = output
-        .lines()
-        .map_while(Result::ok)
-        .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
-        .unwrap();
+    let home = Home::new();
+    let key = home.done(&["init"]);
+    let server = home.serve(&["--behind-proxy"]);
+    let url = &server.url;
 
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
         response_headers_conformance,response_schema_conformance,ignored_auth,unsupported_method";
@@ -106,7 +78,7 @@ fn a_fuzzer_finds_no_server_error_and_no_undocumented_answer() {
         .args(["run", &format!("{url}/openapi.json"), "--auth", &format!("{key}:")])
         .args(["--phases", "coverage,fuzzing", "--max-examples", "30", "--checks", checks])
         .arg("--no-shrink")
-        .current_dir(home.path())
+        .current_dir(home.room())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout);

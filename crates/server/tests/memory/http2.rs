@@ -7,17 +7,10 @@ use crate::{
     spelling::basic,
 };
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+use portcullis_testkit::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, status, string,
+};
 
 /// How a header is written.
 #[derive(Clone, Copy)]
@@ -46,10 +39,7 @@ impl Http2 {
     }
 
     fn frame(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-        let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(id.to_be_bytes());
-        bytes.extend(payload);
+        let bytes = frame(kind, flags, id, payload);
         // A server that closed the connection has done so on purpose.
         let _ = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
     }
@@ -185,44 +175,5 @@ fn field(block: &mut Vec<u8>, name: &str, value: &str, coding: Coding) {
         string(block, &encoded(value.as_bytes()), 0x80);
     } else {
         string(block, value.as_bytes(), 0);
-    }
-}
-
-/// A string and its length, which takes seven bits of the first byte.
-fn string(block: &mut Vec<u8>, bytes: &[u8], flag: u8) {
-    let mut length = bytes.len();
-    if length < 0x7f {
-        block.push(flag | u8::try_from(length).unwrap());
-    } else {
-        block.push(flag | 0x7f);
-        length -= 0x7f;
-        while length >= 0x80 {
-            block.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        block.push(u8::try_from(length).unwrap());
-    }
-    block.extend(bytes);
-}
-
-/// The status at the start of a header block: one of the static table, or three digits.
-fn status(block: &[u8]) -> u16 {
-    let known = [200, 204, 206, 304, 400, 404, 500];
-    // A change of the table's size may come first.
-    let block = match block {
-        [0x20..=0x3f, rest @ ..] => rest,
-        block => block,
-    };
-    match block {
-        [index @ 0x88..=0x8e, ..] => known[usize::from(index - 0x88)],
-        [_, length, rest @ ..] => {
-            let text = &rest[..usize::from(length & 0x7f)];
-            let spells = |status: &u16| {
-                let digits = status.to_string();
-                text == digits.as_bytes() || text == encoded(digits.as_bytes())
-            };
-            (100..600).find(spells).unwrap_or(0)
-        }
-        _ => 0,
     }
 }

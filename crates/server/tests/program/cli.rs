@@ -1,6 +1,9 @@
 //! The binary, as a user and a script meet it.
 
-use portcullis_testkit::needs;
+use portcullis_testkit::{
+    needs,
+    serving::{Home, id_of, text},
+};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -10,122 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
-
-/// A place for a store, and commands on it.
-struct Home(tempfile::TempDir);
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command
-            .args(arguments)
-            .env_clear()
-            .env("PORTCULLIS_DATA", self.data())
-            .current_dir(self.0.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Runs what must succeed, and gives its standard output.
-    fn done(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// Runs what must fail with this code, and gives its standard error.
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert_eq!(text(&output.stdout), "", "{arguments:?}");
-        said
-    }
-
-    fn verify(&self, key: &str, arguments: &[&str]) -> i32 {
-        let mut command = self.command(&[&["verify"], arguments].concat());
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        writeln!(child.stdin.take().unwrap(), "{key}").unwrap();
-        child.wait().unwrap().code().unwrap()
-    }
-
-    fn serve(&self, arguments: &[&str]) -> Serving {
-        let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
-        let mut command = self.command(&all);
-        let log = fs::File::create(self.0.path().join("log")).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("listening on ") {
-            let before = said.len();
-            output.read_line(&mut said).unwrap();
-            assert!(said.len() > before, "{}", self.log());
-        }
-        let url = said.lines().last().unwrap().replace("listening on ", "");
-        Serving { child, url, said }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.0.path().join("log")).unwrap()
-    }
-}
-
-/// A server that runs; it is killed if the test ends early.
-struct Serving {
-    child: Child,
-    url: String,
-    said: String,
-}
-
-impl Serving {
-    fn stop(mut self) -> ExitStatus {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        self.child.wait().unwrap()
-    }
-
-    fn port(&self) -> &str {
-        self.url.rsplit(':').next().unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
 /// The keys in a text.
 fn keys_in(text: &str) -> Vec<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| portcullis::Secret::is_well_formed(word))
         .collect()
-}
-
-fn id_of(key: &str) -> String {
-    format!("key_{}", key.split('_').nth(1).unwrap())
 }
 
 /// Status and body of a request by curl. The key comes by a file, as it should.
@@ -251,7 +143,7 @@ fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
 #[test]
 fn a_server_makes_a_store_for_development_only() {
     let home = Home::new();
-    let anchor = home.0.path().join("anchor");
+    let anchor = home.room().join("anchor");
     for options in [vec!["--behind-proxy"], vec!["--anchor", anchor.to_str().unwrap()]] {
         let said = home.fails(1, &[&["serve", "--listen", "127.0.0.1:0"], &options[..]].concat());
         assert!(said.contains("init"), "{said}");
@@ -281,7 +173,7 @@ fn init_prints_the_root_key_once_and_refuses_a_second_time() {
 #[test]
 fn a_key_file_is_new_closed_to_others_and_gone_if_there_is_no_store() {
     let home = Home::new();
-    let file = home.0.path().join("root.key");
+    let file = home.room().join("root.key");
     let path = file.to_str().unwrap();
     fs::write(&file, "mine").unwrap();
     home.fails(1, &["init", "--key-file", path]);
@@ -294,7 +186,7 @@ fn a_key_file_is_new_closed_to_others_and_gone_if_there_is_no_store() {
     let key = fs::read_to_string(&file).unwrap();
     assert_eq!(home.verify(key.trim(), &[]), 0);
 
-    let other = home.0.path().join("other.key");
+    let other = home.room().join("other.key");
     home.fails(1, &["init", "--key-file", other.to_str().unwrap()]);
     assert!(!other.exists());
 }
@@ -395,7 +287,7 @@ fn a_data_directory_that_is_a_file_is_named() {
 #[test]
 fn a_pepper_file_that_others_can_read_is_refused() {
     let home = Home::new();
-    let file = home.0.path().join("pepper");
+    let file = home.room().join("pepper");
     let path = file.to_str().unwrap();
     fs::write(&file, "a pepper of 24 characters\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
@@ -452,7 +344,7 @@ fn an_idle_client_does_not_hold_up_the_end() {
 fn the_server_leaves_no_core_image() {
     let home = Home::new();
     let server = home.serve(&[]);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
     assert_eq!(numbers, ["0", "0"], "{core}");
@@ -464,7 +356,7 @@ fn body_that_is_too_large_is_answered_over_http_1_and_2() {
     let home = Home::new();
     let server = home.serve(&[]);
     let root = keys_in(&server.said).first().unwrap().to_string();
-    let body = home.0.path().join("body");
+    let body = home.room().join("body");
     fs::write(&body, format!(r#"{{"name":"{}","scopes":[]}}"#, "x".repeat(66_000))).unwrap();
     let (data, keys) = (format!("@{}", body.display()), format!("{}/v1/keys", server.url));
     for version in ["--http1.1", "--http2"] {
@@ -506,6 +398,6 @@ fn the_trail_is_told_and_checked() {
     }
     assert_eq!(home.done(&["audit", "--after", "2", "--json"]).lines().count(), 2);
     assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
-    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written\n");
+    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written");
     home.fails(2, &["audit", "--key", "nonsense"]);
 }

@@ -1,22 +1,21 @@
 //! Files of the data directory that somebody else could have put there, as the program meets them.
 
-use portcullis_testkit::needs;
+use portcullis_testkit::{needs, serving};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const PRECIOUS: &str = "precious\n";
 
 /// A directory with a store in it, and a file that no command may change.
-struct Home(tempfile::TempDir);
+struct Home(serving::Home);
 
 impl Home {
     fn empty() -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
+        let home = Self(serving::Home::new());
         fs::write(home.precious(), PRECIOUS).unwrap();
         home
     }
@@ -28,22 +27,15 @@ impl Home {
     }
 
     fn data(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.0.data()
     }
 
     fn precious(&self) -> PathBuf {
-        self.0.path().join("precious")
+        self.0.room().join("precious")
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(BINARY)
-            .args(arguments)
-            .env_clear()
-            .env("PORTCULLIS_DATA", self.data())
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let output = self.0.command(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
@@ -102,7 +94,7 @@ fn link_in_an_empty_directory_is_refused_before_a_store_is_created() {
 fn link_in_place_of_a_directory_of_the_store_is_refused() {
     for name in ["ledger", "ledger/sled", "ledger/sled/blobs"] {
         let home = Home::new();
-        let away = home.0.path().join("away");
+        let away = home.0.room().join("away");
         fs::rename(home.data().join(name), &away).unwrap();
         symlink(&away, home.data().join(name)).unwrap();
         for command in COMMANDS {
@@ -114,7 +106,7 @@ fn link_in_place_of_a_directory_of_the_store_is_refused() {
 #[test]
 fn link_in_place_of_the_certificates_directory_is_refused() {
     let home = Home::new();
-    let away = home.0.path().join("away");
+    let away = home.0.room().join("away");
     fs::create_dir(&away).unwrap();
     symlink(&away, home.data().join("tls")).unwrap();
     home.refuses(&["serve", "--listen", "127.0.0.1:0"], &["symbolic link", "tls"]);
@@ -124,7 +116,7 @@ fn link_in_place_of_the_certificates_directory_is_refused() {
 #[test]
 fn data_directory_may_be_reached_by_a_link() {
     let home = Home::new();
-    fs::rename(home.data(), home.0.path().join("elsewhere")).unwrap();
+    fs::rename(home.data(), home.0.room().join("elsewhere")).unwrap();
     symlink("elsewhere", home.data()).unwrap();
     home.done(&["key", "list"]);
 }
@@ -142,7 +134,7 @@ fn directory_that_others_can_write_is_refused_with_the_remedy() {
         assert_eq!(mode(&data), open);
     }
     set(&data, 0o700);
-    let other = home.0.path().join("other");
+    let other = home.0.room().join("other");
     fs::create_dir(&other).unwrap();
     set(&other, 0o777);
     home.refuses(&["init", "--data", "other"], &["chmod go-w"]);
@@ -158,12 +150,12 @@ fn directory_that_others_can_write_is_refused_with_the_remedy() {
 #[test]
 fn directory_above_that_others_can_write_is_refused_unless_it_is_sticky() {
     let home = Home::new();
-    set(home.0.path(), 0o777);
-    home.refuses(&["key", "list"], &["chmod go-w", home.0.path().to_str().unwrap()]);
+    set(&home.0.room(), 0o777);
+    home.refuses(&["key", "list"], &["chmod go-w", home.0.room().to_str().unwrap()]);
     home.refuses(&["init", "--data", "other"], &["chmod go-w"]);
-    set(home.0.path(), 0o1777);
+    set(&home.0.room(), 0o1777);
     home.done(&["key", "list"]);
-    set(home.0.path(), 0o700);
+    set(&home.0.room(), 0o700);
 }
 
 #[test]
@@ -222,7 +214,7 @@ fn files_of_another_user_are_refused() {
 #[test]
 fn anchor_elsewhere_is_no_link_and_nobody_else_can_replace_it() {
     let home = Home::empty();
-    let there = home.0.path().join("there");
+    let there = home.0.room().join("there");
     fs::create_dir(&there).unwrap();
     let anchor = there.join("anchor");
     let given = ["--anchor", anchor.to_str().unwrap()];
@@ -244,15 +236,10 @@ fn anchor_elsewhere_is_no_link_and_nobody_else_can_replace_it() {
 fn doctor_reports_what_opening_refuses() {
     for name in ["lock", "ledger/sled"] {
         let home = Home::new();
-        let away = home.0.path().join("away");
+        let away = home.0.room().join("away");
         fs::rename(home.data().join(name), &away).unwrap();
         symlink(&away, home.data().join(name)).unwrap();
-        let output = Command::new(BINARY)
-            .args(["doctor", "--json", "--data"])
-            .arg(home.data())
-            .env_clear()
-            .output()
-            .unwrap();
+        let output = home.0.command(&["doctor", "--json"]).output().unwrap();
         let report = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(4), "{report}");
         assert!(report.contains("\"unsafe\"") && report.contains("symbolic link"), "{report}");
@@ -262,7 +249,7 @@ fn doctor_reports_what_opening_refuses() {
 #[test]
 fn pepper_file_is_a_file_with_content_that_not_everybody_can_read() {
     let home = Home::empty();
-    let file = home.0.path().join("pepper");
+    let file = home.0.room().join("pepper");
     let init = ["--pepper-file", "pepper", "init"];
     home.refuses(&init, &["pepper file pepper", "No such file"]);
     fs::create_dir(&file).unwrap();
@@ -279,7 +266,7 @@ fn pepper_file_is_a_file_with_content_that_not_everybody_can_read() {
         home.refuses(&init, &["pepper file pepper", words, "chmod"]);
     }
     set(&file, 0o640);
-    symlink("pepper", home.0.path().join("link")).unwrap();
+    symlink("pepper", home.0.room().join("link")).unwrap();
     home.done(&["--pepper-file", "link", "init"]);
     home.done(&["--pepper-file", "pepper", "key", "list"]);
 }

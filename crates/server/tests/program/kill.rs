@@ -10,11 +10,10 @@
 //! PORTCULLIS_SERVER_KILLS=200 cargo test --release --test program kill:: -- --nocapture
 //! ```
 
+use portcullis_testkit::serving::Home;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -29,34 +28,6 @@ struct Known {
     active: bool,
     /// A deactivation was asked for and not answered.
     unsure: bool,
-}
-
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--behind-proxy", "--listen", "127.0.0.1:0"])
-            // Each deactivated key that is asked for is a bad one.
-            .args(["--max-bad-keys", "1000000", "--data"])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
-        Self { child, address }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 /// One request on a connection of its own; `None` where the server went away before it answered.
@@ -119,34 +90,26 @@ fn client(address: &str, root: &str, killed: &AtomicBool, known: &Mutex<Vec<Know
 #[test]
 fn every_acknowledged_change_is_there_after_the_server_was_killed() {
     let rounds: u32 = std::env::var("PORTCULLIS_SERVER_KILLS").map_or(6, |n| n.parse().unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let (data, key_file) = (directory.path().join("data"), directory.path().join("root"));
-    let init = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("init")
-        .arg("--data")
-        .arg(&data)
-        .arg("--key-file")
-        .arg(&key_file)
-        .output()
-        .unwrap();
-    assert!(init.status.success());
-    let root = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
+    let home = Home::new();
+    let root = home.done(&["init"]);
+    // Each deactivated key that is asked for is a bad one.
+    let serve = || home.serve(&["--behind-proxy", "--max-bad-keys", "1000000"]);
     let (mut checked, mut lost, mut revived) = (0u32, 0u32, 0u32);
     for round in 0..rounds {
-        let server = Server::start(&data);
+        let server = serve();
         let (killed, known) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-        let address = server.address.clone();
+        let address = server.address().to_owned();
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| client(&address, &root, &killed, &known));
             }
             thread::sleep(Duration::from_millis(150 + u64::from(round * 97 % 400)));
             killed.store(true, Ordering::SeqCst);
-            server.kill();
+            drop(server);
         });
-        let server = Server::start(&data);
+        let server = serve();
         for one in known.into_inner().unwrap() {
-            let (status, body) = ask(&server.address, &one.key, "GET", "/v1/whoami", "").unwrap();
+            let (status, body) = ask(server.address(), &one.key, "GET", "/v1/whoami", "").unwrap();
             checked += 1;
             match status {
                 200 if !one.active => revived += 1,
@@ -155,7 +118,7 @@ fn every_acknowledged_change_is_there_after_the_server_was_killed() {
                 _ => panic!("{status} {body}"),
             }
         }
-        server.kill();
+        drop(server);
     }
     println!(
         "server kill: {rounds} kills, {checked} acknowledged keys, {lost} lost, {revived} revived"

@@ -1,6 +1,10 @@
 //! Connections to the server by hand: TLS from a chosen loopback address, HTTP/1.1 as text and
 //! HTTP/2 as frames, so that a client can stop wherever it likes.
 
+use portcullis_testkit::frames::{
+    CANCEL, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE, RST_STREAM,
+    SETTINGS, frame, string,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs,
@@ -14,17 +18,6 @@ use std::{
     time::Duration,
 };
 
-/// The client connection preface of HTTP/2 (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Frame types (RFC 9113 §6).
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const INITIAL_WINDOW_SIZE: u16 = 4;
-const CANCEL: u32 = 8;
 /// No answer may take longer: a client that waits for ever would hide a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -157,12 +150,7 @@ pub(crate) struct Two {
 
 impl Two {
     fn frame(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(id.to_be_bytes());
-        frame.extend(payload);
-        self.stream.write_all(&frame)
+        self.stream.write_all(&frame(kind, flags, id, payload))
     }
 
     /// Opens a stream with this request; `is_whole` says whether a body is still to come. Gives the
@@ -180,19 +168,19 @@ impl Two {
             "POST" => vec![0x83],
             _ => {
                 let mut block = vec![0x02];
-                literal(&mut block, method);
+                string(&mut block, method.as_bytes(), 0);
                 block
             }
         };
         block.push(0x87);
         block.push(0x04);
-        literal(&mut block, path);
+        string(&mut block, path.as_bytes(), 0);
         block.push(0x01);
-        literal(&mut block, "localhost");
+        string(&mut block, b"localhost", 0);
         for (name, value) in headers {
             block.push(0);
-            literal(&mut block, name);
-            literal(&mut block, value);
+            string(&mut block, name.as_bytes(), 0);
+            string(&mut block, value.as_bytes(), 0);
         }
         let id = self.next;
         self.next += 2;
@@ -210,17 +198,4 @@ impl Two {
     pub(crate) fn ping(&mut self) -> io::Result<()> {
         self.frame(PING, 0, 0, &[0; 8])
     }
-}
-
-/// A string literal (RFC 7541 §5.2) without Huffman code.
-fn literal(block: &mut Vec<u8>, text: &str) {
-    let length = text.len();
-    // An integer with a prefix of seven bits (RFC 7541 §5.1); nothing here is longer than 254 bytes.
-    if length < 127 {
-        block.push(u8::try_from(length).unwrap());
-    } else {
-        block.push(127);
-        block.push(u8::try_from(length - 127).unwrap());
-    }
-    block.extend(text.as_bytes());
 }
