@@ -490,7 +490,7 @@ fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
     });
     let log = std::fs::read_to_string(log.path()).unwrap();
     let lines: Vec<_> = log.lines().collect();
-    assert!(lines.iter().all(|line| line.contains("a refused act is missing from the trail")));
+    assert!(lines.iter().all(|line| line.contains("a refused act is missing from the audit log")));
     let actors = [Actor::Host, Actor::Key(clerk), Actor::Host];
     let told: Vec<_> = actors.iter().map(|actor| format!("actor={actor} error=")).collect();
     assert_eq!(lines.len(), told.len(), "{log}");
