@@ -75,7 +75,8 @@ fn a_name_from_the_root_of_the_crate_is_caught_below_the_entry_points() {
     imports("src/store.rs", "use crate::{id::KeyId, Record, self};", &["'Record'", "'the root'"]);
     imports("src/store/list.rs", "use crate::*;", &["'the root'"]);
     imports("src/web.rs", "use crate::{KeyId, record::Record};", &[]);
-    imports("src/server/tls.rs", "use crate::KeyId;", &[]);
+    imports("src/web/layer.rs", "use crate::KeyId;", &[]);
+    imports("src/server/tls.rs", "use crate::KeyId;", &["'KeyId'"]);
 }
 
 #[test]

@@ -305,15 +305,10 @@ pub(crate) fn crates() -> impl Iterator<Item = (String, Crate)> {
     let others = others.map(|entry| format!("crates/{}", entry.file_name().to_string_lossy()));
     let others = others.filter(|folder| !FOR_TESTS.contains(&folder.as_str()));
     let others = others.map(|folder| format!("{folder}/src"));
-    // Before the crates are packages, the program is one of the root's.
-    let packages = others.chain(["src", "crates/server/src"].map(String::from));
-    let roots: BTreeSet<_> = packages
+    let folders = others.chain(["src".to_owned()]);
+    let roots = folders
         .flat_map(|folder| ["lib.rs", "main.rs"].map(|root| format!("{folder}/{root}")))
-        .filter(|root| workspace().join(root).exists())
-        .collect();
-    let is_package = workspace().join("crates/server/Cargo.toml").exists();
-    let roots =
-        roots.into_iter().filter(move |root| is_package || root != "crates/server/src/lib.rs");
+        .filter(|root| workspace().join(root).exists());
     roots.map(|root| {
         let house = Crate::read(&root, &mut read);
         (root, house)

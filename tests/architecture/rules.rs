@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Rooms at the edge: they may also use what their crate's root exports, as a host does.
-const ENTRY_POINTS: &[&str] = &["web", "admin", "server"];
+const ENTRY_POINTS: &[&str] = &["web"];
 
 /// Outside crates and the folders or files that may name them.
 const ONE_ROOM: &[(&str, &[&str])] = &[
