@@ -146,6 +146,11 @@ fn a_circle_of_files_is_caught() {
         &["src/room/b.rs → src/room/a.rs: a (line 1)"],
     );
     circle(
+        "use super::B; impl B { fn a(&self) {} } pub struct A;",
+        "pub struct B; fn f(b: &[B]) { b[0].a(); }",
+        &["src/room/b.rs → src/room/a.rs: a (line 1)"],
+    );
+    circle(
         "use super::B; impl B { const A: u8 = 1; }",
         "pub struct B; impl B { fn b() { Self::A; } }",
         &["src/room/b.rs → src/room/a.rs: A (line 1)"],

@@ -2,13 +2,16 @@
 
 use crate::{
     modules::{Crate, Target},
-    references::{Kind, references, type_of_block},
+    references::{Kind, RECEIVER, Reference, references, type_of_block},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use syn::{ImplItem, Item};
 
 /// For each pair of files: the items of the second that the first uses, each with its first line.
 pub(crate) type Edges = BTreeMap<(String, String), BTreeMap<String, usize>>;
+
+/// The module of each method, by its type and its name.
+type Methods = BTreeMap<(Target, String), usize>;
 
 /// The uses of items in a crate. Modules, re-exports and tests are no uses.
 pub(crate) fn edges(house: &Crate) -> Edges {
@@ -18,7 +21,9 @@ pub(crate) fn edges(house: &Crate) -> Edges {
         if reference.kind == Kind::Reexport {
             continue;
         }
-        let Some(Target::Item { module, name }) = reference.target(house) else { continue };
+        let Some(Target::Item { module, name }) = target(house, &methods, &reference) else {
+            continue;
+        };
         let mut add = |to: usize, item: &str| {
             let (from, to) = (house.path(reference.module), house.path(to));
             if from != to {
@@ -37,8 +42,22 @@ pub(crate) fn edges(house: &Crate) -> Edges {
     found
 }
 
+/// The type of a receiver is not known. But a method that stands in another file than its type, and
+/// whose name no other type has, tells it.
+fn target(house: &Crate, methods: &Methods, reference: &Reference) -> Option<Target> {
+    match reference.path.as_slice() {
+        [receiver, method] if receiver == RECEIVER => {
+            let mut found = methods.iter().filter(|((_, name), _)| name == method);
+            let ((own, _), module) = found.next().filter(|_| found.next().is_none())?;
+            let Target::Item { module: of_type, .. } = own else { return None };
+            (house.path(*of_type) != house.path(*module)).then(|| own.clone())
+        }
+        _ => reference.target(house),
+    }
+}
+
 /// The module in which each method of a type stands: it may be another than the type's.
-fn methods(house: &Crate) -> BTreeMap<(Target, String), usize> {
+fn methods(house: &Crate) -> Methods {
     let mut found = BTreeMap::new();
     for (module, content) in house.modules.iter().enumerate() {
         for item in &content.items {

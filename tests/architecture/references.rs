@@ -10,10 +10,13 @@ use syn::{
     visit::{self, Visit},
 };
 
+pub(crate) const RECEIVER: &str = ".";
+
 /// A path in the code of a module.
 pub(crate) struct Reference {
     pub(crate) module: usize,
-    /// A path from `::` begins with an empty name; `self.method()` is `Self::method`.
+    /// A path from `::` begins with an empty name. A call of a method begins with `Self`, or with
+    /// [`RECEIVER`] where the type of the receiver is not known.
     pub(crate) path: Vec<String>,
     pub(crate) line: usize,
     pub(crate) kind: Kind,
@@ -138,10 +141,10 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-        if matches!(&*call.receiver, syn::Expr::Path(path) if path.path.is_ident("self")) {
-            let path = vec!["Self".to_owned(), call.method.to_string()];
-            self.add(path, call.method.span().start().line);
-        }
+        let is_own = matches!(&*call.receiver, syn::Expr::Path(path) if path.path.is_ident("self"));
+        let receiver = if is_own { "Self" } else { RECEIVER };
+        let path = vec![receiver.to_owned(), call.method.to_string()];
+        self.add(path, call.method.span().start().line);
         visit::visit_expr_method_call(self, call);
     }
 
