@@ -300,7 +300,7 @@ mod tests {
         format!("Basic {}", base64(user_and_password.as_ref()))
     }
 
-    /// The user name in a value, as a caller is told of it.
+    /// The user name in a value, or its refusal.
     fn read_key(value: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
         let mut buffer = KeyBuffer::new();
         let user = Encoded::find(value.as_ref())?.read(&mut buffer)?;

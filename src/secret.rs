@@ -251,7 +251,7 @@ mod tests {
         }};
     }
 
-    /// The ways by which a value can end up where nobody meant it to.
+    /// The traits by which a value can leave its owner by mistake.
     macro_rules! ways_out {
         ($type:ty) => {{
             let ways = [

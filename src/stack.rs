@@ -30,7 +30,7 @@ pub fn wipe_stack() {
 #[inline(never)]
 pub fn wipe_stack_below<const BYTES: usize>() {
     // A variable, since a reference to a constant array would point at one in the program's file.
-    // The compiler must assume that somebody reads it, so that it writes the zeros.
+    // `black_box` makes the compiler write the zeros, as if they were read.
     let mut zeros = [0u8; BYTES];
     black_box(&mut zeros);
 }

@@ -1,4 +1,4 @@
-//! The bytes on disk, fixed: whoever changes one of these has made a new format.
+//! The bytes on disk: a change of one of these is a new format.
 
 use super::*;
 use crate::audit::AuditEntry;

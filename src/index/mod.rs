@@ -21,15 +21,15 @@
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
 //!    Models: `invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows`,
-//!    `a_denial_that_returned_is_seen_by_whoever_learns_of_it`.
+//!    `returned_denial_is_visible_to_every_later_lookup`.
 //! 2. What readers see is the committed record met with every pending denial, and all of one state
 //!    or all of another. Models: `invariant_2_…`,
 //!    `a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for`.
 //! 3. Changes at or below the one applied to a key alter nothing. Decided under the directory's
 //!    lock: `invariant_3_applying_twice_or_out_of_order_alters_nothing`.
 //! 4. A deleted key is not found, its slot is not reused before a rebuild, and no reader ever sees
-//!    the state of another key. Models: `invariant_4_…`, `whoever_sees_a_slots_word_sees_its_key`,
-//!    `whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone`.
+//!    the state of another key. Models: `invariant_4_…`, `reader_that_sees_a_slots_word_sees_its_key`,
+//!    `lookup_of_a_deleted_key_sees_its_state_or_its_deletion`.
 //! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across I/O:
 //!    nothing in this module does I/O.
 //! 6. A watch whose key is denied is over when `deny` or `apply` returned, and the task that awaits it

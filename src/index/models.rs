@@ -85,7 +85,7 @@ fn invariant_2_a_reader_sees_the_whole_of_one_state_or_the_whole_of_another() {
 }
 
 #[test]
-fn invariant_2_a_denial_outlasts_the_commit_of_an_older_change_whoever_comes_first() {
+fn invariant_2_denial_outlasts_the_commit_of_an_older_change_in_any_order() {
     explore(|| {
         let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
         let made = record(1, 1, true, &["api.read"]);
@@ -189,7 +189,7 @@ fn invariant_7_a_use_outlasts_a_rebuild_that_meets_it() {
 }
 
 #[test]
-fn invariant_6_whoever_awaits_a_key_is_woken_however_a_watch_and_a_denial_meet() {
+fn invariant_6_awaiting_task_is_woken_in_any_order_of_watch_and_denial() {
     explore(|| {
         let index = Arc::new(Index::new());
         let made = record(1, 1, true, &["api.read"]);

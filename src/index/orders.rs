@@ -27,7 +27,7 @@ const FIRST: [u64; 2] = [11, u64::MAX];
 const SECOND: [u64; 2] = [22, u64::MAX];
 
 #[test]
-fn whoever_sees_a_slots_word_sees_its_key() {
+fn reader_that_sees_a_slots_word_sees_its_key() {
     loom::model(|| {
         let segment = Arc::new(Segment::with_room_for(0));
         let reads = {
@@ -47,7 +47,7 @@ fn whoever_sees_a_slots_word_sees_its_key() {
 }
 
 #[test]
-fn whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone() {
+fn lookup_of_a_deleted_key_sees_its_state_or_its_deletion() {
     loom::model(|| {
         let segment = Arc::new(Segment::with_room_for(0));
         assert!(segment.insert(FIRST, KeyId::from_u64(1), word(7)));
@@ -67,7 +67,7 @@ fn whoever_matches_a_deleted_key_sees_its_own_state_or_that_it_is_gone() {
 }
 
 #[test]
-fn a_denial_that_returned_is_seen_by_whoever_learns_of_it() {
+fn returned_denial_is_visible_to_every_later_lookup() {
     loom::model(|| {
         let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
         let made = record(1, 1, true, &["api.read"]);
@@ -75,7 +75,7 @@ fn a_denial_that_returned_is_seen_by_whoever_learns_of_it() {
         let reads = {
             let (index, denied) = (Arc::clone(&index), Arc::clone(&denied));
             thread::spawn(move || {
-                // Whoever learns of it does so by some acquiring load; else nothing is "after".
+                // A later lookup is ordered by an acquiring load; otherwise nothing is "later".
                 let before = denied.load(Ordering::Acquire);
                 assert!(!(before && seen(&index, 1).unwrap().active), "a denied key passed");
             })

@@ -5,7 +5,7 @@ use crate::{digest::Digest, id::KeyId, record::Standing};
 use std::{collections::HashSet, mem, sync::Arc};
 
 impl Index {
-    /// The key with this digest and its standing now.
+    /// Returns the key with this digest and its current standing.
     pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
         let (_, id, standing, _) = self.look_up(&self.stripe()?.read(), digest)?;
         Some((id, standing))
@@ -23,7 +23,7 @@ impl Index {
     /// gate must be shut meanwhile.
     pub(crate) fn clear(&self) {
         let mut directory = self.directory.write();
-        // The numbers of grants stay: slots that readers still look at name them.
+        // The numbers of grants stay: readers of the old table still use them.
         let numbers = mem::take(&mut directory.numbers);
         *directory = Directory::with_room_for(0);
         directory.numbers = numbers;
@@ -35,7 +35,7 @@ impl Index {
         self.end_watches();
     }
 
-    /// Ends all watches: nobody could tell them that their key was revoked.
+    /// Ends all watches: this replica cannot observe a revocation of their keys.
     pub(crate) fn end_watches(&self) {
         self.watches.end_all();
     }

@@ -394,7 +394,7 @@ fn invariant_6_an_index_that_goes_ends_its_watches() {
 }
 
 #[test]
-fn an_index_that_starts_over_knows_nobody_and_takes_what_it_had_as_new() {
+fn cleared_index_has_no_key_and_accepts_its_former_keys_as_new() {
     let index = Index::new();
     apply(&index, &record(1, 5, true, &["api.read"]));
     delete(&index, 2, 6);
