@@ -5,7 +5,7 @@ use crate::{
     references::{Kind, RECEIVER, Reference, references, type_of_block},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use syn::{ImplItem, Item};
+use syn::{ImplItem, Item, TraitItem};
 
 /// For each pair of files: the items of the second that the first uses, each with its first line.
 pub(crate) type Edges = BTreeMap<(String, String), BTreeMap<String, usize>>;
@@ -15,13 +15,14 @@ type Methods = BTreeMap<(Target, String), usize>;
 
 /// The uses of items in a crate. Modules, re-exports and tests are no uses.
 pub(crate) fn edges(house: &Crate) -> Edges {
-    let methods = methods(house);
+    let (methods, of_traits) = (methods(house), methods_of_traits(house));
     let mut found = Edges::new();
     for reference in references(house) {
         if reference.kind == Kind::Reexport {
             continue;
         }
-        let Some(Target::Item { module, name }) = target(house, &methods, &reference) else {
+        let Some(Target::Item { module, name }) = target(house, &methods, &of_traits, &reference)
+        else {
             continue;
         };
         let mut add = |to: usize, item: &str| {
@@ -43,10 +44,18 @@ pub(crate) fn edges(house: &Crate) -> Edges {
 }
 
 /// The type of a receiver is not known. But a method that stands in another file than its type, and
-/// whose name no other type has, tells it.
-fn target(house: &Crate, methods: &Methods, reference: &Reference) -> Option<Target> {
+/// whose name no other type and no trait has, tells it.
+fn target(
+    house: &Crate,
+    methods: &Methods,
+    of_traits: &BTreeSet<String>,
+    reference: &Reference,
+) -> Option<Target> {
     match reference.path.as_slice() {
         [receiver, method] if receiver == RECEIVER => {
+            if of_traits.contains(method) {
+                return None;
+            }
             let mut found = methods.iter().filter(|((_, name), _)| name == method);
             let ((own, _), module) = found.next().filter(|_| found.next().is_none())?;
             let Target::Item { module: of_type, .. } = own else { return None };
@@ -75,6 +84,17 @@ fn methods(house: &Crate) -> Methods {
         }
     }
     found
+}
+
+fn methods_of_traits(house: &Crate) -> BTreeSet<String> {
+    let items = house.modules.iter().flat_map(|module| &module.items);
+    let traits =
+        items.filter_map(|item| if let Item::Trait(item) = item { Some(item) } else { None });
+    let names = traits.flat_map(|item| &item.items).filter_map(|item| match item {
+        TraitItem::Fn(item) => Some(item.sig.ident.to_string()),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// Each set of files of which every one uses every other, directly or through others.

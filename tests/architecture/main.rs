@@ -21,7 +21,6 @@ mod rules;
 use modules::{FOR_TESTS, crates};
 use reading::{Source, files, read};
 
-
 #[test]
 fn modules_import_only_from_those_above_them() {
     no_objections(crates().flat_map(|(_, house)| rules::imports_upwards(&house)));
