@@ -8,6 +8,7 @@ use super::{
     output::{self, Key},
 };
 use axum::http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
@@ -136,7 +137,7 @@ async fn each_page(
             ("page_token", &page_token),
         ] {
             if let Some(value) = value {
-                let _ = write!(path, "&{name}={}", encoded(value));
+                let _ = write!(path, "&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
             }
         }
         let page: Listing = client.send(Method::GET, &path, None).await?.read()?;
@@ -271,16 +272,4 @@ fn from_now(seconds: u32) -> Result<String, Failure> {
         .checked_add(Duration::from_secs(seconds.into()))
         .map(|end| end.to_string())
         .map_err(|_| Failure::usage("--expires-in: this end is out of reach"))
-}
-
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
