@@ -1,5 +1,5 @@
-//! What a request about keys asks for: the key's id, conditions, and the fields of a new or changed
-//! key.
+//! The parts of a request about keys: the key's id, the conditions, and the fields of a new or
+//! changed key.
 
 use super::{
     api_error::ApiError,

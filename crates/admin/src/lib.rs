@@ -3,13 +3,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // ── values and text
-mod rfc3339;
+pub mod rfc3339;
 mod wire;
 mod origin;
-#[doc(hidden)]
-pub mod rate_limited_log;
-#[doc(hidden)]
-pub mod login_limiter;
+mod rate_limited_log;
+mod login_limiter;
 
 // ── requests and responses
 mod api_error;
@@ -62,8 +60,10 @@ pub mod fuzzing {
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
+pub use login_limiter::{LoginLimiter, SharedLoginLimiter};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
+pub use rate_limited_log::RateLimitedLog;
 
 /// Creates the router of the Administration API: `/v1/keys`, `/v1/scopes`, `/v1/audit`,
 /// `/v1/whoami`, `/v1/verify`, `/v1/replicas` (with the feature `cluster`), `/healthz`, `/readyz`,

@@ -10,5 +10,6 @@ pub trait LoginLimiter: Send + Sync {
     fn record(&self, checked: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64>;
 }
 
-/// The limiter as a request extension. A host that embeds the routers need not provide one.
+/// The limiter as a request extension, which the login of the portal looks for. A host that embeds
+/// the routers need not provide one.
 pub type SharedLoginLimiter = Arc<dyn LoginLimiter>;

@@ -12,6 +12,14 @@ const LINES_PER_SECOND: u64 = 5;
 
 /// Permits a few lines a second and counts the lines that it suppresses. Concurrent threads can
 /// make the counts wrong by a few, which is good enough for a log.
+///
+/// ```
+/// use portcullis_admin::RateLimitedLog;
+/// static REFUSALS: RateLimitedLog = RateLimitedLog::new();
+/// if let Some(suppressed) = REFUSALS.permit() {
+///     eprintln!("refused a key; {suppressed} earlier lines were suppressed");
+/// }
+/// ```
 #[derive(Default)]
 pub struct RateLimitedLog {
     start: OnceLock<Instant>,

@@ -1,9 +1,9 @@
-//! Timestamps as RFC 3339 text.
+//! Timestamps as RFC 3339 text, as the API has them.
 
 use portcullis::Timestamp;
 
 /// Formats a timestamp in UTC.
-pub(crate) fn format(timestamp: Timestamp) -> String {
+pub fn format(timestamp: Timestamp) -> String {
     i64::try_from(timestamp.as_millis())
         .ok()
         .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
@@ -11,7 +11,7 @@ pub(crate) fn format(timestamp: Timestamp) -> String {
 }
 
 /// Parses a timestamp. Malformed text and times before 1970 give `None`.
-pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+pub fn parse(text: &str) -> Option<Timestamp> {
     let timestamp: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(timestamp.as_millisecond()).ok().map(Timestamp::from_millis)
 }

@@ -29,10 +29,7 @@ use portcullis::{
     KeyId, Network, Principal, Refusal, Store,
     web::{Authentication, Problem},
 };
-use portcullis_admin::{
-    login_limiter::{LoginLimiter, SharedLoginLimiter},
-    rate_limited_log::RateLimitedLog,
-};
+use portcullis_admin::{LoginLimiter, RateLimitedLog, SharedLoginLimiter};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,

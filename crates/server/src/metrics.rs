@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use portcullis::{DiskSpace, Store};
-use portcullis_admin::rate_limited_log::RateLimitedLog;
+use portcullis_admin::RateLimitedLog;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},

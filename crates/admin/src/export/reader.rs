@@ -42,7 +42,7 @@ pub struct ExportReader<'b> {
 }
 
 impl<'b> ExportReader<'b> {
-    /// Creates a reader. The offline must have the pepper of the store that exported, if it has one.
+    /// Creates a reader. `offline` must have the pepper of the store that exported, if it has one.
     pub fn new(offline: &'b Offline) -> Self {
         Self { offline, verifier: None, end: None, furthest: None, entries: 0 }
     }

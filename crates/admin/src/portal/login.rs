@@ -92,7 +92,7 @@ pub(crate) async fn log_out(
     session_cookie::delete(&state, base.redirect("/login?out=1"))
 }
 
-/// Returns the page for a refused key. It does not say text the key is refused.
+/// Returns the page for a refused key. It does not say why the key is refused.
 fn refusal_page(
     base: &BasePath,
     refusal: &Refusal,

@@ -1,4 +1,4 @@
-//! Protection of the pages: refusal of cross-state forms, and security headers.
+//! Protection of the pages: refusal of cross-site forms, and security headers.
 
 use super::{
     base_path::BasePath,

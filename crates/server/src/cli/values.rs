@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+pub(crate) use portcullis_admin::rfc3339::format as rfc3339;
+
 /// A longer wait is a typing error: service managers wait for minutes at most.
 const LONGEST_DRAIN: u32 = 86_400;
 
@@ -65,13 +67,6 @@ pub(crate) fn moment(text: &str) -> Result<String, String> {
                        9999-12-30T22:00:00Z"
             .into()),
     }
-}
-
-/// Formats a moment as the API does (RFC 3339).
-pub(crate) fn rfc3339(at: portcullis::Timestamp) -> String {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis)
-        .map_or_else(|_| millis.to_string(), |at| at.to_string())
 }
 
 #[cfg(test)]
