@@ -2,20 +2,16 @@
 
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::State,
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::Response,
     routing::get,
 };
-use http_body::Frame;
+use futures_util::{StreamExt, stream};
 use portcullis::{Store, web::Problem};
-use std::{
-    io::{self, Write},
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use std::io::{self, Write};
+use tokio::sync::mpsc::{Sender, channel};
 
 /// Chunks that may wait for a slow reader; then the backup waits.
 const MAX_QUEUED_CHUNKS: usize = 4;
@@ -29,14 +25,17 @@ async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
     let (to, mut from) = channel(MAX_QUEUED_CHUNKS);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = store.backup(ChunkWriter(to.clone()), |_| ()) {
-            tracing::error!(%error, "a backup broke off");
+            tracing::error!(%error, "a backup was aborted");
             // The reader may have disconnected.
             let _ = to.blocking_send(Err(io::Error::other(error.to_string())));
         }
     });
     match from.recv().await {
         Some(Ok(first)) => {
-            let mut response = Response::new(Body::new(BackupBody { first: Some(first), from }));
+            // An error in the body aborts the connection, so that no reader takes a part for the whole.
+            let later = stream::poll_fn(move |context| from.poll_recv(context));
+            let body = Body::from_stream(stream::iter([Ok(first)]).chain(later));
+            let mut response = Response::new(body);
             let kind = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             Ok(response)
@@ -44,7 +43,7 @@ async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
         first => {
             let detail = match first {
                 Some(Err(error)) => error.to_string(),
-                _ => "the backup broke off before it began; look into the log".into(),
+                _ => "the backup was aborted before it began; see the server's log".into(),
             };
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
         }
@@ -64,26 +63,5 @@ impl Write for ChunkWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The body. An error in it aborts the connection, so that no reader takes a part for the whole.
-struct BackupBody {
-    first: Option<Bytes>,
-    from: Receiver<io::Result<Bytes>>,
-}
-
-impl HttpBody for BackupBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        self.from.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data)))
     }
 }
