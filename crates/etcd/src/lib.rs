@@ -3,6 +3,8 @@
 //! [`Etcd`] says where the nodes are, and [`EtcdStore`] implements
 //! [`ConsensusStore`](portcullis::cluster::ConsensusStore) over them. Building this crate needs `protoc`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // In reading order: each file imports only from those above it.
 mod config;
 mod nodes;
