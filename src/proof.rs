@@ -114,7 +114,7 @@ pub enum AuditVerifyError {
 }
 
 /// Verifies a range of the audit log entry by entry. Created by
-/// [`Builder::audit_verifier`](crate::Builder::audit_verifier).
+/// [`Offline::audit_verifier`](crate::Offline::audit_verifier).
 pub struct AuditVerifier {
     seal: Seal,
     catalogue: &'static Catalogue,
