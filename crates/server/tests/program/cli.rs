@@ -6,10 +6,9 @@ use portcullis_testkit::{
 };
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     os::unix::{fs::PermissionsExt, net::UnixListener},
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -157,7 +156,8 @@ fn a_server_makes_a_store_for_development_only() {
 #[test]
 fn init_prints_the_root_key_once_and_refuses_a_second_time() {
     let home = Home::new();
-    let output = home.run(&["init", "--prefix", "acme", "--scope", "ledger.close"]);
+    let output =
+        home.command(&["init", "--prefix", "acme", "--scope", "ledger.close"]).output().unwrap();
     assert!(output.status.success());
     let key = text(&output.stdout);
     assert!(key.starts_with("acme_") && key.lines().count() == 1, "{key}");
@@ -197,7 +197,10 @@ fn the_secret_alone_is_on_standard_output() {
     home.done(&["init"]);
     let create =
         ["key", "create", "--name", "till", "--scope", "api.read,api.write", "--meta", "floor=2"];
-    let output = home.run(&[&create[..], &["--expires-in", "90d", "--owner", "shop"]].concat());
+    let output = home
+        .command(&[&create[..], &["--expires-in", "90d", "--owner", "shop"]].concat())
+        .output()
+        .unwrap();
     let (key, prose) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(keys_in(&key), [key.trim()]);
     assert!(prose.contains("till") && keys_in(&prose).is_empty(), "{prose}");
