@@ -609,13 +609,13 @@ mod a_database {
         let last = house.trail.last().unwrap().sequence;
         let altered = house.copy("altered");
         tamper(&altered, |db| surgery::flip(db, &entry(3), 9));
-        house.is_damaged(&altered, "entry 3 of the audit trail");
+        house.is_damaged(&altered, "entry 3 of the audit log");
         let replayed = house.copy("replayed");
         tamper(&replayed, |db| {
             let frame = db.get(entry(3)).unwrap().unwrap();
             db.insert(entry(4), frame).unwrap();
         });
-        house.is_damaged(&replayed, "entry 4 of the audit trail");
+        house.is_damaged(&replayed, "entry 4 of the audit log");
         let holed = house.copy("holed");
         tamper(&holed, |db| assert!(db.remove(entry(3)).unwrap().is_some()));
         house.is_damaged(&holed, "entry 3 of the audit log is missing");
