@@ -179,7 +179,7 @@ impl<'s> Acting<'s> {
     ///
     /// The first such act is durable when this returns. The same actor's same acts for the same
     /// reason are counted for the rest of a minute and then written as one
-    /// [`Act::RefuseRepeated`], or when the store is closed.
+    /// [`Act::RefuseRepeated`](crate::Act::RefuseRepeated), or when the store is closed.
     ///
     /// ```
     /// # use portcullis::*;
