@@ -2,8 +2,8 @@
 //! the administration of its keys, in one process and one file.
 //!
 //! ```sh
-//! cargo run --example business_accounts --features admin             # keys in memory
-//! cargo run --example business_accounts --features admin -- ./keys   # keys in ./keys
+//! cargo run -p portcullis-admin --example business_accounts             # keys in memory
+//! cargo run -p portcullis-admin --example business_accounts -- ./keys   # keys in ./keys
 //! ```
 //!
 //! It speaks plain HTTP, on this machine only. A key must not cross a wire in the clear: in
