@@ -221,28 +221,41 @@ fn lock(dir: &Dir, shown: &Path, mode: Mode) -> Result<File, Error> {
         io::ErrorKind::NotFound => Error::NotFound(shown.into()),
         _ => doing(e),
     })?;
-    let own_note = format!("process {}\n", std::process::id());
-    let patience = Instant::now() + LINGER;
+    acquire(&mut file, shown, File::try_lock)?;
+    // Over what is there: on a full disk a block that is given up may not come back.
+    let note = note_of_this_process();
+    file.rewind()
+        .and_then(|()| file.write_all(note.as_bytes()))
+        .and_then(|()| file.set_len(note.len() as u64))
+        .map_err(doing)?;
+    Ok(file)
+}
+
+fn note_of_this_process() -> String {
+    format!("process {}\n", std::process::id())
+}
+
+/// Locks a file. A store that this process has closed may keep its lock for a moment: the lock of
+/// another process is refused at once.
+pub(super) fn acquire(
+    file: &mut File,
+    dir: &Path,
+    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + LINGER;
     loop {
-        match file.try_lock() {
-            Ok(()) => {
-                // Over what is there: on a full disk a block that is given up may not come back.
-                file.rewind()
-                    .and_then(|()| file.write_all(own_note.as_bytes()))
-                    .and_then(|()| file.set_len(own_note.len() as u64))
-                    .map_err(doing)?;
-                return Ok(file);
-            }
+        match try_lock(file) {
+            Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) => return Err(doing(e)),
+            Err(TryLockError::Error(e)) => return Err(Error::io("locking the data directory", e)),
         }
         let mut holder = String::new();
         // A note that cannot be read only makes the message poorer.
         let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-        if holder != own_note || Instant::now() > patience {
+        if holder != note_of_this_process() || Instant::now() > deadline {
             let holder = Some(holder.trim()).filter(|holder| !holder.is_empty());
             let holder = holder.unwrap_or("another process").into();
-            return Err(Error::Locked { dir: shown.into(), holder });
+            return Err(Error::Locked { dir: dir.into(), holder });
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -451,7 +451,7 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
     let rolled_back = old.with_file_name("rolled back");
     copy(&earlier, &rolled_back);
     fs::copy(old.join("ledger/anchor"), rolled_back.join("ledger/anchor")).unwrap();
-    assert!(refused(&rolled_back).contains("had come to 4"));
+    assert!(refused(&rolled_back).contains("the log reached 4"));
     // Another store.
     let other = old.with_file_name("other");
     let store = Store::open(&other).unwrap();
@@ -506,7 +506,7 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
     };
     assert!(refused(&early).contains("older than the backup"));
     assert!(refused(&exported(&store, 5)).contains("entry 5"));
-    assert!(refused(&altered(&|entries| drop(entries.pop()))).contains("had come to 6"));
+    assert!(refused(&altered(&|entries| drop(entries.pop()))).contains("the log reached 6"));
     assert!(refused(&altered(&|entries| drop(entries.remove(2)))).contains("missing"));
     let back = |entries: &mut Vec<portcullis::AuditEntry>| {
         entries[2].after = Change::activate();
@@ -516,7 +516,7 @@ fn an_exported_trail_takes_the_place_of_the_old_directory() {
     let mut cut = end.clone();
     cut.sequence = 4;
     let cut = LaterEvidence::Export { entries: entries[..2].to_vec(), end: cut };
-    assert!(refused(&cut).contains("end of the exported trail"));
+    assert!(refused(&cut).contains("end of the exported audit log"));
 
     let made = restore(&bytes, &new, &whole).unwrap();
     assert_eq!(made.unknown.unwrap().0, end.at);

@@ -463,7 +463,7 @@ mod heads {
         let report = house.examine();
         let fault = report.faults().find(|fault| fault.code == "rolled-back").unwrap();
         assert!(
-            fault.text.contains("at change 10, and its anchor has seen change 11"),
+            fault.text.contains("at change 10, and its anchor records change 11"),
             "{}",
             fault.text
         );
@@ -604,7 +604,7 @@ mod trails {
             db.remove(entry(5)).unwrap();
         });
         let found = faults(&house);
-        assert_eq!(found[0].1, "entries 4 to 5 of the audit trail are missing");
+        assert_eq!(found[0].1, "entries 4 to 5 of the audit log are missing");
         assert_eq!((found.len(), found[1].0), (2, Some(6)), "{found:?}");
     }
 
@@ -631,7 +631,7 @@ mod trails {
         let found = faults(&house);
         assert_eq!((found[0].0, found[1].0), (Some(6), Some(7)), "{found:?}");
         assert!(
-            found[0].1.starts_with("another entry stands in the place of entry 6"),
+            found[0].1.starts_with("another entry is in the place of entry 6"),
             "{found:?}"
         );
     }
@@ -646,7 +646,7 @@ mod trails {
         });
         let found = faults(&house);
         assert!(
-            found.iter().any(|(_, text)| text == "entries 8 to 10 of the audit trail are missing"),
+            found.iter().any(|(_, text)| text == "entries 8 to 10 of the audit log are missing"),
             "{found:?}"
         );
     }

@@ -4,11 +4,11 @@
 use crate::{
     error::Error,
     files::{self, Unsafe},
-    ledger::reserve,
+    ledger::{home::acquire, reserve},
 };
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read},
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -143,23 +143,12 @@ impl Outside {
 /// Keeps every process from opening the store while the file that this gives is open; `None` where
 /// there is no lock to take. The note in it stays as it is.
 pub(super) fn hold(dir: &Path) -> Result<Option<File>, Error> {
-    let doing = "looking at the lock";
     let path = dir.join("lock");
     let mut file = match files::open_to_look(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(doing, e)),
+        Err(e) => return Err(Error::io("opening the lock", e)),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::Error(e)) => Err(Error::io(doing, e)),
-        Err(TryLockError::WouldBlock) => {
-            let mut note = String::new();
-            // A note that cannot be read only makes the message poorer.
-            let _ = file.read_to_string(&mut note);
-            let holder = Some(note.trim()).filter(|note| !note.is_empty());
-            let holder = holder.unwrap_or("another process").into();
-            Err(Error::Locked { dir: dir.into(), holder })
-        }
-    }
+    acquire(&mut file, dir, File::try_lock_shared)?;
+    Ok(Some(file))
 }

@@ -313,7 +313,7 @@ async fn rotation_that_failed_can_be_sent_again() {
     for _ in 0..2 {
         let failed = scene.browser.submit(&path, &form).await;
         assert_eq!(failed.status, StatusCode::CONFLICT);
-        failed.says("is inactive; only a key that works");
+        failed.says("is inactive; only an active key");
     }
     scene.meanwhile(Change::activate());
     let rotated = scene.browser.submit(&path, &form).await;
