@@ -630,10 +630,7 @@ mod trails {
         });
         let found = faults(&house);
         assert_eq!((found[0].0, found[1].0), (Some(6), Some(7)), "{found:?}");
-        assert!(
-            found[0].1.starts_with("another entry is in the place of entry 6"),
-            "{found:?}"
-        );
+        assert!(found[0].1.starts_with("another entry is in the place of entry 6"), "{found:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use portcullis_testkit::serving::{Home, Serving, free_address, id_of, text};
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -232,16 +232,19 @@ fn http_2_client_that_grants_no_window_is_ended() {
         }
         frames
     };
-    let connections = [open(0), open(1)];
-    scene.serves_others();
-    for mut frames in connections {
-        // It answers pings meanwhile, so that it is no dead connection.
-        let ended = loop {
-            match frames.next_frame() {
-                Ok(_) => {}
-                Err(error) => break error,
+    // Each answers pings all the time, so that neither is a dead connection.
+    let connections = [open(0), open(1)].map(|mut frames| {
+        thread::spawn(move || {
+            loop {
+                if let Err(error) = frames.next_frame() {
+                    break error;
+                }
             }
-        };
+        })
+    });
+    scene.serves_others();
+    for connection in connections {
+        let ended = connection.join().unwrap();
         assert_ne!(ended.kind(), io::ErrorKind::WouldBlock, "{ended}");
     }
     assert_eq!(scene.count("unread_answers"), 2);

@@ -72,7 +72,7 @@ fn does_the_same_through_a_running_server() {
     home.done(&["audit", "--verify", "old.jsonl", "new.jsonl"]);
     // The doctor leaves a running server alone, and says so.
     let said = run(&home, 5, &["doctor"]);
-    assert!(said.contains("its contents were not looked at"), "{said}");
+    assert!(said.contains("its contents were not examined"), "{said}");
     let id = server.id().to_string();
     assert!(said.contains(&id), "{said}");
     server.stop();
