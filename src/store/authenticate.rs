@@ -89,7 +89,8 @@ impl Store {
         self.authenticate_digest(&handle.0)
     }
 
-    fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+    /// Not public: whoever holds a digest alone must not pass.
+    pub(super) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
         gate.pass(|| index.admit(digest, || clock.now()))?
     }
