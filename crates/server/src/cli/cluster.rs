@@ -9,7 +9,7 @@ use super::{
     values,
 };
 use portcullis::{
-    Offline,
+    Error, Offline,
     backup::Summary,
     cluster::{self, About, Member},
 };
@@ -93,10 +93,20 @@ fn import(location: &Location, etcd: &EtcdStore, from: &Path) -> Result<Summary,
     } else {
         let doing = format!("opening the backup {}", from.display());
         let file = File::open(from).map_err(Failure::io(doing))?;
-        offline.import_to(etcd, io::BufReader::new(file), |progress| bar.report(progress))?
+        let imported =
+            offline.import_to(etcd, io::BufReader::new(file), |progress| bar.report(progress));
+        imported.map_err(import_failure)?
     };
     bar.done();
     Ok(summary)
+}
+
+/// An import that etcd refuses, since a store is there already, needs other arguments.
+fn import_failure(error: Error) -> Failure {
+    match error {
+        Error::ConsensusRefused(_) => Failure::usage(error.to_string()),
+        _ => error.into(),
+    }
 }
 
 /// Imports a directory, which is open meanwhile so that no server changes it.
@@ -116,10 +126,10 @@ fn from_directory(
         // If the backup failed, its error is the cause; the import only sees an early end.
         if let Ok(Err(error)) = taking.join()
             && imported.is_err()
-            && !matches!(error, portcullis::Error::Io { .. })
+            && !matches!(error, Error::Io { .. })
         {
             return Err(error.into());
         }
-        Ok(imported?)
+        imported.map_err(import_failure)
     })
 }
