@@ -456,8 +456,8 @@ fn container_file_copies_what_the_build_reads() {
         let entry = entry.unwrap().path();
         let name = entry.file_name().unwrap().to_str().unwrap();
         if !ignored.contains(&name) {
-            let copied = Command::new("cp").arg("-r").arg(&entry).arg(to.path()).status();
-            assert!(copied.unwrap().success(), "{name}");
+            let status = Command::new("cp").arg("-r").arg(&entry).arg(to.path()).status();
+            assert!(status.unwrap().success(), "{name}");
         }
     }
     // A target whose source is missing is left out, and then no command builds anything.
