@@ -1,12 +1,20 @@
-//! What does authenticating a header cost, as a multiple of one `blake3::hash` of the same key, and
-//! of a plain `RwLock<HashMap<blake3::Hash, …>>` behind a naive base64 decode?
+//! The cost of authenticating a header, as a multiple of one `blake3::hash` of the same key, and of a
+//! plain `RwLock<HashMap<blake3::Hash, …>>` behind a naive base64 decode.
 //!
-//! A latency is that of a dependent chain: where the next input lies depends on the last result, so
-//! that the processor cannot overlap two calls. Contender and baseline walk the same keys in the
-//! same order. A ratio is the median of those of many short rounds, in which both take turns; the
-//! ratios of the run are printed at its end, after criterion's own figures.
+//! Calls form a dependent chain: the position of the next input depends on the last result, so that
+//! the processor cannot overlap two calls. Contender and baseline use the same keys in the same
+//! order. A ratio is the median over many short rounds, in which both take turns. The ratios are
+//! printed at the end, after criterion's own figures.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench prints its figures and fails by panicking"
+)]
+
+mod support {
+    pub(crate) mod run;
+}
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{BenchmarkId, Criterion, criterion_group};
@@ -25,7 +33,7 @@ const ROUNDS: usize = 61;
 const CALLS: u64 = 20_000;
 const WINDOW: Duration = Duration::from_secs(1);
 const SCALING_ROUNDS: usize = 5;
-/// The order in which the keys are walked follows from it.
+/// The seed of the order in which the keys are used.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 criterion_group!(benches, criterion_figures);
@@ -33,43 +41,42 @@ criterion_group!(benches, criterion_figures);
 fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
-    // Cargo passes `--bench` where figures are wanted; otherwise this run only shows that it works.
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_ratios(&House::furnish());
+    if support::run::is_measured() {
+        print_ratios(&Fixture::new());
     }
 }
 
 fn criterion_figures(criterion: &mut Criterion) {
-    let house = House::furnish();
+    let fixture = Fixture::new();
     let mut group = criterion.benchmark_group("authenticate");
     for contender in CONTENDERS {
-        for (name, walk) in house.walks() {
+        for (name, inputs) in fixture.inputs_by_name() {
             group.bench_function(BenchmarkId::new(contender.name(), name), |bencher| {
-                bencher.iter_custom(|calls| house.time(contender, walk, calls));
+                bencher.iter_custom(|calls| fixture.time(contender, inputs, calls));
             });
         }
     }
     group.finish();
 }
 
-fn print_ratios(house: &House) {
+fn print_ratios(fixture: &Fixture) {
     println!("\nmedians of {ROUNDS} rounds of {CALLS} calls, {KEYS} keys, seed {SEED:#x}");
-    for (name, walk) in house.walks() {
+    for (name, inputs) in fixture.inputs_by_name() {
         for rival in [Contender::Blake3, Contender::Map] {
-            let ratio = house.ratio(Contender::Store, rival, walk);
+            let ratio = fixture.ratio(Contender::Store, rival, inputs);
             println!("{name} / {}: {ratio:.2}", rival.name());
         }
     }
-    for (name, walk) in
-        [("another scheme", &house.garbage), ("too long for a key", &house.too_long)]
+    for (name, inputs) in
+        [("another scheme", &fixture.malformed), ("too long for a key", &fixture.too_long)]
     {
-        println!("garbage, {name}: {:.1} ns", house.refusal_ns(walk));
+        println!("malformed header, {name}: {:.1} ns", fixture.refusal_ns(inputs));
     }
-    let [store, map] = [Contender::Store, Contender::Map].map(|c| house.scaling(c));
+    let [store, map] = [Contender::Store, Contender::Map].map(|c| fixture.scaling(c));
     println!("one hot key, 1→2 threads: {store:.2} ({}: {map:.2})", Contender::Map.name());
 }
 
-// ── who is measured, and on what
+// ── contenders and inputs
 
 #[derive(Clone, Copy)]
 enum Contender {
@@ -90,33 +97,33 @@ impl Contender {
     }
 }
 
-/// The headers of one question, and the keys that they carry.
-struct Walk {
+/// A set of headers and the keys in them.
+struct Inputs {
     headers: Rows,
     keys: Rows,
     refused: bool,
 }
 
-struct House {
+struct Fixture {
     store: Store,
     map: RwLock<HashMap<blake3::Hash, Entry>>,
-    hot: Walk,
-    uniform: Walk,
-    strangers: Walk,
-    garbage: Walk,
-    too_long: Walk,
+    hot: Inputs,
+    uniform: Inputs,
+    unknown: Inputs,
+    malformed: Inputs,
+    too_long: Inputs,
     /// Zero, which the compiler cannot know.
     zero: u64,
 }
 
-/// What the plain map keeps of a key.
+/// The entry of a key in the plain map.
 struct Entry {
     id: KeyId,
     active: bool,
 }
 
-impl House {
-    fn furnish() -> Self {
+impl Fixture {
+    fn new() -> Self {
         let store = Store::in_memory().unwrap();
         let scopes = store.scopes(["api.read"]).unwrap();
         let mut map = HashMap::new();
@@ -136,78 +143,80 @@ impl House {
             map.insert(blake3::hash(&key), Entry { id, active: true });
             keys.push(key);
         }
-        // What no store ever issued, in the shape of a key: the last digit differs.
-        let mut strangers = keys.clone();
-        for last in strangers.iter_mut().filter_map(|key| key.last_mut()) {
+        // Keys that no store has issued: the last digit differs.
+        let mut unknown = keys.clone();
+        for last in unknown.iter_mut().filter_map(|key| key.last_mut()) {
             *last = if *last == b'0' { b'1' } else { b'0' };
         }
         let hot = vec![keys.first().unwrap().clone()];
-        let garbage = Rows::new(&hot.iter().map(|_| vec![b'%'; 82]).collect::<Vec<_>>());
+        let malformed = Rows::new(&hot.iter().map(|_| vec![b'%'; 82]).collect::<Vec<_>>());
         let long = [b"Basic ".as_slice(), &[b'A'; 100]].concat();
         let long = Rows::new(&hot.iter().map(|_| long.clone()).collect::<Vec<_>>());
-        let house = Self {
+        let fixture = Self {
             store,
             map: RwLock::new(map),
-            too_long: Walk { headers: long, keys: Rows::new(&hot), refused: true },
-            garbage: Walk { headers: garbage, keys: Rows::new(&hot), refused: true },
-            hot: Walk::of(&hot),
-            uniform: Walk::of(&keys),
-            strangers: Walk { refused: true, ..Walk::of(&strangers) },
+            too_long: Inputs { headers: long, keys: Rows::new(&hot), refused: true },
+            malformed: Inputs { headers: malformed, keys: Rows::new(&hot), refused: true },
+            hot: Inputs::of(&hot),
+            uniform: Inputs::of(&keys),
+            unknown: Inputs { refused: true, ..Inputs::of(&unknown) },
             zero: black_box(0),
         };
-        house.assert_that_contenders_agree();
-        house
+        fixture.assert_that_contenders_agree();
+        fixture
     }
 
     fn assert_that_contenders_agree(&self) {
-        for (name, walk) in self.walks() {
-            for header in (0..walk.headers.count()).map(|at| walk.headers.row(at)) {
+        for (name, inputs) in self.inputs_by_name() {
+            for header in (0..inputs.headers.count()).map(|at| inputs.headers.row(at)) {
                 let id = self.store.authenticate(header).ok().map(|principal| principal.id());
-                assert_eq!(id.is_none(), walk.refused, "{name}");
+                assert_eq!(id.is_none(), inputs.refused, "{name}");
                 assert_eq!(id, look_up(&self.map, header), "{name}");
                 assert_ne!(id.map(bits), Some(0), "an id has no number to depend on");
             }
         }
     }
 
-    fn walks(&self) -> [(&'static str, &Walk); 4] {
+    fn inputs_by_name(&self) -> [(&'static str, &Inputs); 4] {
         [
             ("hot key", &self.hot),
             ("uniform over all keys", &self.uniform),
-            ("unknown keys", &self.strangers),
-            ("garbage", &self.garbage),
+            ("unknown keys", &self.unknown),
+            ("malformed header", &self.malformed),
         ]
     }
 
-    fn time(&self, contender: Contender, walk: &Walk, calls: u64) -> Duration {
+    fn time(&self, contender: Contender, inputs: &Inputs, calls: u64) -> Duration {
         let start = Instant::now();
         match contender {
             Contender::Store => {
-                self.chain(walk, calls, |at| match self.store.authenticate(walk.headers.row(at)) {
-                    Ok(principal) => bits(principal.id()),
-                    Err(refusal) => u64::from(refusal.status()),
+                self.chain(inputs, calls, |at| {
+                    match self.store.authenticate(inputs.headers.row(at)) {
+                        Ok(principal) => bits(principal.id()),
+                        Err(refusal) => u64::from(refusal.status()),
+                    }
                 });
             }
-            Contender::Map => self.chain(walk, calls, |at| {
-                look_up(&self.map, walk.headers.row(at)).map_or(401, bits)
+            Contender::Map => self.chain(inputs, calls, |at| {
+                look_up(&self.map, inputs.headers.row(at)).map_or(401, bits)
             }),
-            // A refusal says nothing that the next call could depend on, so that refusals overlap;
-            // beside them the hashes may overlap as well.
-            Contender::Blake3 if walk.refused => self.chain(walk, calls, |at| {
-                black_box(blake3::hash(walk.keys.row(at)));
+            // A refusal has no result that the next call could depend on, so refusals may overlap. The
+            // hashes compared with them may overlap, too.
+            Contender::Blake3 if inputs.refused => self.chain(inputs, calls, |at| {
+                black_box(blake3::hash(inputs.keys.row(at)));
                 0
             }),
-            Contender::Blake3 => self.chain(walk, calls, |at| {
-                let [byte, ..] = *blake3::hash(walk.keys.row(at)).as_bytes();
+            Contender::Blake3 => self.chain(inputs, calls, |at| {
+                let [byte, ..] = *blake3::hash(inputs.keys.row(at)).as_bytes();
                 u64::from(byte)
             }),
         }
         start.elapsed()
     }
 
-    /// `calls` calls, each at a place that depends on the result before it.
-    fn chain(&self, walk: &Walk, calls: u64, call: impl Fn(usize) -> u64) {
-        let (count, mut order, mut last) = (walk.headers.count(), Order(SEED), 0);
+    /// Makes this many calls, each with an input that depends on the previous result.
+    fn chain(&self, inputs: &Inputs, calls: u64, call: impl Fn(usize) -> u64) {
+        let (count, mut order, mut last) = (inputs.headers.count(), Order(SEED), 0);
         for _ in 0..calls {
             let at = order.next(count) + usize::try_from(last & self.zero).unwrap();
             last = call(at);
@@ -215,10 +224,10 @@ impl House {
         black_box(last);
     }
 
-    fn ratio(&self, contender: Contender, rival: Contender, walk: &Walk) -> f64 {
-        let time = |who| self.time(who, walk, CALLS).as_secs_f64();
+    fn ratio(&self, contender: Contender, rival: Contender, inputs: &Inputs) -> f64 {
+        let time = |who| self.time(who, inputs, CALLS).as_secs_f64();
         let rounds = (0..ROUNDS).map(|round| {
-            // Neither is always the one that comes second.
+            // Alternate the order, so that neither always runs second.
             if round % 2 == 0 {
                 let mine = time(contender);
                 mine / time(rival)
@@ -230,13 +239,13 @@ impl House {
         median(rounds.collect())
     }
 
-    /// What a refusal takes, less what the loop round it does.
-    fn refusal_ns(&self, walk: &Walk) -> f64 {
+    /// Returns the time of a refusal without the time of the loop around it.
+    fn refusal_ns(&self, inputs: &Inputs) -> f64 {
         let rounds = (0..ROUNDS).map(|_| {
-            let refusing = self.time(Contender::Store, walk, CALLS);
+            let refusing = self.time(Contender::Store, inputs, CALLS);
             let begun = Instant::now();
-            self.chain(walk, CALLS, |at| {
-                black_box(walk.headers.row(at));
+            self.chain(inputs, CALLS, |at| {
+                black_box(inputs.headers.row(at));
                 401
             });
             let calls = f64::from(u32::try_from(CALLS).unwrap());
@@ -245,7 +254,7 @@ impl House {
         median(rounds.collect())
     }
 
-    /// How much more two threads do with one hot key than one.
+    /// Returns the throughput of two threads with one hot key, as a multiple of one thread.
     fn scaling(&self, contender: Contender) -> f64 {
         let rounds = (0..SCALING_ROUNDS).map(|_| {
             let one = self.calls_per_second(contender, 1);
@@ -273,7 +282,7 @@ impl House {
     }
 }
 
-/// What one writes first: decode into a `Vec`, hash, look up under a shared lock.
+/// The naive implementation: decode into a `Vec`, hash, look up under a shared lock.
 fn look_up(map: &RwLock<HashMap<blake3::Hash, Entry>>, header: &[u8]) -> Option<KeyId> {
     let encoded = header.strip_prefix(b"Basic ")?;
     let decoded = BASE64_STANDARD.decode(encoded).ok()?;
@@ -283,9 +292,9 @@ fn look_up(map: &RwLock<HashMap<blake3::Hash, Entry>>, header: &[u8]) -> Option<
     entry.active.then_some(entry.id)
 }
 
-// ── tools
+// ── helpers
 
-impl Walk {
+impl Inputs {
     fn of(keys: &[Vec<u8>]) -> Self {
         let header = |key: &Vec<u8>| {
             let encoded = BASE64_STANDARD.encode([key, b":".as_slice()].concat());
@@ -299,7 +308,7 @@ impl Walk {
     }
 }
 
-/// Rows of one length, side by side.
+/// Rows of equal length in one buffer.
 struct Rows {
     bytes: Vec<u8>,
     width: usize,
@@ -322,7 +331,7 @@ impl Rows {
     }
 }
 
-/// A walk over `count` places that looks random and is the same each time.
+/// A pseudo-random sequence of positions, the same in each run.
 struct Order(u64);
 
 impl Order {
@@ -331,17 +340,17 @@ impl Order {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        // Scaled, for a division would be dearer than some of what is measured.
+        // Scale by a multiplication: a division would cost more than some of the measured calls.
         let scaled = (self.0 >> 32) * u64::try_from(count).unwrap();
         usize::try_from(scaled >> 32).unwrap()
     }
 }
 
-/// The number inside an id, which is public only as text: its hash with a hasher that adds nothing.
+/// Returns the number inside an id, which is public only as text, through an identity hasher.
 #[inline]
 fn bits(id: KeyId) -> u64 {
-    struct Bare(u64);
-    impl Hasher for Bare {
+    struct Identity(u64);
+    impl Hasher for Identity {
         fn write(&mut self, _: &[u8]) {}
         fn write_u64(&mut self, number: u64) {
             self.0 = number;
@@ -350,9 +359,9 @@ fn bits(id: KeyId) -> u64 {
             self.0
         }
     }
-    let mut bare = Bare(0);
-    id.hash(&mut bare);
-    bare.finish()
+    let mut hasher = Identity(0);
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

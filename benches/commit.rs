@@ -1,14 +1,23 @@
-//! How many keys a second do 1, 8 and 64 writers issue, as a multiple of one writer's raw append and
-//! fdatasync on the same disk?
+//! Keys issued per second by 1, 8 and 64 writers, as a multiple of one writer's raw append and
+//! fdatasync on the same disk.
 //!
-//! In each round all take turns for a short while, each on a store of its own. A ratio is of one round;
-//! the medians of the rounds are printed, and how many keys a store came to. `KEYS` gives each store so
-//! many keys beforehand, `DIR` names a directory on the disk in question.
+//! In each round all take turns for a short time, each with its own store. The bench prints the medians
+//! of the ratios, and the largest number of keys in a store. `KEYS` is the number of keys that each
+//! store has at the start; `DIR` is a directory on the disk to measure.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-#[path = "support/furnished.rs"]
-mod support;
+mod support {
+    pub(crate) mod issue;
+    pub(crate) mod run;
+    pub(crate) mod statistics;
+}
 
 use portcullis::Store;
 use std::{
@@ -19,45 +28,46 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use support::{issue::issue, run::is_measured, statistics::percentile};
 
 const WRITERS: [usize; 3] = [1, 8, 64];
-/// About what a key takes: its record and its entry of the trail.
+/// The approximate size of a record and its audit entry.
 const APPENDED: usize = 512;
 
 fn main() {
-    let (rounds, window) = if support::is_measured() {
+    let (rounds, window) = if is_measured() {
         (9, Duration::from_millis(1500))
     } else {
         (1, Duration::from_millis(20))
     };
-    let here = std::env::var_os("DIR")
+    let parent = std::env::var_os("DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let room = tempfile::tempdir_in(here).unwrap();
-    let beforehand = std::env::var("KEYS").map_or(0, |text| text.parse().unwrap());
+    let dir = tempfile::tempdir_in(parent).unwrap();
+    let initial = std::env::var("KEYS").map_or(0, |text| text.parse().unwrap());
     let (mut ratios, mut most) = ([const { Vec::new() }; 3], [0; 3]);
     let mut raws = Vec::new();
     for round in 0..rounds {
-        let raw = raw(&room.path().join(format!("raw {round}")), window);
+        let raw = raw(&dir.path().join(format!("raw {round}")), window);
         for ((writers, ratios), most) in WRITERS.into_iter().zip(&mut ratios).zip(&mut most) {
-            let dir = room.path().join(format!("{writers} writers {round}"));
-            let store = Store::open(&dir).unwrap();
-            issue_until(&store, 64, |count| count >= beforehand);
+            let store_dir = dir.path().join(format!("{writers} writers {round}"));
+            let store = Store::open(&store_dir).unwrap();
+            issue_until(&store, 64, |count| count >= initial);
             ratios.push(issued(&store, writers, window) / raw);
             *most = store.count().active.max(*most);
             drop(store);
-            std::fs::remove_dir_all(dir).unwrap();
+            std::fs::remove_dir_all(store_dir).unwrap();
         }
         raws.push(raw);
     }
     println!("medians of {rounds} rounds of {window:?}, by raw append + fdatasync");
-    println!("raw: {:.0} a second", support::median(raws));
-    for ((writers, ratios), most) in WRITERS.into_iter().zip(ratios).zip(most) {
-        let ratio = support::median(ratios);
-        println!("{writers} writers: {ratio:.2}, on a store that came to {most} keys");
+    println!("raw: {:.0} a second", percentile(&mut raws, 0.5));
+    for ((writers, mut ratios), most) in WRITERS.into_iter().zip(ratios).zip(most) {
+        let ratio = percentile(&mut ratios, 0.5);
+        println!("{writers} writers: {ratio:.2}, on a store that grew to {most} keys");
     }
 }
 
-/// One writer's appends a second, each synced.
+/// Returns one writer's appends per second, each synced.
 fn raw(path: &Path, window: Duration) -> f64 {
     let mut file = File::create(path).unwrap();
     let (begun, mut count) = (Instant::now(), 0);
@@ -69,21 +79,21 @@ fn raw(path: &Path, window: Duration) -> f64 {
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-/// Keys issued a second by so many writers.
+/// Returns the keys that this many writers issue per second.
 fn issued(store: &Store, writers: usize, window: Duration) -> f64 {
     let begun = Instant::now();
     let count = issue_until(store, writers, |_| begun.elapsed() >= window);
     f64::from(u32::try_from(count).unwrap()) / begun.elapsed().as_secs_f64()
 }
 
-/// Issues until it is enough; gives how many.
+/// Issues keys until `is_enough` returns true for their number. Returns the number.
 fn issue_until(store: &Store, writers: usize, is_enough: impl Fn(usize) -> bool + Sync) -> usize {
     let count = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..writers {
             scope.spawn(|| {
                 while !is_enough(count.load(Ordering::Relaxed)) {
-                    support::issue(store, count.fetch_add(1, Ordering::Relaxed));
+                    issue(store, count.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }

@@ -1,43 +1,51 @@
-//! How many instructions does authenticating a header take? Counted by valgrind's callgrind, which
-//! gives the same number whatever else the machine does; fails above the limit.
+//! The number of instructions to authenticate a header. valgrind's callgrind counts them, so the
+//! number does not depend on other load. The bench fails above the limit.
 //!
-//! The path counted is the whole of `Store::authenticate`: from the header's bytes to a principal.
+//! The count covers all of `Store::authenticate`, from the bytes of the header to a principal.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench prints its figures and fails by panicking"
+)]
+
+mod support {
+    pub(crate) mod run;
+}
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis::{Expiry, Grant, Metadata, NewKey, Store, Timestamp};
 use std::{env, hint::black_box, process::Command};
 
+const CASES: [&str; 4] = ["no expiry", "expiry", "malformed", "hash"];
 const KEYS: usize = 1_000;
 const CALLS: u32 = 2_000;
-/// Of a key without an end, which reads no clock.
+/// The maximum for a key without expiry, which reads no clock.
 const LIMIT: f64 = 1_250.0;
-/// Says what to count, in the process that callgrind watches.
-const WATCHED: &str = "PORTCULLIS_WATCHED";
+/// The variable that names the case to count, in the process that callgrind runs.
+const CASE: &str = "PORTCULLIS_CASE";
 
 fn main() {
-    if let Ok(what) = env::var(WATCHED) {
-        return walk(&what);
+    if let Ok(case) = env::var(CASE) {
+        return run(&case);
     }
-    // Cargo passes `--bench` where figures are wanted; otherwise this run only shows that it works.
-    if !env::args().any(|argument| argument == "--bench") {
-        return ["endless", "ending", "garbage", "hash"].into_iter().for_each(walk);
+    if !support::run::is_measured() {
+        return CASES.into_iter().for_each(run);
     }
-    let counts = ["endless", "ending", "garbage", "hash"].map(count);
-    let [endless, ending, garbage, hash] = counts;
+    let [no_expiry, expiry, malformed, hash] = CASES.map(count);
     println!("instructions a call, mean of {CALLS} over {KEYS} keys:");
-    println!("a key without an end {endless:.0} (limit {LIMIT}), with one {ending:.0}");
-    println!("garbage {garbage:.0}, blake3::hash of the key alone {hash:.0}");
-    assert!(endless <= LIMIT, "authenticating a header takes {endless:.0} instructions");
+    println!("a key without expiry {no_expiry:.0} (limit {LIMIT}), with one {expiry:.0}");
+    println!("a malformed header {malformed:.0}, blake3::hash of the key alone {hash:.0}");
+    assert!(no_expiry <= LIMIT, "authenticating a header takes {no_expiry:.0} instructions");
 }
 
-/// Runs this program again under callgrind, which counts within `counted` only.
-fn count(what: &str) -> f64 {
+/// Runs this program under callgrind, which counts only within the function `counted`.
+fn count(case: &str) -> f64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*counted*", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe().unwrap())
-        .env(WATCHED, what)
+        .env(CASE, case)
         .output()
         .expect("valgrind is needed: install Debian's package valgrind");
     let report = String::from_utf8_lossy(&output.stderr);
@@ -46,11 +54,12 @@ fn count(what: &str) -> f64 {
     collected.trim().parse::<f64>().unwrap() / f64::from(CALLS)
 }
 
-fn walk(what: &str) {
+/// Runs a case.
+fn run(case: &str) {
     let store = Store::in_memory().unwrap();
     let scopes = store.scopes(["api.read"]).unwrap();
-    let expiry = match what {
-        "ending" => Expiry::At(Timestamp::from_secs(4_000_000_000)),
+    let expiry = match case {
+        "expiry" => Expiry::At(Timestamp::from_secs(4_000_000_000)),
         _ => Expiry::Never,
     };
     let rows: Vec<Vec<u8>> = (0..KEYS)
@@ -63,18 +72,18 @@ fn walk(what: &str) {
                 owner: None,
                 metadata: Metadata::new(),
             };
-            store.issue(new).unwrap().secret.reveal(|text| match what {
+            store.issue(new).unwrap().secret.reveal(|text| match case {
                 "hash" => text.as_bytes().to_vec(),
-                "garbage" => vec![b'%'; 82],
+                "malformed" => vec![b'%'; 82],
                 _ => format!("Basic {}", BASE64_STANDARD.encode(format!("{text}:"))).into_bytes(),
             })
         })
         .collect();
-    let accepted = match what {
+    let accepted = match case {
         "hash" => counted(&rows, |key| *blake3::hash(key).as_bytes() != [0; 32]),
         _ => counted(&rows, |header| store.authenticate(header).is_ok()),
     };
-    assert_eq!(accepted, if what == "garbage" { 0 } else { CALLS });
+    assert_eq!(accepted, if case == "malformed" { 0 } else { CALLS });
 }
 
 #[inline(never)]

@@ -1,12 +1,23 @@
-//! What does a page of a list or a search cost with ten thousand, a hundred thousand and a million
-//! keys, and how long does a revocation wait behind it?
+//! The cost of a page of a list or a search with ten thousand, a hundred thousand and a million keys,
+//! and how long a concurrent revocation takes.
 //!
-//! Each question is asked many times over; the median and the longest are printed. The last column
-//! is the longest `revoke` on another thread while nothing but that question is asked.
+//! Each query runs many times; the bench prints the median and the longest time. The last column is
+//! the longest `revoke` on another thread while that query runs.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-mod support;
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod sizes;
+    pub(crate) mod statistics;
+}
 
 use portcullis::{Change, ListQuery, Store, scope::catalogue};
 use std::{
@@ -17,51 +28,51 @@ use std::{
     thread,
     time::Instant,
 };
-use support::many::{fill, percentile, sizes, wants_figures};
+use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
 fn main() {
-    let asked = if wants_figures() { 31 } else { 3 };
-    println!("milliseconds: median and longest page of 50; longest revocation meanwhile");
+    let repetitions = if is_measured() { 31 } else { 3 };
+    println!("milliseconds: median and longest page of 50; longest concurrent revocation");
     for keys in sizes(&[10_000, 100_000, 1_000_000]) {
         let store = Store::in_memory().unwrap();
-        let some = Mutex::new(None);
+        let second = Mutex::new(None);
         fill(&store, keys, |number, id, _| {
             if number == 1 {
-                *some.lock().unwrap() = Some(id);
+                *second.lock().unwrap() = Some(id);
             }
         });
-        let victim = some.into_inner().unwrap().unwrap();
-        let rare = format!("Branch {}", "x").replace('x', "rare");
-        store.update(victim, Change { name: Some(rare), ..Change::default() }).unwrap();
+        let revoked = second.into_inner().unwrap().unwrap();
+        let rare = "Branch rare".to_owned();
+        store.update(revoked, Change { name: Some(rare), ..Change::default() }).unwrap();
         let text = |text: &str| ListQuery { text: Some(text.into()), ..ListQuery::default() };
-        let questions = [
+        let queries = [
             ("newest", ListQuery::default()),
             ("inactive", ListQuery { active: Some(false), ..ListQuery::default() }),
             (
-                "of no key's scope",
+                "scope of no key",
                 ListQuery { scope: Some(catalogue::ADMIN_KEY_LIST), ..ListQuery::default() },
             ),
             ("frequent name", text("till")),
-            ("one name, the oldest", text("branch rare")),
+            ("name of the oldest key", text("branch rare")),
             ("no name", text("zebra crossing")),
-            ("no name, one letter alike", text("tilz")),
-            ("an id", text(&victim.to_string())),
+            ("no name, similar prefix", text("tilz")),
+            ("an id", text(&revoked.to_string())),
             ("no name, inactive", ListQuery { active: Some(false), ..text("zebra") }),
         ];
-        for (name, query) in &questions {
+        for (name, query) in &queries {
             let done = AtomicBool::new(false);
             let (mut took, waited) = thread::scope(|scope| {
                 let changes = scope.spawn(|| {
                     let mut longest = 0f64;
                     while !done.load(SeqCst) {
                         let start = Instant::now();
-                        store.revoke(victim).unwrap();
+                        store.revoke(revoked).unwrap();
                         longest = longest.max(start.elapsed().as_secs_f64() * 1e3);
-                        store.update(victim, Change::activate()).unwrap();
+                        store.update(revoked, Change::activate()).unwrap();
                     }
                     longest
                 });
-                let took: Vec<f64> = (0..asked)
+                let took: Vec<f64> = (0..repetitions)
                     .map(|_| {
                         let start = Instant::now();
                         store.list(query).unwrap();
@@ -71,9 +82,8 @@ fn main() {
                 done.store(true, SeqCst);
                 (took, changes.join().unwrap())
             });
-            took.sort_by(f64::total_cmp);
-            let (middle, longest) = (percentile(&took, 0.5), percentile(&took, 1.0));
-            println!("{keys:>9} keys, {name:<26} {middle:8.2} {longest:8.2} {waited:8.2}");
+            let [median, longest] = [0.5, 1.0].map(|share| percentile(&mut took, share));
+            println!("{keys:>9} keys, {name:<26} {median:8.2} {longest:8.2} {waited:8.2}");
         }
     }
 }

@@ -1,14 +1,22 @@
-//! What share of an axum request is its authentication: the same handler behind `DataApi` and
-//! without it, called in this process, no network?
+//! The share of authentication in an axum request: the same handler with and without `DataApi`,
+//! called in this process without a network.
 //!
-//! Three shares. The first is the whole of what a service pays: `DataApi` against the same route
-//! with the same state and no check. The second leaves out what axum takes for any layer round a
-//! route: against that route behind a layer that does nothing. The third is of an extractor alone,
-//! `ApiKey`, without a layer, against the route of the first.
+//! The first share is the full cost: `DataApi` against the same route without a check. The second
+//! excludes the cost of any axum layer: `DataApi` against the same route behind a layer that does
+//! nothing. The third is the extractor `ApiKey` without a layer, against the route without a check.
 //!
-//! Each is the median of those of many short rounds, in which all take turns.
+//! Each share is the median over many short rounds, in which all take turns.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures and fails by panicking"
+)]
+
+mod support {
+    pub(crate) mod run;
+}
 
 use axum::{
     Router,
@@ -39,31 +47,30 @@ criterion_group!(benches, criterion_figures);
 fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
-    // Cargo passes `--bench` where figures are wanted; otherwise this run only shows that it works.
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_shares(&House::furnish());
+    if support::run::is_measured() {
+        print_shares(&Fixture::new());
     }
 }
 
 fn criterion_figures(criterion: &mut Criterion) {
-    let house = House::furnish();
+    let fixture = Fixture::new();
     let mut group = criterion.benchmark_group("request");
-    for (name, router) in &house.routers {
+    for (name, router) in &fixture.routers {
         group.bench_function(*name, |bencher| {
-            bencher.iter_custom(|calls| house.time(router, calls));
+            bencher.iter_custom(|calls| fixture.time(router, calls));
         });
     }
     group.finish();
 }
 
-fn print_shares(house: &House) {
+fn print_shares(fixture: &Fixture) {
     let mut shares = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
         let mut took = [0.0; 4];
-        // None is always the one that comes second.
+        // Rotate the order, so that none always runs second.
         for turn in 0..took.len() {
             let at = (turn + round) % took.len();
-            took[at] = house.time(&house.routers[at].1, CALLS).as_secs_f64();
+            took[at] = fixture.time(&fixture.routers[at].1, CALLS).as_secs_f64();
         }
         let [open, layer, guarded, extractor] = took;
         let round = [(guarded, open), (guarded, layer), (extractor, open)];
@@ -82,14 +89,14 @@ fn print_shares(house: &House) {
     println!("medians of {ROUNDS} rounds");
 }
 
-struct House {
+struct Fixture {
     runtime: Runtime,
     routers: [(&'static str, Router); 4],
     headers: Vec<String>,
 }
 
-impl House {
-    fn furnish() -> Self {
+impl Fixture {
+    fn new() -> Self {
         let store = Store::in_memory().unwrap();
         let scopes = store.scopes(["api.read"]).unwrap();
         let header = |number: usize| {
@@ -109,7 +116,7 @@ impl House {
         let open = |methods| Router::new().route("/accounts", methods).with_state(store.clone());
         let routers = [
             ("open", open(handler.clone())),
-            ("a layer", open(handler.clone().route_layer(layer_fn(Nothing)))),
+            ("a layer", open(handler.clone().route_layer(layer_fn(PassThrough)))),
             ("guarded", DataApi::new(store.clone()).route(ApiRead, "/accounts", handler).into()),
             ("extractor", open(get(async |_: ApiKey<ApiRead>| "accounts"))),
         ];
@@ -117,7 +124,7 @@ impl House {
         Self { runtime, routers, headers }
     }
 
-    /// Requests with the keys in turn; the routers without a check are sent them as well.
+    /// Sends requests with the keys in turn, also to the routers without a check.
     fn time(&self, router: &Router, calls: u64) -> Duration {
         self.runtime.block_on(async {
             let start = Instant::now();
@@ -133,11 +140,11 @@ impl House {
     }
 }
 
-/// What a layer costs that hands all through.
+/// A layer that does nothing.
 #[derive(Clone)]
-struct Nothing<S>(S);
+struct PassThrough<S>(S);
 
-impl<S: Service<Request<Body>>> Service<Request<Body>> for Nothing<S> {
+impl<S: Service<Request<Body>>> Service<Request<Body>> for PassThrough<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;

@@ -1,18 +1,29 @@
-//! How long does a revocation take that is kept in memory alone: on an idle machine, while readers
-//! saturate every core, and while the number of keys grows as well?
+//! The time of a revocation in an in-memory store: on an idle machine, while readers saturate every
+//! core, and while another thread also issues keys.
 //!
-//! The store keeps nothing on disk, so what is timed is planning, denying, the way to the writer
-//! thread and back: two changes of thread, which are most of it where readers keep the cores busy.
-//! From denying on the key is refused, before the call returns; so the time until another thread,
-//! which does nothing but present the key, is refused is printed as well. What denying takes in the
-//! index alone is not to be seen from outside; the index's own figures print it:
+//! Nothing is written to disk. The time covers planning, the denial in the index, and the way to the
+//! writer thread and back. Those two thread switches dominate when readers keep the cores busy. The
+//! key is refused from the denial on, before the call returns. So the bench also prints the time
+//! until another thread, which presents the key continuously, is refused. The figures of the index
+//! print the time of the denial alone:
 //! `cargo test --release --lib figures -- --ignored --nocapture --test-threads=1`.
 //!
-//! `cargo bench --bench revocation` for 10,000 and a million keys.
+//! `cargo bench --bench revocation` runs 10,000 and a million keys.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-mod support;
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod sizes;
+    pub(crate) mod statistics;
+}
 
 use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::{
@@ -25,36 +36,35 @@ use std::{
     thread,
     time::Instant,
 };
-use support::many::{fill, percentile, sizes, wants_figures};
+use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
 const READERS: usize = 2;
 
 fn main() {
-    let revocations = if wants_figures() { 2000 } else { 20 };
+    let revocations = if is_measured() { 2000 } else { 20 };
     for keys in sizes(&[10_000, 1_000_000]) {
-        let house = House::furnish(keys);
-        say(keys, "until another thread is refused", house.until_refused(revocations));
-        say(keys, "until it returns, idle", house.revoke(revocations));
-        let busy = house.beside(READERS, 0, || house.revoke(revocations));
-        say(keys, "until it returns, beside 2 readers", busy);
-        let grown = house.beside(READERS, 1, || house.revoke(revocations));
-        say(keys, "until it returns, beside 2 readers and one who issues keys", grown);
+        let fixture = Fixture::new(keys);
+        print_times(keys, "until another thread is refused", fixture.until_refused(revocations));
+        print_times(keys, "until it returns, idle", fixture.revoke(revocations));
+        let busy = fixture.with_load(READERS, 0, || fixture.revoke(revocations));
+        print_times(keys, "until it returns, with 2 readers", busy);
+        let grown = fixture.with_load(READERS, 1, || fixture.revoke(revocations));
+        print_times(keys, "until it returns, with 2 readers and a thread that issues keys", grown);
     }
 }
 
-fn say(keys: usize, what: &str, mut took: Vec<f64>) {
-    took.sort_by(f64::total_cmp);
-    let [p50, p99] = [0.5, 0.99].map(|share| percentile(&took, share));
+fn print_times(keys: usize, what: &str, mut took: Vec<f64>) {
+    let [p50, p99] = [0.5, 0.99].map(|share| percentile(&mut took, share));
     println!("{keys:>9} keys, {what}: p50 {p50:.1} µs, p99 {p99:.1} µs");
 }
 
-struct House {
+struct Fixture {
     store: Store,
     keys: Vec<(KeyId, String)>,
 }
 
-impl House {
-    fn furnish(keys: usize) -> Self {
+impl Fixture {
+    fn new(keys: usize) -> Self {
         let store = Store::in_memory().unwrap();
         let texts = Mutex::new(Vec::new());
         fill(&store, keys, |number, id, text| {
@@ -65,12 +75,12 @@ impl House {
         Self { store, keys: texts.into_inner().unwrap() }
     }
 
-    /// Who is revoked in the `n`th place.
+    /// Returns the key of the `n`th revocation.
     fn key(&self, n: usize) -> &(KeyId, String) {
         &self.keys[n * 13 % self.keys.len()]
     }
 
-    /// Microseconds from the call of `revoke` to the first refusal on another thread, each.
+    /// Returns the microseconds from each call of `revoke` to the first refusal on another thread.
     fn until_refused(&self, revocations: usize) -> Vec<f64> {
         let (turn, passed) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let (refused, when) = mpsc::channel();
@@ -103,7 +113,7 @@ impl House {
         })
     }
 
-    /// Microseconds each. Every key is refused once `revoke` has returned.
+    /// Returns the microseconds of each revocation. Asserts that the key is refused afterwards.
     fn revoke(&self, revocations: usize) -> Vec<f64> {
         (0..revocations)
             .map(|n| {
@@ -118,8 +128,8 @@ impl House {
             .collect()
     }
 
-    /// Runs `work` while some threads do nothing but authenticate, and some issue keys.
-    fn beside<T>(&self, readers: usize, makers: usize, work: impl FnOnce() -> T) -> T {
+    /// Runs `work` while some threads authenticate keys and some issue keys.
+    fn with_load<T>(&self, readers: usize, writers: usize, work: impl FnOnce() -> T) -> T {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             for reader in 0..readers {
@@ -132,7 +142,7 @@ impl House {
                     }
                 });
             }
-            for _ in 0..makers {
+            for _ in 0..writers {
                 scope.spawn(|| {
                     while !done.load(SeqCst) {
                         self.issue();

@@ -1,56 +1,67 @@
-//! What does authenticating any of n keys cost, as a multiple of the least that it could: one
-//! `blake3::hash` of the key and one read of memory at a place that depends on it?
+//! The cost of authenticating any of n keys, as a multiple of the lower bound: one `blake3::hash` of
+//! the key and one dependent memory read.
 //!
-//! The keys are walked in the order in which they were made, so that their texts come from memory
-//! in time; where each lies in the index is as good as random. The memory that the baseline reads
-//! is as large as the index, 48 bytes a key. Both are dependent chains, and take turns; a ratio is
-//! the median of those of many rounds.
+//! The keys are used in the order of their creation, so that the processor prefetches their texts;
+//! their slots in the index are at random positions. The memory that the baseline reads is as large
+//! as the index, 48 bytes per key. Both are dependent chains and take turns; a ratio is the median
+//! over many rounds.
 //!
-//! `cargo bench --bench scale` for 10,000 to a million keys, `cargo bench --bench scale -- 10000000`
-//! for ten million.
+//! `cargo bench --bench scale` runs 10,000 to a million keys, `cargo bench --bench scale -- 10000000`
+//! ten million.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-mod support;
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod sizes;
+    pub(crate) mod statistics;
+}
 
 use portcullis::Store;
 use std::{hint::black_box, sync::Mutex, time::Instant};
-use support::many::{fill, median, sizes, wants_figures};
+use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
-const BYTES: usize = 48;
-const KEY: usize = 54;
+const INDEX_BYTES_PER_KEY: usize = 48;
+const KEY_BYTES: usize = 54;
 
 fn main() {
-    let (rounds, calls) = if wants_figures() { (41, 50_000) } else { (3, 1000) };
+    let (rounds, calls) = if is_measured() { (41, 50_000) } else { (3, 1000) };
     println!("medians of {rounds} rounds of {calls} calls; all keys active");
     for keys in sizes(&[10_000, 100_000, 1_000_000]) {
-        let house = House::furnish(keys);
-        let (mut ours, mut floors, mut ratios) = (vec![], vec![], vec![]);
+        let fixture = Fixture::new(keys);
+        let (mut ours, mut baselines, mut ratios) = (vec![], vec![], vec![]);
         let mut at = 0;
         for round in 0..rounds {
-            // Neither is always the one that comes second.
-            let (mine, floor) = if round % 2 == 0 {
-                let mine = house.authenticate(at, calls);
-                (mine, house.floor(at + calls, calls))
+            // Alternate the order, so that neither always runs second.
+            let (mine, baseline) = if round % 2 == 0 {
+                let mine = fixture.authenticate(at, calls);
+                (mine, fixture.baseline(at + calls, calls))
             } else {
-                let floor = house.floor(at + calls, calls);
-                (house.authenticate(at, calls), floor)
+                let baseline = fixture.baseline(at + calls, calls);
+                (fixture.authenticate(at, calls), baseline)
             };
             at += 2 * calls;
             ours.push(mine);
-            floors.push(floor);
-            ratios.push(mine / floor);
+            baselines.push(baseline);
+            ratios.push(mine / baseline);
         }
         println!(
             "{keys:>9} keys: {:4.0} ns, hash and one dependent read {:4.0} ns, ratio {:.2}",
-            median(ours),
-            median(floors),
-            median(ratios)
+            percentile(&mut ours, 0.5),
+            percentile(&mut baselines, 0.5),
+            percentile(&mut ratios, 0.5)
         );
     }
 }
 
-struct House {
+struct Fixture {
     store: Store,
     keys: Vec<u8>,
     memory: Vec<u64>,
@@ -58,24 +69,25 @@ struct House {
     zero: u64,
 }
 
-impl House {
-    fn furnish(keys: usize) -> Self {
+impl Fixture {
+    fn new(keys: usize) -> Self {
         let store = Store::in_memory().unwrap();
-        let texts = Mutex::new(vec![0; keys * KEY]);
+        let texts = Mutex::new(vec![0; keys * KEY_BYTES]);
         fill(&store, keys, |number, _, text| {
-            texts.lock().unwrap()[number * KEY..][..KEY].copy_from_slice(text.as_bytes());
+            texts.lock().unwrap()[number * KEY_BYTES..][..KEY_BYTES]
+                .copy_from_slice(text.as_bytes());
         });
         for record in inactive(&store) {
             store.update(record, portcullis::Change::activate()).unwrap();
         }
         let keys_text = texts.into_inner().unwrap();
-        let memory = (0..(keys * BYTES / 8) as u64).collect();
+        let memory = (0..(keys * INDEX_BYTES_PER_KEY / 8) as u64).collect();
         Self { store, keys: keys_text, memory, zero: black_box(0) }
     }
 
     fn key(&self, at: usize) -> &[u8] {
-        let start = at % (self.keys.len() / KEY) * KEY;
-        &self.keys[start..start + KEY]
+        let start = at % (self.keys.len() / KEY_BYTES) * KEY_BYTES;
+        &self.keys[start..start + KEY_BYTES]
     }
 
     fn authenticate(&self, from: usize, calls: usize) -> f64 {
@@ -85,16 +97,16 @@ impl House {
         })
     }
 
-    fn floor(&self, from: usize, calls: usize) -> f64 {
+    fn baseline(&self, from: usize, calls: usize) -> f64 {
         self.chain(from, calls, |key| {
             let hash = blake3::hash(key);
             let (words, _) = hash.as_bytes().as_chunks::<8>();
-            let place = u128::from(u64::from_le_bytes(words[0])) * self.memory.len() as u128;
-            self.memory[(place >> 64) as usize]
+            let position = u128::from(u64::from_le_bytes(words[0])) * self.memory.len() as u128;
+            self.memory[(position >> 64) as usize]
         })
     }
 
-    /// Nanoseconds a call, each at a place that depends on the result before it.
+    /// Returns the nanoseconds per call, each with a position that depends on the previous result.
     fn chain(&self, from: usize, calls: usize, call: impl Fn(&[u8]) -> u64) -> f64 {
         let (start, mut last) = (Instant::now(), 0);
         for n in from..from + calls {

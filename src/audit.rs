@@ -179,7 +179,7 @@ mod tests {
     use super::Attempt::{self, Create, Delete, List, Prune, Rotate, Update, Verify};
 
     #[test]
-    fn each_attempt_has_a_word() {
+    fn each_attempt_has_its_api_name() {
         let all = [Create, List, Update, Delete, Verify, Rotate, Prune];
         let words = ["create", "list", "update", "delete", "verify", "rotate", "cut"];
         assert_eq!(all.map(Attempt::as_str), words);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Long division by hand, one digit at a time.
+    /// A second implementation as the oracle: one digit at a time.
     fn naive(mut number: u64, width: usize) -> String {
         let mut digits = Vec::new();
         for _ in 0..width {
@@ -67,20 +67,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn eleven_digits_hold_any_id(number: u64) {
+        fn eleven_digits_encode_any_id(number: u64) {
             let text = encode::<11>(number);
             prop_assert_eq!(std::str::from_utf8(&text).unwrap(), naive(number, 11));
             prop_assert_eq!(decode(&text), Some(number));
         }
 
         #[test]
-        fn six_digits_hold_any_checksum(number: u32) {
+        fn six_digits_encode_any_checksum(number: u32) {
             prop_assert_eq!(decode(&encode::<6>(u64::from(number))), Some(u64::from(number)));
         }
     }
 
     #[test]
-    fn a_number_above_64_bits_is_refused() {
+    fn number_above_64_bits_is_refused() {
         assert_eq!(decode(b"zzzzzzzzzzz"), None);
         assert_eq!(decode(b"LygHa16AHYF"), Some(u64::MAX));
         assert_eq!(decode(b"LygHa16AHYG"), None);

@@ -1,4 +1,4 @@
-//! The time of a store, which never runs backwards.
+//! The time of a store, which never goes back.
 
 use crate::time::Timestamp;
 use std::{
@@ -12,8 +12,8 @@ const REPORTED_JUMP: Duration = Duration::from_hours(24);
 /// less, also those of several replicas.
 const REPORTED_LEAD: Duration = Duration::from_mins(1);
 
-/// now = max(wall clock, newest committed time). So a clock that is set back reactivates no expired
-/// key.
+/// The clock of a store: the later of the wall clock and the newest committed time. So no expired key is
+/// accepted again when the wall clock is set back.
 pub(crate) struct Clock {
     /// The newest committed time in milliseconds; only rises.
     newest: AtomicU64,
@@ -77,7 +77,7 @@ fn wall() -> Timestamp {
 
 #[cfg(any(test, feature = "testing"))]
 impl Clock {
-    /// One whose wall clock has jumped ahead so far since the store was opened.
+    /// Creates a clock whose wall clock has jumped ahead by `ahead` since the store was opened.
     pub(crate) fn jumped(ahead: Duration) -> Self {
         let Self { newest, opened: (moment, wall) } = Self::new(Timestamp::default());
         let behind = SystemTime::from(wall) - ahead;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_set_back_does_not_take_time_back() {
+    fn store_time_does_not_go_back_when_the_clock_is_set_back() {
         let clock = Clock::new(Timestamp::from_secs(100));
         assert_eq!(clock.not_before_newest(Timestamp::from_secs(7)), Timestamp::from_secs(100));
         clock.advance(Timestamp::from_secs(200));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_ahead_of_more_than_a_day_is_reported() {
+    fn clock_jump_of_more_than_a_day_is_reported() {
         let clock = Clock::new(Timestamp::default());
         let ahead = |secs: u64| Timestamp::from_millis(clock.opened.1.as_millis() + secs * 1000);
         assert_eq!(clock.jump_at(ahead(86_400), Duration::ZERO), None);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coarse_clock_is_near_the_exact_one() {
+    fn coarse_clock_is_within_a_second_of_the_exact_clock() {
         let exact = Timestamp::from(SystemTime::now()).as_millis();
         assert!(exact.abs_diff(wall().as_millis()) < 1000);
     }

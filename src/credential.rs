@@ -281,7 +281,7 @@ mod tests {
 
     const KEY: &str = "pcl_00000000000_ThisIsNotARealKeyItIsOnlyForTests00000";
 
-    /// Base64 as anyone writes it, with padding.
+    /// A plain base64 encoder with padding.
     fn base64(bytes: &[u8]) -> String {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut text = String::new();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_accepts() {
+    fn documented_accepted_values_are_accepted() {
         let text = base64(format!("{KEY}:").as_bytes());
         let bare = base64(KEY.as_bytes());
         let cases = [
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_refuses() {
+    fn documented_refused_values_are_refused() {
         let text = base64(format!("{KEY}:").as_bytes());
         // 51 letters and no colon: whole groups, so no padding belongs there.
         let whole = base64(&KEY.as_bytes()[..51]);
@@ -419,11 +419,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_with_a_byte_from_0x80_is_refused_while_it_is_decoded() {
+    fn decoder_refuses_a_user_name_with_a_byte_from_0x80() {
         for at in 0..KEY.len() {
             let mut user = KEY.as_bytes().to_vec();
             user[at] |= 0x80;
-            // Where its base64 has neither `+` nor `/`, nothing else refuses it.
+            // If its base64 has neither `+` nor `/`, no other check refuses it.
             let value = basic(&user);
             let mut buffer = KeyBuffer::new();
             let read = Encoded::find(value.as_bytes()).unwrap().read(&mut buffer);
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn two_authorization_lines_even_identical_are_refused() {
+    fn two_authorization_values_are_refused_even_if_identical() {
         let valid = basic(KEY).into_bytes();
         let of = |values: &[&[u8]]| only(values.iter().copied()).and_then(read_key);
         assert_eq!(of(&[]), Err(Refusal::Missing));
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_of_user_reads_as_it_was_sent() {
+    fn user_name_of_any_length_is_decoded() {
         for len in 1..=64 {
             let user: String =
                 ('!'..='z').filter(|&c| c != ':' && c != '>' && c != '?').take(len).collect();
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_at_any_place_reads_as_the_slow_parser_reads_it() {
+    fn any_single_byte_change_agrees_with_the_slow_parser() {
         for valid in [basic(KEY), basic(format!("{KEY}:")), basic("k".repeat(64)), basic("ab")] {
             for at in 0..valid.len() {
                 for byte in 0..=u8::MAX {
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_serves_again_and_shows_nothing() {
+    fn key_buffer_can_be_reused_wiped_and_has_no_secret_in_debug() {
         let mut buffer = KeyBuffer::new();
         let (long, short) = (basic("k".repeat(64)), basic("short:"));
         assert!(Encoded::find(long.as_bytes()).unwrap().read(&mut buffer).is_ok());
@@ -499,8 +499,8 @@ mod tests {
         assert_eq!(buffer.0, [0; ROOM]);
     }
 
-    /// Values near the border: each part is mostly right, and one byte may be spoilt.
-    fn near_valid() -> impl Strategy<Value = Vec<u8>> {
+    /// Nearly valid values: each part is mostly valid, and one byte may be replaced.
+    fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
         let scheme = prop::sample::select(vec![
             "Basic ", "basic  ", " BASIC ", "Basic\t", "Bearer ", "Basic",
         ]);
@@ -511,9 +511,10 @@ mod tests {
         ];
         let password = prop::sample::select(vec!["", ":", ":", "::", ":x"]);
         let padding = prop::sample::select(vec![None, None, Some(""), Some("="), Some("==")]);
-        let spoilt = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
-        (scheme, user, password, padding, spoilt).prop_map(
-            |(scheme, mut user, password, padding, spoilt)| {
+        let replaced_byte =
+            prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+        (scheme, user, password, padding, replaced_byte).prop_map(
+            |(scheme, mut user, password, padding, replaced_byte)| {
                 user.extend(password.bytes());
                 let text = base64(&user);
                 let text = match padding {
@@ -521,7 +522,7 @@ mod tests {
                     Some(padding) => format!("{}{padding}", text.trim_end_matches('=')),
                 };
                 let mut value = format!("{scheme}{text}").into_bytes();
-                if let Some((at, byte)) = spoilt {
+                if let Some((at, byte)) = replaced_byte {
                     let at = at.index(value.len());
                     value[at] = byte;
                 }
@@ -532,12 +533,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_read_as_the_slow_parser_reads_them(value: Vec<u8>) {
+        fn any_bytes_agree_with_the_slow_parser(value: Vec<u8>) {
             agrees_with_the_slow_parser(&value);
         }
 
         #[test]
-        fn values_near_the_border_read_as_the_slow_parser_reads_them(value in near_valid()) {
+        fn nearly_valid_values_agree_with_the_slow_parser(value in nearly_valid()) {
             agrees_with_the_slow_parser(&value);
         }
     }

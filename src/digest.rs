@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_hashed_as_a_whole_however_it_comes() {
+    fn stream_hash_does_not_depend_on_how_the_stream_is_split() {
         let seal = Seals::derive(None).frame;
         let hash = |parts: &[&[u8]]| {
             let mut running = seal.running();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_shows_little_of_itself_and_gives_all_its_bytes() {
+    fn debug_shows_only_the_first_bytes_of_a_digest() {
         let mut bytes = [0; 32];
         bytes.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
         let digest = Digest::from_bytes(bytes);
@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_hash_forgets_order_and_what_was_taken_out(
+        fn set_hash_depends_only_on_the_current_members(
             members: Vec<[u8; 32]>, other: [u8; 32],
         ) {
             let mut forward = SetHash::default();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_hash_carries_over_all_limbs() {
+    fn set_hash_carries_over_all_limbs() {
         let mut set = SetHash::default();
         let mut one = [0; 32];
         one[0] = 1;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pepper_changes_every_key() {
+    fn pepper_changes_every_derived_key() {
         let (plain, peppered) = (Seals::derive(None), Seals::derive(Some(b"salt cellar")));
         assert_eq!(plain.digester.digest(b"x"), Digest(blake3::hash(b"x")));
         assert_ne!(plain.digester.digest(b"x"), peppered.digester.digest(b"x"));

@@ -353,7 +353,7 @@ pub enum Forbidden {
     #[error("a root key is created and rotated on the host only (key create --root, key rotate)")]
     RootIsLocal,
     /// The audit log is pruned on the local host only, so that no key removes its own traces.
-    #[error("the audit log is pruned on the host only (audit --cut)")]
+    #[error("the audit log is pruned on the host only (audit --prune)")]
     PruneIsLocal,
 }
 
@@ -375,7 +375,7 @@ mod tests {
     use std::io::ErrorKind;
 
     #[test]
-    fn a_disk_that_is_full_or_cannot_be_written_is_told_from_one_that_fails() {
+    fn full_and_read_only_disks_are_distinguished_from_failing_ones() {
         let of = |kind: ErrorKind| Error::io("writing a change", kind.into());
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
             assert!(matches!(of(kind), Error::Full { doing: "writing a change" }));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_names_the_free_space() {
+    fn error_of_a_full_disk_contains_the_free_space() {
         let text = |free| Error::NoRoom { free }.to_string();
         assert!(text(0).starts_with("the disk is full (0 bytes free)"), "{}", text(0));
         assert!(text(300 << 10).contains("(300 KiB free)"), "{}", text(300 << 10));
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_invalid_is_named_as_in_the_api() {
+    fn invalid_value_is_named_as_in_the_api() {
         let error = Error::invalid(Field::ExpiresAt, "it must lie ahead");
         assert_eq!(error.to_string(), "expires_at: it must lie ahead");
     }

@@ -1,7 +1,7 @@
 //! Private parsers for the fuzz targets, outside of the public API.
 
 use crate::{
-    codec::{self, FORMAT, Place},
+    codec::{self, DbKey, FORMAT},
     credential::{self, Encoded, KeyBuffer},
     digest::{Digest, Seals},
     error::Error,
@@ -14,12 +14,12 @@ use crate::{
 };
 use std::sync::LazyLock;
 
-/// The key that one `Authorization` value presents.
+/// Reads the key from one `Authorization` value.
 pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
     user(Encoded::find(authorization)?.read(&mut KeyBuffer::new())?)
 }
 
-/// The key that all `Authorization` values of a request present.
+/// Reads the key from all `Authorization` values of a request.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
     read(credential::only(values.iter().copied())?)
 }
@@ -31,7 +31,7 @@ fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
 /// Puts the payload of a record into an intact frame.
 pub fn close_record(payload: &[u8]) -> Vec<u8> {
     let body = [&[FORMAT], payload].concat();
-    let tag = seals().frame.tag(&[&Place::Record(digest()).key(), &body]);
+    let tag = seals().frame.tag(&[&DbKey::Record(digest()).to_bytes(), &body]);
     [&body[..], &tag].concat()
 }
 
@@ -45,7 +45,7 @@ pub fn encode_record(record: &Record) -> Result<Vec<u8>, Error> {
     codec::encode_record(record, digest(), &seals().frame)
 }
 
-/// A record to alter.
+/// Returns a record to modify.
 pub fn record() -> Result<Record, Error> {
     let new = NewKey {
         name: "some".to_owned(),
@@ -58,18 +58,18 @@ pub fn record() -> Result<Record, Error> {
     Record::new(key_id(0), new, Timestamp::default(), Actor::Host, 1)
 }
 
-/// The id with this number.
+/// Returns the id with this number.
 pub fn key_id(number: u64) -> KeyId {
     KeyId::from_u64(number)
 }
 
-/// The scopes with these numbers; `None` if one of them has no name.
+/// Returns the scopes with these numbers; `None` if one of them has no name.
 pub fn grant(bits: [u64; 4]) -> Result<Option<Grant>, Error> {
     Ok(catalogue()?.set_of_bits(bits).map(Grant::Scopes))
 }
 
-/// A part of an audit trail whose entries have these payloads, each behind its length of two bytes: sealed and
-/// chained as it should be, whatever they say.
+/// Builds an audit range with valid seals and a valid chain from arbitrary payloads. `data` contains the
+/// payloads, each after its length of two bytes.
 pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
     let (store, start) = ([1; 16], [0; 32]);
     let (mut head, mut entries, mut rest) = (start, Vec::new(), data);
@@ -78,7 +78,7 @@ pub fn export(data: &[u8]) -> Result<AuditRange, Error> {
         rest = more;
         let number = entries.len() as u64 + 1;
         let mut body = [&[FORMAT], payload].concat();
-        // Set the right number: otherwise hardly any entry would follow the one before.
+        // Set the right number. Otherwise hardly any entry would continue the chain.
         if let Some(place) = body.get_mut(1..9) {
             place.copy_from_slice(&number.to_le_bytes());
         }

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_one_spelling() {
+    fn id_has_exactly_one_text() {
         let id = KeyId::from_u64(7);
         assert_eq!((id.to_string(), format!("{id:?}")), ("key_00000000007".into(), id.to_string()));
         assert_eq!("key_00000000007".parse(), Ok(id));

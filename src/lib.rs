@@ -11,15 +11,15 @@
 //! response does not show the reason. An [`Error`] is a failure of the store, and names the remedy.
 //!
 //! Features: `axum` guards a host's routes, `cluster` shares one store between several processes,
-//! `testing` has stores that do as a test says. Without any there is the store alone. The crates
-//! `portcullis-admin` (Administration API and portal) and `portcullis-server` (the program) build on
-//! it.
+//! `testing` has stores with a controllable disk, clock and availability. Without features the crate is
+//! the store alone. The crates `portcullis-admin` (Administration API and portal) and
+//! `portcullis-server` (the program) build on it.
 //!
-//! The modules are in reading order: each imports only from those above it, and a test keeps it so.
+//! The modules are in reading order: each imports only from those above it. A test enforces this.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// ── words: values; no I/O, no locks, no clock
+// ── values: no I/O, no locks, no clock
 mod base62;
 mod random;
 mod stack;
@@ -40,7 +40,7 @@ mod audit;
 // ── request
 mod credential;
 
-// ── state: one outside crate a room
+// ── state: each external crate is used in one module only
 mod sync;
 mod codec;
 mod proof;
@@ -52,18 +52,18 @@ mod gate;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 
-// ── walks
+// ── operations
 mod store;
 mod offline;
 pub mod doctor;
 
-// ── doors: each a feature
+// ── interfaces: each a feature
 #[cfg(feature = "axum")]
 pub mod web;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
-/// Why Portcullis is as it is, and each byte that it writes.
+/// The design of Portcullis, and the formats that it writes.
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 
@@ -75,7 +75,7 @@ pub use audit::{Act, Attempt, AuditEntry};
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
-pub use ledger::{About, DiskSpace, Following, Member, MemberState, Settled};
+pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
 pub use offline::Offline;
 pub use principal::Principal;

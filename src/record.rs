@@ -136,6 +136,10 @@ impl Change {
 }
 
 /// All stored fields of a key.
+//
+// A new field also needs: `Change` and `NewKey`; `record/limits.rs`; `codec/stored.rs`, where it makes a new
+// format; `backup/later.rs`, which carries later changes into a restore; and in portcullis-admin
+// `key_request.rs`, `wire.rs`, `openapi.rs`, `audit.rs` and the portal's form (`key_form.rs`, `merge.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -246,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_actor_is_named_as_the_trail_names_it() {
+    fn actor_text_matches_the_audit_log() {
         let named = [Actor::Host, Actor::Local(7), Actor::Key(KeyId::from_u64(7))];
         assert_eq!(named.map(|actor| actor.to_string()), ["host", "local:7", "key_00000000007"]);
     }
@@ -267,14 +271,14 @@ mod tests {
         }
     }
 
-    fn made(new: NewKey) -> Result<Record, Error> {
+    fn create(new: NewKey) -> Result<Record, Error> {
         Record::new(KeyId::from_u64(1), new, Timestamp::from_secs(5), Actor::Host, 1)
     }
 
     #[test]
     fn each_limit_names_its_field() {
-        type Spoil = fn(&mut NewKey);
-        let cases: [(Field, Spoil); 15] = [
+        type Invalidate = fn(&mut NewKey);
+        let cases: [(Field, Invalidate); 15] = [
             (Field::Name, |n| n.name.clear()),
             (Field::Name, |n| n.name = "till\u{202e}4".into()),
             (Field::Name, |n| n.name = "\u{3164}".into()),
@@ -293,17 +297,17 @@ mod tests {
             (Field::Metadata, |n| n.metadata = [("k".into(), "v".repeat(257))].into()),
             (Field::ExpiresAt, |n| n.expiry = Expiry::At(Timestamp::from_secs(16_725_225_601))),
         ];
-        for (field, spoil) in cases {
+        for (field, invalidate) in cases {
             let mut new = sample();
-            spoil(&mut new);
+            invalidate(&mut new);
             assert!(
-                matches!(made(new), Err(Error::Invalid { field: f, .. }) if f == field),
+                matches!(create(new), Err(Error::Invalid { field: f, .. }) if f == field),
                 "{field}"
             );
         }
         let mut new = sample();
         new.name = "ü".repeat(128);
-        assert!(made(new).is_ok());
+        assert!(create(new).is_ok());
     }
 
     #[test]
@@ -313,7 +317,7 @@ mod tests {
             owner: Some("\u{200b}".into()),
             metadata: (0..17).map(|n| (format!("{n}\u{7f}"), "\u{9b}2J".into())).collect(),
             expiry: Expiry::At(Timestamp::from_secs(20_000_000_000)),
-            ..made(sample()).unwrap()
+            ..create(sample()).unwrap()
         };
         let (now, by) = (Timestamp::from_secs(9), Actor::Local(0));
         let changed = |change| old.changed(change, now, by, 2);
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_pasted_into_a_field_is_not_kept() {
+    fn api_key_in_a_field_is_refused() {
         type Paste = fn(&mut NewKey, String);
         let key = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
         let key = key.reveal(|text| format!("from {text}."));
@@ -358,17 +362,17 @@ mod tests {
         for (field, paste) in cases {
             let mut new = sample();
             paste(&mut new, key.clone());
-            let refused = made(new).unwrap_err().to_string();
+            let refused = create(new).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("{field}: looks like an API key")), "{refused}");
             assert!(!refused.contains(&key));
         }
     }
 
     #[test]
-    fn a_key_is_refused_from_the_instant_of_its_end_on() {
+    fn key_is_refused_from_its_expiry_on() {
         let mut new = sample();
         new.expiry = Expiry::At(Timestamp::from_millis(10_999));
-        let record = made(new).unwrap();
+        let record = create(new).unwrap();
         assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(10)));
         let at = |millis| record.standing().check(|| Timestamp::from_millis(millis));
         assert_eq!(at(9_999), Ok(()));
@@ -376,8 +380,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_alters_nothing_is_none() {
-        let record = made(sample()).unwrap();
+    fn change_without_effect_is_none() {
+        let record = create(sample()).unwrap();
         let same =
             Change { name: Some(record.name.clone()), active: Some(true), ..Change::default() };
         assert_eq!(
@@ -394,8 +398,8 @@ mod tests {
 
     #[test]
     #[cfg(feature = "cluster")]
-    fn a_record_that_is_written_once_more_says_when_and_by_whom() {
-        let record = made(sample()).unwrap();
+    fn rewritten_record_has_a_new_revision_time_and_actor() {
+        let record = create(sample()).unwrap();
         let (now, by) = (Timestamp::from_secs(9), Actor::Local(0));
         let again = record.rewritten(now, by, 2);
         assert_eq!((again.updated_at, again.updated_by, again.revision), (now, by, 2));
@@ -403,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_meet_is_within_both() {
+    fn meet_of_two_standings_is_within_both() {
         let catalogue = Catalogue::new(vec![], None).unwrap();
         let grants = [
             Grant::All,

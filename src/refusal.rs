@@ -78,7 +78,7 @@ mod tests {
     use crate::scope::catalogue::API_READ;
 
     #[test]
-    fn each_refusal_has_its_status_and_its_word() {
+    fn each_refusal_has_its_status_and_code() {
         let said = [
             (Refusal::Missing, 401, "missing"),
             (Refusal::Malformed, 401, "malformed"),

@@ -37,7 +37,7 @@ pub struct TooManyScopes;
 pub struct Entry {
     /// Its name.
     pub scope: Scope,
-    /// What it allows; may be empty.
+    /// A description of what it allows; may be empty.
     pub description: Cow<'static, str>,
     /// Whether new keys may have it. A scope that the host no longer names stays with the keys that
     /// have it and is granted to no other.
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_a_set_and_a_catalogue_show_their_names() {
+    fn debug_of_scopes_sets_and_catalogues_shows_names() {
         let catalogue = Catalogue::new(vec![], None).unwrap();
         let set = catalogue.set(["api.write", "api.read"]).unwrap();
         assert_eq!(
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_never_given_again() {
+    fn scope_number_is_never_reused() {
         let host = |names: &[&str]| -> Vec<(Scope, String)> {
             names.iter().map(|n| (n.parse().unwrap(), String::new())).collect()
         };
@@ -333,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_catalogue_is_kept_once() {
+    fn equal_catalogues_are_interned() {
         let again = Catalogue::new(vec![], None).unwrap();
         assert!(std::ptr::eq(again, Catalogue::new(vec![], None).unwrap()));
     }
 
     #[test]
-    fn the_257th_scope_is_refused() {
+    fn scope_number_257_is_refused() {
         let host: Vec<(Scope, String)> =
             (0..244).map(|n| (format!("x.s{n}").parse().unwrap(), String::new())).collect();
         assert!(Catalogue::new(vec![], Some(&host[..243])).is_ok());
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_set_grants_nothing_and_all_grants_everything() {
+    fn empty_set_grants_nothing_and_root_grants_everything() {
         let catalogue = Catalogue::new(vec![], None).unwrap();
         let (none, read) =
             (Grant::Scopes(catalogue.empty()), Grant::Scopes(catalogue.set(["api.read"]).unwrap()));

@@ -88,8 +88,8 @@ impl Prefix {
         KeyId::from_digits(after.split_once('_')?.0.as_bytes())
     }
 
-    /// Whether these bytes have the length and the prefix of a key. Most garbage fails here,
-    /// before anything is hashed; the checksum is left to scanners.
+    /// Whether these bytes have the length and the prefix of a key. Most malformed input fails here,
+    /// before anything is hashed. Only secret scanners verify the checksum.
     #[inline]
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
         let Some(first) = key.first_chunk() else { return false };
@@ -251,8 +251,8 @@ mod tests {
         }};
     }
 
-    /// The traits by which a value can leave its owner by mistake.
-    macro_rules! ways_out {
+    /// The traits through which a value can be leaked by mistake.
+    macro_rules! leaking_traits {
         ($type:ty) => {{
             let ways = [
                 ("Clone", has!($type: Clone)),
@@ -268,18 +268,18 @@ mod tests {
 
     #[test]
     #[expect(dead_code, reason = "of the two constants one is hidden")]
-    fn no_type_that_holds_a_secret_has_a_way_out_for_it() {
+    fn types_with_secrets_implement_no_trait_that_leaks_them() {
         let all = ["Clone", "Debug", "Display", "PartialEq", "Serialize"];
-        assert_eq!(ways_out!(String), ("String", all.to_vec()));
+        assert_eq!(leaking_traits!(String), ("String", all.to_vec()));
         let found = [
             // Their `Debug` elides it.
-            ways_out!(Secret),
-            ways_out!(Issued),
-            ways_out!(KeyBuffer),
+            leaking_traits!(Secret),
+            leaking_traits!(Issued),
+            leaking_traits!(KeyBuffer),
             // The pepper, and what is derived from it.
-            ways_out!(Builder),
-            ways_out!(Seals),
-            ways_out!(Digester),
+            leaking_traits!(Builder),
+            leaking_traits!(Seals),
+            leaking_traits!(Digester),
         ];
         let debug = vec!["Debug"];
         let expected = [
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_checksum_alone_makes_no_key() {
+    fn correct_checksum_alone_is_not_a_well_formed_key() {
         let well_formed = |body: &str| {
             let check = checksum(body.as_bytes());
             let text = [body.as_bytes(), &check].concat();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_its_id_and_carries_a_checksum() {
+    fn key_contains_its_id_and_a_checksum() {
         let id = KeyId::generate().unwrap();
         let prefix = Prefix::default();
         assert_eq!(format!("{prefix:?}"), "pcl");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pasted_key_is_found_among_other_words() {
+    fn pasted_key_is_found_in_other_text() {
         let secret = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
         secret.reveal(|text| {
             for around in ["{}", "made with {} by hand", "key={}", "\"{}\",", "{}:", "ü{}ü"] {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_still_fits_one_compression() {
+    fn key_with_the_longest_prefix_fits_one_compression() {
         let prefix = Prefix::new("abcdefghij12").unwrap();
         Secret::generate(prefix, KeyId::from_u64(u64::MAX)).unwrap().reveal(|text| {
             assert!(text.len() <= MAX_KEY_LEN);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_small_letters_and_digits() {
+    fn invalid_prefixes_are_refused() {
         for wrong in ["", "a", "1ab", "aB", "a_b", "abcdefghijklm", "ä0"] {
             assert!(Prefix::new(wrong).is_err(), "{wrong}");
         }

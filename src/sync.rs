@@ -93,7 +93,7 @@ mod modelled {
 }
 
 /// Runs a model in `PORTCULLIS_SCHEDULES` schedules. Half of them are random. The other half have few
-/// preemptions at random places, which finds faults that need one thread to be delayed for long.
+/// preemptions at random places. They find faults that need one thread to be delayed for long.
 #[cfg(all(test, shuttle))]
 pub(crate) fn explore(model: impl Fn() + Clone + Send + Sync + 'static) {
     use shuttle::{

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_goes_to_the_system_and_back_and_one_before_the_epoch_is_the_epoch() {
+    fn timestamp_converts_to_system_time_and_back_and_starts_at_the_epoch() {
         let moment = Timestamp::from_millis(1_700_000_000_123);
         let system = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         assert_eq!((SystemTime::from(moment), Timestamp::from(system)), (system, moment));

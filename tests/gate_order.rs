@@ -1,12 +1,15 @@
-//! The order of gate, clock and index, under every interleaving that the memory model allows.
+//! A loom model of the order of gate, clock and index: every interleaving that the memory model
+//! allows.
 //!
-//! A replica was counted out: its gate has ended, and the revocation that waited for that has
-//! returned. Now the replica is back. It applies the revocation to its index and then proves that
-//! it is fresh, which moves the gate on. A validation that starts meanwhile must refuse: either it
-//! finds the gate still shut, or the key taken away. The gate is the crate's own file, with loom's
-//! atomics in place of the machine's; `tests/faults/gate` has the faults that this model must find.
+//! A replica was fenced: its gate has closed, and the revocation that waited for that has returned.
+//! Now the replica reconnects. It applies the revocation to its index, and then extends the gate
+//! after a proof of freshness. An authentication that starts at the same time must refuse: it finds
+//! either the gate closed or the key revoked.
+//!
+//! The gate is the crate's own file with loom's atomics. `tests/faults/gate` has the faults that this
+//! model must find.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::pedantic, missing_docs)]
+#![expect(dead_code, reason = "the model uses a part of the gate's file")]
 
 #[path = "../src/gate"]
 mod gate {
@@ -20,12 +23,12 @@ mod gate {
     use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
     use until::Until;
 
-    /// The old gate ended at 10, the revocation returned at 20, the new proof is good until 30.
-    const ENDED: u64 = 10;
+    /// The old gate closed at 10, the revocation returned at 20, and the new proof is valid until 30.
+    const CLOSED_AT: u64 = 10;
     const NOW: u64 = 20;
-    const PROVED: u64 = 30;
+    const PROVED_UNTIL: u64 = 30;
 
-    /// loom's word.
+    /// loom's atomic, with the interface that the gate uses.
     struct AtomicU64(atomic::AtomicU64);
 
     impl AtomicU64 {
@@ -41,9 +44,9 @@ mod gate {
             self.0.swap(value, order)
         }
 
-        /// loom tries another order where it sees two accesses that conflict, and remembers of each
-        /// word only the last one. The load that an update begins with would hide the reader's, and
-        /// only one order be tried; so the update tells of itself before it.
+        /// loom explores another order only if two accesses conflict, and it remembers the last access
+        /// of each atomic. The load at the start of an update would hide the load of the reader. So
+        /// the update first writes, which conflicts with that load.
         fn fetch_update(
             &self,
             set: Ordering,
@@ -56,33 +59,33 @@ mod gate {
     }
 
     #[test]
-    fn a_validation_that_starts_after_the_revocation_returned_refuses() {
+    fn authentication_started_after_the_revocation_returned_is_refused() {
         loom::model(|| {
             let until = Until::shut_at_first();
-            until.extend(ENDED);
+            until.extend(CLOSED_AT);
             let parts = Arc::new((until, atomic::AtomicBool::new(true)));
             let replica = thread::spawn({
                 let parts = Arc::clone(&parts);
                 move || {
                     let (until, active) = &*parts;
                     active.store(false, Release);
-                    until.extend(PROVED);
+                    until.extend(PROVED_UNTIL);
                 }
             });
             let (until, active) = &*parts;
             let accepted = until.pass(|| NOW, || active.load(Acquire)) == Some(true);
-            assert!(!accepted, "a key passed after its revocation had returned");
+            assert!(!accepted, "a key was accepted after its revocation had returned");
             replica.join().unwrap();
         });
     }
 
     #[test]
-    fn a_closed_gate_stays_closed_however_a_late_proof_meets_it() {
+    fn closed_gate_stays_closed_after_a_late_proof() {
         loom::model(|| {
             let until = Arc::new(Until::shut_at_first());
             let late = thread::spawn({
                 let until = Arc::clone(&until);
-                move || until.extend(PROVED)
+                move || until.extend(PROVED_UNTIL)
             });
             until.close();
             assert_eq!(until.pass(|| NOW, || ()), None);

@@ -1,5 +1,5 @@
-//! Validation allocates nothing, whatever it decides: no request can make the process take memory,
-//! and no decision waits for the allocator.
+//! Authentication allocates nothing, whatever the outcome. So no request can make the process use
+//! more memory, and no authentication waits for the allocator.
 
 use allocation_counter::measure;
 use portcullis::{Expiry, NewKey, Refusal, Store, Timestamp, scope::catalogue};
@@ -9,7 +9,7 @@ use std::hint::black_box;
 const KEYS: usize = 10_000;
 
 #[test]
-fn validation_allocates_nothing() {
+fn authentication_allocates_nothing() {
     let store = Store::in_memory().unwrap();
     let issue = |new| basic(&issue(&store, new).1);
     let good = || new_key(&store, "good", &["api.read"]);
@@ -17,17 +17,17 @@ fn validation_allocates_nothing() {
     let other = Store::in_memory().unwrap();
     let unknown =
         basic(&portcullis_testkit::issue(&other, new_key(&other, "of another store", &[])).1);
-    let end = |secs| Expiry::At(Timestamp::from_secs(secs));
+    let expiry = |secs| Expiry::At(Timestamp::from_secs(secs));
     let decisions: [(&str, Vec<String>, Option<Refusal>); 6] = [
         ("accepted", accepted, None),
         (
-            "accepted before its end",
-            vec![issue(NewKey { expiry: end(9_000_000_000), ..good() })],
+            "accepted before its expiry",
+            vec![issue(NewKey { expiry: expiry(9_000_000_000), ..good() })],
             None,
         ),
         ("unknown", vec![unknown, basic(b"nobody")], Some(Refusal::Unknown)),
         ("inactive", vec![issue(NewKey { active: false, ..good() })], Some(Refusal::Inactive)),
-        ("expired", vec![issue(NewKey { expiry: end(1), ..good() })], Some(Refusal::Expired)),
+        ("expired", vec![issue(NewKey { expiry: expiry(1), ..good() })], Some(Refusal::Expired)),
         (
             "malformed",
             ["", "Basic", "Basic !", "Bearer x", "Basic Og==", &"x".repeat(2000)]
@@ -36,31 +36,31 @@ fn validation_allocates_nothing() {
             Some(Refusal::Malformed),
         ),
     ];
-    // The first validation on a thread gives it a stripe of the index.
+    // The first authentication of a thread assigns a stripe of the index to it.
     store.authenticate(b"").unwrap_err();
     for (name, headers, refusal) in &decisions {
-        let mut differ = 0;
-        let taken = measure(|| {
+        let mut wrong = 0;
+        let allocations = measure(|| {
             for header in headers {
                 let decision = store.authenticate_all([black_box(header.as_bytes())]);
-                differ += usize::from(decision.as_ref().err() != refusal.as_ref());
+                wrong += usize::from(decision.as_ref().err() != refusal.as_ref());
                 if let Ok(principal) = decision {
-                    differ += usize::from(principal.require(&catalogue::API_READ).is_err());
-                    differ += usize::from(principal.require(&catalogue::API_WRITE).is_ok());
+                    wrong += usize::from(principal.require(&catalogue::API_READ).is_err());
+                    wrong += usize::from(principal.require(&catalogue::API_WRITE).is_ok());
                 }
             }
         });
         assert!(!headers.is_empty());
-        assert_eq!((differ, taken.count_total), (0, 0), "{name}");
+        assert_eq!((wrong, allocations.count_total), (0, 0), "{name}");
     }
-    let none = measure(|| {
+    let allocations = measure(|| {
         assert_eq!(store.authenticate_all([]).unwrap_err(), Refusal::Missing);
         assert_eq!(store.authenticate_all([&b""[..], b""]).unwrap_err(), Refusal::Ambiguous);
     });
-    assert_eq!(none.count_total, 0);
+    assert_eq!(allocations.count_total, 0);
 }
 
 #[test]
-fn the_counter_sees_one_allocation() {
+fn counter_detects_one_allocation() {
     assert_eq!(measure(|| drop(black_box(Box::new(7)))).count_total, 1);
 }

@@ -1,5 +1,5 @@
-//! Has `#[needs]` look again when a program was installed or removed, or `PATH` or `CI` changed:
-//! then this crate is built anew, and after it the tests that use the attribute.
+//! Rebuilds this crate, and with it the tests that use `#[needs]`, when a program was installed or removed
+//! or `PATH` or `CI` changed.
 
 use std::env;
 
@@ -9,7 +9,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CI");
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin");
-    // Cargo runs a script anew at every build if it names a directory that does not exist.
+    // Cargo would run this script in every build if it named an absent directory.
     for directory in env::split_paths(&path).filter(|dir| dir.is_absolute() && dir.is_dir()) {
         println!("cargo::rerun-if-changed={}", directory.display());
     }

@@ -1,5 +1,5 @@
-//! Any bytes as an `Authorization` value: the parser and the slow one agree, and neither panics.
-//! A line break makes two values of it.
+//! Any bytes as an `Authorization` value: the parser agrees with the slow reference parser, and
+//! neither panics. A line break separates two values.
 
 #![no_main]
 

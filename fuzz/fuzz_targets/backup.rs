@@ -1,5 +1,5 @@
-//! Any bytes as a backup, as they are and under a right hash: nothing panics, and what is found
-//! good is good again.
+//! Any bytes as a backup, unchanged and with a valid hash: nothing panics, and verifying a valid backup
+//! again has the same result.
 
 #![no_main]
 

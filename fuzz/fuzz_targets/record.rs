@@ -1,5 +1,5 @@
-//! The record codec: any bytes as a frame, any bytes in an intact frame, and any record. Nothing
-//! panics, a record has one spelling, and what is written is what is read.
+//! The record codec: any bytes as a frame, any bytes in a frame with a valid tag, and any record.
+//! Nothing panics, a record has exactly one encoding, and a decoded record equals the encoded one.
 
 #![no_main]
 
@@ -10,12 +10,12 @@ use libfuzzer_sys::{
 use portcullis::{Actor, Expiry, Grant, Record, Timestamp, fuzzing};
 
 fuzz_target!(|data: &[u8]| {
-    // Without its seal a frame is refused before anything in it is decoded.
+    // A frame without a valid tag is refused before decoding.
     assert!(fuzzing::decode_record(data).is_err());
-    check_spelling(data);
+    check_encoding(data);
 
     let mut u = Unstructured::new(data);
-    let Ok(record) = draw(&mut u) else { return };
+    let Ok(record) = arbitrary_record(&mut u) else { return };
     let Ok(frame) = fuzzing::encode_record(&record) else { return };
     assert_eq!(fuzzing::decode_record(&frame).ok(), Some(record));
     let mut payload = frame[1..frame.len() - 16].to_vec();
@@ -23,21 +23,21 @@ fuzz_target!(|data: &[u8]| {
     for _ in 0..2 {
         let Ok(at) = u.choose_index(payload.len()) else { return };
         payload[at] = u.arbitrary().unwrap_or(1);
-        check_spelling(&payload);
+        check_encoding(&payload);
     }
 });
 
-/// In an intact frame this payload is not a record, or the only spelling of one.
-fn check_spelling(payload: &[u8]) {
+/// Asserts that this payload, in a frame with a valid tag, is no record or the only encoding of one.
+fn check_encoding(payload: &[u8]) {
     let frame = fuzzing::close_record(payload);
     if let Ok(record) = fuzzing::decode_record(&frame)
         && let Ok(again) = fuzzing::encode_record(&record)
     {
-        assert_eq!(again, frame, "two spellings of {record:?}");
+        assert_eq!(again, frame, "two encodings of {record:?}");
     }
 }
 
-fn draw(u: &mut Unstructured<'_>) -> Result<Record> {
+fn arbitrary_record(u: &mut Unstructured<'_>) -> Result<Record> {
     let mut record = fuzzing::record().expect("some record");
     record.id = fuzzing::key_id(u.arbitrary()?);
     record.active = u.arbitrary()?;
@@ -55,8 +55,8 @@ fn draw(u: &mut Unstructured<'_>) -> Result<Record> {
     record.created_at = Timestamp::from_millis(u.arbitrary()?);
     record.updated_at = Timestamp::from_millis(u.arbitrary()?);
     record.inactive_since = u.arbitrary::<Option<u64>>()?.map(Timestamp::from_millis);
-    record.created_by = actor(u)?;
-    record.updated_by = actor(u)?;
+    record.created_by = arbitrary_actor(u)?;
+    record.updated_by = arbitrary_actor(u)?;
     record.replaces = u.arbitrary::<Option<u64>>()?.map(fuzzing::key_id);
     record.replaced_by = u.arbitrary::<Option<u64>>()?.map(fuzzing::key_id);
     record.revision = u.arbitrary()?;
@@ -68,7 +68,7 @@ fn draw(u: &mut Unstructured<'_>) -> Result<Record> {
     Ok(record)
 }
 
-fn actor(u: &mut Unstructured<'_>) -> Result<Actor> {
+fn arbitrary_actor(u: &mut Unstructured<'_>) -> Result<Actor> {
     Ok(match u.int_in_range(0..=2)? {
         0 => Actor::Host,
         1 => Actor::Local(u.arbitrary()?),

@@ -1,4 +1,4 @@
-//! Any bytes as steps of a walk: the store in memory does as its model does.
+//! Any bytes as steps: the in-memory store and its model have the same results.
 
 #![no_main]
 
@@ -6,10 +6,10 @@ use libfuzzer_sys::fuzz_target;
 
 use portcullis_testkit::model;
 
-/// Longer walks find nothing that shorter ones do not, and take their time.
-const LONGEST: usize = 60 * 10;
+/// The maximum input: longer sequences of steps find nothing more and are slow.
+const MAX_BYTES: usize = 60 * 10;
 
 fuzz_target!(|data: &[u8]| {
-    let data = data.get(..LONGEST).unwrap_or(data);
+    let data = data.get(..MAX_BYTES).unwrap_or(data);
     model::run(&model::Step::decode(data), None);
 });

@@ -100,7 +100,7 @@ impl OldStore {
     ) -> Result<Self, Error> {
         let default = data.join("ledger").join("anchor");
         let path = anchor.unwrap_or(&default);
-        let slots = inspect::anchor(path, seals)
+        let slots = inspect::anchor_slots(path, seals)
             .map_err(|_| unknown("the anchor of the old store cannot be read"))?;
         let anchored = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
         let anchored = anchored

@@ -7,7 +7,7 @@
 use crate::{
     audit::{Act, AuditEntry},
     id::KeyId,
-    record::{Actor, Expiry, Metadata, Record},
+    record::{Actor, Change, Expiry, Metadata, Record},
     scope::Grant,
     time::Timestamp,
 };
@@ -115,23 +115,24 @@ impl Decisions {
 
 impl Decided {
     fn add(&mut self, entry: AuditEntry) {
-        let after = entry.after;
+        // Names every field: a restore would silently undo a change to one that is not handled here.
+        let Change { name, grant, active, expiry, owner, metadata } = entry.after;
         self.deleted |= entry.act == Act::Delete;
         if let Act::Rotate { into } = entry.act {
             self.replaced_by = Some(into);
         }
-        if after.active == Some(false) {
+        if active == Some(false) {
             self.inactive_since.get_or_insert(entry.at);
         }
-        if let Some(grant) = after.grant {
+        if let Some(grant) = grant {
             self.grant = Some(self.grant.map_or(grant, |earlier| earlier.meet(grant)));
         }
-        if let Some(expiry) = after.expiry {
+        if let Some(expiry) = expiry {
             self.expiry = Some(self.expiry.map_or(expiry, |earlier| earlier.min(expiry)));
         }
-        self.name = after.name.or(self.name.take());
-        self.owner = after.owner.or(self.owner.take());
-        self.metadata = after.metadata.or(self.metadata.take());
+        self.name = name.or(self.name.take());
+        self.owner = owner.or(self.owner.take());
+        self.metadata = metadata.or(self.metadata.take());
         self.last = Some((entry.sequence, entry.at, entry.actor));
     }
 

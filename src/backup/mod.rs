@@ -1,4 +1,4 @@
-//! Backups: the whole store as a stream that is verified while it is read, and restores from one.
+//! Backups of a whole store as a stream that is verified while it is read, and restores.
 //!
 //! A backup contains the frames of the ledger: the meta record, the scope names, the audit log, the
 //! records in the order of their digests, and a hash over everything. It contains digests, never

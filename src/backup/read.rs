@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::AuditEntry,
-    codec::{self, AuditStart, Mark, Meta, Place},
+    codec::{self, AuditStart, DbKey, Mark, Meta},
     digest::{Digest, Seals},
     error::Error,
     record::Record,
@@ -62,13 +62,13 @@ impl<'s, R: Read> Reader<'s, R> {
                 Block::Value(Kind::Scope, frame) => {
                     let number = u8::try_from(names.len()).map_err(|_| disordered())?;
                     found.add(
-                        codec::frame_hash(&frame, Place::Scope(number), &seals.frame)
+                        codec::frame_hash(&frame, DbKey::Scope(number), &seals.frame)
                             .map_err(of_backup)?,
                     );
                     found.scopes += 1;
                     let name = codec::decode_scope(&frame, number, &seals.frame);
                     let name = name.map_err(of_backup)?.parse();
-                    names.push(name.map_err(|_| Error::bad_backup("a scope name is not one"))?);
+                    names.push(name.map_err(|_| Error::bad_backup("a scope name is not valid"))?);
                     next = from.block()?;
                 }
                 other => break other,

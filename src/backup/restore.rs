@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::{Act, AuditEntry},
     clock::Clock,
-    codec::{self, Place},
+    codec::{self, DbKey},
     digest::Seals,
     error::Error,
     ledger::{Bulk, Tip},
@@ -41,7 +41,7 @@ pub struct Restored {
     pub unknown: Option<(Timestamp, Timestamp)>,
 }
 
-/// Where the new store is created, and by whom.
+/// The directory and the actor of a restore.
 pub(crate) struct Target<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) anchor: Option<&'a Path>,
@@ -58,7 +58,7 @@ pub(crate) fn restore(
 ) -> Result<Restored, Error> {
     let mut reader = Reader::open(from, seals)?;
     let prefix = Prefix::new(&reader.meta().prefix)
-        .map_err(|_| Error::bad_backup("its prefix is not one"))?;
+        .map_err(|_| Error::bad_backup("its prefix is not valid"))?;
     let mut bulk = Bulk::begin(target.dir, target.anchor, prefix, Arc::clone(seals))?;
     let mut progress = Progress::of(reader.values());
     let start = Tip {
@@ -67,7 +67,7 @@ pub(crate) fn restore(
         newest: Timestamp::from_millis(reader.meta().newest),
     };
     if let Some(frame) = reader.audit_start_frame() {
-        bulk.put(Place::AuditStart, frame.to_vec())?;
+        bulk.put(DbKey::AuditStart, frame.to_vec())?;
     }
     let mut names = reader.names().to_vec();
     let (mut tip, decisions) = match later {
@@ -77,18 +77,18 @@ pub(crate) fn restore(
             follow(&evidence, start, &mut names, seals, &mut bulk)?
         }
         LaterEvidence::Directory { data, anchor } => {
-            let old = OldStore::open(data, anchor.as_deref(), bulk.nursery(), seals)?;
+            let old = OldStore::open(data, anchor.as_deref(), bulk.staging(), seals)?;
             follow(&old.evidence()?, start, &mut names, seals, &mut bulk)?
         }
     };
     for (number, name) in (0..=u8::MAX).zip(&names) {
         let frame = codec::encode_scope(name.as_str(), number, &seals.frame)?;
-        bulk.put(Place::Scope(number), frame)?;
+        bulk.put(DbKey::Scope(number), frame)?;
     }
     let mut records = 0;
     let backup = loop {
         match reader.next()? {
-            Item::Entry(entry, frame) => bulk.put(Place::Entry(entry.sequence), frame)?,
+            Item::Entry(entry, frame) => bulk.put(DbKey::Entry(entry.sequence), frame)?,
             Item::Record(digest, record, minute, frame) => {
                 if let Some((restricted, differs)) = decisions.restrict(*record) {
                     let frame = if differs {
@@ -96,10 +96,10 @@ pub(crate) fn restore(
                     } else {
                         frame
                     };
-                    bulk.put(Place::Record(digest), frame)?;
+                    bulk.put(DbKey::Record(digest), frame)?;
                     if minute > 0 {
                         let frame = codec::encode_use(minute, restricted.id, &seals.frame)?;
-                        bulk.put(Place::Use(restricted.id), frame)?;
+                        bulk.put(DbKey::Use(restricted.id), frame)?;
                     }
                     records += 1;
                 }
@@ -116,7 +116,7 @@ pub(crate) fn restore(
     let sequence = tip.sequence + 1;
     let entry = AuditEntry { sequence, at: now, ..AuditEntry::new(target.by, act) };
     let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.audit)?;
-    bulk.put(Place::Entry(entry.sequence), frame)?;
+    bulk.put(DbKey::Entry(entry.sequence), frame)?;
     tip = Tip { sequence: entry.sequence, head, newest: now };
     bulk.finish(tip)?;
     let unknown = match later {
@@ -151,7 +151,7 @@ fn follow(
         let decoded = codec::decode_entry(&frame, sequence, &tip.head, &seals.audit, catalogue);
         let Ok((entry, head)) = decoded else { break };
         tip = Tip { sequence, head, newest: tip.newest.max(entry.at) };
-        bulk.put(Place::Entry(sequence), frame)?;
+        bulk.put(DbKey::Entry(sequence), frame)?;
         decisions.add(entry);
     }
     if !is_same_history(tip) {
@@ -176,7 +176,7 @@ fn numbered(names: &[Scope], later: &BTreeMap<usize, Scope>) -> Result<&'static 
     for number in all.len()..MAX_SCOPES - missing {
         let placeholder = || format!("lost.scope-{number}").parse();
         let name = later.get(&number).cloned().map_or_else(placeholder, Ok);
-        all.push(name.map_err(|_| Error::bad_backup("a scope name is not one"))?);
+        all.push(name.map_err(|_| Error::bad_backup("a scope name is not valid"))?);
     }
     Ok(Catalogue::new(all, None)?)
 }

@@ -5,7 +5,7 @@ use super::{
     summary::{Progress, Summary},
 };
 use crate::{
-    codec::{self, Mark, Place},
+    codec::{self, DbKey, Mark},
     digest::Seals,
     error::Error,
     id::KeyId,
@@ -36,20 +36,20 @@ pub(crate) fn take(
         out.block(Kind::AuditStart, &[frame])?;
     }
     for (number, frame) in (0..=u8::MAX).zip(snapshot.scopes()) {
-        found.add(codec::frame_hash(frame, Place::Scope(number), &seals.frame)?);
+        found.add(codec::frame_hash(frame, DbKey::Scope(number), &seals.frame)?);
         found.scopes += 1;
         out.block(Kind::Scope, &[frame])?;
     }
     while let Some(values) = snapshot.next_values()? {
-        for (place, frame) in values {
-            match place {
-                Place::Entry(sequence) if sequence == found.sequence + 1 => {
+        for (key, frame) in values {
+            match key {
+                DbKey::Entry(sequence) if sequence == found.sequence + 1 => {
                     let head = codec::verify_entry(&frame, sequence, &found.head, &seals.audit)?;
                     (found.sequence, found.head) = (sequence, head);
                     out.block(Kind::Entry, &[&frame])?;
                 }
-                Place::Record(digest) => {
-                    found.add(codec::frame_hash(&frame, place, &seals.frame)?);
+                DbKey::Record(digest) => {
+                    found.add(codec::frame_hash(&frame, key, &seals.frame)?);
                     found.records += 1;
                     let minute = codec::probable_id(&frame).and_then(&last_use).unwrap_or(0);
                     let minute = minute.to_le_bytes();

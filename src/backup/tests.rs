@@ -1,4 +1,4 @@
-//! Backups with a right hash and wrong blocks, as someone can forge who computes the hash.
+//! Backups with invalid blocks under a valid hash. Without a pepper, anyone can compute the hash.
 
 use super::{
     format::{Block, In, Kind, Out, Trailer},
@@ -44,7 +44,7 @@ fn seals() -> Seals {
     Seals::derive(None)
 }
 
-fn put_together(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> Vec<u8> {
+fn assemble(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut out = Out::begin(&mut bytes, &seals().backup).unwrap();
     for (kind, payload) in parts {
@@ -55,57 +55,57 @@ fn put_together(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> Vec<u8> {
 }
 
 fn is_refused(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> bool {
-    let bytes = put_together(parts, trailer);
+    let bytes = assemble(parts, trailer);
     matches!(verify(&bytes[..], &seals(), |_| ()), Err(Error::BadBackup(_)))
 }
 
 #[test]
-fn a_part_left_out_twice_or_elsewhere_is_noticed_under_a_right_hash() {
+fn missing_duplicate_or_moved_block_is_detected_under_a_valid_hash() {
     let (parts, trailer) = parts();
     assert_eq!(parts.len(), 1 + 13 + 4 + 2);
     assert!(!is_refused(&parts, &trailer));
-    for place in 0..parts.len() {
+    for at in 0..parts.len() {
         let mut less = parts.clone();
-        let part = less.remove(place);
-        assert!(is_refused(&less, &trailer), "without part {place}");
-        for other in (0..parts.len()).filter(|&other| other != place) {
+        let part = less.remove(at);
+        assert!(is_refused(&less, &trailer), "without part {at}");
+        for other in (0..parts.len()).filter(|&other| other != at) {
             let mut moved = less.clone();
             moved.insert(other, part.clone());
-            assert!(is_refused(&moved, &trailer), "part {place} at {other}");
+            assert!(is_refused(&moved, &trailer), "part {at} at {other}");
         }
         for other in 0..=parts.len() {
             let mut twice = parts.clone();
             twice.insert(other, part.clone());
-            assert!(is_refused(&twice, &trailer), "part {place} at {other} too");
+            assert!(is_refused(&twice, &trailer), "part {at} at {other} too");
         }
     }
 }
 
 #[test]
-fn parts_of_another_backup_do_not_belong_here() {
+fn blocks_of_another_backup_are_refused() {
     let ((one, trailer), (other, other_trailer)) = (parts(), parts());
     assert!(is_refused(&one, &other_trailer));
-    for place in (0..one.len()).filter(|&place| one[place] != other[place]) {
+    for at in (0..one.len()).filter(|&at| one[at] != other[at]) {
         let mut mixed = one.clone();
-        mixed[place] = other[place].clone();
-        assert!(is_refused(&mixed, &trailer), "part {place}");
+        mixed[at] = other[at].clone();
+        assert!(is_refused(&mixed, &trailer), "part {at}");
     }
     let mut shorter = one.clone();
-    let cut = shorter.split_off(one.len() - 1);
-    assert_eq!(cut[0].0, Kind::Record);
+    let removed = shorter.split_off(one.len() - 1);
+    assert_eq!(removed[0].0, Kind::Record);
     let agreed = Trailer { records: 1, ..trailer };
     assert!(is_refused(&shorter, &agreed));
 }
 
 #[test]
-fn the_bytes_of_a_backup_are_these() {
+fn backup_has_the_documented_bytes() {
     let trailer = Trailer {
         sequence: 0x0102,
         records: 3,
         head: [7; 32],
         taken: crate::time::Timestamp::from_millis(0x0405),
     };
-    let bytes = put_together(&[(Kind::Scope, vec![1, 2, 3])], &trailer);
+    let bytes = assemble(&[(Kind::Scope, vec![1, 2, 3])], &trailer);
     let (fields, hash) = bytes.split_last_chunk::<32>().unwrap();
     let hex = fields.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let expected = "50434c424b555001 73 03000000 010203 74 58000000 0201000000000000 \

@@ -2,14 +2,15 @@
 
 use super::consensus::Revision;
 
-/// Unanswered acknowledgements that are remembered. A member with more of them is cut off.
+/// The maximum number of remembered acknowledgements without an answer. A member with more of them is cut
+/// off.
 const MAX_IN_DOUBT: usize = 64;
 
 /// The acknowledgements of one membership.
 #[derive(Default)]
 pub(super) struct Acknowledgements {
     confirmed: Option<Revision>,
-    /// Sent and not answered: each may have been written, or may still be.
+    /// Acknowledgements without an answer: each may have been written, or may still be written.
     in_doubt: Vec<Revision>,
     /// The confirmed ones since the proof in flight was requested: it may show any of these.
     since_request: Vec<Option<Revision>>,
@@ -29,7 +30,7 @@ impl Acknowledgements {
         self.in_doubt.push(applied);
     }
 
-    /// The acknowledgement was written. Earlier ones that were not answered may still replace it.
+    /// Records that an acknowledgement was written. Earlier ones without an answer may still replace it.
     pub(super) fn confirm(&mut self, applied: Revision) {
         self.in_doubt.retain(|in_doubt| *in_doubt != applied);
         self.confirmed = Some(applied);
@@ -42,7 +43,7 @@ impl Acknowledgements {
         self.since_request.push(self.confirmed);
     }
 
-    /// Whether this member can have written the acknowledgement that a proof found.
+    /// Whether this member may have written the acknowledgement that a proof found.
     pub(super) fn recognise(&mut self, found: Option<Revision>) -> bool {
         match found {
             found if found == self.confirmed || self.since_request.contains(&found) => true,

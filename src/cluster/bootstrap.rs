@@ -6,7 +6,7 @@ use super::{
     position::Position,
 };
 use crate::{
-    codec::{self, AuditStart, Mark, Meta, Place},
+    codec::{self, AuditStart, DbKey, Mark, Meta},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -17,17 +17,17 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 /// Why the store could not be read.
 #[derive(Debug)]
 pub(crate) enum BootstrapError {
-    /// The consensus store did not answer as it should.
+    /// A call of the consensus store failed.
     Consensus(ConsensusError),
     /// The consensus store holds no store, or a damaged one.
     Content(Error),
 }
 
 /// Reads everything. If the store's history contains the change at `known`, the applied state stays
-/// visible meanwhile. Otherwise the gate is shut first and the index is emptied.
+/// visible meanwhile. Otherwise the gate is shut first and the index is cleared.
 ///
-/// `known` is taken as soon as the bootstrap begins to apply: after a failure the index may contain
-/// parts of a history that the next attempt does not find.
+/// `known` becomes `None` when the bootstrap begins to apply. After a failure, the index may contain parts
+/// of a history that the next attempt does not find.
 pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     consensus: &C,
     follower: &F,
@@ -58,13 +58,13 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     if found != meta.mark {
         follower.gate().shut();
         return Err(Error::damaged(format!(
-            "the consensus store holds {2} records and {3} scope names instead of {0} and {1}, or others than those",
+            "the consensus store holds {2} records and {3} scope names, not the {0} and {1} of its epoch",
             meta.mark.records, meta.mark.scopes, found.records, found.scopes
         ))
         .into());
     }
     // Keys that no longer exist are removed before anything is proved.
-    let gone = follower.index().others_than(&ids).into_iter();
+    let gone = follower.index().keys_except(&ids).into_iter();
     let sequence = meta.mark.sequence;
     let gone = gone.map(|(id, digest)| KeyState { sequence, id, digest, record: None });
     follower.apply(&meta, gone.collect())?;
@@ -90,14 +90,14 @@ async fn contains<C: ConsensusStore>(
     }))
 }
 
-/// The audit start that a frame contains, and the frame.
+/// Returns the audit start that a frame contains, and the frame.
 pub(super) fn decode_audit_start(
     frame: Option<Vec<u8>>,
     seals: &Seals,
 ) -> Result<(AuditStart, Option<Vec<u8>>), Error> {
-    let floor =
+    let audit_start =
         frame.as_ref().map(|frame| codec::decode_audit_start(frame, &seals.meta)).transpose()?;
-    Ok((floor.unwrap_or_default(), frame))
+    Ok((audit_start.unwrap_or_default(), frame))
 }
 
 async fn read_scope_names<C: ConsensusStore, F: Follower>(
@@ -109,7 +109,7 @@ async fn read_scope_names<C: ConsensusStore, F: Follower>(
     let mut names = Vec::new();
     for (frame, number) in consensus.scope_names(at).await?.iter().zip(0u8..) {
         names.push(decode_scope_name(frame, number, follower)?);
-        found.add(codec::frame_hash(frame, Place::Scope(number), &follower.seals().frame)?);
+        found.add(codec::frame_hash(frame, DbKey::Scope(number), &follower.seals().frame)?);
         found.scopes += 1;
     }
     Ok(names)
@@ -121,7 +121,7 @@ pub(super) fn decode_scope_name<F: Follower>(
     follower: &F,
 ) -> Result<Scope, Error> {
     let name = codec::decode_scope(frame, number, &follower.seals().frame)?;
-    name.parse().map_err(|_| Error::damaged("a scope name is not one"))
+    name.parse().map_err(|_| Error::damaged("it has an invalid scope name"))
 }
 
 async fn read_records<C: ConsensusStore, F: Follower>(

@@ -7,15 +7,15 @@ use super::{
     },
     follower::Follower,
     keys,
-    member::LONGEST,
+    member::MAX_FRESHNESS,
     position::AppliedPosition,
-    revoker::Revoker,
+    revocation_barrier::RevocationBarrier,
     timing::{self, Timing},
 };
 use crate::{
-    codec::{self, Meta, Place},
+    codec::{self, DbKey, Meta},
     error::Error,
-    ledger::{Commit, Put, Settled},
+    ledger::{Commit, Put, ReplicaWait},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,7 +30,7 @@ pub(crate) enum CommitResult {
     #[cfg_attr(not(test), expect(dead_code, reason = "the simulation waits by its receipt"))]
     Durable(Receipt),
     /// Another replica committed first: nothing was written, and nothing will be. This replica has applied
-    /// that commit, or has waited for it in vain.
+    /// that commit, unless the wait for it timed out.
     Conflict,
     /// The consensus store refused: nothing was written, and nothing will be.
     Refused(Box<str>),
@@ -47,7 +47,7 @@ pub(crate) struct Receipt {
     pub(crate) answered: u64,
 }
 
-/// The writer of a replica.
+/// Commits the changes of a replica.
 pub(crate) struct Committer<C, F> {
     consensus: Arc<C>,
     follower: Arc<F>,
@@ -67,7 +67,7 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
         Self { consensus, follower, timing, position, newest: Mutex::default() }
     }
 
-    /// Writes the changes as one transaction, and waits until this replica has applied them too.
+    /// Writes the changes as one transaction, and waits until this replica has applied them.
     pub(crate) async fn commit(&self, commits: &[Commit]) -> Result<CommitResult, Error> {
         let known = self.position.current();
         let Some(epoch) = self.next_epoch(&known.meta, commits)? else {
@@ -94,29 +94,29 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
 
     /// Waits until no replica can act on a state older than the newest commit and the applied state of
     /// this replica. A replica that joins from now on begins with both.
-    pub(crate) async fn wait_for_all(&self, revoker: &Arc<Revoker<C>>) -> Settled {
+    pub(crate) async fn wait_for_all(&self, barrier: &Arc<RevocationBarrier<C>>) -> ReplicaWait {
         let since = self.timing.now();
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = newest.as_ref().map_or(Revision::default(), |receipt| receipt.revision);
         let revision = self.position.current().epoch.revision.max(committed);
-        let found = timeout(self.timing.patience(), self.consensus.members()).await;
+        let found = timeout(self.timing.call_timeout(), self.consensus.members()).await;
         if let Ok(Ok(MemberList { members, .. })) = found {
-            return revoker.wait(revision, members, since).await;
+            return barrier.wait(revision, members, since).await;
         }
-        // The answer to the change listed the members, if this replica made the change.
+        // If this replica made the change, the answer to it listed the members.
         if let Some(Receipt { revision, members, answered }) =
             newest.filter(|receipt| receipt.revision == revision)
         {
-            return revoker.wait(revision, members, answered).await;
+            return barrier.wait(revision, members, answered).await;
         }
         // The members are unknown: one that has not applied the change has shut after the longest hold.
-        let end = since.saturating_add(timing::hold(LONGEST));
+        let end = since.saturating_add(timing::hold(MAX_FRESHNESS));
         select! {
             biased;
-            MemberList { members, .. } = revoker.read_members() => {
-                revoker.wait(revision, members, since).await
+            MemberList { members, .. } = barrier.read_members() => {
+                barrier.wait(revision, members, since).await
             }
-            () = self.timing.sleep_until(end) => Settled::default(),
+            () = self.timing.sleep_until(end) => ReplicaWait::default(),
         }
     }
 
@@ -143,13 +143,13 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
         Ok(CommitResult::Durable(Receipt { revision, members, answered }))
     }
 
-    /// Waits until an epoch of this revision is applied, or until this replica must have shut.
+    /// Waits until an epoch of this revision is applied, or until this replica must have shut its gate.
     async fn applied(&self, revision: Revision) {
         let hold = Duration::from_nanos(self.timing.hold());
         let _ = timeout(hold, self.position.reach(revision)).await;
     }
 
-    /// The epoch after these changes; `None` where they do not continue what is applied.
+    /// Returns the epoch after these changes; `None` if they do not continue the applied state.
     fn next_epoch(&self, known: &Meta, commits: &[Commit]) -> Result<Option<Vec<u8>>, Error> {
         let seals = self.follower.seals();
         let mut meta = known.clone();
@@ -165,69 +165,56 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
             (mark.sequence, mark.head) = (commit.sequence, commit.head);
             meta.newest = meta.newest.max(commit.at.as_millis());
             for put in &commit.puts {
-                self.account(&mut meta, put, &mut written)?;
+                self.update_mark(&mut meta, put, &mut written)?;
             }
         }
         codec::encode_epoch(&meta, &known.mark.head, &seals.meta).map(Some)
     }
 
-    /// Keeps count and sum in step with one write. What was there before it is what is applied, or
-    /// what this transaction has put there.
-    fn account(
+    /// Updates the counts and the sum in the mark for one write. The value before it is the applied one, or
+    /// the one that this transaction has written.
+    fn update_mark(
         &self,
         meta: &mut Meta,
         put: &Put,
         written: &mut HashMap<Vec<u8>, Option<[u8; 32]>>,
     ) -> Result<(), Error> {
-        if !matches!(put.place, Place::Record(_) | Place::Scope(_)) {
+        if !matches!(put.key, DbKey::Record(_) | DbKey::Scope(_)) {
             return Ok(());
         }
         let seal = &self.follower.seals().frame;
         let after = put
             .frame
             .as_deref()
-            .map(|frame| codec::frame_hash(frame, put.place, seal))
+            .map(|frame| codec::frame_hash(frame, put.key, seal))
             .transpose()?;
-        let before = match written.insert(put.place.key(), after) {
+        let before = match written.insert(put.key.to_bytes(), after) {
             Some(before) => before,
-            None => self.applied_frame(put.place)?,
+            None => self.applied_frame(put.key)?,
         };
-        let mark = &mut meta.mark;
-        let count =
-            if matches!(put.place, Place::Scope(_)) { &mut mark.scopes } else { &mut mark.records };
-        match (before.is_some(), after.is_some()) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
-        }
-        if let Some(hash) = before {
-            mark.subtract(hash);
-        }
-        if let Some(hash) = after {
-            mark.add(hash);
-        }
+        meta.mark.replace(put.key, before, after);
         Ok(())
     }
 
-    /// The hash of the frame that a record has in the consensus store. Each record has one encoding, so
-    /// the frame can be computed from the record.
-    fn applied_frame(&self, place: Place) -> Result<Option<[u8; 32]>, Error> {
-        let Place::Record(digest) = place else { return Ok(None) };
+    /// Returns the hash of a record's frame in the consensus store. Each record has one encoding, so the
+    /// frame can be computed from the record.
+    fn applied_frame(&self, key: DbKey) -> Result<Option<[u8; 32]>, Error> {
+        let DbKey::Record(digest) = key else { return Ok(None) };
         let (index, seal) = (self.follower.index(), &self.follower.seals().frame);
         let found = index.find(&digest).and_then(|(id, _)| index.get(id));
         let Some((record, _)) = found else { return Ok(None) };
         let frame = codec::encode_record(&record, digest, seal)?;
-        codec::frame_hash(&frame, place, seal).map(Some)
+        codec::frame_hash(&frame, key, seal).map(Some)
     }
 }
 
-/// The writes of these changes. If they write a key several times, the last one counts.
+/// Returns the writes of these changes. If they write a key several times, the last write counts.
 pub(super) fn writes(commits: &[Commit]) -> Vec<Write> {
     let mut writes = BTreeMap::new();
     for commit in commits {
         writes.insert(Key::AuditEntry(commit.sequence), Some(commit.entry.clone()));
         for put in &commit.puts {
-            if let Some(key) = keys::key(put.place) {
+            if let Some(key) = keys::key(put.key) {
                 writes.insert(key, put.frame.clone());
             }
         }

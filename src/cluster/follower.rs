@@ -1,4 +1,4 @@
-//! Where what was committed becomes visible: the store, as a replica sees it.
+//! The store as its replica uses it: committed changes are applied there.
 
 use crate::{
     codec::{AuditStart, Meta},
@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 /// The new state of one key.
 pub(crate) struct KeyState {
-    /// The number of the change that made it so.
+    /// The number of the change.
     pub(crate) sequence: u64,
     pub(crate) id: KeyId,
     pub(crate) digest: Digest,
-    /// `None`: it was deleted.
+    /// `None`: the key was deleted.
     pub(crate) record: Option<Arc<Record>>,
 }
 
@@ -30,22 +30,21 @@ pub(crate) trait Follower: Send + Sync + 'static {
 
     fn seals(&self) -> &Seals;
 
-    /// The scope names that have a number, and those of this host.
+    /// Returns the scope names that have a number, and those of this host.
     fn catalogue(&self) -> &'static Catalogue;
 
     /// Sets all scope names that have a number, in order.
     fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error>;
 
     /// Sets where the audit log starts.
-    fn set_audit_start(&self, floor: &AuditStart);
+    fn set_audit_start(&self, audit_start: &AuditStart);
 
-    /// Applies the changes of one transaction before it returns, and notes the state that the next
-    /// change builds on.
+    /// Applies the changes of one transaction, and sets the state that the next change builds on.
     fn apply(&self, meta: &Meta, states: Vec<KeyState>) -> Result<(), Error>;
 
-    /// Removes every key, because another history follows. The gate is shut.
+    /// Removes every key, because another history follows. The gate must be shut.
     fn clear(&self);
 
-    /// Ends work in flight, because the gate is shut.
-    fn end_work(&self);
+    /// Ends all watches, because the gate is shut.
+    fn end_watches(&self);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     consensus::{Latest, RecordPage, Revision},
-    membership::Trouble,
+    membership::ReplicationError,
     position::AppliedPosition,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::{Commit, CommitOutcome, Member, Settled, replicas::WaitObserver},
+    ledger::{Commit, CommitOutcome, Member, ReplicaWait, replicas::WaitObserver},
 };
 use std::{
     sync::{
@@ -28,13 +28,13 @@ pub(super) type Frames = Vec<(u64, Vec<u8>)>;
 /// The newest state in the consensus store, and the frame of the audit start.
 pub(super) type NewestWithStart = (Latest, Option<Vec<u8>>);
 
-/// Where an answer goes.
+/// The channel for the answer to a request.
 pub(super) type Reply<T> = SyncSender<Result<T, Error>>;
 
 /// A request of the store to its replica.
 pub(super) enum Request {
     Commit(Vec<Commit>, SyncSender<CommitOutcome>),
-    WaitForAll(SyncSender<Settled>),
+    WaitForAll(SyncSender<ReplicaWait>),
     ConfirmNewest(SyncSender<CommitOutcome>),
     Newest(Reply<NewestWithStart>),
     Names(Revision, Reply<Vec<Vec<u8>>>),
@@ -46,42 +46,42 @@ pub(super) enum Request {
     Members(Reply<Vec<Member>>),
 }
 
-/// The store's side.
-pub(crate) struct Handle {
+/// The store's end of the channel.
+pub(crate) struct ClusterLedger {
     pub(super) requests: mpsc::UnboundedSender<Request>,
     pub(super) leave: watch::Sender<bool>,
     pub(super) seals: Arc<Seals>,
     pub(super) state: Arc<State>,
 }
 
-/// The replica's side.
+/// The replica's end of the channel.
 pub(super) struct Receiver {
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
     pub(super) leave: watch::Receiver<bool>,
     pub(super) state: Arc<State>,
 }
 
-/// The state that both sides share.
+/// The state that store and replica share.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-    pub(super) trouble: Mutex<Trouble>,
+    pub(super) replication_error: Mutex<ReplicationError>,
     pub(super) position: OnceLock<Arc<AppliedPosition>>,
     pub(super) observer: OnceLock<WaitObserver>,
     /// The last entry up to which all pruned entries are removed.
     pub(super) removed: AtomicU64,
 }
 
-/// Makes both sides.
-pub(super) fn channel(seals: Arc<Seals>) -> (Handle, Receiver) {
+/// Creates both ends of the channel.
+pub(super) fn channel(seals: Arc<Seals>) -> (ClusterLedger, Receiver) {
     let (sender, requests) = mpsc::unbounded_channel();
     let (leave, leaves) = watch::channel(false);
     let state = Arc::<State>::default();
     let receiver = Receiver { requests, leave: leaves, state: Arc::clone(&state) };
-    (Handle { requests: sender, leave, seals, state }, receiver)
+    (ClusterLedger { requests: sender, leave, seals, state }, receiver)
 }
 
-impl Handle {
+impl ClusterLedger {
     /// Sends a request and waits for the answer; `None` if the replica has stopped.
     pub(super) fn send<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (to, from) = sync_channel(1);
@@ -105,7 +105,7 @@ impl Handle {
         self.try_send(|to| Request::Audit(at, after, limit, to))
     }
 
-    /// The audit start as this replica has applied it, and its frame.
+    /// Returns the applied audit start, and its frame.
     pub(super) fn applied_audit_start(&self) -> (AuditStart, Option<Vec<u8>>) {
         let position = self.state.position.get();
         position.map(|position| position.current().audit_start.clone()).unwrap_or_default()

@@ -1,26 +1,26 @@
-//! Which key of the consensus store holds which value of the store.
+//! Maps the values of a store to keys of the consensus store, and back.
 
 use super::consensus::Key;
-use crate::{codec::Place, digest::Digest, id::KeyId};
+use crate::{codec::DbKey, digest::Digest, id::KeyId};
 
-/// The key of a value; `None` for the meta record, which lies in the epoch.
-pub(super) fn key(place: Place) -> Option<Key> {
-    Some(match place {
-        Place::Entry(sequence) => Key::AuditEntry(sequence),
-        Place::AuditStart => Key::AuditStart,
-        Place::Record(digest) => Key::Record(*digest.as_bytes()),
-        Place::Scope(number) => Key::ScopeName(number),
-        Place::Use(id) => Key::LastUse(id.as_u64()),
-        Place::Meta => return None,
+/// Returns the key of a value; `None` for the meta record, which is in the epoch.
+pub(super) fn key(db_key: DbKey) -> Option<Key> {
+    Some(match db_key {
+        DbKey::Entry(sequence) => Key::AuditEntry(sequence),
+        DbKey::AuditStart => Key::AuditStart,
+        DbKey::Record(digest) => Key::Record(*digest.as_bytes()),
+        DbKey::Scope(number) => Key::ScopeName(number),
+        DbKey::Use(id) => Key::LastUse(id.as_u64()),
+        DbKey::Meta => return None,
     })
 }
 
-pub(super) fn place(key: Key) -> Place {
+pub(super) fn db_key(key: Key) -> DbKey {
     match key {
-        Key::AuditEntry(sequence) => Place::Entry(sequence),
-        Key::AuditStart => Place::AuditStart,
-        Key::Record(digest) => Place::Record(Digest::from_bytes(digest)),
-        Key::ScopeName(number) => Place::Scope(number),
-        Key::LastUse(id) => Place::Use(KeyId::from_u64(id)),
+        Key::AuditEntry(sequence) => DbKey::Entry(sequence),
+        Key::AuditStart => DbKey::AuditStart,
+        Key::Record(digest) => DbKey::Record(Digest::from_bytes(digest)),
+        Key::ScopeName(number) => DbKey::Scope(number),
+        Key::LastUse(id) => DbKey::Use(KeyId::from_u64(id)),
     }
 }

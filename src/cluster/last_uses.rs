@@ -1,7 +1,7 @@
 //! When keys were last used, exchanged between the replicas through the consensus store.
 //!
-//! Last uses decide nothing. They change no epoch, and nobody waits for them. So a failure here is
-//! left for the next time, and values that cannot be read are skipped.
+//! No decision depends on last uses. They change no epoch, and no call waits for them. So a failure is
+//! retried at the next interval, and unreadable values are skipped.
 
 use super::{
     consensus::{ConsensusStore, Revision, Transaction},
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// How often a replica reads what the others have written.
+/// The interval at which a replica reads the uses of the others.
 #[cfg(not(test))]
 const INTERVAL: Duration = Duration::from_mins(10);
 #[cfg(test)]
@@ -42,7 +42,7 @@ impl<C: ConsensusStore, F: Follower> SharedUses<C, F> {
         }
     }
 
-    /// Reads what was written since the last time.
+    /// Reads the uses that were written since the last read.
     pub(super) async fn read(&self) -> Result<(), Error> {
         let (read, known) = *self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // A bootstrap may have emptied the index.
@@ -53,15 +53,15 @@ impl<C: ConsensusStore, F: Follower> SharedUses<C, F> {
         for (id, frame) in found.uses {
             let id = KeyId::from_u64(id);
             if let Ok(minute) = codec::decode_use(&frame, id, seal) {
-                self.follower.index().note_use(id, minute);
+                self.follower.index().record_use(id, minute);
             }
         }
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = (found.revision, bootstraps);
         Ok(())
     }
 
-    /// Writes those that are later than the ones in the consensus store: other replicas may have seen
-    /// the same keys.
+    /// Writes the uses that are later than those in the consensus store. Other replicas may have used the
+    /// same keys.
     pub(super) async fn write(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         let seal = &self.follower.seals().frame;
         for batch in uses.chunks(Transaction::MAX_WRITES) {

@@ -1,7 +1,7 @@
-//! The ledger that replicas share, as the store uses it.
+//! The ledger of a store that replicas share: sends the store's requests to its replica.
 
 use super::{
-    handle::{Handle, Request, stopped},
+    handle::{ClusterLedger, Request, stopped},
     limits::fitting,
     snapshot::SharedSnapshot,
     version::{StoreVersion, missing},
@@ -12,8 +12,8 @@ use crate::{
     error::Error,
     id::KeyId,
     ledger::{
-        Commit, CommitOutcome, Following, Ledger, Member, PrunePoint, Replicas, Settled, Snapshot,
-        StoredRange, replicas::WaitObserver,
+        Commit, CommitOutcome, Following, Ledger, Member, PrunePoint, ReplicaWait, Replicas,
+        Snapshot, StoredRange, replicas::WaitObserver,
     },
     scope::Catalogue,
     time::Timestamp,
@@ -26,11 +26,11 @@ use std::{
 
 #[cfg(test)]
 thread_local! {
-    /// What a test does just before this thread next asks whether there is a newer change.
+    /// Runs in a test just before this thread next confirms the newest state.
     pub(crate) static BEFORE_CONFIRMING: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
 }
 
-impl Ledger for Handle {
+impl Ledger for ClusterLedger {
     fn commit(&self, batch: Vec<Commit>) -> CommitOutcome {
         self.send(|to| Request::Commit(batch, to)).unwrap_or_else(unknown)
     }
@@ -100,7 +100,7 @@ impl Ledger for Handle {
         Ok(Some(PrunePoint { through, head }))
     }
 
-    /// What cannot be removed now is tried again.
+    /// A failure is not reported: the next maintenance retries it.
     fn remove_pruned(&self) -> Result<bool, Error> {
         let (AuditStart { through, .. }, Some(frame)) = self.applied_audit_start() else {
             return Ok(false);
@@ -123,14 +123,14 @@ impl Ledger for Handle {
     }
 }
 
-impl Replicas for Handle {
-    fn wait_for_all(&self) -> Settled {
+impl Replicas for ClusterLedger {
+    fn wait_for_all(&self) -> ReplicaWait {
         let start = Instant::now();
-        let settled = self.send(Request::WaitForAll).unwrap_or_default();
+        let wait = self.send(Request::WaitForAll).unwrap_or_default();
         if let Some(observer) = self.state.observer.get() {
-            observer(start.elapsed(), settled);
+            observer(start.elapsed(), wait);
         }
-        settled
+        wait
     }
 
     fn confirm_newest(&self) -> CommitOutcome {
@@ -153,9 +153,10 @@ impl Replicas for Handle {
         let _ = self.state.observer.set(observer);
     }
 
-    fn trouble(&self) -> Option<Box<str>> {
-        let trouble = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn replication_error(&self) -> Option<Box<str>> {
+        let replication_error =
+            self.state.replication_error.lock().unwrap_or_else(PoisonError::into_inner);
+        replication_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn leave(&self) {
@@ -168,23 +169,23 @@ impl Replicas for Handle {
     }
 }
 
-impl Handle {
+impl ClusterLedger {
     /// A range of the audit log at one state.
     fn audit_range_at(
         &self,
-        StoreVersion { at, meta, audit_start: (floor, _) }: StoreVersion,
+        StoreVersion { at, meta, audit_start: (audit_start, _) }: StoreVersion,
         after: u64,
         limit: usize,
     ) -> Result<StoredRange, Error> {
         let mark = meta.mark;
-        let after = after.max(floor.through).min(mark.sequence);
+        let after = after.max(audit_start.through).min(mark.sequence);
         // The entry before is read as well for its head, unless it was pruned.
-        let before = usize::from(after > floor.through);
+        let before = usize::from(after > audit_start.through);
         let most = limit.saturating_add(before);
         let frames = self.read_audit(at, after - before as u64, most)?;
         let mut frames = frames.into_iter();
         let previous = match (before, frames.as_slice()) {
-            (0, _) => floor.head,
+            (0, _) => audit_start.head,
             (_, [(sequence, frame), ..]) if *sequence == after => {
                 let head = codec::entry_head(frame, *sequence)?;
                 frames.next();

@@ -1,10 +1,10 @@
-//! How much goes into one transaction of the consensus store.
+//! The size limit of a transaction of the consensus store.
 
 use super::consensus::Transaction;
 use crate::ledger::Commit;
 
-/// How many of these changes, from the first one on, go into one transaction. The first one always
-/// does: no change has so many values or bytes by itself.
+/// Returns how many of these changes, from the first one on, fit into one transaction. It is at least 1:
+/// every change fits.
 pub(crate) fn fitting<'c>(commits: impl Iterator<Item = &'c Commit>) -> usize {
     let (mut values, mut bytes) = (0, 0);
     let fits = |commit: &&Commit| {
@@ -21,16 +21,16 @@ pub(crate) fn fitting<'c>(commits: impl Iterator<Item = &'c Commit>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{codec::Place, id::KeyId, ledger::Put, time::Timestamp};
+    use crate::{codec::DbKey, id::KeyId, ledger::Put, time::Timestamp};
 
     fn change(puts: usize, bytes: usize) -> Commit {
-        let put = |_| Put { place: Place::Use(KeyId::from_u64(1)), frame: Some(vec![0; bytes]) };
+        let put = |_| Put { key: DbKey::Use(KeyId::from_u64(1)), frame: Some(vec![0; bytes]) };
         let puts = (0..puts).map(put).collect();
         Commit { sequence: 1, at: Timestamp::default(), entry: vec![0; 300], head: [0; 32], puts }
     }
 
     #[test]
-    fn a_group_is_cut_before_it_has_too_many_values_or_bytes_and_never_to_nothing() {
+    fn batch_stays_within_the_limits_and_has_at_least_one_change() {
         let fit = |puts, bytes, count| {
             let changes: Vec<_> = (0..count).map(|_| change(puts, bytes)).collect();
             fitting(changes.iter())

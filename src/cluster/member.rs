@@ -1,4 +1,4 @@
-//! What a member says about itself when it joins, and the list of members that a host reads.
+//! The information that a member publishes when it joins, and the list of members.
 //!
 //! The information has these bytes: 1, the number of the format; the freshness in milliseconds (u32);
 //! when the member joined, in milliseconds since the epoch (u64); the length of the version (u8) and
@@ -13,11 +13,11 @@ use crate::{
 use std::time::{Duration, SystemTime};
 
 /// The longest freshness. It also counts for a member whose information cannot be read.
-pub(crate) const LONGEST: Duration = Duration::from_mins(1);
+pub(crate) const MAX_FRESHNESS: Duration = Duration::from_mins(1);
 /// The shortest freshness: with less, a replica would spend its time on proofs.
-const SHORTEST: Duration = Duration::from_millis(100);
+const MIN_FRESHNESS: Duration = Duration::from_millis(100);
 /// The bytes of a name.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 const FORMAT: u8 = 1;
 
 /// The name and the freshness of a replica.
@@ -37,23 +37,23 @@ impl Replica {
     /// Sets how long a proof of freshness stays valid: a tenth of a second to a minute, by default three
     /// seconds.
     ///
-    /// A replica that cannot reach the consensus store answers nobody after this time. A revocation
-    /// waits a little longer than this for a replica that does not answer, by the freshness of that
-    /// replica. If the nodes of the consensus store are far apart, use five to ten seconds.
+    /// A replica that cannot reach the consensus store refuses every request after this time. A revocation
+    /// waits for a silent replica slightly longer than the freshness of that replica. If the nodes of the
+    /// consensus store are far apart, use five to ten seconds.
     #[must_use]
     pub fn freshness(mut self, freshness: Duration) -> Self {
         self.freshness = freshness;
         self
     }
 
-    /// What the member will say about itself; an error if a value is outside its limits.
+    /// Returns the information that the member publishes; an error if a value is outside its limits.
     pub(crate) fn info(self) -> Result<MemberInfo, Error> {
         let Self { name, freshness } = self;
-        if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
             let reason = "must have 1 to 128 bytes and no control characters";
             return Err(Error::invalid(Field::Replica, reason));
         }
-        if !(SHORTEST..=LONGEST).contains(&freshness) {
+        if !(MIN_FRESHNESS..=MAX_FRESHNESS).contains(&freshness) {
             let reason = "must be a tenth of a second to 60 seconds";
             return Err(Error::invalid(Field::Freshness, reason));
         }
@@ -66,7 +66,7 @@ impl Replica {
     }
 }
 
-/// What a member says about itself.
+/// The information that a member publishes about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberInfo {
     pub(crate) about: About,
@@ -76,7 +76,7 @@ pub(crate) struct MemberInfo {
 }
 
 impl MemberInfo {
-    /// The same, joined now.
+    /// Returns the same information with the current time as its joining time.
     pub(super) fn joining(&self) -> Self {
         let mut info = self.clone();
         info.about.joined_at = SystemTime::now().into();
@@ -113,12 +113,12 @@ impl MemberInfo {
     }
 }
 
-/// How long a proof of a member stays valid, at most.
+/// Returns how long a proof of a member stays valid at most.
 pub(super) fn freshness(member: &MemberRow) -> Duration {
-    MemberInfo::decode(&member.info).map_or(LONGEST, |info| info.freshness)
+    MemberInfo::decode(&member.info).map_or(MAX_FRESHNESS, |info| info.freshness)
 }
 
-/// The members, by their names.
+/// Returns the members, sorted by name.
 pub(super) fn listed(list: MemberList, this: Option<MemberId>) -> Vec<Member> {
     let epoch = list.epoch.unwrap_or_default();
     let describe = |member: MemberRow| Member {
@@ -147,7 +147,7 @@ fn distance(Revision(from): Revision, Revision(to): Revision) -> u64 {
 mod tests {
     use super::*;
     #[test]
-    fn a_replica_with_a_name_or_a_freshness_that_nobody_could_read_is_refused() {
+    fn replica_with_invalid_name_or_freshness_is_refused() {
         let field = |replica: Replica| match replica.info() {
             Ok(_) => None,
             Err(Error::Invalid { field, .. }) => Some(field),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn member_information_has_these_bytes() {
+    fn member_information_encoding_is_stable() {
         let bytes = known().encode();
         let expected =
             [&b"\x01\0\0\x0b\xb8\0\0\x01\x02\x03\x04\x05\x06\x050.1.0"[..], "till-4 é".as_bytes()];
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn information_that_cannot_be_read_counts_as_the_longest_freshness() {
+    fn unreadable_information_counts_as_the_longest_freshness() {
         let bytes = known().encode();
         for end in 0..bytes.len() - "till-4 é".len() {
             assert_eq!(MemberInfo::decode(&bytes[..end]), None, "{end}");
@@ -196,12 +196,12 @@ mod tests {
         assert_eq!(MemberInfo::decode(&[&bytes[..], &[0xff]].concat()), None, "a name is text");
         let (id, revision, applied) = (MemberId([0; 16]), Revision(1), Revision(0));
         let row = MemberRow { id, info: Vec::new(), revision, is_fenced: false, applied };
-        assert_eq!(freshness(&row), LONGEST);
+        assert_eq!(freshness(&row), MAX_FRESHNESS);
         assert_eq!(freshness(&MemberRow { info: bytes, ..row }), Duration::from_secs(3));
     }
 
     #[test]
-    fn members_are_listed_by_name_including_one_whose_information_cannot_be_read() {
+    fn members_are_listed_by_name_including_unreadable_ones() {
         let info = |name: &str| {
             let mut info = Replica::named(name).info().unwrap();
             info.about.joined_at = Timestamp::from_secs(7);
@@ -225,7 +225,10 @@ mod tests {
         let expected =
             [(None, 17, false, false), (named("a"), 4, true, false), (named("b"), 0, false, true)];
         assert_eq!(seen, expected);
-        assert_eq!([listed[0].freshness, listed[1].freshness], [LONGEST, Duration::from_secs(3)]);
+        assert_eq!(
+            [listed[0].freshness, listed[1].freshness],
+            [MAX_FRESHNESS, Duration::from_secs(3)]
+        );
         assert_eq!(listed[1].incarnation.as_ref(), "02".repeat(16));
     }
 }

@@ -1,4 +1,4 @@
-//! What a replica and its membership loop share, and the states of a membership.
+//! The state that a replica and its membership loop share, and the states of a membership.
 //!
 //! | state | the replica | next state |
 //! |---|---|---|
@@ -16,37 +16,37 @@ use super::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A row in the consensus store that this replica may prove and acknowledge with.
+/// The member row with which this replica proves and acknowledges.
 #[derive(Clone, Copy)]
 pub(super) struct Membership {
     pub(super) id: MemberId,
-    /// The revision of the row as long as it is not fenced.
+    /// The revision of the row. Fencing changes it.
     pub(super) joined: Revision,
 }
 
 /// The replica's current membership, readable by other tasks.
 pub(super) type CurrentMembership = Arc<Mutex<Option<Membership>>>;
 
-/// Why a replica does not follow the consensus store, if it does not.
-pub(crate) type Trouble = Arc<Mutex<Option<Box<str>>>>;
+/// Why a replica cannot apply the changes in the consensus store; `None` while it can.
+pub(crate) type ReplicationError = Arc<Mutex<Option<Box<str>>>>;
 
 /// Why a membership loop ended.
 pub(super) enum Interruption {
     /// The replica is no longer a member.
     Fenced,
-    /// The next changes are no longer kept.
+    /// The next changes are compacted.
     Behind,
-    /// The history is not the one that this replica has applied.
+    /// The history is not the applied one.
     Diverged(&'static str),
 }
 
-/// What the tasks of a replica share.
+/// The state that the tasks of a replica share.
 pub(super) struct Context<C, F> {
     pub(super) consensus: Arc<C>,
     pub(super) follower: Arc<F>,
     pub(super) timing: Timing,
     pub(super) position: Arc<AppliedPosition>,
-    pub(super) trouble: Trouble,
+    pub(super) replication_error: ReplicationError,
 }
 
 impl<C, F> Context<C, F> {
@@ -54,7 +54,7 @@ impl<C, F> Context<C, F> {
         self.position.current()
     }
 
-    pub(super) fn report(&self, trouble: Option<Box<str>>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    pub(super) fn report(&self, replication_error: Option<Box<str>>) {
+        *self.replication_error.lock().unwrap_or_else(PoisonError::into_inner) = replication_error;
     }
 }

@@ -1,21 +1,22 @@
 //! Several replicas with one store: once a revocation has returned, all of them refuse the key.
 //!
-//! Design. Each replica has the whole index in memory and follows the consensus store that keeps the
-//! records (`replica`). It answers only while its gate is open. A proof opens the gate for a limited
-//! time: a linearizable read that found the replica a member, at an epoch that it has applied. A
-//! revocation waits until every member has acknowledged the change, or until the members that have not
-//! must have shut their gates (`revoker`).
+//! Design. Each replica has the whole index in memory and applies the changes in the consensus store,
+//! which keeps the records (`replica`). It validates only while its gate is open. A proof opens the gate
+//! for a limited time. A proof is a linearizable read that found the replica a member, at an epoch that
+//! the replica has applied. A revocation waits until every member has acknowledged the change. A member
+//! that does not acknowledge is waited for until its gate must have shut (`revocation_barrier`).
 //!
-//! Why a validation that starts after the revocation refuses. Say the change has revision R, and a
-//! replica answers at time t. The replica needs a proof, read at some revision V, that was requested
-//! after t − D. If V > R, the proof required an epoch of R or later to be applied. If V < R, the replica
-//! was a member at V. At R it still was one, and the revocation waited for it; or it had been fenced and
-//! removed, and had shut by then. The revocation waits for D by the slowest clock, so for more than D by
-//! the fastest. D is the member's own and stands in its row: the revoking replica may have another.
+//! Why a validation that starts after the revocation refuses. Let the change have revision R, and a
+//! replica validate at time t. The replica needs a proof, read at a revision V, that was requested after
+//! t − D. If V > R, the proof required an epoch of R or later to be applied. If V < R, the replica was a
+//! member at V. Either it was still a member at R, and the revocation waited for it. Or it had been
+//! fenced and removed, and its gate had shut by then. The revocation waits for D by the slowest clock, so
+//! for more than D by the fastest. D is the freshness in the member's row. The revoking replica may have
+//! another one.
 //!
 //! Assumptions: a linearizable consensus store; an epoch in every transaction; clocks whose *rates*
-//! differ from the true one by at most a hundredth. Leases of the consensus store are not safe enough:
-//! measured, etcd's leader went on confirming them for two seconds after it had lost its quorum.
+//! differ from the true one by at most 1 %. Rejected: leases of the consensus store. In measurements,
+//! etcd's leader confirmed leases for two seconds after it had lost its quorum.
 //!
 //! Invariants, each with injected faults that the simulation finds (`tests/faults/cluster`):
 //! 1. The index first, then the position, then the gate, then the acknowledgement.
@@ -45,7 +46,7 @@ mod membership;
 mod version;
 mod position;
 mod replica;
-mod revoker;
+mod revocation_barrier;
 mod serving;
 #[cfg(test)]
 pub(crate) mod sim;
@@ -62,7 +63,7 @@ pub use self::{
     },
     member::Replica,
 };
-pub use crate::ledger::{About, Following, Member, MemberState, Settled};
+pub use crate::ledger::{About, Following, Member, MemberState, ReplicaWait};
 
 /// Returns the members of the store in `consensus`, by name, without becoming a member.
 ///

@@ -1,4 +1,4 @@
-//! Up to where a replica has applied the history of the store.
+//! The position up to which a replica has applied the history of the store.
 
 use super::consensus::{Epoch, Revision};
 use crate::{
@@ -29,14 +29,14 @@ pub(crate) struct Position {
     pub(crate) names: Vec<Scope>,
 }
 
-/// The position as it advances. Waiters wake in the order in which they came, so that a simulation
-/// replays. The waiters of a `tokio::sync::watch` wake in any order.
+/// The current position, and the tasks that wait for later ones. Tasks wake in the order of their waits,
+/// so that a simulation replays. The tasks of a `tokio::sync::watch` wake in any order.
 pub(crate) struct AppliedPosition {
     current: Mutex<Arc<Position>>,
     advanced: Notify,
     /// The revision of the newest epoch that is known to exist.
     newest: AtomicU64,
-    /// How often the whole store was read.
+    /// The number of times that the whole store was read.
     bootstraps: AtomicU64,
 }
 
@@ -56,26 +56,26 @@ impl AppliedPosition {
         self.advanced.notify_waiters();
     }
 
-    /// The whole store was read again, possibly from a consensus store that counts from an earlier
-    /// revision.
+    /// Sets the position after the whole store was read again. The consensus store may have been restored
+    /// to an earlier revision.
     pub(super) fn restart_at(&self, position: Position) {
         self.newest.store(position.epoch.revision.0, Relaxed);
         self.bootstraps.fetch_add(1, Relaxed);
         self.advance_to(position);
     }
 
-    /// How often the whole store was read.
+    /// Returns the number of times that the whole store was read.
     pub(super) fn bootstraps(&self) -> u64 {
         self.bootstraps.load(Relaxed)
     }
 
-    /// Notes that an epoch of this revision exists.
+    /// Records that an epoch of this revision exists.
     pub(super) fn note_epoch(&self, epoch: Revision) {
         self.newest.fetch_max(epoch.0, Relaxed);
     }
 
-    /// How far this replica is behind, and how often it read the whole store. The gate is kept
-    /// elsewhere.
+    /// Returns how far this replica is behind, and how often it read the whole store. The caller adds the
+    /// state of the gate.
     pub(super) fn following(&self) -> Following {
         let (newest, applied) = (self.newest.load(Relaxed), self.current().applied.0);
         let (behind, bootstraps) = (newest.saturating_sub(applied), self.bootstraps());

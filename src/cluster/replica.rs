@@ -1,7 +1,7 @@
 //! The main task of a replica: it joins, serves as a member, recovers, and leaves.
 //!
-//! One task does all of it in turn, so that the order that the invariants require is the order of the
-//! code, and ending the task ends the prover. `membership` has the states.
+//! One task does all of this in sequence. So the order that the invariants require is the order of the
+//! code, and ending the task also ends the proofs. `membership` has the states.
 
 use super::{
     acknowledgements::Acknowledgements,
@@ -9,7 +9,7 @@ use super::{
     consensus::{ConsensusError, ConsensusStore},
     follower::Follower,
     member::MemberInfo,
-    membership::{Context, CurrentMembership, Interruption, Membership, Trouble},
+    membership::{Context, CurrentMembership, Interruption, Membership, ReplicationError},
     position::{AppliedPosition, Position},
     serving::Serving,
     timing::Timing,
@@ -34,8 +34,9 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
         info: MemberInfo,
         start: Position,
     ) -> Self {
-        let (position, trouble) = (AppliedPosition::new(start), Trouble::default());
-        let context = Context { consensus, follower, timing, position, trouble };
+        let (position, replication_error) =
+            (AppliedPosition::new(start), ReplicationError::default());
+        let context = Context { consensus, follower, timing, position, replication_error };
         Self { context, info, membership: Arc::default() }
     }
 
@@ -47,8 +48,8 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
         Arc::clone(&self.context.position)
     }
 
-    pub(crate) fn trouble(&self) -> Trouble {
-        Arc::clone(&self.context.trouble)
+    pub(crate) fn replication_error(&self) -> ReplicationError {
+        Arc::clone(&self.context.replication_error)
     }
 
     /// Runs until `leave` becomes true.
@@ -57,15 +58,15 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
             biased;
             _ = leave.wait_for(|leave| *leave) => {}
             () = self.follow() => {}
-            () = self.end_work_when_shut() => {}
+            () = self.end_watches_when_shut() => {}
         }
-        // The prover is dropped, so nothing opens the gate again. Only then is the member removed:
-        // from then on nobody waits for this replica.
+        // The proofs have ended, so nothing opens the gate again. The member is removed only now: from then
+        // on no revocation waits for this replica.
         let Context { consensus, follower, timing, .. } = &self.context;
         follower.gate().close();
-        follower.end_work();
+        follower.end_watches();
         if let Some(Membership { id, joined }) = self.membership() {
-            let _ = timeout(timing.patience(), consensus.remove_member(id, joined)).await;
+            let _ = timeout(timing.call_timeout(), consensus.remove_member(id, joined)).await;
         }
     }
 
@@ -102,7 +103,7 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
 
     fn stop_answering(&self) {
         self.context.follower.gate().shut();
-        self.context.follower.end_work();
+        self.context.follower.end_watches();
         *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -121,12 +122,12 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
                 }
                 Err(BootstrapError::Consensus(ConsensusError::Compacted)) => {}
                 Err(error) => {
-                    // Whatever is wrong: the applied state is not the state of the consensus store.
+                    // The applied state is not known to be the state of the consensus store.
                     follower.gate().shut();
                     self.context.report(Some(Error::from(error).to_string().into()));
                 }
             }
-            timing.sleep(timing.pause()).await;
+            timing.sleep(timing.retry_delay()).await;
         }
     }
 
@@ -135,27 +136,28 @@ impl<C: ConsensusStore, F: Follower> ReplicaTask<C, F> {
         loop {
             let info = self.info.joining().encode();
             if let Ok(id) = timing.member_id()
-                && let Ok(Ok(joined)) = timeout(timing.patience(), consensus.join(id, &info)).await
+                && let Ok(Ok(joined)) =
+                    timeout(timing.call_timeout(), consensus.join(id, &info)).await
             {
                 let membership = Membership { id, joined };
                 *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
                 return membership;
             }
-            timing.sleep(timing.pause()).await;
+            timing.sleep(timing.retry_delay()).await;
         }
     }
 
-    /// Ends work in flight when the gate shuts: nobody could stop it if its key were revoked.
-    async fn end_work_when_shut(&self) {
+    /// Ends all watches when the gate shuts, because revocations of their keys could not be observed.
+    async fn end_watches_when_shut(&self) {
         let Context { follower, timing, .. } = &self.context;
         let mut was_open = false;
         loop {
             let left = follower.gate().remaining();
             if left == 0 && was_open {
-                follower.end_work();
+                follower.end_watches();
             }
             was_open = left > 0;
-            timing.sleep(if was_open { left } else { timing.pause() }).await;
+            timing.sleep(if was_open { left } else { timing.retry_delay() }).await;
         }
     }
 

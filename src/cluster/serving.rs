@@ -5,7 +5,7 @@
 //! | activity | idle | in flight | then |
 //! |---|---|---|---|
 //! | watch | lost: a new one opens after a pause | waits for the next transactions | applies them; opens the gate for proofs whose epoch they reach |
-//! | proof | until the next beat | one `prove`, timed before it is sent | opens the gate, at once or when its epoch is applied |
+//! | proof | until the next proof is due | one `prove`, timed before it is sent | opens the gate, at once or when its epoch is applied |
 //! | acknowledgement | until something newer is applied | one `acknowledge` | confirmed: the next may follow at once; failed: after a pause |
 //!
 //! The loop ends with an [`Interruption`]: the member was fenced, its next changes are compacted, or
@@ -34,7 +34,7 @@ use tokio::{select, time::timeout};
 type Call<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// When the proof was requested, and the answer.
 type ProofAnswer = (u64, Result<Option<Proof>, ConsensusError>);
-/// What was acknowledged, and the answer.
+/// The acknowledged revision, and the answer.
 type AcknowledgementAnswer = (Revision, Result<bool, ConsensusError>);
 
 /// One membership at work.
@@ -48,7 +48,7 @@ pub(super) struct Serving<'r, C: ConsensusStore, F> {
     applied_at_request: Revision,
     /// The epoch at that revision, and those applied since: the proof may show any of them.
     epochs_since_request: Vec<Epoch>,
-    /// Proven epochs that are not applied yet, and until when each opens the gate.
+    /// Proven epochs that are not applied yet, each with the time until which it opens the gate.
     pending_proofs: Vec<(Revision, u64)>,
     acknowledgement: Call<AcknowledgementAnswer>,
     next_acknowledgement: u64,
@@ -75,8 +75,7 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         }
     }
 
-    /// Runs until something interrupts it. The branches are polled in order, so that a flood of
-    /// changes does not delay a proof.
+    /// Runs until an interruption. The branches are polled in order, so many changes do not delay a proof.
     pub(super) async fn run(mut self) -> Interruption {
         let Context { consensus, timing, .. } = self.context;
         let mut watch = Some(consensus.watch(self.applied()));
@@ -105,7 +104,7 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
                     WatchEvent::Compacted => Err(Interruption::Behind),
                     WatchEvent::Lost => {
                         watch = None;
-                        next_watch = timing.now() + timing.pause();
+                        next_watch = timing.now() + timing.retry_delay();
                         Ok(())
                     }
                 },
@@ -125,9 +124,9 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         self.applied_at_request = position.applied;
         self.epochs_since_request = vec![position.epoch.clone()];
         let requested = timing.now();
-        self.next_proof = requested + timing.beat();
+        self.next_proof = requested + timing.proof_interval();
         self.proof = Some(Box::pin(async move {
-            let proof = timeout(timing.patience(), consensus.prove(id, joined)).await;
+            let proof = timeout(timing.call_timeout(), consensus.prove(id, joined)).await;
             (requested, proof.unwrap_or_else(|_| Err(no_answer())))
         }));
     }
@@ -136,7 +135,7 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         let proof = match answer {
             Ok(Some(proof)) => proof,
             Ok(None) => return Err(Interruption::Fenced),
-            // The gate shuts by itself when the last proof expires.
+            // The gate shuts when the last proof expires.
             Err(_) => return Ok(()),
         };
         let Proof { revision, epoch, applied } = proof;
@@ -150,16 +149,16 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
                 "the consensus store went back to an earlier revision",
             ));
         }
-        // All epochs up to the applied one are known. A bootstrap reads at a later revision than its
-        // epoch has, and a restored consensus store may since have given the revisions between the two
-        // to changes of another history.
+        // All epochs up to the applied one are known. A bootstrap reads at a later revision than that of its
+        // epoch. A restored consensus store may assign the revisions between the two to changes of another
+        // history.
         if epoch.revision <= self.applied() && !self.epochs_since_request.contains(&epoch) {
             return Err(Interruption::Diverged(
                 "the consensus store has another epoch than was applied",
             ));
         }
         if !self.acknowledgements.recognise(applied) {
-            let reason = "the consensus store shows an acknowledgement that was not given";
+            let reason = "the consensus store has an acknowledgement that this member did not send";
             return Err(Interruption::Diverged(reason));
         }
         let until = requested.saturating_add(self.context.timing.freshness());
@@ -185,11 +184,11 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         let consensus = Arc::clone(&self.context.consensus);
         let (timing, Membership { id, joined }) = (self.context.timing.clone(), self.membership);
         let applied = self.applied();
-        self.next_acknowledgement = timing.now() + timing.pause();
+        self.next_acknowledgement = timing.now() + timing.retry_delay();
         self.acknowledgements.sending(applied);
         self.acknowledgement = Some(Box::pin(async move {
             let written = consensus.acknowledge(id, joined, applied);
-            let written = timeout(timing.patience(), written).await;
+            let written = timeout(timing.call_timeout(), written).await;
             (applied, written.unwrap_or_else(|_| Err(no_answer())))
         }));
     }
@@ -310,7 +309,7 @@ fn no_answer() -> ConsensusError {
     ConsensusError::Unavailable("no answer came".into())
 }
 
-/// Waits for the answer to a call. If the wait is dropped the call goes on.
+/// Waits for the answer to a call. If the wait is dropped, the call continues.
 async fn answered<T>(call: &mut Call<T>) -> T {
     match call {
         Some(future) => {

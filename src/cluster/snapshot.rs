@@ -2,20 +2,20 @@
 
 use super::{
     consensus::RecordPage,
-    handle::{Handle, Request},
+    handle::{ClusterLedger, Request},
     version::{ENTRIES_AT_ONCE, StoreVersion, missing},
 };
 use crate::{
-    codec::{AuditStart, Meta, Place},
+    codec::{AuditStart, DbKey, Meta},
     digest::Digest,
     error::Error,
     ledger::{Snapshot, Values},
 };
 
-/// A snapshot that is being read. The consensus store keeps the values of its revision, whatever is
+/// A snapshot that is being read. The consensus store keeps the values of its revision, even if they are
 /// changed or pruned meanwhile.
 pub(super) struct SharedSnapshot<'h> {
-    handle: &'h Handle,
+    handle: &'h ClusterLedger,
     version: StoreVersion,
     scopes: Vec<Vec<u8>>,
     /// The last audit entry that was read.
@@ -26,7 +26,7 @@ pub(super) struct SharedSnapshot<'h> {
 }
 
 impl<'h> SharedSnapshot<'h> {
-    pub(super) fn begin(handle: &'h Handle) -> Result<Self, Error> {
+    pub(super) fn begin(handle: &'h ClusterLedger) -> Result<Self, Error> {
         // The backup takes the last uses from the index.
         handle.try_send(Request::ReadUses)?;
         let version = handle.newest()?;
@@ -36,7 +36,7 @@ impl<'h> SharedSnapshot<'h> {
     }
 }
 
-impl Handle {
+impl ClusterLedger {
     /// The newest state.
     pub(super) fn newest(&self) -> Result<StoreVersion, Error> {
         StoreVersion::of(self.try_send(Request::Newest)?, &self.seals)
@@ -49,8 +49,8 @@ impl Snapshot for SharedSnapshot<'_> {
     }
 
     fn audit_start(&self) -> (AuditStart, Option<&[u8]>) {
-        let (floor, frame) = &self.version.audit_start;
-        (*floor, frame.as_deref())
+        let (audit_start, frame) = &self.version.audit_start;
+        (*audit_start, frame.as_deref())
     }
 
     fn scopes(&self) -> &[Vec<u8>] {
@@ -67,7 +67,7 @@ impl Snapshot for SharedSnapshot<'_> {
                 return Err(missing(self.entry + 1));
             }
             self.entry = entries.last().map_or(last, |(sequence, _)| *sequence);
-            let placed = entries.into_iter().map(|(n, frame)| (Place::Entry(n), frame));
+            let placed = entries.into_iter().map(|(n, frame)| (DbKey::Entry(n), frame));
             return Ok(Some(placed.collect()));
         }
         if self.is_over {
@@ -80,7 +80,7 @@ impl Snapshot for SharedSnapshot<'_> {
         self.is_over = is_last;
         let placed = records
             .into_iter()
-            .map(|(digest, frame)| (Place::Record(Digest::from_bytes(digest)), frame));
+            .map(|(digest, frame)| (DbKey::Record(Digest::from_bytes(digest)), frame));
         Ok(Some(placed.collect()))
     }
 }

@@ -1,23 +1,23 @@
 //! How long a proof stays valid, and how long a revocation waits for a member.
 
 use super::consensus::MemberId;
-use crate::{error::Error, gate::Steady};
+use crate::{error::Error, gate::SteadyClock};
 use std::time::Duration;
 
 const MILLI: u64 = 1_000_000;
-/// For inexact timers, and for the time between a look at the clock and a decision.
+/// Allows for inexact timers, and for the time between reading the clock and a decision.
 const SLACK: u64 = 50 * MILLI;
 
 /// The durations of a replica in nanoseconds on its own clock.
 #[derive(Clone)]
 pub(crate) struct Timing {
     freshness: u64,
-    clock: Steady,
+    clock: SteadyClock,
     #[cfg(test)]
     pub(crate) simulated: Simulated,
 }
 
-/// How a simulation differs from the real world.
+/// The parameters of a simulated replica.
 #[cfg(test)]
 #[derive(Clone)]
 pub(crate) struct Simulated {
@@ -28,7 +28,7 @@ pub(crate) struct Simulated {
 }
 
 impl Timing {
-    pub(crate) fn new(freshness: Duration, clock: Steady) -> Self {
+    pub(crate) fn new(freshness: Duration, clock: SteadyClock) -> Self {
         Self {
             freshness: nanos(freshness),
             clock,
@@ -38,7 +38,7 @@ impl Timing {
     }
 
     #[cfg(test)]
-    pub(crate) fn clock(&self) -> &Steady {
+    pub(crate) fn clock(&self) -> &SteadyClock {
         &self.clock
     }
 
@@ -46,28 +46,28 @@ impl Timing {
         self.clock.now()
     }
 
-    /// How long a proof of this replica stays valid: D.
+    /// Returns how long a proof of this replica stays valid: D.
     pub(crate) fn freshness(&self) -> u64 {
         self.freshness
     }
 
-    /// The interval between proofs.
-    pub(crate) fn beat(&self) -> u64 {
-        beat(Duration::from_nanos(self.freshness))
+    /// Returns the interval between proofs.
+    pub(crate) fn proof_interval(&self) -> u64 {
+        proof_interval(Duration::from_nanos(self.freshness))
     }
 
-    /// How long this replica's own gate may stay open without a proof, by any clock.
+    /// Returns how long this replica's own gate may stay open without a proof, by any clock.
     pub(crate) fn hold(&self) -> u64 {
         hold(Duration::from_nanos(self.freshness))
     }
 
-    /// How long to wait before a failed call is tried again.
-    pub(crate) fn pause(&self) -> u64 {
+    /// Returns how long to wait before a failed call is retried.
+    pub(crate) fn retry_delay(&self) -> u64 {
         self.freshness / 16
     }
 
-    /// How long a call may take before its answer is useless.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns how long a call may take before its answer is useless.
+    pub(crate) fn call_timeout(&self) -> Duration {
         self.real(self.freshness)
     }
 
@@ -94,7 +94,7 @@ impl Timing {
         duration
     }
 
-    /// The id of a new member: random, except that a simulation counts.
+    /// Returns the id of a new member. It is random, except in a simulation, which counts members.
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "a simulation counts")]
     pub(super) fn member_id(&self) -> Result<MemberId, Error> {
@@ -110,15 +110,15 @@ impl Timing {
     }
 }
 
-/// How long to wait until a member with this freshness has shut its gate: D, where the waiting clock
-/// is a hundredth too fast and the member's is a hundredth too slow.
+/// Returns how long to wait until a member with this freshness has shut its gate: D, if the waiting clock
+/// is 1 % too fast and the member's clock is 1 % too slow.
 pub(super) fn hold(freshness: Duration) -> u64 {
     (nanos(freshness) / 99).saturating_mul(101).saturating_add(SLACK)
 }
 
-/// How often a member with this freshness requests a proof, and how long it may be silent before it
-/// is fenced.
-pub(super) fn beat(freshness: Duration) -> u64 {
+/// Returns the interval at which a member with this freshness requests a proof. A member that is silent
+/// for this time is fenced.
+pub(super) fn proof_interval(freshness: Duration) -> u64 {
     nanos(freshness) / 4
 }
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn hold_outlasts_a_proof_by_any_two_clocks_within_a_hundredth() {
         for millis in [1, 100, 3_000, 10_000] {
-            let timing = Timing::new(Duration::from_millis(millis), Steady::Machine);
+            let timing = Timing::new(Duration::from_millis(millis), SteadyClock::System);
             #[expect(clippy::cast_precision_loss, reason = "a test")]
             let (hold, freshness) = (timing.hold() as f64, timing.freshness() as f64);
             assert!(hold / 1.01 > freshness / 0.99 + 49e6, "{millis}");
@@ -144,8 +144,11 @@ mod tests {
     #[test]
     fn wait_for_a_member_depends_on_the_freshness_of_that_member() {
         for freshness in [Duration::from_secs(1), Duration::from_secs(10)] {
-            let timing = Timing::new(freshness, Steady::Machine);
-            assert_eq!((hold(freshness), beat(freshness)), (timing.hold(), timing.beat()));
+            let timing = Timing::new(freshness, SteadyClock::System);
+            assert_eq!(
+                (hold(freshness), proof_interval(freshness)),
+                (timing.hold(), timing.proof_interval())
+            );
         }
         assert!(hold(Duration::from_secs(1)) < hold(Duration::from_secs(10)));
     }

@@ -2,47 +2,47 @@
 
 use super::{
     consensus::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction},
-    keys::{key, place},
+    keys::{db_key, key},
     version::{self, ENTRIES_AT_ONCE, StoreVersion, missing},
 };
 use crate::{
-    codec::{self, MAX_VALUE, Mark, Meta, Place},
+    codec::{self, DbKey, MAX_VALUE, Mark, Meta},
     digest::Seals,
     error::Error,
     random,
     scope::Scope,
 };
 
-/// What every import of one state of a store begins with: the meta record, which vouches for all
-/// values, the scope names, and where the audit log starts.
+/// The first values of an import of one state of a store: the meta record, which authenticates all values,
+/// the scope names, and the audit start.
 pub(crate) struct Source {
     meta: Meta,
-    first: Vec<(Place, Vec<u8>)>,
+    first: Vec<(DbKey, Vec<u8>)>,
 }
 
 impl Source {
     pub(crate) fn new(
         meta: Meta,
         names: &[Scope],
-        floor: Option<Vec<u8>>,
+        audit_start: Option<Vec<u8>>,
         seals: &Seals,
     ) -> Result<Self, Error> {
         let placed = |(name, number): (&Scope, u8)| {
             let frame = codec::encode_scope(name.as_str(), number, &seals.frame)?;
-            Ok((Place::Scope(number), frame))
+            Ok((DbKey::Scope(number), frame))
         };
         let mut first =
             names.iter().zip(0..=u8::MAX).map(placed).collect::<Result<Vec<_>, Error>>()?;
-        first.extend(floor.map(|frame| (Place::AuditStart, frame)));
+        first.extend(audit_start.map(|frame| (DbKey::AuditStart, frame)));
         Ok(Self { meta, first })
     }
 
-    /// The number of values that come first.
+    /// Returns the number of first values.
     pub(crate) fn len(&self) -> usize {
         self.first.len()
     }
 
-    /// Identifies this state of this store.
+    /// Returns a name that identifies this state of this store.
     fn name(&self) -> Vec<u8> {
         let Mark { store, sequence, head, .. } = &self.meta.mark;
         [&store[..], &sequence.to_be_bytes(), head].concat()
@@ -57,8 +57,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, place: Place, frame: Vec<u8>) {
-        let Some(key) = key(place) else { return };
+    fn add(&mut self, db_key: DbKey, frame: Vec<u8>) {
+        let Some(key) = key(db_key) else { return };
         self.bytes += frame.len() + Transaction::WRITE_OVERHEAD;
         self.values.push((key, frame));
     }
@@ -71,14 +71,14 @@ impl Batch {
     }
 }
 
-/// Writes what comes first and then everything that `next` returns. `next` returns the values of a
-/// source always in the same order, so that an interrupted import can be resumed; `None` means that
-/// all of them were checked.
+/// Writes the first values and then all values that `next` returns. `next` returns the values of a source
+/// always in the same order, so that an interrupted import can be resumed. `None` means that all values
+/// were checked.
 pub(crate) async fn import<C: ConsensusStore>(
     consensus: &C,
     seals: &Seals,
     source: Source,
-    mut next: impl FnMut() -> Result<Option<(Place, Vec<u8>)>, Error>,
+    mut next: impl FnMut() -> Result<Option<(DbKey, Vec<u8>)>, Error>,
     mut report: impl FnMut(u64),
 ) -> Result<(), Error> {
     let mut progress = consensus.begin_import(&source.name()).await?;
@@ -86,12 +86,14 @@ pub(crate) async fn import<C: ConsensusStore>(
     let mut first = first.into_iter();
     let mut skip = progress.done;
     let mut batch = Batch::default();
-    while let Some((place, frame)) = first.next().map_or_else(&mut next, |value| Ok(Some(value)))? {
+    while let Some((db_key, frame)) =
+        first.next().map_or_else(&mut next, |value| Ok(Some(value)))?
+    {
         if skip > 0 {
             skip -= 1;
             continue;
         }
-        batch.add(place, frame);
+        batch.add(db_key, frame);
         if batch.is_full() {
             progress = write(consensus, progress, std::mem::take(&mut batch)).await?;
             report(progress.done);
@@ -128,38 +130,37 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
         Ok(Self { consensus, version })
     }
 
-    /// The meta record, which vouches for all values.
+    /// Returns the meta record, which authenticates all values.
     pub(crate) fn meta(&self) -> &Meta {
         &self.version.meta
     }
 
-    /// The number of values.
+    /// Returns the number of values.
     pub(crate) fn values(&self) -> u64 {
         let Mark { sequence, records, scopes, .. } = self.version.meta.mark;
         let entries = sequence.saturating_sub(self.version.audit_start.0.through);
         entries.saturating_add(records).saturating_add(scopes)
     }
 
-    /// Passes all values to `put`. Fails if they are not exactly those that the meta record vouches
-    /// for.
+    /// Passes all values to `put`. Fails if they do not match the meta record.
     pub(crate) async fn read(
         self,
         seals: &Seals,
-        mut put: impl FnMut(Place, Vec<u8>) -> Result<(), Error>,
+        mut put: impl FnMut(DbKey, Vec<u8>) -> Result<(), Error>,
         mut report: impl FnMut(u64),
     ) -> Result<(), Error> {
         let Self { consensus, version } = self;
         let (at, expected) = (version.at, version.meta.mark);
         let (mut found, mut done) = (version.nothing(), 0);
         if let Some(frame) = version.audit_start.1 {
-            put(Place::AuditStart, frame)?;
+            put(DbKey::AuditStart, frame)?;
         }
         for (frame, number) in consensus.scope_names(at).await?.into_iter().zip(0..) {
-            let place = Place::Scope(number);
-            found.add(codec::frame_hash(&frame, place, &seals.frame)?);
+            let db_key = DbKey::Scope(number);
+            found.add(codec::frame_hash(&frame, db_key, &seals.frame)?);
             found.scopes += 1;
             done += 1;
-            put(place, frame)?;
+            put(db_key, frame)?;
         }
         while found.sequence < expected.sequence {
             let left =
@@ -176,7 +177,7 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
                 let head = codec::verify_entry(&frame, sequence, &found.head, &seals.audit)?;
                 (found.sequence, found.head) = (sequence, head);
                 done += 1;
-                put(Place::Entry(sequence), frame)?;
+                put(DbKey::Entry(sequence), frame)?;
             }
             report(done);
         }
@@ -184,12 +185,12 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
         loop {
             let page = consensus.records(at, after).await?;
             for (digest, frame) in page.records {
-                let place = place(Key::Record(digest));
-                found.add(codec::frame_hash(&frame, place, &seals.frame)?);
+                let db_key = db_key(Key::Record(digest));
+                found.add(codec::frame_hash(&frame, db_key, &seals.frame)?);
                 found.records += 1;
                 done += 1;
                 after = Some(digest);
-                put(place, frame)?;
+                put(db_key, frame)?;
             }
             report(done);
             if page.is_last {
@@ -197,15 +198,16 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
             }
         }
         if found != expected {
-            return Err(Error::damaged("etcd does not hold what its epoch says"));
+            return Err(Error::damaged("the values in etcd do not match its epoch"));
         }
-        // Last uses are read at no particular revision and decide nothing: unreadable ones are skipped.
+        // Last uses are read at no particular revision. No decision depends on them, so unreadable ones are
+        // skipped.
         for (id, frame) in consensus.last_uses(Revision::default()).await?.uses {
-            let place = place(Key::LastUse(id));
-            if let Place::Use(id) = place
+            let db_key = db_key(Key::LastUse(id));
+            if let DbKey::Use(id) = db_key
                 && codec::decode_use(&frame, id, &seals.frame).is_ok()
             {
-                put(place, frame)?;
+                put(db_key, frame)?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::path::Path;
 /// Audit entries that are read at once.
 pub(super) const ENTRIES_AT_ONCE: usize = 1000;
 
-/// A revision, and what its epoch says.
+/// A revision, and the content of its epoch.
 pub(crate) struct StoreVersion {
     pub(super) at: Revision,
     pub(super) meta: Meta,
@@ -31,7 +31,7 @@ pub(super) async fn newest<C: ConsensusStore>(
 }
 
 impl StoreVersion {
-    /// Checks what was read.
+    /// Checks and decodes a state that was read.
     pub(super) fn of(
         (newest, frame): (Latest, Option<Vec<u8>>),
         seals: &Seals,
@@ -42,7 +42,7 @@ impl StoreVersion {
         Ok(Self { at, meta, audit_start: bootstrap::decode_audit_start(frame, seals)? })
     }
 
-    /// The mark of this state before any value of it was read.
+    /// Returns the mark of this state before its values are read.
     pub(super) fn nothing(&self) -> Mark {
         self.meta.mark.before(&self.audit_start.0)
     }

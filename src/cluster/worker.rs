@@ -1,16 +1,16 @@
-//! The worker thread of a replica: follows the consensus store and answers the store's requests.
+//! The worker thread of a replica: runs its main task, and answers the store's requests.
 
 use super::{
     bootstrap::bootstrap,
     committer::{CommitResult, Committer},
     consensus::{ConsensusStore, Transaction, TransactionOutcome},
     follower::Follower,
-    handle::{Handle, Receiver, Request, channel, stopped},
+    handle::{ClusterLedger, Receiver, Request, channel, stopped},
     last_uses::SharedUses,
     member::{self, MemberInfo},
     membership::CurrentMembership,
     replica::ReplicaTask,
-    revoker::Revoker,
+    revocation_barrier::RevocationBarrier,
     timing::Timing,
     version,
 };
@@ -43,14 +43,14 @@ pub(crate) struct StartOptions {
 /// A replica that has no thread yet.
 pub(crate) struct Worker(Receiver);
 
-/// Makes the store's handle and the replica behind it.
-pub(crate) fn new(seals: Arc<Seals>) -> (Handle, Worker) {
+/// Creates the store's handle and the worker behind it.
+pub(crate) fn new(seals: Arc<Seals>) -> (ClusterLedger, Worker) {
     let (handle, receiver) = channel(seals);
     (handle, Worker(receiver))
 }
 
 impl Worker {
-    /// Starts the replica; gives the prefix of the store's keys once everything is applied.
+    /// Starts the replica. Returns the prefix of the store's keys once everything is applied.
     pub(crate) fn start<C: ConsensusStore, F: Follower>(
         self,
         consensus: C,
@@ -85,26 +85,27 @@ impl Worker {
             Err(error) => return drop(ready.send(Err(error))),
         };
         let position = replica.position();
-        *state.trouble.lock().unwrap_or_else(PoisonError::into_inner) = replica.trouble();
+        *state.replication_error.lock().unwrap_or_else(PoisonError::into_inner) =
+            replica.replication_error();
         let _ = state.position.set(Arc::clone(&position));
         let prefix = Prefix::new(&position.current().meta.prefix);
         let this = replica.current_membership();
         let mut leaves = leave.clone();
-        let life = tokio::spawn(replica.run(leave));
+        let replica_task = tokio::spawn(replica.run(leave));
         let uses =
             SharedUses::new(Arc::clone(&consensus), Arc::clone(&follower), Arc::clone(&position));
         let uses = Arc::new(uses);
-        // Whoever opens a store asks it at once: the first proof takes a version.
+        // A store validates as soon as it is open, so wait for the first proof.
         let start = timing.now();
         while !follower.gate().is_open() && timing.now() < start + timing.hold() {
             timing.sleep(timing.freshness() / 256).await;
         }
-        let prefix = prefix.map_err(|_| Error::damaged("its prefix is not one"));
-        // So that a key that was used is not said never to have been. It decides nothing, and so
-        // nobody waits for it for long.
-        let _ = timeout(timing.patience(), uses.read()).await;
+        let prefix = prefix.map_err(|_| Error::damaged("its prefix is invalid"));
+        // So that a used key is not reported as never used. No decision depends on it, so the wait is
+        // short.
+        let _ = timeout(timing.call_timeout(), uses.read()).await;
         let _ = ready.send(prefix);
-        // It ends with the runtime.
+        // This task ends with the runtime.
         tokio::spawn(Arc::clone(&uses).read_periodically());
         let server = Arc::new(Server {
             committer: Committer::new(
@@ -113,7 +114,7 @@ impl Worker {
                 timing.clone(),
                 Arc::clone(&position),
             ),
-            revoker: Revoker::new(Arc::clone(&consensus), timing),
+            barrier: RevocationBarrier::new(Arc::clone(&consensus), timing),
             consensus,
             uses,
             this,
@@ -128,11 +129,11 @@ impl Worker {
                 _ = leaves.wait_for(|leave| *leave) => break,
             }
         }
-        let _ = life.await;
+        let _ = replica_task.await;
     }
 }
 
-/// Connects, makes the store where it is to be made, and reads all of it.
+/// Connects, creates the store if the mode requires it, and reads it.
 async fn begin<C: ConsensusStore, F: Follower>(
     consensus: C,
     follower: &Arc<F>,
@@ -161,7 +162,7 @@ async fn begin<C: ConsensusStore, F: Follower>(
     Ok((consensus, replica))
 }
 
-/// Makes an empty store, unless another process was quicker.
+/// Creates an empty store, unless another process has created it meanwhile.
 async fn create<C: ConsensusStore>(
     consensus: &C,
     seals: &Seals,
@@ -182,24 +183,24 @@ async fn create<C: ConsensusStore>(
 struct Server<C, F> {
     consensus: Arc<C>,
     committer: Committer<C, F>,
-    revoker: Arc<Revoker<C>>,
+    barrier: Arc<RevocationBarrier<C>>,
     uses: Arc<SharedUses<C, F>>,
     this: CurrentMembership,
 }
 
 impl<C: ConsensusStore, F: Follower> Server<C, F> {
-    /// Answers one request. The caller may be gone; then nobody needs the answer.
+    /// Answers one request. If the caller is gone, the answer is dropped.
     async fn serve(self: Arc<Self>, request: Request) {
         match request {
             Request::Commit(batch, to) => {
                 let result = self.committer.commit(&batch).await;
-                // A transaction that could not even be put together was not sent.
+                // A transaction that could not be built was not sent.
                 let result =
                     result.unwrap_or_else(|error| CommitResult::Refused(error.to_string().into()));
                 let _ = to.send(result.into());
             }
             Request::WaitForAll(to) => {
-                let _ = to.send(self.committer.wait_for_all(&self.revoker).await);
+                let _ = to.send(self.committer.wait_for_all(&self.barrier).await);
             }
             Request::ConfirmNewest(to) => {
                 let _ = to.send(self.committer.confirm_newest().await.into());
@@ -218,9 +219,10 @@ impl<C: ConsensusStore, F: Follower> Server<C, F> {
             Request::Records(at, after, to) => {
                 let _ = to.send(self.consensus.records(at, after).await.map_err(Error::from));
             }
-            Request::RemovePruned(through, floor, to) => {
-                let _ =
-                    to.send(self.consensus.prune_audit(through, &floor).await.map_err(Error::from));
+            Request::RemovePruned(through, audit_start, to) => {
+                let _ = to.send(
+                    self.consensus.prune_audit(through, &audit_start).await.map_err(Error::from),
+                );
             }
             Request::WriteUses(uses, to) => {
                 let _ = to.send(self.uses.write(&uses).await);

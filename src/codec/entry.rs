@@ -1,6 +1,6 @@
 //! Encodes and decodes entries of the audit log. The frame of an entry ends in its chain head.
 
-use super::{HEAD, MAX_VALUE, Place, damaged, pack, stored::StoredEntry, unpack};
+use super::{DbKey, HEAD, MAX_VALUE, damaged, pack, stored::StoredEntry, unpack};
 use crate::{
     audit::AuditEntry,
     digest::Seal,
@@ -37,11 +37,11 @@ pub(crate) fn decode_entry(
     seal: &Seal,
     catalogue: &'static Catalogue,
 ) -> Result<(AuditEntry, [u8; 32]), Error> {
-    let place = Place::Entry(sequence);
-    let (body, head) = open_entry(frame, place, previous, seal)?;
+    let key = DbKey::Entry(sequence);
+    let (body, head) = open_entry(frame, key, previous, seal)?;
     let entry =
-        unpack::<StoredEntry>(body, place)?.into_entry(catalogue).ok_or_else(|| damaged(place))?;
-    if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(place)) }
+        unpack::<StoredEntry>(body, key)?.into_entry(catalogue).ok_or_else(|| damaged(key))?;
+    if entry.sequence == sequence { Ok((entry, head)) } else { Err(damaged(key)) }
 }
 
 /// Verifies that an entry follows the entry with the chain head `previous`, and returns its head.
@@ -51,18 +51,18 @@ pub(crate) fn verify_entry(
     previous: &[u8; 32],
     seal: &Seal,
 ) -> Result<[u8; 32], Error> {
-    open_entry(frame, Place::Entry(sequence), previous, seal).map(|(_, head)| head)
+    open_entry(frame, DbKey::Entry(sequence), previous, seal).map(|(_, head)| head)
 }
 
 fn open_entry<'a>(
     frame: &'a [u8],
-    place: Place,
+    key: DbKey,
     previous: &[u8; 32],
     seal: &Seal,
 ) -> Result<(&'a [u8], [u8; 32]), Error> {
-    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(place))?;
+    let (body, head) = frame.split_last_chunk::<HEAD>().ok_or_else(|| damaged(key))?;
     let follows = seal.hash(&[previous, body]) == *head;
-    if follows { Ok((body, *head)) } else { Err(damaged(place)) }
+    if follows { Ok((body, *head)) } else { Err(damaged(key)) }
 }
 
 /// Decodes an entry without verifying its chain head.
@@ -72,7 +72,7 @@ pub(crate) fn decode_entry_unchecked(
     catalogue: &'static Catalogue,
 ) -> Option<AuditEntry> {
     let (body, _) = frame.split_last_chunk::<HEAD>()?;
-    unpack::<StoredEntry>(body, Place::Entry(sequence)).ok()?.into_entry(catalogue)
+    unpack::<StoredEntry>(body, DbKey::Entry(sequence)).ok()?.into_entry(catalogue)
 }
 
 /// Finds the last entry of `after + 1 ..= end` that is older than `before`; `after` if there is none. The
@@ -87,7 +87,7 @@ pub(crate) fn last_entry_before<F: AsRef<[u8]>>(
     while after < end {
         let middle = after + (end - after).div_ceil(2);
         let entry = decode_entry_unchecked(frame(middle)?.as_ref(), middle, catalogue);
-        if entry.ok_or_else(|| damaged(Place::Entry(middle)))?.at < before {
+        if entry.ok_or_else(|| damaged(DbKey::Entry(middle)))?.at < before {
             after = middle;
         } else {
             end = middle - 1;
@@ -98,5 +98,5 @@ pub(crate) fn last_entry_before<F: AsRef<[u8]>>(
 
 /// Reads the chain head of an entry without verifying it.
 pub(crate) fn entry_head(frame: &[u8], sequence: u64) -> Result<[u8; 32], Error> {
-    frame.last_chunk::<HEAD>().copied().ok_or_else(|| damaged(Place::Entry(sequence)))
+    frame.last_chunk::<HEAD>().copied().ok_or_else(|| damaged(DbKey::Entry(sequence)))
 }

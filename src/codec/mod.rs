@@ -27,7 +27,11 @@ use crate::{
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-/// The format that this version writes, and the newest that it reads.
+/// The format that this version writes, and the only one that it reads.
+///
+/// A version with format 2 must also read format 1, and a record must keep one encoding: the sum of a
+/// shared store is computed from records that are encoded again ([`Mark`]). An older replica cannot read a
+/// newer format and stops answering, so format 2 may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;
 /// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
@@ -39,9 +43,9 @@ const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
 const HEAD: usize = 32;
 
-/// The place of a value in the database: one ordered tree, with a letter for each kind of value.
+/// The database key of a value. All values are in one ordered tree; a letter states the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum DbKey {
     /// `a` and the big-endian sequence.
     Entry(u64),
     /// `f`.
@@ -57,25 +61,25 @@ pub(crate) enum Place {
     Use(KeyId),
 }
 
-impl Place {
+impl DbKey {
     pub(crate) const ENTRIES: &'static [u8] = b"a";
     pub(crate) const RECORDS: &'static [u8] = b"k";
     pub(crate) const SCOPES: &'static [u8] = b"s";
     pub(crate) const USES: &'static [u8] = b"u";
 
-    pub(crate) fn key(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
             Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
             Self::AuditStart => b"f".to_vec(),
             Self::Meta => b"m".to_vec(),
-            Self::Scope(number) => [Self::SCOPES, &[*number]].concat(),
+            Self::Scope(number) => [Self::SCOPES, &[number]].concat(),
             Self::Use(id) => [Self::USES, &id.as_u64().to_be_bytes()].concat(),
         }
     }
 
-    pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
-        let (kind, rest) = key.split_at_checked(1)?;
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_at_checked(1)?;
         match kind {
             Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
             Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
@@ -130,6 +134,29 @@ impl Mark {
         sum.remove(frame_hash);
         self.sum = sum.to_bytes();
     }
+
+    /// Updates the counts and the sum for the new value of a record or scope name. `before` and `after`
+    /// are the hashes of its frames; `None`: there is no value.
+    pub(crate) fn replace(
+        &mut self,
+        key: DbKey,
+        before: Option<[u8; 32]>,
+        after: Option<[u8; 32]>,
+    ) {
+        let count =
+            if matches!(key, DbKey::Scope(_)) { &mut self.scopes } else { &mut self.records };
+        match (before.is_some(), after.is_some()) {
+            (false, true) => *count += 1,
+            (true, false) => *count = count.saturating_sub(1),
+            _ => {}
+        }
+        if let Some(hash) = before {
+            self.subtract(hash);
+        }
+        if let Some(hash) = after {
+            self.add(hash);
+        }
+    }
 }
 
 /// The meta record.
@@ -144,7 +171,7 @@ pub(crate) struct Meta {
     pub(crate) prefix: String,
 }
 
-/// Where the audit log begins after a prune. It contains the chain head that the first remaining
+/// The start of the audit log after a prune. It contains the chain head that the first remaining
 /// entry continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuditStart {
@@ -175,53 +202,53 @@ fn too_long(_: bincode::Error) -> Error {
 }
 
 /// Decodes the payload of an intact frame.
-fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], place: Place) -> Result<T, Error> {
-    let (&version, payload) = body.split_first().ok_or_else(|| damaged(place))?;
+fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], key: DbKey) -> Result<T, Error> {
+    let (&version, payload) = body.split_first().ok_or_else(|| damaged(key))?;
     if version != FORMAT {
         return Err(Error::NewerFormat { found: version.into(), known: FORMAT.into() });
     }
     // bincode does not apply its limit to slices.
     if payload.len() > MAX_VALUE {
-        return Err(damaged(place));
+        return Err(damaged(key));
     }
-    options().deserialize(payload).map_err(|_| damaged(place))
+    options().deserialize(payload).map_err(|_| damaged(key))
 }
 
-fn damaged(place: Place) -> Error {
-    Error::damaged(match place {
-        Place::Entry(sequence) => {
+fn damaged(key: DbKey) -> Error {
+    Error::damaged(match key {
+        DbKey::Entry(sequence) => {
             format!("entry {sequence} of the audit log is not as it was written")
         }
-        Place::Record(digest) => format!("the record under {digest:?} is not as it was written"),
-        Place::AuditStart => "the start of its audit log is not as it was written".to_owned(),
-        Place::Meta => "the meta record is not as it was written".to_owned(),
-        Place::Scope(number) => format!("scope name {number} is not as it was written"),
-        Place::Use(id) => format!("the last use of {id} is not as it was written"),
+        DbKey::Record(digest) => format!("the record under {digest:?} is not as it was written"),
+        DbKey::AuditStart => "the start of its audit log is not as it was written".to_owned(),
+        DbKey::Meta => "the meta record is not as it was written".to_owned(),
+        DbKey::Scope(number) => format!("scope name {number} is not as it was written"),
+        DbKey::Use(id) => format!("the last use of {id} is not as it was written"),
     })
 }
 
-/// The hash of a frame without its tag, at its place.
-fn hash(body: &[u8], place: Place, seal: &Seal) -> [u8; 32] {
-    seal.hash(&[&place.key(), body])
+/// The hash of a frame without its tag, under its database key.
+fn hash(body: &[u8], key: DbKey, seal: &Seal) -> [u8; 32] {
+    seal.hash(&[&key.to_bytes(), body])
 }
 
-fn close(mut body: Vec<u8>, place: Place, seal: &Seal) -> Vec<u8> {
-    let hash = hash(&body, place, seal);
+fn close(mut body: Vec<u8>, key: DbKey, seal: &Seal) -> Vec<u8> {
+    let hash = hash(&body, key, seal);
     body.extend_from_slice(hash.first_chunk::<TAG>().map_or(&[][..], |tag| tag));
     body
 }
 
-/// Returns the body of a frame and its hash, if the frame is intact at this place.
-fn open<'a>(frame: &'a [u8], place: Place, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
-    let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(place))?;
-    let hash = hash(body, place, seal);
+/// Returns the body of a frame and its hash, if the frame is intact under this key.
+fn open<'a>(frame: &'a [u8], key: DbKey, seal: &Seal) -> Result<(&'a [u8], [u8; 32]), Error> {
+    let (body, tag) = frame.split_last_chunk::<TAG>().ok_or_else(|| damaged(key))?;
+    let hash = hash(body, key, seal);
     let intact = hash.first_chunk::<TAG>() == Some(tag);
-    if intact { Ok((body, hash)) } else { Err(damaged(place)) }
+    if intact { Ok((body, hash)) } else { Err(damaged(key)) }
 }
 
 /// Returns the hash of an intact frame, for [`Mark::add`].
-pub(crate) fn frame_hash(frame: &[u8], place: Place, seal: &Seal) -> Result<[u8; 32], Error> {
-    open(frame, place, seal).map(|(_, hash)| hash)
+pub(crate) fn frame_hash(frame: &[u8], key: DbKey, seal: &Seal) -> Result<[u8; 32], Error> {
+    open(frame, key, seal).map(|(_, hash)| hash)
 }
 
 pub(crate) fn encode_record(
@@ -229,7 +256,7 @@ pub(crate) fn encode_record(
     digest: Digest,
     seal: &Seal,
 ) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&StoredRecord::from(record))?, Place::Record(digest), seal))
+    Ok(close(pack(&StoredRecord::from(record))?, DbKey::Record(digest), seal))
 }
 
 /// Refuses a record that is too long, unless the record before the change was no shorter. The fields
@@ -279,33 +306,33 @@ fn open_record<T>(
     seal: &Seal,
     into: impl FnOnce(StoredRecord<'_>) -> Option<T>,
 ) -> Result<(T, [u8; 32]), Error> {
-    let place = Place::Record(digest);
-    let (body, hash) = open(frame, place, seal)?;
-    let value = into(unpack(body, place)?).ok_or_else(|| damaged(place))?;
+    let key = DbKey::Record(digest);
+    let (body, hash) = open(frame, key, seal)?;
+    let value = into(unpack(body, key)?).ok_or_else(|| damaged(key))?;
     Ok((value, hash))
 }
 
 pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&name)?, Place::Scope(number), seal))
+    Ok(close(pack(&name)?, DbKey::Scope(number), seal))
 }
 
 pub(crate) fn decode_scope(frame: &[u8], number: u8, seal: &Seal) -> Result<String, Error> {
-    let place = Place::Scope(number);
-    unpack(open(frame, place, seal)?.0, place)
+    let key = DbKey::Scope(number);
+    unpack(open(frame, key, seal)?.0, key)
 }
 
 /// Encodes the minute of a key's last use.
 pub(crate) fn encode_use(minute: u32, id: KeyId, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&minute)?, Place::Use(id), seal))
+    Ok(close(pack(&minute)?, DbKey::Use(id), seal))
 }
 
 pub(crate) fn decode_use(frame: &[u8], id: KeyId, seal: &Seal) -> Result<u32, Error> {
-    let place = Place::Use(id);
-    unpack(open(frame, place, seal)?.0, place)
+    let key = DbKey::Use(id);
+    unpack(open(frame, key, seal)?.0, key)
 }
 
 pub(crate) fn encode_meta(meta: &Meta, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(meta)?, Place::Meta, seal))
+    Ok(close(pack(meta)?, DbKey::Meta, seal))
 }
 
 pub(crate) fn decode_meta(
@@ -324,7 +351,7 @@ pub(crate) fn encode_epoch(
     before: &[u8; HEAD],
     seal: &Seal,
 ) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&(meta, before))?, Place::Meta, seal))
+    Ok(close(pack(&(meta, before))?, DbKey::Meta, seal))
 }
 
 #[cfg(feature = "cluster")]
@@ -343,8 +370,8 @@ fn open_meta<'a, T: Deserialize<'a>>(
     seal: &Seal,
     pepper_check: [u8; 16],
 ) -> Result<T, Error> {
-    match open(frame, Place::Meta, seal) {
-        Ok((body, _)) => unpack(body, Place::Meta),
+    match open(frame, DbKey::Meta, seal) {
+        Ok((body, _)) => unpack(body, DbKey::Meta),
         Err(_) if frame.get(1..17).is_some_and(|check| check != pepper_check) => {
             Err(Error::WrongPepper)
         }
@@ -352,12 +379,12 @@ fn open_meta<'a, T: Deserialize<'a>>(
     }
 }
 
-pub(crate) fn encode_audit_start(floor: &AuditStart, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(floor)?, Place::AuditStart, seal))
+pub(crate) fn encode_audit_start(start: &AuditStart, seal: &Seal) -> Result<Vec<u8>, Error> {
+    Ok(close(pack(start)?, DbKey::AuditStart, seal))
 }
 
 pub(crate) fn decode_audit_start(frame: &[u8], seal: &Seal) -> Result<AuditStart, Error> {
-    unpack(open(frame, Place::AuditStart, seal)?.0, Place::AuditStart)
+    unpack(open(frame, DbKey::AuditStart, seal)?.0, DbKey::AuditStart)
 }
 
 /// Reads the id from the frame of a record that may be damaged.

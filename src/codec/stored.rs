@@ -1,6 +1,7 @@
 //! The payloads of the format: mirrors of the values, with their fields in the order of the bytes.
 //!
-//! A variant may be appended to an enum. Any other change here makes a new format.
+//! A variant may be appended to an enum. Any other change here, such as a field, makes a new format:
+//! [`FORMAT`](super::FORMAT) says what that requires.
 
 mod entry;
 
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_has_one_order_and_no_key_twice() {
+    fn unsorted_or_duplicate_metadata_is_refused() {
         let stored =
             |keys: &[&'static str]| metadata_of(keys.iter().map(|key| (*key, "")).collect());
         assert_eq!(stored(&["a", "b"]).map(|metadata| metadata.len()), Some(2));
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_beyond_all_moments_is_none() {
+    fn expiry_beyond_the_timestamp_range_is_refused() {
         assert_eq!(expiry_of(None), Some(Expiry::Never));
         assert_eq!(expiry_of(Some(5)), Some(Expiry::At(Timestamp::from_secs(5))));
         assert_eq!(expiry_of(Some(u64::MAX)), None);

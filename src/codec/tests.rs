@@ -1,4 +1,4 @@
-//! The bytes on disk: a change of one of these is a new format.
+//! The bytes on disk. A test that must change its bytes needs a new format version.
 
 use super::*;
 use crate::audit::AuditEntry;
@@ -15,7 +15,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
-/// The fields of a frame stand apart in the literals.
+/// Removes the blanks that separate the fields in the literals.
 fn bytes(golden: &str) -> String {
     golden.replace(' ', "")
 }
@@ -89,7 +89,7 @@ fn mark() -> Mark {
 }
 
 #[test]
-fn the_bytes_of_a_record_are_these() {
+fn record_has_the_documented_bytes() {
     let seal = Seals::derive(None).frame;
     let golden = [
         (
@@ -117,7 +117,7 @@ fn the_bytes_of_a_record_are_these() {
 }
 
 #[test]
-fn a_record_has_1536_bytes_with_all_the_marks_it_may_get() {
+fn record_length_limit_counts_fields_that_later_changes_set() {
     let with = |notes: usize| Record {
         metadata: [("n".into(), "x".repeat(256)), ("o".into(), "x".repeat(notes))].into(),
         name: "x".repeat(128),
@@ -127,13 +127,13 @@ fn a_record_has_1536_bytes_with_all_the_marks_it_may_get() {
     let length = |record: &Record| {
         encode_record(record, digest(), &Seals::derive(None).frame).unwrap().len()
     };
-    // Actors are shorter here than a key is, once by eight and once by four bytes.
+    // The two actors are 8 and 4 bytes shorter here than a key id would be.
     let most = with(1536 - 12 - length(&with(0)));
     assert_eq!(length(&most), 1536 - 12);
     assert!(check_length(&most, None).is_ok());
     let more = with(1536 - 12 - length(&with(0)) + 1);
     assert!(matches!(check_length(&more, None), Err(Error::Invalid { field: Field::Record, .. })));
-    // A record that has none of them yet keeps their room.
+    // A record without these fields needs the space for them from the start.
     let bare = |record: &Record| Record {
         expiry: Expiry::Never,
         inactive_since: None,
@@ -143,14 +143,14 @@ fn a_record_has_1536_bytes_with_all_the_marks_it_may_get() {
     };
     assert!(check_length(&bare(&most), None).is_ok());
     assert!(check_length(&bare(&more), None).is_err());
-    // It is never too long for what happens to it.
+    // A record over the limit can still be revoked, but not grow.
     let revoked = Record { active: false, ..more.clone() };
     assert!(check_length(&revoked, Some(&more)).is_ok());
     assert!(check_length(&revoked, Some(&most)).is_err());
 }
 
 #[test]
-fn the_bytes_of_a_scope_name_are_these() {
+fn scope_name_has_the_documented_bytes() {
     let seal = Seals::derive(None).frame;
     let frame = encode_scope("api.read", 3, &seal).unwrap();
     assert_eq!(
@@ -161,7 +161,7 @@ fn the_bytes_of_a_scope_name_are_these() {
 }
 
 #[test]
-fn the_bytes_of_a_last_use_are_these() {
+fn last_use_has_the_documented_bytes() {
     let (seal, id) = (Seals::derive(None).frame, KeyId::from_u64(7));
     let frame = encode_use(0x0102_0304, id, &seal).unwrap();
     assert_eq!(hex(&frame), bytes("01 04030201 4c3efe5fd6a5c150c45bc0146184783f"));
@@ -170,7 +170,7 @@ fn the_bytes_of_a_last_use_are_these() {
 }
 
 #[test]
-fn a_record_in_memory_is_the_one_that_was_put_there() {
+fn resident_record_decodes_to_the_encoded_record() {
     for record in [full(), root()] {
         let bytes = Resident::of(&record).unwrap().bytes;
         let Record { id, created_at, active, grant, .. } = record;
@@ -181,9 +181,9 @@ fn a_record_in_memory_is_the_one_that_was_put_there() {
 }
 
 #[test]
-fn what_is_loaded_is_what_a_record_would_be_in_memory_and_is_refused_where_it_is() {
+fn load_record_agrees_with_decode_record_on_any_payload() {
     let seal = Seals::derive(None).frame;
-    let place = Place::Record(digest());
+    let key = DbKey::Record(digest());
     for record in [full(), root()] {
         let sound = pack(&StoredRecord::from(&record)).unwrap();
         let flipped = |bit: usize| {
@@ -192,7 +192,7 @@ fn what_is_loaded_is_what_a_record_would_be_in_memory_and_is_refused_where_it_is
             body
         };
         let bodies = (8..sound.len() * 8).map(flipped).chain([sound.clone()]);
-        for frame in bodies.map(|body| close(body, place, &seal)) {
+        for frame in bodies.map(|body| close(body, key, &seal)) {
             let decoded = decode_record(&frame, digest(), &seal, catalogue());
             let loaded = load_record(&frame, digest(), &seal, catalogue());
             let decoded = decoded.map(|(record, hash)| (Resident::of(&record).unwrap(), hash));
@@ -202,7 +202,7 @@ fn what_is_loaded_is_what_a_record_would_be_in_memory_and_is_refused_where_it_is
 }
 
 #[test]
-fn the_bytes_of_the_meta_record_are_these() {
+fn meta_record_has_the_documented_bytes() {
     let golden = [
         (
             None,
@@ -232,7 +232,7 @@ fn the_bytes_of_the_meta_record_are_these() {
 }
 
 #[test]
-fn the_bytes_of_an_entry_are_these() {
+fn audit_entry_has_the_documented_bytes() {
     let seal = Seals::derive(None).audit;
     let refused = Act::Refuse { attempt: Attempt::Verify, reason: "no".into() };
     let golden = [
@@ -267,7 +267,7 @@ fn the_bytes_of_an_entry_are_these() {
 }
 
 #[test]
-fn the_bytes_of_a_request_that_is_done_once_are_these() {
+fn idempotent_request_has_the_documented_bytes() {
     let seal = Seals::derive(None).audit;
     let once = Once { request: [0x0a; 16], payload: [0x0b; 16] };
     let golden = [
@@ -291,7 +291,7 @@ fn the_bytes_of_a_request_that_is_done_once_are_these() {
 }
 
 #[test]
-fn link_to_the_last_idempotent_request_has_these_bytes() {
+fn link_to_the_last_idempotent_request_has_the_documented_bytes() {
     let seal = Seals::derive(None).audit;
     let linked = |act, once| AuditEntry { once, last_once: Some(0x0102), ..entry(act) };
     let once = Some(Once { request: [0x0a; 16], payload: [0x0b; 16] });
@@ -312,7 +312,7 @@ fn link_to_the_last_idempotent_request_has_these_bytes() {
 }
 
 #[test]
-fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
+fn prune_repair_and_repeated_refusal_have_the_documented_bytes() {
     let seal = Seals::derive(None).audit;
     let golden = [
         (
@@ -349,7 +349,7 @@ fn the_bytes_of_a_cut_a_repair_and_a_repeated_refusal_are_these() {
 }
 
 #[test]
-fn a_damaged_record_still_says_whose_it_seems_to_be() {
+fn probable_id_of_a_damaged_record_is_read() {
     let mut frame = encode_record(&full(), digest(), &Seals::derive(None).frame).unwrap();
     *frame.last_mut().unwrap() ^= 1;
     assert_eq!(probable_id(&frame), Some(full().id));
@@ -357,15 +357,15 @@ fn a_damaged_record_still_says_whose_it_seems_to_be() {
 }
 
 #[test]
-fn the_bytes_of_the_floor_are_these() {
+fn audit_start_has_the_documented_bytes() {
     let seal = Seals::derive(None).meta;
-    let floor = AuditStart { through: 0x0102, head: [6; 32], pruned_by: 0x0304 };
-    let frame = encode_audit_start(&floor, &seal).unwrap();
+    let start = AuditStart { through: 0x0102, head: [6; 32], pruned_by: 0x0304 };
+    let frame = encode_audit_start(&start, &seal).unwrap();
     let payload = format!("01 0201000000000000 {} 0403000000000000", "06".repeat(32));
     let (body, tag) = frame.split_at(frame.len() - 16);
     assert_eq!(hex(body), bytes(&payload));
     assert_eq!(seal.hash(&[b"f", body])[..16], *tag);
-    assert_eq!(decode_audit_start(&frame, &seal).unwrap(), floor);
+    assert_eq!(decode_audit_start(&frame, &seal).unwrap(), start);
     for bit in 0..frame.len() * 8 {
         let mut flipped = frame.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -374,23 +374,23 @@ fn the_bytes_of_the_floor_are_these() {
 }
 
 #[test]
-fn the_keys_of_the_tree_are_these() {
+fn database_keys_have_the_documented_bytes() {
     let golden = [
-        (Place::AuditStart, "66".to_owned()),
-        (Place::Entry(0x0102), "610000000000000102".to_owned()),
-        (Place::Record(digest()), format!("6b{}", "d1".repeat(32))),
-        (Place::Meta, "6d".to_owned()),
-        (Place::Scope(3), "7303".to_owned()),
-        (Place::Use(KeyId::from_u64(0x0102)), "750000000000000102".to_owned()),
+        (DbKey::AuditStart, "66".to_owned()),
+        (DbKey::Entry(0x0102), "610000000000000102".to_owned()),
+        (DbKey::Record(digest()), format!("6b{}", "d1".repeat(32))),
+        (DbKey::Meta, "6d".to_owned()),
+        (DbKey::Scope(3), "7303".to_owned()),
+        (DbKey::Use(KeyId::from_u64(0x0102)), "750000000000000102".to_owned()),
     ];
-    for (place, key) in golden {
-        assert_eq!(hex(&place.key()), key);
-        assert_eq!(Place::from_key(&place.key()), Some(place));
+    for (key, bytes) in golden {
+        assert_eq!(hex(&key.to_bytes()), bytes);
+        assert_eq!(DbKey::from_bytes(&key.to_bytes()), Some(key));
     }
 }
 
 #[test]
-fn a_wrong_pepper_is_told_from_damage() {
+fn wrong_pepper_is_distinguished_from_damage() {
     let (right, wrong) = (Seals::derive(Some(b"sixteen bytes or more")), Seals::derive(None));
     let check = right.pepper_check;
     let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
@@ -403,7 +403,7 @@ fn a_wrong_pepper_is_told_from_damage() {
 
 #[test]
 #[cfg(feature = "cluster")]
-fn a_wrong_pepper_is_told_from_damage_in_a_shared_store_too() {
+fn wrong_pepper_is_distinguished_from_damage_in_a_shared_store() {
     let (right, wrong) = (Seals::derive(Some(b"sixteen bytes or more")), Seals::derive(None));
     let check = right.pepper_check;
     let meta = Meta { pepper_check: check, mark: mark(), newest: 1, prefix: "pcl".into() };
@@ -416,7 +416,7 @@ fn a_wrong_pepper_is_told_from_damage_in_a_shared_store_too() {
 }
 
 #[test]
-fn the_longest_entry_fills_its_place_to_the_byte() {
+fn longest_audit_entry_has_exactly_the_maximum_length() {
     let seal = Seals::derive(None).audit;
     let longest = (3000..5000).map_while(|length| {
         let refused = Act::Refuse { attempt: Attempt::Verify, reason: "n".repeat(length) };
@@ -426,11 +426,11 @@ fn the_longest_entry_fills_its_place_to_the_byte() {
 }
 
 #[test]
-fn the_sum_tells_one_frame_from_another_and_forgets_what_is_taken_out() {
+fn mark_sum_depends_on_the_current_frames_only() {
     let seal = Seals::derive(None).frame;
     let hash = |record: &Record| {
         let frame = encode_record(record, digest(), &seal).unwrap();
-        frame_hash(&frame, Place::Record(digest()), &seal).unwrap()
+        frame_hash(&frame, DbKey::Record(digest()), &seal).unwrap()
     };
     let (one, other, before) = (hash(&full()), hash(&root()), mark());
     let mut mark = before;
@@ -445,7 +445,7 @@ fn the_sum_tells_one_frame_from_another_and_forgets_what_is_taken_out() {
 }
 
 #[test]
-fn any_flipped_bit_of_a_frame_is_seen() {
+fn any_flipped_bit_of_a_frame_is_detected() {
     let seals = Seals::derive(None);
     let record = encode_record(&full(), digest(), &seals.frame).unwrap();
     let meta = Meta { pepper_check: [0; 16], mark: mark(), newest: 1, prefix: "pcl".into() };
@@ -475,7 +475,7 @@ fn any_flipped_bit_of_a_frame_is_seen() {
 }
 
 #[test]
-fn a_frame_is_good_in_its_own_place_only() {
+fn frame_is_valid_under_its_own_key_only() {
     let seals = Seals::derive(None);
     let frame = encode_record(&full(), digest(), &seals.frame).unwrap();
     let elsewhere = Digest::from_bytes([0xd2; 32]);
@@ -488,10 +488,10 @@ fn a_frame_is_good_in_its_own_place_only() {
 }
 
 #[test]
-fn a_newer_format_is_named_as_such() {
+fn newer_format_is_reported() {
     let seal = Seals::derive(None).frame;
-    let place = Place::Record(digest());
-    let newer = close(vec![FORMAT + 1, 1, 2, 3], place, &seal);
+    let key = DbKey::Record(digest());
+    let newer = close(vec![FORMAT + 1, 1, 2, 3], key, &seal);
     let found = decode_record(&newer, digest(), &seal, catalogue());
     assert!(matches!(found, Err(Error::NewerFormat { found: 2, known: 1 })));
 }

@@ -1,9 +1,9 @@
-//! What `Authorization: Basic` accepts, said once more: clear rather than efficient. The oracle of
-//! the property tests and of the fuzz target, so it shares nothing with the crate.
+//! A second parser of `Authorization: Basic` values, clear rather than efficient. It is the oracle of the
+//! property tests and of a fuzz target, so it shares no code with the crate.
 
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// The key that the value presents, if it is one that we accept.
+/// Returns the key that an accepted value presents.
 pub(crate) fn parse(authorization: &[u8]) -> Option<Vec<u8>> {
     if authorization.len() > 1024 {
         return None;
@@ -16,13 +16,13 @@ pub(crate) fn parse(authorization: &[u8]) -> Option<Vec<u8>> {
     }
     let decoded = latin1(&decode_base64(rest.trim_start_matches(' '))?);
     let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
-    let user_is_fine = !user.is_empty()
+    let is_valid_user = !user.is_empty()
         && user.chars().all(|c| ('!'..='~').contains(&c))
         && user.chars().count() <= 64;
-    (user_is_fine && password.is_empty()).then(|| user.as_bytes().to_vec())
+    (is_valid_user && password.is_empty()).then(|| user.as_bytes().to_vec())
 }
 
-/// Each byte as the character of the same number, so that none is lost and none is special.
+/// Maps each byte to the character with the same number.
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
@@ -46,7 +46,7 @@ fn decode_base64(token: &str) -> Option<Vec<u8>> {
         let byte: Vec<usize> = bits.drain(..8).collect();
         bytes.push(u8::try_from(byte.iter().fold(0, |number, bit| number * 2 + bit)).ok()?);
     }
-    // Six bits over are a digit that stands alone; fewer are the end of the last byte's digit.
-    let spelled_once = bits.len() < 6 && bits.iter().all(|&bit| bit == 0);
-    spelled_once.then_some(bytes)
+    // Six remaining bits are a digit without a byte. Fewer are the unused end of the last digit.
+    let is_canonical = bits.len() < 6 && bits.iter().all(|&bit| bit == 0);
+    is_canonical.then_some(bytes)
 }

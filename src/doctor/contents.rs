@@ -4,22 +4,22 @@ use crate::{
     audit::{Act, AuditEntry},
     codec::Mark,
     id::KeyId,
-    ledger::inspect::{Fault, Inspection},
+    ledger::inspect::{EntryFault, Inspection},
 };
 use std::collections::HashMap;
 
 /// The last change of a key in the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Last {
+pub(super) struct LastChange {
     pub(super) sequence: u64,
     pub(super) is_deleted: bool,
 }
 
 /// Whether audit log, meta record and anchor agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum Consistency {
     /// The audit log ends where the meta record says, and its history contains the anchor's mark.
-    Whole,
+    Intact,
     /// No slot of the anchor is intact, or there is none.
     NoAnchor,
     /// The anchor belongs to another store.
@@ -35,11 +35,11 @@ pub(super) enum Reach {
 /// The audit log, and what it proves.
 pub(super) struct Contents {
     /// Every fault, with its entry.
-    pub(super) faults: Vec<(u64, Fault)>,
+    pub(super) faults: Vec<(u64, EntryFault)>,
     pub(super) entries: u64,
-    pub(super) last: HashMap<KeyId, Last>,
+    pub(super) last: HashMap<KeyId, LastChange>,
     pub(super) anchor: Option<Mark>,
-    pub(super) reach: Reach,
+    pub(super) consistency: Consistency,
     /// The last entry and its chain head.
     pub(super) end: u64,
     pub(super) head: [u8; 32],
@@ -62,13 +62,13 @@ impl Contents {
         let anchor = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
         let meta = inspection.meta.as_ref().ok().map(|meta| meta.mark);
         let recorded = [meta, anchor].into_iter().flatten().map(|mark| mark.sequence).max();
-        let start = inspection.floor.as_ref().ok().copied().unwrap_or_default();
+        let start = inspection.audit_start.as_ref().ok().copied().unwrap_or_default();
         let mut contents = Self {
             faults: Vec::new(),
             entries: 0,
             last: HashMap::new(),
             anchor,
-            reach: Reach::Whole,
+            consistency: Consistency::Intact,
             end: start.through,
             head: start.head,
             known_from: start.through + 1,
@@ -79,16 +79,16 @@ impl Contents {
         };
         let anchored = anchor.map_or(0, |mark| mark.sequence);
         let mut head_at_anchor = (anchored == start.through).then_some(start.head);
-        inspection.trail(recorded.unwrap_or(0), |link| {
-            if let Some(fault) = link.fault {
-                contents.faults.push((link.sequence, fault));
-                contents.known_from = link.sequence + 1;
+        inspection.audit_entries(recorded.unwrap_or(0), |inspected| {
+            if let Some(fault) = inspected.fault {
+                contents.faults.push((inspected.sequence, fault));
+                contents.known_from = inspected.sequence + 1;
             } else {
                 contents.entries += 1;
             }
-            if let Some(entry) = &link.entry {
-                contents.fold(link.sequence, entry, link.fault.is_none());
-                contents.is_prune_recorded |= link.sequence == start.pruned_by
+            if let Some(entry) = &inspected.entry {
+                contents.fold(inspected.sequence, entry, inspected.fault.is_none());
+                contents.is_prune_recorded |= inspected.sequence == start.pruned_by
                     && match &entry.act {
                         Act::Prune { through, head } => {
                             (*through, *head) == (start.through, start.head)
@@ -97,43 +97,43 @@ impl Contents {
                         _ => start.pruned_by == start.through + 1,
                     };
             }
-            if let Some(head) = link.head {
-                (contents.end, contents.head) = (link.sequence, head);
-                if link.sequence == anchored {
+            if let Some(head) = inspected.head {
+                (contents.end, contents.head) = (inspected.sequence, head);
+                if inspected.sequence == anchored {
                     head_at_anchor = Some(head);
                 }
             }
         });
-        contents.reach = contents.reach(meta, head_at_anchor);
-        contents.is_sum_right = contents.reach == Reach::Whole
+        contents.consistency = contents.consistency(meta, head_at_anchor);
+        contents.is_sum_right = contents.consistency == Consistency::Intact
             && meta.is_some_and(|meta| {
                 (meta.records, meta.scopes, meta.sum) == (found.records, found.scopes, found.sum)
             });
         contents
     }
 
-    fn reach(&self, meta: Option<Mark>, head_at_anchor: Option<[u8; 32]>) -> Reach {
-        let Some(anchor) = self.anchor else { return Reach::NoAnchor };
+    fn consistency(&self, meta: Option<Mark>, head_at_anchor: Option<[u8; 32]>) -> Consistency {
+        let Some(anchor) = self.anchor else { return Consistency::NoAnchor };
         let anchored = anchor.sequence;
         if meta.is_some_and(|meta| meta.store != anchor.store) {
-            return Reach::Foreign;
+            return Consistency::Foreign;
         }
         let found = meta.map_or(self.end, |meta| meta.sequence);
         if found < anchored {
-            return Reach::RolledBack { found, anchored };
+            return Consistency::RolledBack { found, anchored };
         }
         if head_at_anchor != Some(anchor.head)
             || meta.is_some_and(|m| m.sequence == anchored && m != anchor)
         {
-            return Reach::Fork { anchored };
+            return Consistency::Fork { anchored };
         }
         // Without a meta record only the anchor states the end of the audit log.
         let (recorded, head) =
             meta.map_or((anchored, anchor.head), |meta| (meta.sequence, meta.head));
         if (self.end, self.head) == (recorded, head) {
-            Reach::Whole
+            Consistency::Intact
         } else {
-            Reach::OtherEnd { found: self.end, recorded }
+            Consistency::OtherEnd { found: self.end, recorded }
         }
     }
 
@@ -151,7 +151,7 @@ impl Contents {
             _ => return,
         };
         for key in entry.key.into_iter().chain(new) {
-            self.last.insert(key, Last { sequence, is_deleted });
+            self.last.insert(key, LastChange { sequence, is_deleted });
         }
     }
 
@@ -160,7 +160,7 @@ impl Contents {
     /// intact. For a change before a prune, a restore or a repair, the sum over all records is the
     /// proof.
     pub(super) fn is_current(&self, key: KeyId, revision: u64) -> bool {
-        if self.reach != Reach::Whole || !self.is_prune_recorded {
+        if self.consistency != Consistency::Intact || !self.is_prune_recorded {
             return false;
         }
         match self.last.get(&key) {
@@ -172,7 +172,7 @@ impl Contents {
     }
 
     /// The keys in the audit log that were not deleted.
-    pub(super) fn live(&self) -> impl Iterator<Item = (KeyId, Last)> {
+    pub(super) fn undeleted(&self) -> impl Iterator<Item = (KeyId, LastChange)> {
         self.last.iter().filter(|(_, last)| !last.is_deleted).map(|(key, last)| (*key, *last))
     }
 }

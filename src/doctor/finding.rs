@@ -22,7 +22,7 @@ pub struct Finding {
     pub severity: Severity,
     /// The finding in words.
     pub text: String,
-    /// What to do, as an imperative.
+    /// The remedy, as an imperative.
     pub remedy: &'static str,
     /// The key that the finding concerns.
     pub key: Option<KeyId>,

@@ -14,13 +14,13 @@ pub use self::{
     repair::{RepairIssue, Repaired},
 };
 
-use self::contents::{Contents, Reach};
+use self::contents::{Consistency, Contents};
 use crate::{
     codec::{Mark, Meta},
     digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::inspect::{self, Fault, Found, Inspection, Outside},
+    ledger::inspect::{self, DirectoryState, EntryFault, Found, Inspection},
     offline::Offline,
     record::Record,
     scope::{Catalogue, Grant, Scope},
@@ -57,17 +57,18 @@ impl Offline {
         let dir = dir.as_ref();
         let seals = self.seals()?;
         let mut report = Report::default();
-        let outside = Outside::look(dir, self.anchor.as_deref())?;
-        add_outside(&outside, &mut report);
-        if outside.holder.is_none() {
+        let directory = DirectoryState::read(dir, self.anchor.as_deref())?;
+        add_directory(&directory, &mut report);
+        if directory.holder.is_none() {
             match Inspection::open(dir, scratch, Arc::clone(&seals)) {
                 Ok(inspection) => {
                     let slots = self.slots(dir, &seals);
-                    self.look_inside(&inspection, slots, &mut report)?;
+                    self.examine_contents(&inspection, slots, &mut report)?;
                 }
                 // The missing or unsafe files are reported already.
-                Err(Error::Damaged(_)) if !outside.missing.is_empty() => {}
-                Err(Error::Damaged(_) | Error::Unsafe { .. }) if !outside.misplaced.is_empty() => {}
+                Err(Error::Damaged(_)) if !directory.missing.is_empty() => {}
+                Err(Error::Damaged(_) | Error::Unsafe { .. })
+                    if !directory.unsafe_entries.is_empty() => {}
                 Err(Error::Damaged(what)) => {
                     report.findings.push(Finding::fault("unreadable", what, "restore a backup"));
                 }
@@ -81,10 +82,10 @@ impl Offline {
 
     fn slots(&self, dir: &Path, seals: &Seals) -> [Option<Mark>; 2] {
         let path = self.anchor.clone().unwrap_or_else(|| dir.join("ledger").join("anchor"));
-        inspect::anchor(&path, seals).unwrap_or_default()
+        inspect::anchor_slots(&path, seals).unwrap_or_default()
     }
 
-    fn look_inside(
+    fn examine_contents(
         &self,
         inspection: &Inspection,
         slots: [Option<Mark>; 2],
@@ -104,7 +105,7 @@ impl Offline {
         report.entries = contents.entries;
         let findings = &mut report.findings;
         add_engine(inspection, findings);
-        add_reach(&contents, slots, inspection, findings);
+        add_consistency(&contents, slots, inspection, findings);
         add_audit(&contents, findings);
         keys.compare(&contents, findings);
         let is_reported =
@@ -138,32 +139,32 @@ fn held(holder: &str) -> Finding {
     Finding::fault("in-use", text, remedy)
 }
 
-fn add_outside(outside: &Outside, report: &mut Report) {
-    for fault in &outside.misplaced {
+fn add_directory(directory: &DirectoryState, report: &mut Report) {
+    for fault in &directory.unsafe_entries {
         report.findings.push(Finding::fault("unsafe", fault.to_string(), UNSAFE));
     }
     let mut add = |code, path: &PathBuf, text: &str, remedy| {
         let text = format!("{}{text}", path.display());
         report.findings.push(Finding::fault(code, text, remedy));
     };
-    for (path, mode) in &outside.loose {
+    for (path, mode) in &directory.accessible {
         add("permissions", path, &format!(" is open to others (mode {mode:03o})"), MODES);
     }
-    for (path, owner) in &outside.foreign {
+    for (path, owner) in &directory.foreign {
         let remedy = "correct its owner (chown), or run as that user if all of it is theirs";
         add("owner", path, &format!(" belongs to user {owner}"), remedy);
     }
-    for path in &outside.leftovers {
+    for path in &directory.leftovers {
         let text = " was left when the store was killed during creation or opening";
         add("leftover", path, text, "nothing is lost; opening or creating the store removes it");
     }
-    for path in &outside.missing {
+    for path in &directory.missing {
         add("missing-file", path, " is missing", "put that file back, or restore a backup");
     }
-    for path in &outside.blobs {
+    for path in &directory.blobs {
         add("blob", path, " is outside of the database file, where it is not durable", RESTORE);
     }
-    for (path, why) in &outside.hidden {
+    for (path, why) in &directory.unreadable {
         add(
             "hidden",
             path,
@@ -171,8 +172,8 @@ fn add_outside(outside: &Outside, report: &mut Report) {
             "run as the user whose store it is",
         );
     }
-    disk::look(outside, &mut report.findings);
-    if let Some(holder) = &outside.holder {
+    disk::examine(directory, &mut report.findings);
+    if let Some(holder) = &directory.holder {
         report.findings.push(held(holder));
     }
 }
@@ -189,7 +190,7 @@ fn add_engine(inspection: &Inspection, findings: &mut Vec<Finding>) {
     if let Err(error) = &inspection.meta {
         findings.push(Finding::fault("meta", inner(error), RESTORE));
     }
-    if let Err(error) = &inspection.floor {
+    if let Err(error) = &inspection.audit_start {
         findings.push(Finding::fault("floor", inner(error), RESTORE));
     }
     inspection.uses(|key, minute| {
@@ -213,7 +214,7 @@ fn inner(error: &Error) -> String {
     }
 }
 
-fn add_reach(
+fn add_consistency(
     contents: &Contents,
     slots: [Option<Mark>; 2],
     inspection: &Inspection,
@@ -223,16 +224,16 @@ fn add_reach(
         let text = "one of the two slots of the anchor is not intact; a power failure can cause that, and one slot suffices";
         findings.push(Finding::note("anchor-slot", text, "nothing; the next change writes it"));
     }
-    let finding = match contents.reach {
-        Reach::Whole => return,
-        Reach::NoAnchor if findings.iter().any(|f| f.code == "missing-file") => return,
-        Reach::NoAnchor => Finding::fault("anchor", "the anchor is not as it was written", RESTORE),
-        Reach::Foreign => Finding::fault(
+    let finding = match contents.consistency {
+        Consistency::Intact => return,
+        Consistency::NoAnchor if findings.iter().any(|f| f.code == "missing-file") => return,
+        Consistency::NoAnchor => Finding::fault("anchor", "the anchor is not as it was written", RESTORE),
+        Consistency::Foreign => Finding::fault(
             "foreign-anchor",
             "the anchor belongs to another store",
             "give the anchor of this store (--anchor), or put the right file back",
         ),
-        Reach::RolledBack { found, anchored } => Finding::fault(
+        Consistency::RolledBack { found, anchored } => Finding::fault(
             "rolled-back",
             format!(
                 "the store was rolled back: it is at change {found}, and its anchor records change {anchored}; keys \
@@ -241,15 +242,15 @@ fn add_reach(
             "put the newer files back or restore a backup",
         )
         .of_entry(anchored),
-        Reach::Fork { anchored } => Finding::fault(
+        Consistency::Fork { anchored } => Finding::fault(
             "fork",
             format!("at change {anchored} its history differs from its anchor"),
             "put the files back that belong to this anchor, or restore a backup",
         )
         .of_entry(anchored),
         // The damaged meta record is reported already.
-        Reach::OtherEnd { .. } if inspection.meta.is_err() => return,
-        Reach::OtherEnd { found, recorded } => Finding::fault(
+        Consistency::OtherEnd { .. } if inspection.meta.is_err() => return,
+        Consistency::OtherEnd { found, recorded } => Finding::fault(
             "end",
             format!("the audit log ends at entry {found}, not at entry {recorded} as its meta record says"),
             RESTORE,
@@ -270,23 +271,23 @@ fn add_audit(contents: &Contents, findings: &mut Vec<Finding>) {
     let mut faults = contents.faults.iter().peekable();
     while let Some(&(first, fault)) = faults.next() {
         let mut last = first;
-        while fault == Fault::Missing
-            && let Some((next, _)) = faults.next_if(|f| **f == (last + 1, Fault::Missing))
+        while fault == EntryFault::Missing
+            && let Some((next, _)) = faults.next_if(|f| **f == (last + 1, EntryFault::Missing))
         {
             last = *next;
         }
         let text = match fault {
-            Fault::Missing if last > first => {
+            EntryFault::Missing if last > first => {
                 format!("entries {first} to {last} of the audit log are missing")
             }
-            Fault::Missing => format!("entry {first} of the audit log is missing"),
-            Fault::Broken => format!(
+            EntryFault::Missing => format!("entry {first} of the audit log is missing"),
+            EntryFault::ChainMismatch => format!(
                 "entry {first} of the audit log is not as it was written, or the one before it was altered"
             ),
-            Fault::Loose => {
+            EntryFault::Unverifiable => {
                 format!("entry {first} of the audit log follows a gap, so it is not proved")
             }
-            Fault::Misplaced => {
+            EntryFault::Misplaced => {
                 format!("another entry is in the place of entry {first} of the audit log")
             }
         };

@@ -6,10 +6,10 @@
 //! and its audit log stays there. The new log begins above every number of the old store and its
 //! anchor.
 
-use super::contents::{Contents, Reach};
+use super::contents::{Consistency, Contents};
 use crate::{
     audit::{Act, AuditEntry},
-    codec::{self, AuditStart, Place},
+    codec::{self, AuditStart, DbKey},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -85,12 +85,12 @@ impl Offline {
         if let Err(Error::WrongPepper) = inspection.meta {
             return Err(Error::WrongPepper);
         }
-        let mut best = Best::default();
-        let found = inspection.records(|found| best.add(&found));
+        let mut newest = NewestRecords::default();
+        let found = inspection.records(|found| newest.add(&found));
         let contents = Contents::read(&inspection, self.slots(dir, &seals), &found);
         let prefix = match &inspection.meta {
             Ok(meta) => {
-                Prefix::new(&meta.prefix).map_err(|_| Error::damaged("its prefix is not one"))?
+                Prefix::new(&meta.prefix).map_err(|_| Error::damaged("its prefix is not valid"))?
             }
             Err(_) => self.prefix.unwrap_or_default(),
         };
@@ -101,7 +101,7 @@ impl Offline {
         inspection.records(|found| {
             if let Found::Intact(digest, record) = found
                 && failure.is_none()
-                && best.is(&record, digest)
+                && newest.contains(&record, digest)
             {
                 failure = repair.copy(digest, *record).err();
             }
@@ -111,20 +111,20 @@ impl Offline {
         }
         let mut uses = Vec::new();
         inspection.uses(|id, minute| uses.extend(id.zip(minute)));
-        repair.uses(&best, &uses)?;
-        repair.lost(&best);
+        repair.uses(&newest, &uses)?;
+        repair.lost(&newest);
         repair.finish()
     }
 }
 
 /// The newest intact record of each key, and the damaged records.
 #[derive(Default)]
-struct Best {
+struct NewestRecords {
     records: HashMap<KeyId, (u64, Digest)>,
     damaged: Vec<Option<KeyId>>,
 }
 
-impl Best {
+impl NewestRecords {
     fn add(&mut self, found: &Found) {
         match found {
             Found::Intact(digest, record) => {
@@ -139,7 +139,7 @@ impl Best {
         }
     }
 
-    fn is(&self, record: &Record, digest: Digest) -> bool {
+    fn contains(&self, record: &Record, digest: Digest) -> bool {
         self.records.get(&record.id) == Some(&(record.revision, digest))
     }
 }
@@ -177,7 +177,7 @@ impl<'i> Repair<'i> {
             named.into_iter().map(|(scope, _)| scope.clone()).collect()
         };
         let (names, unreadable) = (owned(names), owned(unreadable));
-        let is_proved = contents.reach == Reach::Whole;
+        let is_proved = contents.consistency == Consistency::Intact;
         let sequence = seen + 1;
         Ok(Self {
             contents,
@@ -196,7 +196,7 @@ impl<'i> Repair<'i> {
     fn scopes(&mut self) -> Result<(), Error> {
         for (number, name) in (0..=u8::MAX).zip(&self.names) {
             let frame = codec::encode_scope(name.as_str(), number, &self.seals.frame)?;
-            self.bulk.put(Place::Scope(number), frame)?;
+            self.bulk.put(DbKey::Scope(number), frame)?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl<'i> Repair<'i> {
             None => self.done.current += 1,
         }
         let frame = codec::encode_record(&record, digest, &self.seals.frame)?;
-        self.bulk.put(Place::Record(digest), frame)
+        self.bulk.put(DbKey::Record(digest), frame)
     }
 
     /// Converts the scopes to the numbers of the new store. Returns whether some have no name.
@@ -240,35 +240,35 @@ impl<'i> Repair<'i> {
     }
 
     /// Copies the last use of the copied keys.
-    fn uses(&mut self, best: &Best, uses: &[(KeyId, u32)]) -> Result<(), Error> {
+    fn uses(&mut self, newest: &NewestRecords, uses: &[(KeyId, u32)]) -> Result<(), Error> {
         for (id, minute) in uses {
             let is_deleted = self.contents.last.get(id).is_some_and(|last| last.is_deleted);
-            if best.records.contains_key(id) && !is_deleted {
+            if newest.records.contains_key(id) && !is_deleted {
                 let frame = codec::encode_use(*minute, *id, &self.seals.frame)?;
-                self.bulk.put(Place::Use(*id), frame)?;
+                self.bulk.put(DbKey::Use(*id), frame)?;
             }
         }
         Ok(())
     }
 
     /// Lists the keys that were not copied: those of the audit log, and other damaged records.
-    fn lost(&mut self, best: &Best) {
+    fn lost(&mut self, newest: &NewestRecords) {
         let mut lost: Vec<_> = self
             .contents
-            .live()
+            .undeleted()
             .map(|(id, _)| id)
-            .filter(|id| !best.records.contains_key(id))
+            .filter(|id| !newest.records.contains_key(id))
             .collect();
-        let ids = best.damaged.iter().flatten();
+        let ids = newest.damaged.iter().flatten();
         let others: Vec<_> = ids
-            .filter(|id| !self.contents.last.contains_key(*id) && !best.records.contains_key(*id))
+            .filter(|id| !self.contents.last.contains_key(*id) && !newest.records.contains_key(*id))
             .copied()
             .collect();
         lost.extend(others);
         lost.sort_by_key(|id| id.as_u64());
         lost.dedup();
         self.done.issues.extend(lost.into_iter().map(|id| (Some(id), RepairIssue::Lost)));
-        let unknown = best.damaged.iter().filter(|id| id.is_none());
+        let unknown = newest.damaged.iter().filter(|id| id.is_none());
         self.done.issues.extend(unknown.map(|_| (None, RepairIssue::Lost)));
     }
 
@@ -276,12 +276,12 @@ impl<'i> Repair<'i> {
         let (sequence, head) = (self.sequence, self.contents.head);
         let through = sequence - 1;
         let start = AuditStart { through, head, pruned_by: sequence };
-        self.bulk.put(Place::AuditStart, codec::encode_audit_start(&start, &self.seals.meta)?)?;
+        self.bulk.put(DbKey::AuditStart, codec::encode_audit_start(&start, &self.seals.meta)?)?;
         let unproved = self.done.issues.len() as u64;
         let act = Act::Repair { head, current: self.done.current, unproved };
         let entry = AuditEntry { sequence, at: self.now, ..AuditEntry::new(self.actor, act) };
         let (frame, head) = codec::encode_entry(&entry, &start.head, &self.seals.audit)?;
-        self.bulk.put(Place::Entry(sequence), frame)?;
+        self.bulk.put(DbKey::Entry(sequence), frame)?;
         self.bulk.finish(Tip { sequence, head, newest: self.now })?;
         Ok(self.done)
     }

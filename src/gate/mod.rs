@@ -1,8 +1,8 @@
-//! The gate: whether this replica may answer now.
+//! The gate: whether this replica may validate now.
 //!
-//! Where replicas share a store, a replica that is cut off must stop answering before the others
-//! stop waiting for it. Its gate is open until a time on its own clock, which each proof of freshness
-//! extends. A validation passes the gate first and reads the index second. The gate is:
+//! If replicas share a store, a replica that is cut off must stop validating before the others stop
+//! waiting for it. Its gate is open until a time on its own clock. Each proof of freshness extends this
+//! time. A validation passes the gate first and reads the index second. The states of a gate:
 //!
 //! | state | word | validations | next |
 //! |---|---|---|---|
@@ -17,19 +17,19 @@ use self::until::Until;
 use crate::refusal::Refusal;
 use std::sync::atomic::AtomicU64;
 
-/// Whether this replica may answer now.
+/// Whether this replica may validate now.
 pub(crate) struct Gate {
     until: Until,
-    clock: Steady,
+    clock: SteadyClock,
 }
 
 impl Gate {
-    /// The gate of a store that is not shared.
+    /// Creates the gate of a store that is not shared.
     pub(crate) fn always_open() -> Self {
-        Self { until: Until::always(), clock: Steady::Machine }
+        Self { until: Until::always(), clock: SteadyClock::System }
     }
 
-    /// How long it stays open from now on, in nanoseconds, if nothing more is proved.
+    /// Returns how long the gate stays open without another proof, in nanoseconds.
     pub(crate) fn remaining(&self) -> u64 {
         self.until.end().saturating_sub(self.clock.now())
     }
@@ -43,8 +43,8 @@ impl Gate {
 
 #[cfg(feature = "cluster")]
 impl Gate {
-    /// The gate of a replica: shut until it has proved something.
-    pub(crate) fn shut_at_first(clock: Steady) -> Self {
+    /// Creates the gate of a replica: shut until the first proof.
+    pub(crate) fn shut_at_first(clock: SteadyClock) -> Self {
         Self { until: Until::shut_at_first(), clock }
     }
 
@@ -60,7 +60,7 @@ impl Gate {
 
 #[cfg(any(test, feature = "cluster", feature = "testing"))]
 impl Gate {
-    /// Keeps the gate open at least until then.
+    /// Keeps the gate open at least until this time on its clock.
     pub(crate) fn extend(&self, until: u64) {
         self.until.extend(until);
     }
@@ -71,21 +71,21 @@ impl Gate {
     }
 }
 
-/// A clock that cannot be set and that counts the time in which the host slept.
+/// A clock that cannot be set, and that counts the time in which the host slept.
 #[derive(Clone)]
-pub(crate) enum Steady {
-    Machine,
+pub(crate) enum SteadyClock {
+    System,
     /// A simulated one.
     #[cfg(all(test, feature = "cluster"))]
     Simulated(std::sync::Arc<dyn Fn() -> u64 + Send + Sync>),
 }
 
-impl Steady {
-    /// Nanoseconds since some moment.
+impl SteadyClock {
+    /// Returns the nanoseconds since an arbitrary start.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match self {
-            Self::Machine => boot_time(),
+            Self::System => boot_time(),
             #[cfg(all(test, feature = "cluster"))]
             Self::Simulated(clock) => clock(),
         }
@@ -113,13 +113,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gate_of_a_store_that_is_alone_reads_no_clock() {
+    fn gate_of_an_unshared_store_reads_no_clock() {
         let until = Until::always();
         assert_eq!(until.pass(|| unreachable!("the clock was read"), || 7), Some(7));
     }
 
     #[test]
-    fn a_gate_is_open_up_to_its_end_and_its_end_only_moves_on() {
+    fn gate_is_open_until_its_end_and_proofs_only_extend_it() {
         let until = Until::shut_at_first();
         let passes = |now| until.pass(|| now, || ()).is_some();
         assert!(!passes(0) && !passes(5));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_stays_closed_whatever_is_proved_later() {
+    fn closed_gate_stays_closed_despite_later_proofs() {
         let until = Until::shut_at_first();
         until.extend(10);
         until.close();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_does_not_look() {
+    fn refused_pass_does_not_read_the_index() {
         let until = Until::shut_at_first();
         assert_eq!(until.pass(|| 5, || unreachable!("the index was looked at")), None::<()>);
     }

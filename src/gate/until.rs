@@ -1,16 +1,17 @@
-//! The gate's state in one word: until when it is open. `tests/gate_order.rs` runs this file under loom.
+//! The gate's state in one word: the time until which it is open. `tests/gate_order.rs` runs this file
+//! under loom.
 
 use super::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Open whatever the clock says.
+/// Always open.
 const ALWAYS: u64 = u64::MAX;
-/// Shut, until it is extended.
+/// Shut until it is extended.
 const SHUT: u64 = 0;
-/// Shut for good. No clock shows less.
+/// Shut permanently. `pass` treats a clock below this value as this value.
 const CLOSED: u64 = 1;
 
-/// A moment on one clock.
+/// A time on the gate's clock.
 pub(super) struct Until(AtomicU64);
 
 impl Until {
@@ -18,11 +19,11 @@ impl Until {
         Self(AtomicU64::new(ALWAYS))
     }
 
-    /// Looks, if the gate is open.
+    /// Runs `look` if the gate is open.
     ///
-    /// The gate's word is read first, and with Acquire: a reader that finds a time there also finds
-    /// everything that was applied before it was written. If it were read after the index, it could be
-    /// newer than the index state that was read, and a key could pass that was revoked in between.
+    /// The gate's word is read first, and with Acquire: a reader that sees a time also sees everything that
+    /// was applied before the time was written. If the word were read after the index, it could be newer
+    /// than the index state, and a key that was revoked in between could pass.
     #[inline]
     pub(super) fn pass<T>(&self, now: impl FnOnce() -> u64, look: impl FnOnce() -> T) -> Option<T> {
         let until = self.0.load(Acquire);

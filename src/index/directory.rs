@@ -74,7 +74,7 @@ impl Shard {
 }
 
 /// The effect of a committed change.
-pub(super) enum Folded {
+pub(super) enum ApplyEffect {
     /// None: the change is not newer than the row, or the key was deleted.
     Stale,
     /// Readers see this standing from now on.
@@ -83,7 +83,7 @@ pub(super) enum Folded {
 
 /// The filter of a page.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted<'q> {
+pub(crate) struct RecordFilter<'q> {
     pub(crate) active: Option<bool>,
     pub(crate) scope: Option<&'q Scope>,
 }
@@ -158,10 +158,10 @@ impl Directory {
         digest: Digest,
         record: Option<&Record>,
         grants: &Grants,
-    ) -> Result<Folded, Error> {
+    ) -> Result<ApplyEffect, Error> {
         let old = self.row(id).map(|row| (row.applied, row.created_at, row.word));
         if old.is_some_and(|(applied, _, word)| sequence <= applied || word == Word::GONE) {
-            return Ok(Folded::Stale);
+            return Ok(ApplyEffect::Stale);
         }
         let old = old.map(|(_, created_at, word)| ((created_at, id), word));
         let resident = record.map(Resident::of).transpose()?;
@@ -188,7 +188,7 @@ impl Directory {
                 self.pending.remove(&id);
             }
         }
-        Ok(Folded::Visible(self.visible(id, grants)))
+        Ok(ApplyEffect::Visible(self.visible(id, grants)))
     }
 
     /// Adds a record while the store is opened. Its id is new, and its order is not maintained.
@@ -285,11 +285,11 @@ impl Directory {
 
     /// Returns up to `limit` of the next keys below `position`, newest first, and the position to continue
     /// from; `None` at the end.
-    pub(super) fn look(
+    pub(super) fn search(
         &self,
         position: Option<Position>,
         search: &Search<'_>,
-        wanted: Wanted<'_>,
+        wanted: RecordFilter<'_>,
         grants: &Grants,
         limit: usize,
     ) -> (Vec<Record>, Option<Position>) {
@@ -306,7 +306,7 @@ impl Directory {
             }
             last.1
         };
-        let (ids, next) = self.order.look(position, search, fits, limit);
+        let (ids, next) = self.order.search(position, search, fits, limit);
         (ids.into_iter().filter_map(|id| Some(self.get(id, grants)?.0)).collect(), next)
     }
 

@@ -1,4 +1,4 @@
-//! What of the index cannot be measured from outside: its slots' bytes, a denial, a lookup's wait.
+//! Measurements that need the internals of the index: bytes per slot, and latencies of denials and lookups.
 //!
 //! `cargo test --release --lib figures -- --ignored --nocapture --test-threads=1`
 
@@ -52,7 +52,7 @@ fn percentiles(mut took: Vec<Duration>) -> [Duration; 3] {
 
 #[test]
 #[ignore = "prints figures"]
-fn bytes_a_key_of_the_slots_alone() {
+fn bytes_per_key_of_the_slots() {
     for keys in [1_000_000usize, 10_000_000] {
         let each = keys.div_ceil(SEGMENTS);
         let loaded = Segment::with_room_for(each).bytes() * SEGMENTS;
@@ -78,7 +78,7 @@ fn bytes_a_key_of_the_slots_alone() {
 
 #[test]
 #[ignore = "prints figures; run it alone, since it looks at what is resident"]
-fn bytes_a_key_of_the_whole_index() {
+fn bytes_per_key_of_the_index() {
     let (keys, before) = (1_000_000, resident());
     let index = loaded(keys);
     println!("{keys} keys: {} bytes a key loaded", (resident() - before) / keys);
@@ -99,7 +99,7 @@ fn resident() -> u64 {
 
 #[test]
 #[ignore = "prints figures"]
-fn a_denial_while_readers_saturate_the_cores() {
+fn latency_of_a_denial_under_full_read_load() {
     for keys in [10_000, 1_000_000] {
         let index = loaded(keys);
         let took = with_readers(&index, keys, || {
@@ -121,7 +121,7 @@ fn a_denial_while_readers_saturate_the_cores() {
 
 #[test]
 #[ignore = "prints figures"]
-fn a_denial_and_a_lookup_while_the_index_grows() {
+fn latency_of_denial_and_lookup_while_the_index_grows() {
     for (from, to) in [(100_000, 300_000), (1_000_000, 1_300_000), (7_000_000, 7_300_000)] {
         let index = loaded(from);
         let grown = AtomicBool::new(false);
@@ -160,7 +160,7 @@ fn a_denial_and_a_lookup_while_the_index_grows() {
     }
 }
 
-/// Runs `change` while readers look keys up; gives its result and how long the lookups took.
+/// Runs `change` while readers look up keys. Returns its result and the durations of the lookups.
 fn with_readers<T>(index: &Index, keys: u64, change: impl FnOnce() -> T) -> (T, Vec<Duration>) {
     let (done, seed) = (AtomicBool::new(false), AtomicU64::new(1));
     thread::scope(|scope| {

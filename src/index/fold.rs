@@ -24,7 +24,7 @@ mod tests {
     use super::folded;
 
     #[test]
-    fn texts_that_people_call_the_same_fold_to_one() {
+    fn equivalent_texts_fold_to_the_same_form() {
         for (one, other) in [
             ("ΟΔΟΣ", "οδος"),
             ("ΟΔΟΣ", "οδοσ"),
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn folded_text_stays_as_it_is_and_has_no_line_end() {
+    fn folding_is_idempotent_and_yields_no_line_end() {
         for c in (0..=0x2ffff).filter_map(char::from_u32) {
             if c == '\n' {
                 continue;

@@ -70,7 +70,7 @@ mod tests {
     use crate::{record::Expiry, scope::Catalogue};
 
     #[test]
-    fn equal_grants_share_a_number_and_each_is_found_again() {
+    fn equal_grants_share_a_number_and_every_grant_is_found() {
         let catalogue = Catalogue::new(vec![], None).unwrap();
         let (grants, mut numbers) = (Grants::new(), Numbers::default());
         let all: Vec<Grant> = std::iter::once(Grant::All)
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn places_follow_each_other() {
+    fn consecutive_numbers_have_consecutive_places() {
         assert_eq!(
             (0..7).map(place).collect::<Vec<_>>(),
             [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]

@@ -21,7 +21,7 @@ impl Loading {
             let id = record.id;
             let known = directory.digest_of(id);
             if known.is_some() {
-                return Err(Error::damaged(format!("{id} is there twice")));
+                return Err(Error::damaged(format!("it has two records of {id}")));
             }
             self.0.check_identity(id, digest, known)?;
             let word = directory.load(digest, record, &self.0.grants)?;
@@ -38,7 +38,7 @@ impl Loading {
             if let Some(segment) = table.segment(fingerprint)
                 && let Some((_, _, at)) = segment.find(fingerprint)
             {
-                segment.note_use(at, minute);
+                segment.record_use(at, minute);
             }
         }
     }

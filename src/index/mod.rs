@@ -8,10 +8,12 @@
 //! takes the lock of its thread's stripe, whose cache line stays with its core. The writer takes each
 //! lock in turn, only to swap.
 //!
-//! Rejected: one `RwLock` and shards by digest (one busy key on two threads ran at 0.2–0.4 times the
-//! speed of one thread, since readers compete for the cache line of the lock); an `Arc` in each slot
-//! (its count is such a cache line as well); a copy-on-write map (a revocation costs a rebuild); a cache
-//! from header to key (it keeps the secret, or a forgeable tag of it, in memory).
+//! Rejected:
+//! - One `RwLock` and shards by digest. Readers compete for the cache line of the lock: two threads with one
+//!   busy key ran at 0.2–0.4 times the speed of one thread.
+//! - An `Arc` in each slot. Its count is such a cache line as well.
+//! - A copy-on-write map. A revocation costs a rebuild.
+//! - A cache from header to key. It keeps the secret, or a forgeable tag of it, in memory.
 //!
 //! The last uses are apart from the slots. An accepted lookup reads the last use, and writes it once a
 //! minute: two threads with one busy key share no cache line that either of them writes often. The index
@@ -20,11 +22,11 @@
 //! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
-//!    Models: `invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows`,
+//!    Models: `invariant_1_lookup_after_a_denial_refuses_while_the_table_grows`,
 //!    `returned_denial_is_visible_to_every_later_lookup`.
-//! 2. What readers see is the committed record met with every pending denial, and all of one state
-//!    or all of another. Models: `invariant_2_…`,
-//!    `a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for`.
+//! 2. Readers see the committed record restricted by every pending denial, and one whole state. Models:
+//!    `invariant_2_…`,
+//!    `reader_sees_a_whole_state_with_its_grant`.
 //! 3. Changes at or below the one applied to a key alter nothing. Decided under the directory's
 //!    lock: `invariant_3_applying_twice_or_out_of_order_alters_nothing`.
 //! 4. A deleted key is not found, its slot is not reused before a rebuild, and no reader ever sees
@@ -33,9 +35,9 @@
 //! 5. A lookup allocates nothing (`tests/no_allocation.rs`) and takes no lock that is held across I/O:
 //!    nothing in this module does I/O.
 //! 6. A watch whose key is denied is over when `deny` or `apply` returned, and the task that awaits it
-//!    is woken. Models: `invariant_6_…`, `a_watch_and_a_denial_that_meet_miss_each_other_in_no_order`.
+//!    is woken. Models: `invariant_6_…`, `watch_and_concurrent_denial_never_miss_each_other`.
 //! 7. A recorded use is not lost when its segment is rebuilt; only accepted keys have uses.
-//!    Model: `invariant_7_a_use_outlasts_a_rebuild_that_meets_it`.
+//!    Model: `invariant_7_use_survives_a_concurrent_rebuild`.
 
 mod directory;
 mod expired;
@@ -51,14 +53,14 @@ mod word;
 
 pub(crate) use self::fold::folded;
 pub(crate) use self::{
-    directory::Wanted,
+    directory::RecordFilter,
     load::Loading,
     order::{Position, Search},
 };
 use self::{
-    directory::{Directory, Folded},
+    directory::{ApplyEffect, Directory},
     grants::Grants,
-    segment::{At, Segment},
+    segment::{Segment, SlotIndex},
     watch::Watches,
     word::Word,
 };
@@ -155,7 +157,7 @@ impl Index {
         let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
         let (segment, id, standing, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
         standing.check(now)?;
-        segment.note_use(at, self.minute());
+        segment.record_use(at, self.minute());
         Ok(Principal::new(id, standing.grant))
     }
 
@@ -164,7 +166,7 @@ impl Index {
         &self,
         table: &'t Table,
         digest: &Digest,
-    ) -> Option<(&'t Segment, KeyId, Standing, At)> {
+    ) -> Option<(&'t Segment, KeyId, Standing, SlotIndex)> {
         let fingerprint = digest.fingerprint();
         let segment = table.segment(fingerprint)?;
         let (id, word, at) = segment.find(fingerprint)?;
@@ -204,7 +206,7 @@ impl Index {
         let known = directory.digest_of(id);
         self.check_identity(id, digest, known)?;
         let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
-        let Folded::Visible(visible) = folded else { return Ok(()) };
+        let ApplyEffect::Visible(visible) = folded else { return Ok(()) };
         match (known, visible) {
             (None, Some(standing)) => {
                 let word = self.grants.word(&standing, &mut directory.numbers);
@@ -239,16 +241,16 @@ impl Index {
         Some((Arc::new(record), digest))
     }
 
-    /// Searches some hundred committed records below `position`, newest first. Returns up to `limit` matching
-    /// ones, and the position to continue from; `None` at the end.
-    pub(crate) fn look(
+    /// Searches some hundred committed records below `position`, newest first. Returns up to `limit` matches,
+    /// and the position to continue from; `None` at the end.
+    pub(crate) fn search(
         &self,
         position: Option<Position>,
         search: &Search<'_>,
-        wanted: Wanted<'_>,
+        wanted: RecordFilter<'_>,
         limit: usize,
     ) -> (Vec<Record>, Option<Position>) {
-        self.directory.read().look(position, search, wanted, &self.grants, limit)
+        self.directory.read().search(position, search, wanted, &self.grants, limit)
     }
 
     /// Returns the minute of the last use of a key, if it is known.
@@ -327,7 +329,7 @@ impl Index {
         for stripe in &self.stripes {
             *stripe.write() = Arc::clone(&next);
         }
-        // Now no reader uses the old segment, so no further use is recorded there.
+        // No reader uses the old segment any more, so no further use is recorded there.
         larger.take_uses(segment);
     }
 

@@ -1,8 +1,7 @@
-//! What holds however threads meet, tried in many thousand schedules by shuttle.
+//! Model-checks the invariants of the index, by number, in many thousand thread schedules with shuttle.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --target-dir target/shuttle --lib models`;
-//! `PORTCULLIS_SCHEDULES` says in how many schedules each model runs. The invariants are those of
-//! the index, by number.
+//! `PORTCULLIS_SCHEDULES` sets the number of schedules of each model.
 
 use super::{
     tests::{all, apply, digest, grant, record, seen},
@@ -15,10 +14,10 @@ use shuttle::{
     thread,
 };
 
-/// The two states of the key that readers look at: all of one, or all of the other.
+/// The two states of the key that readers look up.
 const STATES: [(bool, &[&str]); 2] = [(true, &["api.read"]), (false, &["api.write"])];
 
-/// Runs readers, more than there are stripes, beside one that changes.
+/// Runs more readers than there are stripes, concurrently with a change.
 fn beside_readers(read: impl Fn() + Send + Sync + 'static, change: impl FnOnce()) {
     let read = Arc::new(read);
     let readers: Vec<_> = (0..=STRIPES)
@@ -32,7 +31,7 @@ fn beside_readers(read: impl Fn() + Send + Sync + 'static, change: impl FnOnce()
 }
 
 #[test]
-fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows() {
+fn invariant_1_lookup_after_a_denial_refuses_while_the_table_grows() {
     explore(|| {
         let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
         let made = record(1, 1, true, &["api.read"]);
@@ -63,7 +62,7 @@ fn invariant_1_a_lookup_that_starts_after_a_denial_refuses_while_the_table_grows
 }
 
 #[test]
-fn invariant_2_a_reader_sees_the_whole_of_one_state_or_the_whole_of_another() {
+fn invariant_2_reader_sees_one_whole_state() {
     explore(|| {
         let index = Arc::new(Index::new());
         let states = STATES.map(|(active, names)| (active, grant(names)));
@@ -118,28 +117,30 @@ fn invariant_2_denial_outlasts_the_commit_of_an_older_change_in_any_order() {
     });
 }
 
-/// A digest whose search begins at the last slot, as that of each other such key.
-fn neighbour(id: u64) -> Digest {
+/// A digest whose probe sequence begins at the last slot, so all such keys collide.
+fn colliding_digest(id: u64) -> Digest {
     let mut bytes = [u8::MAX; 32];
     bytes[..8].copy_from_slice(&id.to_le_bytes());
     Digest::from_bytes(bytes)
 }
 
 #[test]
-fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made() {
+fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_created() {
     explore(|| {
         let (index, deleted) = (Arc::new(Index::new()), Arc::new(AtomicU64::new(0)));
         let name = |id: u64| if id.is_multiple_of(2) { "api.read" } else { "api.write" };
         let make = move |index: &Index, id: u64| {
             let made = record(id, 2 * id + 1, true, &[name(id)]);
-            index.apply(made.revision, made.id, neighbour(id), Some(&made)).unwrap();
+            index.apply(made.revision, made.id, colliding_digest(id), Some(&made)).unwrap();
         };
         let reads = {
             let (index, deleted) = (Arc::clone(&index), Arc::clone(&deleted));
             move || {
                 for id in 1..9 {
                     let gone = deleted.load(SeqCst) >= id;
-                    let Some((found, standing)) = index.find(&neighbour(id)) else { continue };
+                    let Some((found, standing)) = index.find(&colliding_digest(id)) else {
+                        continue;
+                    };
                     assert_eq!(found, KeyId::from_u64(id), "another key");
                     assert_eq!(standing.grant, grant(&[name(id)]), "another key's state");
                     assert!(!gone, "a deleted key is still there");
@@ -150,7 +151,7 @@ fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made
         beside_readers(reads, || {
             for id in 2..9 {
                 let old = KeyId::from_u64(id - 1);
-                index.apply(2 * id, old, neighbour(id - 1), None).unwrap();
+                index.apply(2 * id, old, colliding_digest(id - 1), None).unwrap();
                 deleted.store(id - 1, SeqCst);
                 make(&index, id);
             }
@@ -160,7 +161,7 @@ fn invariant_4_no_reader_sees_another_keys_state_while_keys_are_deleted_and_made
 }
 
 #[test]
-fn invariant_7_a_use_outlasts_a_rebuild_that_meets_it() {
+fn invariant_7_use_survives_a_concurrent_rebuild() {
     explore(|| {
         let index = Arc::new(Index::new());
         apply(&index, &record(1, 1, true, &["api.read"]));
@@ -212,7 +213,7 @@ fn invariant_6_awaiting_task_is_woken_in_any_order_of_watch_and_denial() {
 }
 
 #[test]
-fn invariant_6_a_watch_is_over_when_the_denial_returned_and_stays_so() {
+fn invariant_6_watch_is_over_when_the_denial_has_returned_and_stays_over() {
     explore(|| {
         let (index, denied) = (Arc::new(Index::new()), Arc::new(AtomicBool::new(false)));
         let made = record(1, 1, true, &["api.read"]);

@@ -108,19 +108,19 @@ impl Piece {
 pub(crate) struct Search<'q> {
     text: Option<Finder<'q>>,
     /// No name and no id has a control character.
-    is_vain: bool,
+    matches_nothing: bool,
 }
 
 impl<'q> Search<'q> {
     /// Creates a search for the keys whose name or id contains this [`folded`] text, or for every key.
     pub(crate) fn new(text: Option<&'q str>) -> Self {
-        let is_vain = text.is_some_and(|text| text.chars().any(char::is_control));
-        Self { text: text.filter(|text| !text.is_empty()).map(Finder::new), is_vain }
+        let matches_nothing = text.is_some_and(|text| text.chars().any(char::is_control));
+        Self { text: text.filter(|text| !text.is_empty()).map(Finder::new), matches_nothing }
     }
 
     /// The indexes of the lines in a piece that contain the text, ascending.
     fn find(&self, piece: &Piece, below: usize) -> Vec<usize> {
-        if self.is_vain {
+        if self.matches_nothing {
             return Vec::new();
         }
         let Some(finder) = &self.text else { return (0..below).collect() };
@@ -207,7 +207,7 @@ impl Order {
 
     /// Searches the next piece below `position`, newest first. Returns at most `limit` keys and the position
     /// to continue from; `None` at the end.
-    pub(super) fn look(
+    pub(super) fn search(
         &self,
         position: Option<Position>,
         search: &Search<'_>,
@@ -281,7 +281,7 @@ mod tests {
         let search = Search::new(text);
         loop {
             let fits = |seen: Word| active.is_none_or(|active| seen == word(active));
-            let (ids, next) = order.look(from, &search, fits, limit);
+            let (ids, next) = order.search(from, &search, fits, limit);
             found.extend(ids.into_iter().map(KeyId::as_u64));
             if next.is_none() {
                 return found;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_found_in_names_and_ids_and_never_across_them() {
+    fn text_is_found_in_names_and_ids_but_not_across_them() {
         let mut order = Order::default();
         for (n, name) in ["Nightly export", "ÜBERSICHT", "x"].into_iter().enumerate() {
             order.insert(position(n as u64), word(true), name);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_comes_after_all_others_went_is_found() {
+    fn key_inserted_into_an_emptied_order_is_found() {
         let mut order = Order::default();
         order.insert(position(1), word(true), "a");
         order.remove(position(1));
@@ -320,7 +320,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn the_order_agrees_with_a_map(
+        fn order_agrees_with_a_map(
             steps in prop::collection::vec((0u64..1400, 0u8..8, "[abü]{1,3}"), 1..2000),
             sorted in any::<bool>(),
         ) {

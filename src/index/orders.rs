@@ -1,4 +1,4 @@
-//! That each store and load has the order it needs, in every execution that loom can find.
+//! Model-checks the memory ordering of loads and stores with loom.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --target-dir target/loom --lib orders`. Shuttle's models treat
 //! every access as sequentially consistent; here a reader may see what the memory model lets it.
@@ -87,7 +87,7 @@ fn returned_denial_is_visible_to_every_later_lookup() {
 }
 
 #[test]
-fn a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for() {
+fn reader_sees_a_whole_state_with_its_grant() {
     loom::model(|| {
         let index = Arc::new(Index::new());
         let (one, other) = (record(1, 1, true, &["api.read"]), record(1, 2, false, &["api.write"]));
@@ -104,7 +104,7 @@ fn a_reader_sees_a_whole_state_with_the_grant_that_its_number_stands_for() {
 }
 
 #[test]
-fn a_watch_and_a_denial_that_meet_miss_each_other_in_no_order() {
+fn watch_and_concurrent_denial_never_miss_each_other() {
     struct Woken(AtomicBool);
     impl std::task::Wake for Woken {
         fn wake(self: Arc<Self>) {

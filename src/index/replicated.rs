@@ -1,4 +1,4 @@
-//! The index of a store that replicas share: what a replica reads and forgets besides the changes.
+//! The index of a store that replicas share: operations of a replica besides changes.
 
 use super::{Index, Table, directory::Directory, word::Word};
 use crate::{digest::Digest, id::KeyId, record::Standing};
@@ -11,16 +11,16 @@ impl Index {
         Some((id, standing))
     }
 
-    /// The committed keys that are not among these.
-    pub(crate) fn others_than(&self, ids: &HashSet<KeyId>) -> Vec<(KeyId, Digest)> {
+    /// Returns the committed keys that are not among these.
+    pub(crate) fn keys_except(&self, ids: &HashSet<KeyId>) -> Vec<(KeyId, Digest)> {
         let directory = self.directory.read();
         let rows = directory.shards.iter().flat_map(|shard| &shard.rows);
         let others = rows.filter(|row| row.word != Word::GONE && !ids.contains(&row.id));
         others.map(|row| (row.id, row.digest)).collect()
     }
 
-    /// Forgets every key, tombstones included, and ends all watches: another history follows. The
-    /// gate must be shut meanwhile.
+    /// Removes every key, tombstones included, and ends all watches, because another history follows. The
+    /// gate must be shut.
     pub(crate) fn clear(&self) {
         let mut directory = self.directory.write();
         // The numbers of grants stay: readers of the old table still use them.
@@ -40,14 +40,14 @@ impl Index {
         self.watches.end_all();
     }
 
-    /// Notes that a key was used in this minute on another replica. Goes the way of a validation, so
-    /// that a table that is being replaced keeps the use.
-    pub(crate) fn note_use(&self, id: KeyId, minute: u32) {
+    /// Records that a key was used in this minute on another replica. Takes the stripe's lock as a
+    /// validation does, so a table that is being replaced keeps the use.
+    pub(crate) fn record_use(&self, id: KeyId, minute: u32) {
         let digest = self.directory.read().digest_of(id);
         if let (Some(digest), Some(stripe)) = (digest, self.stripe())
             && let Some((segment, _, _, at)) = self.look_up(&stripe.read(), &digest)
         {
-            segment.note_use(at, minute);
+            segment.record_use(at, minute);
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Segment {
 
 /// The index of a key's slot in its segment.
 #[derive(Clone, Copy)]
-pub(super) struct At(usize);
+pub(super) struct SlotIndex(usize);
 
 impl Segment {
     /// Creates a segment for `keys` keys and some more.
@@ -66,7 +66,7 @@ impl Segment {
 
     /// Finds the key with this fingerprint. A deleted key is found with the word `GONE`.
     #[inline]
-    pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<(KeyId, Word, At)> {
+    pub(super) fn find(&self, fingerprint: [u64; 2]) -> Option<(KeyId, Word, SlotIndex)> {
         let mut at = self.home(fingerprint);
         for _ in 0..self.slots.len() {
             let slot = self.slots.get(at)?;
@@ -75,7 +75,7 @@ impl Segment {
                 return None;
             }
             if slot.has(fingerprint) {
-                return Some((KeyId::from_u64(slot.id.load(Relaxed)), word, At(at)));
+                return Some((KeyId::from_u64(slot.id.load(Relaxed)), word, SlotIndex(at)));
             }
             at = self.after(at);
         }
@@ -88,7 +88,7 @@ impl Segment {
 
     /// Records a use in this minute. Costs a load, and a store once a minute.
     #[inline]
-    pub(super) fn note_use(&self, At(at): At, minute: u32) {
+    pub(super) fn record_use(&self, SlotIndex(at): SlotIndex, minute: u32) {
         if let Some(last) = self.uses.get(at)
             && last.load(Relaxed) < minute
         {
@@ -98,7 +98,7 @@ impl Segment {
     }
 
     /// The minute of the last use, or 0.
-    pub(super) fn last_use(&self, At(at): At) -> u32 {
+    pub(super) fn last_use(&self, SlotIndex(at): SlotIndex) -> u32 {
         self.uses.get(at).map_or(0, |last| last.load(Relaxed))
     }
 
@@ -121,14 +121,14 @@ impl Segment {
                 && let Some((fingerprint, _, _)) = slot.key()
                 && let Some((_, _, at)) = self.find(fingerprint)
             {
-                self.note_use(at, last);
+                self.record_use(at, last);
             }
         }
     }
 
     /// Sets the word of a key; `false` for an unknown key.
     pub(super) fn set(&self, fingerprint: [u64; 2], word: Word) -> bool {
-        let slot = self.find(fingerprint).and_then(|(_, _, At(at))| self.slots.get(at));
+        let slot = self.find(fingerprint).and_then(|(_, _, SlotIndex(at))| self.slots.get(at));
         if let Some(slot) = slot {
             slot.word.store(word.raw(), Release);
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_segment_says_so_and_its_successor_has_the_live_keys() {
+    fn full_segment_rejects_inserts_and_its_rebuild_has_the_live_keys() {
         let segment = Segment::with_room_for(0);
         let mut kept = 0;
         while segment.insert([kept, u64::MAX - kept], KeyId::from_u64(kept), word(kept)) {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_has_room_for_the_keys_that_it_is_made_for() {
+    fn segment_has_room_for_its_initial_keys() {
         for keys in 0..120_u16 {
             let segment = Segment::with_room_for(keys.into());
             let keys = u64::from(keys);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_spread_over_a_segment_and_fill_what_may_be_taken_of_it() {
+    fn keys_spread_over_a_segment_up_to_its_maximum_load() {
         let segment = Segment::with_room_for(38);
         let homes = [0, 1 << 62, 1 << 63, u64::MAX].map(|high| segment.home([7, high]));
         assert_eq!(homes, [0, 12, 25, 49]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_takes_at_most_48_bytes_however_many_there_are() {
+    fn key_takes_at_most_48_bytes_at_any_size() {
         let mut segment = Segment::with_room_for(0);
         for n in 0..20_000u64 {
             let spread = [n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_one_home_lie_behind_each_other() {
+    fn colliding_keys_are_all_found() {
         let segment = Segment::with_room_for(8);
         for n in 0..8 {
             assert!(segment.insert([n, u64::MAX], KeyId::from_u64(n), word(n)));
@@ -277,25 +277,25 @@ mod tests {
     }
 
     #[test]
-    fn a_later_use_wins_and_goes_with_the_key_into_a_larger_segment() {
+    fn later_use_wins_and_survives_a_rebuild() {
         let segment = Segment::with_room_for(0);
         for n in 0..3 {
             assert!(segment.insert([n, 0], KeyId::from_u64(n), word(n)));
         }
         let at = |segment: &Segment, n| segment.find([n, 0]).unwrap().2;
-        segment.note_use(at(&segment, 1), 7);
-        segment.note_use(at(&segment, 1), 6);
-        segment.note_use(at(&segment, 2), 9);
+        segment.record_use(at(&segment, 1), 7);
+        segment.record_use(at(&segment, 1), 6);
+        segment.record_use(at(&segment, 2), 9);
         segment.set([2, 0], Word::GONE);
         assert_eq!(segment.used_since(0), [(KeyId::from_u64(1), 7)]);
         assert_eq!((segment.used_since(7).len(), segment.used_since(8).len()), (1, 0));
 
         let larger = segment.rebuilt();
-        larger.note_use(at(&larger, 0), 8);
+        larger.record_use(at(&larger, 0), 8);
         larger.take_uses(&segment);
         let uses = [0, 1].map(|n| larger.last_use(at(&larger, n)));
         assert_eq!(uses, [8, 7]);
-        segment.note_use(at(&segment, 0), 5);
+        segment.record_use(at(&segment, 0), 5);
         larger.take_uses(&segment);
         assert_eq!(larger.last_use(at(&larger, 0)), 8);
     }

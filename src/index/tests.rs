@@ -61,7 +61,8 @@ pub(super) fn seen(index: &Index, id: u64) -> Option<Standing> {
 pub(super) fn all(index: &Index) -> Vec<Record> {
     let (mut all, mut place) = (Vec::new(), None);
     loop {
-        let (some, next) = index.look(place, &Search::new(None), Wanted::default(), usize::MAX);
+        let (some, next) =
+            index.search(place, &Search::new(None), RecordFilter::default(), usize::MAX);
         all.extend(some);
         place = next;
         if place.is_none() {
@@ -71,14 +72,14 @@ pub(super) fn all(index: &Index) -> Vec<Record> {
 }
 
 #[test]
-fn of_the_others_none_is_one_that_is_gone() {
+fn keys_except_excludes_deleted_keys() {
     let index = Index::new();
     for id in 1..=3 {
         apply(&index, &record(id, id, id != 2, &["api.read"]));
     }
     delete(&index, 2, 4);
     let others = |ids: &[u64]| {
-        let mut others = index.others_than(&ids.iter().map(|id| KeyId::from_u64(*id)).collect());
+        let mut others = index.keys_except(&ids.iter().map(|id| KeyId::from_u64(*id)).collect());
         others.sort_unstable_by_key(|(id, _)| *id);
         others
     };
@@ -108,7 +109,7 @@ fn invariant_2_revoke_reactivate_and_revoke_again_stays_refused_when_the_first_c
 }
 
 #[test]
-fn invariant_2_a_change_that_is_both_is_refused_in_its_old_part_and_not_yet_allowed_in_its_new() {
+fn invariant_2_change_both_stricter_and_looser_denies_now_and_allows_after_commit() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &["api.read"]));
     let swapped = record(1, 2, true, &["api.write"]);
@@ -119,7 +120,7 @@ fn invariant_2_a_change_that_is_both_is_refused_in_its_old_part_and_not_yet_allo
 }
 
 #[test]
-fn invariant_2_a_denial_whose_commit_never_comes_stays() {
+fn invariant_2_denial_without_a_commit_stays() {
     let index = Index::new();
     let made = record(1, 1, true, &["api.read"]);
     apply(&index, &made);
@@ -137,7 +138,7 @@ fn invariant_3_applying_twice_or_out_of_order_alters_nothing() {
     apply(&index, &second);
     assert_eq!(index.get(second.id).unwrap().0, second);
     assert!(!seen(&index, 1).unwrap().active);
-    // A denial that comes after its own change has no end any more, so it must not begin.
+    // No commit would remove a denial that comes after its own change, so it must have no effect.
     index.deny(2, second.id, second.standing());
     apply(&index, &record(1, 3, true, &["api.read"]));
     assert!(seen(&index, 1).unwrap().active);
@@ -146,7 +147,7 @@ fn invariant_3_applying_twice_or_out_of_order_alters_nothing() {
 }
 
 #[test]
-fn keys_are_counted_as_they_change() {
+fn counts_follow_changes() {
     let index = Index::new();
     let root = |id, revision, active| {
         let mut root = Record::clone(&record(id, revision, active, &[]));
@@ -170,7 +171,7 @@ fn keys_are_counted_as_they_change() {
 }
 
 #[test]
-fn active_keys_that_have_ended_are_counted_whatever_their_number() {
+fn expired_active_keys_are_counted_across_batches() {
     let index = Index::new();
     let until = |id: u64, active, end| {
         let mut ending = Record::clone(&record(id, id, active, &["api.read"]));
@@ -190,7 +191,7 @@ fn active_keys_that_have_ended_are_counted_whatever_their_number() {
 }
 
 #[test]
-fn an_id_is_taken_and_so_is_a_digest() {
+fn ids_and_digests_in_use_are_taken() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &["api.read"]));
     let (one, two) = (KeyId::from_u64(1), KeyId::from_u64(2));
@@ -199,21 +200,21 @@ fn an_id_is_taken_and_so_is_a_digest() {
 }
 
 #[test]
-fn threads_spread_over_stripes_and_keys_over_segments() {
+fn threads_spread_over_stripes_and_keys_spread_over_segments() {
     let index = Index::new();
     let stripe = || std::ptr::from_ref(index.stripe().unwrap()).addr();
     let stripes: HashSet<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * STRIPES).map(|_| scope.spawn(stripe)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // Threads of other tests take some meanwhile.
+    // Threads of other tests take some numbers meanwhile.
     assert!(stripes.len() > STRIPES / 2);
     let segments: HashSet<_> = (0..SEGMENTS as u64).map(|low| segment_number([low, 0])).collect();
     assert_eq!(segments.len(), SEGMENTS);
 }
 
 #[test]
-fn invariant_4_a_deleted_key_leaves_a_tombstone_that_nothing_revives() {
+fn invariant_4_tombstone_of_a_deleted_key_stays() {
     let index = Index::new();
     delete(&index, 1, 5);
     apply(&index, &record(1, 3, true, &["api.read"]));
@@ -226,7 +227,7 @@ fn invariant_4_a_deleted_key_leaves_a_tombstone_that_nothing_revives() {
 }
 
 #[test]
-fn two_keys_of_one_fingerprint_are_an_error() {
+fn two_keys_with_one_fingerprint_are_an_error() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &[]));
     let other = record(2, 2, true, &[]);
@@ -235,7 +236,7 @@ fn two_keys_of_one_fingerprint_are_an_error() {
     assert!(index.apply(3, moved.id, digest(9), Some(&moved)).is_err());
 }
 
-/// The obvious index: a map of the committed records and a list of denials.
+/// A naive model of the index: a map of the committed records and a list of denials.
 #[derive(Default)]
 struct Model(HashMap<u64, ModelEntry>);
 
@@ -252,7 +253,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_index_agrees_with_a_map(
+    fn index_agrees_with_a_map(
         steps in prop::collection::vec((0u64..400, 0u8..4, any::<bool>(), prop::sample::select(vec!["api.read", "api.write"])), 1..1500),
     ) {
         let (index, mut model) = (Index::new(), Model::default());
@@ -290,9 +291,9 @@ proptest! {
     }
 }
 
-/// More readers than there are stripes, while keys are made, revoked and deleted and segments
-/// grow: once a denial returned nobody sees the key active, and nobody ever sees a state that no
-/// key had. Key n is only ever entitled to the scope of its parity.
+/// Runs more readers than stripes while keys are created, revoked and deleted and segments grow. After a
+/// denial has returned, no reader sees the key active. No reader sees a state that its key never had.
+/// Key n only ever has the scope of its parity.
 #[test]
 fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows() {
     const KEYS: u64 = 3_000;
@@ -352,7 +353,7 @@ fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows()
 }
 
 #[test]
-fn invariant_6_a_watch_is_over_when_its_key_is_denied_and_leaves_nothing_behind() {
+fn invariant_6_watch_is_over_when_its_key_is_denied() {
     let index = Index::new();
     let (now, both) = (Timestamp::from_secs(9), grant(&["api.read", "api.write"]));
     let narrow = grant(&["api.read"]);
@@ -383,7 +384,7 @@ fn invariant_6_a_watch_is_over_when_its_key_is_denied_and_leaves_nothing_behind(
 }
 
 #[test]
-fn invariant_6_an_index_that_goes_ends_its_watches() {
+fn invariant_6_dropped_index_ends_its_watches() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &["api.read"]));
     let holder = index.admit(&digest(1), Timestamp::default).unwrap();
@@ -398,7 +399,7 @@ fn cleared_index_has_no_key_and_accepts_its_former_keys_as_new() {
     let index = Index::new();
     apply(&index, &record(1, 5, true, &["api.read"]));
     delete(&index, 2, 6);
-    index.note_use(KeyId::from_u64(1), 7);
+    index.record_use(KeyId::from_u64(1), 7);
     assert_eq!(index.last_use(KeyId::from_u64(1)), Some(7));
     index.clear();
     assert_eq!((index.count(), all(&index).len(), seen(&index, 1)), ((0, 0), 0, None));
@@ -407,16 +408,16 @@ fn cleared_index_has_no_key_and_accepts_its_former_keys_as_new() {
 }
 
 #[test]
-fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
+fn invariant_6_no_wake_up_is_lost_between_watch_and_denial() {
     struct Woken(AtomicBool);
     impl std::task::Wake for Woken {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::SeqCst);
         }
     }
-    // Both sides set out together and dawdle for all combinations of some steps.
+    // Both sides start together and are delayed by all combinations of some steps.
     let rounds: u64 = 40_000;
-    let dawdle = |steps: u64| (0..steps % 32).for_each(|_| std::hint::spin_loop());
+    let delay = |steps: u64| (0..steps % 32).for_each(|_| std::hint::spin_loop());
     let until = |round: u64, clock: &AtomicU64| {
         let mut spins = 0;
         while clock.load(Ordering::SeqCst) < round {
@@ -434,7 +435,7 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
         scope.spawn(|| {
             for round in 1..=rounds {
                 until(round, &begun);
-                dawdle(round);
+                delay(round);
                 index.deny(2 * round, id, refused);
                 denied.store(round, Ordering::SeqCst);
             }
@@ -444,7 +445,7 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
             let woken = Arc::new(Woken(AtomicBool::new(false)));
             let waker = Waker::from(Arc::clone(&woken));
             begun.store(round, Ordering::SeqCst);
-            dawdle(round / 32);
+            delay(round / 32);
             let mut watch = std::pin::pin!(index.watch(&Principal::new(id, both), now));
             let polled = watch.as_mut().poll(&mut std::task::Context::from_waker(&waker));
             until(round, &denied);
@@ -457,7 +458,7 @@ fn invariant_6_no_wake_up_is_lost_however_a_watch_and_a_denial_meet() {
     assert_eq!(lost, 0, "wake-ups that were lost");
 }
 
-/// Each key is let in once, while segments are rebuilt under the readers.
+/// Each key is accepted once, while segments are rebuilt.
 #[test]
 fn invariant_7_no_use_is_lost_while_the_index_grows() {
     const KEYS: u64 = 20_000;
@@ -489,7 +490,7 @@ fn invariant_7_no_use_is_lost_while_the_index_grows() {
 }
 
 #[test]
-fn invariant_7_a_key_that_is_refused_or_gone_has_no_use() {
+fn invariant_7_refused_or_deleted_key_has_no_use() {
     let (index, now) = (Index::new(), Timestamp::from_minutes(7));
     index.tick(now);
     index.tick(Timestamp::from_minutes(6));
@@ -505,7 +506,7 @@ fn invariant_7_a_key_that_is_refused_or_gone_has_no_use() {
 }
 
 #[test]
-fn an_index_that_was_loaded_is_the_one_that_grew() {
+fn loaded_index_equals_a_grown_one() {
     let (grown, mut loading) = (Index::new(), Loading::with_room_for(900));
     for id in 0..1000 {
         let record = record(id * 7 % 1000, id + 1, id % 3 > 0, &["api.read"]);

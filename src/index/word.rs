@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_holds_the_whole_standing() {
+    fn word_encodes_the_whole_standing() {
         for active in [true, false] {
             for secs in [1, 1_800_000_000, 16_725_225_600] {
                 for grant in [0, 5, GRANTS - 1] {

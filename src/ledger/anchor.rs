@@ -1,9 +1,14 @@
 //! The anchor: a small file beside the database that records its newest state.
 //!
 //! A storage engine cannot detect that its files were replaced by an older copy; the anchor can.
-//! It has two slots, each within one sector of a block of its own. A commit overwrites the slot
-//! that the last successful sync does *not* vouch for, so that a power cut never tears both; the
-//! roles swap at each sync.
+//! The anchor has two slots, each within one sector of a separate block:
+//!
+//! | slot | content |
+//! |---|---|
+//! | synced | the newest mark at the last successful sync; not written until the next sync |
+//! | spare | overwritten by every commit |
+//!
+//! A sync swaps the roles. So a power cut tears at most the spare slot.
 
 use crate::{
     codec::Mark,
@@ -25,24 +30,24 @@ const _: () = assert!(SLOT <= 512);
 pub(super) struct Anchor {
     file: File,
     seal: Seal,
-    /// The slot to overwrite next: the one that is not vouched for.
+    /// The slot that the next commit overwrites.
     spare: u64,
     /// Whether the spare slot was written since the last sync.
     dirty: bool,
-    /// The change that was last written, and the one that the last sync vouches for.
+    /// The last change that was written, and the last one that was synced.
     written: u64,
-    vouched: u64,
+    synced: u64,
 }
 
 impl Anchor {
-    /// Makes the file, with both slots at `mark`, and syncs it; the caller syncs its directory. It
-    /// gets its name when it is whole: a power cut must not leave half an anchor, which nobody
-    /// could tell from a damaged one. What bears the name already must be known to be worthless.
+    /// Creates the file with both slots at `mark` and syncs it; the caller syncs its directory. The file
+    /// is renamed to its final name when it is complete: after a power cut, half an anchor would look like
+    /// a damaged one. An existing file with that name is replaced.
     pub(super) fn create(path: &Path, mark: &Mark, seal: &Seal) -> io::Result<()> {
         let (dir, name) = Dir::above(path)?;
         let mut unfinished = name.clone();
         unfinished.push(".new");
-        // Of an attempt before; whatever else keeps it there, the next line tells.
+        // From an earlier attempt. If it cannot be removed, the next line fails.
         let _ = dir.remove_file(&unfinished);
         let file = dir.create_file(&unfinished)?;
         let slot = encode(mark, seal);
@@ -52,7 +57,7 @@ impl Anchor {
         dir.rename(&unfinished, &name)
     }
 
-    /// Opens the file; gives the newest mark that it holds.
+    /// Opens the file. Returns it and the newest mark in it.
     pub(super) fn open(path: &Path, seal: &Seal) -> Result<(Self, Mark), Error> {
         let opening = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => Error::damaged(format!(
@@ -68,7 +73,7 @@ impl Anchor {
             .filter_map(|slot| read(&file, slot, seal).map(|mark| (slot, mark)))
             .max_by_key(|(_, mark)| mark.sequence)
             .ok_or_else(|| Error::damaged("its anchor is not as it was written"))?;
-        // What was read may still be in the page cache only.
+        // The mark that was read may be in the page cache only.
         file.sync_data().map_err(|e| Error::io("syncing the anchor", e))?;
         let anchor = Self {
             file,
@@ -76,13 +81,13 @@ impl Anchor {
             spare: 1 - newest,
             dirty: false,
             written: mark.sequence,
-            vouched: mark.sequence,
+            synced: mark.sequence,
         };
         Ok((anchor, mark))
     }
 
-    /// Reads the content of the two slots, as far as they are intact. Writes nothing.
-    pub(super) fn look(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
+    /// Reads the two slots; `None` for a damaged slot. Writes nothing.
+    pub(super) fn read_slots(path: &Path, seal: &Seal) -> io::Result<[Option<Mark>; 2]> {
         let file = files::open_to_look(path)?;
         Ok([0, 1].map(|slot| read(&file, slot, seal)))
     }
@@ -95,20 +100,20 @@ impl Anchor {
         Ok(())
     }
 
-    /// Makes the last written slot the vouched one.
+    /// Syncs the last written slot, and swaps the roles of the slots.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.dirty {
             self.file.sync_data()?;
             self.spare = 1 - self.spare;
             self.dirty = false;
-            self.vouched = self.written;
+            self.synced = self.written;
         }
         Ok(())
     }
 
-    /// The newest change that it still records after a power cut.
-    pub(super) fn vouched(&self) -> u64 {
-        self.vouched
+    /// The newest change that the anchor is certain to record after a power cut.
+    pub(super) fn synced_sequence(&self) -> u64 {
+        self.synced
     }
 }
 
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_slot_are_these() {
+    fn slot_has_the_documented_bytes() {
         let seal = Seals::derive(None).anchor;
         let slot: String = encode(&mark(0x0102), &seal)
             .iter()
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_mark_is_found_again() {
+    fn newest_mark_is_read_after_reopen() {
         let (_dir, path, seal) = fresh();
         for sequence in 1..=5 {
             let (mut anchor, seen) = Anchor::open(&path, &seal).unwrap();
@@ -195,13 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_write_leaves_the_vouched_slot() {
+    fn torn_write_leaves_the_synced_slot_intact() {
         let (_dir, path, seal) = fresh();
         let (mut anchor, _) = Anchor::open(&path, &seal).unwrap();
         for sequence in 1..=4 {
             anchor.write(&mark(sequence)).unwrap();
             anchor.sync().unwrap();
-            // Whatever is written next may be torn anywhere.
+            // The next write may be torn at any byte.
             let torn = anchor.spare * BLOCK;
             anchor.file.write_all_at(&[0xee; SLOT], torn).unwrap();
             assert_eq!(Anchor::open(&path, &seal).unwrap().1, mark(sequence));
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_is_seen() {
+    fn any_flipped_bit_is_detected() {
         let seal = Seals::derive(None).anchor;
         let slot = encode(&mark(9), &seal);
         assert_eq!(decode(&slot, &seal), Some(mark(9)));
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_of_another_pepper_is_not_believed() {
+    fn anchor_of_another_pepper_is_refused() {
         let (_dir, path, _) = fresh();
         let other = Seals::derive(Some(b"other")).anchor;
         assert!(matches!(Anchor::open(&path, &other), Err(Error::Damaged(_))));

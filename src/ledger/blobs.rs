@@ -1,8 +1,8 @@
-//! The directory where sled puts values that are too long for its file. It must stay empty: sled does
+//! The directory for values that are too long for sled's database file. It must stay empty: sled does
 //! not sync it.
 //!
-//! It is checked before each acknowledgement, through a handle that is open already: a process that
-//! has no file handles left can still revoke keys.
+//! It is checked before each acknowledgement, through a handle that is kept open. So a process without
+//! free file handles can still revoke keys.
 
 use crate::error::Error;
 use rustix::fs::{RawDir, SeekFrom, seek};
@@ -15,8 +15,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Room for the entries of a directory, of which there should be two.
-const ROOM: usize = 1024;
+/// The buffer size for directory entries; an empty directory has two.
+const BUFFER_BYTES: usize = 1024;
 
 pub(super) struct Blobs {
     path: PathBuf,
@@ -30,28 +30,27 @@ impl Blobs {
         Ok(Self { path, dir: Mutex::new(dir) })
     }
 
-    /// Checks that the directory is empty and still in its place. A directory that was moved or removed
-    /// meanwhile does not belong to the store.
+    /// Checks that the directory is empty and was not moved, removed or replaced.
     pub(super) fn check(&self) -> Result<(), Error> {
         let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
         let (named, held) = fs::metadata(&self.path)
             .and_then(|named| Ok((named, dir.metadata()?)))
             .map_err(failed)?;
         if (named.dev(), named.ino()) != (held.dev(), held.ino()) {
-            return Err(failed(io::Error::other("another directory is in the store's place")));
+            return Err(failed(io::Error::other("the directory was replaced by another one")));
         }
         if is_empty(&dir).map_err(failed)? {
             Ok(())
         } else {
-            Err(Error::damaged("a value lies outside the database file"))
+            Err(Error::damaged("a value is outside the database file"))
         }
     }
 }
 
 fn is_empty(dir: &File) -> io::Result<bool> {
     seek(dir, SeekFrom::Start(0))?;
-    let mut room = [MaybeUninit::uninit(); ROOM];
-    let mut entries = RawDir::new(dir, &mut room);
+    let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
+    let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
         if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);
@@ -61,7 +60,7 @@ fn is_empty(dir: &File) -> io::Result<bool> {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::io("looking for stray values", error)
+    Error::io("checking for values outside the database file", error)
 }
 
 #[cfg(test)]
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_outside_the_database_file_is_noticed_whenever_it_comes() {
+    fn value_outside_the_database_file_is_detected() {
         let (dir, blobs) = fresh();
         for _ in 0..2 {
             blobs.check().unwrap();
@@ -84,13 +83,12 @@ mod tests {
             assert!(matches!(blobs.check(), Err(Error::Damaged(_))));
             fs::remove_file(dir.path().join("blobs/7")).unwrap();
         }
-        // However many there are.
         (0..200).for_each(|n| fs::write(dir.path().join(format!("blobs/{n}")), b"").unwrap());
         assert!(matches!(blobs.check(), Err(Error::Damaged(_))));
     }
 
     #[test]
-    fn a_directory_that_was_removed_moved_or_replaced_is_noticed() {
+    fn removed_moved_or_replaced_directory_is_detected() {
         let (dir, blobs) = fresh();
         let (place, away) = (dir.path().join("blobs"), dir.path().join("away"));
         fs::rename(&place, &away).unwrap();

@@ -1,11 +1,11 @@
 //! A change as a ledger writes it, and the outcome of writing it.
 
-use crate::{codec::Place, time::Timestamp};
+use crate::{codec::DbKey, time::Timestamp};
 
 /// One value to write, or to remove where there is no frame.
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Put {
-    pub(crate) place: Place,
+    pub(crate) key: DbKey,
     pub(crate) frame: Option<Vec<u8>>,
 }
 
@@ -14,7 +14,7 @@ pub(crate) struct Put {
 pub(crate) struct Commit {
     pub(crate) sequence: u64,
     pub(crate) at: Timestamp,
-    /// The entry of the trail, and its chain head.
+    /// The entry of the audit log, and its chain head.
     pub(crate) entry: Vec<u8>,
     pub(crate) head: [u8; 32],
     pub(crate) puts: Vec<Put>,
@@ -45,9 +45,9 @@ pub(crate) enum CommitOutcome {
     /// The changes are durable.
     Durable,
     /// Another replica committed first. Nothing was written and nothing will be: plan again. Only a
-    /// ledger that replicas share answers this.
+    /// ledger that replicas share returns this.
     Conflict,
-    /// The storage turned the changes down, and says why. Nothing was written and nothing will be.
+    /// The storage refused the changes, with the reason. Nothing was written and nothing will be.
     Refused(Box<str>),
     /// The changes may be durable, or may become durable later. A ledger without replicas must not
     /// be written to after this.

@@ -8,19 +8,30 @@ use std::{
 
 const DOING: &str = "copying the database";
 
-/// A directory of our own, 0700; removed on drop.
-pub(super) struct Copy(PathBuf);
+/// Whether a copy includes the engine's snapshots of its page table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Snapshots {
+    Include,
+    Omit,
+}
 
-impl Copy {
-    /// Copies the engine's files, without the snapshot where that is not wanted. A snapshot that is
-    /// only half there is never wanted.
-    pub(super) fn make(sled_dir: &Path, scratch: &Path, snapshot: bool) -> Result<Self, Error> {
+/// A copy in a directory of mode 0700, which is removed on drop.
+pub(super) struct DatabaseCopy(PathBuf);
+
+impl DatabaseCopy {
+    /// Copies the engine's files. Partial snapshots are never copied.
+    pub(super) fn create(
+        sled_dir: &Path,
+        scratch: &Path,
+        snapshots: Snapshots,
+    ) -> Result<Self, Error> {
         let name = u64::from_le_bytes(random::array()?);
         let name = format!("portcullis-{name:016x}");
-        // In a place where nobody can put a directory of theirs under this name.
-        let made = Dir::open_shared(scratch).and_then(|scratch| scratch.create_dir(name.as_ref()));
-        let copy = Self(made.map_err(|e| Error::io(DOING, e))?.path().to_path_buf());
-        copy.fill(sled_dir, snapshot).map_err(|e| Error::io(DOING, e))?;
+        // Refused in a directory where another user could create a directory with this name.
+        let created =
+            Dir::open_shared(scratch).and_then(|scratch| scratch.create_dir(name.as_ref()));
+        let copy = Self(created.map_err(|e| Error::io(DOING, e))?.path().to_path_buf());
+        copy.fill(sled_dir, snapshots).map_err(|e| Error::io(DOING, e))?;
         Ok(copy)
     }
 
@@ -28,13 +39,16 @@ impl Copy {
         &self.0
     }
 
-    fn fill(&self, sled_dir: &Path, snapshot: bool) -> io::Result<()> {
+    fn fill(&self, sled_dir: &Path, snapshots: Snapshots) -> io::Result<()> {
         for entry in fs::read_dir(sled_dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let is_snapshot = name.to_string_lossy().starts_with("snap.");
-            let is_whole = !name.to_string_lossy().ends_with(".generating");
-            if entry.file_type()?.is_file() && is_whole && (snapshot || !is_snapshot) {
+            let is_complete = !name.to_string_lossy().ends_with(".generating");
+            if entry.file_type()?.is_file()
+                && is_complete
+                && (snapshots == Snapshots::Include || !is_snapshot)
+            {
                 fs::copy(entry.path(), self.0.join(name))?;
             }
         }
@@ -42,9 +56,9 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for DatabaseCopy {
     fn drop(&mut self) {
-        // Files that remain are closed to others, in a directory for temporary files.
+        // Files that cannot be removed stay private, in a directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

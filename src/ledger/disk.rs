@@ -1,35 +1,37 @@
-//! The ledger in a directory: sled, and what must be built round it.
+//! The ledger in a directory: sled, with the durability and the checks that sled lacks.
 //!
-//! sled's `flush` writes without syncing, so we sync its file ourselves; it opens an emptied or an
-//! older database without a word, so meta and anchor say what must be there; it can panic, so each
-//! call is contained; and after any failed write nothing more is written until it is reopened,
-//! since a later sync may succeed without the pages that an earlier one lost.
+//! - sled's `flush` writes without syncing. So the ledger syncs sled's file.
+//! - sled opens an emptied or older database without an error. So the meta record and the anchor state
+//!   the expected content.
+//! - sled can panic. So each call catches panics.
+//! - After a failed sync, a later sync may succeed without the lost pages. So nothing is written after
+//!   a failed write until the store is reopened.
 
 mod audit;
+mod before_images;
 mod entries;
-mod kept;
 mod ledger;
 mod scan;
 mod snapshot;
 mod uses;
 
 use self::{
-    kept::Kept,
-    scan::{scan, scan_abreast},
+    before_images::BeforeImages,
+    scan::{parallel_scan, scan},
 };
 use super::{
     Commit, Location, Tip,
     anchor::Anchor,
     blobs::Blobs,
     bulk::Bulk,
+    data_dir::DataDir,
     engine::{self, Database, Doing, contained, misplaced},
-    home::Home,
     rehearsal::rehearse,
     reserve::{self, Reserve},
     room::Gauge,
 };
 use crate::{
-    codec::{self, AuditStart, Mark, Meta, Place, Resident},
+    codec::{self, AuditStart, DbKey, Mark, Meta, Resident},
     digest::{Digest, Seals},
     error::Error,
     scope::{Catalogue, Scope},
@@ -46,79 +48,82 @@ use std::{
 /// An open disk ledger.
 pub(crate) struct Disk {
     db: Database,
-    /// sled's own file, for the sync that sled leaves out.
+    /// sled's own file, which sled does not sync.
     file: File,
     blobs: Blobs,
     state: Mutex<State>,
     seals: Arc<Seals>,
     gauge: Arc<Gauge>,
-    /// Last, so that the lock outlives the database.
-    _home: Home,
+    /// The last field, so that the lock outlives the database.
+    _data_dir: DataDir,
 }
 
-/// The new meta record and, where they are wanted, the values before.
-type Transacted = (Meta, Vec<(Place, Option<sled::IVec>)>);
+/// The new meta record and, if a snapshot is being read, the values before the change.
+type Transacted = (Meta, Vec<(DbKey, Option<sled::IVec>)>);
 
 struct State {
     meta: Meta,
-    floor: AuditStart,
+    audit_start: AuditStart,
     anchor: Anchor,
-    kept: Kept,
+    before_images: BeforeImages,
     reserve: Reserve,
-    /// A commit began and did not end well: the tree may be ahead of meta.
-    unfinished: bool,
+    /// Whether a commit has failed. The tree may then be ahead of `meta`.
+    has_failed: bool,
 }
 
 impl Disk {
-    /// Opens the ledger, or makes it, as the mode says. Nothing is loaded yet.
+    /// Opens or creates the ledger, depending on the mode. Loads no records.
     pub(crate) fn open(
         at: &Location,
         prefix: Option<Prefix>,
         seals: Arc<Seals>,
     ) -> Result<Self, Error> {
-        let mut home = Home::enter(&at.dir, at.mode)?;
-        if !home.has_ledger()? {
+        let mut data_dir = DataDir::open(&at.dir, at.mode)?;
+        if !data_dir.has_ledger()? {
             let (anchor, prefix) = (at.anchor.as_deref(), prefix.unwrap_or_default());
-            home =
-                Bulk::within(home, anchor, prefix, Arc::clone(&seals))?.complete(Tip::default())?;
+            data_dir = Bulk::within(data_dir, anchor, prefix, Arc::clone(&seals))?
+                .complete(Tip::default())?;
         }
-        let ledger = home.ledger();
+        let ledger = data_dir.ledger();
         let anchor_path = at.anchor.clone().unwrap_or_else(|| ledger.join("anchor"));
         let sled_dir = ledger.join("sled");
         if !sled_dir.join("db").is_file() {
             return Err(Error::damaged("its database file is missing"));
         }
         engine::remove_unfinished_snapshots(&sled_dir)
-            .and_then(|()| engine::read_through(&sled_dir))
+            .and_then(|()| engine::fill_page_cache(&sled_dir))
             .map_err(|e| Error::io("opening the store", e))?;
-        // What a killed process wrote may still be in the page cache only, and sled would write a
-        // snapshot that relies on it, and overwrite what it replaces.
+        // The last writes of a killed process may be in the page cache only. sled would write a snapshot
+        // that relies on them, and overwrite the log that the snapshot replaces.
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(sled_dir.join("db"))
             .map_err(|e| Error::io("opening the store", e))?;
         file.sync_data().map_err(|e| Error::io("syncing the store", e))?;
-        reserve::make_way(&ledger, at.reserve).map_err(|e| Error::io("opening the store", e))?;
+        reserve::release_for_opening(&ledger, at.reserve)
+            .map_err(|e| Error::io("opening the store", e))?;
         rehearse(&sled_dir, &at.dir, &ledger.join("rehearsal"))?;
         let db = engine::open(&sled_dir, &at.dir)?;
-        // The same holds of the files that it made, and of their names.
-        home.sync_ledger().map_err(|e| Error::io("syncing the store", e))?;
-        let meta = contained(Doing::Opening, || db.get()?.get(Place::Meta.key()))?
+        // The same applies to the files that sled created, and to their names.
+        data_dir.sync_ledger().map_err(|e| Error::io("syncing the store", e))?;
+        let meta = contained(Doing::Opening, || db.get()?.get(DbKey::Meta.to_bytes()))?
             .ok_or_else(|| Error::damaged("its meta record is missing"))?;
         let meta = codec::decode_meta(&meta, &seals.meta, seals.pepper_check)?;
         if prefix.is_some_and(|prefix| prefix.as_str() != meta.prefix) {
             return Err(Error::WrongPrefix(meta.prefix.into()));
         }
-        let floor = contained(Doing::Opening, || db.get()?.get(Place::AuditStart.key()))?;
-        let floor =
-            floor.map(|frame| codec::decode_audit_start(&frame, &seals.meta)).transpose()?;
-        let floor = floor.unwrap_or_default();
+        let audit_start =
+            contained(Doing::Opening, || db.get()?.get(DbKey::AuditStart.to_bytes()))?;
+        let audit_start = audit_start
+            .map(|frame| codec::decode_audit_start(&frame, &seals.meta))
+            .transpose()?
+            .unwrap_or_default();
         let (anchor, anchored) = Anchor::open(&anchor_path, &seals.anchor)?;
         let reserve = file
             .try_clone()
-            .and_then(|file| Reserve::take(&ledger, file, at.reserve))
-            .map_err(|e| Error::io("taking the disk reserve", e))?;
+            .and_then(|file| Reserve::open(&ledger, file, at.reserve))
+            .map_err(|e| Error::io("allocating the disk reserve", e))?;
         let gauge = Arc::clone(reserve.gauge());
         let disk = Self {
             db,
@@ -127,40 +132,40 @@ impl Disk {
             blobs: Blobs::open(&sled_dir)?,
             state: Mutex::new(State {
                 meta,
-                floor,
+                audit_start,
                 anchor,
-                kept: Kept::default(),
+                before_images: BeforeImages::default(),
                 reserve,
-                unfinished: false,
+                has_failed: false,
             }),
             seals,
-            _home: home,
+            _data_dir: data_dir,
         };
         disk.blobs.check()?;
         disk.check_against(&anchored)?;
         Ok(disk)
     }
 
-    /// Reads the scope names that have a number; gives them and their part of the mark.
+    /// Reads the numbered scope names. Returns them and their share of the mark.
     pub(crate) fn load_names(&self) -> Result<(Vec<Scope>, Mark), Error> {
         let seal = &self.seals.frame;
         let (mut found, mut names) = (self.empty_mark(), Vec::new());
-        scan(&self.db, Place::SCOPES, |place, frame| {
-            let Place::Scope(number) = place else { return Err(misplaced()) };
-            found.add(codec::frame_hash(frame, place, seal)?);
+        scan(&self.db, DbKey::SCOPES, |key, frame| {
+            let DbKey::Scope(number) = key else { return Err(misplaced()) };
+            found.add(codec::frame_hash(frame, key, seal)?);
             found.scopes += 1;
             let name = codec::decode_scope(frame, number, seal)?;
             if usize::from(number) != names.len() {
                 return Err(Error::damaged("a scope name is missing"));
             }
-            names.push(name.parse().map_err(|_| Error::damaged("a scope name is not one"))?);
+            names.push(name.parse().map_err(|_| Error::damaged("a scope name is not valid"))?);
             Ok(())
         })?;
         Ok((names, found))
     }
 
-    /// Reads every record, and checks that with the scope names that were `found` all values are
-    /// there and no others. `each` gets the records, many at a time and from several threads.
+    /// Reads every record. Verifies that the records and the `found` scope names are exactly the values
+    /// that the meta record covers. `each` receives the records in batches, from several threads.
     pub(crate) fn load_records(
         &self,
         mut found: Mark,
@@ -169,14 +174,14 @@ impl Disk {
     ) -> Result<(), Error> {
         let expected = self.state().meta.mark;
         let seal = &self.seals.frame;
-        let parts = scan_abreast(
+        let partial_marks = parallel_scan(
             &self.db,
-            Place::RECORDS,
+            DbKey::RECORDS,
             || self.empty_mark(),
             |found, batch| {
                 let mut records = Vec::with_capacity(batch.len());
                 for (key, frame) in batch {
-                    let Some(Place::Record(digest)) = Place::from_key(key) else {
+                    let Some(DbKey::Record(digest)) = DbKey::from_bytes(key) else {
                         return Err(misplaced());
                     };
                     let (record, hash) = codec::load_record(frame, digest, seal, catalogue)?;
@@ -187,132 +192,127 @@ impl Disk {
                 each(records)
             },
         )?;
-        for part in parts {
-            // The sum of a part is added as each of its hashes was.
-            found.add(part.sum);
-            found.records += part.records;
+        for partial in partial_marks {
+            // The sum is order-free, so partial sums can be added like single hashes.
+            found.add(partial.sum);
+            found.records += partial.records;
         }
         if found == expected {
             Ok(())
         } else {
             Err(Error::damaged(format!(
-                "it should hold {} records and {} scope names and holds {} and {}, or others than those",
+                "it should hold {} records and {} scope names, but it holds {} and {}, or other ones",
                 expected.records, expected.scopes, found.records, found.scopes
             )))
         }
     }
 
-    /// The mark of this store before any value of it was read.
+    /// The mark of this store without any value.
     fn empty_mark(&self) -> Mark {
         self.state().meta.mark.emptied()
     }
 
-    /// How many records there should be.
+    /// The number of records according to the meta record.
     pub(crate) fn records(&self) -> usize {
         usize::try_from(self.state().meta.mark.records).unwrap_or(0)
     }
 
-    /// What the next change builds on.
+    /// The state that the next change builds on.
     pub(crate) fn tip(&self) -> Tip {
         let Meta { mark, newest, .. } = &self.state().meta;
         Tip { sequence: mark.sequence, head: mark.head, newest: Timestamp::from_millis(*newest) }
     }
 
-    /// What the keys of this store begin with.
+    /// The prefix of every key of this store.
     pub(crate) fn prefix(&self) -> Result<Prefix, Error> {
-        Prefix::new(&self.state().meta.prefix).map_err(|_| Error::damaged("its prefix is not one"))
+        Prefix::new(&self.state().meta.prefix)
+            .map_err(|_| Error::damaged("its prefix is not valid"))
     }
 
-    /// One transaction for the whole batch, then the sync that makes it durable, then the anchor.
+    /// Writes the batch in one transaction, syncs it, and then writes the anchor.
     fn write(&self, batch: &[Commit]) -> Result<(), Error> {
         let mut state = self.state();
         let doing = Doing::Writing;
-        state.unfinished = true;
+        state.has_failed = true;
         state.reserve.before_write();
-        let wanted = state.kept.is_wanted();
-        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wanted))?;
-        for (place, old) in before {
-            state.kept.keep(place, old.as_deref());
+        let wants_before = state.before_images.has_readers();
+        let (meta, before) = contained(doing, || self.transact(batch, &state.meta, wants_before))?;
+        for (key, old) in before {
+            state.before_images.record(key, old.as_deref());
         }
         contained(doing, || self.db()?.flush())?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         self.blobs.check()?;
         state.anchor.write(&meta.mark).map_err(|e| Error::io("writing the anchor", e))?;
         state.meta = meta;
-        if let Some(floor) = self.floor_in(batch)? {
-            state.floor = floor;
+        if let Some(start) = self.audit_start_in(batch)? {
+            state.audit_start = start;
         }
         state.reserve.after_write();
-        state.unfinished = false;
+        state.has_failed = false;
         Ok(())
     }
 
-    /// Gives the new meta record and, where they are wanted, the values before.
-    fn transact(&self, batch: &[Commit], before: &Meta, wanted: bool) -> sled::Result<Transacted> {
+    /// Writes the batch in one transaction. `wants_before` asks for the values before the change.
+    fn transact(
+        &self,
+        batch: &[Commit],
+        before: &Meta,
+        wants_before: bool,
+    ) -> sled::Result<Transacted> {
         let outcome = self.db()?.transaction(|tree| {
             let (mut meta, mut olds) = (before.clone(), Vec::new());
             for commit in batch {
                 for put in &commit.puts {
-                    let key = put.place.key();
+                    let key = put.key.to_bytes();
                     let old = match &put.frame {
                         Some(frame) => tree.insert(key, frame.as_slice())?,
                         None => tree.remove(key)?,
                     };
-                    if !matches!(put.place, Place::Use(_)) {
+                    if !matches!(put.key, DbKey::Use(_)) {
                         let (old, new) = (old.as_deref(), put.frame.as_deref());
-                        self.account(&mut meta.mark, put.place, old, new)
+                        self.update_mark(&mut meta.mark, put.key, old, new)
                             .map_err(ConflictableTransactionError::Abort)?;
                     }
-                    if wanted {
-                        olds.push((put.place, old));
+                    if wants_before {
+                        olds.push((put.key, old));
                     }
                 }
-                tree.insert(Place::Entry(commit.sequence).key(), commit.entry.as_slice())?;
+                tree.insert(DbKey::Entry(commit.sequence).to_bytes(), commit.entry.as_slice())?;
                 meta.mark.sequence = commit.sequence;
                 meta.mark.head = commit.head;
                 meta.newest = meta.newest.max(commit.at.as_millis());
             }
             let frame = codec::encode_meta(&meta, &self.seals.meta)
                 .map_err(ConflictableTransactionError::Abort)?;
-            tree.insert(Place::Meta.key(), frame)?;
+            tree.insert(DbKey::Meta.to_bytes(), frame)?;
             Ok((meta, olds))
         });
         outcome.map_err(storage)
     }
 
-    /// Keeps count and sum in step with one write.
-    fn account(
+    /// Updates the counts and the sum of the mark for one write.
+    fn update_mark(
         &self,
         mark: &mut Mark,
-        place: Place,
+        key: DbKey,
         old: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<(), Error> {
-        let count = match place {
-            Place::Scope(_) => &mut mark.scopes,
-            Place::Record(_) => &mut mark.records,
-            _ => return Ok(()),
-        };
-        match (old.is_some(), new.is_some()) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
+        if !matches!(key, DbKey::Record(_) | DbKey::Scope(_)) {
+            return Ok(());
         }
-        if let Some(frame) = old {
-            mark.subtract(codec::frame_hash(frame, place, &self.seals.frame)?);
-        }
-        if let Some(frame) = new {
-            mark.add(codec::frame_hash(frame, place, &self.seals.frame)?);
-        }
+        let hash = |frame: &[u8]| codec::frame_hash(frame, key, &self.seals.frame);
+        mark.replace(key, old.map(hash).transpose()?, new.map(hash).transpose()?);
         Ok(())
     }
 
-    /// The anchor must not be ahead of the database, and the database must have passed through the
-    /// very state that the anchor saw.
+    /// Verifies that the anchor is not ahead of the database, and that the history of the database
+    /// contains the state that the anchor records.
     fn check_against(&self, anchored: &Mark) -> Result<(), Error> {
-        let (mark, floor) = {
+        let (mark, start) = {
             let state = self.state();
-            (state.meta.mark, state.floor)
+            (state.meta.mark, state.audit_start)
         };
         if mark.store != anchored.store {
             return Err(Error::damaged("its anchor belongs to another store"));
@@ -320,25 +320,25 @@ impl Disk {
         if mark.sequence < anchored.sequence {
             return Err(Error::RolledBack { found: mark.sequence, anchored: anchored.sequence });
         }
-        let same_past = if mark.sequence == anchored.sequence {
+        let is_same_history = if mark.sequence == anchored.sequence {
             mark == *anchored
         } else {
-            entries::head(&self.db, &floor, anchored.sequence)? == anchored.head
+            entries::head(&self.db, &start, anchored.sequence)? == anchored.head
         };
-        if !same_past {
-            return Err(Error::damaged("its past is not the one that its anchor saw"));
+        if !is_same_history {
+            return Err(Error::damaged("its history differs from its anchor"));
         }
-        if entries::head(&self.db, &floor, mark.sequence)? != mark.head {
-            return Err(Error::damaged("its audit trail does not end where its meta record says"));
+        if entries::head(&self.db, &start, mark.sequence)? != mark.head {
+            return Err(Error::damaged("its audit log does not end where its meta record says"));
         }
         Ok(())
     }
 
     /// The audit start that these changes set.
-    fn floor_in(&self, batch: &[Commit]) -> Result<Option<AuditStart>, Error> {
+    fn audit_start_in(&self, batch: &[Commit]) -> Result<Option<AuditStart>, Error> {
         let puts = batch.iter().flat_map(|commit| &commit.puts);
         let mut frame =
-            puts.filter(|put| put.place == Place::AuditStart).filter_map(|put| put.frame.as_ref());
+            puts.filter(|put| put.key == DbKey::AuditStart).filter_map(|put| put.frame.as_ref());
         frame
             .next_back()
             .map(|frame| codec::decode_audit_start(frame, &self.seals.meta))

@@ -1,4 +1,4 @@
-//! Contains sled: opens it, and turns its errors and panics into ours.
+//! Opens sled, and converts its errors and panics to [`Error`].
 
 use crate::error::Error;
 use std::{
@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// With a smaller cache many writers wait for pages that were just evicted; a larger one mostly
+/// With a smaller cache, many writers wait for pages that were just evicted. A larger cache mostly
 /// duplicates the index.
 const CACHE_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 1 << 20;
-/// sled's threads hold its lock for a while after the last handle is gone.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long to wait for sled's lock: its threads hold it for a while after the last handle is dropped.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open database. Wherever it ends, in an opening that failed later too, its end is contained.
+/// An open database. Dropping it catches a panic of sled, also when opening the store fails later.
 pub(super) struct Database(Option<sled::Db>);
 
 impl Database {
@@ -28,13 +28,13 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // sled panics here where syncs keep failing; what was acknowledged is safe already.
+        // sled panics here if syncs fail. Every acknowledged change is durable already.
         let db = self.0.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
 
-/// A kill while sled opens leaves a partial snapshot that it would refuse ever after.
+/// Removes partial snapshots, which a kill during opening leaves: sled refuses to open with them.
 pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(sled_dir)? {
         let path = entry?.path();
@@ -45,9 +45,9 @@ pub(super) fn remove_unfinished_snapshots(sled_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads all files into the page cache. sled takes a part that it cannot read for the end of its log,
-/// and overwrites it with zeros: one failed read while it opens would destroy the store.
-pub(super) fn read_through(sled_dir: &Path) -> io::Result<()> {
+/// Reads all files into the page cache. sled treats an unreadable part as the end of its log, and
+/// overwrites it with zeros: one failed read during opening would destroy the store.
+pub(super) fn fill_page_cache(sled_dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(sled_dir)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -58,19 +58,19 @@ pub(super) fn read_through(sled_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `flush_every_ms(None)`: the flush is the commit's. Our own lock is held, so whoever holds sled's
-/// is a store that this process has just closed.
+/// Opens sled without periodic flushes: each commit flushes. The caller holds the lock of the data
+/// directory, so sled's lock can only be held by a store that this process has just closed.
 pub(super) fn open(sled_dir: &Path, dir: &Path) -> Result<Database, Error> {
-    let patience = Instant::now() + LINGER;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let config =
             sled::Config::new().path(sled_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
-                if Instant::now() > patience {
+                if Instant::now() > deadline {
                     return Err(Error::Locked {
                         dir: dir.into(),
-                        holder: "a process that holds its database".into(),
+                        holder: "another process, which has its database open".into(),
                     });
                 }
                 thread::sleep(Duration::from_millis(5));
@@ -95,15 +95,15 @@ pub(super) enum Doing {
 impl Doing {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Creating => "making the store",
+            Self::Creating => "creating the store",
             Self::Opening => "opening the store",
-            Self::Reading => "reading the audit trail",
+            Self::Reading => "reading the audit log",
             Self::Writing => "writing a change",
         }
     }
 }
 
-/// Runs one call of sled; neither its errors nor its panics get further.
+/// Runs a call of sled, and converts its error or its panic.
 pub(super) fn contained<T>(
     doing: Doing,
     call: impl FnOnce() -> sled::Result<T>,
@@ -114,8 +114,10 @@ pub(super) fn contained<T>(
 fn panicked(doing: Doing) -> Error {
     match doing {
         Doing::Opening => Error::damaged("the database cannot be read"),
-        // sled returns the errors of a disk; it panics on malformed bytes.
-        Doing::Reading => Error::damaged(format!("{}: the engine panicked", doing.as_str())),
+        // sled returns disk errors, and panics on malformed bytes.
+        Doing::Reading => {
+            Error::damaged(format!("{}: the storage engine panicked", doing.as_str()))
+        }
         _ => Error::io(doing.as_str(), io::Error::other("the storage engine panicked")),
     }
 }
@@ -123,7 +125,7 @@ fn panicked(doing: Doing) -> Error {
 fn failed(doing: Doing, error: sled::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
     match error {
-        // While opening, these come from malformed bytes, not from the disk.
+        // During opening, malformed bytes cause these errors, not the disk.
         sled::Error::Io(e)
             if doing == Doing::Opening
                 && matches!(
@@ -134,7 +136,7 @@ fn failed(doing: Doing, error: sled::Error) -> Error {
             Error::damaged(format!("the database cannot be read: {e}"))
         }
         sled::Error::Io(e) => Error::io(doing.as_str(), e),
-        // Its checksum says so, of a page that opening had no need to read.
+        // The checksum of a page that was not read during opening.
         sled::Error::Corruption { .. } if doing != Doing::Opening => Error::damaged(format!(
             "{}: a page of its database is not as it was written",
             doing.as_str()
@@ -147,7 +149,7 @@ fn failed(doing: Doing, error: sled::Error) -> Error {
 }
 
 pub(super) fn misplaced() -> Error {
-    Error::damaged("a value lies under a key that is not one")
+    Error::damaged("a value has a key that is not valid")
 }
 
 #[cfg(test)]
@@ -155,16 +157,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_not_as_it_was_written_is_damage_and_a_disk_that_fails_is_not() {
+    fn corrupt_page_is_damage_and_disk_error_is_not() {
         for doing in [Doing::Opening, Doing::Reading, Doing::Writing] {
             let corrupt =
                 contained(doing, || Err::<(), _>(sled::Error::Corruption { at: None, bt: () }));
             assert!(matches!(corrupt, Err(Error::Damaged(_))), "{corrupt:?}");
             let disk = || Err::<(), _>(sled::Error::Io(io::Error::from_raw_os_error(5)));
             assert!(matches!(contained(doing, disk), Err(Error::Io { .. })));
-            let makes_no_sense = || panic!("at bytes that make no sense");
-            let panicked = contained::<()>(doing, makes_no_sense).unwrap_err();
-            // While it writes, the disk may have failed as well.
+            let panics = || panic!("malformed bytes");
+            let panicked = contained::<()>(doing, panics).unwrap_err();
+            // A panic during a write may be caused by the disk.
             assert_eq!(matches!(panicked, Error::Damaged(_)), doing != Doing::Writing);
         }
     }

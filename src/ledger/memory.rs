@@ -1,8 +1,8 @@
-//! A ledger that keeps nothing, for stores in memory.
+//! The ledger of a store in memory: it stores nothing.
 
 use super::{Commit, CommitOutcome, Ledger};
 
-/// Forgets what is committed.
+/// Discards every commit.
 pub(crate) struct Memory;
 
 impl Ledger for Memory {

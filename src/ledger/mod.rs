@@ -1,17 +1,17 @@
-//! The ledger: where changes become durable. The one seam between the store and its storage.
+//! The ledger: makes changes durable. It is the only interface between the store and its storage.
 //!
-//! A ledger commits changes in batches and reads the audit log back. It decides nothing. A ledger
-//! that only this process writes to applies nothing to the index: the store does, after the commit.
-//! A ledger that replicas share applies what any of them commits, by way of the replica.
+//! A ledger commits changes in batches and reads the audit log. It makes no decisions. If only this
+//! process writes to the ledger, the store applies each change to the index after the commit. If
+//! replicas share the ledger, the replica applies every commit to the index, its own included.
 
 mod anchor;
 mod blobs;
 mod bulk;
 mod commit;
 mod copy;
+mod data_dir;
 mod disk;
 mod engine;
-mod home;
 pub(crate) mod inspect;
 mod memory;
 mod rehearsal;
@@ -24,20 +24,20 @@ pub(crate) mod scripted;
 pub(crate) use self::{
     bulk::Bulk,
     commit::{Commit, CommitOutcome, Put, Tip},
+    data_dir::Mode,
     disk::Disk,
-    home::Mode,
     memory::Memory,
     replicas::Replicas,
     room::Room,
 };
 pub use self::{
-    replicas::{About, Following, Member, MemberState, Settled},
+    replicas::{About, Following, Member, MemberState, ReplicaWait},
     room::DiskSpace,
 };
 
 use crate::{
     audit::AuditEntry,
-    codec::{AuditStart, Mark, Meta, Place},
+    codec::{AuditStart, DbKey, Mark, Meta},
     error::Error,
     id::KeyId,
     scope::Catalogue,
@@ -45,13 +45,14 @@ use crate::{
 };
 use std::path::PathBuf;
 
-/// Where a disk ledger lies, and what to do if it does not.
+/// The location of a disk ledger, and whether to create it if it is absent.
 pub(crate) struct Location {
     pub(crate) dir: PathBuf,
     pub(crate) mode: Mode,
-    /// Elsewhere than in the data directory, so that even a whole older directory is noticed.
+    /// The path of the anchor if it is outside of the data directory. Such an anchor detects even that
+    /// the whole directory was replaced by an older one.
     pub(crate) anchor: Option<PathBuf>,
-    /// The size of the disk reserve in bytes, where it is not the default.
+    /// The size of the disk reserve in bytes; `None` for the default.
     pub(crate) reserve: Option<u64>,
 }
 
@@ -74,12 +75,12 @@ pub(crate) struct PrunePoint {
     pub(crate) head: [u8; 32],
 }
 
-/// Values and their places.
-pub(crate) type Values = Vec<(Place, Vec<u8>)>;
+/// Values and their database keys.
+pub(crate) type Values = Vec<(DbKey, Vec<u8>)>;
 
 /// A consistent snapshot of a ledger, read in batches while changes go on.
 pub(crate) trait Snapshot {
-    /// The meta record, which vouches for all values.
+    /// The meta record, whose mark covers all values.
     fn meta(&self) -> &Meta;
 
     /// The start of the audit log, and its frame if the log was pruned.
@@ -92,12 +93,12 @@ pub(crate) trait Snapshot {
     fn next_values(&mut self) -> Result<Option<Values>, Error>;
 }
 
-/// The storage of one store. The default methods are those of a ledger that keeps nothing.
+/// The storage of one store. The default methods are for a store in memory.
 pub(crate) trait Ledger: Send + Sync {
     /// Makes the changes durable, all or none.
     fn commit(&self, batch: Vec<Commit>) -> CommitOutcome;
 
-    /// How many of the queued changes, from the first one on, one commit takes. At least one.
+    /// Returns how many of the queued changes the next commit takes. At least one.
     fn batch_size(&self, queued: &mut dyn Iterator<Item = &Commit>) -> usize {
         queued.count()
     }
@@ -107,7 +108,7 @@ pub(crate) trait Ledger: Send + Sync {
         None
     }
 
-    /// Entries of the audit log after `sequence`, oldest first, each checked against the one before.
+    /// Reads entries of the audit log after `after`, oldest first. Each is verified against the one before.
     fn audit(
         &self,
         _after: u64,
@@ -117,17 +118,17 @@ pub(crate) trait Ledger: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Where the audit log starts.
+    /// The start of the audit log.
     fn audit_start(&self) -> AuditStart {
         AuditStart::default()
     }
 
-    /// A range of the audit log after `after`, unchecked; `None` if nothing is kept.
+    /// Reads a range of the audit log after `after` without verifying it; `None` for a store in memory.
     fn audit_range(&self, _after: u64, _limit: usize) -> Result<Option<StoredRange>, Error> {
         Ok(None)
     }
 
-    /// A snapshot of this moment; `None` if nothing is kept.
+    /// A snapshot of the current state; `None` for a store in memory.
     fn snapshot(&self) -> Result<Option<Box<dyn Snapshot + '_>>, Error> {
         Ok(None)
     }
@@ -151,7 +152,7 @@ pub(crate) trait Ledger: Send + Sync {
         Room::Enough
     }
 
-    /// Free space and reserve of the disk; `None` if the ledger has no disk.
+    /// The free space and the reserve of the disk; `None` if the ledger has no disk.
     fn disk_space(&self) -> Option<DiskSpace> {
         None
     }
@@ -159,20 +160,19 @@ pub(crate) trait Ledger: Send + Sync {
     /// Refills the disk reserve if there is room. Called each second.
     fn keep_reserve(&self) {}
 
-    /// Syncs the anchor, which bounds what it may miss after a power cut. Called each second and on
-    /// close.
+    /// Syncs the anchor. Called each second and on close, so that after a power cut the anchor lacks at most
+    /// the changes of one second.
     fn sync_anchor(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Writes when keys were last used, in minutes since the epoch. What is written survives the end
-    /// of the process. After an error nothing may be written any more, unless replicas share the
-    /// ledger.
+    /// Writes when keys were last used, in minutes since the epoch. The values survive the end of the
+    /// process. After an error nothing may be written any more, unless replicas share the ledger.
     fn write_uses(&self, _uses: &[(KeyId, u32)]) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes what `write_uses` wrote survive a power cut as well.
+    /// Makes the values of `write_uses` durable.
     fn sync_uses(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -1,18 +1,27 @@
-//! The engine's opening, rehearsed on a copy, so that its snapshot is safe before it counts.
+//! Rehearses the engine's opening on a copy, so that the new snapshot is durable before sled relies on it.
 //!
-//! sled writes a snapshot of its page table while it opens, gives it its name without syncing the
-//! directory, removes the one before, and then clears the segments of its log that the new one does
-//! not need. Where the power goes in between, the segments may be cleared and no snapshot be there
-//! that knows why. If it is the last segment but one, sled takes the log for torn before the last
-//! and opens an empty database: meta and anchor notice, and nobody can open the store any more.
+//! While sled opens, it
 //!
-//! So a copy is opened first, and the snapshot that this makes gets its name here for good. The
-//! engine's own opening then finds it and has no reason to write another.
+//! 1. writes a snapshot of its page table,
+//! 2. renames it to its final name without syncing the directory,
+//! 3. removes the previous snapshot, and
+//! 4. clears the segments of its log that the new snapshot does not need.
 //!
-//! Only a log with little live data can lack its last segment but one; with more, the pages of the
-//! audit log stay there. A larger database is not copied.
+//! A power cut may keep step 4 and lose step 2. If the last segment but one was cleared, sled treats
+//! the last segment as torn and opens an empty database. The meta record and the anchor detect that, but
+//! the store cannot be opened any more.
+//!
+//! So a copy is opened first. The snapshot that this creates is then moved to the original, durably. The
+//! real opening finds it and writes no other snapshot.
+//!
+//! Only a log with little live data can lack its last segment but one: in a longer log, pages of the
+//! audit log remain there. So a larger database is not copied.
 
-use super::{copy::Copy, engine, home::sync_dir};
+use super::{
+    copy::{DatabaseCopy, Snapshots},
+    data_dir::sync_dir,
+    engine,
+};
 use crate::error::Error;
 use std::{
     collections::BTreeSet,
@@ -23,52 +32,53 @@ use std::{
     path::Path,
 };
 
-/// As long as the log has one segment, there is none to clear.
+/// A log of one segment has no segment to clear.
 const SEGMENT_BYTES: u64 = 512 << 10;
-pub(super) const LARGEST_BYTES: u64 = 16 << 20;
+/// A larger database is not rehearsed.
+pub(super) const MAX_BYTES: u64 = 16 << 20;
 
-/// Makes the snapshot that opening `sled_dir` would make. `dir` is the data directory, for errors;
-/// `place` is where the copy may lie.
-pub(super) fn rehearse(sled_dir: &Path, dir: &Path, place: &Path) -> Result<(), Error> {
+/// Creates the snapshot that opening `sled_dir` would create. `dir` is the data directory, for errors;
+/// `scratch` is a directory for the copy.
+pub(super) fn rehearse(sled_dir: &Path, dir: &Path, scratch: &Path) -> Result<(), Error> {
     let opening = |e| Error::io("opening the store", e);
-    // Of an opening that ended here.
-    remove(place).map_err(opening)?;
+    // From an opening that was interrupted here.
+    remove(scratch).map_err(opening)?;
     let length = fs::metadata(sled_dir.join("db")).map_err(opening)?.len();
-    if length <= SEGMENT_BYTES || length > LARGEST_BYTES {
+    if length <= SEGMENT_BYTES || length > MAX_BYTES {
         return Ok(());
     }
-    let rehearsed = act_out(sled_dir, dir, place);
-    // However it went: what is left is of no use, and may be what fills the disk.
-    let removed = remove(place).map_err(opening);
+    let rehearsed = open_copy(sled_dir, dir, scratch);
+    // Also after an error: the copy is of no use, and it may be what fills the disk.
+    let removed = remove(scratch).map_err(opening);
     rehearsed.and(removed)
 }
 
-fn act_out(sled_dir: &Path, dir: &Path, place: &Path) -> Result<(), Error> {
+fn open_copy(sled_dir: &Path, dir: &Path, scratch: &Path) -> Result<(), Error> {
     let opening = |e| Error::io("opening the store", e);
-    DirBuilder::new().mode(0o700).create(place).map_err(opening)?;
-    let copy = Copy::make(sled_dir, place, true)?;
-    // A part that sled could not read would be missing from the snapshot, without a word.
-    engine::read_through(copy.path()).map_err(opening)?;
+    DirBuilder::new().mode(0o700).create(scratch).map_err(opening)?;
+    let copy = DatabaseCopy::create(sled_dir, scratch, Snapshots::Include)?;
+    // Without it, a part that sled cannot read would be missing from the snapshot, without an error.
+    engine::fill_page_cache(copy.path()).map_err(opening)?;
     match engine::open(copy.path(), dir) {
         Ok(db) => drop(db),
-        // The original is so too: its own opening will say it, and more.
+        // The original is damaged as well: the real opening reports it with more detail.
         Err(Error::Damaged(_)) => return Ok(()),
         Err(other) => return Err(other),
     }
-    adopt(copy.path(), sled_dir).map_err(opening)
+    move_snapshot(copy.path(), sled_dir).map_err(opening)
 }
 
-/// Takes over the snapshot that the copy has and the original lacks.
-fn adopt(copy: &Path, sled_dir: &Path) -> io::Result<()> {
-    let (made, before) = (snapshots(copy)?, snapshots(sled_dir)?);
-    // sled reads the one with the greatest number, which has the same digits in each name.
-    let Some(newest) = made.last().filter(|newest| !before.contains(*newest)) else {
+/// Moves the new snapshot of the copy to the original, durably.
+fn move_snapshot(copy: &Path, sled_dir: &Path) -> io::Result<()> {
+    let (created, before) = (snapshots(copy)?, snapshots(sled_dir)?);
+    // sled reads the snapshot with the greatest number. The numbers have a fixed width.
+    let Some(newest) = created.last().filter(|newest| !before.contains(*newest)) else {
         return Ok(());
     };
     let mut unfinished = newest.clone();
     unfinished.push(".generating");
     let unfinished = sled_dir.join(unfinished);
-    // A copy has the mode of what it is a copy of.
+    // `fs::copy` copies the mode as well.
     fs::set_permissions(copy.join(newest), Permissions::from_mode(0o600))?;
     fs::copy(copy.join(newest), &unfinished)?;
     File::open(&unfinished)?.sync_all()?;
@@ -89,8 +99,8 @@ fn snapshots(sled_dir: &Path) -> io::Result<BTreeSet<OsString>> {
     Ok(found)
 }
 
-fn remove(place: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(place) {
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 /// The result of a wait for the other replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Settled {
+pub struct ReplicaWait {
     /// The number of replicas that acknowledged the change.
     pub acknowledged: usize,
     /// The number of replicas that did not acknowledge it in time. They had stopped answering when the
     /// wait ended.
-    pub waited_out: usize,
+    pub timed_out: usize,
 }
 
-/// What a replica reports about itself.
+/// The report of a replica about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct About {
@@ -27,14 +27,14 @@ pub struct About {
     pub joined_at: Timestamp,
 }
 
-/// A member, as the consensus store has it: one replica from its start to its end. A replica that was
-/// cut off for long, or was restarted, is another member.
+/// A member as the consensus store records it: one replica from its start to its end. A replica that
+/// was restarted, or was disconnected for long, is another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {
     /// The id of this member, 32 hexadecimal digits. No other member has it.
     pub incarnation: Box<str>,
-    /// What it reported about itself; `None` if this version cannot read that.
+    /// Its report about itself; `None` if this version cannot read it.
     pub about: Option<About>,
     /// How long it may answer after it last reached the consensus store. A revocation waits a little
     /// longer for it. A value that cannot be read counts as a minute.
@@ -51,8 +51,8 @@ pub struct Member {
     pub is_this: bool,
 }
 
-/// The state of a member. A replica that died or was cut off keeps its state until a revocation has to
-/// wait for it.
+/// The state of a member. A replica that died or was disconnected keeps its state until a revocation has
+/// to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     /// It acknowledged the newest change.
@@ -88,14 +88,14 @@ impl Member {
     }
 }
 
-/// How a replica follows the others, as far as it knows without a request.
+/// How a replica follows the others, from its own memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Following {
-    /// How long it continues to answer if it cannot reach the consensus store; zero while it answers
-    /// nobody.
+    /// How long it continues to answer if it cannot reach the consensus store; zero while it refuses all
+    /// requests.
     pub answers_for: Duration,
-    /// How many revisions of the consensus store it is behind the newest change that it knows of.
+    /// How many revisions of the consensus store it is behind the newest known change.
     pub behind: u64,
     /// How often it has read all keys: once when it was opened, and again whenever the next changes were
     /// no longer kept or belonged to another history.
@@ -103,14 +103,14 @@ pub struct Following {
 }
 
 /// Called with the duration and the result of each wait for the other replicas.
-pub(crate) type WaitObserver = Box<dyn Fn(Duration, Settled) + Send + Sync>;
+pub(crate) type WaitObserver = Box<dyn Fn(Duration, ReplicaWait) + Send + Sync>;
 
 /// A ledger that replicas share. The replica applies the changes of all replicas to the store, those of
 /// this process included.
 pub(crate) trait Replicas: Send + Sync {
     /// Waits until no replica can act on a state older than everything that was committed through
     /// this replica, and than everything that it has applied.
-    fn wait_for_all(&self) -> Settled;
+    fn wait_for_all(&self) -> ReplicaWait;
 
     /// Asks the storage whether this replica has applied the newest change: `Durable` if so,
     /// `Conflict` if there is a newer one.
@@ -126,9 +126,9 @@ pub(crate) trait Replicas: Send + Sync {
     fn observe_waits(&self, observer: WaitObserver);
 
     /// Why this replica does not follow the others, if it does not.
-    fn trouble(&self) -> Option<Box<str>>;
+    fn replication_error(&self) -> Option<Box<str>>;
 
-    /// Stops following, for good.
+    /// Stops following permanently.
     fn leave(&self);
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_that_is_counted_out_is_fenced_however_far_it_is() {
+    fn fenced_member_has_the_state_fenced_at_any_lag() {
         let state = |behind, is_fenced| {
             let (incarnation, freshness) = ("00".into(), Duration::from_secs(3));
             let (about, applied, is_this) = (None, 7, false);

@@ -1,24 +1,27 @@
-//! The disk reserve: blocks that are allocated before they are needed, so that a full disk can
-//! still revoke.
+//! The disk reserve: blocks that are allocated in advance, so that a full disk can still revoke keys.
 //!
-//! The engine appends to its file `db`. The reserve's larger part lies there, beyond the end of the
-//! file: blocks that belong to the file and that no other process can take. Every change is written
-//! into such blocks. After a change the next blocks are allocated; when there are none left on the
-//! disk, the reserve is in use, and the store plans only what makes a key stricter, and pruning.
-//! So no write fails for want of room, whoever fills the disk.
+//! The reserve has two parts:
 //!
-//! The other part is the file `ledger/reserve`, for opening: the engine writes new files then. It is
-//! removed when an opening would lack room, and allocated again afterwards. Both parts have blocks
-//! but no length (`FALLOC_FL_KEEP_SIZE`), so copies and older versions see nothing of them.
+//! - **Ahead**: blocks of the engine's file `db` beyond its end. The engine appends to this file, so every
+//!   change is written into allocated blocks, which no other process can take. More blocks
+//!   are allocated before each write. If the disk has none left, the reserve is in use, and the store
+//!   accepts only stricter changes and pruning (`room` has the states).
+//! - **Spare**: the file `ledger/reserve`. Opening needs space for new files, so opening removes the
+//!   spare file if space is short, and allocates it again afterwards.
 //!
-//! Rejected: one file that is removed when the disk is nearly full. Another process takes its blocks
-//! at once. Also rejected: to look at the free space before each write. It may be gone at the write.
+//! Both parts have blocks but no length (`FALLOC_FL_KEEP_SIZE`). So copies and older versions ignore
+//! them.
 //!
-//! The engine shortens its file now and then, and the blocks beyond the end go with that. They are
-//! taken anew before the next change.
+//! Sometimes the engine shortens its file, which frees the blocks beyond the end. They are allocated
+//! again before the next change.
+//!
+//! Rejected:
+//!
+//! - One file that is removed when the disk is nearly full: another process can take its blocks at once.
+//! - A check of the free space before each write: the space can be gone when the write happens.
 
 use super::{
-    rehearsal::LARGEST_BYTES,
+    rehearsal::MAX_BYTES as MAX_REHEARSED_BYTES,
     room::{Gauge, Room},
 };
 use crate::files::Dir;
@@ -37,64 +40,66 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// The name of the file for opening.
+/// The name of the spare file.
 const SPARE: &str = "reserve";
-/// The default: the smaller of this and a part of the volume.
+/// The default size: the smaller of this and a twentieth of the volume.
 const DEFAULT_BYTES: u64 = 64 << 20;
-const PART_OF_VOLUME: u64 = 20;
-/// The most that one batch takes of the file, and what the engine moves beside it.
-const BATCH: u64 = 1 << 20;
-/// The least that lies beyond the end of the file.
-const LEAST_AHEAD: u64 = 3 * BATCH;
-/// The engine's file grows by such pieces.
-const SEGMENT: u64 = 512 << 10;
-/// Blocks are allocated in such pieces.
-const CHUNK: u64 = 256 << 10;
-/// In larger ones where there is plenty of room: each is a part of a transaction of the file system.
-const LARGE_CHUNK: u64 = 4 << 20;
-const PLENTY: u64 = 16 << 20;
-/// Left to others when the reserve is allocated, so that it never takes the last block.
-const LEFT_FREE: u64 = 512 << 10;
-/// A rehearsed opening writes the snapshot of the pages this often, another one once.
+const VOLUME_DIVISOR: u64 = 20;
+/// The most that one batch appends to the file, with the pages that the engine moves meanwhile.
+const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// The minimum beyond the end of the file.
+const MIN_AHEAD_BYTES: u64 = 3 * MAX_BATCH_BYTES;
+/// The engine extends its file by segments of this size.
+const SEGMENT_BYTES: u64 = 512 << 10;
+/// The unit of allocation.
+const CHUNK_BYTES: u64 = 256 << 10;
+/// The unit of allocation with ample free space: each allocation costs a file system transaction.
+const LARGE_CHUNK_BYTES: u64 = 4 << 20;
+const AMPLE_BYTES: u64 = 16 << 20;
+/// Free space that allocation leaves to others.
+const MIN_FREE_BYTES: u64 = 512 << 10;
+/// The number of page table snapshots that a rehearsed opening writes. Another opening writes one.
 const SNAPSHOTS: u64 = 3;
-/// A snapshot takes one byte for 160 of the database as it was measured.
+/// A snapshot was measured at 1/160 of the database. This is a safe bound.
 const BYTES_PER_SNAPSHOT_BYTE: u64 = 100;
-/// What `st_blocks` counts.
-const SECTOR: u64 = 512;
+/// The unit of `st_blocks`.
+const SECTOR_BYTES: u64 = 512;
 
-/// The reserve of an open ledger. The writer alone changes it.
+/// The reserve of an open ledger. Only the writer changes it.
 pub(super) struct Reserve {
     /// The engine's file, open for writing.
     file: File,
-    /// The file for opening; open, so that it can grow where no handles are left.
+    /// The spare file. It is kept open, so that it can grow without a new file handle.
     spare: Option<File>,
     ledger: Dir,
     spare_held: u64,
-    /// In all; 0 where it is switched off.
+    /// The intended size of both parts; 0 if the reserve is switched off.
     wanted: u64,
+    /// The length of the engine's file.
     length: u64,
-    /// The offset up to which the file has blocks.
+    /// The offset up to which the engine's file has blocks.
     allocated_to: u64,
+    /// The blocks of the engine's file when it was last examined.
     blocks: u64,
     gauge: Arc<Gauge>,
 }
 
 impl Reserve {
-    /// Takes the reserve of a store that has just been opened. `asked` is its size in bytes, or the
-    /// default. Where there is no room for it, the reserve is in use from the beginning.
-    pub(super) fn take(ledger: &Path, file: File, asked: Option<u64>) -> io::Result<Self> {
+    /// Allocates the reserve of a store that has just been opened. `size` is in bytes; `None` for the
+    /// default. Without enough free space, the reserve is in use from the start.
+    pub(super) fn open(ledger: &Path, file: File, size: Option<u64>) -> io::Result<Self> {
         let about = file.metadata()?;
         let volume = fstatvfs(&file)?;
         let volume = volume.f_blocks.saturating_mul(volume.f_frsize);
-        let (length, default) = (about.len(), DEFAULT_BYTES.min(volume / PART_OF_VOLUME));
-        let least = LEAST_AHEAD + needed_to_open(length + LEAST_AHEAD);
+        let (length, default) = (about.len(), DEFAULT_BYTES.min(volume / VOLUME_DIVISOR));
+        let minimum = MIN_AHEAD_BYTES + opening_bytes(length + MIN_AHEAD_BYTES);
         let mut reserve = Self {
             spare: None,
             ledger: Dir::open(ledger)?,
             spare_held: 0,
-            wanted: match asked {
+            wanted: match size {
                 Some(0) => 0,
-                size => size.unwrap_or(default).max(least),
+                size => size.unwrap_or(default).max(minimum),
             },
             length,
             allocated_to: 0,
@@ -107,9 +112,9 @@ impl Reserve {
             remove(&reserve.ledger)?;
         } else {
             reserve.open_spare()?;
-            reserve.find_blocks();
+            reserve.allocate_ahead_again();
         }
-        reserve.keep();
+        reserve.refill();
         Ok(reserve)
     }
 
@@ -117,41 +122,41 @@ impl Reserve {
         &self.gauge
     }
 
-    /// Before something is written: allocates the next blocks.
+    /// Allocates the blocks for the next write. Called before each write.
     pub(super) fn before_write(&mut self) {
         if self.is_off() {
             return;
         }
-        self.look();
+        self.examine_file();
         if self.gauge.room() == Room::Enough && self.ahead() < self.wanted_ahead() {
-            let is_whole = self.extend(true) && self.extend_spare();
-            self.judge(is_whole);
+            let is_complete = self.extend_ahead(Leave::SomeFree) && self.extend_spare();
+            self.publish(is_complete);
         }
     }
 
-    /// After something was written: whether the reserve has room for more.
+    /// Publishes the state of the reserve if it is in use. Called after each write.
     pub(super) fn after_write(&mut self) {
         if !self.is_off() && self.gauge.room() != Room::Enough {
-            self.look();
-            self.judge(false);
+            self.examine_file();
+            self.publish(false);
         }
     }
 
-    /// Whether pruning may take some of the reserve: the rest is for revocations.
+    /// Whether pruning may use the reserve: half of it is left for revocations.
     pub(super) fn has_room_to_prune(&self) -> bool {
         self.gauge.room() == Room::Enough || self.is_off() || self.ahead() > self.wanted_ahead() / 2
     }
 
-    /// Each second: notes the free space, and makes the reserve whole where there is room.
-    pub(super) fn keep(&mut self) {
+    /// Completes the reserve if there is free space, and publishes its state. Called each second.
+    pub(super) fn refill(&mut self) {
         self.gauge.free.store(free(&self.file), Relaxed);
         if self.is_off() {
             return;
         }
-        self.look();
-        let is_whole = self.ahead() >= self.wanted_ahead() || self.extend(true);
-        let is_whole = is_whole && self.extend_spare();
-        self.judge(is_whole);
+        self.examine_file();
+        let is_complete = self.ahead() >= self.wanted_ahead() || self.extend_ahead(Leave::SomeFree);
+        let is_complete = is_complete && self.extend_spare();
+        self.publish(is_complete);
     }
 
     fn is_off(&self) -> bool {
@@ -162,59 +167,61 @@ impl Reserve {
         self.allocated_to.saturating_sub(self.length)
     }
 
-    /// What should lie beyond the end of the file.
+    /// The intended bytes beyond the end of the file.
     fn wanted_ahead(&self) -> u64 {
-        let opening = needed_to_open(self.length.max(LARGEST_BYTES));
-        self.wanted.saturating_sub(opening).max(LEAST_AHEAD)
+        let spare = opening_bytes(self.length.max(MAX_REHEARSED_BYTES));
+        self.wanted.saturating_sub(spare).max(MIN_AHEAD_BYTES)
     }
 
-    /// What the file for opening should have: enough after all of the other part is written to.
+    /// The intended bytes of the spare file: enough for opening after all blocks ahead are used.
     fn wanted_spare(&self) -> u64 {
         let longest = self.length + self.wanted_ahead();
-        if self.length <= LARGEST_BYTES {
-            needed_to_open(longest.min(LARGEST_BYTES))
+        if self.length <= MAX_REHEARSED_BYTES {
+            opening_bytes(longest.min(MAX_REHEARSED_BYTES))
         } else {
-            needed_to_open(longest)
+            opening_bytes(longest)
         }
     }
 
-    fn judge(&mut self, is_whole: bool) {
+    /// Publishes the state to other threads.
+    fn publish(&mut self, is_complete: bool) {
         self.gauge.free.store(free(&self.file), Relaxed);
         self.gauge.wanted.store(self.wanted_ahead() + self.wanted_spare(), Relaxed);
         self.gauge.held.store(self.ahead() + self.spare_held, Relaxed);
-        self.gauge.set_room(if is_whole {
+        self.gauge.set_room(if is_complete {
             Room::Enough
-        } else if self.ahead() >= BATCH {
+        } else if self.ahead() >= MAX_BATCH_BYTES {
             Room::Reserve
         } else {
             Room::Nothing
         });
     }
 
-    /// Looks how long the file is now. It has fewer blocks than before only where the engine
-    /// shortened it; then those beyond its end are gone, whatever its length is by now.
-    fn look(&mut self) {
+    /// Reads the length of the file. If it has fewer blocks than before, the engine has shortened it, which
+    /// freed the blocks beyond the end. The file may have grown again since.
+    fn examine_file(&mut self) {
         let Ok(about) = self.file.metadata() else { return };
         self.length = about.len();
-        let was_shortened = about.blocks() + CHUNK / SECTOR < self.blocks;
+        let was_shortened = about.blocks() + CHUNK_BYTES / SECTOR_BYTES < self.blocks;
         self.blocks = about.blocks();
         if was_shortened {
-            self.find_blocks();
+            self.allocate_ahead_again();
         }
     }
 
-    /// Finds the blocks that the file has beyond its end, and takes what it lacks. To allocate what
-    /// is allocated already needs no room.
-    fn find_blocks(&mut self) {
-        self.allocated_to = self.length - self.length % CHUNK;
-        self.extend(false);
+    /// Allocates from the end of the file on. This also determines which blocks exist: allocating an
+    /// existing block needs no space.
+    fn allocate_ahead_again(&mut self) {
+        self.allocated_to = self.length - self.length % CHUNK_BYTES;
+        self.extend_ahead(Leave::Nothing);
     }
 
-    /// Allocates blocks beyond the end of the file; whether there are enough now.
-    fn extend(&mut self, leaves_some: bool) -> bool {
-        let (least, most) = (self.wanted_ahead(), self.wanted_ahead() + self.wanted_ahead() / 8);
-        let from = self.allocated_to.max(self.length - self.length % CHUNK);
-        let reached = allocate(&self.file, from, self.length + most, leaves_some);
+    /// Allocates blocks beyond the end of the file. Returns whether there are enough.
+    fn extend_ahead(&mut self, leave: Leave) -> bool {
+        let (minimum, target) =
+            (self.wanted_ahead(), self.wanted_ahead() + self.wanted_ahead() / 8);
+        let from = self.allocated_to.max(self.length - self.length % CHUNK_BYTES);
+        let reached = allocate(&self.file, from, self.length + target, leave);
         match reached {
             Ok(to) => self.allocated_to = to,
             Err(Unsupported) => self.gauge.cannot_allocate.store(true, Relaxed),
@@ -222,10 +229,10 @@ impl Reserve {
         if let Ok(about) = self.file.metadata() {
             self.blocks = about.blocks();
         }
-        self.ahead() + CHUNK >= least || reached.is_err()
+        self.ahead() + CHUNK_BYTES >= minimum || reached.is_err()
     }
 
-    /// Opens the file for opening. A disk may have no room for its name; then that is tried again.
+    /// Opens the spare file. If the disk has no space for its name, a later call tries again.
     fn open_spare(&mut self) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE;
         let spare = match self.ledger.open_file(SPARE.as_ref(), flags) {
@@ -233,26 +240,26 @@ impl Reserve {
             Err(e) if matches!(e.kind(), StorageFull | QuotaExceeded) => return Ok(()),
             Err(e) => return Err(e),
         };
-        self.spare_held = spare.metadata()?.blocks() * SECTOR;
+        self.spare_held = spare.metadata()?.blocks() * SECTOR_BYTES;
         self.spare = Some(spare);
         Ok(())
     }
 
-    /// The same for the file that is removed when an opening lacks room.
+    /// Allocates blocks of the spare file. Returns whether there are enough.
     fn extend_spare(&mut self) -> bool {
         let needed = self.wanted_spare();
         if self.spare.is_none() && self.open_spare().is_err() {
             return false;
         }
         let Some(spare) = &self.spare else { return false };
-        // A larger database is not rehearsed, so that its opening needs less.
+        // A database that has outgrown the rehearsal needs less space to open: shrink the spare file.
         if self.gauge.room() == Room::Enough
-            && self.spare_held > needed + BATCH
+            && self.spare_held > needed + MAX_BATCH_BYTES
             && spare.set_len(0).is_ok()
         {
             self.spare_held = 0;
         }
-        match allocate(spare, self.spare_held, needed, true) {
+        match allocate(spare, self.spare_held, needed, Leave::SomeFree) {
             Ok(to) => self.spare_held = to,
             Err(Unsupported) => return true,
         }
@@ -260,68 +267,78 @@ impl Reserve {
     }
 }
 
-/// Before a store is opened: gives up as much of the reserve as the opening lacks room. What is
-/// not wanted any more goes as well.
-pub(super) fn make_way(ledger: &Path, asked: Option<u64>) -> io::Result<()> {
+/// Frees as much of the reserve as opening needs. A reserve that is switched off is removed. Called before
+/// a store is opened.
+pub(super) fn release_for_opening(ledger: &Path, size: Option<u64>) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(ledger.join("sled").join("db"))?;
     let length = file.metadata()?.len();
-    let (needed, ledger) = (needed_to_open(length), Dir::open(ledger)?);
-    if asked == Some(0) || free(&file) < needed {
+    let (needed, ledger) = (opening_bytes(length), Dir::open(ledger)?);
+    if size == Some(0) || free(&file) < needed {
         remove(&ledger)?;
     }
-    if asked == Some(0) || free(&file) < needed {
-        // The same length, without the blocks beyond it.
+    if size == Some(0) || free(&file) < needed {
+        // Setting the same length frees the blocks beyond it.
         file.set_len(length)?;
     }
     Ok(())
 }
 
-/// Bytes that are allocated for the store of this ledger, as far as its files show it from outside.
-pub(super) fn held(ledger: &Path) -> u64 {
+/// The allocated bytes of the reserve, read from the metadata of the files.
+pub(super) fn allocated_bytes(ledger: &Path) -> u64 {
     let blocks = |path: &str| {
         let about = fs::metadata(ledger.join(path)).ok();
-        about.map_or(0, |about| (about.blocks() * SECTOR).saturating_sub(about.len()))
+        about.map_or(0, |about| (about.blocks() * SECTOR_BYTES).saturating_sub(about.len()))
     };
     blocks("sled/db") + blocks(SPARE)
 }
 
-/// Whether the file system of a directory can allocate blocks ahead. This is tried on a file that
-/// never has a name; `None` where no such file can be made.
+/// Whether the file system of a directory can allocate blocks ahead. Tries it on an unnamed file; `None`
+/// if such a file cannot be created.
 pub(super) fn can_allocate(dir: &Path) -> Option<bool> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR).ok()?);
-    match allocate(&file, 0, CHUNK, true) {
-        Ok(CHUNK) => Some(true),
+    match allocate(&file, 0, CHUNK_BYTES, Leave::SomeFree) {
+        Ok(CHUNK_BYTES) => Some(true),
         Ok(_) => None,
         Err(Unsupported) => Some(false),
     }
 }
 
-/// What the opening of a database of this length writes: a copy where it may be rehearsed,
-/// snapshots, and the rest of a segment.
-fn needed_to_open(length: u64) -> u64 {
+/// The bytes that opening a database of this length writes: snapshots, the rest of a segment, and a copy
+/// if the opening is rehearsed.
+fn opening_bytes(length: u64) -> u64 {
     let snapshot = length / BYTES_PER_SNAPSHOT_BYTE;
-    let needed = if length <= LARGEST_BYTES { length + SNAPSHOTS * snapshot } else { snapshot };
-    (needed + SEGMENT).next_multiple_of(CHUNK)
+    let needed =
+        if length <= MAX_REHEARSED_BYTES { length + SNAPSHOTS * snapshot } else { snapshot };
+    (needed + SEGMENT_BYTES).next_multiple_of(CHUNK_BYTES)
 }
 
-/// The file system allocates no blocks ahead.
+/// The file system cannot allocate blocks ahead.
 #[derive(Debug)]
 struct Unsupported;
 
-/// Allocates the blocks of a file between two offsets; the offset that was reached. Its length
-/// stays.
-fn allocate(file: &File, from: u64, to: u64, leaves_some: bool) -> Result<u64, Unsupported> {
+/// Whether an allocation may use the last free blocks of the volume.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// Leaves [`MIN_FREE_BYTES`] to others.
+    SomeFree,
+    /// Uses all free blocks.
+    Nothing,
+}
+
+/// Allocates the blocks of a file between two offsets, and keeps its length. Returns the offset that was
+/// reached.
+fn allocate(file: &File, from: u64, to: u64, leave: Leave) -> Result<u64, Unsupported> {
     let mut reached = from;
     while reached < to {
         let free = free(file);
-        let piece = if free < PLENTY { CHUNK } else { LARGE_CHUNK };
-        let piece = piece.min(to - reached);
-        if leaves_some && free < piece + LEFT_FREE {
+        let chunk = if free < AMPLE_BYTES { CHUNK_BYTES } else { LARGE_CHUNK_BYTES };
+        let chunk = chunk.min(to - reached);
+        if leave == Leave::SomeFree && free < chunk + MIN_FREE_BYTES {
             break;
         }
-        match fallocate(file, FallocateFlags::KEEP_SIZE, reached, piece) {
-            Ok(()) => reached += piece,
+        match fallocate(file, FallocateFlags::KEEP_SIZE, reached, chunk) {
+            Ok(()) => reached += chunk,
             Err(Errno::INTR) => {}
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(Unsupported),
             Err(_) => break,
@@ -330,7 +347,7 @@ fn allocate(file: &File, from: u64, to: u64, leaves_some: bool) -> Result<u64, U
     Ok(reached)
 }
 
-/// Bytes that a process without privileges may still take; all where that is not known.
+/// The free bytes for a process without privileges; `u64::MAX` if unknown.
 fn free(file: &File) -> u64 {
     fstatvfs(file).map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
 }

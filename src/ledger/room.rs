@@ -1,16 +1,26 @@
-//! The room on the disk, as other threads read it while the writer works.
+//! The space on the disk, as the writer publishes it to other threads.
+//!
+//! | state | condition | accepted changes |
+//! |---|---|---|
+//! | `Enough` | the reserve is complete | all |
+//! | `Reserve` | the reserve is incomplete, with at least one batch left | stricter changes and pruning |
+//! | `Nothing` | less than one batch is left | none |
+//!
+//! The writer sets the state before and after each write and once a second. The state
+//! returns to `Enough` only when the reserve is complete again.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Free space below this, or below a part of the volume if that is less, is low.
 const LOW_BYTES: u64 = 256 << 20;
 const LOW_PART: u64 = 10;
-/// Which changes the disk has room for.
+
+/// The changes that the disk has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Every change.
+    /// All changes.
     Enough,
-    /// Stricter changes and pruning: the reserve is in use.
+    /// Only stricter changes and pruning: the reserve is in use.
     Reserve,
     /// None: the reserve is used up.
     Nothing,
@@ -20,16 +30,16 @@ pub(crate) enum Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskSpace {
-    /// Bytes that the volume has left.
+    /// The free bytes of the volume.
     pub free: u64,
-    /// Bytes of the reserve that are allocated.
+    /// The allocated bytes of the reserve.
     pub reserve_held: u64,
-    /// Bytes that the reserve should have; 0 where it is switched off.
+    /// The intended bytes of the reserve; 0 if the reserve is switched off.
     pub reserve_wanted: u64,
-    /// Whether the file system can allocate blocks ahead. Where it cannot, there is no reserve, and
-    /// a full disk ends writing.
+    /// Whether the file system can allocate blocks ahead. If it cannot, there is no reserve, and a full
+    /// disk stops all writes.
     pub can_reserve: bool,
-    /// Whether the free space is so low that an operator should make room.
+    /// Whether the free space is so low that an operator should free some.
     pub is_low: bool,
     /// Whether the reserve is in use: only stricter changes and pruning are written.
     pub is_reserve_in_use: bool,
@@ -40,7 +50,7 @@ pub struct DiskSpace {
 pub(crate) struct Gauge {
     room: AtomicU8,
     pub(super) free: AtomicU64,
-    /// Bytes of the whole volume.
+    /// The bytes of the whole volume.
     pub(super) volume: AtomicU64,
     pub(super) held: AtomicU64,
     pub(super) wanted: AtomicU64,

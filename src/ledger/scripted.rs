@@ -1,7 +1,7 @@
-//! A ledger for tests, which does as it is told: as a rule each commit says that it began, and
-//! waits for its verdict.
+//! A ledger for tests with scripted outcomes. A commit reports that it has begun, and then waits for the
+//! outcome that the test chooses.
 
-#![expect(clippy::unwrap_used, reason = "for tests: a script that breaks fails one")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 #![cfg_attr(not(test), expect(dead_code, reason = "the library's own tests use all of it"))]
 
 use super::{Commit, CommitOutcome, DiskSpace, Ledger, Room};
@@ -16,72 +16,73 @@ use std::{
     time::Duration,
 };
 
-/// A test that forgets a verdict fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A test that chooses no outcome fails instead of hanging.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-type Verdict = Box<dyn Fn(&[Commit]) -> CommitOutcome + Send + Sync>;
+type Decide = Box<dyn Fn(&[Commit]) -> CommitOutcome + Send + Sync>;
 
-/// The ledger's side.
+/// The ledger, which the store owns.
 pub(crate) struct Scripted {
-    /// Decides what becomes of a commit.
-    verdict: Verdict,
-    noted: Sender<Vec<(KeyId, u32)>>,
-    is_out_of_order: Arc<AtomicBool>,
+    /// Decides the outcome of a commit.
+    decide: Decide,
+    uses: Sender<Vec<(KeyId, u32)>>,
+    uses_fail: Arc<AtomicBool>,
     anchor_syncs: Arc<AtomicUsize>,
     room: Arc<Mutex<Room>>,
 }
 
-/// The test's side of a store whose commits wait for a verdict.
+/// The controls of a store whose commits wait for an outcome.
 pub struct Script {
     began: Receiver<usize>,
-    verdicts: Sender<CommitOutcome>,
-    noted: Receiver<Vec<(KeyId, u32)>>,
-    is_out_of_order: Arc<AtomicBool>,
+    outcomes: Sender<CommitOutcome>,
+    uses: Receiver<Vec<(KeyId, u32)>>,
+    uses_fail: Arc<AtomicBool>,
     anchor_syncs: Arc<AtomicUsize>,
     room: Arc<Mutex<Room>>,
 }
 
 impl Scripted {
     pub(crate) fn new() -> (Self, Script) {
-        let ((began, seen), (verdicts, asked), (noted, told)) = (channel(), channel(), channel());
-        let is_out_of_order = Arc::new(AtomicBool::new(false));
+        let ((begin, batches), (outcomes, chosen), (uses, written)) =
+            (channel(), channel(), channel());
+        let uses_fail = Arc::new(AtomicBool::new(false));
         let anchor_syncs = Arc::new(AtomicUsize::new(0));
         let room = Arc::new(Mutex::new(Room::Enough));
         let script = Script {
-            began: seen,
-            verdicts,
-            noted: told,
-            is_out_of_order: Arc::clone(&is_out_of_order),
+            began: batches,
+            outcomes,
+            uses: written,
+            uses_fail: Arc::clone(&uses_fail),
             anchor_syncs: Arc::clone(&anchor_syncs),
             room: Arc::clone(&room),
         };
-        let asked = Mutex::new(asked);
-        let verdict = Box::new(move |batch: &[Commit]| {
-            began.send(batch.len()).unwrap();
-            asked.lock().unwrap().recv_timeout(PATIENCE).unwrap()
+        let chosen = Mutex::new(chosen);
+        let decide = Box::new(move |batch: &[Commit]| {
+            begin.send(batch.len()).unwrap();
+            chosen.lock().unwrap().recv_timeout(TIMEOUT).unwrap()
         });
-        (Self { verdict, noted, is_out_of_order, anchor_syncs, room }, script)
+        (Self { decide, uses, uses_fail, anchor_syncs, room }, script)
     }
 
-    /// One whose verdicts are given here, for the models.
+    /// Creates a ledger whose commits succeed if `is_durable` returns true, for the models.
     #[cfg(shuttle)]
-    pub(crate) fn by(verdict: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
-        let verdict = Box::new(move |batch: &[Commit]| outcome(verdict(batch)));
-        Self { verdict, ..Self::new().0 }
+    pub(crate) fn by(is_durable: impl Fn(&[Commit]) -> bool + Send + Sync + 'static) -> Self {
+        let decide = Box::new(move |batch: &[Commit]| outcome(is_durable(batch)));
+        Self { decide, ..Self::new().0 }
     }
 }
 
 impl Ledger for Scripted {
     fn commit(&self, batch: Vec<Commit>) -> CommitOutcome {
-        (self.verdict)(&batch)
+        (self.decide)(&batch)
     }
 
     fn write_uses(&self, uses: &[(KeyId, u32)]) -> Result<(), Error> {
-        if self.is_out_of_order.load(Ordering::SeqCst) {
+        if self.uses_fail.load(Ordering::SeqCst) {
             return Err(Error::io("writing a change", io::Error::other("scripted")));
         }
-        // A test that does not read the uses has dropped its end.
-        let _ = self.noted.send(uses.to_vec());
+        // A test that does not read the uses has dropped the receiver.
+        let _ = self.uses.send(uses.to_vec());
         Ok(())
     }
 
@@ -107,18 +108,18 @@ impl Ledger for Scripted {
     }
 }
 
-/// The outcome of a commit to a disk that works or fails.
+/// The outcome of a commit to a working or failing disk.
 fn outcome(durable: bool) -> CommitOutcome {
     if durable { CommitOutcome::Durable } else { CommitOutcome::Unknown("scripted".into()) }
 }
 
 impl Script {
-    /// Waits until a commit has begun; gives the number of its changes.
+    /// Waits until a commit has begun, and returns the number of its changes.
     ///
     /// # Panics
-    /// After twenty seconds without one.
+    /// If no commit begins within twenty seconds.
     pub fn begun(&self) -> usize {
-        self.began.recv_timeout(PATIENCE).unwrap()
+        self.began.recv_timeout(TIMEOUT).unwrap()
     }
 
     /// Lets the next commit succeed or fail.
@@ -129,35 +130,35 @@ impl Script {
         self.answer(outcome(durable));
     }
 
-    /// Answers the next commit.
+    /// Sets the outcome of the next commit.
     pub(crate) fn answer(&self, outcome: CommitOutcome) {
-        self.verdicts.send(outcome).unwrap();
+        self.outcomes.send(outcome).unwrap();
     }
 
-    /// Waits for the next part of a round of uses.
+    /// Waits for the next batch of last uses, and returns it.
     pub(crate) fn noted(&self) -> Vec<(KeyId, u32)> {
-        self.noted.recv_timeout(PATIENCE).unwrap()
+        self.uses.recv_timeout(TIMEOUT).unwrap()
     }
 
-    /// From now on no use can be written.
+    /// Makes all later writes of last uses fail.
     pub(crate) fn fail_uses(&self) {
-        self.is_out_of_order.store(true, Ordering::SeqCst);
+        self.uses_fail.store(true, Ordering::SeqCst);
     }
 
-    /// From now on the disk has no room but the reserve.
+    /// Fills the disk up to the reserve.
     ///
     /// # Panics
-    /// If a test panicked within a call of this script.
+    /// If another thread panicked in a call of this script.
     pub fn fill_disk(&self) {
         self.set_room(Room::Reserve);
     }
 
-    /// From now on there is so much room.
+    /// Sets the state of the disk.
     pub(crate) fn set_room(&self, room: Room) {
         *self.room.lock().unwrap() = room;
     }
 
-    /// How often the anchor was synced.
+    /// Returns how often the anchor was synced.
     pub(crate) fn anchor_syncs(&self) -> usize {
         self.anchor_syncs.load(Ordering::SeqCst)
     }

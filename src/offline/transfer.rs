@@ -7,7 +7,7 @@ use crate::{
         ConsensusStore, runtime,
         transfer::{self, Export, Source},
     },
-    codec::{self, Place},
+    codec::{self, DbKey},
     error::Error,
     ledger::{Bulk, Tip},
     secret::Prefix,
@@ -42,19 +42,19 @@ impl Offline {
             if summary.is_none() {
                 match reader.next()? {
                     Item::Entry(entry, frame) => {
-                        return Ok(Some((Place::Entry(entry.sequence), frame)));
+                        return Ok(Some((DbKey::Entry(entry.sequence), frame)));
                     }
                     Item::Record(digest, record, minute, frame) => {
                         if minute > 0 {
                             uses.push((record.id, minute));
                         }
-                        return Ok(Some((Place::Record(digest), frame)));
+                        return Ok(Some((DbKey::Record(digest), frame)));
                     }
                     Item::End(found) => summary = Some(found),
                 }
             }
             let Some((id, minute)) = uses.pop() else { return Ok(None) };
-            Ok(Some((Place::Use(id), codec::encode_use(minute, id, &seals.frame)?)))
+            Ok(Some((DbKey::Use(id), codec::encode_use(minute, id, &seals.frame)?)))
         };
         let told = |done| progress(Progress { done, all: all.max(done) });
         runtime()?.block_on(transfer::import(consensus, &seals, source, next, told))?;

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_people_write_are_accepted() {
+    fn usual_names_are_accepted() {
         for name in [
             "Nightly export",
             "Nachtläufer ☾",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_nobody_sees_or_that_move_others_are_refused() {
+    fn invisible_and_bidirectional_characters_are_refused() {
         let bad = [
             "\u{0}",
             "\u{7f}",
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_lines_and_tabs_and_no_other_control() {
+    fn plain_text_may_contain_line_feeds_and_tabs_but_no_other_control_characters() {
         for text in ["", "two\nlines", "a\tb", "a\u{ad}b", "\u{200b}"] {
             assert!(is_plain_text(text), "{text:?}");
         }

@@ -125,7 +125,7 @@ mod tests {
     use super::Scope;
 
     #[test]
-    fn a_scope_is_words_joined_by_dots() {
+    fn malformed_scope_names_are_refused() {
         for good in ["a.b", "api2.read_all", "x.y-z.w9"] {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }

@@ -1,4 +1,18 @@
-//! The changes of a store on behalf of someone.
+//! The changes of a store on behalf of an actor.
+//!
+//! Each change takes this path. [`Core::retry`](super::core::Core::retry) repeats it if another replica
+//! committed first.
+//!
+//! | step | on failure |
+//! |---|---|
+//! | generate a secret, if the change creates a key | the error is returned |
+//! | read the requests of other replicas, if the request is idempotent | the error is returned |
+//! | take the writers' mutex, and check the actor | the refusal is recorded in the audit log |
+//! | find the request among the executed ones, if it is idempotent | – |
+//! | check the rules, and plan the change | the refusal is recorded in the audit log |
+//! | deny the stricter parts, and queue the change | stricter parts stay denied if nothing can be written |
+//! | wait until the change is durable and applied | the error is returned; see `plans` |
+//! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
 mod reading;
 
@@ -13,16 +27,16 @@ use crate::{
     audit::Attempt,
     error::Error,
     id::KeyId,
-    ledger::Settled,
+    ledger::ReplicaWait,
     record::{Actor, Change, MetadataPatch, NewKey, Record},
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_UPDATE},
 };
 use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 
-/// The changes of a store on behalf of someone; made by [`Store::acting_as`].
+/// The changes of a store on behalf of an actor. Created by [`Store::acting_as`].
 ///
-/// A key acts with its own rights, as they are when the change is planned: it grants no more than it
-/// holds, and a revoked key changes nothing. What is refused is in the audit log.
+/// A key acts with the rights that it has when the change is planned. It grants no more than it holds,
+/// and a revoked key changes nothing. Refused acts are recorded in the audit log.
 #[derive(Clone, Copy)]
 pub struct Acting<'s> {
     store: &'s Store,
@@ -35,26 +49,26 @@ impl<'s> Acting<'s> {
         Self { store, actor, source }
     }
 
-    /// [`Store::issue`] for this actor. Without an owner the key gets its maker's.
+    /// [`Store::issue`] for this actor. A key without an owner gets the owner of the actor.
     #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
         let caller = self.caller();
-        caller.core.again(|| {
+        caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             Planning::begin(caller, Attempt::Create, None)?.create(fresh, new.clone(), None)
         })
     }
 
-    /// Like [`issue`](Self::issue), but only once for all that is sent under this name.
+    /// Like [`issue`](Self::issue), but executes the same request only once.
     #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
         let caller = self.caller();
         let once = request.once(self.actor, &caller.core.seals.request);
-        caller.core.again(|| {
+        caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             caller.core.read_requests()?;
             let mut planning = Planning::begin(caller, Attempt::Create, None)?;
-            match planning.find_done(&ADMIN_KEY_CREATE, once)? {
+            match planning.find_executed(&ADMIN_KEY_CREATE, once)? {
                 Some(done) => planning.repeat(&done),
                 None => planning.create(fresh, new.clone(), Some(once)).map(Outcome::Issued),
             }
@@ -122,7 +136,7 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::revoke_everywhere`] for this actor.
-    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
+    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, ReplicaWait), Error> {
         let (change, metadata) = (Change::deactivate(), MetadataPatch::new());
         self.change(&Update { id, revision: None, change, metadata })
     }
@@ -138,11 +152,11 @@ impl<'s> Acting<'s> {
         self.remove(id, Some(revision))
     }
 
-    /// [`Store::rotate`] for this actor, which must hold all that the key holds. A root key is
-    /// rotated by the host and local operators only.
+    /// [`Store::rotate`] for this actor, which must hold all rights of the key. Only the host and local
+    /// operators can rotate a root key.
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
         let caller = self.caller();
-        let issued = caller.core.again(|| {
+        let issued = caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             let planning = Planning::begin(caller, Attempt::Rotate, Some(id))?;
             planning.replace(Rotation { id, grace }, fresh, None)
@@ -151,7 +165,7 @@ impl<'s> Acting<'s> {
         Ok(issued)
     }
 
-    /// Like [`rotate`](Self::rotate), but only once for all that is sent under this name.
+    /// Like [`rotate`](Self::rotate), but executes the same request only once.
     pub fn rotate_once(
         &self,
         id: KeyId,
@@ -160,11 +174,11 @@ impl<'s> Acting<'s> {
     ) -> Result<Outcome, Error> {
         let caller = self.caller();
         let once = request.once(self.actor, &caller.core.seals.request);
-        let outcome = caller.core.again(|| {
+        let outcome = caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             caller.core.read_requests()?;
             let mut planning = Planning::begin(caller, Attempt::Rotate, Some(id))?;
-            if let Some(done) = planning.find_done(&ADMIN_KEY_UPDATE, once)? {
+            if let Some(done) = planning.find_executed(&ADMIN_KEY_UPDATE, once)? {
                 return planning.repeat(&done);
             }
             let rotation = Rotation { id, grace };
@@ -174,12 +188,12 @@ impl<'s> Acting<'s> {
         Ok(outcome)
     }
 
-    /// Writes an act that was refused elsewhere to the audit log, such as a request of a key that lacks
-    /// the scope to list. The reason is truncated to 200 bytes; it must not contain a secret.
+    /// Records an act in the audit log that was refused elsewhere, such as a request of a key that lacks
+    /// the scope to list. The reason is truncated to 200 bytes. It must not contain a secret.
     ///
-    /// The first such act is durable when this returns. The same actor's same acts for the same
-    /// reason are counted for the rest of a minute and then written as one
-    /// [`Act::RefuseRepeated`](crate::Act::RefuseRepeated), or when the store is closed.
+    /// The first such act is durable when this returns. Repetitions have the same actor, act and reason.
+    /// They are counted for a minute and then written as one
+    /// [`Act::RefuseRepeated`](crate::Act::RefuseRepeated). Closing the store writes them at once.
     ///
     /// ```
     /// # use portcullis::*;
@@ -190,38 +204,38 @@ impl<'s> Acting<'s> {
     ///     store.acting_as(Actor::Host, None).refuse(Attempt::List, None, "not today")?;
     /// }
     /// drop(store);
-    /// let trail = Store::open(&dir)?.audit(1, 10)?;
-    /// assert_eq!(trail.len(), 2);
-    /// assert!(matches!(trail[1].act, Act::RefuseRepeated { count: 999, .. }));
+    /// let entries = Store::open(&dir)?.audit(1, 10)?;
+    /// assert_eq!(entries.len(), 2);
+    /// assert!(matches!(entries[1].act, Act::RefuseRepeated { count: 999, .. }));
     /// # Ok::<(), Error>(())
     /// ```
     pub fn refuse(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) -> Result<(), Error> {
         let noted = self.caller().note_refusal(attempt, key, Change::default(), reason);
-        noted.map_err(|gap| gap.error)
+        noted.map_err(|unwritten| unwritten.error)
     }
 
     pub(super) fn caller(&self) -> Caller<'s> {
         Caller { core: &self.store.writer, actor: self.actor, source: self.source }
     }
 
-    /// A change that denies something, or finds it denied, waits for the other replicas.
-    fn change(&self, update: &Update) -> Result<(Arc<Record>, Settled), Error> {
+    /// Changes a key. A change that is stricter, or repeats a stricter one, waits for the other replicas.
+    fn change(&self, update: &Update) -> Result<(Arc<Record>, ReplicaWait), Error> {
         let caller = self.caller();
         let denies = Cell::new(false);
         let attempt =
             || Planning::begin(caller, Attempt::Update, Some(update.id))?.change(update, &denies);
-        // A denial is planned again for as long as other replicas commit first: nobody may rely on a
-        // caller to send it once more.
-        let Updated { record, is_looser } = caller.core.again_while(|| denies.get(), attempt)?;
-        let settled = if is_looser { Settled::default() } else { caller.core.wait_for_replicas() };
-        Ok((record, settled))
+        // A denial is retried for as long as it conflicts: safety must not depend on a caller that
+        // repeats it.
+        let Updated { record, is_looser } = caller.core.retry_while(|| denies.get(), attempt)?;
+        let wait = if is_looser { ReplicaWait::default() } else { caller.core.wait_for_replicas() };
+        Ok((record, wait))
     }
 
     fn remove(&self, id: KeyId, revision: Option<u64>) -> Result<(), Error> {
         let caller = self.caller();
         caller
             .core
-            .again(|| Planning::begin(caller, Attempt::Delete, Some(id))?.remove(id, revision))?;
+            .retry(|| Planning::begin(caller, Attempt::Delete, Some(id))?.remove(id, revision))?;
         caller.core.wait_for_replicas();
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Store {
         self.authenticate(credential::only(values)?)
     }
 
-    // A function of its own, so that the fast path of a refusal saves no registers for the rest.
+    // A separate function, so that the fast path of a refusal saves no registers for the rest.
     #[inline(never)]
     fn authenticate_encoded(&self, encoded: Encoded<'_>) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
@@ -53,7 +53,7 @@ impl Store {
         })
     }
 
-    /// Authenticates the text of a key that did not come in a header.
+    /// Authenticates the text of a key that is not in a header.
     pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
@@ -89,7 +89,7 @@ impl Store {
         self.authenticate_digest(&handle.0)
     }
 
-    /// Not public: whoever holds a digest alone must not pass.
+    /// Not public: a digest is not a credential.
     pub(super) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
         gate.pass(|| index.admit(digest, || clock.now()))?
@@ -122,10 +122,10 @@ impl Store {
     }
 }
 
-/// A key that was authenticated, for authenticating it again without its text: what a session keeps.
+/// A handle of an authenticated key, with which a session authenticates the key again without its text.
 ///
-/// A handle is no credential that could be stored or sent. Only authentication makes one, and it
-/// gives away no bytes. It can be neither copied nor printed:
+/// A handle cannot be stored or sent as a credential. Only authentication creates one, and its bytes
+/// are not accessible. It can be neither copied nor printed:
 ///
 /// ```
 /// fn keep(handle: portcullis::KeyHandle) -> portcullis::KeyHandle { handle }

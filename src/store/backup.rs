@@ -8,10 +8,10 @@ use crate::{
 use std::io::Write;
 
 impl Store {
-    /// Writes a backup to `to` while everything else goes on: the state of the store at one moment
-    /// after the call began. It has digests, never secrets, and when each key was last used.
+    /// Writes a backup to `to`: the state of the store at one moment after the call began. Other calls
+    /// continue meanwhile. The backup contains digests, never secrets, and the last use of each key.
     ///
-    /// Sync the file that you write to before you rely on it.
+    /// Sync the file before you rely on the backup.
     ///
     /// ```
     /// # use portcullis::*;
@@ -25,8 +25,8 @@ impl Store {
     /// ```
     pub fn backup(&self, to: impl Write, progress: impl FnMut(Progress)) -> Result<Summary, Error> {
         let writer = &self.writer;
-        if let Some(failure) = writer.failure() {
-            return Err(Error::Poisoned(failure));
+        if let Some(reason) = writer.poisoned() {
+            return Err(Error::Poisoned(reason));
         }
         let Some(snapshot) = writer.ledger.snapshot()? else {
             return Err(Error::bad_backup("a store in memory has no audit log to keep"));
@@ -49,7 +49,7 @@ mod tests {
     };
 
     #[test]
-    fn a_trail_that_was_cut_is_backed_up_and_restored_from_where_it_begins() {
+    fn pruned_audit_log_is_backed_up_and_restored_from_its_start() {
         let room = tempfile::tempdir().unwrap();
         let (old, new) = (room.path().join("old"), room.path().join("new"));
         let store = Store::open(&old).unwrap();
@@ -64,25 +64,25 @@ mod tests {
         let issued = issued.unwrap();
         let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
         let made = issued.record.created_at.as_secs();
-        // Entries that the anchor does not vouch for yet are not pruned.
+        // Entries that the anchor does not cover yet are not pruned.
         drop(store);
         let store = Store::open(&old).unwrap();
         store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
         let host = store.acting_as(Actor::Host, None);
-        let cut = host.prune_audit(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
-        assert_eq!((cut.through, cut.sequence), (2, 3));
+        let pruned = host.prune_audit(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
+        assert_eq!((pruned.through, pruned.sequence), (2, 3));
         let mut bytes = Vec::new();
         let taken = store.backup(&mut bytes, |_| ()).unwrap();
         assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
         store.revoke(issued.record.id).unwrap();
-        let trail = store.audit(0, 100).unwrap();
+        let entries = store.audit(0, 100).unwrap();
         drop(store);
 
         let later = LaterEvidence::Directory { data: old, anchor: None };
         Offline::new().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&new).unwrap();
         assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
-        assert_eq!(store.audit(0, 100).unwrap()[..2], trail[..]);
-        assert_eq!(trail.first().map(|entry| entry.sequence), Some(3));
+        assert_eq!(store.audit(0, 100).unwrap()[..2], entries[..]);
+        assert_eq!(entries.first().map(|entry| entry.sequence), Some(3));
     }
 }

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-/// The options of a store that is opened; made by [`Store::builder`].
+/// The options for opening a store. Created by [`Store::builder`].
 ///
 /// ```
 /// use portcullis::{Prefix, Store};
@@ -41,39 +41,41 @@ pub struct Builder {
 
 impl Builder {
     /// Sets the prefix of all keys; the default is `pcl`. A store keeps the prefix that it was created
-    /// with. To open it with another is an error.
+    /// with; opening it with another prefix is an error.
     pub fn prefix(mut self, prefix: Prefix) -> Self {
         self.prefix = Some(prefix);
         self
     }
 
     /// Sets the pepper: a secret of the deployment of at least 16 bytes, kept outside the data
-    /// directory. Without the pepper nobody who can write to the directory can forge its content. A
-    /// store that was created with a pepper opens only with it.
+    /// directory. Write access to the directory alone is then not enough to forge its content. A store
+    /// that was created with a pepper opens only with it.
     pub fn pepper(mut self, pepper: impl Into<Vec<u8>>) -> Self {
         self.pepper = Pepper::new(pepper);
         self
     }
 
-    /// Adds the host's own scopes, each with a description. Keys keep scopes that only an earlier
-    /// catalogue had; other keys cannot get them. Without this call every known name is offered.
+    /// Adds the host's own scopes, each with a description. Keys keep scopes that are no longer in the
+    /// catalogue, and other keys cannot get them. Without this call every known name is offered.
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = (Scope, String)>) -> Self {
         self.scopes.get_or_insert_default().extend(scopes);
         self
     }
 
-    /// Keeps the anchor in this file instead of the data directory. On another disk it also detects
+    /// Keeps the anchor in this file instead of the data directory. An anchor on another disk also detects
     /// that the whole directory was replaced by an older copy.
     pub fn anchor(mut self, file: impl Into<PathBuf>) -> Self {
         self.anchor = Some(file.into());
         self
     }
 
-    /// Sets how many bytes of the disk are kept for revocations. By default it is 64 MiB, or 5 % of
-    /// the volume if that is less. On a full disk these blocks are used to revoke, narrow and shorten
-    /// keys, to prune the audit log and to open the store; other changes are [`Error::NoRoom`]. A size
-    /// that is too small for one opening and one batch of changes is raised to that. 0 switches the
-    /// reserve off: then a full disk ends all writing. See [`Health::disk`](crate::Health::disk).
+    /// Sets how many bytes of the disk are reserved for revocations. The default is 64 MiB, or 5 % of
+    /// the volume if that is less.
+    ///
+    /// On a full disk the reserve is used to revoke and narrow keys, to shorten their expiry, to prune the
+    /// audit log and to open the store. Other changes are [`Error::NoRoom`]. The minimum is the space for
+    /// one opening and one batch of changes; smaller sizes are raised to it. 0 disables the reserve: then
+    /// a full disk ends all writing. See [`Health::disk`](crate::Health::disk).
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -103,12 +105,12 @@ impl Builder {
         self.at(dir.as_ref(), Mode::Create)
     }
 
-    /// Opens a store that keeps nothing, for tests.
+    /// Opens a store in memory that keeps nothing after it is closed, for tests.
     pub fn in_memory(self) -> Result<Store, Error> {
         let seals = self.pepper.seals()?;
         let names = ScopeNames::new(Vec::new(), self.scopes)?;
         let (ledger, tip) = (Box::new(Memory), Tip::default());
-        let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::EVERY)?;
+        let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::INTERVAL)?;
         Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
     }
 
@@ -124,7 +126,7 @@ impl Builder {
         disk.load_uses(|id, minute| index.last_use(id, minute))?;
         let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
-        let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::EVERY)?;
+        let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::INTERVAL)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }

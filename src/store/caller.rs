@@ -1,6 +1,6 @@
-//! The caller of a change, and the audit entries about what it does or was refused.
+//! The caller of a change, and the audit entries about its acts and refusals.
 
-use super::{core::Core, refused::Refused};
+use super::{core::Core, refusal_counters::RefusedAct};
 use crate::{
     audit::{Act, Attempt, AuditEntry},
     error::Error,
@@ -11,9 +11,9 @@ use crate::{
 use std::net::IpAddr;
 
 /// The longest reason that the audit log keeps, in bytes.
-const LONGEST_REASON: usize = 200;
+const MAX_REASON_BYTES: usize = 200;
 
-/// Who asks for a change, and from where.
+/// The actor of a change, and its source address.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'s> {
     pub(super) core: &'s Core,
@@ -21,8 +21,8 @@ pub(super) struct Caller<'s> {
     pub(super) source: Option<IpAddr>,
 }
 
-/// A refused act that the audit log does not have yet. It is counted.
-pub(super) struct Gap {
+/// A refused act that could not be written to the audit log. It is counted, and written later.
+pub(super) struct UnwrittenRefusal {
     pub(super) error: Error,
     /// The log has no line about such acts yet.
     #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "there is no log"))]
@@ -42,7 +42,7 @@ impl Caller<'_> {
         AuditEntry { source: self.source, key, before, after, ..entry }
     }
 
-    /// Notes a refusal, and gives its error. If it cannot be written, the act stays refused.
+    /// Records a refusal and returns its error. The act stays refused even if this cannot be written.
     pub(super) fn refused(
         &self,
         attempt: Attempt,
@@ -50,8 +50,8 @@ impl Caller<'_> {
         asked: Change,
         refused: Error,
     ) -> Error {
-        if let Err(gap) = self.note_refusal(attempt, key, asked, &refused.to_string()) {
-            gap.log(self.actor);
+        if let Err(unwritten) = self.note_refusal(attempt, key, asked, &refused.to_string()) {
+            unwritten.log(self.actor);
         }
         refused
     }
@@ -64,27 +64,27 @@ impl Caller<'_> {
         key: Option<KeyId>,
         asked: Change,
         reason: &str,
-    ) -> Result<(), Gap> {
+    ) -> Result<(), UnwrittenRefusal> {
         let reason = if Secret::is_pasted_in(reason) {
             "(a reason that held what looks like an API key)"
         } else {
-            reason.get(..reason.floor_char_boundary(LONGEST_REASON)).unwrap_or_default()
+            reason.get(..reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default()
         };
         let core = self.core;
-        let act = Refused { actor: self.actor, source: self.source, attempt, key, reason };
+        let act = RefusedAct { actor: self.actor, source: self.source, attempt, key, reason };
         if core.refusal_is_repeated(&act) {
             return Ok(());
         }
-        if !core.has_room() {
-            // It is written with its repetitions when the disk has room again.
+        if !core.has_space() {
+            // It is written with its repetitions when the disk has space again.
             core.refusal_failed(&act);
             return Ok(());
         }
-        let written = core.again(|| self.write_refusal(&act, asked.clone()));
-        written.map_err(|error| Gap { error, is_new: core.refusal_failed(&act) })
+        let written = core.retry(|| self.write_refusal(&act, asked.clone()));
+        written.map_err(|error| UnwrittenRefusal { error, is_new: core.refusal_failed(&act) })
     }
 
-    fn write_refusal(&self, refused: &Refused<'_>, asked: Change) -> Result<(), Error> {
+    fn write_refusal(&self, refused: &RefusedAct<'_>, asked: Change) -> Result<(), Error> {
         let core = self.core;
         let mut plans = core.plan();
         plans.check_writable()?;
@@ -92,7 +92,7 @@ impl Caller<'_> {
         let mut entry = self.entry(act, refused.key, Change::default(), asked);
         let mut queued = core.queue(&mut plans, entry.clone(), Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
-            // The entry has no room for the metadata that was asked for.
+            // The requested metadata does not fit into the entry.
             entry.after.metadata = None;
             queued = core.queue(&mut plans, entry, Vec::new(), Vec::new());
         }
@@ -101,9 +101,9 @@ impl Caller<'_> {
     }
 }
 
-impl Gap {
-    /// The caller learns of the refusal alone. Where there is a log, it gets one line now, and another
-    /// with the number of further acts when their minute is over.
+impl UnwrittenRefusal {
+    /// Logs the failure; the caller only gets the refusal. The log gets one line now. A second line has the
+    /// number of further acts of the same minute.
     #[cfg_attr(
         not(feature = "axum"),
         expect(unused_variables, clippy::unused_self, reason = "there is no log")

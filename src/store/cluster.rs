@@ -8,7 +8,7 @@ use crate::{
         worker::{self, StartOptions},
     },
     error::Error,
-    gate::Steady,
+    gate::SteadyClock,
     ledger::Mode,
 };
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 impl Builder {
     /// Opens the store that replicas share in a consensus store, or creates it.
     ///
-    /// Only the pepper, prefix and scopes of the builder count. A service whose store must exist calls
+    /// Only the pepper, prefix and scopes of the builder are used. A service whose store must exist calls
     /// [`open_cluster`](Self::open_cluster). The crate `portcullis-etcd` has a consensus store for etcd.
     ///
     /// ```
@@ -60,13 +60,13 @@ impl Builder {
         mode: Mode,
     ) -> Result<Store, Error> {
         let (seals, info) = (self.pepper.seals()?, replica.info()?);
-        let timing = Timing::new(info.freshness, Steady::Machine);
+        let timing = Timing::new(info.freshness, SteadyClock::System);
         let (handle, worker) = worker::new(Arc::clone(&seals));
         let ledger = Box::new(handle);
-        let core = Arc::new(Core::following(ledger, Steady::Machine, seals, self.scopes)?);
+        let core = Arc::new(Core::following(ledger, SteadyClock::System, seals, self.scopes)?);
         let options = StartOptions { timing, info, mode, prefix: self.prefix };
         let prefix = worker.start(consensus, Arc::clone(&core), options)?;
-        let writer = Writer::begin(core, uses::EVERY_SHARED)?;
+        let writer = Writer::begin(core, uses::SHARED_INTERVAL)?;
         writer.number_names()?;
         Ok(Store { writer: Arc::new(writer), prefix })
     }

@@ -1,8 +1,8 @@
-//! The commit of a batch: the ledger's answer, and what it means for the plans and their callers.
+//! The commit of a batch: the outcome from the ledger, its effect on the plans, and the waiting callers.
 
 use super::{
     core::Core,
-    plans::{Denial, KeyChange, Plans, Queued, Sent, denials},
+    plans::{Denial, PlannedKey, Plans, Queued, SentOutcome, denials},
 };
 use crate::{
     error::Error,
@@ -12,10 +12,10 @@ use crate::{
 use std::{fmt::Display, sync::PoisonError};
 
 /// The changes of one commit, with its sequence.
-type Changes = (u64, Vec<KeyChange>);
+type Changes = (u64, Vec<PlannedKey>);
 
 impl Core {
-    /// Takes as many queued changes as one commit takes.
+    /// Takes as many queued changes as fit into one commit.
     pub(super) fn take_batch(&self, plans: &mut Plans) -> Vec<Queued> {
         plans.take_batch(|queued| self.ledger.batch_size(queued))
     }
@@ -36,7 +36,8 @@ impl Core {
         let mut plans = self.plan();
         match outcome {
             CommitOutcome::Durable => {
-                // Where replicas share the ledger, this replica has applied the changes.
+                // Where replicas share the ledger, this replica has applied the changes, or its gate is
+                // shut.
                 let applied = if is_shared {
                     Ok(())
                 } else {
@@ -48,7 +49,7 @@ impl Core {
                         let ids = changes.iter().flat_map(|(_, changes)| changes);
                         plans.confirm(last.sequence, ids.map(|change| change.id), &self.index);
                     }
-                    Err(error) => self.fail(&mut plans, &error),
+                    Err(error) => self.poison(&mut plans, &error),
                 }
             }
             CommitOutcome::Conflict => {
@@ -56,15 +57,15 @@ impl Core {
                 self.retract(&changes);
             }
             CommitOutcome::Refused(why) => {
-                self.discard(&mut plans, Some((last.sequence, Sent::Refused(why))));
+                self.discard(&mut plans, Some((last.sequence, SentOutcome::Refused(why))));
                 self.retract(&changes);
             }
             CommitOutcome::Unknown(why) if is_shared => {
-                self.discard(&mut plans, Some((last.sequence, Sent::Unknown(why))));
+                self.discard(&mut plans, Some((last.sequence, SentOutcome::Unknown(why))));
                 plans.in_doubt.extend(changes.iter().flat_map(denials_of));
                 plans.decide_doubts(&self.index);
             }
-            CommitOutcome::Unknown(why) => self.fail(&mut plans, &why),
+            CommitOutcome::Unknown(why) => self.poison(&mut plans, &why),
         }
         let batch = plans.batches;
         drop(plans);
@@ -76,7 +77,7 @@ impl Core {
         self.clock.advance(last.newest);
         plans.callers = changes.len() + plans.queue.len();
         for (sequence, changes) in changes {
-            for KeyChange { id, digest, after } in changes {
+            for PlannedKey { id, digest, after } in changes {
                 self.index.apply(*sequence, *id, *digest, after.as_deref())?;
             }
         }
@@ -85,8 +86,8 @@ impl Core {
         Ok(())
     }
 
-    /// Ends the generation of plans, and wakes every caller of it.
-    fn discard(&self, plans: &mut Plans, sent: Option<(u64, Sent)>) {
+    /// Ends the generation of plans, and wakes all its callers.
+    fn discard(&self, plans: &mut Plans, sent: Option<(u64, SentOutcome)>) {
         plans.discard(&self.index, sent);
         self.done.iter().for_each(Condvar::notify_all);
     }
@@ -97,9 +98,10 @@ impl Core {
         }
     }
 
-    /// Ends writing, for good: nobody knows what is on the disk. What is queued is lost as well.
-    pub(super) fn fail(&self, plans: &mut Plans, why: &dyn Display) {
-        plans.failure.get_or_insert_with(|| why.to_string().into());
+    /// Poisons the store: nothing is written until it is reopened, because the content of the disk is
+    /// unknown. Clears the queue; what its changes deny stays denied.
+    pub(super) fn poison(&self, plans: &mut Plans, why: &dyn Display) {
+        plans.poisoned.get_or_insert_with(|| why.to_string().into());
         plans.queue.clear();
         self.removed.notify_all();
         self.done.iter().for_each(Condvar::notify_all);
@@ -119,15 +121,15 @@ impl Core {
             if plans.committed >= sequence {
                 return Ok(());
             }
-            if let Some(failure) = &plans.failure {
-                return Err(Error::NotDurable(failure.clone()));
+            if let Some(reason) = &plans.poisoned {
+                return Err(Error::NotDurable(reason.clone()));
             }
             let batch = plans.batches + usize::from(sequence > plans.taken);
             plans = self.done(batch).wait(plans).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Fails unless the state that is applied here is the newest.
+    /// Fails unless this replica has applied the newest state.
     pub(super) fn confirm_newest(&self) -> Result<(), Error> {
         match self.ledger.replicas().map_or(CommitOutcome::Durable, Replicas::confirm_newest) {
             CommitOutcome::Durable => Ok(()),
@@ -137,7 +139,7 @@ impl Core {
         }
     }
 
-    /// What the callers wait on whose change is in this batch.
+    /// Returns the condition variable of the callers with a change in this batch.
     fn done(&self, batch: usize) -> &Condvar {
         let [even, odd] = &self.done;
         if batch.is_multiple_of(2) { even } else { odd }
@@ -147,8 +149,8 @@ impl Core {
     pub(super) fn wait_until_removed(&self) -> Result<(), Error> {
         let mut plans = self.plan();
         while plans.has_pruned_entries {
-            if let Some(failure) = &plans.failure {
-                return Err(Error::NotDurable(failure.clone()));
+            if let Some(reason) = &plans.poisoned {
+                return Err(Error::NotDurable(reason.clone()));
             }
             plans = self.removed.wait(plans).unwrap_or_else(PoisonError::into_inner);
         }

@@ -1,14 +1,14 @@
 //! The parts of a store, and how planned changes are queued.
 
 use super::{
-    plans::{KeyChange, Pending, Plans, Queued},
-    refused::Refusals,
+    plans::{Pending, PlannedKey, Plans, Queued},
+    refusal_counters::RefusalCounters,
     scope_names::ScopeNames,
 };
 use crate::{
     audit::AuditEntry,
     clock::Clock,
-    codec::{self, Place},
+    codec::{self, DbKey},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
@@ -30,14 +30,14 @@ pub(super) struct Core {
     pub(super) seals: Arc<Seals>,
     pub(super) names: RwLock<ScopeNames>,
     pub(super) plans: Mutex<Plans>,
-    /// Refused acts that are counted. Nobody who holds this takes the writers' mutex.
-    pub(super) refusals: Mutex<Refusals>,
+    /// The counters of repeated refusals. Do not lock `plans` while holding this lock.
+    pub(super) refusals: Mutex<RefusalCounters>,
     /// Wakes the writer thread: work is queued, or the store is closing.
     pub(super) wake: Condvar,
-    /// Wakes the callers of a batch when it is done. Batches use the two in turn, so that no caller is
-    /// woken whose change is still queued.
+    /// Wakes the callers of a batch when it is done. Batches alternate between the two, so callers with a
+    /// queued change are not woken.
     pub(super) done: [Condvar; 2],
-    /// Wakes those who wait until all pruned entries are removed.
+    /// Wakes the callers that wait until all pruned entries are removed.
     pub(super) removed: Condvar,
 }
 
@@ -74,17 +74,17 @@ impl Core {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why nothing is written any more, if so.
-    pub(super) fn failure(&self) -> Option<Box<str>> {
-        self.plan().failure.clone()
+    /// Returns why nothing is written any more; `None` while the store can write.
+    pub(super) fn poisoned(&self) -> Option<Box<str>> {
+        self.plan().poisoned.clone()
     }
 
-    /// The scope names. Those that other replicas add appear here as well.
+    /// Returns the scope names, including those that other replicas added.
     pub(super) fn catalogue(&self) -> &'static Catalogue {
         self.names.read().unwrap_or_else(PoisonError::into_inner).catalogue()
     }
 
-    /// The state of a key after everything that is queued.
+    /// Returns the state of a key after everything that is queued.
     pub(super) fn planned(&self, plans: &Plans, id: KeyId) -> Option<(Arc<Record>, Digest)> {
         match plans.pending.get(&id) {
             Some(Pending { record, digest, .. }) => record.clone().map(|record| (record, *digest)),
@@ -92,25 +92,25 @@ impl Core {
         }
     }
 
-    /// Queues the new states of keys with their audit entry as one change, and denies at once what it
-    /// denies. Gives the sequence of the change.
+    /// Queues the new states of keys with their audit entry as one change, and denies its stricter parts
+    /// at once. Returns the sequence of the change.
     pub(super) fn queue_changes(
         &self,
         plans: &mut Plans,
         entry: AuditEntry,
-        changes: Vec<KeyChange>,
+        changes: Vec<PlannedKey>,
     ) -> Result<u64, Error> {
         let mut puts = Vec::with_capacity(changes.len());
         let (mut gained, mut lost) = (0, 0);
-        for KeyChange { id, digest, after } in &changes {
+        for PlannedKey { id, digest, after } in &changes {
             let frame = after
                 .as_ref()
                 .map(|record| codec::encode_record(record, *digest, &self.seals.frame))
                 .transpose()?;
             if frame.is_none() {
-                puts.push(Put { place: Place::Use(*id), frame: None });
+                puts.push(Put { key: DbKey::Use(*id), frame: None });
             }
-            puts.push(Put { place: Place::Record(*digest), frame });
+            puts.push(Put { key: DbKey::Record(*digest), frame });
             let before = self.planned(plans, *id);
             lost += usize::from(before.is_some_and(|(record, _)| record.is_lasting_root()));
             gained += usize::from(after.as_ref().is_some_and(|record| record.is_lasting_root()));
@@ -118,14 +118,14 @@ impl Core {
         let sequence = plans.next_sequence();
         let planned: Vec<_> = changes
             .iter()
-            .map(|KeyChange { id, digest, after }| {
+            .map(|PlannedKey { id, digest, after }| {
                 (*id, Pending { sequence, record: after.clone(), digest: *digest })
             })
             .collect();
         self.queue(plans, entry, puts, changes)?;
         plans.lasting_roots = plans.lasting_roots + gained - lost;
         for (id, pending) in planned {
-            // Refuse first: if the disk fails, this process must still refuse the key.
+            // Deny first: if the disk fails, this process must still refuse the key.
             if let Some(record) = &pending.record {
                 self.index.deny(sequence, id, record.standing());
                 plans.end_unwritten(&self.index, id, record.standing());
@@ -135,13 +135,13 @@ impl Core {
         Ok(sequence)
     }
 
-    /// Queues an audit entry with the values that belong to it. Gives the sequence of the change.
+    /// Queues an audit entry with the values that belong to it. Returns the sequence of the change.
     pub(super) fn queue(
         &self,
         plans: &mut Plans,
         entry: AuditEntry,
         puts: Vec<Put>,
-        changes: Vec<KeyChange>,
+        changes: Vec<PlannedKey>,
     ) -> Result<u64, Error> {
         // A record and its entry have the same time, and times never fall along the audit log.
         let records = changes.iter().filter_map(|change| change.after.as_ref());

@@ -1,4 +1,4 @@
-//! The store as its replica sees it: what any replica committed becomes visible here.
+//! The store as its replica uses it: applies the committed changes of all replicas.
 
 use super::{
     core::{Core, Parts},
@@ -12,7 +12,7 @@ use crate::{
     codec::{AuditStart, Meta},
     digest::Seals,
     error::Error,
-    gate::{Gate, Steady},
+    gate::{Gate, SteadyClock},
     index::Index,
     ledger::{Ledger, Tip},
     scope::{Catalogue, Scope},
@@ -21,10 +21,10 @@ use crate::{
 use std::sync::{Arc, PoisonError};
 
 impl Core {
-    /// A store that is empty until a replica applies what there is.
+    /// Creates a store that is empty until its replica applies the shared state.
     pub(super) fn following(
         ledger: Box<dyn Ledger>,
-        clock: Steady,
+        clock: SteadyClock,
         seals: Arc<Seals>,
         host: Option<Vec<(Scope, String)>>,
     ) -> Result<Self, Error> {
@@ -64,10 +64,10 @@ impl Follower for Core {
         Ok(())
     }
 
-    fn set_audit_start(&self, floor: &AuditStart) {
+    fn set_audit_start(&self, audit_start: &AuditStart) {
         let mut plans = self.plan();
-        plans.base_pruned_through = floor.through;
-        plans.pruned_through = plans.pruned_through.max(floor.through);
+        plans.base_pruned_through = audit_start.through;
+        plans.pruned_through = plans.pruned_through.max(audit_start.through);
     }
 
     fn apply(&self, meta: &Meta, states: Vec<KeyState>) -> Result<(), Error> {
@@ -95,7 +95,7 @@ impl Follower for Core {
         plans.requests.forget_after(0);
     }
 
-    fn end_work(&self) {
+    fn end_watches(&self) {
         self.index.end_watches();
     }
 }

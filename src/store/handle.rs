@@ -4,7 +4,7 @@ use super::writer::Writer;
 use crate::secret::Prefix;
 use std::{fmt, sync::Arc};
 
-/// An embedded key store. A handle is cheap to clone; the last one that goes closes the store.
+/// An embedded key store. A handle is cheap to clone; dropping the last handle closes the store.
 ///
 /// ```
 /// use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, scope::catalogue};
@@ -25,7 +25,7 @@ use std::{fmt, sync::Arc};
 /// let principal = store.authenticate_key(key.as_bytes())?; // memory only
 /// principal.require(&catalogue::API_READ)?;
 ///
-/// store.revoke(issued.record.id)?; // over when it returns
+/// store.revoke(issued.record.id)?; // refused from now on
 /// assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
 /// # Ok(())
 /// # }

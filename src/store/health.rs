@@ -1,4 +1,4 @@
-//! The health of a store: whether it can write, whether it answers, and whether its clock is right.
+//! The health of a store: whether it can write, whether it validates, and whether its clock is right.
 
 use super::handle::Store;
 use crate::{
@@ -11,22 +11,23 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Why nothing is written until the store is reopened, if so. Validation continues.
+    /// Why nothing is written until the store is reopened; `None` while the store can write. Validation
+    /// continues.
     pub poisoned: Option<Box<str>>,
-    /// Whether the store validates keys. Only a replica that is cut off does not; it then refuses
-    /// everyone with [`Refusal::Unavailable`](crate::Refusal::Unavailable).
+    /// Whether the store validates keys. A replica that cannot reach the others does not: it refuses every
+    /// request with [`Refusal::Unavailable`](crate::Refusal::Unavailable).
     pub is_answering: bool,
-    /// Why this replica does not follow the others, if it does not.
-    pub trouble: Option<Box<str>>,
+    /// Why this replica cannot apply the changes of the others; `None` while it can.
+    pub replication_error: Option<Box<str>>,
     /// How far the wall clock has jumped ahead of the time that passed, if by more than a day. Keys
     /// may have expired early, and the store's time does not go back.
     pub clock_jump: Option<Duration>,
     /// How far the store's time is ahead of the wall clock, if by more than a minute. A change was
-    /// made while a clock was wrong: [`Store::now`] stays at the time of that change until the wall
-    /// clock reaches it, and keys that end before it have expired early.
+    /// made while a clock was wrong. [`Store::now`] stays at the time of that change until the wall
+    /// clock reaches it. Keys that expire before that time have expired early.
     pub clock_ahead: Option<Duration>,
-    /// How much room the disk has, as of the last second or change; `None` of a store in memory and
-    /// of one that replicas share.
+    /// The space on the disk, as of the last second or change; `None` for a store in memory and for one
+    /// that replicas share.
     pub disk: Option<DiskSpace>,
 }
 
@@ -44,9 +45,9 @@ impl Store {
     /// Returns the health of this store.
     pub fn health(&self) -> Health {
         Health {
-            poisoned: self.writer.failure(),
+            poisoned: self.writer.poisoned(),
             is_answering: self.writer.gate.pass(|| ()).is_ok(),
-            trouble: self.writer.ledger.replicas().and_then(Replicas::trouble),
+            replication_error: self.writer.ledger.replicas().and_then(Replicas::replication_error),
             clock_jump: self.writer.clock.jump(),
             clock_ahead: self.writer.clock.ahead(),
             disk: self.writer.ledger.disk_space(),
@@ -80,7 +81,7 @@ mod tests {
     };
 
     #[test]
-    fn change_made_three_days_ahead_is_reported_at_every_opening() {
+    fn change_three_days_ahead_is_reported_at_every_opening() {
         let room = tempfile::tempdir().unwrap();
         let dir = room.path().join("keys");
         let store = Store::open(&dir).unwrap();

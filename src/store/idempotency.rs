@@ -1,4 +1,4 @@
-//! Idempotent requests as a caller makes them.
+//! The identification of an idempotent request, and its outcome.
 
 use super::issued::Issued;
 use crate::{
@@ -8,20 +8,21 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What makes a request to issue or rotate a key idempotent: sent again within 24 hours, it is not
-/// done again. Its name belongs to its actor and its route.
+/// Identifies a request to issue or rotate a key, so that it is executed once: sent again within
+/// 24 hours, it returns the first result. The key is unique for each actor and route.
 ///
-/// At most 10,000 requests of one actor and 100,000 of all actors are remembered at a time. None is
-/// forgotten early: a further request is [`Error::TooManyRequests`], which says when to repeat it.
+/// At most 10,000 requests of one actor and 100,000 of all actors are remembered at a time. Each is
+/// remembered for the full 24 hours. A request beyond the limit is [`Error::TooManyRequests`], which has
+/// the time to wait.
 ///
 /// [`Error::TooManyRequests`]: crate::Error::TooManyRequests
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'r> {
-    /// The name that the caller gave it.
+    /// The idempotency key that the caller chose.
     pub key: &'r [u8],
-    /// What it asks for, such as `POST /v1/keys`.
+    /// The operation, such as `POST /v1/keys`.
     pub route: &'r str,
-    /// All that it says: the same name with another payload is
+    /// The content of the request. The same key with another payload is
     /// [`Error::IdempotencyKeyReused`](crate::Error::IdempotencyKeyReused).
     pub payload: &'r [u8],
 }
@@ -36,11 +37,12 @@ impl Idempotency<'_> {
     }
 }
 
-/// What became of a request that is done once.
+/// The outcome of an idempotent request.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It was done now.
+    /// The request was executed now.
     Issued(Issued),
-    /// It had been done before: the key that it made, whose secret was shown then.
+    /// The request was executed before. This is the record of the key that it issued; its secret was
+    /// shown then.
     Before(Arc<Record>),
 }

@@ -1,4 +1,4 @@
-//! The calls of a store: opening it, changing and reading its keys, and reading the audit log.
+//! The methods of a store: opening it, and changing and reading its keys.
 
 use super::{
     acting::Acting,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::Error,
     id::KeyId,
-    ledger::Settled,
+    ledger::ReplicaWait,
     record::{Actor, Change, NewKey, Record},
     scope::{Catalogue, ScopeSet},
     secret::Prefix,
@@ -33,7 +33,7 @@ impl Store {
         Builder::default()
     }
 
-    /// Opens a store that keeps nothing, for tests. It has no audit log.
+    /// Opens a store in memory that keeps nothing after it is closed, for tests. It has no audit log.
     ///
     /// ```
     /// let store = portcullis::Store::in_memory()?;
@@ -64,8 +64,8 @@ impl Store {
         self.acting_as(Actor::Host, None).issue(new)
     }
 
-    /// Changes a key. What the change denies is refused before the change is durable. What it allows
-    /// is allowed when this returns. A change that alters nothing is no error.
+    /// Changes a key. Stricter parts of the change take effect before it is durable, looser parts once it
+    /// is durable. A change that alters nothing is no error.
     ///
     /// ```
     /// # use portcullis::*;
@@ -89,22 +89,22 @@ impl Store {
         self.update(id, Change::deactivate())
     }
 
-    /// Revokes a key like [`revoke`](Self::revoke), and reports the wait for the other replicas: how
-    /// many have applied the change, and how many did not answer until they were fenced. Also waits if
+    /// Revokes a key like [`revoke`](Self::revoke), and returns the result of the wait for the other
+    /// replicas: how many have applied the change, and how many were fenced after a timeout. Also waits if
     /// the key is revoked already.
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?; // which is alone
+    /// # let store = Store::in_memory()?; // not shared
     /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
     /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
     /// # let id = store.issue(new)?.record.id;
-    /// let (record, settled) = store.revoke_everywhere(id)?;
+    /// let (record, wait) = store.revoke_everywhere(id)?;
     /// assert!(!record.active);
-    /// assert_eq!((settled.acknowledged, settled.waited_out), (0, 0));
+    /// assert_eq!((wait.acknowledged, wait.timed_out), (0, 0));
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, Settled), Error> {
+    pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, ReplicaWait), Error> {
         self.acting_as(Actor::Host, None).revoke_everywhere(id)
     }
 
@@ -177,7 +177,7 @@ impl Store {
         list::page(&self.writer.index, query)
     }
 
-    /// Returns how many keys there are. The count is kept, so that this is fast.
+    /// Returns the number of keys, in constant time.
     ///
     /// ```
     /// let count = portcullis::Store::in_memory()?.count();
@@ -189,8 +189,8 @@ impl Store {
         Count { active, inactive: all - active }
     }
 
-    /// Returns how many of the active keys have expired. This checks each key, about a millisecond for
-    /// a million.
+    /// Returns the number of active keys that have expired. This checks each key: about a millisecond for
+    /// a million keys.
     ///
     /// ```
     /// # use portcullis::*;
@@ -254,9 +254,9 @@ impl Store {
 
     /// Returns the minute in which a key was last accepted; `None` if no use is known.
     ///
-    /// Uses are kept in memory and written each minute, and when the store is closed. A crash loses
-    /// the uses of the last minute, or of the time that writing them takes, if that is longer. Where
-    /// replicas share the store, they write and exchange uses each ten minutes.
+    /// Uses are kept in memory and written every minute, and when the store is closed. A crash loses the
+    /// uses of the last minute, or of the time that writing them takes, if that is longer. If replicas
+    /// share the store, they write and exchange uses every ten minutes.
     ///
     /// ```
     /// # use portcullis::*;

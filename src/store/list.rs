@@ -4,15 +4,15 @@ use crate::{
     base62,
     error::{Error, Field},
     id::{ID_DIGITS, KeyId},
-    index::{Index, Search, Wanted, folded},
+    index::{Index, RecordFilter, Search, folded},
     record::Record,
     scope::Scope,
     time::Timestamp,
 };
 use std::sync::Arc;
 
-const DEFAULT_PAGE: usize = 50;
-const LARGEST_PAGE: usize = 200;
+const DEFAULT_PAGE_SIZE: usize = 50;
+const MAX_PAGE_SIZE: usize = 200;
 const NUMBER_DIGITS: usize = 11;
 
 /// Which keys to list.
@@ -22,8 +22,8 @@ pub struct ListQuery {
     pub active: Option<bool>,
     /// Only those that are entitled to this scope.
     pub scope: Option<Scope>,
-    /// Only those whose name or id contains this text, in any letter case and any spelling that
-    /// Unicode calls compatible: `strasse` finds `Straße`.
+    /// Only those whose name or id contains this text. The comparison ignores letter case and uses
+    /// Unicode compatibility equivalence: `strasse` finds `Straße`.
     pub text: Option<String>,
     /// The page size: 1 to 200; the default is 50.
     pub page_size: Option<usize>,
@@ -43,8 +43,8 @@ pub struct Page {
 }
 
 pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
-    let size = query.page_size.unwrap_or(DEFAULT_PAGE);
-    if !(1..=LARGEST_PAGE).contains(&size) {
+    let size = query.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
+    if !(1..=MAX_PAGE_SIZE).contains(&size) {
         return Err(Error::invalid(Field::PageSize, "must be 1 to 200"));
     }
     let text = query.text.as_deref().filter(|text| !text.is_empty()).map(folded);
@@ -52,12 +52,12 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     let token = query.page_token.as_deref();
     let mut place = token.map(|token| parse_token(token, filter)).transpose()?;
     let search = Search::new(text.as_deref());
-    let wanted = Wanted { active: query.active, scope: query.scope.as_ref() };
+    let wanted = RecordFilter { active: query.active, scope: query.scope.as_ref() };
     let mut records = Vec::new();
-    // One more than the page has, to know whether it is the last one. The index is unlocked after
-    // each batch, so that no revocation waits for a long search.
+    // One record more than the page, to detect the last page. The index is unlocked after each batch, so
+    // no revocation waits for a long search.
     while records.len() <= size {
-        let (found, next) = index.look(place, &search, wanted, size + 1 - records.len());
+        let (found, next) = index.search(place, &search, wanted, size + 1 - records.len());
         records.extend(found.into_iter().map(Arc::new));
         place = next;
         if place.is_none() {
@@ -70,8 +70,8 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     Ok(Page { records, next_page_token })
 }
 
-/// Distinguishes the filters of two lists. It is no secret and protects nothing: an invented token
-/// gives no more than a query without one.
+/// Distinguishes the filters of two lists. It is no secret and protects nothing: a forged token returns
+/// no more than a query without a token.
 fn filter_tag(query: &ListQuery, text: Option<&str>) -> u64 {
     let active = match query.active {
         None => "",
@@ -101,8 +101,8 @@ fn parse_token(token: &str, filter: u64) -> Result<(Timestamp, KeyId), Error> {
         let time = Timestamp::from_millis(base62::decode(time)?);
         Some((time, KeyId::from_digits(id)?, filter))
     };
-    let (time, id, of) =
-        parse().ok_or_else(|| refused("is not one that a page gave; start again without it"))?;
+    let (time, id, of) = parse()
+        .ok_or_else(|| refused("is not a token of an earlier page; start again without it"))?;
     if of != filter {
         return Err(refused(
             "belongs to a list with other filters; repeat those filters, or start again without it",

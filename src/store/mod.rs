@@ -1,9 +1,18 @@
 //! The store: issue, authenticate, update, revoke, rotate, delete, list.
 //!
-//! Two straight walks meet here. A header becomes a decision from memory alone:
-//! `credential` → `Digest` → index → standing → [`Principal`](crate::Principal). A change is planned under the
-//! writers' mutex, denied in the index at once where it is stricter, made durable by the writer
-//! thread, and only then applied and acknowledged.
+//! A request is authenticated from memory alone:
+//! `credential` → `Digest` → index → standing → [`Principal`](crate::Principal).
+//!
+//! A change takes this path:
+//!
+//! ```text
+//! Acting          the actor and the request            acting, caller
+//!   → Planning    rights, rules, disk space, the plan  planning, rules, space
+//!   → queue       stricter parts are denied at once    core, plans
+//!   → writer      one transaction for each batch       writer, commit
+//!   → index       the change is applied                commit; follower, if replicas share the store
+//!   → caller      the change is acknowledged           commit
+//! ```
 
 mod acting;
 mod audit;
@@ -29,11 +38,11 @@ mod plans;
 mod prune;
 mod pruned;
 mod refusals;
-mod refused;
+mod refusal_counters;
 mod replicas;
 mod requests;
 mod retry;
-mod room;
+mod space;
 mod rules;
 mod scope_names;
 #[cfg(any(test, feature = "testing"))]

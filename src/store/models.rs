@@ -1,9 +1,9 @@
-//! What the writer promises however its callers meet, tried in many thousand schedules by shuttle.
+//! Model-checks the guarantees of the writer in many thousand schedules of its callers, with shuttle.
 //!
-//! The command is in `index/models.rs`. The ledger keeps a log of what it made durable and fails
-//! when a model says so; whoever would wait for ever is a deadlock, which shuttle reports.
+//! The command is in `index/models.rs`. The ledger logs its durable changes, and fails from a given change
+//! on. A caller that would wait forever is a deadlock, which shuttle reports.
 
-use super::{Store, plans::KeyChange, scope_names::ScopeNames, uses, writer::Writer};
+use super::{Store, plans::PlannedKey, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
     audit::{Act, AuditEntry},
     digest::{Digest, Seals},
@@ -25,7 +25,7 @@ use shuttle::{
 };
 use std::sync::{Arc, LazyLock, Mutex};
 
-/// What became durable, and what was about to.
+/// The durable changes, and the last change that a commit began to write.
 #[derive(Default)]
 struct Log {
     /// The changes that a commit has begun to write.
@@ -41,7 +41,7 @@ impl Log {
 
 /// A store, and the log of its ledger, which fails from the change `failing` on.
 fn store(failing: u64) -> (Store, Arc<Log>) {
-    // Made once: the keys of seals are kept for the life of the process.
+    // Created once: the keys of seals are kept until the process ends.
     static SEALS: LazyLock<Arc<Seals>> = LazyLock::new(|| Arc::new(Seals::derive(None)));
     let log = Arc::new(Log::default());
     let ledger = Scripted::by({
@@ -58,7 +58,7 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
     });
     let names = ScopeNames::new(Vec::new(), None).unwrap();
     let (ledger, seals) = (Box::new(ledger), Arc::clone(&SEALS));
-    let writer = Writer::start(ledger, Index::new(), seals, names, Tip::default(), uses::EVERY);
+    let writer = Writer::start(ledger, Index::new(), seals, names, Tip::default(), uses::INTERVAL);
     (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default() }, log)
 }
 
@@ -66,7 +66,7 @@ fn digest(store: &Store, id: u64) -> Digest {
     store.writer.seals.digester.digest(&id.to_le_bytes())
 }
 
-/// Makes a key with this id, as [`Store::issue`] does, but not at random: a schedule that failed
+/// Creates a key with this id. Unlike [`Store::issue`] it uses no random id, so that a failed schedule
 /// fails again.
 fn make(store: &Store, id: u64, grant: Grant, active: bool) -> Result<KeyId, Error> {
     let core = &store.writer;
@@ -88,7 +88,7 @@ fn make(store: &Store, id: u64, grant: Grant, active: bool) -> Result<KeyId, Err
         ..AuditEntry::new(Actor::Host, Act::Create)
     };
     let digest = digest(store, id);
-    let change = KeyChange { id: key, digest, after: Some(Arc::new(record)) };
+    let change = PlannedKey { id: key, digest, after: Some(Arc::new(record)) };
     let sequence = core.queue_changes(&mut plans, entry, vec![change])?;
     core.wait(plans, sequence).map(|()| key)
 }
@@ -114,7 +114,7 @@ fn spawn<T: Send + 'static>(
 }
 
 #[test]
-fn a_validation_that_starts_after_a_revocation_returned_refuses_and_it_is_durable() {
+fn validation_after_a_returned_revocation_refuses_and_it_is_durable() {
     explore(|| {
         let (store, log) = store(u64::MAX);
         let id = make(&store, 1, read(&store), true).unwrap();
@@ -139,7 +139,7 @@ fn a_validation_that_starts_after_a_revocation_returned_refuses_and_it_is_durabl
 }
 
 #[test]
-fn a_key_is_refused_before_its_revocation_is_written_and_passes_only_after_its_activation_is() {
+fn denial_precedes_and_acceptance_follows_the_durable_write() {
     explore(|| {
         let (store, log) = store(u64::MAX);
         let off = make(&store, 1, read(&store), true).unwrap();
@@ -168,7 +168,7 @@ fn a_key_is_refused_before_its_revocation_is_written_and_passes_only_after_its_a
 }
 
 #[test]
-fn what_is_decided_last_is_what_is_planned_last_however_changes_of_one_key_meet() {
+fn concurrent_changes_of_one_key_end_in_the_last_planned_state() {
     explore(|| {
         let (store, log) = store(u64::MAX);
         let id = make(&store, 1, read(&store), true).unwrap();
@@ -177,21 +177,21 @@ fn what_is_decided_last_is_what_is_planned_last_however_changes_of_one_key_meet(
             .map(|change| spawn(&store, move |store| store.update(id, change).unwrap()))
             .collect();
         let again = store.revoke(id).unwrap();
-        // A revocation that altered nothing is acknowledged only once the one it rests on is.
+        // A repeated revocation is acknowledged only after the pending one is durable.
         assert!(log.has(again.revision));
         let acknowledged: Vec<_> =
             changing.into_iter().map(|changing| changing.join().unwrap().revision).collect();
         assert!(acknowledged.iter().all(|revision| log.has(*revision)));
         let last = store.get(id).unwrap();
         assert_eq!(Some(&last.revision), log.durable.lock().unwrap().last());
-        assert_eq!(last.name, "other", "a change was planned on a state before the one on its way");
+        assert_eq!(last.name, "other", "a change was planned without the pending one");
         assert_eq!(decision(&store, 1).is_ok(), last.active);
-        assert_eq!(store.writer.plan().pending_sequence(id), 0, "nothing is on its way");
+        assert_eq!(store.writer.plan().pending_sequence(id), 0, "nothing is pending");
     });
 }
 
 #[test]
-fn after_a_failed_commit_denials_stay_nothing_more_is_allowed_and_nobody_waits_for_ever() {
+fn failed_commit_keeps_denials_allows_nothing_new_and_wakes_every_caller() {
     for failing in 3..6 {
         explore(move || {
             let (store, log) = store(failing);
@@ -213,7 +213,7 @@ fn after_a_failed_commit_denials_stay_nothing_more_is_allowed_and_nobody_waits_f
             assert_eq!(activated.is_ok(), decision(&store, 2).is_ok());
             assert!(revoked.is_err() || activated.is_err() || made.is_err());
             assert!(matches!(store.update(off, renamed("other")), Err(Error::Poisoned(_))));
-            // Where the activation was not even planned, this alters nothing.
+            // If the activation was not planned, this revocation alters nothing.
             assert!(matches!(store.revoke(on), Ok(_) | Err(Error::Poisoned(_))));
             assert_eq!(decision(&store, 2), Err(Refusal::Inactive));
         });
@@ -221,7 +221,7 @@ fn after_a_failed_commit_denials_stay_nothing_more_is_allowed_and_nobody_waits_f
 }
 
 #[test]
-fn the_last_root_stays_however_two_revocations_meet() {
+fn concurrent_revocations_keep_the_last_root() {
     explore(|| {
         let (store, _) = store(u64::MAX);
         let [first, second] = [1, 2].map(|id| make(&store, id, Grant::All, true).unwrap());
@@ -234,7 +234,7 @@ fn the_last_root_stays_however_two_revocations_meet() {
 }
 
 #[test]
-fn whoever_awaits_a_key_is_woken_by_its_revocation_and_a_store_closes_behind_its_last_handle() {
+fn revocation_wakes_its_watch_while_the_last_handle_is_dropped() {
     explore(|| {
         let (store, log) = store(u64::MAX);
         let id = make(&store, 1, read(&store), true).unwrap();
@@ -253,7 +253,7 @@ fn whoever_awaits_a_key_is_woken_by_its_revocation_and_a_store_closes_behind_its
 }
 
 #[test]
-fn a_watch_of_a_store_that_closes_is_over_and_whoever_awaits_it_is_woken() {
+fn closing_store_ends_its_watches_and_wakes_their_tasks() {
     explore(|| {
         let (store, _) = store(u64::MAX);
         make(&store, 1, read(&store), true).unwrap();

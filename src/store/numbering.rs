@@ -1,9 +1,9 @@
-//! Gives numbers to scope names.
+//! Assigns numbers to scope names.
 
 use super::core::Core;
 use crate::{
     audit::{Act, AuditEntry},
-    codec::{self, Place},
+    codec::{self, DbKey},
     error::Error,
     ledger::Put,
     record::Actor,
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{ptr, sync::PoisonError};
 
-/// How many names one change numbers where replicas share the store, so that it fits into one
+/// The maximum number of names in one change if replicas share the store: it must fit into one
 /// transaction.
 const NAMES_AT_ONCE: usize = 100;
 
@@ -20,7 +20,7 @@ impl Core {
         self.names.read().unwrap_or_else(PoisonError::into_inner).numbered
     }
 
-    /// Gives a number to each name that has none.
+    /// Assigns a number to each name that has none.
     pub(super) fn number_names(&self) -> Result<(), Error> {
         loop {
             let numbered = self.numbered();
@@ -31,7 +31,7 @@ impl Core {
                 Ok(()) | Err(Error::Contended) => {}
                 Err(error) => return Err(error),
             }
-            // A replica learns of the numbers when the change is applied.
+            // A replica knows the numbers once the change is applied.
             if self.numbered() == numbered {
                 self.confirm_newest()?;
             }
@@ -46,12 +46,12 @@ impl Core {
             .map(|(number, entry)| {
                 let number = u8::try_from(number).map_err(|_| TooManyScopes)?;
                 let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
-                Ok(Put { place: Place::Scope(number), frame: Some(frame) })
+                Ok(Put { key: DbKey::Scope(number), frame: Some(frame) })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let added = puts.len();
         let mut plans = self.plan();
-        self.check_room()?;
+        self.check_space()?;
         self.check_numbered(numbered, catalogue)?;
         let entry = AuditEntry::new(Actor::Host, Act::ExtendCatalogue);
         let sequence = self.queue(&mut plans, entry, puts, Vec::new())?;

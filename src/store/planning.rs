@@ -1,18 +1,18 @@
-//! The planning of one change: what it rests on is checked under the writers' mutex, and it is queued.
+//! The planning of one change: its preconditions are checked under the writers' mutex, and it is queued.
 
 use super::{
     caller::Caller,
     core::Core,
     idempotency::Outcome,
     issued::Issued,
-    plans::{KeyChange, Plans},
+    plans::{PlannedKey, Plans},
     pruned::Pruned,
-    requests::Done,
+    requests::ExecutedRequest,
     rules::{self, Authority},
 };
 use crate::{
     audit::{Act, Attempt, AuditEntry, Once},
-    codec::{self, AuditStart, Place},
+    codec::{self, AuditStart, DbKey},
     digest::Digest,
     error::{Error, Field, Forbidden},
     id::KeyId,
@@ -27,10 +27,10 @@ use crate::{
 };
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-/// A replaced key does not stay valid for ever.
-const LONGEST_GRACE: Duration = Duration::from_hours(366 * 24);
+/// The longest time that a replaced key stays valid.
+const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
 
-/// A change that is being planned. It holds the writers' mutex, so that nobody else plans.
+/// A change that is being planned. It holds the writers' mutex, so only one change is planned at a time.
 pub(super) struct Planning<'s> {
     caller: Caller<'s>,
     plans: MutexGuard<'s, Plans>,
@@ -112,7 +112,11 @@ impl<'s> Planning<'s> {
 
     /// Finds the same request if it was executed before. Fails if a further request cannot be
     /// remembered. Callers without the scope are not told that the request was already executed.
-    pub(super) fn find_done(&mut self, scope: &Scope, once: Once) -> Result<Option<Done>, Error> {
+    pub(super) fn find_executed(
+        &mut self,
+        scope: &Scope,
+        once: Once,
+    ) -> Result<Option<ExecutedRequest>, Error> {
         if !self.plans.knows_requests() {
             return Err(Error::Contended);
         }
@@ -122,13 +126,13 @@ impl<'s> Planning<'s> {
         let now = self.caller.core.clock.now();
         let done = self.plans.requests.find(once, now)?;
         if done.is_none() {
-            self.plans.requests.check_room(self.caller.actor, now)?;
+            self.plans.requests.check_limits(self.caller.actor, now)?;
         }
         Ok(done)
     }
 
     /// The outcome of a request that was executed before, once it is durable.
-    pub(super) fn repeat(self, done: &Done) -> Result<Outcome, Error> {
+    pub(super) fn repeat(self, done: &ExecutedRequest) -> Result<Outcome, Error> {
         let core = self.caller.core;
         core.wait(self.plans, done.sequence)?;
         let found = core.index.get(done.id).ok_or(Error::NoSuchKey(done.id))?;
@@ -159,10 +163,10 @@ impl<'s> Planning<'s> {
         }
         codec::check_length(&record, None)?;
         self.plans.check_writable()?;
-        core.check_room()?;
+        core.check_space()?;
         let record = Arc::new(record);
         let entry = self.caller.entry(Act::Create, Some(id), Change::default(), after);
-        let change = KeyChange { id, digest, after: Some(Arc::clone(&record)) };
+        let change = PlannedKey { id, digest, after: Some(Arc::clone(&record)) };
         let entry = AuditEntry { once, ..entry };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         core.wait(self.plans, sequence)?;
@@ -176,7 +180,7 @@ impl<'s> Planning<'s> {
         fresh: FreshKey,
         once: Option<Once>,
     ) -> Result<Issued, Error> {
-        if grace > LONGEST_GRACE {
+        if grace > MAX_GRACE {
             return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
         }
         let (core, actor) = (self.caller.core, self.caller.actor);
@@ -193,10 +197,10 @@ impl<'s> Planning<'s> {
         let record = before.successor(fresh.id, now, actor, self.plans.next_sequence());
         let old = before.replaced(&record, grace);
         if let Err(poisoned) = self.plans.check_writable() {
-            core.index.deny(u64::MAX, id, old.standing());
+            self.plans.deny_unwritten(&core.index, id, old.standing());
             return Err(poisoned);
         }
-        core.check_room()?;
+        core.check_space()?;
         let entry = self.caller.entry(
             Act::Rotate { into: fresh.id },
             Some(id),
@@ -205,8 +209,8 @@ impl<'s> Planning<'s> {
         );
         let record = Arc::new(record);
         let changes = vec![
-            KeyChange { id: fresh.id, digest: fresh.digest, after: Some(Arc::clone(&record)) },
-            KeyChange { id, digest, after: Some(Arc::new(old)) },
+            PlannedKey { id: fresh.id, digest: fresh.digest, after: Some(Arc::clone(&record)) },
+            PlannedKey { id, digest, after: Some(Arc::new(old)) },
         ];
         let entry = AuditEntry { once, ..entry };
         let sequence = core.queue_changes(&mut self.plans, entry, changes)?;
@@ -238,20 +242,20 @@ impl<'s> Planning<'s> {
         }
         let is_repeated = after.is_none();
         let Some(after) = after.or_else(|| core.rewritten(&before, actor, &self.plans)) else {
-            // The answer rests on a change that may still be pending.
+            // The answer depends on a change that may still be pending.
             let pending = self.plans.pending_sequence(id);
             core.wait(self.plans, pending)?;
             return Ok(Updated { record: before, is_looser: false });
         };
         codec::check_length(&after, Some(&before))?;
         if let Err(poisoned) = self.plans.check_writable() {
-            // No commit will ever end this denial: the key stays refused in this process.
-            core.index.deny(u64::MAX, id, after.standing());
+            // No commit removes this denial: the key stays refused in this process.
+            self.plans.deny_unwritten(&core.index, id, after.standing());
             return Err(poisoned);
         }
         denies.set(!before.standing().is_within(&after.standing()));
         let (was, is) = (before.standing(), after.standing());
-        core.check_room_to_change(&mut self.plans, id, was, is)?;
+        core.check_space_to_change(&mut self.plans, id, was, is)?;
         let after = Arc::new(after);
         let entry = self.caller.entry(
             Act::Update,
@@ -259,7 +263,7 @@ impl<'s> Planning<'s> {
             before.fields_unlike(Some(&after)),
             after.fields_unlike(Some(&before)),
         );
-        let change = KeyChange { id, digest, after: Some(Arc::clone(&after)) };
+        let change = PlannedKey { id, digest, after: Some(Arc::clone(&after)) };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         core.wait(self.plans, sequence)?;
         let is_looser = !is_repeated && before.standing().is_within(&after.standing());
@@ -279,10 +283,10 @@ impl<'s> Planning<'s> {
             return Err(self.refuse(Attempt::Delete, Some(id), Change::default(), refused));
         }
         self.plans.check_writable()?;
-        core.check_room()?;
+        core.check_space()?;
         let before = record.fields_unlike(None);
         let entry = self.caller.entry(Act::Delete, Some(id), before, Change::default());
-        let change = KeyChange { id, digest, after: None };
+        let change = PlannedKey { id, digest, after: None };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         core.wait(self.plans, sequence)
     }
@@ -292,7 +296,7 @@ impl<'s> Planning<'s> {
         let PrunePoint { through, head } = point;
         let core = self.caller.core;
         self.plans.check_writable()?;
-        core.check_room_to_prune()?;
+        core.check_space_to_prune()?;
         let before = self.plans.pruned_through;
         if through <= before {
             return Ok(None);
@@ -300,7 +304,7 @@ impl<'s> Planning<'s> {
         let sequence = self.plans.next_sequence();
         let start = AuditStart { through, head, pruned_by: sequence };
         let frame = codec::encode_audit_start(&start, &core.seals.meta)?;
-        let puts = vec![Put { place: Place::AuditStart, frame: Some(frame) }];
+        let puts = vec![Put { key: DbKey::AuditStart, frame: Some(frame) }];
         let act = Act::Prune { through, head };
         let entry = self.caller.entry(act, None, Change::default(), Change::default());
         core.queue(&mut self.plans, entry, puts, Vec::new())?;
@@ -337,8 +341,7 @@ impl<'s> Planning<'s> {
         Some(Target { record, digest })
     }
 
-    /// The error about an unknown key. A caller who may change no key does not learn which keys
-    /// exist.
+    /// Returns the error about an unknown key. Callers without the scope are not told which keys exist.
     fn no_such_key(self, attempt: Attempt, id: KeyId) -> Error {
         let scope = if attempt == Attempt::Delete { ADMIN_KEY_DELETE } else { ADMIN_KEY_UPDATE };
         if self.authority.has(&scope) {
@@ -347,7 +350,7 @@ impl<'s> Planning<'s> {
         self.refuse(attempt, Some(id), Change::default(), Forbidden::LacksScope(scope).into())
     }
 
-    /// A set that another store made has other numbers: its names are looked up in this store.
+    /// Converts scopes of another store, which have other numbers, by their names.
     fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
         if let Grant::Scopes(set) = grant {
             *set = self.caller.core.catalogue().localized(*set)?;
@@ -355,7 +358,7 @@ impl<'s> Planning<'s> {
         Ok(())
     }
 
-    /// Lets the writers' mutex go, and notes the refusal.
+    /// Releases the writers' mutex and records the refusal.
     fn refuse(self, attempt: Attempt, key: Option<KeyId>, asked: Change, refused: Error) -> Error {
         let Self { caller, plans, .. } = self;
         drop(plans);

@@ -11,17 +11,21 @@
 //! | discarded (`Conflict`) | the key as committed | its caller plans it again |
 //! | refused (`Refused`) | the key as committed | its caller gets the error |
 //! | in doubt (`Unknown` of a shared ledger) | the key as committed, less what the change denies | decided when the store has passed its number |
-//! | lost (`Unknown` of a ledger with one writer) | the same | never decided: nothing is written until the store is reopened |
+//! | poisoned (`Unknown` of a ledger with one writer) | the same | none: nothing is written until the store is reopened, which reads the outcome from the disk |
 //!
-//! All plans since the last discard are one *generation*. They build on one another, so that the
-//! discard of one batch discards everything that is queued behind it, and the next generation begins
-//! with the *base*, the newest committed state. A caller waits for a sequence number of its
-//! generation; numbers of a discarded generation are used again.
+//! All plans since the last discard are one *generation*. They build on one another, so the discard of
+//! one batch also discards everything that is queued behind it. The next generation begins with the
+//! *base*, the newest committed state. A caller waits for a sequence number of its generation. Numbers
+//! of a discarded generation are used again.
+//!
+//! The changes queued behind a batch share its fate. If the batch is discarded, refused or in doubt,
+//! they are discarded and their callers plan them again. If the store is poisoned, their callers get
+//! [`Error::NotDurable`], and what they deny stays denied.
 
 mod generations;
 
-pub(super) use self::generations::Sent;
-use self::generations::{End, Generations};
+pub(super) use self::generations::SentOutcome;
+use self::generations::{EndedGeneration, Generations};
 use super::requests::Requests;
 use crate::{
     digest::Digest,
@@ -33,10 +37,10 @@ use crate::{
 };
 use std::{collections::HashMap, mem, sync::Arc};
 
-/// The sequence of a denial that no commit ends.
+/// The sequence of a denial that no commit removes.
 const UNWRITTEN: u64 = u64::MAX;
 
-/// Everything that is planned.
+/// The planned changes, and the state after them.
 pub(super) struct Plans {
     /// The sequence and chain head after everything that is queued.
     pub(super) tip: Tip,
@@ -57,22 +61,22 @@ pub(super) struct Plans {
     pub(super) queue: Vec<Queued>,
     /// The last sequence of the batch that the ledger is committing.
     pub(super) in_flight: Option<u64>,
-    /// What changes deny that may have been made.
+    /// The denials of changes whose outcome is unknown.
     pub(super) in_doubt: Vec<Denial>,
     /// Rises with each discard.
     pub(super) generation: u64,
     ended: Generations,
-    /// How many batches were taken from the queue, and the last sequence of the last one.
+    /// The number of batches taken from the queue, and the last sequence of the last batch.
     pub(super) batches: usize,
     pub(super) taken: u64,
     pub(super) committed: u64,
-    /// Why nothing is written any more.
-    pub(super) failure: Option<Box<str>>,
-    /// Denials that are in the index and not on disk, since the disk's reserve was used up.
+    /// Why nothing is written until the store is reopened.
+    pub(super) poisoned: Option<Box<str>>,
+    /// Denials that are in the index but not on disk, because the disk reserve was used up.
     pub(super) unwritten: Vec<(KeyId, Standing)>,
     /// The length of the queue that wakes the writer thread; `None` while it is awake.
     pub(super) wakes_at: Option<usize>,
-    /// How many callers had a change in the last batch or in the queue behind it.
+    /// The number of callers with a change in the last batch or in the queue behind it.
     pub(super) callers: usize,
     pub(super) closing: bool,
 }
@@ -89,11 +93,11 @@ pub(super) struct Pending {
 /// A planned change.
 pub(super) struct Queued {
     pub(super) commit: Commit,
-    pub(super) changes: Vec<KeyChange>,
+    pub(super) changes: Vec<PlannedKey>,
 }
 
 /// The new state of one key.
-pub(super) struct KeyChange {
+pub(super) struct PlannedKey {
     pub(super) id: KeyId,
     pub(super) digest: Digest,
     /// `None` deletes the key.
@@ -114,7 +118,7 @@ impl Denial {
 }
 
 impl Plans {
-    /// No plans yet. `base` is the committed state, if it is known.
+    /// Creates an empty queue. `base` is the committed state, if it is known.
     pub(super) fn new(base: Option<Tip>, requests: Requests) -> Self {
         let tip = base.unwrap_or_default();
         Self {
@@ -135,7 +139,7 @@ impl Plans {
             batches: 0,
             taken: tip.sequence,
             committed: tip.sequence,
-            failure: None,
+            poisoned: None,
             unwritten: Vec::new(),
             wakes_at: None,
             callers: 0,
@@ -155,7 +159,7 @@ impl Plans {
 
     /// Fails if nothing is written any more.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), |failure| Err(Error::Poisoned(failure)))
+        self.poisoned.clone().map_or(Ok(()), |reason| Err(Error::Poisoned(reason)))
     }
 
     /// The last pending change of this key, or 0.
@@ -168,7 +172,7 @@ impl Plans {
         self.requests_read_through >= self.applied()
     }
 
-    /// Takes the first changes of the queue, as many as `size` says, to be committed.
+    /// Takes the next batch from the queue. `size` returns the number of changes in it.
     pub(super) fn take_batch(
         &mut self,
         size: impl FnOnce(&mut dyn Iterator<Item = &Commit>) -> usize,
@@ -184,7 +188,7 @@ impl Plans {
         batch
     }
 
-    /// Denies in memory what cannot be written.
+    /// Denies a key in memory, because the change cannot be written.
     pub(super) fn deny_unwritten(&mut self, index: &Index, id: KeyId, standing: Standing) {
         if !self.unwritten.contains(&(id, standing)) {
             index.deny(UNWRITTEN, id, standing);
@@ -192,7 +196,7 @@ impl Plans {
         }
     }
 
-    /// Retracts the unwritten denials of a key that a queued change includes.
+    /// Retracts the unwritten denials of a key that a queued change contains.
     pub(super) fn end_unwritten(&mut self, index: &Index, id: KeyId, standing: Standing) {
         self.unwritten.retain(|&(denied, unwritten)| {
             let is_included = denied == id && standing.is_within(&unwritten);
@@ -222,18 +226,18 @@ impl Plans {
         }
     }
 
-    /// Ends the generation: everything that is queued is discarded, and what it denied is retracted.
-    /// `sent` says what became of the batch in flight, up to its last sequence, if not a conflict.
-    pub(super) fn discard(&mut self, index: &Index, sent: Option<(u64, Sent)>) {
-        let end = End { generation: self.generation, committed: self.committed, sent };
+    /// Ends the generation: discards the queue and retracts its denials. `sent` is the outcome of the
+    /// batch in flight with its last sequence; `None` for a conflict.
+    pub(super) fn discard(&mut self, index: &Index, sent: Option<(u64, SentOutcome)>) {
+        let end = EndedGeneration { generation: self.generation, committed: self.committed, sent };
         self.ended.push(end);
         self.generation += 1;
         self.in_flight = None;
         for Queued { commit, changes } in mem::take(&mut self.queue) {
             denials(commit.sequence, &changes).for_each(|denial| denial.retract(index));
         }
-        // Not up to what others have committed by now: their changes have the same sequences as those
-        // that are discarded.
+        // Not up to the newest commit of other replicas: their changes have the same sequences as the
+        // discarded ones.
         self.requests.forget_after(self.committed);
         self.requests_read_through = self.requests_read_through.min(self.committed);
         self.restart_from_base(index);
@@ -255,7 +259,7 @@ impl Plans {
         self.ended.outcome(generation, sequence)
     }
 
-    /// Retracts the denials in doubt whose sequence the store has passed: the index has the outcome.
+    /// Retracts the denials in doubt whose sequence is applied: the index has the outcome.
     pub(super) fn decide_doubts(&mut self, index: &Index) {
         let applied = self.applied();
         for denial in self.in_doubt.extract_if(.., |denial| denial.sequence <= applied) {
@@ -264,8 +268,8 @@ impl Plans {
     }
 }
 
-/// What a change denies while it is pending.
-pub(super) fn denials(sequence: u64, changes: &[KeyChange]) -> impl Iterator<Item = Denial> {
+/// Returns the denials of a pending change.
+pub(super) fn denials(sequence: u64, changes: &[PlannedKey]) -> impl Iterator<Item = Denial> {
     changes.iter().filter_map(move |change| {
         let record = change.after.as_ref()?;
         Some(Denial { sequence, id: change.id, standing: record.standing() })

@@ -1,11 +1,10 @@
-//! Pruning: removes old entries of the audit log, and records who did it, when and how far.
+//! Pruning: removes old entries of the audit log, and records the actor, the time and the range.
 //!
-//! A prune is an entry of the audit log. The new audit start is written in the same change; only then
-//! are the entries before it removed, some at a time. The audit start keeps the chain head of the
-//! last removed entry, so that the remaining entries are still proved, and an older export can be
-//! joined to them.
+//! A prune is an entry of the audit log. The same change writes the new audit start. Afterwards the
+//! entries before it are removed in batches. The audit start keeps the chain head of the last removed
+//! entry. So the remaining entries are still proved, and an older export can be joined to them.
 
-use super::{acting::Acting, planning::Planning, pruned::Pruned, requests::KEPT};
+use super::{acting::Acting, planning::Planning, pruned::Pruned, requests::RETENTION};
 use crate::{
     audit::Attempt,
     error::{Error, Field, Forbidden},
@@ -34,15 +33,15 @@ impl Acting<'_> {
                 .require_local(Attempt::Prune, Forbidden::PruneIsLocal)
         };
         drop(begin()?);
-        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let kept = u64::try_from(RETENTION.as_millis()).unwrap_or(u64::MAX);
         let core = caller.core;
         if before.as_millis() > core.clock.now().as_millis().saturating_sub(kept) {
             return Err(Error::invalid(
                 Field::Before,
-                "must be at least a day ago; what is younger is needed to do requests only once",
+                "must be at least a day ago; idempotent requests need the entries of the last day",
             ));
         }
-        core.again(|| match core.ledger.prune_point(before, core.catalogue())? {
+        core.retry(|| match core.ledger.prune_point(before, core.catalogue())? {
             Some(point) => begin()?.prune(point),
             None => Ok(None),
         })

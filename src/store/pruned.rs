@@ -1,6 +1,6 @@
-//! What a prune removed from the audit log.
+//! The result of a prune of the audit log.
 
-/// What a prune removed from the audit log.
+/// The result of a prune of the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {

@@ -1,62 +1,62 @@
-//! Counting refused acts that repeat, and writing what was counted.
+//! Counts repeated refusals, and writes the counts to the audit log.
 
 use super::{
     core::Core,
-    refused::{Closed, Refusals, Refused},
+    refusal_counters::{CountedActs, RefusalCounters, RefusedAct},
 };
 use crate::{error::Error, sync::waiting::MutexGuard};
 use std::{sync::PoisonError, time::Instant};
 
 impl Core {
-    /// Counts a refused act if it repeats one of the last minute. Otherwise it is to be written, and
-    /// if that fails, [`refusal_failed`](Self::refusal_failed) is to be called.
-    pub(super) fn refusal_is_repeated(&self, act: &Refused<'_>) -> bool {
+    /// Counts a refused act if it repeats one of the last minute. Otherwise returns `false`: the caller
+    /// writes the act, and calls [`refusal_failed`](Self::refusal_failed) if that fails.
+    pub(super) fn refusal_is_repeated(&self, act: &RefusedAct<'_>) -> bool {
         self.refusals().is_repeated(act, self.clock.now(), Instant::now())
     }
 
-    /// Counts a refused act that could not be written; and whether the log has no line about such
-    /// acts yet.
-    pub(super) fn refusal_failed(&self, act: &Refused<'_>) -> bool {
+    /// Counts a refused act that could not be written. Returns whether it is the first one, which is
+    /// logged.
+    pub(super) fn refusal_failed(&self, act: &RefusedAct<'_>) -> bool {
         self.refusals().failed(act, self.clock.now(), Instant::now())
     }
 
-    /// Writes what was counted for a minute.
+    /// Writes the counts whose minute is over.
     pub(super) fn write_due_refusals(&self, now: Instant) {
-        if !self.has_room() {
+        if !self.has_space() {
             return;
         }
-        let closed = self.refusals().close_due(now);
-        if let Err(error) = self.write_refusals(&closed) {
+        let counted = self.refusals().take_due(now);
+        if let Err(error) = self.write_refusals(&counted) {
             match error {
                 // These were certainly not written.
                 Error::Contended | Error::ConsensusRefused(_) | Error::NoRoom { .. } => {
-                    self.refusals().put_back(closed, now);
+                    self.refusals().put_back(counted, now);
                 }
-                error => log_missing(&closed, &error),
+                error => log_missing(&counted, &error),
             }
         }
     }
 
-    /// Writes all that was counted, at the end.
+    /// Writes all counts when the store closes.
     pub(super) fn write_all_refusals(&self) {
-        let closed = self.refusals().close_all();
-        if let Err(error) = self.again(|| self.write_refusals(&closed)) {
-            log_missing(&closed, &error);
+        let counted = self.refusals().take_all();
+        if let Err(error) = self.retry(|| self.write_refusals(&counted)) {
+            log_missing(&counted, &error);
         }
     }
 
-    /// Queues the entries, and commits all that is queued. The writer's own thread calls this, so
-    /// nobody else commits meanwhile.
-    fn write_refusals(&self, closed: &[Closed]) -> Result<(), Error> {
-        if closed.is_empty() {
+    /// Queues the entries, and commits everything that is queued. Only the writer thread calls this, so no
+    /// other thread commits meanwhile.
+    fn write_refusals(&self, counted: &[CountedActs]) -> Result<(), Error> {
+        if counted.is_empty() {
             return Ok(());
         }
-        self.check_room()?;
+        self.check_space()?;
         let mut plans = self.plan();
         plans.check_writable()?;
         let mut sequence = 0;
-        for closed in closed {
-            sequence = self.queue(&mut plans, closed.entry(), Vec::new(), Vec::new())?;
+        for counted in counted {
+            sequence = self.queue(&mut plans, counted.entry(), Vec::new(), Vec::new())?;
         }
         let generation = plans.generation;
         drop(plans);
@@ -70,23 +70,23 @@ impl Core {
             if plans.committed >= sequence {
                 return Ok(());
             }
-            if let Some(failure) = &plans.failure {
-                return Err(Error::NotDurable(failure.clone()));
+            if let Some(reason) = &plans.poisoned {
+                return Err(Error::NotDurable(reason.clone()));
             }
         }
     }
 
-    pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+    pub(super) fn refusals(&self) -> MutexGuard<'_, RefusalCounters> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where there is a log, it says how many refused acts the audit log does not have.
+/// Logs the number of refused acts that are missing from the audit log.
 #[cfg_attr(not(feature = "axum"), expect(unused_variables, reason = "there is no log"))]
-fn log_missing(closed: &[Closed], error: &Error) {
+fn log_missing(counted: &[CountedActs], error: &Error) {
     #[cfg(feature = "axum")]
     {
-        let count: u64 = closed.iter().map(Closed::count).sum();
+        let count: u64 = counted.iter().map(CountedActs::count).sum();
         tracing::error!(count, %error, "refused acts that were counted are missing from the audit log");
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     use std::{thread, time::Duration};
 
     #[test]
-    fn refused_acts_that_were_counted_are_written_when_their_minute_is_over() {
+    fn counted_refusals_are_written_after_one_minute() {
         let room = tempfile::tempdir().unwrap();
         let store = Store::open(room.path().join("keys")).unwrap();
         let acting = store.acting_as(Actor::Local(7), None);
@@ -113,12 +113,12 @@ mod tests {
         while store.audit(1, 10).unwrap().len() < 2 {
             thread::sleep(Duration::from_millis(10));
         }
-        let told = &store.audit(2, 10).unwrap()[0];
-        assert_eq!(told.actor, Actor::Local(7));
-        assert!(matches!(told.act, Act::RefuseRepeated { count: 4, .. }), "{told:?}");
+        let entry = &store.audit(2, 10).unwrap()[0];
+        assert_eq!(entry.actor, Actor::Local(7));
+        assert!(matches!(entry.act, Act::RefuseRepeated { count: 4, .. }), "{entry:?}");
         // The next one is an entry again.
         acting.refuse(Attempt::List, None, "no").unwrap();
-        let told = &store.audit(3, 10).unwrap()[0];
-        assert!(matches!(told.act, Act::Refuse { .. }), "{told:?}");
+        let entry = &store.audit(3, 10).unwrap()[0];
+        assert!(matches!(entry.act, Act::Refuse { .. }), "{entry:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! The state of a store as one of several replicas, and the list of the others.
+//! The state of a store as one of several replicas, and the list of all members.
 
 use super::handle::Store;
 use crate::{
     error::Error,
-    ledger::{Following, Member, Replicas, Settled},
+    ledger::{Following, Member, ReplicaWait, Replicas},
 };
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Store {
     /// if the store is not shared.
     ///
     /// ```
-    /// let store = portcullis::Store::in_memory()?; // which is alone
+    /// let store = portcullis::Store::in_memory()?; // not shared
     /// assert!(store.members()?.is_empty());
     /// # Ok::<(), portcullis::Error>(())
     /// ```
@@ -23,7 +23,7 @@ impl Store {
     /// Returns how this replica follows the others; `None` if the store is not shared.
     ///
     /// ```
-    /// let store = portcullis::Store::in_memory()?; // which is alone
+    /// let store = portcullis::Store::in_memory()?; // not shared
     /// assert!(store.following().is_none());
     /// # Ok::<(), portcullis::Error>(())
     /// ```
@@ -38,17 +38,20 @@ impl Store {
     ///
     /// ```
     /// use std::time::Duration;
-    /// # let store = portcullis::Store::in_memory()?; // which is alone
-    /// store.tell_waits(|took, settled| {
-    ///     if settled.waited_out > 0 || took > Duration::from_secs(1) {
-    ///         eprintln!("{} replicas were waited out in {took:?}", settled.waited_out);
+    /// # let store = portcullis::Store::in_memory()?; // not shared
+    /// store.on_replica_wait(|took, wait| {
+    ///     if wait.timed_out > 0 || took > Duration::from_secs(1) {
+    ///         eprintln!("{} replicas timed out, after {took:?}", wait.timed_out);
     ///     }
     /// });
     /// # Ok::<(), portcullis::Error>(())
     /// ```
-    pub fn tell_waits(&self, tell: impl Fn(Duration, Settled) + Send + Sync + 'static) {
+    pub fn on_replica_wait(
+        &self,
+        observer: impl Fn(Duration, ReplicaWait) + Send + Sync + 'static,
+    ) {
         if let Some(replicas) = self.writer.ledger.replicas() {
-            replicas.observe_waits(Box::new(tell));
+            replicas.observe_waits(Box::new(observer));
         }
     }
 }

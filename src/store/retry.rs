@@ -1,5 +1,5 @@
-//! Retries where replicas share the store: plans that lost the race, and answers that rest on a state
-//! that may be old.
+//! Retries if replicas share the store: of plans that conflict, and of errors that may rest on an old
+//! state.
 
 use super::{
     core::Core,
@@ -8,37 +8,37 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{CommitOutcome, Replicas, Settled},
+    ledger::{CommitOutcome, ReplicaWait, Replicas},
     record::{Actor, Record},
 };
 use std::time::{Duration, Instant};
 
-/// How long a change is planned again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change is retried.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Core {
-    /// Makes a change, again if another replica committed first.
+    /// Makes a change, and retries it if another replica committed first.
     ///
-    /// An error may rest on the state that is applied here, and other replicas may have changed that
-    /// before this was called. So the storage is asked for the newest state, and the error counts that
-    /// was found on nothing older.
-    pub(super) fn again<T>(&self, attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        self.again_within(PATIENCE, || false, attempt)
+    /// An error may rest on the applied state, which may be older than the newest commit of another
+    /// replica. So this reads the newest state from the storage, and returns only an error that was found
+    /// on a state at least as new.
+    pub(super) fn retry<T>(&self, attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        self.retry_within(RETRY_TIMEOUT, || false, attempt)
     }
 
-    /// Like [`again`](Self::again), and for as long as `persists` says so, however often other
-    /// replicas commit first.
-    pub(super) fn again_while<T>(
+    /// Like [`retry`](Self::retry), but retries a conflict without a timeout while `persists` returns
+    /// `true`.
+    pub(super) fn retry_while<T>(
         &self,
         persists: impl Fn() -> bool,
         attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.again_within(PATIENCE, persists, attempt)
+        self.retry_within(RETRY_TIMEOUT, persists, attempt)
     }
 
-    pub(super) fn again_within<T>(
+    pub(super) fn retry_within<T>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         persists: impl Fn() -> bool,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -49,8 +49,8 @@ impl Core {
             self.number_names()?;
             let before = self.plan().applied();
             let error = match attempt() {
-                Err(Error::Contended) if start.elapsed() < patience || persists() => continue,
-                Err(error) if start.elapsed() < patience => error,
+                Err(Error::Contended) if start.elapsed() < timeout || persists() => continue,
+                Err(error) if start.elapsed() < timeout => error,
                 outcome => return outcome,
             };
             if !rests_on_applied_state(&error) || newest.is_some_and(|newest| before >= newest) {
@@ -67,16 +67,16 @@ impl Core {
     }
 
     /// Waits for the other replicas, if there are any.
-    pub(super) fn wait_for_replicas(&self) -> Settled {
-        self.ledger.replicas().map_or_else(Settled::default, Replicas::wait_for_all)
+    pub(super) fn wait_for_replicas(&self) -> ReplicaWait {
+        self.ledger.replicas().map_or_else(ReplicaWait::default, Replicas::wait_for_all)
     }
 
-    /// The record that a change writes which changes nothing; `None` if it need not write.
+    /// Returns the record that a repeated change writes; `None` if it need not write.
     ///
-    /// Where replicas share the store, a change of another replica whose outcome is unknown may
-    /// still be in flight, and be committed after an answer that wrote nothing: it could activate a
-    /// key that is revoked already. Our write makes that change conflict; and changes of other
-    /// replicas since the record was read make ours conflict.
+    /// If replicas share the store, a change with an unknown outcome may still be in flight. After an
+    /// answer that wrote nothing, it could be committed and reactivate a key that is revoked already. This
+    /// write makes it conflict. Changes of other replicas since the record was read make this write
+    /// conflict.
     pub(super) fn rewritten(&self, record: &Record, by: Actor, plans: &Plans) -> Option<Record> {
         self.ledger.replicas()?;
         Some(record.rewritten(self.clock.now(), by, plans.next_sequence()))
@@ -93,8 +93,8 @@ impl Core {
             }
             let audit = |after, limit| self.ledger.audit(after, limit, self.catalogue());
             let new = from.max(self.ledger.audit_start().through)..upto;
-            // A replica that had not read the requests of others links no entry, so that an entry
-            // without a link says nothing about the entries before it.
+            // A replica that had not read the requests of others writes no links. So an entry without a
+            // link does not mean that no request precedes it.
             let found = requests::read(audit, new, self.clock.now(), NO_LIMIT)?;
             let mut plans = self.plan();
             if plans.requests_read_through == from {

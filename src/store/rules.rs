@@ -1,7 +1,7 @@
-//! The rules of who may change what. They are checked under the writers' mutex.
+//! The authorization rules for changes. They are checked under the writers' mutex.
 //!
-//! Nobody grants more than they hold: not by creating a key, by changing or rotating one, by
-//! reactivating a stronger one, by extending its life, or by acting for another owner.
+//! No key grants more than it holds: not by creating, changing or rotating a key, by reactivating a
+//! stronger key, by extending an expiry, or by acting for another owner.
 
 use crate::{
     error::{Error, Forbidden},
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// With whose rights a change is made.
+/// The rights that a change is made with.
 pub(super) enum Authority {
     /// The host or a local operator: all rights.
     Local,
@@ -37,7 +37,7 @@ impl Authority {
         }
     }
 
-    /// Whether the actor holds all that `record` would be entitled to, for as long.
+    /// Checks that the actor holds all scopes of `record`, and does not expire before it.
     fn covers(&self, record: &Record) -> Result<(), Forbidden> {
         let Self::Key(actor) = self else { return Ok(()) };
         if !record.grant.is_within(&actor.grant) {

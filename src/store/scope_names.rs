@@ -7,17 +7,17 @@ use crate::{
 
 /// The scope names of a store.
 pub(super) struct ScopeNames {
-    /// The names that have a number, in its order, and then those that the host adds.
+    /// The names that have a number, in that order, and then the names that the host adds.
     catalogue: &'static Catalogue,
     /// How many names have a number.
     pub(super) numbered: usize,
-    /// The host's own scopes, if it named any. A replica needs them when others number names.
+    /// The host's own scopes, if any. A replica needs them when another replica numbers names.
     #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "only replicas read it"))]
     pub(super) host: Option<Vec<(Scope, String)>>,
 }
 
 impl ScopeNames {
-    /// These names have a number, and the host offers its own.
+    /// Creates the catalogue of the numbered names and the host's own scopes.
     pub(super) fn new(
         names: Vec<Scope>,
         host: Option<Vec<(Scope, String)>>,

@@ -1,7 +1,7 @@
-//! Stores for tests, whose disk, clock and availability do as the test says.
+//! Stores for tests, with a controllable disk, clock and availability.
 //!
-//! The feature `testing` opens this module, for a host that tests what it answers while a change is
-//! not durable yet, while the disk is full, or while the store cannot answer. Not for production.
+//! The feature `testing` exports this module. A host can test its responses while a change is not durable
+//! yet, while the disk is full, or while the store is unavailable. Not for production.
 //!
 //! ```
 //! # use portcullis::*;
@@ -13,8 +13,11 @@
 //! assert!(store.health().disk.is_some_and(|disk| disk.is_low));
 //! # Ok::<(), Error>(())
 //! ```
-#![expect(clippy::unwrap_used, reason = "for tests: a store that cannot be made fails one")]
-#![expect(clippy::missing_panics_doc, reason = "none of these fails but for want of memory")]
+#![expect(clippy::unwrap_used, reason = "for tests: a test fails if its store cannot be created")]
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "these functions panic only if memory or threads run out"
+)]
 
 use super::{
     core::{Core, Parts},
@@ -43,10 +46,10 @@ pub use crate::ledger::scripted::Script;
 
 /// Returns a store whose commits each wait for the test's verdict.
 pub fn scripted_store() -> (Store, Script) {
-    scripted(uses::EVERY)
+    scripted(uses::INTERVAL)
 }
 
-/// The same with another span between two rounds of uses.
+/// The same with another interval between rounds of uses.
 pub(crate) fn scripted(every: Duration) -> (Store, Script) {
     let (ledger, script) = Scripted::new();
     let names = ScopeNames::new(vec![], None).unwrap();
@@ -67,7 +70,7 @@ pub fn store_with_clock_jump(ahead: Duration) -> Store {
         names: ScopeNames::new(vec![], None).unwrap(),
     };
     let core = Core::new(parts, Plans::new(Some(Tip::default()), Requests::default()));
-    let writer = Writer::begin(Arc::new(core), uses::EVERY).unwrap();
+    let writer = Writer::begin(Arc::new(core), uses::INTERVAL).unwrap();
     Store { writer: Arc::new(writer), prefix: Prefix::default() }
 }
 
@@ -79,7 +82,7 @@ pub fn store_with_time_ahead(ahead: Duration) -> Store {
     store
 }
 
-/// Moves a store's time, as a change does that is made with a wrong clock.
+/// Advances a store's time, as a change with a wrong clock does.
 pub fn advance_time(store: &Store, to: Timestamp) {
     store.writer.clock.advance(to);
 }

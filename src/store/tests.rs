@@ -1,4 +1,4 @@
-//! Deny early, allow late: what readers see while a change is on its way, and after it failed.
+//! Deny early, allow late: what readers see while a change is pending, and after it failed.
 
 use super::testing::{Script, scripted_store, store_with_clock_jump};
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn issue(store: &Store, script: &Script, new: NewKey) -> (KeyId, Stri
     (issued.record.id, issued.secret.reveal(str::to_owned))
 }
 
-/// Starts a change on a thread of its own.
+/// Starts a change on a new thread.
 fn spawn<T: Send + 'static>(
     store: &Store,
     change: impl FnOnce(&Store) -> T + Send + 'static,
@@ -56,13 +56,13 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
 
 #[test]
 #[cfg(feature = "axum")]
-fn a_handle_is_of_its_own_store_and_of_no_other() {
+fn handle_equals_only_handles_of_its_own_store() {
     let (one, other) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
     assert!(one.is(&one.clone()) && !one.is(&other));
 }
 
 #[test]
-fn a_new_key_is_unseen_until_it_is_durable() {
+fn new_key_is_invisible_until_it_is_durable() {
     let (store, script) = scripted_store();
     let issuing = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)));
     script.begun();
@@ -91,7 +91,7 @@ fn conflict_discards_everything_that_is_queued_and_retracts_its_denials() {
             Err(Error::Contended) => assert!(!is_refused),
             other => panic!("{other:?}"),
         }
-        // It builds on a change that was not made.
+        // It builds on a discarded change.
         assert!(matches!(queued.join().unwrap(), Err(Error::Contended)));
         assert!([&key, &second].iter().all(|key| decision(&store, key).is_ok()));
     }
@@ -102,21 +102,21 @@ fn conflict_discards_everything_that_is_queued_and_retracts_its_denials() {
 }
 
 #[test]
-fn a_revocation_is_refused_before_it_is_durable_and_acknowledged_after() {
+fn revoked_key_is_refused_before_the_revocation_is_durable() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(id));
     script.begun();
     assert_eq!(decision(&store, &key), Err(Refusal::Inactive));
     assert!(!revoking.is_finished());
-    assert!(store.get(id).unwrap().active, "what is reported is what is on disk");
+    assert!(store.get(id).unwrap().active, "reads return the durable record");
     script.verdict(true);
     assert!(!revoking.join().unwrap().unwrap().active);
     assert!(!store.get(id).unwrap().active);
 }
 
 #[test]
-fn an_activation_is_refused_until_it_is_durable() {
+fn reactivated_key_is_refused_until_the_change_is_durable() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], false));
     let activating = spawn(&store, move |store| store.update(id, Change::activate()));
@@ -145,7 +145,7 @@ fn scopes_are_narrowed_at_once_and_widened_when_durable() {
 }
 
 #[test]
-fn a_rotation_denies_the_old_key_at_once_and_lets_the_new_one_pass_when_durable() {
+fn rotation_denies_the_old_key_at_once_and_accepts_the_new_one_when_durable() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let rotating = spawn(&store, move |store| store.rotate(id, Duration::ZERO));
@@ -165,13 +165,13 @@ fn a_rotation_denies_the_old_key_at_once_and_lets_the_new_one_pass_when_durable(
 }
 
 #[test]
-fn a_key_whose_revocation_is_on_its_way_is_not_rotated() {
+fn key_with_a_pending_revocation_is_not_rotated() {
     let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(id));
     script.begun();
     let rotating = spawn(&store, move |store| store.rotate(id, Duration::ZERO));
-    planned(&store, 3); // The note of the refusal.
+    planned(&store, 3); // The audit entry of the refusal.
     script.verdict(true);
     script.verdict(true);
     revoking.join().unwrap().unwrap();
@@ -179,7 +179,7 @@ fn a_key_whose_revocation_is_on_its_way_is_not_rotated() {
 }
 
 #[test]
-fn an_end_that_comes_earlier_comes_at_once() {
+fn earlier_expiry_takes_effect_at_once() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let ended = Change { expiry: Some(Expiry::At(Timestamp::from_secs(1))), ..Change::default() };
@@ -191,28 +191,28 @@ fn an_end_that_comes_earlier_comes_at_once() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_during_a_run_revives_no_expired_key() {
+fn clock_set_back_revives_no_expired_key() {
     let (store, script) = scripted_store();
     let in_hours = |hours| Timestamp::from(SystemTime::now() + Duration::from_hours(hours));
     let new = NewKey { expiry: Expiry::At(in_hours(1)), ..new_key(&store, &["api.read"], true) };
     let (_, key) = issue(&store, &script, new);
     assert_eq!(decision(&store, &key), Ok(()));
-    // As if the wall clock had been two hours ahead when the last change was planned: the next one
-    // is no older.
+    // As if the wall clock had been two hours ahead when the last change was planned. The next change gets
+    // no earlier time.
     store.writer.plan().tip.newest = in_hours(2);
     issue(&store, &script, new_key(&store, &["api.read"], true));
     assert_eq!(decision(&store, &key), Err(Refusal::Expired));
 }
 
 #[test]
-fn a_wall_clock_that_jumps_ahead_by_more_than_a_day_is_reported() {
+fn clock_jump_of_more_than_a_day_is_reported() {
     let jumped = |hours| store_with_clock_jump(Duration::from_hours(hours)).health();
     assert_eq!(jumped(23).clock_jump, None);
     assert!(jumped(25).clock_jump.is_some_and(|ahead| ahead > Duration::from_hours(24)));
 }
 
 #[test]
-fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
+fn key_revoked_reactivated_and_revoked_again_stays_refused() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let first = spawn(&store, move |store| store.revoke(id));
@@ -231,7 +231,7 @@ fn a_key_revoked_reactivated_and_revoked_again_stays_refused_throughout() {
 }
 
 #[test]
-fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
+fn change_builds_on_the_pending_change_of_its_key() {
     let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let update = |change| spawn(&store, move |store| store.update(id, change).unwrap());
@@ -291,7 +291,7 @@ fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
 }
 
 #[test]
-fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
+fn repeated_change_waits_for_the_pending_one() {
     let (store, script) = scripted_store();
     let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let first = spawn(&store, move |store| store.revoke(id));
@@ -305,7 +305,7 @@ fn a_change_that_alters_nothing_waits_for_the_one_that_it_rests_on() {
 }
 
 #[test]
-fn after_a_failed_write_denials_hold_nothing_new_is_allowed_and_validation_goes_on() {
+fn failed_write_keeps_denials_allows_nothing_new_and_validation_continues() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -325,7 +325,7 @@ fn after_a_failed_write_denials_hold_nothing_new_is_allowed_and_validation_goes_
 }
 
 #[test]
-fn a_revocation_queued_behind_a_write_that_fails_stays_refused() {
+fn revocation_queued_behind_a_failed_write_stays_refused() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let issuing =
@@ -340,11 +340,11 @@ fn a_revocation_queued_behind_a_write_that_fails_stays_refused() {
 }
 
 #[test]
-fn a_rejected_plan_touches_nothing() {
+fn rejected_plan_changes_nothing() {
     let (store, script) = scripted_store();
     let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (id, key) = issue(&store, &script, root);
-    script.verdict(true); // For the note of the refusal in the trail.
+    script.verdict(true); // For the audit entry of the refusal.
     assert!(matches!(store.revoke(id), Err(Error::LastRoot(_))));
     let stale = store.acting_as(Actor::Host, None).update_if(
         id,
@@ -357,7 +357,7 @@ fn a_rejected_plan_touches_nothing() {
 }
 
 #[test]
-fn an_expected_revision_is_that_after_what_is_on_its_way() {
+fn expected_revision_includes_pending_changes() {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let seen = store.get(id).unwrap().revision;
@@ -379,7 +379,7 @@ fn an_expected_revision_is_that_after_what_is_on_its_way() {
 }
 
 #[test]
-fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
+fn key_with_a_pending_revocation_can_change_nothing() {
     let (store, script) = scripted_store();
     let names = ["admin.key.update", "admin.key.create", "api.read"];
     let (clerk, _) = issue(&store, &script, new_key(&store, &names, true));
@@ -395,14 +395,14 @@ fn a_key_whose_revocation_is_on_its_way_changes_nothing_more() {
     planned(&store, 5);
     assert_eq!(decision(&store, &other_key), Ok(()));
     script.verdict(true);
-    script.verdict(true); // For the notes of both refusals in the trail.
+    script.verdict(true); // For the audit entries of both refusals.
     revoking.join().unwrap().unwrap();
     assert!(matches!(takeover.join().unwrap(), Err(Error::Forbidden(_))));
     assert!(matches!(minting.join().unwrap(), Err(Error::Forbidden(_))));
 }
 
 #[test]
-fn the_last_root_is_counted_after_what_is_on_its_way() {
+fn last_root_check_includes_pending_changes() {
     let (store, script) = scripted_store();
     let root = || NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (first, _) = issue(&store, &script, root());
@@ -418,7 +418,7 @@ fn the_last_root_is_counted_after_what_is_on_its_way() {
 }
 
 #[test]
-fn what_gathers_during_a_commit_goes_with_the_next() {
+fn changes_queued_during_a_commit_form_the_next_batch() {
     let (store, script) = scripted_store();
     let first = spawn(&store, |store| store.issue(new_key(store, &["api.read"], true)).map(|_| ()));
     assert_eq!(script.begun(), 1);
@@ -436,7 +436,7 @@ fn what_gathers_during_a_commit_goes_with_the_next() {
 }
 
 #[test]
-fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
+fn failed_ledger_wakes_every_waiting_caller() {
     let (store, script) = scripted_store();
     let issuing: Vec<_> = (0..4)
         .map(|_| spawn(&store, |store| store.issue(new_key(store, &[], true)).map(|_| ())))
@@ -451,7 +451,7 @@ fn a_failure_in_the_middle_of_a_life_ends_waiting_for_everyone() {
 }
 
 #[test]
-fn a_duplicate_waits_for_the_request_that_it_repeats() {
+fn duplicate_request_waits_for_the_first_one() {
     let (store, script) = scripted_store();
     let once = |store: &Store| {
         let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
@@ -472,7 +472,7 @@ fn a_duplicate_waits_for_the_request_that_it_repeats() {
 
 #[test]
 #[cfg(feature = "axum")]
-fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
+fn log_reports_each_refused_act_missing_from_the_audit_log() {
     let (store, script) = scripted_store();
     let root = NewKey { grant: Grant::All, ..new_key(&store, &[], true) };
     let (root, _) = issue(&store, &script, root);
@@ -492,12 +492,12 @@ fn the_log_tells_of_each_refused_act_that_the_trail_lacks() {
     let lines: Vec<_> = log.lines().collect();
     assert!(lines.iter().all(|line| line.contains("a refused act is missing from the audit log")));
     let actors = [Actor::Host, Actor::Key(clerk), Actor::Host];
-    let told: Vec<_> = actors.iter().map(|actor| format!("actor={actor} error=")).collect();
-    assert_eq!(lines.len(), told.len(), "{log}");
-    assert!(lines.iter().zip(&told).all(|(line, told)| line.contains(told)), "{log}");
+    let expected: Vec<_> = actors.iter().map(|actor| format!("actor={actor} error=")).collect();
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    assert!(lines.iter().zip(&expected).all(|(line, expected)| line.contains(expected)), "{log}");
 }
 
-/// A store with one key, whose disk has so much room from then on.
+/// A store with one key, whose disk then has this much space.
 fn with_room(room: Room) -> (Store, Script, KeyId, String) {
     let (store, script) = scripted_store();
     let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
@@ -506,7 +506,7 @@ fn with_room(room: Room) -> (Store, Script, KeyId, String) {
 }
 
 #[test]
-fn full_disk_takes_stricter_changes_only() {
+fn full_disk_accepts_only_stricter_changes() {
     let (store, script, id, key) = with_room(Room::Enough);
     let (other, _) = issue(&store, &script, new_key(&store, &["api.read"], false));
     script.set_room(Room::Reserve);
@@ -539,7 +539,7 @@ fn full_disk_takes_stricter_changes_only() {
 #[test]
 fn full_disk_writes_no_refused_acts() {
     let (store, script, id, _) = with_room(Room::Reserve);
-    // The key may issue no key: the refusal would be an entry.
+    // The key has no scope to issue keys. The refusal would be an audit entry.
     let acting = store.acting_as(Actor::Key(id), None);
     let refused = acting.issue(new_key(&store, &["api.read"], true));
     assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
@@ -558,7 +558,7 @@ fn used_up_reserve_refuses_the_key_until_its_revocation_is_written() {
         assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
     }
     assert_eq!(store.health().poisoned, None);
-    // There is room again: the change is repeated, and then the key is like any other.
+    // There is space again: the change is repeated, and the key can be reactivated.
     script.set_room(Room::Enough);
     script.verdict(true);
     store.revoke(id).unwrap();

@@ -1,36 +1,38 @@
 //! Writes when keys were last used.
 //!
-//! Validations note uses in the index. The writer thread writes them in rounds: a thousand at a time,
-//! with changes in between, and one sync at the end. A round begins a minute after the last one
-//! began, or later: rounds take at most a tenth of the time, however many keys are in use. A use
-//! decides nothing. So it is no change: it has no number and no audit entry, and the mark does not
-//! cover it.
+//! Validations record uses in the index. The writer thread writes them in rounds: a thousand at a time,
+//! with changes in between, and one sync at the end. A round begins at the earliest a minute after the
+//! last one began. Rounds take at most a tenth of the time, however many keys are in use.
 //!
-//! Where replicas share a store, each writes its own uses each ten minutes and when it leaves, and
-//! reads those of the others as often.
+//! No decision depends on a use. So a use is no change: it has no number and no audit entry, and the mark
+//! does not cover it.
 //!
-//! A failed round ends writing as a failed commit does. The store could do without the uses, but they
-//! share pages with records, and then nobody knows which records are on disk.
+//! If replicas share a store, each writes its own uses every ten minutes and when it leaves. It reads the
+//! uses of the others as often.
+//!
+//! A failed round ends writing, as a failed commit does. The uses share pages with records, so after a
+//! failure it is unknown which records are on disk.
 
 use super::core::Core;
 use crate::{error::Error, id::KeyId};
 use std::time::{Duration, Instant};
 
-/// How often uses are written, which bounds what a crash loses.
-pub(super) const EVERY: Duration = Duration::from_mins(1);
-/// The same where replicas share the store: the history of the consensus store keeps each use.
+/// The interval between rounds. A crash loses the uses of at most this time.
+pub(super) const INTERVAL: Duration = Duration::from_mins(1);
+/// The interval if replicas share the store. It is longer, because the history of the consensus store
+/// keeps each use.
 #[cfg(feature = "cluster")]
-pub(super) const EVERY_SHARED: Duration = Duration::from_mins(10);
-/// The most uses that a change waits behind.
+pub(super) const SHARED_INTERVAL: Duration = Duration::from_mins(10);
+/// The maximum number of uses that a change waits for.
 #[cfg(not(test))]
-const MOST: usize = 1000;
-/// So few that a round of a test has several batches.
+const BATCH_SIZE: usize = 1000;
+/// Small, so that a round of a test has several batches.
 #[cfg(test)]
-const MOST: usize = 8;
+const BATCH_SIZE: usize = 8;
 
-/// The rounds, one after the other.
+/// The schedule of the rounds, and the current one.
 pub(super) struct Uses {
-    every: Duration,
+    interval: Duration,
     /// The minute from which on uses may not have been written.
     since: u32,
     due: Instant,
@@ -41,31 +43,31 @@ struct Round {
     begun: Instant,
     minute: u32,
     next_segment: usize,
-    gathered: Vec<(KeyId, u32)>,
+    collected: Vec<(KeyId, u32)>,
     has_written: bool,
-    /// The consensus store did not answer, and this round is not tried again.
-    is_given_up: bool,
+    /// The consensus store did not answer. This round is not retried.
+    has_failed: bool,
 }
 
 impl Uses {
-    pub(super) fn new(every: Duration, minute: u32) -> Self {
-        Self { every, since: minute, due: Instant::now() + every, round: None }
+    pub(super) fn new(interval: Duration, minute: u32) -> Self {
+        Self { interval, since: minute, due: Instant::now() + interval, round: None }
     }
 
-    /// Whether there are uses to write at once.
-    pub(super) fn are_under_way(&self) -> bool {
+    /// Whether a round has begun or is due.
+    pub(super) fn is_due(&self) -> bool {
         self.round.is_some() || Instant::now() >= self.due
     }
 
     /// Writes a batch of a round, if one is due.
     pub(super) fn step(&mut self, core: &Core) -> Result<(), Error> {
         core.index.tick(core.clock.now());
-        if !self.are_under_way() || core.failure().is_some() {
+        if !self.is_due() || core.poisoned().is_some() {
             return Ok(());
         }
-        if !core.has_room() {
-            // They stay in memory; the round after the disk has room again writes them.
-            (self.round, self.due) = (None, Instant::now() + self.every);
+        if !core.has_space() {
+            // The uses stay in memory until the disk has space again.
+            (self.round, self.due) = (None, Instant::now() + self.interval);
             return Ok(());
         }
         let round = self.round.get_or_insert_with(|| Round::new(core.index.minute()));
@@ -76,15 +78,15 @@ impl Uses {
             core.ledger.sync_uses()?;
         }
         // More uses of this minute may come: the next round writes them.
-        self.since = if round.is_given_up { self.since } else { round.minute };
-        self.due = next(round.begun, self.every, Instant::now());
+        self.since = if round.has_failed { self.since } else { round.minute };
+        self.due = next(round.begun, self.interval, Instant::now());
         self.round = None;
         Ok(())
     }
 
     /// Writes all uses that are not written yet.
     pub(super) fn finish(&mut self, core: &Core) -> Result<(), Error> {
-        if core.failure().is_some() || !core.has_room() {
+        if core.poisoned().is_some() || !core.has_space() {
             return Ok(());
         }
         let mut last = Round::new(core.index.minute());
@@ -99,44 +101,44 @@ impl Round {
             begun: Instant::now(),
             minute,
             next_segment: 0,
-            gathered: Vec::new(),
+            collected: Vec::new(),
             has_written: false,
-            is_given_up: false,
+            has_failed: false,
         }
     }
 
-    /// Writes some of the uses; `false` when none are left.
+    /// Writes a batch of uses; `false` when none are left.
     fn step(&mut self, since: u32, core: &Core) -> Result<bool, Error> {
         let mut are_left = true;
-        while are_left && self.gathered.len() < MOST {
+        while are_left && self.collected.len() < BATCH_SIZE {
             match core.index.used_since(since, self.next_segment) {
-                Some(more) => self.gathered.extend(more),
+                Some(more) => self.collected.extend(more),
                 None => are_left = false,
             }
             self.next_segment += 1;
         }
-        let mut uses = self.gathered.split_off(self.gathered.len().saturating_sub(MOST));
-        // A key that was deleted since it was gathered leaves nothing behind.
+        let mut uses = self.collected.split_off(self.collected.len().saturating_sub(BATCH_SIZE));
+        // Skip keys that were deleted since they were collected.
         uses.retain(|(id, _)| core.index.last_use(*id).is_some());
         if !uses.is_empty() {
             match core.ledger.write_uses(&uses) {
-                // The consensus store is not reachable. The next round writes these uses.
+                // The consensus store cannot be reached. The next round writes these uses.
                 Err(Error::Consensus(_) | Error::ConsensusRefused(_)) => {
-                    self.is_given_up = true;
+                    self.has_failed = true;
                     return Ok(false);
                 }
                 outcome => outcome?,
             }
             self.has_written = true;
         }
-        Ok(are_left || !self.gathered.is_empty())
+        Ok(are_left || !self.collected.is_empty())
     }
 }
 
-/// When the next round begins.
-fn next(begun: Instant, every: Duration, ended: Instant) -> Instant {
+/// Returns when the next round begins.
+fn next(begun: Instant, interval: Duration, ended: Instant) -> Instant {
     let took = ended.saturating_duration_since(begun);
-    (begun + every).max(ended + 9 * took)
+    (begun + interval).max(ended + 9 * took)
 }
 
 #[cfg(test)]
@@ -166,7 +168,7 @@ mod tests {
         (issued.record.id, issued.secret.reveal(str::to_owned))
     }
 
-    /// A whole round, as the writer thread does it.
+    /// Runs a whole round, as the writer thread does.
     fn round(store: &Store) {
         let (core, mut uses) = (&store.writer, Uses::new(Duration::ZERO, 0));
         while {
@@ -188,7 +190,7 @@ mod tests {
         }
     }
 
-    /// What lies on the disk of a store that is closed.
+    /// Reads the uses in the directory of a closed store.
     fn on_disk(dir: &Path) -> Vec<KeyId> {
         let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None, reserve: None };
         let disk = Disk::open(&at, None, Arc::new(Seals::derive(None))).unwrap();
@@ -198,11 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_round_wrote_survives_a_crash_and_only_what_came_after_it_is_lost() {
+    fn written_uses_survive_a_crash_and_later_uses_are_lost() {
         let dir = tempfile::tempdir().unwrap();
         let (home, crashed) = (dir.path().join("keys"), dir.path().join("crashed"));
         let store = Store::open(&home).unwrap();
-        let keys: Vec<_> = (0..2 * MOST + 5).map(|n| made(&store, &n.to_string())).collect();
+        let keys: Vec<_> = (0..2 * BATCH_SIZE + 5).map(|n| made(&store, &n.to_string())).collect();
         let (unused, late) = keys.first().unwrap();
         for (_, key) in keys.iter().skip(1) {
             store.authenticate_key(key.as_bytes()).unwrap();
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_key_leaves_no_use_behind_even_if_it_was_gathered() {
+    fn deleted_key_leaves_no_use_even_if_it_was_collected() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("keys");
         let store = Store::open(&home).unwrap();
@@ -236,7 +238,7 @@ mod tests {
         store.revoke(one).unwrap();
         store.delete(one).unwrap();
         let mut round = Round::new(minute);
-        round.gathered = [one, two, three].map(|id| (id, minute)).into();
+        round.collected = [one, two, three].map(|id| (id, minute)).into();
         while round.step(0, &store.writer).unwrap() {}
         drop(store);
         let mut expected = vec![two, three];
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_writes_uses_by_itself_while_changes_go_on() {
+    fn writer_writes_uses_between_changes() {
         let (store, script) = scripted(Duration::ZERO);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let before = store.writer.index.minute();
@@ -253,7 +255,7 @@ mod tests {
         let noted = script.noted();
         let [(used, minute)] = noted[..] else { panic!("{noted:?}") };
         assert_eq!(used, id);
-        // The writer may say that it is a later one in between.
+        // The writer thread may advance the minute meanwhile.
         assert!((before..=store.writer.index.minute()).contains(&minute), "{before} {minute}");
         script.verdict(true);
         store.revoke(id).unwrap();
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_that_cannot_be_written_ends_writing_and_validation_goes_on() {
+    fn failed_write_of_uses_ends_writing_and_validation_continues() {
         let (store, script) = scripted(Duration::ZERO);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         script.fail_uses();
@@ -275,21 +277,21 @@ mod tests {
     }
 
     #[test]
-    fn a_round_takes_at_most_a_tenth_of_the_time() {
+    fn round_takes_at_most_a_tenth_of_the_time() {
         let begun = Instant::now();
         let due = |took| {
-            next(begun, EVERY, begun + Duration::from_secs(took)).duration_since(begun).as_secs()
+            next(begun, INTERVAL, begun + Duration::from_secs(took)).duration_since(begun).as_secs()
         };
         assert_eq!([0, 5, 6, 60].map(due), [60, 60, 60, 600]);
     }
 
     #[test]
-    fn the_next_round_writes_only_what_was_used_since() {
-        let (store, script) = scripted(EVERY);
+    fn next_round_writes_only_newer_uses() {
+        let (store, script) = scripted(INTERVAL);
         let (one, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let (two, other) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let core = &store.writer;
-        // The writer may say that it is a later one in between.
+        // The writer thread may advance the minute meanwhile.
         let minute = loop {
             let minute = core.index.minute();
             store.authenticate_key(key.as_bytes()).unwrap();
@@ -308,14 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_after_a_failure_nor_before_it_is_due() {
-        let (store, script) = scripted(EVERY);
+    fn no_use_is_written_after_a_failure_or_before_it_is_due() {
+        let (store, script) = scripted(INTERVAL);
         let (id, key) = issue(&store, &script, new_key(&store, &["api.read"], true));
         store.authenticate_key(key.as_bytes()).unwrap();
-        // Whoever tries is told.
+        // From now on an attempt to write uses fails.
         script.fail_uses();
         let core = &store.writer;
-        Uses::new(EVERY, 0).step(core).unwrap();
+        Uses::new(INTERVAL, 0).step(core).unwrap();
         assert!(Uses::new(Duration::ZERO, 0).step(core).is_err());
         script.verdict(false);
         assert!(matches!(store.revoke(id), Err(Error::NotDurable(_))));

@@ -1,9 +1,18 @@
-//! The writer thread: commits what is queued, and in between maintains the ledger and writes uses.
+//! The writer thread: commits queued changes, and in between maintains the ledger and writes uses.
 //!
-//! Changes are planned one at a time under a mutex, without I/O. The thread takes everything that is
-//! queued, commits it as one transaction, applies it to the index, and wakes its callers; meanwhile
-//! the next batch gathers. After a failed commit it writes nothing more: the outcome is unknown, so
-//! what the changes deny stays denied and what they allow stays unseen.
+//! Changes are planned one at a time under a mutex, without I/O. The thread takes the queued changes,
+//! commits them as one transaction, applies them to the index, and wakes their callers. Meanwhile the
+//! next batch is queued.
+//!
+//! | state | on | next |
+//! |---|---|---|
+//! | asleep | a change is queued | gathers |
+//! | asleep | maintenance or uses are due | commits an empty batch |
+//! | gathers | the callers of the last batch have queued, or 80 µs have passed | commits |
+//! | commits | success | maintains the ledger and writes uses if they are due; asleep |
+//! | commits | an unknown outcome of a ledger with one writer | poisoned |
+//! | poisoned | – | writes nothing: denials stay, and looser changes stay invisible |
+//! | any but poisoned | the store closes | commits the queue, writes counted refusals and uses, syncs the anchor; ended |
 
 use super::{
     core::{Core, Parts},
@@ -34,12 +43,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The maximum age of the anchor on disk, which is what a power cut can hide from it.
-const ANCHOR_SYNC: Duration = Duration::from_secs(1);
-/// How long a batch waits for more changes: less than a disk takes for the sync that this saves.
-const GATHERING: Duration = Duration::from_micros(80);
-/// Of more callers than this half is enough: to write their changes takes longer than to sync them,
-/// and the other half comes meanwhile.
+/// The maximum age of the anchor on disk. A power cut hides at most this time from the anchor.
+const ANCHOR_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a batch waits for more changes. The sync that this saves takes longer.
+const GATHER_TIME: Duration = Duration::from_micros(80);
+/// With more callers than this, a batch waits for half of them only. Writing so many changes takes longer
+/// than a sync, and the other half queues meanwhile.
 const FEW_CALLERS: usize = 16;
 
 /// The parts of a store, and the thread that writes.
@@ -49,14 +58,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts to write to a ledger that only this process writes to, and that has come to `tip`.
+    /// Starts the thread for a ledger that only this process writes to. `tip` is its last change.
     pub(super) fn start(
         ledger: Box<dyn Ledger>,
         index: Index,
         seals: Arc<Seals>,
         names: ScopeNames,
         tip: Tip,
-        uses_every: Duration,
+        uses_interval: Duration,
     ) -> Result<Self, Error> {
         let clock = Clock::new(tip.newest);
         let pruned_through = ledger.audit_start().through;
@@ -67,15 +76,15 @@ impl Writer {
         plans.base_pruned_through = pruned_through;
         plans.restart_from_base(&index);
         let parts = Parts { gate: Gate::always_open(), index, ledger, clock, seals, names };
-        Self::begin(Arc::new(Core::new(parts, plans)), uses_every)
+        Self::begin(Arc::new(Core::new(parts, plans)), uses_interval)
     }
 
     /// Starts the thread.
-    pub(super) fn begin(core: Arc<Core>, uses_every: Duration) -> Result<Self, Error> {
+    pub(super) fn begin(core: Arc<Core>, uses_interval: Duration) -> Result<Self, Error> {
         core.index.tick(core.clock.now());
         let thread = thread::Builder::new().name("portcullis-writer".into()).spawn({
             let core = Arc::clone(&core);
-            move || core.run(uses_every)
+            move || core.run(uses_interval)
         });
         Ok(Self {
             core,
@@ -98,7 +107,7 @@ impl Drop for Writer {
         self.plan().closing = true;
         self.wake.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic in it was contained and reported to the callers.
+            // `run` catches a panic and reports it to the callers.
             let _ = thread.join();
         }
         if let Some(replicas) = self.ledger.replicas() {
@@ -109,24 +118,24 @@ impl Drop for Writer {
 
 impl Core {
     /// The main loop of the thread.
-    fn run(&self, uses_every: Duration) {
+    fn run(&self, uses_interval: Duration) {
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let mut uses = Uses::new(uses_every, self.index.minute());
+            let mut uses = Uses::new(uses_interval, self.index.minute());
             let mut maintained = Instant::now();
             while let Some(batch) = self.next_batch(&uses) {
                 let is_idle = batch.is_empty();
                 self.write(batch);
-                // Not only when it is idle: under load the anchor would grow old. And not between
-                // the batches of a round of uses.
-                if maintained.elapsed() >= ANCHOR_SYNC || is_idle && !uses.are_under_way() {
+                // Not only when idle, since under load the anchor would become too old. Not between the
+                // batches of a round of uses.
+                if maintained.elapsed() >= ANCHOR_SYNC_INTERVAL || is_idle && !uses.is_due() {
                     if let Err(error) = self.maintain() {
-                        self.fail(&mut self.plan(), &error);
+                        self.poison(&mut self.plan(), &error);
                     }
                     maintained = Instant::now();
                     self.write_due_refusals(maintained);
                 }
                 if let Err(error) = uses.step(self) {
-                    self.fail(&mut self.plan(), &error);
+                    self.poison(&mut self.plan(), &error);
                 }
             }
             self.write_all_refusals();
@@ -135,14 +144,14 @@ impl Core {
         }));
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(&mut self.plan(), &error),
-            Err(_) => self.fail(&mut self.plan(), &"the writer panicked"),
+            Ok(Err(error)) => self.poison(&mut self.plan(), &error),
+            Err(_) => self.poison(&mut self.plan(), &"the writer panicked"),
         }
     }
 
     /// Syncs the anchor, refills the disk reserve, and removes some pruned entries.
     fn maintain(&self) -> Result<(), Error> {
-        if self.failure().is_some() {
+        if self.poisoned().is_some() {
             return Ok(());
         }
         self.ledger.sync_anchor()?;
@@ -157,45 +166,45 @@ impl Core {
         Ok(())
     }
 
-    /// Everything that is queued; or an empty batch when maintenance or uses are due; or `None` at
-    /// the end.
+    /// Returns the queued changes, or an empty batch when maintenance or uses are due. `None`: the store
+    /// closes.
     fn next_batch(&self, uses: &Uses) -> Option<Vec<Queued>> {
         let mut plans = self.plan();
-        let mut timed_out = plans.failure.is_none() && uses.are_under_way();
+        let mut timed_out = plans.poisoned.is_none() && uses.is_due();
         while plans.queue.is_empty() && (!timed_out || plans.closing) {
             if plans.closing {
                 return None;
             }
-            let removes = plans.has_pruned_entries && plans.failure.is_none();
-            let patience = if removes { Duration::ZERO } else { ANCHOR_SYNC };
-            (plans, timed_out) = self.sleep(plans, 1, patience);
+            let removes = plans.has_pruned_entries && plans.poisoned.is_none();
+            let timeout = if removes { Duration::ZERO } else { ANCHOR_SYNC_INTERVAL };
+            (plans, timed_out) = self.sleep(plans, 1, timeout);
         }
         plans = self.gather(plans);
         Some(self.take_batch(&mut plans))
     }
 
-    /// Waits a little for the callers of the last batch, who are just being woken: one sync for all of
-    /// them is cheaper than one for each half, unless they are many. A caller who does not come back
-    /// delays the others once.
+    /// Waits briefly for the callers of the last batch, which are just being woken. One sync for all of
+    /// them is cheaper than two for a half each, unless they are many. A caller that does not return delays
+    /// the others once.
     fn gather<'p>(&'p self, plans: MutexGuard<'p, Plans>) -> MutexGuard<'p, Plans> {
         let Plans { callers, ref queue, closing, .. } = *plans;
         let length = if callers > FEW_CALLERS { callers / 2 } else { callers };
-        // Under a model checker no wait ends by itself.
+        // Under a model checker no wait times out.
         if sync::MODELLED || queue.is_empty() || queue.len() >= length || closing {
             return plans;
         }
-        self.sleep(plans, length, GATHERING).0
+        self.sleep(plans, length, GATHER_TIME).0
     }
 
-    /// Sleeps until the queue has this length, or for so long; and whether the time ran out.
+    /// Sleeps until the queue has this length or the timeout has passed. Returns whether it timed out.
     fn sleep<'p>(
         &'p self,
         mut plans: MutexGuard<'p, Plans>,
         length: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> (MutexGuard<'p, Plans>, bool) {
         plans.wakes_at = Some(length);
-        let woken = self.wake.wait_timeout(plans, patience).unwrap_or_else(PoisonError::into_inner);
+        let woken = self.wake.wait_timeout(plans, timeout).unwrap_or_else(PoisonError::into_inner);
         let (mut plans, timeout) = woken;
         plans.wakes_at = None;
         (plans, timeout.timed_out())
@@ -204,7 +213,7 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::ANCHOR_SYNC;
+    use super::ANCHOR_SYNC_INTERVAL;
     use crate::{
         Change,
         ledger::scripted::Script,
@@ -220,21 +229,21 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    /// Counts how often the anchor is synced meanwhile, and how often it may be at most.
+    /// Returns the number of anchor syncs during `act`, and the allowed maximum.
     fn syncs_during(script: &Script, act: impl FnOnce()) -> (usize, usize) {
         let (begun, before) = (Instant::now(), script.anchor_syncs());
         act();
-        // Counted first, so that the time covers all that is counted.
+        // Counted before the time is taken, so that the time covers every counted sync.
         let syncs = script.anchor_syncs() - before;
-        let most = begun.elapsed().as_secs() / ANCHOR_SYNC.as_secs() + 1;
+        let most = begun.elapsed().as_secs() / ANCHOR_SYNC_INTERVAL.as_secs() + 1;
         (syncs, usize::try_from(most).unwrap())
     }
 
     #[test]
-    fn the_anchor_is_synced_each_second_under_load_and_not_at_each_change() {
-        let (store, script) = scripted(uses::EVERY);
+    fn anchor_is_synced_once_a_second_under_load() {
+        let (store, script) = scripted(uses::INTERVAL);
         let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
-        // One when it starts, as there may be pruned entries.
+        // The start syncs once, because there may be pruned entries.
         while script.anchor_syncs() == 0 {
             thread::yield_now();
         }
@@ -250,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_anchor_is_not_synced_between_the_batches_of_a_round_of_uses() {
+    fn anchor_is_not_synced_between_batches_of_uses() {
         let (store, script) = scripted(Duration::ZERO);
         let made = || issue(&store, &script, new_key(&store, &["api.read"], true));
         let keys: Vec<_> = (0..160).map(|_| made()).collect();
@@ -268,21 +277,21 @@ mod tests {
 
     /// `prune_audit` returns when all pruned entries are removed.
     #[test]
-    fn entries_of_a_prune_that_is_planned_during_a_removal_are_removed_as_well() {
-        let (store, _script) = scripted(uses::EVERY);
+    fn prune_planned_during_a_removal_is_also_removed() {
+        let (store, _script) = scripted(uses::INTERVAL);
         store.writer.plan().pruned_through = 1;
         store.writer.maintain().unwrap();
         assert!(store.writer.plan().has_pruned_entries);
     }
 
-    /// Else each would wait until the anchor is synced again.
+    /// Otherwise each change would wait for the next sync of the anchor.
     #[test]
-    fn a_change_wakes_the_writer_from_its_sleep() {
-        let (store, script) = scripted(uses::EVERY);
+    fn change_wakes_the_sleeping_writer() {
+        let (store, script) = scripted(uses::INTERVAL);
         let begun = Instant::now();
         for _ in 0..40 {
             issue(&store, &script, new_key(&store, &["api.read"], true));
         }
-        assert!(begun.elapsed() < 10 * ANCHOR_SYNC);
+        assert!(begun.elapsed() < 10 * ANCHOR_SYNC_INTERVAL);
     }
 }

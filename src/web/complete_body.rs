@@ -85,7 +85,8 @@ mod tests {
     use axum::{Router, http::StatusCode, middleware, routing::post};
     use tower::ServiceExt;
 
-    /// A body of one frame; the flag says whether its end is marked, as it is not when cancelled.
+    /// A body of one frame. The flag is the result of `is_end_stream` after it: false for a
+    /// cancelled stream.
     struct Text(Option<&'static [u8]>, bool);
 
     impl HttpBody for Text {

@@ -19,7 +19,5 @@ pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};
 pub use layer::{Protected, RequireScope};
 pub use responses::{FieldError, Problem};
-#[doc(hidden)]
-pub use scopes::is_administration;
 pub use scopes::{Administration, Data, OnPlane, TypedScope};
 pub use streams::{Revoked, UntilRevoked, WhenRevoked, until_revoked};

@@ -1,6 +1,6 @@
 //! Scopes as types, so that the compiler checks that a route's scope belongs to its plane.
 
-use crate::{Plane, Scope, scope::catalogue::built_in_scopes};
+use crate::{Scope, scope::catalogue::built_in_scopes};
 
 /// The plane of the Administration API, as a type.
 pub type Administration = OnPlane<true>;
@@ -17,13 +17,6 @@ pub trait TypedScope: Copy + Send + Sync + 'static {
     type Plane;
     /// The scope.
     const SCOPE: Scope;
-}
-
-/// Returns whether a scope of this name belongs to the Administration API. For the expansion of
-/// [`scopes!`](crate::scopes!).
-#[doc(hidden)]
-pub const fn is_administration(name: &str) -> bool {
-    matches!(Plane::of(name), Plane::Administration)
 }
 
 /// Defines a type for each scope, and a function `registry()` that lists all of them for
@@ -66,7 +59,9 @@ macro_rules! scopes {
             $visibility struct $name;
 
             impl $crate::web::TypedScope for $name {
-                type Plane = $crate::web::OnPlane<{ $crate::web::is_administration($text) }>;
+                type Plane = $crate::web::OnPlane<{
+                    ::core::matches!($crate::Plane::of($text), $crate::Plane::Administration)
+                }>;
                 const SCOPE: $crate::Scope = $crate::Scope::from_static($text);
             }
 

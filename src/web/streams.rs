@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The longest time between two looks at the wall clock, which may have been set forward.
+/// The maximum time between two reads of the wall clock, which may have been set forward.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// The key of the request is no longer valid: it was revoked or has expired.

@@ -1,21 +1,22 @@
-//! The rules of the architecture, kept by reading the sources: modules import upwards only, no files
-//! use each other in a circle, an outside crate has one room, each file says what it is for.
+//! The rules of the architecture, checked on the sources. A module imports only from modules above it;
+//! the uses of files form no cycle; an external crate is named in its own modules only; the first
+//! line of each file describes its purpose.
 //!
-//! `rules` has the rules and `bites` shows each of them an offence and sees it caught. `modules`
-//! reads the crates; `references` finds what their code names; `circles` makes a graph of it.
+//! `rules` has the rules and `rule_tests` tests them. `modules` reads the crates, `references` finds
+//! the names in their code, and `cycles` builds the dependency graph.
 
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test fails by panicking"
+    reason = "helper functions fail a test by panicking"
 )]
 
-mod bites;
-mod circles;
+mod cycles;
 mod modules;
 mod reading;
 mod references;
+mod rule_tests;
 mod rules;
 
 use modules::{FOR_TESTS, crates};
@@ -23,54 +24,60 @@ use reading::{Source, files, read};
 
 #[test]
 fn modules_import_only_from_those_above_them() {
-    no_objections(crates().flat_map(|(_, house)| rules::imports_upwards(&house)));
+    assert_no_violations(crates().flat_map(|(_, krate)| rules::imports_upwards(&krate)));
 }
 
 #[test]
-fn no_files_use_each_other_in_a_circle() {
-    let edges: Vec<_> = crates().map(|(_, house)| circles::edges(&house)).collect();
-    no_objections(edges.iter().flat_map(rules::has_no_circles));
+fn uses_of_files_form_no_cycle() {
+    let edges: Vec<_> = crates().map(|(_, krate)| cycles::edges(&krate)).collect();
+    assert_no_violations(edges.iter().flat_map(rules::has_no_cycles));
 }
 
 #[test]
-fn an_outside_crate_is_named_in_one_room() {
-    no_objections(
-        crates().flat_map(|(_, house)| rules::names_outside_crates_in_their_room(&house)),
+fn external_crates_are_named_in_their_modules_only() {
+    assert_no_violations(
+        crates().flat_map(|(_, krate)| rules::names_external_crates_in_their_modules(&krate)),
     );
 }
 
 #[test]
-fn each_file_is_a_module() {
-    no_objections(product_files().iter().flat_map(|path| rules::is_declared(path, read)));
+fn every_file_is_declared_as_a_module() {
+    assert_no_violations(product_files().iter().flat_map(|path| rules::is_declared(path, read)));
 }
 
 #[test]
-fn each_file_says_what_it_is_for() {
-    no_objections(product().flat_map(|(path, text)| rules::says_its_purpose(&path, &text)));
+fn every_file_describes_its_purpose() {
+    assert_no_violations(
+        product().flat_map(|(path, text)| rules::describes_its_purpose(&path, &text)),
+    );
 }
 
 #[test]
-fn no_text_is_continued_with_the_blanks_of_its_line() {
-    no_objections(product().flat_map(|(path, text)| rules::has_no_gap_in_a_text(&path, &text)));
+fn no_string_contains_the_indentation_of_its_next_line() {
+    assert_no_violations(
+        product().flat_map(|(path, text)| rules::has_no_spaces_in_a_string(&path, &text)),
+    );
 }
 
 #[test]
-fn no_file_outgrows_its_idea() {
-    no_objections(sources().flat_map(|source| rules::stays_short(&source)));
+fn no_file_is_too_long() {
+    assert_no_violations(sources().flat_map(|source| rules::stays_short(&source)));
 }
 
 #[test]
 fn lints_are_expected_with_a_reason() {
     let files = product_files().into_iter().map(|path| source(&path));
-    no_objections(files.flat_map(|source| rules::expects_lints_with_a_reason(&source)));
+    assert_no_violations(files.flat_map(|source| rules::expects_lints_with_a_reason(&source)));
 }
 
-/// No run of the code shows it: a comparison that ends early decides the same.
+/// No run of the code can check this: a comparison with an early exit has the same result.
 #[test]
 fn digests_are_compared_without_an_early_exit() {
-    no_objections(sources().flat_map(|source| rules::compares_no_fingerprint_by_itself(&source)));
-    no_objections(rules::compares_slots_as_a_whole(&source("src/index/segment.rs")));
-    no_objections(rules::compares_digests_as_hashes(&source("src/digest.rs")));
+    assert_no_violations(
+        sources().flat_map(|source| rules::compares_no_fingerprint_by_itself(&source)),
+    );
+    assert_no_violations(rules::compares_slots_as_a_whole(&source("src/index/segment.rs")));
+    assert_no_violations(rules::compares_digests_as_hashes(&source("src/digest.rs")));
 }
 
 #[test]
@@ -79,10 +86,14 @@ fn manifests_add_nothing_by_default_and_forbid_unsafe_code() {
     manifests.retain(|path| path.ends_with("/Cargo.toml"));
     manifests.push("Cargo.toml".to_owned());
     let text = |path: &str| read(path).expect("a manifest can be read");
-    no_objections(manifests.iter().flat_map(|path| rules::keeps_its_promises(path, &text(path))));
+    assert_no_violations(
+        manifests
+            .iter()
+            .flat_map(|path| rules::has_no_defaults_and_no_unsafe_code(path, &text(path))),
+    );
 }
 
-/// Path and text of each file of the product that is no test. A simulation is one as well.
+/// Returns path and text of each file of the product, without tests and simulations.
 fn product() -> impl Iterator<Item = (String, String)> {
     let is_test = |path: &String| path.ends_with("/tests.rs") || path.contains("/sim/");
     let files = product_files().into_iter().filter(move |path| !is_test(path));
@@ -106,7 +117,7 @@ fn product_files() -> Vec<String> {
 }
 
 #[track_caller]
-fn no_objections(found: impl IntoIterator<Item = String>) {
+fn assert_no_violations(found: impl IntoIterator<Item = String>) {
     let found: Vec<_> = found.into_iter().collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! The modules of each crate, and what a path within one refers to.
+//! The modules of each crate, and the resolution of paths within a crate.
 
 use crate::reading::{Source, read, workspace};
 use proc_macro2::Span;
@@ -37,7 +37,7 @@ pub(crate) struct Import {
     pub(crate) is_reexport: bool,
 }
 
-/// What a path refers to.
+/// The target of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Module(usize),
@@ -135,20 +135,20 @@ impl Crate {
         &self.sources[self.modules[module].source].path
     }
 
-    /// The module directly below the root that holds this one; `None` for the root.
-    pub(crate) fn room_of(&self, module: usize) -> Option<usize> {
+    /// Returns the top-level module that contains this one; `None` for the root.
+    pub(crate) fn top_level_module(&self, module: usize) -> Option<usize> {
         match self.modules[module].parent? {
             0 => Some(module),
-            parent => self.room_of(parent),
+            parent => self.top_level_module(parent),
         }
     }
 
-    /// What a path within a module refers to; `None` outside of this crate.
+    /// Resolves a path within a module; `None` if it refers to another crate.
     pub(crate) fn resolve(&self, module: usize, path: &[String]) -> Option<Target> {
         self.resolve_once(module, path, &mut BTreeSet::new())
     }
 
-    /// Whether a name alone is one of this crate's within a module.
+    /// Returns whether a single name within a module refers to this crate.
     pub(crate) fn knows(&self, module: usize, name: &str) -> bool {
         self.resolve(module, &[name.to_owned()]).is_some()
     }
@@ -208,7 +208,7 @@ impl Crate {
     }
 }
 
-/// Gathers the leaves of all `use` items, those within functions as well.
+/// Collects the leaves of all `use` items, also of those within functions.
 #[derive(Default)]
 struct Uses(Vec<Import>);
 
@@ -295,10 +295,11 @@ fn plain(path: &Path) -> String {
     parts.join("/")
 }
 
-/// Crates that only tests use: they have no layers, and name the storage engine to damage its files.
+/// Crates that only tests use. They have no layers, and they use sled directly to damage its files.
 pub(crate) const FOR_TESTS: &[&str] = &["crates/needs", "crates/testkit"];
 
-/// Every crate of the product with the path of its root: a package may have a library and a program.
+/// Returns every crate of the product with the path of its root. A package may have a library and a
+/// program.
 pub(crate) fn crates() -> impl Iterator<Item = (String, Crate)> {
     let others = fs::read_dir(workspace().join("crates")).into_iter().flatten().flatten();
     let others = others.filter(|entry| entry.path().join("Cargo.toml").exists());
@@ -310,7 +311,7 @@ pub(crate) fn crates() -> impl Iterator<Item = (String, Crate)> {
         .flat_map(|folder| ["lib.rs", "main.rs"].map(|root| format!("{folder}/{root}")))
         .filter(|root| workspace().join(root).exists());
     roots.map(|root| {
-        let house = Crate::read(&root, &mut read);
-        (root, house)
+        let krate = Crate::read(&root, &mut read);
+        (root, krate)
     })
 }

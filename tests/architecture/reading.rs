@@ -1,4 +1,4 @@
-//! Reads source files: what they say, their tokens without tests, and where they are.
+//! Reading source files: their paths, their text, and their tokens without tests.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use std::{fs, path::Path};
@@ -17,16 +17,16 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let all_code: TokenStream =
-            text.parse().unwrap_or_else(|error| panic!("{path} is no Rust: {error}"));
+            text.parse().unwrap_or_else(|error| panic!("{path} is not valid Rust: {error}"));
         let mut lines_of_tests = 0;
         let code = without_tests(all_code.clone(), &mut lines_of_tests);
         Self { path: path.to_owned(), text: text.to_owned(), all_code, code, lines_of_tests }
     }
 }
 
-// ── tests are left out
+// ── removing tests
 
-/// The code without the items, fields and statements of `#[cfg(test)]`.
+/// Returns the code without the items, fields and statements of `#[cfg(test)]`.
 fn without_tests(code: TokenStream, lines: &mut usize) -> TokenStream {
     let tokens: Vec<_> = code.into_iter().collect();
     let mut kept = Vec::new();
@@ -54,7 +54,7 @@ fn without_tests(code: TokenStream, lines: &mut usize) -> TokenStream {
     kept.into_iter().collect()
 }
 
-/// The attributes that the code begins with, and what follows them.
+/// Splits the code into the attributes at its start and the rest.
 fn attributes(code: &[TokenTree]) -> (Vec<TokenStream>, &[TokenTree]) {
     let mut found = Vec::new();
     let mut rest = code;
@@ -67,27 +67,27 @@ fn attributes(code: &[TokenTree]) -> (Vec<TokenStream>, &[TokenTree]) {
     (found, rest)
 }
 
-/// Whether an attribute is a `cfg` that holds in tests only.
+/// Returns whether an attribute is a `cfg` that is true in tests only.
 fn is_test(attribute: &TokenStream) -> bool {
-    fn holds_in_tests_only(condition: &[TokenTree]) -> bool {
+    fn is_true_in_tests_only(condition: &[TokenTree]) -> bool {
         match condition {
             [TokenTree::Ident(name)] => name == "test",
             [TokenTree::Ident(name), TokenTree::Group(list)] => {
                 let list: Vec<_> = list.stream().into_iter().collect();
                 let mut parts = list.split(|token| is_punct(token, ','));
-                (name == "all" && parts.clone().any(holds_in_tests_only))
+                (name == "all" && parts.clone().any(is_true_in_tests_only))
                     || (name == "any"
-                        && parts.all(|part| part.is_empty() || holds_in_tests_only(part)))
+                        && parts.all(|part| part.is_empty() || is_true_in_tests_only(part)))
             }
             _ => false,
         }
     }
     let tokens: Vec<_> = attribute.clone().into_iter().collect();
     matches!(tokens.as_slice(), [TokenTree::Ident(name), TokenTree::Group(condition)]
-        if name == "cfg" && holds_in_tests_only(&condition.stream().into_iter().collect::<Vec<_>>()))
+        if name == "cfg" && is_true_in_tests_only(&condition.stream().into_iter().collect::<Vec<_>>()))
 }
 
-/// Up to the item's `;`, `,` or braces.
+/// Returns the number of tokens up to the item's `;`, `,` or braces.
 fn length_of_item(item: &[TokenTree]) -> usize {
     let first_word = item.iter().find_map(|token| match token {
         TokenTree::Ident(word) if word != "pub" => Some(word),
@@ -127,7 +127,8 @@ pub(crate) fn is_punct(token: &TokenTree, sign: char) -> bool {
 
 // ── tokens
 
-/// The code as words: names, signs that stand together, and the brackets of groups; literals empty.
+/// Splits the code into words: names, joined punctuation, and brackets. Literals other than numbers
+/// are empty words.
 pub(crate) fn words(code: &TokenStream) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     add_words(code.clone(), &mut found);
@@ -152,7 +153,7 @@ fn add_words(code: TokenStream, found: &mut Vec<(usize, String)>) {
                 found.push((group.span_close().start().line, close.to_owned()));
             }
             TokenTree::Punct(sign) if is_joined => {
-                found.last_mut().expect("a sign before it").1.push(sign.as_char());
+                found.last_mut().expect("punctuation precedes it").1.push(sign.as_char());
             }
             TokenTree::Literal(literal) => {
                 let text = literal.to_string();
@@ -171,8 +172,8 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file of these folders with this ending, by its path relative to the workspace.
-pub(crate) fn files(folders: &[&str], ending: &str) -> Vec<String> {
+/// Returns the path, relative to the workspace, of every file in these folders with this extension.
+pub(crate) fn files(folders: &[&str], extension: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders: Vec<_> = folders.iter().map(|folder| workspace().join(folder)).collect();
     while let Some(folder) = folders.pop() {
@@ -181,8 +182,8 @@ pub(crate) fn files(folders: &[&str], ending: &str) -> Vec<String> {
             let path = entry.expect("a folder can be read").path();
             if path.is_dir() && !path.ends_with("target") {
                 folders.push(path);
-            } else if path.extension().is_some_and(|is| is == ending) {
-                let path = path.strip_prefix(workspace()).expect("it is within");
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let path = path.strip_prefix(workspace()).expect("the file is in the workspace");
                 found.push(path.to_string_lossy().into_owned());
             }
         }

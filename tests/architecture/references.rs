@@ -1,4 +1,4 @@
-//! Every name of a crate that its code refers to, wherever it stands.
+//! All paths in the code of a crate.
 
 use crate::{
     modules::{Crate, Target},
@@ -32,18 +32,18 @@ pub(crate) enum Kind {
 }
 
 impl Reference {
-    pub(crate) fn target(&self, house: &Crate) -> Option<Target> {
+    pub(crate) fn target(&self, krate: &Crate) -> Option<Target> {
         match self.path.first() {
             Some(first) if first == "Self" => self.own_type.clone(),
-            _ => house.resolve(self.module, &self.path),
+            _ => krate.resolve(self.module, &self.path),
         }
     }
 }
 
 /// All references of a crate.
-pub(crate) fn references(house: &Crate) -> Vec<Reference> {
+pub(crate) fn references(krate: &Crate) -> Vec<Reference> {
     let mut found = Vec::new();
-    for (module, content) in house.modules.iter().enumerate() {
+    for (module, content) in krate.modules.iter().enumerate() {
         found.extend(content.imports.iter().map(|import| Reference {
             module,
             path: import.path.clone(),
@@ -51,7 +51,7 @@ pub(crate) fn references(house: &Crate) -> Vec<Reference> {
             kind: if import.is_reexport { Kind::Reexport } else { Kind::Import },
             own_type: None,
         }));
-        let mut walk = Walk { house, module, own_type: None, found: &mut found };
+        let mut walk = Walk { krate, module, own_type: None, found: &mut found };
         for item in &content.items {
             walk.visit_item(item);
         }
@@ -60,9 +60,9 @@ pub(crate) fn references(house: &Crate) -> Vec<Reference> {
 }
 
 /// The type of an `impl` block, if it is one of this crate.
-pub(crate) fn type_of_block(house: &Crate, module: usize, block: &syn::ItemImpl) -> Option<Target> {
+pub(crate) fn type_of_block(krate: &Crate, module: usize, block: &syn::ItemImpl) -> Option<Target> {
     match &*block.self_ty {
-        syn::Type::Path(path) => house.resolve(module, &names(&path.path)),
+        syn::Type::Path(path) => krate.resolve(module, &names(&path.path)),
         _ => None,
     }
 }
@@ -74,7 +74,7 @@ fn names(path: &syn::Path) -> Vec<String> {
 }
 
 struct Walk<'a> {
-    house: &'a Crate,
+    krate: &'a Crate,
     module: usize,
     own_type: Option<Target>,
     found: &'a mut Vec<Reference>,
@@ -130,7 +130,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
 
     fn visit_item_impl(&mut self, block: &'ast syn::ItemImpl) {
         let outer = self.own_type.take();
-        self.own_type = type_of_block(self.house, self.module, block);
+        self.own_type = type_of_block(self.krate, self.module, block);
         visit::visit_item_impl(self, block);
         self.own_type = outer;
     }

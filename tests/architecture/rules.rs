@@ -1,17 +1,17 @@
-//! The rules: each is a function that returns what it objects to.
+//! The rules: each is a function that returns the violations it finds.
 
 use crate::{
-    circles::{Edges, circles, in_words},
+    cycles::{Edges, cycles, describe},
     modules::Crate,
     reading::{Source, words},
     references::{Kind, references},
 };
 
-/// Rooms at the edge: they may also use what their crate's root exports, as a host does.
+/// Modules that may also use the exports of their crate's root, as a host does.
 const ENTRY_POINTS: &[&str] = &["web"];
 
-/// Outside crates and the folders or files that may name them.
-const ONE_ROOM: &[(&str, &[&str])] = &[
+/// External crates, and the folders or files that may name them.
+const EXTERNAL_CRATES: &[(&str, &[&str])] = &[
     ("axum_server", &["crates/server/src"]),
     ("bincode", &["src/codec"]),
     ("blake3", &["src/digest"]),
@@ -39,29 +39,29 @@ const ONE_ROOM: &[(&str, &[&str])] = &[
     ("utoipa_axum", &["crates/admin/src"]),
 ];
 
-const SHORTEST_PURPOSE: usize = 20;
-pub(crate) const LONGEST_FILE: usize = 400;
+const MIN_PURPOSE_CHARS: usize = 20;
+pub(crate) const MAX_FILE_LINES: usize = 400;
 
-// ── of a whole crate
+// ── rules for a crate
 
-/// A module may name only those above it, and by their own paths.
-pub(crate) fn imports_upwards(house: &Crate) -> Vec<String> {
-    let order = &house.modules[0].children;
-    let position = |room| order.iter().position(|(_, module)| *module == room);
+/// A module may name only modules above it, and items by the path of their module.
+pub(crate) fn imports_upwards(krate: &Crate) -> Vec<String> {
+    let order = &krate.modules[0].children;
+    let position = |top| order.iter().position(|(_, module)| *module == top);
     let mut found = Vec::new();
-    for reference in references(house) {
-        let Some(own) = house.room_of(reference.module) else { continue };
-        let own_name = order.iter().find(|(_, room)| *room == own).map_or("", |(name, _)| name);
-        let Some(name) = name_at_the_root(house, reference.module, &reference.path) else {
+    for reference in references(krate) {
+        let Some(own) = krate.top_level_module(reference.module) else { continue };
+        let own_name = order.iter().find(|(_, module)| *module == own).map_or("", |(name, _)| name);
+        let Some(name) = name_at_the_root(krate, reference.module, &reference.path) else {
             continue;
         };
-        let place = format!("{}:{}", house.path(reference.module), reference.line);
-        match order.iter().find(|(room, _)| room == name) {
-            Some((_, room)) if position(*room) > position(own) => {
-                found.push(format!("{place}: '{name}' is listed below '{own_name}'"));
+        let location = format!("{}:{}", krate.path(reference.module), reference.line);
+        match order.iter().find(|(module, _)| module == name) {
+            Some((_, module)) if position(*module) > position(own) => {
+                found.push(format!("{location}: '{name}' is listed below '{own_name}'"));
             }
             None if !ENTRY_POINTS.contains(&own_name) => {
-                found.push(format!("{place}: '{name}' is no module; name its own path"));
+                found.push(format!("{location}: '{name}' is not a module; use the path of the module that defines it"));
             }
             _ => {}
         }
@@ -70,14 +70,14 @@ pub(crate) fn imports_upwards(house: &Crate) -> Vec<String> {
     found
 }
 
-/// The name that a path asks of the crate's root, by `crate::` or by enough `super::`.
-fn name_at_the_root<'a>(house: &Crate, module: usize, path: &'a [String]) -> Option<&'a str> {
+/// Returns the name that a path refers to in the crate's root, through `crate::` or `super::`.
+fn name_at_the_root<'a>(krate: &Crate, module: usize, path: &'a [String]) -> Option<&'a str> {
     let mut module = Some(module);
     let mut rest = path;
     while let [first, after @ ..] = rest {
         match first.as_str() {
             "crate" => module = Some(0),
-            "super" => module = house.modules[module?].parent,
+            "super" => module = krate.modules[module?].parent,
             "self" => {}
             _ => break,
         }
@@ -88,25 +88,25 @@ fn name_at_the_root<'a>(house: &Crate, module: usize, path: &'a [String]) -> Opt
     (module == Some(0) && !is_relative).then_some(name)
 }
 
-pub(crate) fn names_outside_crates_in_their_room(house: &Crate) -> Vec<String> {
+pub(crate) fn names_external_crates_in_their_modules(krate: &Crate) -> Vec<String> {
     let mut found = Vec::new();
-    for reference in references(house) {
-        let path = house.path(reference.module);
-        let (name, is_whole) = match reference.path.as_slice() {
+    for reference in references(krate) {
+        let path = krate.path(reference.module);
+        let (name, is_path) = match reference.path.as_slice() {
             [start, name, ..] if start.is_empty() => (name, true),
             [name] => (name, reference.kind != Kind::Code),
             [name, ..] => (name, true),
             [] => continue,
         };
-        let is_local = reference.path[0] == *name && house.knows(reference.module, name);
-        let rooms = ONE_ROOM.iter().find(|(outside, _)| outside == name);
-        if let (Some((_, rooms)), true, false) = (rooms, is_whole, is_local) {
+        let is_local = reference.path[0] == *name && krate.knows(reference.module, name);
+        let allowed = EXTERNAL_CRATES.iter().find(|(external, _)| external == name);
+        if let (Some((_, allowed)), true, false) = (allowed, is_path, is_local) {
             let stem = path.trim_end_matches(".rs");
-            let is_within = |room: &&str| {
-                stem.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let is_within = |path: &&str| {
+                stem.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
-            if !rooms.iter().any(is_within) {
-                found.push(format!("{path}:{}: '{name}' belongs to {rooms:?}", reference.line));
+            if !allowed.iter().any(is_within) {
+                found.push(format!("{path}:{}: '{name}' belongs to {allowed:?}", reference.line));
             }
         }
     }
@@ -114,23 +114,24 @@ pub(crate) fn names_outside_crates_in_their_room(house: &Crate) -> Vec<String> {
     found
 }
 
-/// No files use each other in a circle.
-pub(crate) fn has_no_circles(edges: &Edges) -> Vec<String> {
-    circles(edges).iter().map(|circle| in_words(circle, edges)).collect()
+/// Files do not use one another in a cycle.
+pub(crate) fn has_no_cycles(edges: &Edges) -> Vec<String> {
+    cycles(edges).iter().map(|cycle| describe(cycle, edges)).collect()
 }
 
-// ── of a file
+// ── rules for a file
 
-pub(crate) fn says_its_purpose(path: &str, text: &str) -> Vec<String> {
+pub(crate) fn describes_its_purpose(path: &str, text: &str) -> Vec<String> {
     let first = text.lines().next().unwrap_or_default();
     let purpose = first.strip_prefix("//!").map_or(0, |words| words.trim().chars().count());
-    objection(purpose < SHORTEST_PURPOSE, || {
-        format!("{path}: the first line does not say what the file is for")
+    violation(purpose < MIN_PURPOSE_CHARS, || {
+        format!("{path}: the first line does not describe the purpose of the file")
     })
 }
 
-/// rustfmt leaves two blanks between words only in a text that was continued without a backslash.
-pub(crate) fn has_no_gap_in_a_text(path: &str, text: &str) -> Vec<String> {
+/// After rustfmt, several spaces between words occur only in a string that was continued on the next
+/// line without a backslash.
+pub(crate) fn has_no_spaces_in_a_string(path: &str, text: &str) -> Vec<String> {
     let has_gap = |line: &str| {
         let words: Vec<_> =
             line.trim().split("  ").filter(|part| !part.trim().is_empty()).collect();
@@ -144,18 +145,18 @@ pub(crate) fn has_no_gap_in_a_text(path: &str, text: &str) -> Vec<String> {
     let lines = text.lines().zip(1..);
     let code = lines.filter(|(line, _)| !line.trim_start().starts_with("//"));
     code.filter(|(line, _)| has_gap(line))
-        .map(|(_, number)| format!("{path}: line {number} has blanks within a text"))
+        .map(|(_, number)| format!("{path}: line {number} has several spaces within a string; end the line before with a backslash"))
         .collect()
 }
 
 pub(crate) fn stays_short(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count() - source.lines_of_tests;
-    objection(lines > LONGEST_FILE, || {
-        format!("{}: {lines} lines; look for the second idea", source.path)
+    violation(lines > MAX_FILE_LINES, || {
+        format!("{}: {lines} lines; the maximum is {MAX_FILE_LINES}, split the file", source.path)
     })
 }
 
-/// A lint is never switched off without a reason, nor for longer than it would bite.
+/// A lint is disabled only by `expect` with a reason, which warns once the lint no longer applies.
 pub(crate) fn expects_lints_with_a_reason(source: &Source) -> Vec<String> {
     let words = words(&source.all_code);
     let mut found = Vec::new();
@@ -166,7 +167,10 @@ pub(crate) fn expects_lints_with_a_reason(source: &Source) -> Vec<String> {
             && parenthesis.is_some_and(|(_, word)| word == "(");
         let mut arguments = words.iter().skip(at).take_while(|(_, word)| word != ")");
         if is_attribute && word == "allow" {
-            found.push(format!("{}:{line}: 'allow' outlives its cause: use 'expect'", source.path));
+            found.push(format!(
+                "{}:{line}: 'allow' is not permitted; use 'expect' with a reason",
+                source.path
+            ));
         } else if is_attribute && word == "expect" && !arguments.any(|(_, word)| word == "reason") {
             found.push(format!("{}:{line}: 'expect' has no reason", source.path));
         }
@@ -174,7 +178,7 @@ pub(crate) fn expects_lints_with_a_reason(source: &Source) -> Vec<String> {
     found
 }
 
-/// Each file is a module of its parent: otherwise nothing compiles it.
+/// Each file is a module of its parent; otherwise it is not compiled.
 pub(crate) fn is_declared(path: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let stem = path.trim_end_matches(".rs").trim_end_matches("/mod");
     let Some((folder, name)) = stem.rsplit_once('/') else { return Vec::new() };
@@ -185,14 +189,14 @@ pub(crate) fn is_declared(path: &str, read: impl Fn(&str) -> Option<String>) -> 
         words.windows(3).any(|three| three[0].1 == "mod" && three[1].1 == name && three[2].1 == ";")
     };
     let is_root = ["lib", "main"].contains(&name) && folder.ends_with("src");
-    objection(!is_root && !parents.iter().any(declares), || {
+    violation(!is_root && !parents.iter().any(declares), || {
         format!("{path}: no file declares the module '{name}'")
     })
 }
 
-// ── of digests
+// ── rules for digests
 
-/// A presented digest is compared with a slot's fingerprint in `Slot::has` and nowhere else.
+/// Only `Slot::has` compares a presented digest with the fingerprint of a slot.
 pub(crate) fn compares_no_fingerprint_by_itself(source: &Source) -> Vec<String> {
     let words = words(&source.code);
     let is_comparison = |at: Option<usize>| {
@@ -217,7 +221,7 @@ pub(crate) fn compares_no_fingerprint_by_itself(source: &Source) -> Vec<String> 
     found
 }
 
-/// `Slot::has` gathers all differences and looks at them once, at its end.
+/// `Slot::has` combines all differences and checks them once, at its end.
 pub(crate) fn compares_slots_as_a_whole(source: &Source) -> Vec<String> {
     let words: Vec<_> = words(&source.code).into_iter().map(|(_, word)| word).collect();
     let Some(begin) = words.windows(2).position(|two| two == ["fn", "has"]) else {
@@ -228,41 +232,41 @@ pub(crate) fn compares_slots_as_a_whole(source: &Source) -> Vec<String> {
     let early = ["&&", "||", "if", "match", "return", "?", "for", "while"];
     let comparisons = body.iter().filter(|word| ["==", "!="].contains(word)).count();
     let is_whole = comparisons == 1 && body.ends_with(&["==", "0"]);
-    objection(!is_whole || body.iter().any(|word| early.contains(word)), || {
+    violation(!is_whole || body.iter().any(|word| early.contains(word)), || {
         format!("{}: 'fn has' may end before all is compared", source.path)
     })
 }
 
-/// blake3 promises for its own type, and not for bytes, that `==` looks at all of them.
+/// blake3 guarantees a constant-time `==` for its own type, but not for bytes.
 pub(crate) fn compares_digests_as_hashes(source: &Source) -> Vec<String> {
     let words: Vec<_> = words(&source.code).into_iter().map(|(_, word)| word).collect();
     let has = |sought: &[&str]| words.windows(sought.len()).any(|window| window == sought);
     let is_derived = has(&["struct", "Digest", "(", "blake3", "::", "Hash", ")"])
         && !has(&["PartialEq", "for", "Digest"]);
-    objection(!is_derived, || {
+    violation(!is_derived, || {
         format!("{}: 'Digest' is not compared as a 'blake3::Hash'", source.path)
     })
 }
 
-// ── of manifests
+// ── rules for manifests
 
-/// Nothing by default, no unsafe code, and the workspace's lints in every crate.
-pub(crate) fn keeps_its_promises(path: &str, text: &str) -> Vec<String> {
-    let stands = |section: &str, line: &str| {
+/// Every crate has no default features, forbids unsafe code and inherits the workspace's lints.
+pub(crate) fn has_no_defaults_and_no_unsafe_code(path: &str, text: &str) -> Vec<String> {
+    let has_line = |section: &str, line: &str| {
         let mut lines = text.lines().map(str::trim).skip_while(|&l| l != section).skip(1);
         lines.by_ref().take_while(|l| !l.starts_with('[')).any(|l| l == line)
     };
     let unsafe_code = "unsafe_code = \"forbid\"";
-    let is_inherited = stands("[lints]", "workspace = true")
-        && (path != "Cargo.toml" || stands("[workspace.lints.rust]", unsafe_code));
-    let lints = is_inherited || stands("[lints.rust]", unsafe_code);
-    let default = stands("[features]", "default = []") || !text.contains("[features]");
+    let is_inherited = has_line("[lints]", "workspace = true")
+        && (path != "Cargo.toml" || has_line("[workspace.lints.rust]", unsafe_code));
+    let lints = is_inherited || has_line("[lints.rust]", unsafe_code);
+    let default = has_line("[features]", "default = []") || !text.contains("[features]");
     let mut found =
-        objection(!lints, || format!("{path}: lacks the lints that forbid unsafe code"));
-    found.extend(objection(!default, || format!("{path}: [features] lacks 'default = []'")));
+        violation(!lints, || format!("{path}: lacks the lints that forbid unsafe code"));
+    found.extend(violation(!default, || format!("{path}: [features] lacks 'default = []'")));
     found
 }
 
-fn objection(objects: bool, words: impl FnOnce() -> String) -> Vec<String> {
-    objects.then(words).into_iter().collect()
+fn violation(is_violated: bool, describe: impl FnOnce() -> String) -> Vec<String> {
+    is_violated.then(describe).into_iter().collect()
 }

@@ -1,9 +1,9 @@
-//! The feature `axum` in the router of a host application.
+//! Tests of the feature `axum` in the router of a host application.
 
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "a test fails by a panic, in its helper functions too"
+    reason = "helper functions fail a test by panicking"
 )]
 
 mod routes;

@@ -1,4 +1,4 @@
-//! Typed scopes, guarded routes, the extractor and the plain layer, as a host's router meets them.
+//! Typed scopes, guarded routes, the extractor and the layer in a host's router.
 
 use axum::{
     Extension, Router,
@@ -26,10 +26,10 @@ use portcullis_testkit::{basic, issue, new_key};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
-/// Status, headers (but the length, which a router adds), and body of an answer.
-type Answer = (StatusCode, Vec<(String, String)>, Vec<u8>);
+/// Status, headers without the length, which a router adds, and body.
+type Reply = (StatusCode, Vec<(String, String)>, Vec<u8>);
 
-async fn answer(response: axum::response::Response) -> Answer {
+async fn read_reply(response: axum::response::Response) -> Reply {
     let (parts, body) = response.into_parts();
     let mut headers: Vec<_> = parts
         .headers
@@ -41,8 +41,8 @@ async fn answer(response: axum::response::Response) -> Answer {
     (parts.status, headers, body.collect().await.unwrap().to_bytes().to_vec())
 }
 
-fn has<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    answer.1.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    reply.1.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
 fn key(store: &Store, names: &[&str]) -> String {
@@ -57,8 +57,8 @@ fn request(method: Method, path: &str, authorization: Option<&str>) -> Request<B
     request.body(Body::empty()).unwrap()
 }
 
-async fn send(app: &Router, method: Method, path: &str, authorization: Option<&str>) -> Answer {
-    answer(app.clone().oneshot(request(method, path, authorization)).await.unwrap()).await
+async fn send(app: &Router, method: Method, path: &str, authorization: Option<&str>) -> Reply {
+    read_reply(app.clone().oneshot(request(method, path, authorization)).await.unwrap()).await
 }
 
 async fn status(app: &Router, method: Method, path: &str, key: Option<&str>) -> u16 {
@@ -69,12 +69,16 @@ fn ledgers(store: &Store) -> Router {
     DataApi::new(store.clone())
         .route(ApiRead, "/ledgers", get(async |key: ApiKey<ApiRead>| key.id().to_string()))
         .route(ApiWrite, "/ledgers", post(async || "written"))
-        .route(ApiRead, "/who", get(async |caller: Extension<Principal>| caller.id().to_string()))
+        .route(
+            ApiRead,
+            "/caller",
+            get(async |caller: Extension<Principal>| caller.id().to_string()),
+        )
         .into()
 }
 
 #[tokio::test]
-async fn each_method_of_a_path_asks_for_its_own_scope() {
+async fn each_method_of_a_path_requires_its_own_scope() {
     let store = Store::in_memory().unwrap();
     let app = ledgers(&store);
     let (read, write) = (key(&store, &["api.read"]), key(&store, &["api.write"]));
@@ -89,17 +93,17 @@ async fn each_method_of_a_path_asks_for_its_own_scope() {
         assert_eq!(status(&app, method.clone(), "/ledgers", Some(key)).await, expected, "{method}");
     }
     let (id, text) = issue(&store, new_key(&store, "some", &["api.read"]));
-    let of_text = basic(&text);
-    for path in ["/ledgers", "/who"] {
-        let who = send(&app, Method::GET, path, Some(&of_text)).await;
-        assert_eq!(who.2, id.to_string().into_bytes(), "{path}");
+    let authorization = basic(&text);
+    for path in ["/ledgers", "/caller"] {
+        let reply = send(&app, Method::GET, path, Some(&authorization)).await;
+        assert_eq!(reply.2, id.to_string().into_bytes(), "{path}");
     }
     store.revoke(id).unwrap();
-    assert_eq!(status(&app, Method::GET, "/ledgers", Some(&of_text)).await, 401);
+    assert_eq!(status(&app, Method::GET, "/ledgers", Some(&authorization)).await, 401);
 }
 
 #[tokio::test]
-async fn every_way_of_asking_refuses_with_the_same_bytes() {
+async fn router_layer_and_extractor_refuse_with_the_same_bytes() {
     let store = Store::in_memory().unwrap();
     let guarded = ledgers(&store);
     let layered: Router = Router::new()
@@ -111,11 +115,11 @@ async fn every_way_of_asking_refuses_with_the_same_bytes() {
     let (id, inactive) = issue(&store, new_key(&store, "some", &["api.read"]));
     store.revoke(id).unwrap();
     let inactive = basic(&inactive);
-    let unauthorized = answer(Refusal::Missing.into_response()).await;
-    assert_eq!(has(&unauthorized, "cache-control"), Some("no-store"));
-    assert!(has(&unauthorized, "www-authenticate").unwrap().starts_with("Basic realm="));
-    let forbidden = answer(Refusal::LacksScope(ApiRead::SCOPE).into_response()).await;
-    assert_eq!(has(&forbidden, "www-authenticate"), None);
+    let unauthorized = read_reply(Refusal::Missing.into_response()).await;
+    assert_eq!(header(&unauthorized, "cache-control"), Some("no-store"));
+    assert!(header(&unauthorized, "www-authenticate").unwrap().starts_with("Basic realm="));
+    let forbidden = read_reply(Refusal::LacksScope(ApiRead::SCOPE).into_response()).await;
+    assert_eq!(header(&forbidden, "www-authenticate"), None);
     let write = key(&store, &["api.write"]);
     for app in [guarded, layered, extracted] {
         for value in [None, Some(inactive.as_str()), Some("Basic"), Some("Bearer x"), Some("")] {
@@ -125,13 +129,13 @@ async fn every_way_of_asking_refuses_with_the_same_bytes() {
             .header(AUTHORIZATION, key(&store, &["api.read"]))
             .header(AUTHORIZATION, key(&store, &["api.read"]));
         let twice = app.clone().oneshot(twice.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(answer(twice).await, unauthorized);
+        assert_eq!(read_reply(twice).await, unauthorized);
         assert_eq!(send(&app, Method::GET, "/ledgers", Some(&write)).await, forbidden);
     }
 }
 
 #[tokio::test]
-async fn an_optional_key_may_be_absent_and_not_invalid() {
+async fn optional_key_may_be_missing_but_not_invalid() {
     let store = Store::in_memory().unwrap();
     let greet = async |key: Option<ApiKey<ApiRead>>| if key.is_some() { "back" } else { "hello" };
     let app = Router::new().route("/", get(greet)).with_state(store.clone());
@@ -145,7 +149,7 @@ async fn an_optional_key_may_be_absent_and_not_invalid() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_a_preflight_stay_what_they_are() {
+async fn unknown_path_method_and_preflight_need_no_key() {
     let store = Store::in_memory().unwrap();
     let app = ledgers(&store);
     let read = key(&store, &["api.read"]);
@@ -154,7 +158,7 @@ async fn what_is_not_there_and_a_preflight_stay_what_they_are() {
         for method in [Method::PUT, Method::OPTIONS] {
             let refused = send(&app, method, "/ledgers", key).await;
             assert_eq!(refused.0, StatusCode::METHOD_NOT_ALLOWED);
-            assert_eq!(has(&refused, "allow"), Some("GET,HEAD,POST"));
+            assert_eq!(header(&refused, "allow"), Some("GET,HEAD,POST"));
         }
     }
     let app = app.layer(CorsLayer::permissive());
@@ -162,16 +166,16 @@ async fn what_is_not_there_and_a_preflight_stay_what_they_are() {
         .header("origin", "https://elsewhere.example")
         .header("access-control-request-method", "POST");
     let preflight = app.clone().oneshot(preflight.body(Body::empty()).unwrap()).await.unwrap();
-    let preflight = answer(preflight).await;
+    let preflight = read_reply(preflight).await;
     assert_eq!(preflight.0, StatusCode::OK);
-    assert_eq!(has(&preflight, "access-control-allow-origin"), Some("*"));
+    assert_eq!(header(&preflight, "access-control-allow-origin"), Some("*"));
     let refused = send(&app, Method::GET, "/ledgers", None).await;
     assert_eq!(refused.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(has(&refused, "access-control-allow-origin"), Some("*"));
+    assert_eq!(header(&refused, "access-control-allow-origin"), Some("*"));
 }
 
 #[tokio::test]
-async fn a_fallback_of_a_guarded_path_is_not_reached() {
+async fn fallback_of_a_guarded_path_is_not_called() {
     let store = Store::in_memory().unwrap();
     let methods = get(async || "guarded").fallback(async || "unguarded");
     let app: Router = DataApi::new(store).route(ApiRead, "/", methods).into();
@@ -181,13 +185,13 @@ async fn a_fallback_of_a_guarded_path_is_not_reached() {
 
 #[test]
 #[should_panic(expected = "route_layer before any routes")]
-fn a_route_without_a_method_is_refused() {
+fn route_without_a_method_panics() {
     let store = Store::in_memory().unwrap();
     let _ = DataApi::new(store).route(ApiRead, "/", axum::routing::any(async || "all"));
 }
 
 #[tokio::test]
-async fn a_key_of_another_store_does_not_pass_the_extractor() {
+async fn extractor_refuses_a_key_of_another_store() {
     let (outer, inner) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
     let app = Router::new()
         .route("/", get(async |_: ApiKey<ApiRead>| "inner"))
@@ -198,7 +202,7 @@ async fn a_key_of_another_store_does_not_pass_the_extractor() {
 }
 
 #[tokio::test]
-async fn a_state_that_has_a_store_will_do() {
+async fn state_may_contain_the_store() {
     #[derive(Clone)]
     struct Platform {
         keys: Store,
@@ -217,7 +221,7 @@ async fn a_state_that_has_a_store_will_do() {
 }
 
 #[tokio::test]
-async fn the_layer_guards_any_tower_service() {
+async fn layer_guards_any_tower_service() {
     let store = Store::in_memory().unwrap();
     let inner = service_fn(async |request: Request<()>| {
         let id = request.extensions().get::<Principal>().unwrap().id();
@@ -227,14 +231,14 @@ async fn the_layer_guards_any_tower_service() {
     });
     let service = RequireScope::new(store.clone(), ApiWrite).layer(inner);
     let (id, text) = issue(&store, new_key(&store, "some", &["api.write"]));
-    let asked = Request::builder().header(AUTHORIZATION, basic(&text)).body(()).unwrap();
-    let passed = answer(service.clone().oneshot(asked).await.unwrap()).await;
-    assert_eq!(passed.2, id.to_string().into_bytes());
+    let request = Request::builder().header(AUTHORIZATION, basic(&text)).body(()).unwrap();
+    let accepted = read_reply(service.clone().oneshot(request).await.unwrap()).await;
+    assert_eq!(accepted.2, id.to_string().into_bytes());
     assert_eq!(service.oneshot(Request::new(())).await.unwrap().status(), 401);
 }
 
 #[tokio::test]
-async fn each_documented_scope_guards_a_route_and_opens_no_other() {
+async fn every_documented_scope_grants_access_to_its_route_only() {
     fn ok() -> axum::routing::MethodRouter<Store> {
         get(async || "ok")
     }
@@ -254,26 +258,26 @@ async fn each_documented_scope_guards_a_route_and_opens_no_other() {
     let app = administration.merge(data);
     let names: Vec<_> =
         store.catalogue().entries().iter().take(8).map(|e| e.scope.as_str()).collect();
-    for held in &names {
-        let key = key(&store, &[held]);
-        for asked in &names {
-            let expected = if held == asked { 200 } else { 403 };
-            let got = status(&app, Method::GET, &format!("/{asked}"), Some(&key)).await;
-            assert_eq!(got, expected, "a key with {held} at {asked}");
+    for granted in &names {
+        let key = key(&store, &[granted]);
+        for required in &names {
+            let expected = if granted == required { 200 } else { 403 };
+            let actual = status(&app, Method::GET, &format!("/{required}"), Some(&key)).await;
+            assert_eq!(actual, expected, "a key with {granted} at {required}");
         }
     }
 }
 
 mod host {
     portcullis::scopes! {
-        /// Closing a year.
+        /// Permits closing a year.
         pub(crate) LedgerClose = "ledger.close-year", "close a year";
         pub(crate) AdminLedgerOpen = "admin.ledger.open";
     }
 }
 
 #[tokio::test]
-async fn a_host_brings_scopes_of_its_own() {
+async fn host_can_define_its_own_scopes() {
     let store = Store::builder().scopes(host::registry()).in_memory().unwrap();
     let close = store.catalogue().entries().last().unwrap();
     assert_eq!(close.scope, host::AdminLedgerOpen::SCOPE);

@@ -1,6 +1,8 @@
-//! Work in flight ends with its key: a streaming body, server-sent events and a WebSocket over
-//! real connections. The end is tested with a watchdog; how long it took is printed
-//! (`cargo test --features axum --test axum streams:: -- --nocapture`), and is a few milliseconds.
+//! Long-running work ends when its key is revoked or expires: a streamed body, server-sent events
+//! and a WebSocket over TCP connections.
+//!
+//! The tests bound the end only by a long timeout. They print the measured time, usually a few
+//! milliseconds: `cargo test --features axum --test axum streams:: -- --nocapture`.
 
 use axum::{
     Router,
@@ -34,23 +36,23 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Nothing here takes so long; a stream that does not end never does.
-const WATCHDOG: Duration = Duration::from_mins(1);
+/// Much longer than any step takes. A stream that is not ended would never end.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Says one thing and then nothing for ever: only its key can end it.
+/// Sends one chunk and then nothing, so that only the revocation can end the body.
 async fn body(State(store): State<Store>, headers: HeaderMap) -> Result<Response, Refusal> {
     let caller = web::authenticate(&store, &headers)?;
     caller.require(&API_READ)?;
-    let quiet = stream::unfold(0, |said| async move {
-        if said > 0 {
+    let quiet = stream::unfold(0, |sent| async move {
+        if sent > 0 {
             std::future::pending::<()>().await;
         }
-        Some((Ok::<_, Infallible>(Bytes::from_static(b"hello")), said + 1))
+        Some((Ok::<_, Infallible>(Bytes::from_static(b"hello")), sent + 1))
     });
     Ok(web::until_revoked(Body::from_stream(quiet), store.revocation(&caller)))
 }
 
-/// Says something every five milliseconds.
+/// Sends an event every five milliseconds.
 async fn events(State(store): State<Store>, headers: HeaderMap) -> Result<Response, Refusal> {
     let caller = web::authenticate(&store, &headers)?;
     caller.require(&API_READ)?;
@@ -71,13 +73,13 @@ async fn socket(
     caller.require(&API_READ)?;
     let revocation = store.revocation(&caller);
     let chat = |mut socket: WebSocket| async move {
-        let greeted = async {
+        let session = async {
             socket.send(Message::text("hello")).await.unwrap();
             while socket.recv().await.is_some() {}
         };
-        if let Err(Revoked) = WhenRevoked::new(revocation).interrupt(greeted).await {
-            let farewell = CloseFrame { code: 1008, reason: "the key was taken away".into() };
-            let _ = socket.send(Message::Close(Some(farewell))).await;
+        if let Err(Revoked) = WhenRevoked::new(revocation).interrupt(session).await {
+            let close = CloseFrame { code: 1008, reason: "the key was revoked".into() };
+            let _ = socket.send(Message::Close(Some(close))).await;
         }
     };
     Ok(upgrade.on_upgrade(chat).into_response())
@@ -95,7 +97,7 @@ async fn serve(store: &Store) -> SocketAddr {
     address
 }
 
-/// A connection on which the first hello has come.
+/// Opens a connection and waits for the first `hello`.
 async fn connect(address: SocketAddr, path: &str, key: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
@@ -106,32 +108,32 @@ async fn connect(address: SocketAddr, path: &str, key: &[u8]) -> TcpStream {
         "GET {path} HTTP/1.1\r\nhost: localhost\r\n{upgrade}authorization: {authorization}\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let (mut heard, mut part) = (Vec::new(), [0; 4096]);
-    while !heard.windows(5).any(|window| window == b"hello") {
-        let read = timeout(WATCHDOG, stream.read(&mut part)).await.unwrap().unwrap();
-        assert_ne!(read, 0, "{path}: {}", String::from_utf8_lossy(&heard));
-        heard.extend_from_slice(part.get(..read).unwrap());
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    while !received.windows(5).any(|window| window == b"hello") {
+        let read = timeout(TIMEOUT, stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "{path}: {}", String::from_utf8_lossy(&received));
+        received.extend_from_slice(buffer.get(..read).unwrap());
     }
     stream
 }
 
-/// What still comes until the connection ends.
-async fn rest(stream: &mut TcpStream) -> Vec<u8> {
-    let mut heard = Vec::new();
-    // A reset is an end as well.
-    let _ = timeout(WATCHDOG, stream.read_to_end(&mut heard)).await.expect("the stream ends");
-    heard
+/// Reads until the connection ends.
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    // A reset ends the connection, too.
+    let _ = timeout(TIMEOUT, stream.read_to_end(&mut received)).await.expect("the stream ends");
+    received
 }
 
-/// Runs a change where it may wait, and gives the moment before it.
-async fn after(work: impl FnOnce() + Send + 'static) -> Instant {
+/// Runs blocking work and returns the time at which it started.
+async fn started_at(work: impl FnOnce() + Send + 'static) -> Instant {
     let start = Instant::now();
     tokio::task::spawn_blocking(work).await.unwrap();
     start
 }
 
-fn taken_away_by(store: &Store, way: &str, id: KeyId) {
-    let change = match way {
+fn restrict(store: &Store, kind: &str, id: KeyId) {
+    let change = match kind {
         "revoke" => Change::deactivate(),
         _ => Change {
             grant: Some(Grant::Scopes(store.scopes(["api.write"]).unwrap())),
@@ -142,29 +144,29 @@ fn taken_away_by(store: &Store, way: &str, id: KeyId) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_of_a_key_that_was_taken_away_ends_and_others_go_on() {
+async fn revocation_or_narrowing_ends_the_streams_of_that_key_only() {
     let store = Store::in_memory().unwrap();
     let address = serve(&store).await;
     for path in ["/body", "/events", "/socket"] {
-        for way in ["revoke", "narrow"] {
-            let (id, key) = issue(&store, new_key(&store, "taken", &["api.read"]));
-            let (_, other) = issue(&store, new_key(&store, "kept", &["api.read"]));
-            let mut taken = connect(address, path, &key).await;
-            let mut kept = connect(address, path, &other).await;
-            let start = after({
+        for kind in ["revoke", "narrow"] {
+            let (id, key) = issue(&store, new_key(&store, "restricted", &["api.read"]));
+            let (_, other) = issue(&store, new_key(&store, "unchanged", &["api.read"]));
+            let mut restricted = connect(address, path, &key).await;
+            let mut unchanged = connect(address, path, &other).await;
+            let start = started_at({
                 let store = store.clone();
-                move || taken_away_by(&store, way, id)
+                move || restrict(&store, kind, id)
             })
             .await;
-            let heard = rest(&mut taken).await;
-            eprintln!("{path}, {way}: ended after {:?}", start.elapsed());
+            let received = read_to_end(&mut restricted).await;
+            eprintln!("{path}, {kind}: ended after {:?}", start.elapsed());
             match path {
-                // A chunked body that ends well says so with a chunk of length 0.
-                "/body" | "/events" => assert!(!heard.ends_with(b"0\r\n\r\n"), "{path}"),
-                _ => assert!(String::from_utf8_lossy(&heard).contains("taken away")),
+                // A chunked body that is complete ends with a chunk of length 0.
+                "/body" | "/events" => assert!(!received.ends_with(b"0\r\n\r\n"), "{path}"),
+                _ => assert!(String::from_utf8_lossy(&received).contains("the key was revoked")),
             }
-            let mut part = [0; 64];
-            match timeout(Duration::from_millis(30), kept.read(&mut part)).await {
+            let mut buffer = [0; 64];
+            match timeout(Duration::from_millis(30), unchanged.read(&mut buffer)).await {
                 Err(_) => {}
                 Ok(read) => assert_ne!(read.unwrap(), 0, "{path}: another key's stream ended"),
             }
@@ -173,7 +175,7 @@ async fn a_stream_of_a_key_that_was_taken_away_ends_and_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_ends_when_its_key_expires_even_if_the_end_came_nearer_meanwhile() {
+async fn stream_ends_at_an_expiry_that_was_moved_earlier() {
     let store = Store::in_memory().unwrap();
     let address = serve(&store).await;
     let in_secs = |secs| {
@@ -184,23 +186,23 @@ async fn a_stream_ends_when_its_key_expires_even_if_the_end_came_nearer_meanwhil
         let new = NewKey { expiry: in_secs(3600), ..new_key(&store, "brief", &["api.read"]) };
         let (id, key) = issue(&store, new);
         let mut stream = connect(address, path, &key).await;
-        let start = after({
+        let start = started_at({
             let (store, expiry) = (store.clone(), in_secs(2));
             move || {
                 store.update(id, Change { expiry: Some(expiry), ..Change::default() }).unwrap();
             }
         })
         .await;
-        rest(&mut stream).await;
+        read_to_end(&mut stream).await;
         let passed = start.elapsed();
         assert!(passed > Duration::from_millis(900), "{path} ended early, after {passed:?}");
-        eprintln!("{path}: ended {passed:?} after its end was set one to two seconds ahead");
+        eprintln!("{path}: ended {passed:?} after the expiry was set one to two seconds ahead");
     }
 }
 
-/// What an application pays that does not stream: nothing. What one that does pays is this.
+/// Prints how long one revocation takes to complete all futures of its key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_streams_of_a_key_end_together() {
+async fn revocation_ends_a_thousand_futures_of_its_key() {
     let store = Store::in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "popular", &["api.read"]));
     let caller = store.authenticate_key(&key).unwrap();
@@ -211,14 +213,14 @@ async fn a_thousand_streams_of_a_key_end_together() {
         })
         .collect();
     tokio::task::yield_now().await;
-    let start = after({
+    let start = started_at({
         let store = store.clone();
         move || drop(store.revoke(id).unwrap())
     })
     .await;
     let mut last = start;
     for end in ends {
-        last = last.max(timeout(WATCHDOG, end).await.unwrap().unwrap());
+        last = last.max(timeout(TIMEOUT, end).await.unwrap().unwrap());
     }
-    eprintln!("a thousand watches: the last ended after {:?}", last - start);
+    eprintln!("a thousand futures: the last completed after {:?}", last - start);
 }

@@ -1,26 +1,26 @@
-//! What the campaigns kill and starve have in common: hands that change keys, and a book of what
-//! was acknowledged, to be compared with what a store shows.
+//! The common part of the campaigns `kill` and `starve`: writers that change keys, and a record of the
+//! acknowledged changes that a store is compared with.
 
 use portcullis::{Change, Error, Issued, KeyId, Record, Store};
 use portcullis_testkit::{Chance, new_key, records, scopes};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// How many keys a hand keeps at most.
+/// The most keys of a writer.
 const KEYS: usize = 12;
 const NARROW: &[&str] = &["api.read"];
 const WIDE: &[&str] = &["api.read", "api.write"];
 
-/// What is asked of a key that is there.
+/// The compared state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     active: bool,
-    /// How it is called upstream.
+    /// The number in its owner.
     owner: u64,
-    /// Whether it may write.
+    /// Whether it has the scope `api.write`.
     wide: bool,
-    /// Whether the key that it replaced is still there, inactive.
+    /// Whether the inactive key that it replaced still exists.
     old: bool,
-    /// Whether it is another key than the last one that was acknowledged.
+    /// Whether it differs from the last acknowledged key.
     fresh: bool,
 }
 
@@ -47,7 +47,7 @@ impl State {
     }
 }
 
-/// What a campaign has found.
+/// The counts of a campaign.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Findings {
     pub(crate) acknowledged: usize,
@@ -56,43 +56,43 @@ pub(crate) struct Findings {
     pub(crate) unopenable: usize,
 }
 
-// ── the book
+// ── acknowledged changes
 
-/// One name, under which one key follows another when it is rotated.
+/// The keys of one name: a rotation replaces one by the next.
 #[derive(Default)]
-struct Known {
+struct KeyHistory {
     acknowledged: Option<State>,
-    /// What was tried since, and may or may not be on disk.
+    /// States that were attempted since and may be on disk.
     possible: Vec<Option<State>>,
-    /// What was tried since, even if it is certain that it is not on disk: this process must not
-    /// allow more than any of it does.
+    /// States that were attempted since, even if they are certainly not on disk. The process must not
+    /// accept more than each of them permits.
     tried: Vec<Option<State>>,
-    /// The keys that were acknowledged, the last one current. Who is only found in a store has
-    /// no secret.
+    /// The acknowledged keys; the last one is current. A key that was only found in a store has no known
+    /// secret.
     keys: Vec<(String, Option<Vec<u8>>)>,
 }
 
-impl Known {
+impl KeyHistory {
     fn allows(&self, state: Option<State>) -> bool {
         self.acknowledged == state || self.possible.contains(&state)
     }
 
-    fn may(&self, what: impl Fn(&State) -> bool) -> bool {
+    fn any_possible(&self, what: impl Fn(&State) -> bool) -> bool {
         self.acknowledged.iter().chain(self.possible.iter().flatten()).any(what)
     }
 }
 
-/// Everything that was acknowledged.
+/// All acknowledged changes.
 #[derive(Default)]
-pub(crate) struct Book {
-    names: BTreeMap<String, Known>,
-    /// The end of the trail that was checked.
-    trail: u64,
-    /// Changes that were acknowledged since.
+pub(crate) struct Acknowledged {
+    names: BTreeMap<String, KeyHistory>,
+    /// The last audit entry that was checked.
+    audit_end: u64,
+    /// The changes that were acknowledged since.
     done: usize,
 }
 
-impl Book {
+impl Acknowledged {
     pub(crate) fn tries(&mut self, name: &str, next: Option<State>) {
         let known = self.names.entry(name.to_owned()).or_default();
         known.possible.push(next);
@@ -109,35 +109,39 @@ impl Book {
         self.done += 1;
     }
 
-    /// It is certain that the last thing tried was not written.
+    /// Records that the last attempt was certainly not written.
     pub(crate) fn refused(&mut self, name: &str) {
         self.names.get_mut(name).unwrap().possible.pop();
     }
 
-    /// How many changes were acknowledged since the last comparison.
-    pub(crate) fn news(&self) -> usize {
+    /// The number of changes that were acknowledged since the last comparison.
+    pub(crate) fn unchecked(&self) -> usize {
         self.done
     }
 
-    /// Compares with a store that was opened since, and takes what it shows for acknowledged: it
-    /// must not change its mind.
+    /// Compares with a store that was opened since. Then counts its state as acknowledged: what an open
+    /// store has shown must stay.
     pub(crate) fn compare(&mut self, store: &Store, findings: &mut Findings) {
         self.compare_keys(store, findings);
-        let news = store.audit(self.trail, usize::MAX).unwrap();
-        if news.len() < self.done {
-            println!("{} changes were acknowledged, the trail tells of {}", self.done, news.len());
+        let new_entries = store.audit(self.audit_end, usize::MAX).unwrap();
+        if new_entries.len() < self.done {
+            println!(
+                "{} changes were acknowledged, the audit log has {}",
+                self.done,
+                new_entries.len()
+            );
             findings.lost += 1;
         }
-        self.trail = news.last().map_or(self.trail, |entry| entry.sequence);
+        self.audit_end = new_entries.last().map_or(self.audit_end, |entry| entry.sequence);
         findings.acknowledged += self.done;
         self.done = 0;
     }
 
-    /// The same without the trail, which may not be readable.
+    /// Like `compare`, without the audit log, which may be unreadable.
     pub(crate) fn compare_keys(&mut self, store: &Store, findings: &mut Findings) {
         let mut found: BTreeMap<String, (Option<Arc<Record>>, bool)> = BTreeMap::new();
         for record in records(store) {
-            assert!(self.names.contains_key(&record.name), "{} was never tried", record.name);
+            assert!(self.names.contains_key(&record.name), "{} was never created", record.name);
             let (current, old) = found.entry(record.name.clone()).or_default();
             if record.replaced_by.is_some() {
                 assert!(!record.active && !*old, "{} has two predecessors", record.name);
@@ -156,7 +160,8 @@ impl Book {
             assert!(current.is_some() || !old, "{name} has only a predecessor");
             if !known.allows(state) {
                 let is_looser = state.is_some_and(|state| {
-                    state.active && !known.may(|s| s.active) || state.wide && !known.may(|s| s.wide)
+                    state.active && !known.any_possible(|s| s.active)
+                        || state.wide && !known.any_possible(|s| s.wide)
                 });
                 *(if is_looser { &mut findings.revived } else { &mut findings.lost }) += 1;
                 println!(
@@ -164,7 +169,7 @@ impl Book {
                     known.acknowledged, known.possible
                 );
             }
-            known.answers(name, store, findings, |last| {
+            known.check_authentication(name, store, findings, |last| {
                 let state = state.filter(|state| last && !state.fresh)?;
                 state.active.then_some(state.wide)
             });
@@ -177,15 +182,16 @@ impl Book {
         }
     }
 
-    /// Compares with what the store in which the changes were tried lets pass now: what was
-    /// acknowledged, met with all that was tried since.
+    /// Compares with the open store in which the changes were attempted. A key must be accepted exactly if
+    /// its acknowledged state and every attempt since permit it.
     pub(crate) fn compare_now(&self, store: &Store, findings: &mut Findings) {
         for (name, known) in &self.names {
-            known.answers(name, store, findings, |last| {
+            known.check_authentication(name, store, findings, |last| {
                 let state = known.acknowledged.filter(|_| last)?;
-                let mut denied = known.tried.iter();
+                let mut attempts = known.tried.iter();
                 let passes = state.active
-                    && denied.all(|tried| tried.is_some_and(|tried| tried.active && !tried.fresh));
+                    && attempts
+                        .all(|tried| tried.is_some_and(|tried| tried.active && !tried.fresh));
                 let wide = state.wide && known.tried.iter().flatten().all(|tried| tried.wide);
                 passes.then_some(wide)
             });
@@ -193,10 +199,10 @@ impl Book {
     }
 }
 
-impl Known {
-    /// Presents each key; `expected` says of the last one and of those before whether it passes,
-    /// and whether it may write.
-    fn answers(
+impl KeyHistory {
+    /// Authenticates each key. `expected` states for the last one and for its predecessors whether it is
+    /// accepted, and whether it may write.
+    fn check_authentication(
         &self,
         name: &str,
         store: &Store,
@@ -209,7 +215,7 @@ impl Known {
             let answer = store.authenticate_key(key).ok().map(|p| p.require(&write).is_ok());
             let expected = expected(n + 1 == self.keys.len());
             if answer != expected {
-                println!("{name}, {id}: passes {answer:?}, should {expected:?}");
+                println!("{name}, {id}: got {answer:?}, expected {expected:?}");
                 // `None` is less than `Some(false)`.
                 *(if answer > expected { &mut findings.revived } else { &mut findings.lost }) += 1;
             }
@@ -217,45 +223,45 @@ impl Known {
     }
 }
 
-// ── the hands
+// ── writers
 
-/// Who is told of each change, before and after it.
-pub(crate) trait Witness {
+/// Is called before and after each change.
+pub(crate) trait Observer {
     fn tries(&self, name: &str, next: Option<State>);
-    /// With the id and the secret where there is a new one.
+    /// With the id and the secret of a new key.
     fn done(&self, name: &str, key: Option<(&str, &str)>);
     fn failed(&self, name: &str, error: &Error);
 }
 
-struct Held {
+struct OwnKey {
     name: String,
     id: KeyId,
     state: State,
     predecessor: Option<KeyId>,
 }
 
-/// One thread's keys, and how it changes them. No other changes these.
-pub(crate) struct Hand<'s, W> {
+/// The keys of one thread. No other thread changes them.
+pub(crate) struct Writer<'s, W> {
     store: &'s Store,
-    witness: &'s W,
+    observer: &'s W,
     prefix: String,
     seed: usize,
     turn: u64,
     chance: Chance,
-    keys: Vec<Held>,
+    keys: Vec<OwnKey>,
 }
 
-impl<'s, W: Witness> Hand<'s, W> {
-    pub(crate) fn new(store: &'s Store, witness: &'s W, number: usize, seed: usize) -> Self {
+impl<'s, W: Observer> Writer<'s, W> {
+    pub(crate) fn new(store: &'s Store, observer: &'s W, number: usize, seed: usize) -> Self {
         let prefix = format!("w{number}-");
-        let mine: Vec<_> =
+        let own_records: Vec<_> =
             records(store).into_iter().filter(|r| r.name.starts_with(&prefix)).collect();
-        let keys = mine
+        let keys = own_records
             .iter()
             .filter(|record| record.replaced_by.is_none())
             .map(|record| {
-                let old = mine.iter().find(|r| r.name == record.name && r.id != record.id);
-                Held {
+                let old = own_records.iter().find(|r| r.name == record.name && r.id != record.id);
+                OwnKey {
                     name: record.name.clone(),
                     id: record.id,
                     state: State { old: old.is_some(), ..State::of(record) },
@@ -264,35 +270,35 @@ impl<'s, W: Witness> Hand<'s, W> {
             })
             .collect();
         let chance = Chance(((seed + 1) * 8 + number) as u64);
-        Self { store, witness, prefix, seed, turn: 0, chance, keys }
+        Self { store, observer, prefix, seed, turn: 0, chance, keys }
     }
 
-    /// Makes one change.
+    /// Makes one random change.
     pub(crate) fn change(&mut self) -> Result<(), Error> {
         let at = self.chance.below(KEYS);
         self.turn += 1;
-        let Some(held) = self.keys.get(at) else { return self.issue() };
-        let State { active, owner, wide, old, .. } = held.state;
+        let Some(own) = self.keys.get(at) else { return self.issue() };
+        let State { active, owner, wide, old, .. } = own.state;
         match self.chance.below(12) {
             0 if !active && !old => self.delete(at),
             1 => {
                 let new = format!("owner-{}", owner + 1);
                 let change = Change { owner: Some(Some(new)), ..Change::default() };
-                self.update(at, State { owner: owner + 1, ..held.state }, change)
+                self.update(at, State { owner: owner + 1, ..own.state }, change)
             }
             2 | 3 => {
                 let grant = scopes(self.store, if wide { NARROW } else { WIDE });
                 let change = Change { grant: Some(grant), ..Change::default() };
-                self.update(at, State { wide: !wide, ..held.state }, change)
+                self.update(at, State { wide: !wide, ..own.state }, change)
             }
             4 | 5 if active && !old => self.rotate(at),
-            6 | 7 if old => self.prune(at),
+            6 | 7 if old => self.delete_predecessor(at),
             _ if active => self.revoke(at),
-            _ => self.update(at, State { active: true, ..held.state }, Change::activate()),
+            _ => self.update(at, State { active: true, ..own.state }, Change::activate()),
         }
     }
 
-    /// Takes every key away that is still held.
+    /// Revokes every active key of this writer.
     pub(crate) fn revoke_all(&mut self) -> Vec<Result<(), Error>> {
         let active: Vec<usize> =
             (0..self.keys.len()).filter(|&n| self.keys[n].state.active).collect();
@@ -304,69 +310,70 @@ impl<'s, W: Witness> Hand<'s, W> {
         let state = State { active: true, owner: 0, wide: true, old: false, fresh: true };
         let mut new = new_key(self.store, &name, WIDE);
         new.owner = Some("owner-0".into());
-        let Issued { record, secret } = self.told(&name, Some(state), || self.store.issue(new))?;
-        secret.reveal(|key| self.witness.done(&name, Some((&record.id.to_string(), key))));
+        let Issued { record, secret } =
+            self.observed(&name, Some(state), || self.store.issue(new))?;
+        secret.reveal(|key| self.observer.done(&name, Some((&record.id.to_string(), key))));
         let state = State { fresh: false, ..state };
-        self.keys.push(Held { name, id: record.id, state, predecessor: None });
+        self.keys.push(OwnKey { name, id: record.id, state, predecessor: None });
         Ok(())
     }
 
     fn update(&mut self, at: usize, next: State, change: Change) -> Result<(), Error> {
-        let held = &self.keys[at];
-        self.told(&held.name, Some(next), || self.store.update(held.id, change))?;
-        self.witness.done(&held.name, None);
+        let own = &self.keys[at];
+        self.observed(&own.name, Some(next), || self.store.update(own.id, change))?;
+        self.observer.done(&own.name, None);
         self.keys[at].state = next;
         Ok(())
     }
 
     fn revoke(&mut self, at: usize) -> Result<(), Error> {
-        let held = &self.keys[at];
-        let next = State { active: false, ..held.state };
-        self.told(&held.name, Some(next), || self.store.revoke(held.id))?;
-        self.witness.done(&held.name, None);
+        let own = &self.keys[at];
+        let next = State { active: false, ..own.state };
+        self.observed(&own.name, Some(next), || self.store.revoke(own.id))?;
+        self.observer.done(&own.name, None);
         self.keys[at].state = next;
         Ok(())
     }
 
     fn rotate(&mut self, at: usize) -> Result<(), Error> {
-        let held = &self.keys[at];
-        let next = State { old: true, fresh: true, ..held.state };
+        let own = &self.keys[at];
+        let next = State { old: true, fresh: true, ..own.state };
         let Issued { record, secret } =
-            self.told(&held.name, Some(next), || self.store.rotate(held.id, Duration::ZERO))?;
-        secret.reveal(|key| self.witness.done(&held.name, Some((&record.id.to_string(), key))));
-        let held = &mut self.keys[at];
-        held.predecessor = Some(std::mem::replace(&mut held.id, record.id));
-        held.state = State { fresh: false, ..next };
+            self.observed(&own.name, Some(next), || self.store.rotate(own.id, Duration::ZERO))?;
+        secret.reveal(|key| self.observer.done(&own.name, Some((&record.id.to_string(), key))));
+        let own = &mut self.keys[at];
+        own.predecessor = Some(std::mem::replace(&mut own.id, record.id));
+        own.state = State { fresh: false, ..next };
         Ok(())
     }
 
-    /// Deletes the key that was rotated away.
-    fn prune(&mut self, at: usize) -> Result<(), Error> {
-        let held = &self.keys[at];
-        let next = State { old: false, ..held.state };
-        let predecessor = held.predecessor.unwrap();
-        self.told(&held.name, Some(next), || self.store.delete(predecessor))?;
-        self.witness.done(&held.name, None);
-        let held = &mut self.keys[at];
-        (held.state, held.predecessor) = (next, None);
+    /// Deletes the key that was replaced.
+    fn delete_predecessor(&mut self, at: usize) -> Result<(), Error> {
+        let own = &self.keys[at];
+        let next = State { old: false, ..own.state };
+        let predecessor = own.predecessor.unwrap();
+        self.observed(&own.name, Some(next), || self.store.delete(predecessor))?;
+        self.observer.done(&own.name, None);
+        let own = &mut self.keys[at];
+        (own.state, own.predecessor) = (next, None);
         Ok(())
     }
 
     fn delete(&mut self, at: usize) -> Result<(), Error> {
-        let held = &self.keys[at];
-        self.told(&held.name, None, || self.store.delete(held.id))?;
-        self.witness.done(&held.name, None);
+        let own = &self.keys[at];
+        self.observed(&own.name, None, || self.store.delete(own.id))?;
+        self.observer.done(&own.name, None);
         self.keys.swap_remove(at);
         Ok(())
     }
 
-    fn told<T>(
+    fn observed<T>(
         &self,
         name: &str,
         next: Option<State>,
         change: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.witness.tries(name, next);
-        change().inspect_err(|error| self.witness.failed(name, error))
+        self.observer.tries(name, next);
+        change().inspect_err(|error| self.observer.failed(name, error))
     }
 }

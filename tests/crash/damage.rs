@@ -1,19 +1,20 @@
-//! What a data directory may have gone through: each is refused with an error that says so, or
-//! opened with all that was acknowledged. Nothing is opened in part, and nothing panics. Only what
-//! opening does not read, old entries of the trail, is refused when it is read.
+//! Damaged data directories. Opening either fails with an error that names the damage, or returns a store
+//! with every acknowledged change. No store is opened in part, and nothing panics. Opening does not read
+//! old entries of the audit log: damage in them is reported when they are read.
 //!
-//! The campaign of damaged copies tries twelve kinds of wounds (`damage/wounds.rs`): within files,
-//! whole files missing or older, records moved or put back by the engine's own means, and the whole
-//! directory put back to an earlier day where its anchor is kept elsewhere. It is short here. The
-//! long one:
+//! The campaign of damaged copies tries twelve kinds of damage (`damage/kind.rs`): damage within files,
+//! missing and older files, records that are moved or replaced with the engine's own calls, and a whole
+//! directory that is replaced by an older one while its anchor is elsewhere. By default it is short. The
+//! long form:
 //!
 //! ```text
 //! PORTCULLIS_DAMAGES=5000 cargo test --release --test crash many_damaged_copies -- --nocapture
 //! ```
 
 mod campaign;
-mod wounds;
+mod kind;
 
+use kind::DamageKind;
 use portcullis::{
     AuditEntry, Change, Error, Expiry, Grant, KeyId, NewKey, Offline, Record, Refusal, Store,
     Timestamp,
@@ -34,21 +35,20 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use wounds::Wound;
 
-/// Changes of a store that has lived.
+/// The number of changes of a store with a long audit log.
 const ENTRIES: usize = 3_000;
 
-/// A closed store with keys in every state, and what it must still say.
-struct House {
+/// A closed store with keys in every state, and its expected content.
+struct TestStore {
     dir: tempfile::TempDir,
     home: PathBuf,
     keys: Vec<(KeyId, Vec<u8>, Option<Refusal>)>,
     records: Vec<Arc<Record>>,
-    trail: Vec<AuditEntry>,
+    audit: Vec<AuditEntry>,
 }
 
-impl House {
+impl TestStore {
     fn new() -> Self {
         Self::with_keys(6)
     }
@@ -90,31 +90,31 @@ impl House {
             keys.push((id, key, refusal));
         }
         drop(store);
-        let mut house = Self { dir, home, keys, records: Vec::new(), trail: Vec::new() };
-        house.remember();
-        house
+        let mut fixture = Self { dir, home, keys, records: Vec::new(), audit: Vec::new() };
+        fixture.record_content();
+        fixture
     }
 
-    /// One whose trail is longer and older than what opening reads of it, over several segments of
+    /// A store with an old audit log that opening does not read completely. It spans several segments of
     /// the engine's log.
-    fn lived() -> Self {
-        let mut house = Self::with_keys(40);
-        let store = Store::open_existing(&house.home);
+    fn with_long_audit_log() -> Self {
+        let mut fixture = Self::with_keys(40);
+        let store = Store::open_existing(&fixture.home);
         for n in 0..ENTRIES {
             let name = Some(format!("name {n}"));
-            store.update(house.keys[0].0, Change { name, ..Change::default() }).unwrap();
+            store.update(fixture.keys[0].0, Change { name, ..Change::default() }).unwrap();
         }
         drop(store);
-        age(&house.home, 100);
-        house.remember();
-        house
+        age(&fixture.home, 100);
+        fixture.record_content();
+        fixture
     }
 
-    /// What the store holds now is what it must hold.
-    fn remember(&mut self) {
+    /// Records the current content as the expected content.
+    fn record_content(&mut self) {
         let store = Store::open_existing(&self.home);
         self.records = records(&store);
-        self.trail = store.audit(0, usize::MAX).unwrap();
+        self.audit = store.audit(0, usize::MAX).unwrap();
     }
 
     fn copy(&self, name: &str) -> PathBuf {
@@ -123,16 +123,16 @@ impl House {
         to
     }
 
-    /// Opens what is there; if it opens, it must hold everything.
-    fn look(&self, home: &Path) -> Result<(), Error> {
-        self.look_with(home, None)
+    /// Opens a directory. If that succeeds, checks the whole content.
+    fn check(&self, home: &Path) -> Result<(), Error> {
+        self.check_with_anchor(home, None)
     }
 
-    fn look_with(&self, home: &Path, anchor: Option<&Path>) -> Result<(), Error> {
-        self.look_at_trail(&self.look_at_keys(home, anchor)?)
+    fn check_with_anchor(&self, home: &Path, anchor: Option<&Path>) -> Result<(), Error> {
+        self.check_audit(&self.check_keys(home, anchor)?)
     }
 
-    fn look_at_keys(&self, home: &Path, anchor: Option<&Path>) -> Result<Store, Error> {
+    fn check_keys(&self, home: &Path, anchor: Option<&Path>) -> Result<Store, Error> {
         let builder = Store::builder();
         let builder = if let Some(anchor) = anchor { builder.anchor(anchor) } else { builder };
         let store = builder.open_existing(home)?;
@@ -145,33 +145,33 @@ impl House {
         Ok(store)
     }
 
-    fn look_at_trail(&self, store: &Store) -> Result<(), Error> {
-        assert_eq!(store.audit(0, usize::MAX)?, self.trail);
+    fn check_audit(&self, store: &Store) -> Result<(), Error> {
+        assert_eq!(store.audit(0, usize::MAX)?, self.audit);
         Ok(())
     }
 
     #[track_caller]
-    fn is_whole(&self, home: &Path) {
-        self.look(home).unwrap();
+    fn assert_intact(&self, home: &Path) {
+        self.check(home).unwrap();
     }
 
-    /// It is refused as damaged, and the text names what it says it does.
+    /// Opening fails as damaged, and the error text contains `what`.
     #[track_caller]
-    fn is_damaged(&self, home: &Path, what: &str) {
-        match self.look(home) {
+    fn assert_damaged(&self, home: &Path, what: &str) {
+        match self.check(home) {
             Err(Error::Damaged(text)) => assert!(text.contains(what), "{text}"),
             other => panic!("{other:?}"),
         }
     }
 }
 
-/// The two ways to open that these tests need, with what must not happen unwrapped.
-trait Ways: Sized {
+/// Shorthands for opening and creating stores that must succeed.
+trait OpenForTest: Sized {
     fn create(home: &Path) -> Self;
     fn open_existing(home: &Path) -> Self;
 }
 
-impl Ways for Store {
+impl OpenForTest for Store {
     fn create(home: &Path) -> Self {
         Self::builder().create(home).unwrap()
     }
@@ -181,8 +181,8 @@ impl Ways for Store {
     }
 }
 
-/// Some more changes.
-fn run_on(home: &Path, changes: usize) {
+/// Makes some more changes.
+fn make_changes(home: &Path, changes: usize) {
     let store = Store::open_existing(home);
     for n in 0..changes {
         issue(&store, new_key(&store, &format!("later {n}"), &["api.read"]));
@@ -223,13 +223,13 @@ fn flip(file: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
-fn cut(file: &Path, to: impl FnOnce(u64) -> u64) {
+fn truncate(file: &Path, to: impl FnOnce(u64) -> u64) {
     let file = fs::File::options().write(true).open(file).unwrap();
     let len = file.metadata().unwrap().len();
     file.set_len(to(len)).unwrap();
 }
 
-/// Changes values behind the store's back, with the engine's own means.
+/// Changes values with the engine's own calls, without the store.
 fn tamper(home: &Path, change: impl FnOnce(&sled::Db)) {
     let db = sled::Config::new().path(sled_dir(home)).flush_every_ms(None).open().unwrap();
     change(&db);
@@ -240,11 +240,11 @@ fn pairs(db: &sled::Db, kind: &str) -> Vec<(sled::IVec, sled::IVec)> {
     db.scan_prefix(kind).collect::<Result<_, _>>().unwrap()
 }
 
-mod a_directory {
+mod directory {
     use super::*;
 
     #[test]
-    fn that_is_a_file_is_named_and_left_alone() {
+    fn file_in_place_of_the_directory_is_refused_and_unchanged() {
         let dir = room();
         let home = dir.path().join("keys");
         fs::write(&home, "a letter").unwrap();
@@ -262,16 +262,16 @@ mod a_directory {
     }
 
     #[test]
-    fn without_a_parent_is_not_made() {
+    fn directory_without_a_parent_is_not_created() {
         let dir = room();
         let error = Store::open(dir.path().join("absent/keys")).unwrap_err();
         assert!(matches!(error, Error::BadDirectory { .. }), "{error:?}");
-        assert!(error.to_string().contains("make that first"), "{error}");
+        assert!(error.to_string().contains("create that first"), "{error}");
         assert!(names(dir.path()).is_empty());
     }
 
     #[test]
-    fn without_a_store_is_not_found_and_nothing_is_made_in_it() {
+    fn open_existing_without_a_store_fails_and_creates_nothing() {
         let dir = room();
         let home = dir.path().join("keys");
         for _ in 0..2 {
@@ -286,18 +286,18 @@ mod a_directory {
     }
 
     #[test]
-    fn with_a_store_gets_no_second_one() {
-        let house = House::new();
-        let error = Store::builder().create(&house.home).unwrap_err();
+    fn create_fails_if_a_store_exists() {
+        let fixture = TestStore::new();
+        let error = Store::builder().create(&fixture.home).unwrap_err();
         assert!(
-            matches!(&error, Error::AlreadyExists(named) if **named == *house.home),
+            matches!(&error, Error::AlreadyExists(named) if **named == *fixture.home),
             "{error:?}"
         );
-        house.is_whole(&house.home);
+        fixture.assert_intact(&fixture.home);
     }
 
     #[test]
-    fn with_foreign_files_is_left_as_it_was() {
+    fn directory_with_foreign_files_is_refused_and_unchanged() {
         let dir = room();
         fs::write(dir.path().join("thesis.tex"), "chapter 1").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -311,21 +311,21 @@ mod a_directory {
     }
 
     #[test]
-    fn that_is_open_names_itself_and_its_holder() {
-        let house = House::new();
-        let store = Store::open_existing(&house.home);
-        let error = Store::open(&house.home).unwrap_err();
+    fn open_store_is_locked_and_error_names_the_holder() {
+        let fixture = TestStore::new();
+        let store = Store::open_existing(&fixture.home);
+        let error = Store::open(&fixture.home).unwrap_err();
         let me = format!("process {}", std::process::id());
         assert!(
-            matches!(&error, Error::Locked { dir, holder } if **dir == *house.home && **holder == *me),
+            matches!(&error, Error::Locked { dir, holder } if **dir == *fixture.home && **holder == *me),
             "{error:?}"
         );
         drop(store);
-        house.is_whole(&house.home);
+        fixture.assert_intact(&fixture.home);
     }
 
     #[test]
-    fn that_another_process_holds_names_that_process() {
+    fn store_open_in_another_process_is_locked_until_that_process_ends() {
         const HELD: &str = "PORTCULLIS_TEST_HOLD";
         if let Some(home) = std::env::var_os(HELD) {
             let _store = Store::open_existing(Path::new(&home));
@@ -333,10 +333,10 @@ mod a_directory {
             std::io::stdin().read_line(&mut String::new()).unwrap();
             return;
         }
-        let house = House::new();
-        let home = house.copy("held");
+        let fixture = TestStore::new();
+        let home = fixture.copy("held");
         let mut holder = Command::new(std::env::current_exe().unwrap())
-            .args(["damage::a_directory::that_another_process_holds_names_that_process", "--exact"])
+            .args(["damage::directory::store_open_in_another_process_is_locked_until_that_process_ends", "--exact"])
             .arg("--nocapture")
             .env(HELD, &home)
             .stdin(Stdio::piped())
@@ -351,15 +351,15 @@ mod a_directory {
             matches!(&error, Error::Locked { dir, holder } if **dir == *home && **holder == *name),
             "{error:?}"
         );
-        // Its lock goes with it, however it ends.
+        // The kernel releases the lock of a killed process.
         holder.kill().unwrap();
         holder.wait().unwrap();
-        house.is_whole(&home);
+        fixture.assert_intact(&home);
     }
 
     #[needs("root: test $(id -u) = 0")]
     #[test]
-    fn of_another_user_is_refused_and_left_as_it_was() {
+    fn directory_of_another_user_is_refused_and_unchanged() {
         let dir = room();
         std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
         let refused = Store::open(dir.path());
@@ -370,7 +370,7 @@ mod a_directory {
     }
 
     #[test]
-    fn is_closed_to_others_and_so_are_its_files() {
+    fn directory_and_files_are_private() {
         let dir = room();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         drop(Store::create(dir.path()));
@@ -398,7 +398,7 @@ mod a_directory {
     }
 
     #[test]
-    fn with_an_interrupted_creation_gets_a_fresh_store() {
+    fn interrupted_creation_is_replaced_by_a_new_store() {
         let dir = room();
         let home = dir.path().join("keys");
         fs::create_dir_all(home.join("ledger.new/sled")).unwrap();
@@ -412,69 +412,69 @@ mod a_directory {
     }
 }
 
-mod a_database {
+mod database {
     use super::*;
 
     #[test]
-    fn that_is_gone_is_missed() {
-        let house = House::new();
-        let home = house.copy("gone");
+    fn missing_database_is_refused() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("gone");
         fs::remove_file(db(&home)).unwrap();
-        house.is_damaged(&home, "database file is missing");
-        let home = house.copy("all gone");
+        fixture.assert_damaged(&home, "database file is missing");
+        let home = fixture.copy("all gone");
         for entry in fs::read_dir(sled_dir(&home)).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
                 fs::remove_file(path).unwrap();
             }
         }
-        house.is_damaged(&home, "database file is missing");
-        // Not even a wish for a new store makes one here.
+        fixture.assert_damaged(&home, "database file is missing");
+        // Opening must not create a new store in the place of a damaged one.
         let error = Store::open(&home).unwrap_err();
         assert!(matches!(error, Error::Damaged(_)), "{error:?}");
     }
 
     #[test]
-    fn that_is_empty_is_refused() {
-        let house = House::new();
+    fn empty_database_is_refused() {
+        let fixture = TestStore::new();
         for keep_snapshots in [true, false] {
-            let home = house.copy(&format!("empty {keep_snapshots}"));
-            cut(&db(&home), |_| 0);
+            let home = fixture.copy(&format!("empty {keep_snapshots}"));
+            truncate(&db(&home), |_| 0);
             if !keep_snapshots {
                 remove_snapshots(&home);
             }
-            house.is_damaged(&home, "");
+            fixture.assert_damaged(&home, "");
         }
     }
 
-    /// Opens cut copies, with and without snapshots.
-    fn look_at_cuts(house: &House, lengths: &[u64]) -> Vec<Result<(), Error>> {
+    /// Opens truncated copies, with and without snapshots.
+    fn open_truncated(fixture: &TestStore, lengths: &[u64]) -> Vec<Result<(), Error>> {
         let mut found = Vec::new();
         for length in lengths {
             for keep_snapshots in [true, false] {
-                let home = house.copy(&format!("cut {length} {keep_snapshots}"));
-                cut(&db(&home), |_| *length);
+                let home = fixture.copy(&format!("truncated {length} {keep_snapshots}"));
+                truncate(&db(&home), |_| *length);
                 if !keep_snapshots {
                     remove_snapshots(&home);
                 }
-                found.push(house.look(&home));
+                found.push(fixture.check(&home));
             }
         }
         found
     }
 
-    /// Behind the last page the engine fills its file up with zeros.
-    fn written(house: &House) -> u64 {
-        let bytes = fs::read(db(&house.home)).unwrap();
+    /// The length without the zeros with which the engine fills up its file.
+    fn written(fixture: &TestStore) -> u64 {
+        let bytes = fs::read(db(&fixture.home)).unwrap();
         bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
     }
 
     #[test]
-    fn that_lost_its_last_changes_is_refused() {
-        let house = House::with_keys(40);
-        let written = written(&house);
+    fn truncated_database_without_its_last_changes_is_refused() {
+        let fixture = TestStore::with_keys(40);
+        let written = written(&fixture);
         let lengths = [written / 4, written / 2, written - 40_000, written - 16_000];
-        for (n, found) in look_at_cuts(&house, &lengths).into_iter().enumerate() {
+        for (n, found) in open_truncated(&fixture, &lengths).into_iter().enumerate() {
             assert!(
                 matches!(found, Err(Error::Damaged(_) | Error::RolledBack { .. })),
                 "{n}, {written} bytes written: {found:?}"
@@ -483,11 +483,11 @@ mod a_database {
     }
 
     #[test]
-    fn that_lost_a_few_bytes_is_refused_or_whole() {
-        let house = House::with_keys(40);
-        let (written, full) = (written(&house), fs::metadata(db(&house.home)).unwrap().len());
+    fn database_truncated_by_a_few_bytes_is_refused_or_intact() {
+        let fixture = TestStore::with_keys(40);
+        let (written, full) = (written(&fixture), fs::metadata(db(&fixture.home)).unwrap().len());
         let lengths = [written - 4096, written - 64, written - 1, full - 4096, full - 7, full - 1];
-        for (n, found) in look_at_cuts(&house, &lengths).into_iter().enumerate() {
+        for (n, found) in open_truncated(&fixture, &lengths).into_iter().enumerate() {
             assert!(
                 matches!(found, Ok(()) | Err(Error::Damaged(_) | Error::RolledBack { .. })),
                 "{n}, {written} bytes of {full} written: {found:?}"
@@ -496,56 +496,56 @@ mod a_database {
     }
 
     #[test]
-    fn without_its_snapshots_is_whole() {
-        let house = House::new();
-        let home = house.copy("without");
+    fn database_without_snapshots_is_intact() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("without");
         assert!(!snapshots(&home).is_empty());
         remove_snapshots(&home);
-        house.is_whole(&home);
+        fixture.assert_intact(&home);
     }
 
     #[test]
-    fn with_a_damaged_snapshot_is_refused_and_mended_by_removing_it() {
-        let house = House::new();
-        let home = house.copy("damaged");
+    fn damaged_snapshot_is_refused_and_removing_it_repairs_the_store() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("damaged");
         for path in snapshots(&home) {
             flip(&path, fs::metadata(&path).unwrap().len() / 2);
         }
-        house.is_damaged(&home, "");
+        fixture.assert_damaged(&home, "");
         remove_snapshots(&home);
-        house.is_whole(&home);
+        fixture.assert_intact(&home);
     }
 
     #[test]
-    fn with_a_half_written_snapshot_opens() {
-        let house = House::new();
-        let home = house.copy("half");
+    fn partial_snapshot_is_removed_by_opening() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("half");
         let half = sled_dir(&home).join("snap.0FFFFFFFFFFFFFFF.generating");
         fs::write(&half, [0x5a; 100]).unwrap();
-        house.is_whole(&home);
+        fixture.assert_intact(&home);
         assert!(!half.exists());
     }
 
     #[test]
-    fn with_a_value_outside_its_file_is_refused() {
-        let house = House::new();
-        let home = house.copy("blob");
+    fn value_outside_the_database_file_is_refused() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("blob");
         fs::write(sled_dir(&home).join("blobs/77"), "a value").unwrap();
-        house.is_damaged(&home, "outside the database file");
+        fixture.assert_damaged(&home, "outside the database file");
     }
 
     #[test]
-    fn without_its_meta_record_is_refused() {
-        let house = House::new();
-        let home = house.copy("meta");
+    fn missing_meta_record_is_refused() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("meta");
         tamper(&home, |db| assert!(db.remove("m").unwrap().is_some()));
-        house.is_damaged(&home, "meta record is missing");
+        fixture.assert_damaged(&home, "meta record is missing");
     }
 
     #[test]
-    fn with_a_record_under_another_digest_is_refused() {
-        let house = House::new();
-        let moved = house.copy("moved");
+    fn record_under_another_digest_is_refused() {
+        let fixture = TestStore::new();
+        let moved = fixture.copy("moved");
         tamper(&moved, |db| {
             let (key, frame) = pairs(db, "k").swap_remove(0);
             let mut other = key.to_vec();
@@ -553,148 +553,150 @@ mod a_database {
             db.remove(key).unwrap();
             db.insert(other, frame).unwrap();
         });
-        house.is_damaged(&moved, "is not as it was written");
-        let swapped = house.copy("swapped");
+        fixture.assert_damaged(&moved, "is not as it was written");
+        let swapped = fixture.copy("swapped");
         tamper(&swapped, |db| {
             let pairs = pairs(db, "k");
             db.insert(&pairs[0].0, &pairs[1].1).unwrap();
             db.insert(&pairs[1].0, &pairs[0].1).unwrap();
         });
-        house.is_damaged(&swapped, "is not as it was written");
+        fixture.assert_damaged(&swapped, "is not as it was written");
     }
 
     #[test]
-    fn with_a_record_too_few_or_too_many_or_too_old_is_refused() {
-        let mut house = House::new();
-        let early = house.copy("early");
-        let (id, _, _) = house.keys[0];
-        let store = Store::open_existing(&house.home);
+    fn missing_extra_or_older_record_is_refused() {
+        let mut fixture = TestStore::new();
+        let early = fixture.copy("early");
+        let (id, _, _) = fixture.keys[0];
+        let store = Store::open_existing(&fixture.home);
         store.update(id, Change { name: Some("renamed".into()), ..Change::default() }).unwrap();
         drop(store);
-        house.remember();
+        fixture.record_content();
         let mut old = Vec::new();
         tamper(&early, |db| old = pairs(db, "k"));
 
-        let few = house.copy("few");
+        let few = fixture.copy("few");
         tamper(&few, |db| assert!(db.remove(&pairs(db, "k")[0].0).unwrap().is_some()));
-        house.is_damaged(&few, "it should hold");
+        fixture.assert_damaged(&few, "it should hold");
 
-        let aged = house.copy("aged");
+        let aged = fixture.copy("aged");
         tamper(&aged, |db| {
             for (key, frame) in &old {
                 db.insert(key, frame).unwrap();
             }
         });
-        house.is_damaged(&aged, "it should hold");
+        fixture.assert_damaged(&aged, "it should hold");
 
-        let stranger = House::new();
-        let many = house.copy("many");
-        let mut theirs = Vec::new();
-        tamper(&stranger.copy("theirs"), |db| theirs = pairs(db, "k"));
-        tamper(&many, |db| assert!(db.insert(&theirs[0].0, &theirs[0].1).unwrap().is_none()));
-        house.is_damaged(&many, "it should hold");
+        let other = TestStore::new();
+        let many = fixture.copy("many");
+        let mut other_records = Vec::new();
+        tamper(&other.copy("other"), |db| other_records = pairs(db, "k"));
+        tamper(&many, |db| {
+            assert!(db.insert(&other_records[0].0, &other_records[0].1).unwrap().is_none());
+        });
+        fixture.assert_damaged(&many, "it should hold");
 
-        let scopes = house.copy("scopes");
+        let scopes = fixture.copy("scopes");
         tamper(&scopes, |db| assert!(db.remove(b"s\0").unwrap().is_some()));
-        house.is_damaged(&scopes, "a scope name is missing");
+        fixture.assert_damaged(&scopes, "a scope name is missing");
 
-        let odd = house.copy("odd");
+        let odd = fixture.copy("odd");
         tamper(&odd, |db| assert!(db.insert("kshort", "x").unwrap().is_none()));
-        house.is_damaged(&odd, "under a key that is not one");
+        fixture.assert_damaged(&odd, "has a key that is not valid");
     }
 
     #[test]
-    fn whose_trail_was_altered_says_so_when_it_is_read() {
-        let house = House::new();
-        let last = house.trail.last().unwrap().sequence;
-        let altered = house.copy("altered");
+    fn altered_audit_entry_is_reported_when_it_is_read() {
+        let fixture = TestStore::new();
+        let last = fixture.audit.last().unwrap().sequence;
+        let altered = fixture.copy("altered");
         tamper(&altered, |db| surgery::flip(db, &entry(3), 9));
-        house.is_damaged(&altered, "entry 3 of the audit log");
-        let replayed = house.copy("replayed");
+        fixture.assert_damaged(&altered, "entry 3 of the audit log");
+        let replayed = fixture.copy("replayed");
         tamper(&replayed, |db| {
             let frame = db.get(entry(3)).unwrap().unwrap();
             db.insert(entry(4), frame).unwrap();
         });
-        house.is_damaged(&replayed, "entry 4 of the audit log");
-        let holed = house.copy("holed");
+        fixture.assert_damaged(&replayed, "entry 4 of the audit log");
+        let holed = fixture.copy("holed");
         tamper(&holed, |db| assert!(db.remove(entry(3)).unwrap().is_some()));
-        house.is_damaged(&holed, "entry 3 of the audit log is missing");
-        let shortened = house.copy("shortened");
+        fixture.assert_damaged(&holed, "entry 3 of the audit log is missing");
+        let shortened = fixture.copy("shortened");
         tamper(&shortened, |db| assert!(db.remove(entry(last)).unwrap().is_some()));
-        house.is_damaged(&shortened, "of the audit log is missing");
+        fixture.assert_damaged(&shortened, "of the audit log is missing");
     }
 
-    /// Opening reads the trail of a day, and no record lies in the pages of an older one.
+    /// Opening reads the audit entries of the last day. No record is in the pages of older entries.
     #[test]
-    fn whose_old_trail_is_damaged_takes_keys_away_all_the_same() {
-        let house = House::lived();
-        tamper(&house.home, |db| surgery::flip(db, &entry(700), 9));
-        let says_so = |store: &Store| match house.look_at_trail(store) {
+    fn store_with_a_damaged_old_audit_entry_still_revokes_keys() {
+        let fixture = TestStore::with_long_audit_log();
+        tamper(&fixture.home, |db| surgery::flip(db, &entry(700), 9));
+        let assert_reported = |store: &Store| match fixture.check_audit(store) {
             Err(Error::Damaged(text)) => assert!(text.contains("entry 700"), "{text}"),
             other => panic!("{other:?}"),
         };
-        let store = house.look_at_keys(&house.home, None).unwrap();
-        says_so(&store);
-        let last = house.trail.last().unwrap();
+        let store = fixture.check_keys(&fixture.home, None).unwrap();
+        assert_reported(&store);
+        let last = fixture.audit.last().unwrap();
         assert_eq!(store.audit(last.sequence - 1, 1).unwrap(), std::slice::from_ref(last));
-        let (id, key, _) = &house.keys[1];
+        let (id, key, _) = &fixture.keys[1];
         store.revoke(*id).unwrap();
         drop(store);
-        let store = Store::open_existing(&house.home);
+        let store = Store::open_existing(&fixture.home);
         assert_eq!(store.authenticate_key(key).unwrap_err(), Refusal::Inactive);
-        says_so(&store);
+        assert_reported(&store);
         drop(store);
-        let report = Offline::new().examine(&house.home, house.dir.path()).unwrap();
+        let report = Offline::new().examine(&fixture.home, fixture.dir.path()).unwrap();
         let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
         assert_eq!(codes, ["trail"]);
     }
 }
 
-mod an_anchor {
+mod anchor_file {
     use super::*;
 
     #[test]
-    fn that_is_gone_is_missed_by_its_name() {
-        let house = House::new();
-        let home = house.copy("gone");
+    fn missing_anchor_is_reported_by_path() {
+        let fixture = TestStore::new();
+        let home = fixture.copy("gone");
         fs::remove_file(anchor(&home)).unwrap();
-        house.is_damaged(&home, &anchor(&home).display().to_string());
+        fixture.assert_damaged(&home, &anchor(&home).display().to_string());
         assert!(!anchor(&home).exists());
     }
 
     #[test]
-    fn that_is_empty_or_cut_within_both_slots_is_not_believed() {
-        let house = House::new();
+    fn empty_or_truncated_anchor_is_refused() {
+        let fixture = TestStore::new();
         for left in [0, 100] {
-            let home = house.copy(&format!("cut {left}"));
-            cut(&anchor(&home), |_| left);
-            house.is_damaged(&home, "anchor is not as it was written");
+            let home = fixture.copy(&format!("truncated {left}"));
+            truncate(&anchor(&home), |_| left);
+            fixture.assert_damaged(&home, "anchor is not as it was written");
         }
     }
 
     #[test]
-    fn with_one_bad_slot_still_holds_and_with_two_does_not() {
-        let house = House::new();
+    fn anchor_with_one_damaged_slot_is_accepted_and_with_two_is_refused() {
+        let fixture = TestStore::new();
         for slot in [0, 4096] {
-            let home = house.copy(&format!("slot {slot}"));
+            let home = fixture.copy(&format!("slot {slot}"));
             flip(&anchor(&home), slot + 20);
-            house.is_whole(&home);
+            fixture.assert_intact(&home);
         }
-        let home = house.copy("both");
+        let home = fixture.copy("both");
         flip(&anchor(&home), 20);
         flip(&anchor(&home), 4096 + 20);
-        house.is_damaged(&home, "anchor is not as it was written");
+        fixture.assert_damaged(&home, "anchor is not as it was written");
     }
 
     #[test]
-    fn notices_an_older_database() {
-        let mut house = House::new();
-        let older = house.copy("older");
-        run_on(&house.home, 5);
-        house.remember();
-        replace(&sled_dir(&older), &sled_dir(&house.home));
-        let last = house.trail.last().unwrap().sequence;
-        let error = house.look(&house.home).unwrap_err();
+    fn older_database_is_detected() {
+        let mut fixture = TestStore::new();
+        let older = fixture.copy("older");
+        make_changes(&fixture.home, 5);
+        fixture.record_content();
+        replace(&sled_dir(&older), &sled_dir(&fixture.home));
+        let last = fixture.audit.last().unwrap().sequence;
+        let error = fixture.check(&fixture.home).unwrap_err();
         assert!(
             matches!(error, Error::RolledBack { found, anchored } if found == last - 5 && anchored == last),
             "{error:?}"
@@ -703,27 +705,28 @@ mod an_anchor {
     }
 
     #[test]
-    fn notices_a_fork_of_any_length() {
-        let house = House::new();
+    fn forked_history_of_any_length_is_detected() {
+        let fixture = TestStore::new();
         for (n, (ours, theirs)) in [(3, 3), (3, 7), (1, 2)].into_iter().enumerate() {
-            let (kept, fork) = (house.copy(&format!("kept {n}")), house.copy(&format!("fork {n}")));
-            run_on(&kept, ours);
-            run_on(&fork, theirs);
+            let (kept, fork) =
+                (fixture.copy(&format!("kept {n}")), fixture.copy(&format!("fork {n}")));
+            make_changes(&kept, ours);
+            make_changes(&fork, theirs);
             replace(&sled_dir(&fork), &sled_dir(&kept));
-            house.is_damaged(&kept, "its past is not the one that its anchor saw");
+            fixture.assert_damaged(&kept, "its history differs from its anchor");
         }
     }
 
     #[test]
-    fn of_another_store_is_not_believed() {
-        let (house, other) = (House::new(), House::new());
-        let home = house.copy("mixed");
+    fn anchor_of_another_store_is_refused() {
+        let (fixture, other) = (TestStore::new(), TestStore::new());
+        let home = fixture.copy("mixed");
         replace(&sled_dir(&other.home), &sled_dir(&home));
-        house.is_damaged(&home, "anchor belongs to another store");
+        fixture.assert_damaged(&home, "anchor belongs to another store");
     }
 
     #[test]
-    fn kept_elsewhere_notices_that_the_whole_directory_is_older_or_a_fork() {
+    fn anchor_outside_the_directory_detects_an_older_or_forked_directory() {
         let dir = room();
         let (home, kept) = (dir.path().join("keys"), dir.path().join("kept.anchor"));
         let open = || Store::builder().anchor(&kept).open(&home);
@@ -745,7 +748,7 @@ mod an_anchor {
             matches!(error, Error::RolledBack { found, anchored } if anchored == revoked_at && found < anchored),
             "{error:?}"
         );
-        // The older copy runs on under its own anchor, past what the newer one has seen.
+        // With its own anchor, the older copy makes more changes than the newer anchor records.
         let store = Store::builder().anchor(&early_anchor).open(&home).unwrap();
         for n in 0..4 {
             issue(&store, new_key(&store, &format!("fork {n}"), &["api.read"]));
@@ -753,11 +756,14 @@ mod an_anchor {
         assert!(store.authenticate_key(&key).is_ok());
         drop(store);
         let error = open().unwrap_err();
-        assert!(matches!(&error, Error::Damaged(text) if text.contains("its past")), "{error:?}");
+        assert!(
+            matches!(&error, Error::Damaged(text) if text.contains("its history")),
+            "{error:?}"
+        );
     }
 
     #[test]
-    fn kept_elsewhere_without_its_store_is_named() {
+    fn anchor_without_its_store_is_reported_by_path() {
         let dir = room();
         let (home, kept) = (dir.path().join("keys"), dir.path().join("kept.anchor"));
         drop(Store::builder().anchor(&kept).open(&home).unwrap());

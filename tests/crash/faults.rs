@@ -1,58 +1,52 @@
-//! The other side of `faults.c`: a disk that fails as a test says, under a child process.
+//! Injects disk faults into a child process: the test's side of `shim/faults.c`.
 
+use crate::shim;
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 const CONTROL: &str = "PORTCULLIS_FAULTS";
 const ROOT: &str = "PORTCULLIS_FAULTS_ROOT";
 
-/// Kinds of calls on files, to be added.
+/// Kinds of calls on files. They can be combined.
 pub(crate) const WRITE: u32 = 1;
 pub(crate) const SYNC: u32 = 2;
 pub(crate) const OPEN: u32 = 4;
-/// Files and directories are made, renamed, removed, or get other permissions.
+/// Creating, renaming and removing files and directories, and changing modes.
 pub(crate) const NAMES: u32 = 8;
 pub(crate) const READ: u32 = 16;
 pub(crate) const OPEN_TO_WRITE: u32 = 32;
-/// Parts of files are handed to the disk, which promises nothing.
+/// `sync_file_range`, which makes nothing durable.
 pub(crate) const RANGE: u32 = 64;
 
-/// Instead of an error: SIGKILL.
+/// The error number that stands for SIGKILL.
 const KILL: u32 = 9999;
 
 /// The compiled shim.
-pub(crate) struct Shim(tempfile::TempDir);
+pub(crate) struct Shim {
+    library: PathBuf,
+    _dir: tempfile::TempDir,
+}
 
 impl Shim {
-    /// Built with the C compiler that the crate's dependencies need anyway.
     pub(crate) fn build() -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/faults.c");
-        let built = Command::new("cc")
-            .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .args([place.path().join("faults.so"), source])
-            .status();
-        assert!(built.expect("install a C compiler as `cc`").success());
-        Self(place)
+        let dir = tempfile::tempdir().unwrap();
+        Self { library: shim::compile("faults", dir.path()), _dir: dir }
     }
 
-    /// Puts a command under it. The faults, none at first, are told to the file `control`, and are
-    /// for what lies below `root`.
+    /// Preloads the shim into a command. The file `control` states the faults, at first none. They apply to
+    /// files below `root`.
     pub(crate) fn preload(&self, command: &mut Command, control: &Path, root: &Path) -> Faults {
         let faults = Faults::at(control);
-        command
-            .env("LD_PRELOAD", self.0.path().join("faults.so"))
-            .env(CONTROL, control)
-            .env(ROOT, root);
+        command.env("LD_PRELOAD", &self.library).env(CONTROL, control).env(ROOT, root);
         faults
     }
 }
 
-/// What is to fail.
+/// The faults of a child.
 pub(crate) struct Faults(File);
 
 impl Faults {
@@ -65,29 +59,28 @@ impl Faults {
         Self(OpenOptions::new().read(true).write(true).open(file).unwrap())
     }
 
-    /// In the child: those that its parent made.
+    /// Returns the faults of this process, which is a child.
     pub(crate) fn of_this_process() -> Option<Self> {
         std::env::var_os(CONTROL).map(|file| Self::open(Path::new(&file)))
     }
 
-    /// From now on: the first `after` of these calls are let through, then `times` fail, or all
-    /// where it is 0.
+    /// Lets the first `after` of these calls succeed. Then `times` calls fail, or all if it is 0.
     pub(crate) fn fail(&self, calls: u32, error: u32, after: u32, times: u32) {
         self.write(4, &[error, after, times, 0, 0]);
         self.write(0, &[calls]);
     }
 
-    /// The process ends at one of its calls: before it, or halfway through a write.
+    /// Kills the process at one of its calls: before the call, or halfway through a write.
     pub(crate) fn kill(&self, after: u32) {
         self.fail(WRITE | SYNC | OPEN | NAMES | RANGE, KILL, after, 1);
     }
 
-    /// The cause is gone.
+    /// Removes the faults.
     pub(crate) fn clear(&self) {
         self.write(0, &[0]);
     }
 
-    /// How many calls failed since.
+    /// Returns how many calls failed.
     pub(crate) fn failed(&self) -> u32 {
         let mut word = [0; 4];
         self.0.read_exact_at(&mut word, 20).unwrap();

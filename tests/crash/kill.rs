@@ -1,32 +1,31 @@
-//! kill −9: what was acknowledged before a kill is there after it, and nothing comes back.
+//! kill −9: every acknowledged change survives a kill, and no revocation is undone.
 //!
-//! The test runs itself as a child process. In the child four threads issue, change, narrow,
-//! revoke, reactivate, rotate and delete keys over the public API; each writes a line to standard
-//! output before a change (`try`) and one after it was acknowledged (`done`). The child dies of
-//! SIGKILL, in one of five ways:
+//! The test runs itself as a child process. In the child, four threads issue, change, narrow, revoke,
+//! reactivate, rotate and delete keys through the public API. Each writes a line to standard output
+//! before a change (`try`) and after its acknowledgement (`done`). The child dies of SIGKILL, in one of
+//! five ways:
 //!
-//! * at a random moment of its work;
-//! * at a random call that it makes on its files, counted from the start of its opening: before
-//!   the call, or halfway through a write (a shim before the C library sees to it);
-//! * three times in a row at a call within the opening;
-//! * in a fresh directory, where a store is only being made, and the next child opens what is left;
-//! * after a random time from its start, on the disk of the temporary directory rather than in
-//!   memory.
+//! * at a random time while it changes keys;
+//! * at a random call on its files, counted from the start of opening: before the call, or halfway
+//!   through a write (a preloaded shim does this);
+//! * three times in a row at a call during opening;
+//! * in a fresh directory, during the creation of a store; the next child opens the result;
+//! * after a random time from its start, on the disk of the temporary directory instead of in memory.
 //!
-//! Then the test opens a copy of what the child left and compares every key:
+//! Then the test opens a copy of the directory and compares every key:
 //!
-//! * its state is the one last acknowledged, or the one that was in flight when the kill came;
-//! * a key that was revoked, narrowed, rotated away or deleted does no more than it still may;
-//! * what the child never tried does not exist, and the audit trail hangs together.
+//! * its state is the acknowledged one, or that of the change in flight at the kill;
+//! * a key that was revoked, narrowed, replaced or deleted is accepted for no more than that state permits;
+//! * keys that the child never issued do not exist, and the audit log is valid.
 //!
-//! A copy, since the engine's threads keep its lock for a while after a store is closed, and the
-//! next child would only wait for it. The child itself opens the original, after every kill.
+//! The test opens a copy since the engine's threads hold its lock for a while after a store is closed,
+//! and the next child would have to wait. The child itself opens the original after every kill.
 //!
-//! What is too short for that, a cut of the trail and an opening that is rehearsed, is killed at
-//! each of its calls: `kill/each_call.rs`.
+//! Pruning and a rehearsed opening are too short for random kills: `kill/each_call.rs` kills a child at
+//! each of their calls.
 //!
-//! A kill says nothing about power cuts: what the kernel was given, it keeps. So most of the work
-//! is done in memory, where there is one. The short form is for each change; the long one:
+//! A kill does not simulate a power cut: the kernel keeps all writes. So most of the work is done in a
+//! file system in memory if there is one. The short form runs for each change. The long form:
 //!
 //! ```text
 //! PORTCULLIS_KILLS=10000 cargo test --release --test crash kill:: -- --nocapture
@@ -35,7 +34,7 @@
 mod each_call;
 
 use crate::{
-    campaign::{Book, Findings, Hand, State, Witness},
+    campaign::{Acknowledged, Findings, Observer, State, Writer},
     faults::Shim,
 };
 use portcullis::{Error, Store};
@@ -54,14 +53,14 @@ const HOME: &str = "PORTCULLIS_TEST_KILL_HOME";
 const SEED: &str = "PORTCULLIS_TEST_KILL_SEED";
 const WRITERS: usize = 4;
 /// A child or an opening that takes longer counts as a hang.
-const HANG: Duration = Duration::from_mins(1);
-/// Calls on files that an opening takes about, the making of a store, and an opening with some
-/// changes after it.
-const OPENING: usize = 60;
-const MAKING: usize = 110;
-const SESSION: usize = 300;
-/// The trail grows with each change: after so many kills another directory is begun.
-const KILLS_OF_A_HOUSE: usize = 100;
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// The approximate number of calls on files during opening, during the creation of a store, and during
+/// opening with some changes.
+const OPENING_CALLS: usize = 60;
+const CREATION_CALLS: usize = 110;
+const SESSION_CALLS: usize = 300;
+/// The number of kills per directory. The audit log of a directory grows with each change.
+const KILLS_PER_STORE: usize = 100;
 
 #[derive(Default)]
 struct Counts {
@@ -70,18 +69,18 @@ struct Counts {
     found: Findings,
 }
 
-/// When the child dies.
-enum Death {
-    /// So long after its start.
+/// The time of the kill.
+enum KillTime {
+    /// After this time from the start of the child.
     FromStart(Duration),
-    /// So long after the store was open.
+    /// After this time from the end of opening.
     FromOpening(Duration),
-    /// At its n-th call on files.
+    /// At the n-th call on files.
     AtCall(usize),
 }
 
-/// Runs children, and has the places for what they leave.
-struct Stage {
+/// Runs the children, and owns their directories.
+struct Harness {
     shim: Shim,
     memory: tempfile::TempDir,
     disk: tempfile::TempDir,
@@ -89,19 +88,19 @@ struct Stage {
     counts: Counts,
 }
 
-/// A directory and what must be in it.
-struct House {
+/// A data directory and its acknowledged changes.
+struct TestStore {
     home: PathBuf,
-    book: Book,
+    acknowledged: Acknowledged,
 }
 
-impl House {
+impl TestStore {
     fn at(home: PathBuf) -> Self {
-        Self { home, book: Book::default() }
+        Self { home, acknowledged: Acknowledged::default() }
     }
 }
 
-impl Stage {
+impl Harness {
     fn below(&mut self, end: usize) -> usize {
         self.chance.below(end)
     }
@@ -110,19 +109,19 @@ impl Stage {
         Duration::from_micros(self.chance.below(most * 1000) as u64)
     }
 
-    /// Runs a child until it is dead, and writes down what it said.
-    fn run(&mut self, house: &mut House, death: &Death) {
+    /// Runs a child until it is killed, and records its output.
+    fn run(&mut self, store_dir: &mut TestStore, kill_time: &KillTime) {
         let counts = &mut self.counts;
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["kill::what_was_acknowledged_survives_a_kill", "--exact", "--nocapture"])
-            .env(HOME, &house.home)
+            .args(["kill::acknowledged_changes_survive_kill", "--exact", "--nocapture"])
+            .env(HOME, &store_dir.home)
             .env(SEED, counts.kills.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        if let Death::AtCall(call) = death {
+        if let KillTime::AtCall(call) = kill_time {
             let control = self.memory.path().join("faults");
-            let faults = self.shim.preload(&mut command, &control, &house.home);
+            let faults = self.shim.preload(&mut command, &control, &store_dir.home);
             faults.kill(u32::try_from(*call).unwrap());
         }
         let mut child = command.spawn().unwrap();
@@ -139,37 +138,37 @@ impl Stage {
             }
             lines
         });
-        match death {
-            Death::FromStart(time) => thread::sleep(*time),
-            Death::FromOpening(time) => {
-                let answer = open.recv_timeout(HANG);
-                assert!(answer.is_ok(), "the child did not open the store within {HANG:?}");
+        match kill_time {
+            KillTime::FromStart(time) => thread::sleep(*time),
+            KillTime::FromOpening(time) => {
+                let answer = open.recv_timeout(TIMEOUT);
+                assert!(answer.is_ok(), "the child did not open the store within {TIMEOUT:?}");
                 thread::sleep(*time);
             }
-            Death::AtCall(_) => wait_for_the_end(&mut child),
+            KillTime::AtCall(_) => wait_for_exit(&mut child),
         }
-        // It fails where the child is dead already.
+        // Fails if the child is dead already.
         let _ = child.kill();
         child.wait().unwrap();
         counts.kills += 1;
         let lines = reader.join().unwrap();
         counts.within_opening += usize::from(!lines.iter().any(|line| line == "opened"));
         for line in lines {
-            hear(&line, &mut house.book, counts);
+            apply_line(&line, &mut store_dir.acknowledged, counts);
         }
     }
 
-    /// Opens a copy and compares.
-    fn check(&mut self, house: &mut House) {
+    /// Opens a copy of the directory and compares its keys.
+    fn check(&mut self, store_dir: &mut TestStore) {
         let place = self.memory.path().join(format!("copy {}", self.counts.kills));
-        if house.home.exists() {
-            copy(&house.home, &place);
+        if store_dir.home.exists() {
+            copy(&store_dir.home, &place);
         }
         let opening = Instant::now();
         match Store::open(&place) {
             Ok(store) => {
-                assert!(opening.elapsed() < HANG, "opening took {:?}", opening.elapsed());
-                house.book.compare(&store, &mut self.counts.found);
+                assert!(opening.elapsed() < TIMEOUT, "opening took {:?}", opening.elapsed());
+                store_dir.acknowledged.compare(&store, &mut self.counts.found);
             }
             Err(error) => {
                 println!("unopenable: {error}");
@@ -180,21 +179,21 @@ impl Stage {
     }
 }
 
-/// Sooner than the limit for a hang, or that is what it is.
-fn wait_for_the_end(child: &mut Child) {
-    let patience = Instant::now() + HANG;
+/// Waits for the end of a child, at most [`TIMEOUT`].
+fn wait_for_exit(child: &mut Child) {
+    let deadline = Instant::now() + TIMEOUT;
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < patience, "the child hangs");
+        assert!(Instant::now() < deadline, "the child hangs");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn hear(line: &str, book: &mut Book, counts: &mut Counts) {
+fn apply_line(line: &str, acknowledged: &mut Acknowledged, counts: &mut Counts) {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     match word {
-        "try" => book.tries(name, State::from_line(rest)),
-        "done" => book.done(name, rest.split_once(' ')),
+        "try" => acknowledged.tries(name, State::from_line(rest)),
+        "done" => acknowledged.done(name, rest.split_once(' ')),
         "failed" => {
             println!("{line}");
             assert_eq!(name, "opening:", "{line}");
@@ -205,7 +204,7 @@ fn hear(line: &str, book: &mut Book, counts: &mut Counts) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn acknowledged_changes_survive_kill() {
     if let Some(home) = std::env::var_os(HOME) {
         match std::env::var(each_call::TASK) {
             Ok(task) => each_call::work(Path::new(&home), &task),
@@ -213,63 +212,63 @@ fn what_was_acknowledged_survives_a_kill() {
         }
     }
     let kills = number("PORTCULLIS_KILLS", 40);
-    let mut stage = Stage {
+    let mut harness = Harness {
         shim: Shim::build(),
         memory: room(),
         disk: tempfile::tempdir().unwrap(),
         chance: Chance(number("PORTCULLIS_SEED", 0x6b69_6c6c) as u64),
         counts: Counts::default(),
     };
-    let in_memory = stage.memory.path().to_owned();
-    let on_disk = stage.disk.path().to_owned();
-    let mut house = House::at(in_memory.join("keys"));
-    let mut slow = House::at(on_disk.join("keys"));
+    let in_memory = harness.memory.path().to_owned();
+    let on_disk = harness.disk.path().to_owned();
+    let mut store_dir = TestStore::at(in_memory.join("keys"));
+    let mut on_disk_store = TestStore::at(on_disk.join("keys"));
     for round in 0.. {
-        if stage.counts.kills >= kills {
+        if harness.counts.kills >= kills {
             break;
         }
-        if round % KILLS_OF_A_HOUSE == KILLS_OF_A_HOUSE - 1 {
-            for house in [&mut house, &mut slow] {
-                fs::remove_dir_all(&house.home).unwrap();
-                *house = House::at(house.home.with_file_name(format!("keys {round}")));
+        if round % KILLS_PER_STORE == KILLS_PER_STORE - 1 {
+            for store_dir in [&mut store_dir, &mut on_disk_store] {
+                fs::remove_dir_all(&store_dir.home).unwrap();
+                *store_dir = TestStore::at(store_dir.home.with_file_name(format!("keys {round}")));
             }
         }
         match round % 5 {
             0 => {
-                let time = stage.millis(50);
-                stage.run(&mut house, &Death::FromOpening(time));
-                stage.check(&mut house);
+                let time = harness.millis(50);
+                harness.run(&mut store_dir, &KillTime::FromOpening(time));
+                harness.check(&mut store_dir);
             }
             1 => {
-                let call = stage.below(SESSION);
-                stage.run(&mut house, &Death::AtCall(call));
-                stage.check(&mut house);
+                let call = harness.below(SESSION_CALLS);
+                harness.run(&mut store_dir, &KillTime::AtCall(call));
+                harness.check(&mut store_dir);
             }
             2 => {
                 for _ in 0..3 {
-                    let call = stage.below(OPENING);
-                    stage.run(&mut house, &Death::AtCall(call));
+                    let call = harness.below(OPENING_CALLS);
+                    harness.run(&mut store_dir, &KillTime::AtCall(call));
                 }
-                stage.check(&mut house);
+                harness.check(&mut store_dir);
             }
             3 => {
-                let mut fresh = House::at(in_memory.join(format!("fresh {round}")));
-                let call = stage.below(MAKING);
-                stage.run(&mut fresh, &Death::AtCall(call));
-                stage.check(&mut fresh);
-                // Whatever was left of it, another process can open it, or make it again.
-                stage.run(&mut fresh, &Death::FromOpening(Duration::ZERO));
-                stage.check(&mut fresh);
+                let mut fresh = TestStore::at(in_memory.join(format!("fresh {round}")));
+                let call = harness.below(CREATION_CALLS);
+                harness.run(&mut fresh, &KillTime::AtCall(call));
+                harness.check(&mut fresh);
+                // Another process can open the directory, or create the store again.
+                harness.run(&mut fresh, &KillTime::FromOpening(Duration::ZERO));
+                harness.check(&mut fresh);
                 let _ = fs::remove_dir_all(&fresh.home);
             }
             _ => {
-                let time = stage.millis(80);
-                stage.run(&mut slow, &Death::FromStart(time));
-                stage.check(&mut slow);
+                let time = harness.millis(80);
+                harness.run(&mut on_disk_store, &KillTime::FromStart(time));
+                harness.check(&mut on_disk_store);
             }
         }
     }
-    let Counts { kills, within_opening, found } = stage.counts;
+    let Counts { kills, within_opening, found } = harness.counts;
     println!(
         "kill: {} kills ({} before the store was open), {} acknowledged changes, {} lost, {} revived, {} unopenable",
         grouped(kills),
@@ -280,48 +279,52 @@ fn what_was_acknowledged_survives_a_kill() {
         found.unopenable
     );
     assert_eq!((found.lost, found.revived, found.unopenable), (0, 0, 0));
-    assert!(found.acknowledged > kills && within_opening > 0, "nothing was tried");
+    assert!(
+        found.acknowledged > kills && within_opening > 0,
+        "no change was acknowledged or no kill hit opening"
+    );
 }
 
 // ── the child
 
-struct Lines;
+/// Prints each change for the parent process.
+struct PrintLines;
 
-impl Witness for Lines {
+impl Observer for PrintLines {
     fn tries(&self, name: &str, next: Option<State>) {
-        tell(&format!("try {name} {}", State::to_line(next)));
+        print_line(&format!("try {name} {}", State::to_line(next)));
     }
 
     fn done(&self, name: &str, key: Option<(&str, &str)>) {
         let key = key.map_or(String::new(), |(id, key)| format!(" {id} {key}"));
-        tell(&format!("done {name}{key}"));
+        print_line(&format!("done {name}{key}"));
     }
 
     fn failed(&self, _: &str, error: &Error) {
-        tell(&format!("failed changing: {error}"));
+        print_line(&format!("failed changing: {error}"));
         std::process::exit(1);
     }
 }
 
-fn tell(line: &str) {
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).unwrap();
 }
 
 /// Changes keys until it is killed.
 fn work(home: &Path) -> ! {
-    // Ends the line that the test harness has begun.
-    tell("");
+    // Ends the incomplete line of the test runner.
+    print_line("");
     let seed = number(SEED, 0);
     let store = Store::open(home).unwrap_or_else(|error| {
-        tell(&format!("failed opening: {error}"));
+        print_line(&format!("failed opening: {error}"));
         std::process::exit(1)
     });
-    tell("opened");
+    print_line("opened");
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let mut hand = Hand::new(&store, &Lines, writer, seed);
-            scope.spawn(move || while hand.change().is_ok() {});
+            let mut writer_keys = Writer::new(&store, &PrintLines, writer, seed);
+            scope.spawn(move || while writer_keys.change().is_ok() {});
         }
     });
     std::process::exit(1)

@@ -1,7 +1,7 @@
-//! What a store survives: kill −9, power cuts, damaged files, and disks that fail or are full.
+//! Crash tests: kill −9, power cuts, damaged files, and disks that fail or are full.
 //!
-//! The campaigns start this test binary again as a child process. They are short here; the head of
-//! each file has the command of the long form.
+//! The campaigns run this test binary as a child process. By default they are short; the head of each
+//! file has the command of the long form.
 
 #![expect(
     clippy::expect_used,
@@ -10,7 +10,7 @@
     clippy::print_stdout,
     clippy::struct_excessive_bools,
     clippy::unwrap_used,
-    reason = "a test fails by a panic, in its helper functions too, and prints its counts"
+    reason = "tests and their helper functions fail by a panic and print their counts"
 )]
 
 mod campaign;
@@ -18,4 +18,5 @@ mod damage;
 mod faults;
 mod kill;
 mod power;
+mod shim;
 mod starve;

@@ -1,27 +1,27 @@
-//! Starvation: the disk is full, fails, cannot be written or is gone; no handles are left.
+//! Starvation: the disk is full, fails, is read-only or is gone, or no file handles are left.
 //!
-//! The test runs itself as a child process with a shim before the C library, which makes calls on
-//! files fail as the child says. In the child a store is opened and changed by three threads; at a
-//! random call the cause comes: no room (half of a write is still done), an error of a write or of
-//! a sync, a disk that cannot be written, no handles, an error of a read; for one call, for three,
-//! or until it is taken away; while keys are changed, while a store is opened, with and without a
-//! rehearsal, or while it is made. Under the cause, and after it is gone,
+//! The test runs itself as a child process. A preloaded shim makes calls on files fail as the child
+//! states. In the child, three threads change the keys of an open store. The fault starts at a random
+//! call: no space (half of a write still succeeds), a failed write or sync, a read-only disk, no handles,
+//! or a failed read. It lasts for one call, for three, or until it is removed. It starts while keys are
+//! changed, while a store is opened, with and without a rehearsal, or while a store is created. During
+//! the fault and after it:
 //!
-//! * nothing panics across the API and no call takes 10 seconds;
-//! * after a failed change no change succeeds until the store is reopened;
-//! * a key does no more than it was last acknowledged to do, met with all that was tried since,
-//!   even if the disk never heard of it; and no less: validation goes on from memory;
-//! * the store can be opened again, with all that was acknowledged and nothing revived.
+//! * nothing panics across the API, and no call takes 10 seconds;
+//! * after a failed change, no change succeeds until the store is reopened;
+//! * a key is accepted exactly if its acknowledged state and every attempt since permit it, even if an
+//!   attempt did not reach the disk: validation continues from memory;
+//! * the store can be opened again, with every acknowledged change and without undone revocations.
 //!
-//! On a real full disk the reserve is used as well: the store itself, another process, or another
-//! process that takes each freed block fills a small volume. Keys are revoked until the reserve is
-//! used up, the store is opened on the full disk, and it goes on without a restart when there is
-//! room. No acknowledged revocation is lost, and whatever allows more is refused and changes nothing.
+//! On a run_real full disk the reserve is used as well. A small volume is filled by the store itself, by
+//! another process, or by a process that takes each freed block. Keys are revoked until the reserve is
+//! used up, the store is opened on the full disk, and it continues without a restart after space is
+//! freed. No acknowledged revocation is lost, and changes that permit more are refused without effect.
 //!
-//! Some of these causes are real as well: a small filesystem that is full, a limit on the size of
-//! files, a limit on handles, a directory that is moved away or removed, a second process.
+//! Some of these faults are also produced without the shim: a small full file system, a limit on the
+//! size of files, a limit on handles, a directory that is moved away or removed, a second process.
 //!
-//! The short form is for each change; the long one:
+//! The short form runs for each change. The long form:
 //!
 //! ```text
 //! PORTCULLIS_STARVES=1000 PORTCULLIS_FULL_DISKS=10 cargo test --release --test crash starve:: -- --nocapture
@@ -31,7 +31,7 @@ mod child;
 mod full;
 
 use crate::{campaign::Findings, faults::Shim};
-use child::{Cause, Course, When};
+use child::{Fault, Phase, Scenario};
 use full::Filler;
 use portcullis_testkit::{Chance, grouped, needs, number, room, seeded};
 use std::{
@@ -44,25 +44,25 @@ use std::{
 };
 
 /// A child that takes longer counts as a hang; it makes several calls.
-const HANG: Duration = Duration::from_mins(1);
-/// Most of a child's time goes into waiting for the engine's threads to end.
-const AT_ONCE: usize = 8;
-const CAUSES: [Cause; 8] = [
-    Cause::Full,
-    Cause::FailingWrite,
-    Cause::FailingSync,
-    Cause::FailingSyncAlone,
-    Cause::ReadOnly,
-    Cause::NoHandles,
-    Cause::FailingRead,
-    Cause::FailingEverything,
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// A child mostly waits for the end of the engine's threads.
+const PARALLEL_CHILDREN: usize = 8;
+const FAULTS: [Fault; 8] = [
+    Fault::Full,
+    Fault::FailingWrite,
+    Fault::FailingSync,
+    Fault::FailingSyncAlone,
+    Fault::ReadOnly,
+    Fault::NoHandles,
+    Fault::FailingRead,
+    Fault::FailingEverything,
 ];
 
-/// What the children found, added up.
+/// The results of all children.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) found: Findings,
-    /// Calls that failed, as they should.
+    /// Calls that failed as expected.
     pub(crate) refused: usize,
     pub(crate) panics: usize,
     pub(crate) hangs: usize,
@@ -99,7 +99,7 @@ impl Counts {
         }
     }
 
-    fn judge(self, what: &str) {
+    fn assert_no_failures(self, what: &str) {
         let found = self.found;
         println!(
             "{what}: {} scenes, {} acknowledged changes, {} failed calls, {} panics, {} hangs, {} writes after a failed one, {} lost, {} revived, {} unopenable",
@@ -120,16 +120,16 @@ impl Counts {
     }
 }
 
-/// Runs one child to its end and adds what it found.
-fn run(mut command: Command, course: &Course, counts: &Mutex<Counts>) {
+/// Runs one child and adds its results.
+fn run(mut command: Command, scenario: &Scenario, counts: &Mutex<Counts>) {
     let mut child = command
-        .env(child::COURSE, course.to_line())
+        .env(child::SCENARIO, scenario.to_line())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let (out, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let complaints = thread::spawn(move || {
+    let error_output = thread::spawn(move || {
         let mut text = String::new();
         let _ = errors.read_to_string(&mut text);
         text
@@ -137,42 +137,42 @@ fn run(mut command: Command, course: &Course, counts: &Mutex<Counts>) {
     let reader = thread::spawn(move || {
         BufReader::new(out).lines().map_while(Result::ok).collect::<Vec<String>>()
     });
-    let patience = Instant::now() + HANG;
+    let deadline = Instant::now() + TIMEOUT;
     let ended = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break Some(status);
         }
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
             break None;
         }
         thread::sleep(Duration::from_millis(5));
     };
-    let (lines, complaints) = (reader.join().unwrap(), complaints.join().unwrap());
+    let (lines, error_output) = (reader.join().unwrap(), error_output.join().unwrap());
     let mut counts = counts.lock().unwrap();
     counts.scenes += 1;
-    let told = lines.iter().find(|line| line.starts_with("counts "));
-    match (ended, told) {
+    let result = lines.iter().find(|line| line.starts_with("counts "));
+    match (ended, result) {
         (Some(_), Some(line)) => counts.add(line),
         (None, _) => counts.hangs += 1,
         (Some(_), None) => counts.panics += 1,
     }
-    let is_bad = |line: &&String| line.starts_with("! ");
-    let silent = ended.is_none() || told.is_none();
-    if silent || lines.iter().any(|line| is_bad(&line)) {
-        println!("{}:", course.to_line());
+    let is_failure = |line: &&String| line.starts_with("! ");
+    let has_no_result = ended.is_none() || result.is_none();
+    if has_no_result || lines.iter().any(|line| is_failure(&line)) {
+        println!("{}:", scenario.to_line());
         lines
             .iter()
-            .filter(|line| silent || !line.is_empty())
+            .filter(|line| has_no_result || !line.is_empty())
             .for_each(|line| println!("  {line}"));
-        if silent {
-            println!("{complaints}");
+        if has_no_result {
+            println!("{error_output}");
         }
     }
 }
 
-/// The child's command; its directory is `place`.
+/// The command of a child with its directory in `place`.
 fn this_test(place: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     with_arguments(&mut command, place);
@@ -181,12 +181,12 @@ fn this_test(place: &Path) -> Command {
 
 fn with_arguments(command: &mut Command, place: &Path) {
     command
-        .args(["starve::the_promises_hold_where_the_disk_fails", "--exact", "--nocapture"])
+        .args(["starve::guarantees_hold_on_a_failing_disk", "--exact", "--nocapture"])
         .env(child::HOME, place.join("keys"));
 }
 
-/// This test as a child of a shell that first does something.
-fn after(first: &str, place: &Path) -> Command {
+/// The command of a child that is started by a shell after the command `first`.
+fn after_shell_command(first: &str, place: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{first}\nexec \"$0\" \"$@\"")]);
     command.arg(std::env::current_exe().unwrap());
@@ -195,7 +195,7 @@ fn after(first: &str, place: &Path) -> Command {
 }
 
 #[test]
-fn the_promises_hold_where_the_disk_fails() {
+fn guarantees_hold_on_a_failing_disk() {
     if let Some(home) = std::env::var_os(child::HOME) {
         child::work(&PathBuf::from(home));
     }
@@ -204,55 +204,55 @@ fn the_promises_hold_where_the_disk_fails() {
     let counts = Mutex::new(Counts::default());
     let next = Mutex::new(0..scenes);
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..PARALLEL_CHILDREN {
             scope.spawn(|| {
                 loop {
                     let Some(scene) = next.lock().unwrap().next() else { break };
                     let dir = room();
                     let mut chance = seeded(scene);
-                    let course = course(scene, &mut chance);
+                    let scenario = scenario(scene, &mut chance);
                     let mut command = this_test(dir.path());
                     let control = dir.path().join("faults");
                     shim.preload(&mut command, &control, &dir.path().join("keys"));
-                    run(command, &course, &counts);
+                    run(command, &scenario, &counts);
                 }
             });
         }
     });
     let counts = counts.into_inner().unwrap();
-    counts.judge("starve");
-    assert!(counts.refused > 0, "no cause was felt");
+    counts.assert_no_failures("starve");
+    assert!(counts.refused > 0, "no fault took effect");
 }
 
-/// Each cause, of each length, at each time, in turn; from a random call on.
-fn course(scene: usize, chance: &mut Chance) -> Course {
-    let cause = CAUSES[scene % CAUSES.len()];
-    let whens = [When::Changing, When::Opening, When::Rehearsing, When::Making];
-    let when = whens[scene / CAUSES.len() % whens.len()];
-    let times = [0, 1, 3][scene / CAUSES.len() / whens.len() % 3];
-    let calls = match when {
-        When::Changing => 120,
-        When::Opening => 40,
-        When::Rehearsing => 160,
-        When::Making => 90,
+/// Combines each fault with each duration and each phase in turn. The fault starts at a random call.
+fn scenario(scene: usize, chance: &mut Chance) -> Scenario {
+    let fault = FAULTS[scene % FAULTS.len()];
+    let phases = [Phase::Changing, Phase::Opening, Phase::Rehearsing, Phase::Creating];
+    let phase = phases[scene / FAULTS.len() % phases.len()];
+    let times = [0, 1, 3][scene / FAULTS.len() / phases.len() % 3];
+    let calls = match phase {
+        Phase::Changing => 120,
+        Phase::Opening => 40,
+        Phase::Rehearsing => 160,
+        Phase::Creating => 90,
     };
-    // Kinds of calls that are rare come to their turn as well.
+    // A small range for the kinds of calls that are rare.
     let calls = if chance.below(3) == 0 { calls / 10 } else { calls };
-    Course { cause, when, after: chance.below(calls), times, seed: scene }
+    Scenario { fault, phase, after: chance.below(calls), times, seed: scene }
 }
 
-// ── real causes
+// ── faults without the shim
 
-fn real(what: &str, command: Command, cause: Cause) {
-    let counts = played(command, cause);
-    counts.judge(what);
-    assert!(counts.refused > 0, "the cause was not felt");
+fn run_real(what: &str, command: Command, fault: Fault) {
+    let counts = run_once(command, fault);
+    counts.assert_no_failures(what);
+    assert!(counts.refused > 0, "the fault had no effect");
 }
 
-fn played(command: Command, cause: Cause) -> Counts {
+fn run_once(command: Command, fault: Fault) -> Counts {
     let counts = Mutex::new(Counts::default());
-    let course = Course { cause, when: When::Changing, after: 0, times: 0, seed: 1 };
-    run(command, &course, &counts);
+    let scenario = Scenario { fault, phase: Phase::Changing, after: 0, times: 0, seed: 1 };
+    run(command, &scenario, &counts);
     counts.into_inner().unwrap()
 }
 
@@ -260,9 +260,9 @@ fn played(command: Command, cause: Cause) -> Counts {
     "the right to mount: unshare -m mount -t tmpfs none /tmp || unshare -rm mount -t tmpfs none /tmp"
 )]
 #[test]
-fn the_promises_hold_on_a_real_full_filesystem() {
+fn guarantees_hold_on_a_full_file_system() {
     let dir = tempfile::tempdir().unwrap();
-    real("a full filesystem", on_a_volume_of(8, dir.path()), Cause::ReallyFull);
+    run_real("a full filesystem", on_a_volume_of(8, dir.path()), Fault::ReallyFull);
 }
 
 #[needs(
@@ -277,20 +277,20 @@ fn full_disk_can_still_revoke() {
             let mut command = on_a_volume_of(32, dir.path());
             // So many that the reserve is used up on every second volume.
             let keys = if round % 2 == 0 { 1500 } else { 6000 };
-            let output = command.env(child::COURSE, filler.to_line(keys)).output().unwrap();
+            let output = command.env(child::SCENARIO, filler.to_line(keys)).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             let line = said.lines().find(|line| line.starts_with("full: "));
-            let complaints = String::from_utf8_lossy(&output.stderr);
+            let error_output = String::from_utf8_lossy(&output.stderr);
             let line =
-                line.unwrap_or_else(|| panic!("{filler:?}, {keys} keys: {said}{complaints}"));
+                line.unwrap_or_else(|| panic!("{filler:?}, {keys} keys: {said}{error_output}"));
             println!("{line}");
         }
     }
 }
 
-/// This test as a child with a volume of so many MiB in the place of the directory.
+/// The command of a child with a volume of `mib` MiB mounted at the directory.
 fn on_a_volume_of(mib: usize, dir: &Path) -> Command {
-    // A mount of its own for the child: it goes with it. Whoever is not root is, in a namespace.
+    // In a mount namespace of the child, so that the mount ends with it. `-r` maps the user to root.
     let mounts = |flags: &str, then: &str| {
         let mut command = Command::new("unshare");
         let mount = format!("mount -t tmpfs -o size={mib}m none '{}'", dir.display());
@@ -308,41 +308,45 @@ fn on_a_volume_of(mib: usize, dir: &Path) -> Command {
 }
 
 #[test]
-fn the_promises_hold_where_files_may_grow_no_further() {
+fn guarantees_hold_with_a_file_size_limit() {
     let dir = tempfile::tempdir().unwrap();
-    // Blocks of 512 or 1,024 bytes, as the shell counts them; the engine's file begins with 512 KiB.
-    let command = after("trap '' XFSZ; ulimit -S -f 1300", dir.path());
-    real("a limit on files", command, Cause::Limited);
+    // In blocks of 512 or 1,024 bytes, depending on the shell. The engine's file starts with 512 KiB.
+    let command = after_shell_command("trap '' XFSZ; ulimit -S -f 1300", dir.path());
+    run_real("a limit on files", command, Fault::Limited);
 }
 
 #[test]
-fn the_promises_hold_where_no_handles_are_left() {
+fn changes_succeed_without_free_file_handles() {
     let dir = tempfile::tempdir().unwrap();
-    let command = after("ulimit -n 64", dir.path());
-    let counts = played(command, Cause::ReallyNoHandles);
-    counts.judge("no handles");
-    // Changes go on, and above all keys can be taken away: none of it takes a new handle.
+    let command = after_shell_command("ulimit -n 64", dir.path());
+    let counts = run_once(command, Fault::ReallyNoHandles);
+    counts.assert_no_failures("no handles");
+    // All changes succeed, above all revocations: none of them needs a new handle.
     assert_eq!(counts.refused, 0);
-    assert!(counts.found.acknowledged >= child::WITHOUT_HANDLES, "{}", counts.found.acknowledged);
+    assert!(
+        counts.found.acknowledged >= child::CHANGES_WITHOUT_HANDLES,
+        "{}",
+        counts.found.acknowledged
+    );
 }
 
 #[test]
-fn the_promises_hold_where_the_directory_is_moved_away() {
+fn guarantees_hold_after_the_directory_is_moved_away() {
     let dir = tempfile::tempdir().unwrap();
-    real("a moved directory", this_test(dir.path()), Cause::Moved);
+    run_real("a moved directory", this_test(dir.path()), Fault::Moved);
 }
 
 #[test]
-fn a_store_whose_directory_was_removed_stops_writing_and_goes_on_refusing() {
+fn store_without_its_directory_stops_writing_and_still_refuses_revoked_keys() {
     let dir = tempfile::tempdir().unwrap();
-    real("a removed directory", this_test(dir.path()), Cause::Removed);
+    run_real("a removed directory", this_test(dir.path()), Fault::Removed);
 }
 
 #[test]
-fn a_second_process_is_told_who_has_the_store_and_harms_nothing() {
+fn second_process_is_refused_with_the_name_of_the_holder_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut holder = this_test(dir.path())
-        .env(child::COURSE, "hold")
+        .env(child::SCENARIO, "hold_open")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -356,9 +360,9 @@ fn a_second_process_is_told_who_has_the_store_and_harms_nothing() {
         assert!(error.to_string().contains(&holder.id().to_string()), "{error}");
     }
     assert_eq!(child::files(dir.path()), before);
-    // The holder has noticed nothing.
-    holder.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
-    assert!(lines.any(|line| line.unwrap() == "still well"));
+    // The first process continues.
+    holder.stdin.as_mut().unwrap().write_all(b"continue\n").unwrap();
+    assert!(lines.any(|line| line.unwrap() == "continued"));
     holder.kill().unwrap();
     holder.wait().unwrap();
     let store = portcullis::Store::open(dir.path().join("keys")).unwrap();

@@ -1,22 +1,22 @@
 //! Injected faults: each is a patch that breaks one promise, and a test that must find it.
 //!
-//! A campaign that counts no failure may only be blind. So each patch below this folder is applied
-//! to a copy of the sources in `target/faults/copy`, and the tests that it names must fail there;
-//! without the patch they must pass. The product has nothing of it.
+//! A test that never fails may detect nothing. So each patch below this folder is applied to a copy of
+//! the sources in `target/faults/copy`, and the tests that it names must fail there. Without the patch
+//! they must pass. The product contains no fault.
 //!
 //! A patch is a unified diff below a header:
 //!
 //! ```text
-//! What the fault does, in words.
+//! A description of the fault.
 //! Breaks: the promise.
 //!
 //! Found by: NAME=value … cargo test … -- the::full::name_of_a_test
-//! Message: what the failing test prints (optional)
+//! Message: a part of the output of the failed test (optional)
 //! ```
 //!
-//! A hunk is applied where its lines stand, and they must stand there once, whatever their numbers
-//! are; `git diff -U1` makes such hunks. A campaign may miss a fault by chance, so it is run again
-//! with another `PORTCULLIS_SEED`, up to twelve times.
+//! A hunk is matched by its lines, which must occur exactly once in the file. Line numbers are ignored.
+//! `git diff -U1` creates such hunks. A randomized test may miss a fault by chance, so it is repeated with
+//! another `PORTCULLIS_SEED`, up to twelve times.
 //!
 //! ```text
 //! cargo test --test faults                                                          # every patch applies
@@ -30,7 +30,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails by them, and reports its counts"
+    reason = "a test fails with a panic, and prints its counts"
 )]
 
 use std::{
@@ -41,34 +41,34 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How many faults are run where not all are; each day others.
-const SOME: usize = 3;
-/// How often a campaign is begun at most until it finds a fault.
-const ROUNDS: usize = 12;
+/// The number of faults that are run by default. Each day selects others.
+const DAILY_FAULTS: usize = 3;
+/// The maximum number of runs of a test until it finds a fault.
+const MAX_ROUNDS: usize = 12;
 
 /// One patch.
 struct Fault {
-    /// Its path without the ending.
+    /// Its path without the extension.
     name: String,
     hunks: Vec<Hunk>,
     found_by: Vec<Search>,
-    /// What the output of the tests must contain.
+    /// A text that the output of the failed test must contain.
     message: String,
 }
 
-/// A piece of a file and what stands there instead.
+/// A part of a file, and its replacement.
 #[derive(Default)]
 struct Hunk {
     file: String,
-    right: String,
-    wrong: String,
+    original: String,
+    faulty: String,
 }
 
 /// A test that must fail.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Search {
     variables: Vec<(String, String)>,
-    /// Which binary cargo builds.
+    /// The arguments of cargo that select the test binary.
     target: Vec<String>,
     test: String,
 }
@@ -89,25 +89,25 @@ fn every_patch_applies_and_names_a_test() {
 }
 
 #[test]
-#[ignore = "builds copies of the sources, for minutes"]
+#[ignore = "builds copies of the sources, which takes minutes"]
 fn every_patched_copy_compiles_and_its_fault_is_found() {
     let copy = Copy::of_the_sources();
     let all = faults();
-    let asked = env::var("PORTCULLIS_INJECT").unwrap_or_else(|_| today().to_string());
-    let (chosen, start) = (chosen(&all, &asked), Instant::now());
-    if asked.parse::<usize>().is_ok() {
+    let selection = env::var("PORTCULLIS_INJECT").unwrap_or_else(|_| today().to_string());
+    let (selected, start) = (selected(&all, &selection), Instant::now());
+    if selection.parse::<usize>().is_ok() {
         for fault in &all {
             copy.with(fault, || copy.check(fault));
         }
         println!("faults: {} compile, in {} s", all.len(), start.elapsed().as_secs());
     }
-    let searches: BTreeSet<_> = chosen.iter().flat_map(|fault| &fault.found_by).collect();
+    let searches: BTreeSet<_> = selected.iter().flat_map(|fault| &fault.found_by).collect();
     for search in &searches {
         let (passed, shown) = copy.run(search, 0);
         assert!(passed, "without a fault {} fails: {shown}", search.test);
     }
     let (mut missed, mut count) = (Vec::new(), 0);
-    for fault in &chosen {
+    for fault in &selected {
         for search in &fault.found_by {
             count += 1;
             if !copy.with(fault, || copy.finds(fault, search)) {
@@ -116,30 +116,30 @@ fn every_patched_copy_compiles_and_its_fault_is_found() {
         }
     }
     println!(
-        "faults: {} injected, {count} searches for them, {} in vain, in {} s",
-        chosen.len(),
+        "faults: {} injected, {count} tests run on them, {} missed, in {} s",
+        selected.len(),
         missed.len(),
         start.elapsed().as_secs()
     );
     assert!(missed.is_empty(), "not found: {missed:#?}");
 }
 
-/// In days since 1970.
+/// Returns the days since 1970.
 fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400
 }
 
-/// Those of a day, or those whose name begins so, or all.
-fn chosen<'f>(all: &'f [Fault], asked: &str) -> Vec<&'f Fault> {
-    let Ok(day) = asked.parse::<usize>() else {
-        let is_asked = |fault: &&Fault| asked == "all" || fault.name.starts_with(asked);
-        let chosen: Vec<_> = all.iter().filter(is_asked).collect();
-        assert!(!chosen.is_empty(), "there is no fault {asked}");
-        return chosen;
+/// Returns the faults of a day, the faults with this prefix of their names, or all.
+fn selected<'f>(all: &'f [Fault], selection: &str) -> Vec<&'f Fault> {
+    let Ok(day) = selection.parse::<usize>() else {
+        let is_selected = |fault: &&Fault| selection == "all" || fault.name.starts_with(selection);
+        let selected: Vec<_> = all.iter().filter(is_selected).collect();
+        assert!(!selected.is_empty(), "there is no fault {selection}");
+        return selected;
     };
     println!("faults: those of day {day}; PORTCULLIS_INJECT={day} runs them again");
-    // The stride takes them from different folders, and in the end all of them.
-    (0..SOME).map(|n| &all[(day * SOME + n) * 17 % all.len()]).collect()
+    // The factor selects faults of different folders, and over time all of them.
+    (0..DAILY_FAULTS).map(|n| &all[(day * DAILY_FAULTS + n) * 17 % all.len()]).collect()
 }
 
 // ── the patches
@@ -174,24 +174,24 @@ impl Fault {
         Self { hunks: hunks(diff), name, found_by, message }
     }
 
-    /// The files that it changes, changed.
+    /// Returns the files that the fault changes, with the fault.
     fn patched(&self, mut source: impl FnMut(&str) -> String) -> BTreeMap<&str, String> {
         let mut files = BTreeMap::new();
-        for Hunk { file, right, wrong } in &self.hunks {
+        for Hunk { file, original, faulty } in &self.hunks {
             let text = files.entry(file.as_str()).or_insert_with(|| source(file));
-            let places = text.matches(right).count();
+            let places = text.matches(original).count();
             assert_eq!(
                 places, 1,
-                "{}: the lines stand {places} times in {file}:{right}",
+                "{}: these lines occur {places} times in {file}:{original}",
                 self.name
             );
-            *text = text.replace(right, wrong);
+            *text = text.replace(original, faulty);
         }
         files
     }
 }
 
-/// Each begins with a line break, so that it stands for whole lines.
+/// Parses the hunks of a diff. Each begins with a line break, so that it matches whole lines.
 fn hunks(diff: &str) -> Vec<Hunk> {
     let (mut hunks, mut file) = (Vec::new(), "");
     for line in diff.lines() {
@@ -205,9 +205,9 @@ fn hunks(diff: &str) -> Vec<Hunk> {
             && !line.starts_with("---")
             && let Some(mark @ (" " | "-" | "+")) = line.get(..1)
         {
-            let (right, wrong) = (mark != "+", mark != "-");
-            hunk.right.extend(right.then(|| format!("\n{}", &line[1..])));
-            hunk.wrong.extend(wrong.then(|| format!("\n{}", &line[1..])));
+            let (is_original, is_faulty) = (mark != "+", mark != "-");
+            hunk.original.extend(is_original.then(|| format!("\n{}", &line[1..])));
+            hunk.faulty.extend(is_faulty.then(|| format!("\n{}", &line[1..])));
         }
     }
     hunks
@@ -231,7 +231,7 @@ impl Search {
 
 // ── the copy
 
-/// The sources once more, and what is built from them.
+/// A copy of the sources, and its build output.
 struct Copy {
     home: PathBuf,
 }
@@ -248,20 +248,20 @@ impl Copy {
         self.home.join("copy")
     }
 
-    /// Does something while a fault is in the copy.
+    /// Runs `act` while a fault is in the copy.
     fn with<T>(&self, fault: &Fault, act: impl FnOnce() -> T) -> T {
         let path = |file: &str| self.sources().join(file);
-        let mut right = BTreeMap::new();
+        let mut originals = BTreeMap::new();
         let patched = fault.patched(|file| {
             let text = fs::read_to_string(path(file)).unwrap();
-            right.insert(file.to_owned(), text.clone());
+            originals.insert(file.to_owned(), text.clone());
             text
         });
         for (file, text) in patched {
             fs::write(path(file), text).unwrap();
         }
         let outcome = act();
-        for (file, text) in right {
+        for (file, text) in originals {
             fs::write(path(&file), text).unwrap();
         }
         outcome
@@ -276,9 +276,9 @@ impl Copy {
         }
     }
 
-    /// Whether a test finds a fault, and prints what it shows.
+    /// Whether a test finds a fault. Prints the message of the failed test.
     fn finds(&self, fault: &Fault, search: &Search) -> bool {
-        for round in 0..ROUNDS {
+        for round in 0..MAX_ROUNDS {
             let start = Instant::now();
             let (passed, shown) = self.run(search, round);
             let (name, seconds) = (&fault.name, start.elapsed().as_secs());
@@ -298,7 +298,7 @@ impl Copy {
         false
     }
 
-    /// Builds and runs a test; says whether it passed, and what it failed by.
+    /// Builds and runs a test. Returns whether it passed, and the message of its failure.
     fn run(&self, search: &Search, round: usize) -> (bool, String) {
         let built = self.cargo("test", search, &["--no-run"]).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
@@ -321,7 +321,7 @@ impl Copy {
             .arg("--target-dir")
             .arg(self.home.join(search.flags()));
         command.args(more).current_dir(self.sources());
-        // Those of the test that runs this are about another package.
+        // The variables of this test run belong to another package.
         for name in
             ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "PORTCULLIS_SEED"]
         {
@@ -333,14 +333,14 @@ impl Copy {
 }
 
 impl Search {
-    /// A name for the flags of the compiler. What is built with others must not get mixed up.
+    /// Returns a name for the compiler flags. Each set of flags has its own target directory.
     fn flags(&self) -> &str {
         let flags = self.variables.iter().find(|(name, _)| name == "RUSTFLAGS");
         flags.map_or("plain", |(_, flags)| flags.trim_start_matches("--cfg="))
     }
 }
 
-/// The message of the last panic, but for that of a scope whose thread has panicked.
+/// Returns the message of the last panic, except for the panic of a thread scope.
 fn shown(output: &Output) -> String {
     let complaints = String::from_utf8_lossy(&output.stderr);
     let panics = complaints.split("panicked at ").skip(1).map(|panic| {
@@ -354,7 +354,7 @@ fn shown(output: &Output) -> String {
     shown.unwrap_or_default().chars().take(200).collect()
 }
 
-/// What the copy has: no hidden files, nothing that was built.
+/// Whether a path is copied: no hidden files, and no build output.
 fn is_source(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     (!name.starts_with('.') || name == ".cargo") && name != "target" && name != "node_modules"
@@ -377,7 +377,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// The Rust files, by their path from the root.
+/// Reads the Rust files, by their path from the root.
 fn read_sources(folder: &Path, sources: &mut BTreeMap<PathBuf, String>) {
     for path in entries(folder) {
         if path.is_dir() {

@@ -1,5 +1,5 @@
-//! Backups and restores: one moment of a store that goes on, every damage seen, nothing revived,
-//! nothing overwritten.
+//! Backups and restores: a backup is a consistent snapshot, every damage is detected, a restore
+//! never re-enables a key that was revoked later, and it never overwrites anything.
 
 use portcullis::{
     Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, Offline, Record, Refusal, Store,
@@ -32,7 +32,7 @@ fn restore(bytes: &[u8], dir: &Path, later: &LaterEvidence) -> Result<Restored, 
     Offline::new().restore(bytes, dir, later, Actor::Local(7), |_| ())
 }
 
-fn beside(old: &Path) -> PathBuf {
+fn new_directory(old: &Path) -> PathBuf {
     old.with_file_name("new")
 }
 
@@ -40,13 +40,13 @@ fn directory(data: &Path) -> LaterEvidence {
     LaterEvidence::Directory { data: data.into(), anchor: None }
 }
 
-/// What every key is, without its place in a list.
+/// Returns all records by id.
 fn by_id(store: &Store) -> BTreeMap<String, Arc<Record>> {
     records(store).into_iter().map(|record| (record.id.to_string(), record)).collect()
 }
 
 #[test]
-fn a_restored_store_knows_when_its_keys_were_last_used() {
+fn restore_keeps_the_last_use_of_each_key() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let make = |name| issue(&store, new_key(&store, name, &["api.read"]));
@@ -55,17 +55,17 @@ fn a_restored_store_knows_when_its_keys_were_last_used() {
     store.authenticate_key(&gone.1).unwrap();
     let last = store.last_used(used.0);
     assert!(last.is_some());
-    // What was never written to the store's own directory is in its backup.
+    // A backup includes uses that the store has only in memory.
     let bytes = backup(&store);
     store.revoke(gone.0).unwrap();
     store.delete(gone.0).unwrap();
     drop(store);
-    let new = beside(&old);
+    let new = new_directory(&old);
     restore(&bytes, &new, &directory(&old)).unwrap();
     let store = Store::open(&new).unwrap();
     assert_eq!((store.last_used(used.0), store.last_used(unused.0)), (last, None));
     assert_eq!(store.last_used(gone.0), None);
-    // And so does what is made from a backup of that.
+    // A backup of the restored store has the last use, too.
     let again = backup(&store);
     drop(store);
     let third = old.with_file_name("third");
@@ -75,17 +75,17 @@ fn a_restored_store_knows_when_its_keys_were_last_used() {
     assert!(report.is_healthy(), "{report:#?}");
 }
 
-// ── one moment
+// ── consistency
 
-/// Does something to the store each time a part of the backup is written.
-struct Meddling<'s>(Vec<u8>, &'s Store, Chance, Vec<KeyId>);
+/// A writer that changes the store each time a part of the backup is written.
+struct ChangingWriter<'s>(Vec<u8>, &'s Store, Chance, Vec<KeyId>);
 
-impl Write for Meddling<'_> {
+impl Write for ChangingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self(written, store, chance, keys) = self;
         for _ in 0..20 {
             let key = keys[chance.below(keys.len())];
-            // What cannot be done to this key in its state is done to another.
+            // A change that is invalid for the state of this key fails without an effect.
             let _ = match chance.below(4) {
                 0 => store.revoke(key).map(drop),
                 1 => store.revoke(key).and_then(|_| store.delete(key)),
@@ -93,7 +93,7 @@ impl Write for Meddling<'_> {
                 _ => store.issue(new_key(store, "meanwhile", &["api.read"])).map(drop),
             };
         }
-        // Less than there is, so that there are many such moments.
+        // Accept only a part, so that there are many calls.
         let some = bytes.len().min(4000);
         written.extend_from_slice(&bytes[..some]);
         Ok(some)
@@ -105,7 +105,7 @@ impl Write for Meddling<'_> {
 }
 
 #[test]
-fn a_backup_is_the_store_at_the_moment_when_it_began() {
+fn backup_is_a_snapshot_of_the_store_at_its_start() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let keys: Vec<KeyId> = (0..1200)
@@ -114,20 +114,20 @@ fn a_backup_is_the_store_at_the_moment_when_it_began() {
         })
         .collect();
     let before = by_id(&store);
-    let mut to = Meddling(Vec::new(), &store, Chance(1), keys);
+    let mut to = ChangingWriter(Vec::new(), &store, Chance(1), keys);
     let taken = store.backup(&mut to, |_| ()).unwrap();
-    assert!(by_id(&store) != before, "nothing happened meanwhile");
+    assert!(by_id(&store) != before, "the store did not change during the backup");
     assert_eq!((taken.sequence, taken.records), (1201, 1200));
 
-    let made = restore(&to.0, &beside(&old), &LaterEvidence::Unknown).unwrap();
-    assert_eq!((made.records, made.sequence), (1200, 1202));
-    let restored = Store::open(beside(&old)).unwrap();
+    let summary = restore(&to.0, &new_directory(&old), &LaterEvidence::Unknown).unwrap();
+    assert_eq!((summary.records, summary.sequence), (1200, 1202));
+    let restored = Store::open(new_directory(&old)).unwrap();
     assert!(by_id(&restored) == before);
     assert_eq!(restored.audit(0, 5000).unwrap()[..1201], store.audit(0, 1201).unwrap()[..]);
 }
 
-/// What the trail says that the keys are, said slowly.
-fn replayed(store: &Store, through: u64) -> BTreeMap<String, (String, bool, Grant)> {
+/// Computes the state of all keys from the audit log.
+fn replay(store: &Store, through: u64) -> BTreeMap<String, (String, bool, Grant)> {
     let mut keys = BTreeMap::new();
     for entry in store.audit(0, usize::try_from(through).unwrap()).unwrap() {
         let Some(id) = entry.key.map(|id| id.to_string()) else { continue };
@@ -147,7 +147,7 @@ fn replayed(store: &Store, through: u64) -> BTreeMap<String, (String, bool, Gran
 }
 
 #[test]
-fn backups_beside_busy_writers_are_each_one_moment() {
+fn backup_during_concurrent_writes_is_consistent() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     for n in 0..400 {
@@ -163,15 +163,15 @@ fn backups_beside_busy_writers_are_each_one_moment() {
                 while !stop.load(Ordering::Relaxed) {
                     let page = store.list(&query).unwrap().records;
                     let id = page[chance.below(page.len())].id;
-                    let less = Change {
+                    let narrowed = Change {
                         grant: Some(portcullis_testkit::scopes(store, &["api.read"])),
                         ..Change::default()
                     };
-                    // Others may have been faster.
+                    // The change fails if the other thread changed the key first.
                     let _ = match chance.below(5) {
                         0 => store.revoke(id).map(drop),
                         1 => store.update(id, Change::activate()).map(drop),
-                        2 => store.update(id, less).map(drop),
+                        2 => store.update(id, narrowed).map(drop),
                         3 => store.delete(id),
                         _ => store.issue(new_key(store, "new", &["api.read"])).map(drop),
                     };
@@ -191,29 +191,29 @@ fn backups_beside_busy_writers_are_each_one_moment() {
             .into_iter()
             .map(|r| (r.id.to_string(), (r.name.clone(), r.active, r.grant)))
             .collect();
-        assert!(found == replayed(&restored, taken.sequence), "backup {number}");
+        assert!(found == replay(&restored, taken.sequence), "backup {number}");
     }
 }
 
 #[test]
-fn a_backup_of_an_empty_store_is_one() {
+fn backup_of_an_empty_store_can_be_restored() {
     let (_dir, old) = home();
     let bytes = backup(&Store::open(&old).unwrap());
-    assert_eq!(restore(&bytes, &beside(&old), &directory(&old)).unwrap().records, 0);
-    assert!(records(&Store::open(beside(&old)).unwrap()).is_empty());
+    assert_eq!(restore(&bytes, &new_directory(&old), &directory(&old)).unwrap().records, 0);
+    assert!(records(&Store::open(new_directory(&old)).unwrap()).is_empty());
 }
 
 #[test]
-fn progress_is_told_up_to_the_end() {
+fn progress_is_reported_up_to_the_end() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     for _ in 0..600 {
         store.issue(new_key(&store, "a", &["api.read"])).unwrap();
     }
-    let (mut bytes, mut told) = (Vec::new(), Vec::new());
-    store.backup(&mut bytes, |progress| told.push((progress.done, progress.all))).unwrap();
-    assert!(told.is_sorted() && told.len() > 3);
-    assert_eq!(told.last(), Some(&(1201, 1201)));
+    let (mut bytes, mut reported) = (Vec::new(), Vec::new());
+    store.backup(&mut bytes, |progress| reported.push((progress.done, progress.all))).unwrap();
+    assert!(reported.is_sorted() && reported.len() > 3);
+    assert_eq!(reported.last(), Some(&(1201, 1201)));
     let mut read = 0;
     Offline::new().verify_backup(&bytes[..], |_| read += 1).unwrap();
     assert_eq!(read, 1);
@@ -222,7 +222,7 @@ fn progress_is_told_up_to_the_end() {
 // ── damage
 
 #[test]
-fn every_damaged_bit_and_every_cut_of_a_backup_is_refused() {
+fn backup_with_any_flipped_bit_or_truncated_is_refused() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     for name in ["one", "two"] {
@@ -246,29 +246,29 @@ fn every_damaged_bit_and_every_cut_of_a_backup_is_refused() {
     }
     assert!(!refused(&bytes));
     bytes.push(0);
-    assert!(refused(&bytes), "a byte more");
+    assert!(refused(&bytes), "one additional byte");
 }
 
 #[test]
-fn a_damaged_backup_restores_nothing() {
+fn restore_of_a_damaged_backup_creates_nothing() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     issue(&store, new_key(&store, "a", &["api.read"]));
     let mut bytes = backup(&store);
     drop(store);
-    // The very last byte: all else was read and was right.
+    // Damage the last byte, so that everything before it is valid.
     *bytes.last_mut().unwrap() ^= 1;
-    let refused = restore(&bytes, &beside(&old), &directory(&old));
+    let refused = restore(&bytes, &new_directory(&old), &directory(&old));
     assert!(matches!(refused, Err(Error::BadBackup(_))), "{refused:?}");
-    assert!(matches!(Store::builder().open_existing(beside(&old)), Err(Error::NotFound(_))));
-    assert!(!beside(&old).exists());
+    assert!(matches!(Store::builder().open_existing(new_directory(&old)), Err(Error::NotFound(_))));
+    assert!(!new_directory(&old).exists());
 }
 
 #[test]
-fn a_backup_with_a_pepper_is_read_with_that_pepper_only() {
+fn backup_with_a_pepper_is_read_only_with_that_pepper() {
     let (_dir, old) = home();
-    let with = |pepper: &str| Store::builder().pepper(pepper.as_bytes().to_vec());
-    let store = with("a long enough pepper").open(&old).unwrap();
+    let builder = |pepper: &str| Store::builder().pepper(pepper.as_bytes().to_vec());
+    let store = builder("a long enough pepper").open(&old).unwrap();
     let (_, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let mut bytes = Vec::new();
     store.backup(&mut bytes, |_| ()).unwrap();
@@ -279,14 +279,14 @@ fn a_backup_with_a_pepper_is_read_with_that_pepper_only() {
     }
     let same = offline("a long enough pepper");
     same.verify_backup(&bytes[..], |_| ()).unwrap();
-    let new = beside(&old);
+    let new = new_directory(&old);
     same.restore(&bytes[..], &new, &directory(&old), Actor::Host, |_| ()).unwrap();
-    let store = with("a long enough pepper").open(&new).unwrap();
+    let store = builder("a long enough pepper").open(&new).unwrap();
     assert!(store.authenticate_key(&key).is_ok());
 }
 
 #[test]
-fn a_backup_holds_no_secret() {
+fn backup_contains_no_secret() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (_, key) = issue(&store, new_key(&store, "a", &["api.read"]));
@@ -294,10 +294,10 @@ fn a_backup_holds_no_secret() {
     assert!(!backup(&store).windows(8).any(|window| secret.windows(8).any(|part| part == window)));
 }
 
-// ── nothing is revived
+// ── later revocations
 
 #[test]
-fn each_kind_of_later_denial_survives_a_restore() {
+fn restore_applies_every_kind_of_later_restriction() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let make = |name: &str| issue(&store, new_key(&store, name, &["api.read", "api.write"]));
@@ -308,10 +308,10 @@ fn each_kind_of_later_denial_survives_a_restore() {
     let (shortened, shortened_key) = make("shortened");
     let (rotated, rotated_key) = make("rotated");
     let (graced, graced_key) = make("rotated with a grace");
-    let (back, back_key) = make("revoked and back");
+    let (reactivated, reactivated_key) = make("revoked and reactivated");
     let (owned, _) = make("owned");
-    let (asleep, asleep_key) = make("asleep");
-    store.revoke(asleep).unwrap();
+    let (inactive, inactive_key) = make("inactive");
+    store.revoke(inactive).unwrap();
     let bytes = backup(&store);
 
     store.revoke(revoked).unwrap();
@@ -326,28 +326,36 @@ fn each_kind_of_later_denial_survives_a_restore() {
     store.update(shortened, past).unwrap();
     store.rotate(rotated, Duration::ZERO).unwrap();
     let successor = store.rotate(graced, Duration::from_hours(1)).unwrap().record.id;
-    store.revoke(back).unwrap();
-    store.update(back, Change::activate()).unwrap();
+    store.revoke(reactivated).unwrap();
+    store.update(reactivated, Change::activate()).unwrap();
     let other = Change { owner: Some(Some("another".into())), ..Change::default() };
     store.update(owned, other).unwrap();
-    store.update(asleep, Change::activate()).unwrap();
-    let (lost, lost_key) = make("too late");
+    store.update(inactive, Change::activate()).unwrap();
+    let (lost, lost_key) = make("issued after the backup");
     let before = by_id(&store);
     let last = store.audit(0, 1000).unwrap().len() as u64;
     drop(store);
 
-    let made = restore(&bytes, &beside(&old), &directory(&old)).unwrap();
-    assert_eq!((made.unknown, made.sequence), (None, last + 1));
-    let fate = |id: KeyId| -> Vec<LaterEffect> {
-        made.changes.iter().filter(|change| change.key == id).map(|change| change.effect).collect()
+    let summary = restore(&bytes, &new_directory(&old), &directory(&old)).unwrap();
+    assert_eq!((summary.unknown, summary.sequence), (None, last + 1));
+    let effects = |id: KeyId| -> Vec<LaterEffect> {
+        summary
+            .changes
+            .iter()
+            .filter(|change| change.key == id)
+            .map(|change| change.effect)
+            .collect()
     };
-    assert_eq!(fate(untouched), []);
-    assert_eq!(fate(revoked), [LaterEffect::Applied]);
-    assert_eq!(fate(deleted), [LaterEffect::Applied, LaterEffect::Deleted]);
-    assert_eq!(fate(back), [LaterEffect::Applied, LaterEffect::NotGranted]);
-    assert_eq!((fate(lost), fate(successor)), (vec![LaterEffect::Lost], vec![LaterEffect::Lost]));
+    assert_eq!(effects(untouched), []);
+    assert_eq!(effects(revoked), [LaterEffect::Applied]);
+    assert_eq!(effects(deleted), [LaterEffect::Applied, LaterEffect::Deleted]);
+    assert_eq!(effects(reactivated), [LaterEffect::Applied, LaterEffect::NotGranted]);
+    assert_eq!(
+        (effects(lost), effects(successor)),
+        (vec![LaterEffect::Lost], vec![LaterEffect::Lost])
+    );
 
-    let new = Store::open(beside(&old)).unwrap();
+    let new = Store::open(new_directory(&old)).unwrap();
     let refused = |key: &[u8]| new.authenticate_key(key).err();
     assert_eq!(refused(&untouched_key), None);
     assert_eq!(refused(&revoked_key), Some(Refusal::Inactive));
@@ -355,47 +363,47 @@ fn each_kind_of_later_denial_survives_a_restore() {
     assert_eq!(refused(&shortened_key), Some(Refusal::Expired));
     assert_eq!(refused(&rotated_key), Some(Refusal::Inactive));
     assert_eq!(refused(&lost_key), Some(Refusal::Unknown));
-    // What was allowed later does not come back by itself.
-    assert_eq!(refused(&back_key), Some(Refusal::Inactive));
-    assert_eq!(refused(&asleep_key), Some(Refusal::Inactive));
+    // A later reactivation is not applied.
+    assert_eq!(refused(&reactivated_key), Some(Refusal::Inactive));
+    assert_eq!(refused(&inactive_key), Some(Refusal::Inactive));
     let [read, write] = ["api.read", "api.write"].map(|name| name.parse().unwrap());
     let principal = new.authenticate_key(&narrowed_key).unwrap();
     assert!(principal.require(&read).is_ok() && principal.require(&write).is_err());
     assert!(new.authenticate_key(&graced_key).is_ok());
-    // What is neither looser nor lost is as it was.
+    // Every other key is as it was before the restore.
     for id in [untouched, revoked, narrowed, shortened, rotated, graced, owned] {
         assert_eq!(new.get(id).unwrap(), before[&id.to_string()], "{id}");
     }
 
-    // The trail goes on, and the note of the restore is in it.
-    let trail = new.audit(0, 1000).unwrap();
-    assert_eq!(trail.len() as u64, last + 1);
-    let note = trail.last().unwrap();
-    let act = Act::Restore { backup: made.backup.sequence, later_known: true };
-    assert_eq!((&note.act, note.actor), (&act, Actor::Local(7)));
-    // It is a store like any other.
+    // The audit log continues with an entry for the restore.
+    let entries = new.audit(0, 1000).unwrap();
+    assert_eq!(entries.len() as u64, last + 1);
+    let entry = entries.last().unwrap();
+    let act = Act::Restore { backup: summary.backup.sequence, later_known: true };
+    assert_eq!((&entry.act, entry.actor), (&act, Actor::Local(7)));
+    // The restored store accepts changes and can be reopened.
     issue(&new, new_key(&new, "after", &["api.read"]));
     drop(new);
-    assert!(Store::open(beside(&old)).is_ok());
+    assert!(Store::open(new_directory(&old)).is_ok());
 }
 
 #[test]
-fn scopes_that_came_after_the_backup_keep_their_numbers() {
+fn scopes_added_after_the_backup_keep_their_numbers() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let bytes = backup(&store);
     drop(store);
-    let with = |name: &str| Store::builder().scopes([(name.parse().unwrap(), String::new())]);
-    let store = with("late.one").open(&old).unwrap();
-    let wide = Change {
+    let with_scope = |name: &str| Store::builder().scopes([(name.parse().unwrap(), String::new())]);
+    let store = with_scope("late.one").open(&old).unwrap();
+    let widened = Change {
         grant: Some(portcullis_testkit::scopes(&store, &["api.read", "late.one"])),
         ..Change::default()
     };
-    store.update(id, wide).unwrap();
+    store.update(id, widened).unwrap();
     drop(store);
-    restore(&bytes, &beside(&old), &directory(&old)).unwrap();
-    let new = with("late.two").open(beside(&old)).unwrap();
+    restore(&bytes, &new_directory(&old), &directory(&old)).unwrap();
+    let new = with_scope("late.two").open(new_directory(&old)).unwrap();
     let principal = new.authenticate_key(&key).unwrap();
     for later in ["late.one", "late.two"] {
         assert!(principal.require(&later.parse().unwrap()).is_err());
@@ -408,16 +416,16 @@ fn scopes_that_came_after_the_backup_keep_their_numbers() {
 }
 
 #[test]
-fn a_store_can_be_restored_again_and_again() {
+fn store_can_be_restored_repeatedly() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let first = backup(&store);
     drop(store);
-    let second = beside(&old);
+    let second = new_directory(&old);
     restore(&first, &second, &directory(&old)).unwrap();
     Store::open(&second).unwrap().revoke(id).unwrap();
-    // The first backup meets what was done in the store that was made from it.
+    // The later revocation was made in the store that was restored from the same backup.
     let third = old.with_file_name("third");
     restore(&first, &third, &directory(&second)).unwrap();
     let store = Store::open(&third).unwrap();
@@ -425,7 +433,7 @@ fn a_store_can_be_restored_again_and_again() {
 }
 
 #[test]
-fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
+fn restore_needs_an_audit_log_that_reaches_the_anchor() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (id, _) = issue(&store, new_key(&store, "a", &["api.read"]));
@@ -437,17 +445,17 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
     let bytes = backup(&store);
     store.revoke(id).unwrap();
 
-    let new = beside(&old);
+    let new = new_directory(&old);
     let refused = |data: &Path| match restore(&bytes, &new, &directory(data)) {
         Err(Error::UnknownRevocations(why)) => why.into_string(),
         other => panic!("{other:?}"),
     };
-    // Open in this process still.
+    // The old store is still open.
     assert!(matches!(restore(&bytes, &new, &directory(&old)), Err(Error::Locked { .. })));
     drop(store);
 
     assert!(refused(&earlier).contains("older than the backup"));
-    // The trail of the earlier copy beside the anchor of today.
+    // The audit log of the earlier copy with the current anchor.
     let rolled_back = old.with_file_name("rolled back");
     copy(&earlier, &rolled_back);
     fs::copy(old.join("ledger/anchor"), rolled_back.join("ledger/anchor")).unwrap();
@@ -460,7 +468,7 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
     }
     drop(store);
     assert!(refused(&other).contains("does not follow"));
-    // No anchor, or a damaged one.
+    // A damaged anchor, and no anchor.
     let without = old.with_file_name("without");
     copy(&old, &without);
     fs::write(without.join("ledger/anchor"), [0; 8192]).unwrap();
@@ -468,99 +476,100 @@ fn without_a_trail_that_reaches_the_anchor_nothing_is_restored() {
     fs::remove_file(without.join("ledger/anchor")).unwrap();
     assert!(refused(&without).contains("anchor"));
 
-    // Nothing was made by any of them, and all is well with the right one.
+    // None of the attempts created anything, and the complete directory is accepted.
     restore(&bytes, &new, &directory(&old)).unwrap();
     assert!(!Store::open(&new).unwrap().get(id).unwrap().active);
 }
 
-/// The trail as it is exported.
-fn exported(store: &Store, after: u64) -> LaterEvidence {
-    let part = store.audit_range(after, 1000).unwrap();
-    let entries = part.entries.into_iter().map(|(entry, _)| entry.unwrap());
-    LaterEvidence::Export { entries: entries.collect(), end: part.end }
+/// Exports the audit log.
+fn export(store: &Store, after: u64) -> LaterEvidence {
+    let range = store.audit_range(after, 1000).unwrap();
+    let entries = range.entries.into_iter().map(|(entry, _)| entry.unwrap());
+    LaterEvidence::Export { entries: entries.collect(), end: range.end }
 }
 
 #[test]
-fn an_exported_trail_takes_the_place_of_the_old_directory() {
+fn restore_accepts_an_export_instead_of_the_old_directory() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
     let (_, kept_key) = issue(&store, new_key(&store, "kept", &["api.read"]));
-    let early = exported(&store, 0);
+    let early = export(&store, 0);
     store.update(gone, Change { name: Some("b".into()), ..Change::default() }).unwrap();
     let bytes = backup(&store);
     store.revoke(gone).unwrap();
     let (lost, _) = issue(&store, new_key(&store, "lost", &["api.read"]));
-    let whole = exported(&store, 2);
+    let complete = export(&store, 2);
 
-    let new = beside(&old);
+    let new = new_directory(&old);
     let refused = |later: &LaterEvidence| match restore(&bytes, &new, later) {
         Err(Error::UnknownRevocations(why)) => why.into_string(),
         other => panic!("{other:?}"),
     };
     let altered = |alter: &dyn Fn(&mut Vec<portcullis::AuditEntry>)| {
-        let LaterEvidence::Export { entries, end } = whole.clone() else { panic!() };
+        let LaterEvidence::Export { entries, end } = complete.clone() else { panic!() };
         let mut entries = entries;
         alter(&mut entries);
         LaterEvidence::Export { entries, end }
     };
     assert!(refused(&early).contains("older than the backup"));
-    assert!(refused(&exported(&store, 5)).contains("entry 5"));
+    assert!(refused(&export(&store, 5)).contains("entry 5"));
     assert!(refused(&altered(&|entries| drop(entries.pop()))).contains("the log reached 6"));
     assert!(refused(&altered(&|entries| drop(entries.remove(2)))).contains("missing"));
-    let back = |entries: &mut Vec<portcullis::AuditEntry>| {
+    let reactivate = |entries: &mut Vec<portcullis::AuditEntry>| {
         entries[2].after = Change::activate();
     };
-    assert!(refused(&altered(&back)).contains("another history"));
-    let LaterEvidence::Export { entries, end } = whole.clone() else { panic!() };
-    let mut cut = end.clone();
-    cut.sequence = 4;
-    let cut = LaterEvidence::Export { entries: entries[..2].to_vec(), end: cut };
-    assert!(refused(&cut).contains("end of the exported audit log"));
+    assert!(refused(&altered(&reactivate)).contains("another history"));
+    let LaterEvidence::Export { entries, end } = complete.clone() else { panic!() };
+    let mut truncated_end = end.clone();
+    truncated_end.sequence = 4;
+    let truncated = LaterEvidence::Export { entries: entries[..2].to_vec(), end: truncated_end };
+    assert!(refused(&truncated).contains("end of the exported audit log"));
 
-    let made = restore(&bytes, &new, &whole).unwrap();
-    assert_eq!(made.unknown.unwrap().0, end.at);
-    let fates: Vec<_> = made.changes.iter().map(|change| (change.key, change.effect)).collect();
-    assert_eq!(fates, [(gone, LaterEffect::Applied), (lost, LaterEffect::Lost)]);
+    let summary = restore(&bytes, &new, &complete).unwrap();
+    assert_eq!(summary.unknown.unwrap().0, end.at);
+    let effects: Vec<_> =
+        summary.changes.iter().map(|change| (change.key, change.effect)).collect();
+    assert_eq!(effects, [(gone, LaterEffect::Applied), (lost, LaterEffect::Lost)]);
     let new = Store::open(&new).unwrap();
     assert_eq!(new.authenticate_key(&gone_key).err(), Some(Refusal::Inactive));
     assert!(new.authenticate_key(&kept_key).is_ok());
 }
 
 #[test]
-fn an_old_directory_is_not_changed_by_a_restore() {
+fn restore_does_not_change_the_old_directory() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let bytes = backup(&store);
     issue(&store, new_key(&store, "a", &["api.read"]));
     drop(store);
     let before = contents(&old);
-    restore(&bytes, &beside(&old), &directory(&old)).unwrap();
+    restore(&bytes, &new_directory(&old), &directory(&old)).unwrap();
     assert!(contents(&old) == before);
 }
 
 #[test]
-fn who_does_not_know_the_later_denials_is_told_of_the_time_that_is_unknown() {
+fn restore_without_evidence_reports_the_unknown_period() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let bytes = backup(&store);
     store.revoke(id).unwrap();
-    let made = restore(&bytes, &beside(&old), &LaterEvidence::Unknown).unwrap();
-    let (from, to) = made.unknown.unwrap();
-    assert!(from == made.backup.taken && from <= to);
-    let new = Store::open(beside(&old)).unwrap();
-    // This is what the name of the option says.
+    let summary = restore(&bytes, &new_directory(&old), &LaterEvidence::Unknown).unwrap();
+    let (from, to) = summary.unknown.unwrap();
+    assert!(from == summary.backup.taken && from <= to);
+    let new = Store::open(new_directory(&old)).unwrap();
+    // As documented for `Unknown`, the later revocation is not applied.
     assert!(new.authenticate_key(&key).is_ok());
-    let note = new.audit(made.sequence - 1, 1).unwrap().remove(0);
-    let act = Act::Restore { backup: made.backup.sequence, later_known: false };
-    assert_eq!(note.act, act);
+    let entry = new.audit(summary.sequence - 1, 1).unwrap().remove(0);
+    let act = Act::Restore { backup: summary.backup.sequence, later_known: false };
+    assert_eq!(entry.act, act);
 }
 
-// ── nothing is overwritten, nothing is half-born
+// ── existing and incomplete directories
 
 #[test]
-fn a_restore_never_overwrites() {
+fn restore_never_overwrites() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     let bytes = backup(&store);
@@ -571,45 +580,50 @@ fn a_restore_never_overwrites() {
     assert!(contents(&old) == before);
     let full = old.with_file_name("full");
     fs::create_dir(&full).unwrap();
-    fs::write(full.join("a file"), "of someone").unwrap();
+    fs::write(full.join("a file"), "of another program").unwrap();
     let refused = restore(&bytes, &full, &LaterEvidence::Unknown);
     assert!(matches!(refused, Err(Error::BadDirectory { .. })), "{refused:?}");
     assert_eq!(names_in(&full), ["a file"]);
-    // An anchor elsewhere is that of a store, too.
+    // An anchor outside the directory belongs to a store, too.
     let anchor = old.with_file_name("anchor");
     fs::copy(old.join("ledger/anchor"), &anchor).unwrap();
     let offline = Offline::new().anchor(&anchor);
-    let refused =
-        offline.restore(&bytes[..], beside(&old), &LaterEvidence::Unknown, Actor::Host, |_| ());
+    let refused = offline.restore(
+        &bytes[..],
+        new_directory(&old),
+        &LaterEvidence::Unknown,
+        Actor::Host,
+        |_| (),
+    );
     assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
     assert_eq!(fs::read(&anchor).unwrap(), fs::read(old.join("ledger/anchor")).unwrap());
 }
 
-/// Ends with an error in the middle.
-struct Broken<'b>(&'b [u8]);
+/// A reader that fails at its end.
+struct FailingReader<'b>(&'b [u8]);
 
-impl Read for Broken<'_> {
+impl Read for FailingReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer)? {
-            0 => Err(io::Error::other("the tape tore")),
+            0 => Err(io::Error::other("read error")),
             count => Ok(count),
         }
     }
 }
 
 #[test]
-fn a_restore_that_breaks_off_leaves_nothing_half_born() {
+fn failed_restore_leaves_no_directory() {
     let (_dir, old) = home();
     let store = Store::open(&old).unwrap();
     for _ in 0..50 {
         issue(&store, new_key(&store, "a", &["api.read"]));
     }
     let bytes = backup(&store);
-    let new = beside(&old);
-    for part in [8, 500, bytes.len() / 2, bytes.len() - 1] {
-        let torn = Broken(&bytes[..part]);
+    let new = new_directory(&old);
+    for length in [8, 500, bytes.len() / 2, bytes.len() - 1] {
+        let truncated = FailingReader(&bytes[..length]);
         let failed =
-            Offline::new().restore(torn, &new, &LaterEvidence::Unknown, Actor::Host, |_| ());
+            Offline::new().restore(truncated, &new, &LaterEvidence::Unknown, Actor::Host, |_| ());
         assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
         assert!(!new.exists());
     }
@@ -618,7 +632,7 @@ fn a_restore_that_breaks_off_leaves_nothing_half_born() {
 }
 
 #[test]
-fn a_store_in_memory_has_no_backup() {
+fn in_memory_store_cannot_be_backed_up() {
     let store = Store::in_memory().unwrap();
     assert!(store.backup(Vec::new(), |_| ()).is_err());
 }
@@ -632,7 +646,7 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Every file below, and what is in it.
+/// Returns the content of every file below the directory.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {

@@ -1,5 +1,5 @@
-//! The doctor finds each thing that can be wrong with a directory, names it, and changes nothing;
-//! and a repair brings over nothing that works and is not proved.
+//! The doctor reports every kind of fault of a data directory and changes nothing. A repair copies
+//! every provable key, and no other key stays active.
 
 use portcullis::{
     Actor, Error, Expiry, KeyId, Offline, Refusal, Store, Timestamp,
@@ -19,40 +19,41 @@ use std::{
 
 const PEPPER: &[u8] = b"sixteen bytes at least";
 
-/// A closed store with keys in every state. Its trail: 1 catalogue, 2 kept, 3 off, 4 gone,
-/// 5 old, 6 off revoked, 7 gone revoked, 8 gone deleted, 9 old rotated into new, 10 kept renamed.
-struct House {
+/// A closed store with keys in every state. Its audit log: 1 catalogue; 2 to 5 `kept`, `revoked`,
+/// `deleted` and `old` created; 6 `revoked` revoked; 7 `deleted` revoked; 8 `deleted` deleted; 9 `old`
+/// rotated into `new`; 10 `kept` renamed.
+struct Fixture {
     dir: tempfile::TempDir,
     home: PathBuf,
     kept: (KeyId, Vec<u8>),
-    off: (KeyId, Vec<u8>),
-    gone: (KeyId, Vec<u8>),
+    revoked: (KeyId, Vec<u8>),
+    deleted: (KeyId, Vec<u8>),
     new: KeyId,
-    /// The records of `off` and `gone` while they worked.
-    frames: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The records of `revoked` and `deleted` while they were active.
+    active_frames: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("keys");
         let store = Store::open(&home).unwrap();
         let make = |name: &str| issue(&store, new_key(&store, name, &["api.read", "api.write"]));
-        let (kept, off, gone, old) = (make("kept"), make("off"), make("gone"), make("old"));
+        let [kept, revoked, deleted, old] = ["kept", "revoked", "deleted", "old"].map(make);
         drop(store);
-        let frames = operate(&home, |db| vec![record(db, off.0), record(db, gone.0)]);
+        let active_frames = operate(&home, |db| vec![record(db, revoked.0), record(db, deleted.0)]);
         let store = Store::open(&home).unwrap();
-        store.revoke(off.0).unwrap();
-        store.revoke(gone.0).unwrap();
-        store.delete(gone.0).unwrap();
+        store.revoke(revoked.0).unwrap();
+        store.revoke(deleted.0).unwrap();
+        store.delete(deleted.0).unwrap();
         let new = store.rotate(old.0, Duration::from_hours(1)).unwrap().record.id;
         let name = Some("kept, renamed".into());
         store.update(kept.0, portcullis::Change { name, ..Default::default() }).unwrap();
         drop(store);
-        Self { dir, home, kept, off, gone, new, frames }
+        Self { dir, home, kept, revoked, deleted, new, active_frames }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -60,18 +61,18 @@ impl House {
         self.examine_with(&Offline::new())
     }
 
-    /// Examines, and shows that nothing was changed and nothing is left.
+    /// Examines the store. Asserts that no file changed and that no temporary file remains.
     fn examine_with(&self, offline: &Offline) -> Report {
-        let scratch = self.at("scratch");
+        let scratch = self.path("scratch");
         fs::create_dir_all(&scratch).unwrap();
-        let before = told(&self.home);
+        let before = snapshot(&self.home);
         let report = offline.examine(&self.home, &scratch).unwrap();
-        assert_eq!(told(&self.home), before);
+        assert_eq!(snapshot(&self.home), before);
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
         report
     }
 
-    /// The only fault.
+    /// Returns the only fault.
     #[track_caller]
     fn fault(&self) -> Finding {
         let report = self.examine();
@@ -81,35 +82,35 @@ impl House {
         faults[0].clone()
     }
 
-    fn has(&self, code: &str) -> Finding {
+    fn finding(&self, code: &str) -> Finding {
         let report = self.examine();
         let found = report.findings.iter().find(|finding| finding.code == code);
         found.unwrap_or_else(|| panic!("{code}: {report:#?}")).clone()
     }
 
     fn repair(&self) -> (Repaired, PathBuf) {
-        let (scratch, new) = (self.at("scratch"), self.at("repaired"));
+        let (scratch, new) = (self.path("scratch"), self.path("repaired"));
         fs::create_dir_all(&scratch).unwrap();
-        let before = told(&self.home);
+        let before = snapshot(&self.home);
         let done = Offline::new().repair(&self.home, &new, &scratch, Actor::Host).unwrap();
-        assert_eq!(told(&self.home), before);
+        assert_eq!(snapshot(&self.home), before);
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
         let report = Offline::new().examine(&new, &scratch).unwrap();
         assert!(report.is_healthy(), "{report:#?}");
         (done, new)
     }
 
-    /// What became of each key that a repair lists.
+    /// Repairs the store and returns the issue of each listed key.
     fn issues(&self) -> BTreeMap<KeyId, RepairIssue> {
         let (done, new) = self.repair();
         let store = Store::builder().open_existing(new).unwrap();
-        // Whatever else is brought over: what was taken away never works again.
-        assert_ne!(store.authenticate_key(&self.off.1).map(drop), Ok(()));
-        assert_eq!(store.authenticate_key(&self.gone.1).map(drop), Err(Refusal::Unknown));
+        // A repair never re-enables a revoked or deleted key.
+        assert_ne!(store.authenticate_key(&self.revoked.1).map(drop), Ok(()));
+        assert_eq!(store.authenticate_key(&self.deleted.1).map(drop), Err(Refusal::Unknown));
         let issues: BTreeMap<_, _> =
-            done.issues.iter().filter_map(|(id, d)| Some(((*id)?, *d))).collect();
-        for (id, doubt) in &issues {
-            match doubt {
+            done.issues.iter().filter_map(|(id, issue)| Some(((*id)?, *issue))).collect();
+        for (id, issue) in &issues {
+            match issue {
                 RepairIssue::Unproved | RepairIssue::Older => {
                     assert!(!store.get(*id).unwrap().active);
                 }
@@ -122,8 +123,8 @@ impl House {
             usize::try_from(done.current).unwrap()
                 + issues
                     .values()
-                    .filter(|d| matches!(
-                        d,
+                    .filter(|issue| matches!(
+                        issue,
                         RepairIssue::Unproved | RepairIssue::Older | RepairIssue::Narrowed
                     ))
                     .count()
@@ -132,15 +133,15 @@ impl House {
     }
 }
 
-/// Every file with all that must not change of it.
-fn told(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
+/// Returns the mode, the modification time and the content of every file.
+fn snapshot(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let about = fs::metadata(&path).unwrap();
         let bytes = if about.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
         if about.is_dir() {
-            found.extend(told(&path));
+            found.extend(snapshot(&path));
         }
         found.insert(path, (about.mode(), about.mtime(), about.mtime_nsec(), bytes));
     }
@@ -148,40 +149,41 @@ fn told(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
 }
 
 #[test]
-fn a_healthy_store_is_healthy() {
-    let house = House::new();
-    let report = house.examine();
+fn healthy_store_has_no_findings() {
+    let fixture = Fixture::new();
+    let report = fixture.examine();
     assert!(report.is_healthy(), "{report:#?}");
     assert_eq!((report.records, report.entries, report.findings.len()), (4, 10, 0));
 }
 
 #[test]
-fn a_store_that_is_open_is_not_read() {
-    let house = House::new();
-    let store = Store::open(&house.home).unwrap();
-    let fault = house.fault();
+fn open_store_is_not_read() {
+    let fixture = Fixture::new();
+    let store = Store::open(&fixture.home).unwrap();
+    let fault = fixture.fault();
     assert_eq!(fault.code, "in-use");
     assert!(fault.text.contains(&format!("process {}", std::process::id())), "{}", fault.text);
-    assert!(!house.examine().was_read);
-    let refused = Offline::new().repair(&house.home, house.at("x"), house.dir.path(), Actor::Host);
+    assert!(!fixture.examine().was_read);
+    let refused =
+        Offline::new().repair(&fixture.home, fixture.path("x"), fixture.dir.path(), Actor::Host);
     assert!(matches!(refused, Err(Error::Locked { .. })));
-    assert!(!house.at("x").exists());
+    assert!(!fixture.path("x").exists());
     drop(store);
-    assert!(house.examine().is_healthy());
+    assert!(fixture.examine().is_healthy());
 }
 
-mod from_outside {
+mod files {
     use super::*;
 
     #[test]
-    fn files_that_others_can_use_are_named() {
-        let house = House::new();
+    fn file_accessible_by_others_is_reported() {
+        let fixture = Fixture::new();
         let within =
-            ["ledger/sled/db", "ledger/anchor", "ledger"].map(|path| house.home.join(path));
-        for path in [house.home.clone()].into_iter().chain(within) {
+            ["ledger/sled/db", "ledger/anchor", "ledger"].map(|path| fixture.home.join(path));
+        for path in [fixture.home.clone()].into_iter().chain(within) {
             let about = fs::metadata(&path).unwrap().permissions();
             fs::set_permissions(&path, Permissions::from_mode(about.mode() | 0o040)).unwrap();
-            let fault = house.fault();
+            let fault = fixture.fault();
             assert_eq!(fault.code, "permissions");
             assert!(fault.text.starts_with(&path.display().to_string()), "{}", fault.text);
             fs::set_permissions(&path, about).unwrap();
@@ -190,72 +192,73 @@ mod from_outside {
 
     #[needs("root: test $(id -u) = 0")]
     #[test]
-    fn files_of_another_user_are_named() {
-        let house = House::new();
-        let anchor = house.home.join("ledger/anchor");
+    fn file_of_another_user_is_reported() {
+        let fixture = Fixture::new();
+        let anchor = fixture.home.join("ledger/anchor");
         std::os::unix::fs::chown(&anchor, Some(4711), None).unwrap();
-        let fault = house.fault();
+        let fault = fixture.fault();
         assert_eq!(fault.code, "owner");
         assert!(fault.text.ends_with("belongs to user 4711"), "{}", fault.text);
     }
 
     #[test]
-    fn what_a_kill_left_behind_is_named() {
-        let house = House::new();
-        fs::create_dir(house.home.join("ledger.new")).unwrap();
-        fs::set_permissions(house.home.join("ledger.new"), Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(house.fault().code, "leftover");
-        fs::remove_dir(house.home.join("ledger.new")).unwrap();
-        let partial = house.home.join("ledger/sled/snap.00AA.generating");
+    fn leftover_of_a_kill_is_reported() {
+        let fixture = Fixture::new();
+        fs::create_dir(fixture.home.join("ledger.new")).unwrap();
+        fs::set_permissions(fixture.home.join("ledger.new"), Permissions::from_mode(0o700))
+            .unwrap();
+        assert_eq!(fixture.fault().code, "leftover");
+        fs::remove_dir(fixture.home.join("ledger.new")).unwrap();
+        let partial = fixture.home.join("ledger/sled/snap.00AA.generating");
         fs::write(&partial, b"half").unwrap();
         fs::set_permissions(&partial, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(house.fault().code, "leftover");
+        assert_eq!(fixture.fault().code, "leftover");
         fs::remove_file(&partial).unwrap();
-        // As a kill within a rehearsal leaves it, with what the engine makes for all to read.
-        let rehearsal = house.home.join("ledger/rehearsal");
-        copy(&house.home.join("ledger/sled"), &rehearsal.join("portcullis-00"));
+        // The state after a kill during a rehearsal. sled creates its file `conf` readable for all.
+        let rehearsal = fixture.home.join("ledger/rehearsal");
+        copy(&fixture.home.join("ledger/sled"), &rehearsal.join("portcullis-00"));
         fs::set_permissions(&rehearsal, Permissions::from_mode(0o700)).unwrap();
         let loose = Permissions::from_mode(0o644);
         fs::set_permissions(rehearsal.join("portcullis-00/conf"), loose).unwrap();
-        let fault = house.fault();
+        let fault = fixture.fault();
         assert_eq!(fault.code, "leftover");
         assert!(fault.text.starts_with(&rehearsal.display().to_string()), "{}", fault.text);
-        // Opening it is all there is to do.
-        drop(Store::open(&house.home).unwrap());
-        assert!(!rehearsal.exists() && house.examine().is_healthy());
+        // Opening the store removes the leftover.
+        drop(Store::open(&fixture.home).unwrap());
+        assert!(!rehearsal.exists() && fixture.examine().is_healthy());
     }
 
     #[test]
-    fn a_value_outside_the_database_file_is_named() {
-        let house = House::new();
-        let blob = house.home.join("ledger/sled/blobs/7");
+    fn value_outside_the_database_file_is_reported() {
+        let fixture = Fixture::new();
+        let blob = fixture.home.join("ledger/sled/blobs/7");
         fs::write(&blob, b"lost").unwrap();
         fs::set_permissions(&blob, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(house.fault().code, "blob");
+        assert_eq!(fixture.fault().code, "blob");
     }
 
     #[test]
-    fn missing_files_are_named() {
-        let house = House::new();
+    fn missing_file_is_reported() {
+        let fixture = Fixture::new();
         for path in ["ledger/anchor", "ledger/sled/db"] {
-            let path = house.home.join(path);
+            let path = fixture.home.join(path);
             let bytes = fs::read(&path).unwrap();
             fs::remove_file(&path).unwrap();
-            let fault = house.fault();
+            let fault = fixture.fault();
             assert_eq!(fault.code, "missing-file");
             assert!(fault.text.starts_with(&path.display().to_string()), "{}", fault.text);
             fs::write(&path, bytes).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         }
-        assert!(house.examine().is_healthy());
+        assert!(fixture.examine().is_healthy());
     }
 
     #[test]
-    fn no_directory_is_an_error() {
-        let house = House::new();
-        let nowhere = Offline::new().examine(house.at("nowhere"), house.dir.path());
+    fn missing_directory_is_an_error() {
+        let fixture = Fixture::new();
+        let nowhere = Offline::new().examine(fixture.path("nowhere"), fixture.dir.path());
         assert!(matches!(nowhere, Err(Error::NotFound(_))));
-        let file = Offline::new().examine(house.home.join("ledger/anchor"), house.dir.path());
+        let file = Offline::new().examine(fixture.home.join("ledger/anchor"), fixture.dir.path());
         assert!(matches!(file, Err(Error::BadDirectory { .. })));
     }
 }
@@ -264,109 +267,113 @@ mod records {
     use super::*;
 
     #[test]
-    fn one_that_is_damaged_is_named_by_its_key() {
-        let house = House::new();
-        operate(&house.home, |db| flip(db, &record(db, house.kept.0).0, 40));
-        let report = house.examine();
+    fn damaged_record_is_reported_with_its_key() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| flip(db, &record(db, fixture.kept.0).0, 40));
+        let report = fixture.examine();
         let keys: Vec<_> = report.faults().map(|fault| fault.key).collect();
         assert!(
-            keys.iter().all(|key| *key == Some(house.kept.0)) && !keys.is_empty(),
+            keys.iter().all(|key| *key == Some(fixture.kept.0)) && !keys.is_empty(),
             "{report:#?}"
         );
         assert_eq!(report.records, 3);
     }
 
     #[test]
-    fn one_that_is_missing_is_named_by_its_key() {
-        let house = House::new();
-        operate(&house.home, |db| db.remove(record(db, house.kept.0).0).unwrap());
-        let fault = house.fault();
+    fn missing_record_is_reported_with_its_key() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| db.remove(record(db, fixture.kept.0).0).unwrap());
+        let fault = fixture.fault();
         assert_eq!(
             (fault.code, fault.key, fault.sequence),
-            ("missing-record", Some(house.kept.0), Some(10))
+            ("missing-record", Some(fixture.kept.0), Some(10))
         );
     }
 
     #[test]
-    fn one_that_is_older_than_the_trail_is_named() {
-        let house = House::new();
-        let (place, frame) = &house.frames[0];
-        operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        let fault = house.fault();
-        assert_eq!((fault.code, fault.key, fault.sequence), ("record", Some(house.off.0), Some(6)));
-    }
-
-    #[test]
-    fn one_of_a_deleted_key_is_named() {
-        let house = House::new();
-        let (place, frame) = &house.frames[1];
-        operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        let fault = house.fault();
+    fn record_older_than_the_audit_log_is_reported() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[0];
+        operate(&fixture.home, |db| db.insert(place, frame.as_slice()).unwrap());
+        let fault = fixture.fault();
         assert_eq!(
             (fault.code, fault.key, fault.sequence),
-            ("record", Some(house.gone.0), Some(8))
+            ("record", Some(fixture.revoked.0), Some(6))
         );
     }
 
     #[test]
-    fn one_that_was_moved_is_damaged() {
-        let house = House::new();
-        operate(&house.home, |db| {
-            let ((place, frame), (other, _)) = (record(db, house.kept.0), record(db, house.off.0));
+    fn record_of_a_deleted_key_is_reported() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[1];
+        operate(&fixture.home, |db| db.insert(place, frame.as_slice()).unwrap());
+        let fault = fixture.fault();
+        assert_eq!(
+            (fault.code, fault.key, fault.sequence),
+            ("record", Some(fixture.deleted.0), Some(8))
+        );
+    }
+
+    #[test]
+    fn moved_record_is_reported_as_damaged() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
+            let ((place, frame), (other, _)) =
+                (record(db, fixture.kept.0), record(db, fixture.revoked.0));
             db.remove(place).unwrap();
             db.insert(other, frame).unwrap();
         });
-        let codes: Vec<_> = house.examine().faults().map(|fault| fault.code).collect();
+        let codes: Vec<_> = fixture.examine().faults().map(|fault| fault.code).collect();
         assert!(codes.contains(&"record") && codes.contains(&"missing-record"), "{codes:?}");
     }
 
     #[test]
-    fn a_value_that_is_no_record_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| db.insert(b"kx", b"what").unwrap());
-        assert_eq!(house.fault().code, "stray");
+    fn unknown_value_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| db.insert(b"kx", b"x").unwrap());
+        assert_eq!(fixture.fault().code, "stray");
     }
 
     #[test]
-    fn a_last_use_is_brought_over_and_a_damaged_one_is_named() {
-        let house = House::new();
-        let store = Store::open(&house.home).unwrap();
-        store.authenticate_key(&house.kept.1).unwrap();
+    fn last_use_is_repaired_and_a_damaged_one_is_reported() {
+        let fixture = Fixture::new();
+        let store = Store::open(&fixture.home).unwrap();
+        store.authenticate_key(&fixture.kept.1).unwrap();
         drop(store);
-        let (_, new) = house.repair();
+        let (_, new) = fixture.repair();
         let store = Store::open(&new).unwrap();
-        assert!(store.last_used(house.kept.0).is_some());
+        assert!(store.last_used(fixture.kept.0).is_some());
         drop(store);
         fs::remove_dir_all(new).unwrap();
-        operate(&house.home, |db| {
+        operate(&fixture.home, |db| {
             let (place, _) = db.scan_prefix(b"u").next().unwrap().unwrap();
             flip(db, &place, 2);
         });
-        let fault = house.fault();
-        assert_eq!((fault.code, fault.key), ("use", Some(house.kept.0)));
-        assert!(Store::open(&house.home).is_err());
-        let (done, _) = house.repair();
+        let fault = fixture.fault();
+        assert_eq!((fault.code, fault.key), ("use", Some(fixture.kept.0)));
+        assert!(Store::open(&fixture.home).is_err());
+        let (done, _) = fixture.repair();
         assert_eq!((done.current, done.issues.len()), (4, 0));
     }
 
     #[test]
-    fn a_scope_name_that_is_damaged_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| flip(db, b"s\x03", 12));
-        let fault = house.fault();
+    fn damaged_scope_name_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| flip(db, b"s\x03", 12));
+        let fault = fixture.fault();
         assert_eq!(fault.code, "scope-name");
         assert!(fault.text.contains("scope name 3"), "{}", fault.text);
     }
 
     #[test]
-    fn keys_with_scopes_that_are_no_longer_offered_are_noted() {
-        let house = House::new();
+    fn key_with_a_scope_outside_the_catalogue_is_noted() {
+        let fixture = Fixture::new();
         let closing = ("ledger.close".parse().unwrap(), String::new());
-        let store = Store::builder().scopes([closing]).open(&house.home).unwrap();
+        let store = Store::builder().scopes([closing]).open(&fixture.home).unwrap();
         let (id, _) = issue(&store, new_key(&store, "closer", &["ledger.close", "api.read"]));
         drop(store);
         let other = ("ledger.open".parse().unwrap(), String::new());
-        let report = house.examine_with(&Offline::new().scopes([other]));
+        let report = fixture.examine_with(&Offline::new().scopes([other]));
         assert!(report.is_healthy(), "{report:#?}");
         let note = &report.findings[0];
         assert_eq!((note.code, note.severity, note.key), ("scope", Severity::Note, Some(id)));
@@ -375,54 +382,54 @@ mod records {
 
     #[test]
     fn expired_keys_are_counted() {
-        let house = House::new();
-        let store = Store::open(&house.home).unwrap();
+        let fixture = Fixture::new();
+        let store = Store::open(&fixture.home).unwrap();
         for name in ["a", "b"] {
             let expiry = Expiry::At(Timestamp::from_secs(1_000_000));
             issue(&store, portcullis::NewKey { expiry, ..new_key(&store, name, &[]) });
         }
         drop(store);
-        let note = house.has("expired");
+        let note = fixture.finding("expired");
         assert_eq!((note.text.as_str(), note.severity), ("2 keys have expired", Severity::Note));
     }
 }
 
-mod heads {
+mod meta_and_anchor {
     use super::*;
 
     #[test]
-    fn a_damaged_or_missing_meta_record_is_named() {
-        let house = House::new();
-        let meta = operate(&house.home, |db| {
+    fn damaged_or_missing_meta_record_is_reported() {
+        let fixture = Fixture::new();
+        let meta = operate(&fixture.home, |db| {
             let meta = db.get(b"m").unwrap().unwrap();
             flip(db, b"m", 60);
             meta
         });
-        assert_eq!(house.fault().code, "meta");
-        operate(&house.home, |db| db.remove(b"m").unwrap());
-        assert_eq!(house.fault().code, "meta");
-        operate(&house.home, |db| db.insert(b"m", meta).unwrap());
-        assert!(house.examine().is_healthy());
+        assert_eq!(fixture.fault().code, "meta");
+        operate(&fixture.home, |db| db.remove(b"m").unwrap());
+        assert_eq!(fixture.fault().code, "meta");
+        operate(&fixture.home, |db| db.insert(b"m", meta).unwrap());
+        assert!(fixture.examine().is_healthy());
     }
 
     #[test]
-    fn records_that_meta_does_not_vouch_for_are_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn records_with_another_sum_than_meta_are_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             let meta = db.get(b"m").unwrap().unwrap();
             let mut body = meta[..meta.len() - 16].to_vec();
             body[1 + 16 + 16 + 24] ^= 1;
             put_sealed(db, b"m", "meta", body);
         });
-        let report = house.examine();
+        let report = fixture.examine();
         let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
         assert_eq!(codes, ["fork", "sum"], "{report:#?}");
     }
 
     #[test]
-    fn a_damaged_anchor_is_named_and_one_torn_slot_is_only_noted() {
-        let house = House::new();
-        let path = house.home.join("ledger/anchor");
+    fn damaged_anchor_is_reported_and_one_damaged_slot_is_noted() {
+        let fixture = Fixture::new();
+        let path = fixture.home.join("ledger/anchor");
         let anchor = fs::File::options().read(true).write(true).open(path).unwrap();
         let flip = |at| {
             let mut byte = [0];
@@ -430,98 +437,98 @@ mod heads {
             anchor.write_all_at(&[byte[0] ^ 1], at).unwrap();
         };
         flip(60);
-        let one = house.examine();
+        let one = fixture.examine();
         flip(4096 + 60);
-        let both = house.fault();
+        let both = fixture.fault();
         assert_eq!(both.code, "anchor");
-        // Which slot is the newer one is chance; the older one alone shows a rollback of nothing.
+        // Either slot may be the newer one. The other slot alone is consistent with the store.
         assert!(one.is_healthy(), "{one:#?}");
         assert_eq!(one.findings[0].code, "anchor-slot");
     }
 
     #[test]
-    fn the_anchor_of_another_store_is_named() {
-        let (house, other) = (House::new(), House::new());
-        fs::copy(other.home.join("ledger/anchor"), house.home.join("ledger/anchor")).unwrap();
-        assert_eq!(house.fault().code, "foreign-anchor");
-        let elsewhere = house.at("anchor elsewhere");
+    fn anchor_of_another_store_is_reported() {
+        let (fixture, other) = (Fixture::new(), Fixture::new());
+        fs::copy(other.home.join("ledger/anchor"), fixture.home.join("ledger/anchor")).unwrap();
+        assert_eq!(fixture.fault().code, "foreign-anchor");
+        let elsewhere = fixture.path("anchor elsewhere");
         fs::copy(other.home.join("ledger/anchor"), &elsewhere).unwrap();
-        let report = house.examine_with(&Offline::new().anchor(&elsewhere));
+        let report = fixture.examine_with(&Offline::new().anchor(&elsewhere));
         assert!(report.faults().any(|fault| fault.code == "foreign-anchor"), "{report:#?}");
     }
 
     #[test]
-    fn a_store_that_was_rolled_back_is_named() {
-        let house = House::new();
-        let older = house.at("older");
-        copy(&house.home, &older);
-        let store = Store::open(&house.home).unwrap();
-        store.revoke(house.kept.0).unwrap();
+    fn rolled_back_store_is_reported() {
+        let fixture = Fixture::new();
+        let older = fixture.path("older");
+        copy(&fixture.home, &older);
+        let store = Store::open(&fixture.home).unwrap();
+        store.revoke(fixture.kept.0).unwrap();
         drop(store);
-        fs::copy(house.home.join("ledger/anchor"), older.join("ledger/anchor")).unwrap();
-        let house = House { home: older, ..house };
-        let report = house.examine();
+        fs::copy(fixture.home.join("ledger/anchor"), older.join("ledger/anchor")).unwrap();
+        let fixture = Fixture { home: older, ..fixture };
+        let report = fixture.examine();
         let fault = report.faults().find(|fault| fault.code == "rolled-back").unwrap();
         assert!(
             fault.text.contains("at change 10, and its anchor records change 11"),
             "{}",
             fault.text
         );
-        // Nothing of it can be proved: the missing change may have taken any key away.
-        let (done, new) = house.repair();
+        // No record can be proved: the missing change may have revoked any key.
+        let (done, new) = fixture.repair();
         let store = Store::builder().open_existing(new).unwrap();
         assert_eq!((done.current, done.is_proved, store.count().active), (0, false, 0));
         assert_eq!(done.sequence, 12);
     }
 
     #[test]
-    fn a_store_that_went_another_way_is_named() {
-        let house = House::new();
-        let fork = house.at("fork");
-        copy(&house.home, &fork);
+    fn forked_store_is_reported() {
+        let fixture = Fixture::new();
+        let fork = fixture.path("fork");
+        copy(&fixture.home, &fork);
         fs::set_permissions(&fork, Permissions::from_mode(0o700)).unwrap();
-        for (home, name) in [(&house.home, "one"), (&fork, "other")] {
+        for (home, name) in [(&fixture.home, "one"), (&fork, "other")] {
             let store = Store::open(home).unwrap();
             issue(&store, new_key(&store, name, &[]));
         }
-        fs::copy(house.home.join("ledger/anchor"), fork.join("ledger/anchor")).unwrap();
-        let house = House { home: fork, ..house };
-        let fault = house.fault();
+        fs::copy(fixture.home.join("ledger/anchor"), fork.join("ledger/anchor")).unwrap();
+        let fixture = Fixture { home: fork, ..fixture };
+        let fault = fixture.fault();
         assert_eq!((fault.code, fault.sequence), ("fork", Some(11)));
     }
 
     #[test]
-    fn a_wrong_pepper_is_told_from_damage() {
-        let house = House::new();
-        let report = house.examine_with(&Offline::new().pepper(PEPPER));
+    fn wrong_pepper_is_distinguished_from_damage() {
+        let fixture = Fixture::new();
+        let report = fixture.examine_with(&Offline::new().pepper(PEPPER));
         let codes: Vec<_> = report.faults().map(|fault| fault.code).collect();
         assert_eq!(codes, ["pepper"]);
         let refused = Offline::new().pepper(PEPPER).repair(
-            &house.home,
-            house.at("x"),
-            house.dir.path(),
+            &fixture.home,
+            fixture.path("x"),
+            fixture.dir.path(),
             Actor::Host,
         );
         assert!(matches!(refused, Err(Error::WrongPepper)));
     }
 
     #[test]
-    fn a_store_with_a_pepper_is_healthy_with_it() {
-        let house = House::new();
-        let home = house.at("peppered");
+    fn store_with_a_pepper_is_healthy_with_that_pepper() {
+        let fixture = Fixture::new();
+        let home = fixture.path("peppered");
         let store = Store::builder().pepper(PEPPER).open(&home).unwrap();
         issue(&store, new_key(&store, "a", &[]));
         drop(store);
-        let house = House { home, ..house };
-        let report = house.examine_with(&Offline::new().pepper(PEPPER));
+        let fixture = Fixture { home, ..fixture };
+        let report = fixture.examine_with(&Offline::new().pepper(PEPPER));
         assert!(report.is_healthy(), "{report:#?}");
-        assert_eq!(house.fault().code, "pepper");
+        assert_eq!(fixture.fault().code, "pepper");
     }
 
     #[test]
-    fn a_clock_behind_the_newest_change_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn clock_behind_the_newest_change_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             let meta = db.get(b"m").unwrap().unwrap();
             let mut body = meta[..meta.len() - 16].to_vec();
             let newest = &mut body[1 + 16 + 16 + 24 + 64..][..8];
@@ -529,7 +536,7 @@ mod heads {
             newest.copy_from_slice(&at.to_le_bytes());
             put_sealed(db, b"m", "meta", body);
         });
-        let fault = house.fault();
+        let fault = fixture.fault();
         assert_eq!(fault.code, "clock");
         assert!(
             fault.text.contains("the clock is 71") || fault.text.contains("the clock is 72"),
@@ -539,12 +546,12 @@ mod heads {
     }
 
     #[test]
-    fn a_database_that_cannot_be_read_is_named() {
-        let house = House::new();
-        let path = house.home.join("ledger/sled/db");
+    fn unreadable_database_is_reported() {
+        let fixture = Fixture::new();
+        let path = fixture.home.join("ledger/sled/db");
         let length = fs::metadata(&path).unwrap().len();
         fs::write(&path, vec![0; usize::try_from(length).unwrap()]).unwrap();
-        let report = house.examine();
+        let report = fixture.examine();
         assert!(!report.is_healthy(), "{report:#?}");
         assert!(
             report.faults().all(|fault| [
@@ -562,27 +569,27 @@ mod heads {
     }
 }
 
-mod trails {
+mod audit_log {
     use super::*;
 
-    fn faults(house: &House) -> Vec<(Option<u64>, String)> {
-        let report = house.examine();
+    fn faults(fixture: &Fixture) -> Vec<(Option<u64>, String)> {
+        let report = fixture.examine();
         let found = report.audit_faults().map(|fault| (fault.sequence, fault.text.clone()));
         found.collect()
     }
 
     #[test]
-    fn an_edited_entry_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| flip(db, &entry(4), 30));
-        let found = faults(&house);
+    fn edited_entry_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| flip(db, &entry(4), 30));
+        let found = faults(&fixture);
         assert_eq!((found.len(), found[0].0), (1, Some(4)), "{found:?}");
     }
 
     #[test]
-    fn an_entry_whose_own_seal_was_computed_anew_betrays_itself_in_the_next() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn edited_entry_with_a_new_seal_is_detected_at_the_next_entry() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             let before = db.get(entry(3)).unwrap().unwrap();
             let frame = db.get(entry(4)).unwrap().unwrap();
             let mut body = frame[..frame.len() - 32].to_vec();
@@ -592,56 +599,56 @@ mod trails {
             body.extend(head);
             db.insert(entry(4), body).unwrap();
         });
-        let found = faults(&house);
+        let found = faults(&fixture);
         assert_eq!((found.len(), found[0].0), (1, Some(5)), "{found:?}");
     }
 
     #[test]
-    fn removed_entries_are_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn removed_entries_are_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             db.remove(entry(4)).unwrap();
             db.remove(entry(5)).unwrap();
         });
-        let found = faults(&house);
+        let found = faults(&fixture);
         assert_eq!(found[0].1, "entries 4 to 5 of the audit log are missing");
         assert_eq!((found.len(), found[1].0), (2, Some(6)), "{found:?}");
     }
 
     #[test]
-    fn an_added_entry_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn added_entry_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             let copy = db.get(entry(10)).unwrap().unwrap();
             db.insert(entry(11), copy).unwrap();
         });
-        let found = faults(&house);
+        let found = faults(&fixture);
         assert!(found.iter().any(|(sequence, _)| *sequence == Some(11)), "{found:?}");
     }
 
     #[test]
-    fn entries_in_another_order_are_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn reordered_entries_are_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             let (one, other) =
                 (db.get(entry(6)).unwrap().unwrap(), db.get(entry(7)).unwrap().unwrap());
             db.insert(entry(6), other).unwrap();
             db.insert(entry(7), one).unwrap();
         });
-        let found = faults(&house);
+        let found = faults(&fixture);
         assert_eq!((found[0].0, found[1].0), (Some(6), Some(7)), "{found:?}");
         assert!(found[0].1.starts_with("another entry is in the place of entry 6"), "{found:?}");
     }
 
     #[test]
-    fn a_tail_that_was_cut_off_is_named() {
-        let house = House::new();
-        operate(&house.home, |db| {
+    fn truncated_audit_log_is_reported() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| {
             for sequence in 8..=10 {
                 db.remove(entry(sequence)).unwrap();
             }
         });
-        let found = faults(&house);
+        let found = faults(&fixture);
         assert!(
             found.iter().any(|(_, text)| text == "entries 8 to 10 of the audit log are missing"),
             "{found:?}"
@@ -649,118 +656,119 @@ mod trails {
     }
 }
 
-mod a_repair {
+mod repair {
     use super::*;
 
     #[test]
-    fn of_a_healthy_store_brings_everything_over_as_it_was() {
-        let house = House::new();
-        let (done, new) = house.repair();
+    fn healthy_store_is_copied_completely() {
+        let fixture = Fixture::new();
+        let (done, new) = fixture.repair();
         assert_eq!((done.current, done.issues.len(), done.sequence), (4, 0, 11));
         assert!(done.is_proved);
-        let (old, new) = (Store::open(&house.home).unwrap(), Store::open(new).unwrap());
+        let (old, new) = (Store::open(&fixture.home).unwrap(), Store::open(new).unwrap());
         assert_eq!(portcullis_testkit::records(&old), portcullis_testkit::records(&new));
-        assert_eq!(new.authenticate_key(&house.kept.1).unwrap().id(), house.kept.0);
-        assert_eq!(new.authenticate_key(&house.off.1).map(drop), Err(Refusal::Inactive));
-        assert_eq!(new.authenticate_key(&house.gone.1).map(drop), Err(Refusal::Unknown));
-        // Its trail begins with the repair, above all that the old store had seen, and goes on.
-        new.revoke(house.kept.0).unwrap();
-        let told = new.audit(0, 10).unwrap();
-        let told: Vec<_> = told.iter().map(|entry| (entry.sequence, entry.act.as_str())).collect();
-        assert_eq!(told, [(11, "repair"), (12, "update")]);
+        assert_eq!(new.authenticate_key(&fixture.kept.1).unwrap().id(), fixture.kept.0);
+        assert_eq!(new.authenticate_key(&fixture.revoked.1).map(drop), Err(Refusal::Inactive));
+        assert_eq!(new.authenticate_key(&fixture.deleted.1).map(drop), Err(Refusal::Unknown));
+        // The new audit log starts with the repair, after the last sequence of the old store.
+        new.revoke(fixture.kept.0).unwrap();
+        let entries = new.audit(0, 10).unwrap();
+        let acts: Vec<_> =
+            entries.iter().map(|entry| (entry.sequence, entry.act.as_str())).collect();
+        assert_eq!(acts, [(11, "repair"), (12, "update")]);
     }
 
     #[test]
-    fn lists_a_damaged_record_and_saves_the_others() {
-        let house = House::new();
-        operate(&house.home, |db| flip(db, &record(db, house.new).0, 40));
-        assert_eq!(house.issues(), [(house.new, RepairIssue::Lost)].into());
+    fn damaged_record_is_listed_and_the_others_are_copied() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| flip(db, &record(db, fixture.new).0, 40));
+        assert_eq!(fixture.issues(), [(fixture.new, RepairIssue::Lost)].into());
     }
 
     #[test]
-    fn lists_a_missing_record() {
-        let house = House::new();
-        operate(&house.home, |db| db.remove(record(db, house.kept.0).0).unwrap());
-        assert_eq!(house.issues(), [(house.kept.0, RepairIssue::Lost)].into());
+    fn missing_record_is_listed() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| db.remove(record(db, fixture.kept.0).0).unwrap());
+        assert_eq!(fixture.issues(), [(fixture.kept.0, RepairIssue::Lost)].into());
     }
 
     #[test]
-    fn activates_no_old_frame_of_a_revoked_key() {
-        let house = House::new();
-        let (place, frame) = &house.frames[0];
-        operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.issues(), [(house.off.0, RepairIssue::Older)].into());
+    fn old_record_of_a_revoked_key_is_not_activated() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[0];
+        operate(&fixture.home, |db| db.insert(place, frame.as_slice()).unwrap());
+        assert_eq!(fixture.issues(), [(fixture.revoked.0, RepairIssue::Older)].into());
     }
 
     #[test]
-    fn brings_no_deleted_key_back() {
-        let house = House::new();
-        let (place, frame) = &house.frames[1];
-        operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        assert_eq!(house.issues(), [(house.gone.0, RepairIssue::Deleted)].into());
+    fn deleted_key_is_not_restored() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[1];
+        operate(&fixture.home, |db| db.insert(place, frame.as_slice()).unwrap());
+        assert_eq!(fixture.issues(), [(fixture.deleted.0, RepairIssue::Deleted)].into());
     }
 
     #[test]
-    fn activates_nothing_without_the_anchor() {
-        let house = House::new();
-        fs::remove_file(house.home.join("ledger/anchor")).unwrap();
-        let issues = house.issues();
+    fn no_key_is_activated_without_the_anchor() {
+        let fixture = Fixture::new();
+        fs::remove_file(fixture.home.join("ledger/anchor")).unwrap();
+        let issues = fixture.issues();
         assert_eq!(issues.len(), 4);
-        assert!(issues.values().all(|doubt| *doubt == RepairIssue::Unproved));
+        assert!(issues.values().all(|issue| *issue == RepairIssue::Unproved));
     }
 
     #[test]
-    fn activates_nothing_where_the_tail_of_the_trail_is_cut_off() {
-        let house = House::new();
-        let (place, frame) = &house.frames[0];
-        operate(&house.home, |db| {
+    fn no_key_is_activated_if_the_audit_log_is_truncated() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[0];
+        operate(&fixture.home, |db| {
             for sequence in 6..=10 {
                 db.remove(entry(sequence)).unwrap();
             }
             db.insert(place, frame.as_slice()).unwrap();
         });
-        let issues = house.issues();
-        assert_eq!(issues.get(&house.off.0), Some(&RepairIssue::Unproved));
-        // That one was deleted is forgotten with the tail; that it was made is not.
-        assert_eq!(issues.get(&house.gone.0), Some(&RepairIssue::Lost));
+        let issues = fixture.issues();
+        assert_eq!(issues.get(&fixture.revoked.0), Some(&RepairIssue::Unproved));
+        // The deletion is among the removed entries; the creation is not.
+        assert_eq!(issues.get(&fixture.deleted.0), Some(&RepairIssue::Lost));
         assert_eq!(issues.len(), 5);
     }
 
     #[test]
-    fn activates_only_what_changed_after_the_last_gap() {
-        let house = House::new();
-        let (place, frame) = &house.frames[0];
-        // The entry of the revocation is gone, and the old frame is back.
-        operate(&house.home, |db| {
+    fn only_keys_changed_after_the_last_gap_are_activated() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[0];
+        // Remove the entry of the revocation, and put the old record back.
+        operate(&fixture.home, |db| {
             db.remove(entry(6)).unwrap();
             db.insert(place, frame.as_slice()).unwrap();
         });
-        let issues = house.issues();
-        assert_eq!(issues, [(house.off.0, RepairIssue::Unproved)].into());
+        let issues = fixture.issues();
+        assert_eq!(issues, [(fixture.revoked.0, RepairIssue::Unproved)].into());
     }
 
     #[test]
-    fn activates_no_old_frame_where_the_revocation_is_damaged() {
-        let house = House::new();
-        let (place, frame) = &house.frames[0];
-        operate(&house.home, |db| {
+    fn old_record_is_not_activated_if_the_revocation_entry_is_damaged() {
+        let fixture = Fixture::new();
+        let (place, frame) = &fixture.active_frames[0];
+        operate(&fixture.home, |db| {
             flip(db, &entry(6), 30);
             db.insert(place, frame.as_slice()).unwrap();
         });
-        assert!(house.issues().contains_key(&house.off.0));
+        assert!(fixture.issues().contains_key(&fixture.revoked.0));
     }
 
     #[test]
-    fn works_without_the_meta_record_where_trail_and_anchor_end_together() {
-        let house = House::new();
-        operate(&house.home, |db| flip(db, b"m", 60));
-        assert_eq!(house.issues(), BTreeMap::new());
+    fn meta_record_is_not_needed_if_audit_log_and_anchor_agree() {
+        let fixture = Fixture::new();
+        operate(&fixture.home, |db| flip(db, b"m", 60));
+        assert_eq!(fixture.issues(), BTreeMap::new());
     }
 
     #[test]
-    fn takes_away_scopes_whose_names_cannot_be_read() {
-        let house = House::new();
-        let number = operate(&house.home, |db| {
+    fn scope_with_an_unreadable_name_is_removed() {
+        let fixture = Fixture::new();
+        let number = operate(&fixture.home, |db| {
             let mut all = db.scan_prefix(b"s").map(Result::unwrap);
             let (place, _) = all
                 .find(|(_, frame)| {
@@ -771,73 +779,75 @@ mod a_repair {
             place
         });
         assert_eq!(number.len(), 2);
-        let issues = house.issues();
+        let issues = fixture.issues();
         assert!(
-            !issues.is_empty() && issues.values().all(|d| *d == RepairIssue::Narrowed),
+            !issues.is_empty() && issues.values().all(|issue| *issue == RepairIssue::Narrowed),
             "{issues:?}"
         );
-        let store = Store::open(house.at("repaired")).unwrap();
-        let kept = store.authenticate_key(&house.kept.1).unwrap();
+        let store = Store::open(fixture.path("repaired")).unwrap();
+        let kept = store.authenticate_key(&fixture.kept.1).unwrap();
         assert!(kept.require(&"api.read".parse().unwrap()).is_ok());
         assert!(kept.require(&"api.write".parse().unwrap()).is_err());
     }
 
     #[test]
-    fn after_a_cut_of_the_trail_takes_the_sum_of_all_records_for_what_was_cut() {
-        let house = House::new();
-        age(&house.home, 100);
-        let store = Store::open(&house.home).unwrap();
+    fn pruned_store_is_proved_by_the_sum_of_all_records() {
+        let fixture = Fixture::new();
+        age(&fixture.home, 100);
+        let store = Store::open(&fixture.home).unwrap();
         let acting = store.acting_as(Actor::Host, None);
-        let cut =
+        let pruned =
             acting.prune_audit(Timestamp::from_millis(now() - 50 * 3_600_000)).unwrap().unwrap();
-        assert_eq!((cut.through, cut.removed), (10, 10));
+        assert_eq!((pruned.through, pruned.removed), (10, 10));
         drop(store);
-        assert!(house.examine().is_healthy());
-        assert_eq!(house.issues(), BTreeMap::new());
-        fs::remove_dir_all(house.at("repaired")).unwrap();
-        // One record is not what the sum says: then no other is proved by it either.
-        let (place, frame) = &house.frames[0];
-        operate(&house.home, |db| db.insert(place, frame.as_slice()).unwrap());
-        let issues = house.issues();
-        assert_eq!(issues.get(&house.off.0), Some(&RepairIssue::Unproved));
+        assert!(fixture.examine().is_healthy());
+        assert_eq!(fixture.issues(), BTreeMap::new());
+        fs::remove_dir_all(fixture.path("repaired")).unwrap();
+        // If one record differs, the sum proves none of them.
+        let (place, frame) = &fixture.active_frames[0];
+        operate(&fixture.home, |db| db.insert(place, frame.as_slice()).unwrap());
+        let issues = fixture.issues();
+        assert_eq!(issues.get(&fixture.revoked.0), Some(&RepairIssue::Unproved));
         assert_eq!(issues.len(), 4);
     }
 
     #[test]
-    fn of_a_restored_store_takes_the_sum_of_all_records_for_what_was_overtaken() {
-        let house = House::new();
-        let store = Store::open(&house.home).unwrap();
+    fn restored_store_is_proved_by_the_sum_of_all_records() {
+        let fixture = Fixture::new();
+        let store = Store::open(&fixture.home).unwrap();
         let mut backup = Vec::new();
         store.backup(&mut backup, |_| ()).unwrap();
-        store.revoke(house.new).unwrap();
-        issue(&store, new_key(&store, "too late for the backup", &[]));
+        store.revoke(fixture.new).unwrap();
+        issue(&store, new_key(&store, "issued after the backup", &[]));
         drop(store);
-        let restored = house.at("restored");
-        let later =
-            portcullis::backup::LaterEvidence::Directory { data: house.home.clone(), anchor: None };
+        let restored = fixture.path("restored");
+        let later = portcullis::backup::LaterEvidence::Directory {
+            data: fixture.home.clone(),
+            anchor: None,
+        };
         Offline::new().restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
         let store = Store::open(&restored).unwrap();
-        store.revoke(house.kept.0).unwrap();
+        store.revoke(fixture.kept.0).unwrap();
         drop(store);
-        let house = House { home: restored, ..house };
-        let report = house.examine();
+        let fixture = Fixture { home: restored, ..fixture };
+        let report = fixture.examine();
         assert!(report.is_healthy(), "{report:#?}");
-        assert_eq!(house.issues(), BTreeMap::new());
+        assert_eq!(fixture.issues(), BTreeMap::new());
     }
 
     #[test]
-    fn never_writes_over_anything() {
-        let house = House::new();
-        let other = house.at("other");
+    fn existing_store_is_not_overwritten() {
+        let fixture = Fixture::new();
+        let other = fixture.path("other");
         drop(Store::open(&other).unwrap());
-        let before = told(&other);
-        let done = Offline::new().repair(&house.home, &other, house.dir.path(), Actor::Host);
+        let before = snapshot(&other);
+        let done = Offline::new().repair(&fixture.home, &other, fixture.dir.path(), Actor::Host);
         assert!(matches!(done, Err(Error::AlreadyExists(_))), "{done:?}");
         let unlocked = |mut files: BTreeMap<PathBuf, _>| {
             files.retain(|path, _| !path.ends_with("lock"));
             files
         };
-        assert_eq!(unlocked(told(&other)), unlocked(before));
+        assert_eq!(unlocked(snapshot(&other)), unlocked(before));
     }
 }
 

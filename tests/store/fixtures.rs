@@ -1,4 +1,4 @@
-//! Stores that older versions wrote open in this one, with all that was in them.
+//! Compatibility: this version opens the stores that older versions wrote, with all their content.
 //!
 //! `tests/fixtures/v1` was written once, by the first version of format 1, and never changes. A
 //! new format gets a directory of its own:
@@ -8,7 +8,7 @@
 //! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v2-cut cargo test --test store fixtures::
 //! ```
 //!
-//! The second is of a store whose trail was cut.
+//! The second command writes a store whose audit log was pruned.
 
 use portcullis::{
     Act, Actor, Attempt, AuditEntry, Change, Expiry, Grant, KeyId, NewKey, Offline, Record,
@@ -17,37 +17,38 @@ use portcullis::{
 use portcullis_testkit::{copy, issue, new_key, records, room, scopes, surgery::age};
 use std::{fmt::Write, fs, path::Path};
 
-/// Behind what the engine has written its file is zeros, which the fixture leaves out.
+/// The database file. Its unused end is zeros, which a fixture omits.
 const DB: &str = "ledger/sled/db";
 
 #[test]
-fn a_store_of_format_1_opens_with_all_that_was_in_it() {
-    if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_FIXTURE") {
-        write_fixture(Path::new(&place));
+fn store_of_format_1_opens_with_all_its_content() {
+    if let Some(target) = std::env::var_os("PORTCULLIS_WRITE_FIXTURE") {
+        write_fixture(Path::new(&target));
     }
-    let store = opens("v1", 7, &["api.read", "ledger.close"]);
+    let store = open_fixture("v1", 7, &["api.read", "ledger.close"]);
     assert_eq!(store.audit_range(0, usize::MAX).unwrap().start.after, 0);
 }
 
 #[test]
-fn a_store_of_format_1_whose_trail_was_cut_opens_with_what_was_left() {
-    if let Some(place) = std::env::var_os("PORTCULLIS_WRITE_CUT_FIXTURE") {
-        write_cut_fixture(Path::new(&place));
+fn store_of_format_1_with_a_pruned_audit_log_opens() {
+    if let Some(target) = std::env::var_os("PORTCULLIS_WRITE_CUT_FIXTURE") {
+        write_cut_fixture(Path::new(&target));
     }
-    let store = opens("v1-cut", 3, &["api.read"]);
-    // Entries 1 to 5 are gone; what is left follows them and is proved.
-    let part = store.audit_range(0, usize::MAX).unwrap();
-    assert_eq!(part.start.after, 5);
-    let mut chain = Offline::new().audit_verifier(&part.start).unwrap();
+    let store = open_fixture("v1-cut", 3, &["api.read"]);
+    // Entries 1 to 5 were pruned. The remaining entries follow them and verify.
+    let range = store.audit_range(0, usize::MAX).unwrap();
+    assert_eq!(range.start.after, 5);
+    let mut chain = Offline::new().audit_verifier(&range.start).unwrap();
     let entries: Vec<_> =
-        part.entries.iter().map(|(_, frame)| chain.verify(frame).unwrap()).collect();
-    chain.verify_end(&part.end).unwrap();
+        range.entries.iter().map(|(_, frame)| chain.verify(frame).unwrap()).collect();
+    chain.verify_end(&range.end).unwrap();
     assert_eq!(entries.first().map(|entry| entry.sequence), Some(6));
     assert!(matches!(entries[1].act, Act::Prune { through: 5, .. }));
 }
 
-/// Opens a copy of a fixture, which has all that it had, and its keys answer as they did.
-fn opens(name: &str, keys: usize, held: &[&str]) -> Store {
+/// Opens a copy of a fixture. Asserts that it has the expected content, that its keys authenticate as
+/// expected, and that it accepts a new key with these scopes.
+fn open_fixture(name: &str, keys: usize, scopes: &[&str]) -> Store {
     let fixture = Path::new("tests/fixtures").join(name);
     let text = |name: &str| fs::read_to_string(fixture.join(name)).unwrap();
     let dir = room();
@@ -60,28 +61,28 @@ fn opens(name: &str, keys: usize, held: &[&str]) -> Store {
     let expected = text("expected.txt");
     let entries = expected.lines().filter(|line| line.starts_with("entry ")).count();
     let names = expected.lines().filter(|line| line.starts_with("scope ")).count();
-    assert_eq!(told(&store, names, entries), expected);
+    assert_eq!(describe(&store, names, entries), expected);
 
-    let answers = text("keys.txt");
+    let keys_text = text("keys.txt");
     let mut tried = 0;
-    for line in answers.lines().filter(|line| !line.starts_with('#')) {
-        let (key, answer) = line.split_once(' ').unwrap();
+    for line in keys_text.lines().filter(|line| !line.starts_with('#')) {
+        let (key, expected) = line.split_once(' ').unwrap();
         let found = store.authenticate_key(key.as_bytes());
-        assert_eq!(found.as_ref().err().map_or("ok", Refusal::code), answer);
+        assert_eq!(found.as_ref().err().map_or("ok", Refusal::code), expected);
         tried += 1;
     }
     assert_eq!(tried, keys);
 
-    // It is not only readable: it goes on.
-    let (id, key) = issue(&store, new_key(&store, "newer", held));
+    // The store also accepts changes.
+    let (id, key) = issue(&store, new_key(&store, "newer", scopes));
     drop(store);
     let store = Store::builder().open_existing(&home).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap().id(), id);
     store
 }
 
-/// All that a store says, a line for each thing.
-fn told(store: &Store, names: usize, entries: usize) -> String {
+/// Describes the content of a store, with one line for each item.
+fn describe(store: &Store, names: usize, entries: usize) -> String {
     let mut text = format!("prefix {}\n", store.prefix().as_str());
     for entry in store.catalogue().entries().iter().take(names) {
         writeln!(text, "scope {}", entry.scope.as_str()).unwrap();
@@ -95,7 +96,7 @@ fn told(store: &Store, names: usize, entries: usize) -> String {
     text
 }
 
-/// Written out, so that a record that learns something new leaves the fixture as it is.
+/// Formats each field explicitly, so that a new field of `Record` does not change the fixture.
 fn record_line(record: &Record) -> String {
     let Record { id, name, grant, active, expiry, owner, metadata, revision, .. } = record;
     format!(
@@ -137,42 +138,42 @@ fn entry_line(entry: &AuditEntry) -> String {
     )
 }
 
-fn write_fixture(place: &Path) {
-    let home = place.join("store");
+fn write_fixture(target: &Path) {
+    let home = target.join("store");
     let closing = ("ledger.close".parse().unwrap(), "close a year".to_owned());
     let builder = || Store::builder().scopes([closing.clone()]);
     let store = builder().create(&home).unwrap();
     let mut keys: Vec<(Vec<u8>, &str)> = Vec::new();
-    let mut make = |store: &Store, new: NewKey, answer: &'static str| -> KeyId {
+    let mut issue_with_answer = |store: &Store, new: NewKey, answer: &'static str| -> KeyId {
         let (id, key) = issue(store, new);
         keys.push((key, answer));
         id
     };
     let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
-    make(&store, root, "ok");
+    issue_with_answer(&store, root, "ok");
     let mut full = new_key(&store, "Nachtläufer ☾", &["api.read", "api.write", "ledger.close"]);
     full.owner = Some("shop-17".into());
     full.metadata = [("floor".into(), "2".into()), ("team".into(), String::new())].into();
     full.expiry = Expiry::At(Timestamp::from_secs(16_000_000_000));
-    make(&store, full, "ok");
-    let off = make(&store, new_key(&store, "off", &["api.read"]), "inactive");
-    store.acting_as(Actor::Local(1000), None).revoke(off).unwrap();
+    issue_with_answer(&store, full, "ok");
+    let revoked = issue_with_answer(&store, new_key(&store, "off", &["api.read"]), "inactive");
+    store.acting_as(Actor::Local(1000), None).revoke(revoked).unwrap();
     let mut short = new_key(&store, "short", &["api.read"]);
     short.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
-    make(&store, short, "expired");
-    make(&store, new_key(&store, "bare", &[]), "ok");
-    let gone = make(&store, new_key(&store, "gone", &["api.read"]), "unknown");
+    issue_with_answer(&store, short, "expired");
+    issue_with_answer(&store, new_key(&store, "bare", &[]), "ok");
+    let gone = issue_with_answer(&store, new_key(&store, "gone", &["api.read"]), "unknown");
     store.revoke(gone).unwrap();
     store.delete(gone).unwrap();
     drop(store);
 
-    // A second life, so that the engine leaves a snapshot.
+    // Reopen the store, so that sled leaves a snapshot.
     let store = builder().open_existing(&home).unwrap();
     let held = ["admin.key.create", "admin.key.update", "api.read"];
-    let clerk = make(&store, new_key(&store, "clerk", &held), "ok");
+    let clerk = issue_with_answer(&store, new_key(&store, "clerk", &held), "ok");
     let acting = store.acting_as(Actor::Key(clerk), Some("192.0.2.7".parse().unwrap()));
     let renamed = Change { name: Some("off, renamed".into()), ..Change::default() };
-    acting.update(off, renamed).unwrap();
+    acting.update(revoked, renamed).unwrap();
     acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
     let source = Some("2001:db8::7".parse().unwrap());
     store.acting_as(Actor::Key(clerk), source).refuse(Attempt::List, None, "no scope").unwrap();
@@ -182,18 +183,18 @@ fn write_fixture(place: &Path) {
     store.update(clerk, Change::activate()).unwrap();
     assert!(store.scopes([catalogue::API_READ.as_str()]).is_ok());
     let names = store.catalogue().entries().len();
-    fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
+    fs::write(target.join("expected.txt"), describe(&store, names, usize::MAX)).unwrap();
     drop(store);
-    finish(place, &home, keys);
+    finish(target, &home, keys);
 }
 
-/// A store in which two days go by and what is older is cut away.
-fn write_cut_fixture(place: &Path) {
-    let home = place.join("store");
+/// Writes a store with entries that are two days old and pruned.
+fn write_cut_fixture(target: &Path) {
+    let home = target.join("store");
     let store = Store::builder().create(&home).unwrap();
-    let [kept, off, gone] = ["kept", "off", "gone"]
+    let [kept, revoked, gone] = ["kept", "off", "gone"]
         .map(|name| issue(&store, new_key(&store, name, &["api.read", "api.write"])));
-    store.revoke(off.0).unwrap();
+    store.revoke(revoked.0).unwrap();
     drop(store);
     age(&home, 48);
     let store = Store::builder().open_existing(&home).unwrap();
@@ -205,24 +206,24 @@ fn write_cut_fixture(place: &Path) {
     let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
     store.update(kept.0, narrowed).unwrap();
     let names = store.catalogue().entries().len();
-    fs::write(place.join("expected.txt"), told(&store, names, usize::MAX)).unwrap();
+    fs::write(target.join("expected.txt"), describe(&store, names, usize::MAX)).unwrap();
     drop(store);
     let answers = ["ok", "inactive", "unknown"];
-    let keys = [kept.1, off.1, gone.1].into_iter().zip(answers);
-    finish(place, &home, keys.collect());
+    let keys = [kept.1, revoked.1, gone.1].into_iter().zip(answers);
+    finish(target, &home, keys.collect());
 }
 
-/// Writes the keys down, and leaves out what every opening makes anew.
-fn finish(place: &Path, home: &Path, keys: Vec<(Vec<u8>, &str)>) {
+/// Writes the keys, and removes the files that every opening creates.
+fn finish(target: &Path, home: &Path, keys: Vec<(Vec<u8>, &str)>) {
     let mut text =
         "# Test keys of the store beside this file, which exists nowhere else.\n".to_owned();
     for (key, answer) in keys {
         writeln!(text, "{} {answer}", String::from_utf8(key).unwrap()).unwrap();
     }
-    fs::write(place.join("keys.txt"), text).unwrap();
+    fs::write(target.join("keys.txt"), text).unwrap();
     fs::remove_file(home.join("lock")).unwrap();
     let bytes = fs::read(home.join(DB)).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    fs::write(place.join("db.len"), format!("{}\n", bytes.len())).unwrap();
+    fs::write(target.join("db.len"), format!("{}\n", bytes.len())).unwrap();
     fs::write(home.join(DB), &bytes[..written]).unwrap();
 }

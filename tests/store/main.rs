@@ -1,4 +1,5 @@
-//! The store through its public API: lives of keys, revocation, backups, the doctor, old formats.
+//! The store through its public API: keys, revocation, the audit log, backups, the doctor, and old
+//! formats.
 
 #![expect(
     clippy::expect_used,
@@ -7,15 +8,16 @@
     clippy::print_stdout,
     clippy::similar_names,
     clippy::unwrap_used,
-    reason = "a test fails by a panic, in its helper functions too, and prints its counts"
+    reason = "helper functions fail a test by panicking, and some tests print their counts"
 )]
 
+mod audit;
 mod backup;
 mod doctor;
 mod fixtures;
-mod lives;
+mod last_used;
+mod lifecycle;
+mod model;
 mod revocation;
 mod secrets;
-mod uses;
-mod walks;
 mod watches;

@@ -1,11 +1,11 @@
-//! Revocation is linearizable: a validation that starts after the denial returned refuses, on
-//! every thread.
+//! Revocation is linearizable: on every thread, an authentication that starts after the revocation
+//! returned is refused.
 //!
-//! Four readers authenticate the newest keys without a pause, by key and by header. A writer
-//! issues a key, waits until a reader was let in with it, takes it away in one of six ways, and
-//! stamps the moment at which that returned. Each reader takes a stamp from the same counter
-//! before it asks; if it is let in although its stamp is later than the denial's, that is one too
-//! many. The short form is for each change; the long one:
+//! Four readers authenticate the newest keys without a pause, by key and by header. A writer issues a
+//! key, waits until a reader was accepted with it, and restricts the key in one of six ways. When the
+//! restriction has returned, the writer draws a number from a shared counter. Each reader draws a
+//! number before it authenticates. A reader that is accepted with a number higher than the writer's
+//! violates linearizability. A short run is part of the tests; the long runs:
 //!
 //! ```text
 //! PORTCULLIS_REVOCATIONS=100000 cargo test --release --test store revocation:: -- --nocapture
@@ -24,36 +24,36 @@ use std::{
 
 const READERS: usize = 4;
 
-/// A way to take something away.
+/// A way to restrict a key.
 #[derive(Clone, Copy, Debug)]
-enum Denial {
+enum Restriction {
     Revoke,
     Deactivate,
     RevokeAgain,
     Narrow,
-    End,
+    Expire,
     Delete,
 }
 
-const DENIALS: [Denial; 6] = [
-    Denial::Revoke,
-    Denial::Deactivate,
-    Denial::RevokeAgain,
-    Denial::Narrow,
-    Denial::End,
-    Denial::Delete,
+const RESTRICTIONS: [Restriction; 6] = [
+    Restriction::Revoke,
+    Restriction::Deactivate,
+    Restriction::RevokeAgain,
+    Restriction::Narrow,
+    Restriction::Expire,
+    Restriction::Delete,
 ];
 
-impl Denial {
-    /// Whether this answer still grants what the denial takes away.
-    fn is_let_in(self, answer: &Result<Principal, Refusal>) -> bool {
+impl Restriction {
+    /// Returns whether this result still grants the right that the restriction removes.
+    fn is_accepted(self, result: &Result<Principal, Refusal>) -> bool {
         match self {
-            Self::Narrow => {
-                answer.as_ref().is_ok_and(|who| who.require(&catalogue::API_WRITE).is_ok())
-            }
-            // An inactive key that is deleted becomes a stranger's.
-            Self::Delete => answer.as_ref().err() != Some(&Refusal::Unknown),
-            _ => answer.is_ok(),
+            Self::Narrow => result
+                .as_ref()
+                .is_ok_and(|principal| principal.require(&catalogue::API_WRITE).is_ok()),
+            // An inactive key becomes an unknown key when it is deleted.
+            Self::Delete => result.as_ref().err() != Some(&Refusal::Unknown),
+            _ => result.is_ok(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Denial {
                 let narrow = Some(scopes(store, &["api.read"]));
                 store.update(id, Change { grant: narrow, ..Change::default() }).map(|_| ())
             }
-            Self::End => {
+            Self::Expire => {
                 let past = Some(Expiry::At(Timestamp::from_secs(1_000_000)));
                 store.update(id, Change { expiry: past, ..Change::default() }).map(|_| ())
             }
@@ -78,128 +78,133 @@ impl Denial {
 struct Target {
     key: Vec<u8>,
     header: String,
-    denial: Denial,
-    /// The stamp after the denial returned; 0 before.
-    denied: AtomicU64,
-    let_in: AtomicUsize,
-    /// Refusals of validations that started after the denial returned.
+    restriction: Restriction,
+    /// The counter when the restriction had returned; 0 before.
+    restricted_at: AtomicU64,
+    accepted: AtomicUsize,
+    /// Refused authentications that started after the restriction returned.
     refused_after: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Watch {
-    /// The newest keys, some of them taken away just now.
+struct Experiment {
+    /// The newest two keys; the older one is restricted.
     targets: RwLock<[Option<Arc<Target>>; 2]>,
-    stamp: AtomicU64,
-    over: AtomicBool,
-    validations: AtomicUsize,
-    too_late: AtomicUsize,
+    counter: AtomicU64,
+    is_over: AtomicBool,
+    authentications: AtomicUsize,
+    /// Accepted authentications that started after the restriction returned.
+    violations: AtomicUsize,
 }
 
-impl Watch {
-    fn stamp(&self) -> u64 {
-        self.stamp.fetch_add(1, SeqCst) + 1
+impl Experiment {
+    fn draw(&self) -> u64 {
+        self.counter.fetch_add(1, SeqCst) + 1
     }
 
     fn read(&self, store: &Store, reader: usize) {
         let mut by_header = reader.is_multiple_of(2);
-        while !self.over.load(SeqCst) {
+        while !self.is_over.load(SeqCst) {
             let targets = self.targets.read().unwrap().clone();
             for target in targets.iter().flatten() {
                 by_header = !by_header;
-                let started = self.stamp();
-                let answer = if by_header {
+                let started = self.draw();
+                let result = if by_header {
                     store.authenticate(target.header.as_bytes())
                 } else {
                     store.authenticate_key(&target.key)
                 };
-                let let_in = target.denial.is_let_in(&answer);
-                self.validations.fetch_add(1, SeqCst);
-                // A denial that has no stamp yet will get one later than ours.
-                let denied = target.denied.load(SeqCst);
-                match (let_in, denied != 0 && started > denied) {
-                    (true, true) => _ = self.too_late.fetch_add(1, SeqCst),
-                    (true, false) => _ = target.let_in.fetch_add(1, SeqCst),
+                let is_accepted = target.restriction.is_accepted(&result);
+                self.authentications.fetch_add(1, SeqCst);
+                // A restriction without a number will draw a higher one than this reader did.
+                let restricted_at = target.restricted_at.load(SeqCst);
+                match (is_accepted, restricted_at != 0 && started > restricted_at) {
+                    (true, true) => _ = self.violations.fetch_add(1, SeqCst),
+                    (true, false) => _ = target.accepted.fetch_add(1, SeqCst),
                     (false, true) => _ = target.refused_after.fetch_add(1, SeqCst),
                     (false, false) => {}
                 }
             }
-            // The two threads that write must come to run where cores are few.
+            // Let the two writing threads run on a machine with few cores.
             thread::yield_now();
         }
     }
 
-    fn write(&self, store: &Store, denials: usize) {
+    fn write(&self, store: &Store, restrictions: usize) {
         let mut previous: Option<Arc<Target>> = None;
-        for denial in DENIALS.into_iter().cycle().take(denials) {
-            let mut new = new_key(store, "taken", &["api.read", "api.write"]);
-            new.active = !matches!(denial, Denial::Delete | Denial::RevokeAgain);
+        for restriction in RESTRICTIONS.into_iter().cycle().take(restrictions) {
+            let mut new = new_key(store, "restricted", &["api.read", "api.write"]);
+            new.active = !matches!(restriction, Restriction::Delete | Restriction::RevokeAgain);
             let (id, key) = issue(store, new);
-            if matches!(denial, Denial::RevokeAgain) {
+            if matches!(restriction, Restriction::RevokeAgain) {
                 store.update(id, Change::activate()).unwrap();
             }
             let target = Arc::new(Target {
                 header: basic(&key),
                 key,
-                denial,
-                denied: AtomicU64::new(0),
-                let_in: AtomicUsize::new(0),
+                restriction,
+                restricted_at: AtomicU64::new(0),
+                accepted: AtomicUsize::new(0),
                 refused_after: AtomicUsize::new(0),
             });
             *self.targets.write().unwrap() = [Some(Arc::clone(&target)), previous.take()];
-            while target.let_in.load(SeqCst) == 0 {
+            while target.accepted.load(SeqCst) == 0 {
                 thread::yield_now();
             }
-            denial.apply(store, id);
-            target.denied.store(self.stamp(), SeqCst);
-            while target.refused_after.load(SeqCst) == 0 && self.too_late.load(SeqCst) == 0 {
+            restriction.apply(store, id);
+            target.restricted_at.store(self.draw(), SeqCst);
+            while target.refused_after.load(SeqCst) == 0 && self.violations.load(SeqCst) == 0 {
                 thread::yield_now();
             }
             previous = Some(target);
         }
-        self.over.store(true, SeqCst);
+        self.is_over.store(true, SeqCst);
     }
 }
 
-fn watch(store: &Store, denials: usize, place: &str) {
-    let watch = Watch::default();
+fn run(store: &Store, restrictions: usize, location: &str) {
+    let experiment = Experiment::default();
     thread::scope(|scope| {
         for reader in 0..READERS {
-            let watch = &watch;
-            scope.spawn(move || watch.read(store, reader));
+            let experiment = &experiment;
+            scope.spawn(move || experiment.read(store, reader));
         }
-        // Whatever happens to the writer, the readers must end.
-        let over = OnDrop(&watch.over);
-        watch.write(store, denials);
-        drop(over);
+        // The readers must end even if the writer panics.
+        let end = SetOnDrop(&experiment.is_over);
+        experiment.write(store, restrictions);
+        drop(end);
     });
-    let (validations, too_late) = (watch.validations.into_inner(), watch.too_late.into_inner());
+    let (authentications, violations) =
+        (experiment.authentications.into_inner(), experiment.violations.into_inner());
     println!(
-        "revocation {place}: {} revocations, {READERS} readers, {} validations, {too_late} accepted that started after the revocation returned",
-        grouped(denials),
-        grouped(validations),
+        "revocation {location}: {} revocations, {READERS} readers, {} validations, {violations} accepted that started after the revocation returned",
+        grouped(restrictions),
+        grouped(authentications),
     );
-    assert_eq!(too_late, 0);
-    assert!(validations > denials * 2, "each key was let in, and then refused, at least once");
+    assert_eq!(violations, 0);
+    assert!(
+        authentications > restrictions * 2,
+        "each key was accepted and then refused at least once"
+    );
 }
 
-struct OnDrop<'a>(&'a AtomicBool);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for OnDrop<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, SeqCst);
     }
 }
 
 #[test]
-fn no_validation_that_starts_after_a_revocation_in_memory_is_let_in() {
+fn authentication_started_after_revocation_in_memory_is_refused() {
     let store = Store::in_memory().unwrap();
-    watch(&store, number("PORTCULLIS_REVOCATIONS", 20_000), "in memory");
+    run(&store, number("PORTCULLIS_REVOCATIONS", 20_000), "in memory");
 }
 
 #[test]
-fn no_validation_that_starts_after_a_revocation_on_disk_is_let_in() {
+fn authentication_started_after_revocation_on_disk_is_refused() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();
-    watch(&store, number("PORTCULLIS_REVOCATIONS_ON_DISK", 300), "on disk");
+    run(&store, number("PORTCULLIS_REVOCATIONS_ON_DISK", 300), "on disk");
 }

@@ -1,5 +1,5 @@
-//! A secret is nowhere but with its holder: a key lives its life and fails in every way, and then
-//! nothing that the library wrote or said holds any part of it, in any usual spelling.
+//! No secret leaks: a key is used, changed and refused in every way. Afterwards no file, `Debug`
+//! output or error text of the library contains a part of its secret, in any usual encoding.
 
 use portcullis::{
     Acting, Actor, Attempt, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Scope,
@@ -13,23 +13,23 @@ use std::{
     path::Path,
 };
 
-/// A piece of so many bytes of any spelling is a find.
+/// A match of this many bytes counts as a leak.
 const PIECE: usize = 16;
 
-/// The spellings of a secret, cut into overlapping pieces.
+/// The encodings of a secret, as overlapping pieces.
 struct Search(HashSet<[u8; PIECE]>);
 
 impl Search {
     fn new(key: &str) -> Self {
-        let spellings = spellings(secret_part(key));
-        Self(spellings.iter().flat_map(|(_, text)| pieces(text.as_bytes())).collect())
+        let encodings = encodings(secret_part(key));
+        Self(encodings.iter().flat_map(|(_, text)| pieces(text.as_bytes())).collect())
     }
 
     fn finds_in(&self, haystack: &[u8]) -> bool {
         pieces(haystack).any(|piece| self.0.contains(&piece))
     }
 
-    /// The first file below `dir` that holds a piece, and how many bytes were read.
+    /// Returns the first file below `dir` that contains a piece, and the number of bytes read.
     fn finds_below(&self, dir: &Path) -> (Option<String>, usize) {
         let (mut found, mut read) = (None, 0);
         for entry in fs::read_dir(dir).unwrap() {
@@ -52,14 +52,14 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = [u8; PIECE]> {
     bytes.windows(PIECE).map(|piece| piece.try_into().unwrap())
 }
 
-/// What follows the id: the random digits and the checksum.
+/// Returns the part after the id: the random digits and the checksum.
 fn secret_part(key: &str) -> &str {
     key.rsplit_once('_').unwrap().1
 }
 
-fn spellings(secret: &str) -> Vec<(&'static str, String)> {
+fn encodings(secret: &str) -> Vec<(&'static str, String)> {
     let bytes = secret.as_bytes();
-    // After 0, 1 or 2 other bytes (or any 3 more) only these digits are the secret's alone.
+    // After 0, 1 or 2 other bytes (modulo 3), only these digits depend on the secret alone.
     let within = |before: usize| {
         let text = base64(&[&[0, 0][..before], bytes].concat());
         text[(8 * before).div_ceil(6)..8 * (before + bytes.len()) / 6].to_owned()
@@ -69,9 +69,9 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
     };
     vec![
         ("text", secret.to_owned()),
-        ("base64, first place", within(0)),
-        ("base64, second place", within(1)),
-        ("base64, third place", within(2)),
+        ("base64, offset 0", within(0)),
+        ("base64, offset 1", within(1)),
+        ("base64, offset 2", within(2)),
         ("hex", each(|byte| format!("{byte:02x}"), "")),
         ("capital hex", each(|byte| format!("{byte:02X}"), "")),
         ("Debug of bytes", each(|byte| format!("{byte}"), ", ")),
@@ -79,11 +79,11 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// All that the library said.
+/// All output of the library.
 #[derive(Default)]
-struct Said(String);
+struct Output(String);
 
-impl Said {
+impl Output {
     fn debug(&mut self, value: impl Debug) {
         let _ = writeln!(self.0, "{value:?}\n{value:#?}");
     }
@@ -99,20 +99,20 @@ impl Said {
     }
 
     fn failure<T: Debug>(&mut self, outcome: Result<T, impl std::error::Error>) {
-        self.error(outcome.expect_err("it has to fail"));
+        self.error(outcome.expect_err("the operation fails"));
     }
 }
 
 #[test]
-fn the_search_finds_every_spelling_at_every_place() {
+fn search_finds_every_encoding_at_every_offset() {
     let store = Store::in_memory().unwrap();
-    let issued = store.issue(new_key(&store, "planted", &[])).unwrap();
+    let issued = store.issue(new_key(&store, "leaked", &[])).unwrap();
     let key = issued.secret.reveal(str::to_owned);
     let search = Search::new(&key);
-    assert!(!search.finds_in(key.split_at(key.len() - 39).0.as_bytes()), "the id is no secret");
-    for (name, spelling) in spellings(secret_part(&key)) {
-        assert!(search.finds_in(format!("a log says {spelling}.").as_bytes()), "{name}");
-        assert!(search.finds_in(&spelling.as_bytes()[spelling.len() / 2..]), "half of {name}");
+    assert!(!search.finds_in(key.split_at(key.len() - 39).0.as_bytes()), "the id is not secret");
+    for (name, encoding) in encodings(secret_part(&key)) {
+        assert!(search.finds_in(format!("a log says {encoding}.").as_bytes()), "{name}");
+        assert!(search.finds_in(&encoding.as_bytes()[encoding.len() / 2..]), "half of {name}");
     }
     for before in ["", "a", "ab", "abc", "Basic "] {
         let encoded = base64(format!("{before}{key}:").as_bytes());
@@ -125,55 +125,55 @@ fn the_search_finds_every_spelling_at_every_place() {
 }
 
 #[test]
-fn a_secret_is_nowhere_but_with_its_holder() {
+fn secret_is_in_no_file_and_no_output() {
     let (_dir, home) = home();
-    let mut said = Said::default();
+    let mut output = Output::default();
     let store = Store::open(&home).unwrap();
     let issued = store.issue(new_key(&store, "holder", &["api.read", "admin.key.update"])).unwrap();
-    said.debug(&issued);
+    output.debug(&issued);
     let id = issued.record.id;
     let key = issued.secret.reveal(str::to_owned);
     let search = Search::new(&key);
 
-    said.debug(store.authenticate(basic(key.as_bytes()).as_bytes()).unwrap());
-    said.debug((&store, store.prefix(), store.health(), store.catalogue().entries()));
-    present_wrongly(&store, &key, &mut said);
-    paste_everywhere(&store, id, &key, &mut said);
+    output.debug(store.authenticate(basic(key.as_bytes()).as_bytes()).unwrap());
+    output.debug((&store, store.prefix(), store.health(), store.catalogue().entries()));
+    present_wrongly(&store, &key, &mut output);
+    paste_everywhere(&store, id, &key, &mut output);
     let acting = store.acting_as(Actor::Key(id), Some("192.0.2.7".parse().unwrap()));
-    change_wrongly(&store, acting, id, &mut said);
+    change_wrongly(&store, acting, id, &mut output);
     acting.refuse(Attempt::List, Some(id), &format!("{key} may not")).unwrap();
-    said.failure(Store::open(&home));
-    said.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).create(&home));
+    output.failure(Store::open(&home));
+    output.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).create(&home));
     let (found, read) = search.finds_below(&home);
-    assert_eq!(found, None, "while it is open");
+    assert_eq!(found, None, "while the store is open");
     assert!(read > 10_000, "{read}");
 
-    said.debug(store.revoke(id).unwrap());
-    said.failure(store.authenticate_key(key.as_bytes()));
-    said.failure(acting.revoke(id));
-    said.debug(store.update(id, Change::activate()).unwrap());
+    output.debug(store.revoke(id).unwrap());
+    output.failure(store.authenticate_key(key.as_bytes()));
+    output.failure(acting.revoke(id));
+    output.debug(store.update(id, Change::activate()).unwrap());
     let end = Some(Expiry::At(Timestamp::from_secs(1)));
-    said.debug(store.update(id, Change { expiry: end, ..Change::default() }).unwrap());
-    said.failure(store.authenticate_key(key.as_bytes()));
-    said.debug(store.list(&ListQuery::default()).unwrap());
+    output.debug(store.update(id, Change { expiry: end, ..Change::default() }).unwrap());
+    output.failure(store.authenticate_key(key.as_bytes()));
+    output.debug(store.list(&ListQuery::default()).unwrap());
     store.revoke(id).unwrap();
     store.delete(id).unwrap();
-    said.failure(store.authenticate_key(key.as_bytes()));
-    said.debug(store.audit(0, 1000).unwrap());
+    output.failure(store.authenticate_key(key.as_bytes()));
+    output.debug(store.audit(0, 1000).unwrap());
     drop(store);
-    assert_eq!(search.finds_below(&home).0, None, "after it was closed");
+    assert_eq!(search.finds_below(&home).0, None, "after the store was closed");
 
-    said.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).open(&home));
-    said.failure(Store::builder().pepper(*b"sixteen bytes or more").open(&home));
+    output.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).open(&home));
+    output.failure(Store::builder().pepper(*b"sixteen bytes or more").open(&home));
     let store = Store::open(&home).unwrap();
-    said.failure(store.authenticate_key(key.as_bytes()));
-    said.debug(store.audit(0, 1000).unwrap());
-    assert!(said.0.contains("looks like an API key") && said.0.contains("Secret(<elided>)"));
-    assert!(!search.finds_in(said.0.as_bytes()), "{}", said.0);
+    output.failure(store.authenticate_key(key.as_bytes()));
+    output.debug(store.audit(0, 1000).unwrap());
+    assert!(output.0.contains("looks like an API key") && output.0.contains("Secret(<elided>)"));
+    assert!(!search.finds_in(output.0.as_bytes()), "{}", output.0);
 }
 
-/// The key in every place of a header but the right one.
-fn present_wrongly(store: &Store, key: &str, said: &mut Said) {
+/// Presents the key in every wrong place of a header.
+fn present_wrongly(store: &Store, key: &str, output: &mut Output) {
     let user = |user: String| format!("Basic {}", base64(user.as_bytes()));
     for header in [
         format!("Bearer {key}"),
@@ -188,15 +188,15 @@ fn present_wrongly(store: &Store, key: &str, said: &mut Said) {
         user(format!("{key}x:")),
         user(format!("x{key}:")),
     ] {
-        said.failure(store.authenticate(header.as_bytes()));
+        output.failure(store.authenticate(header.as_bytes()));
     }
     let header = basic(key.as_bytes());
-    said.failure(store.authenticate_all([header.as_bytes(), header.as_bytes()]));
-    said.failure(store.authenticate_key(&key.as_bytes()[1..]));
+    output.failure(store.authenticate_all([header.as_bytes(), header.as_bytes()]));
+    output.failure(store.authenticate_key(&key.as_bytes()[1..]));
 }
 
-/// The key in every field that takes text.
-fn paste_everywhere(store: &Store, id: KeyId, key: &str, said: &mut Said) {
+/// Passes the key in every field that takes text.
+fn paste_everywhere(store: &Store, id: KeyId, key: &str, output: &mut Output) {
     let good = || new_key(store, "good", &["api.read"]);
     let text = format!("key={key};");
     let pair = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
@@ -216,37 +216,37 @@ fn paste_everywhere(store: &Store, id: KeyId, key: &str, said: &mut Said) {
             metadata: Some(new.metadata.clone()),
             ..Change::default()
         };
-        said.failure(store.issue(new.clone()));
-        said.failure(store.update(id, change.clone()));
-        said.failure(store.acting_as(Actor::Key(id), None).issue(new));
-        said.failure(store.acting_as(Actor::Key(id), None).update(id, change));
+        output.failure(store.issue(new.clone()));
+        output.failure(store.update(id, change.clone()));
+        output.failure(store.acting_as(Actor::Key(id), None).issue(new));
+        output.failure(store.acting_as(Actor::Key(id), None).update(id, change));
     }
-    said.failure(store.scopes([key]));
-    said.failure(store.scopes([format!("api.{key}")]));
-    said.failure(store.scopes([secret_part(key)]));
-    said.failure(key.parse::<Scope>());
-    said.failure(key.parse::<KeyId>());
-    said.failure(Prefix::new(key));
-    said.debug(Secret::is_well_formed(key));
+    output.failure(store.scopes([key]));
+    output.failure(store.scopes([format!("api.{key}")]));
+    output.failure(store.scopes([secret_part(key)]));
+    output.failure(key.parse::<Scope>());
+    output.failure(key.parse::<KeyId>());
+    output.failure(Prefix::new(key));
+    output.debug(Secret::is_well_formed(key));
     let token = ListQuery { page_token: Some(key.to_owned()), ..ListQuery::default() };
-    said.failure(store.list(&token));
+    output.failure(store.list(&token));
     let search = ListQuery { text: Some(key.to_owned()), ..ListQuery::default() };
-    said.debug(store.list(&search).unwrap());
+    output.debug(store.list(&search).unwrap());
 }
 
-/// Changes that are refused for other reasons.
-fn change_wrongly(store: &Store, acting: Acting<'_>, id: KeyId, said: &mut Said) {
-    said.failure(store.delete(id));
-    said.failure(acting.delete(id));
-    said.failure(acting.issue(new_key(store, "child", &["api.read"])));
-    said.failure(acting.update_if(id, 0, Change::deactivate()));
+/// Makes changes that are refused for other reasons.
+fn change_wrongly(store: &Store, acting: Acting<'_>, id: KeyId, output: &mut Output) {
+    output.failure(store.delete(id));
+    output.failure(acting.delete(id));
+    output.failure(acting.issue(new_key(store, "child", &["api.read"])));
+    output.failure(acting.update_if(id, 0, Change::deactivate()));
     let wider = Some(scopes(store, &["api.write"]));
-    said.failure(acting.update(id, Change { grant: wider, ..Change::default() }));
-    said.failure(acting.update(id, Change { grant: Some(Grant::All), ..Change::default() }));
+    output.failure(acting.update(id, Change { grant: wider, ..Change::default() }));
+    output.failure(acting.update(id, Change { grant: Some(Grant::All), ..Change::default() }));
     let foreign = Some(Some("rival".to_owned()));
-    said.failure(acting.update(id, Change { owner: foreign, ..Change::default() }));
-    let nobody = "key_00000000000".parse().unwrap();
-    said.failure(store.update(nobody, Change::deactivate()));
-    said.failure(store.get(nobody));
-    assert!(matches!(store.get(nobody), Err(Error::NoSuchKey(_))));
+    output.failure(acting.update(id, Change { owner: foreign, ..Change::default() }));
+    let unknown = "key_00000000000".parse().unwrap();
+    output.failure(store.update(unknown, Change::deactivate()));
+    output.failure(store.get(unknown));
+    assert!(matches!(store.get(unknown), Err(Error::NoSuchKey(_))));
 }

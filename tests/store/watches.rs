@@ -1,4 +1,4 @@
-//! A watch over a key in use: what ends it, and that no wake-up is ever lost.
+//! [`Revocation`] futures: which changes complete them, and that no wake-up is lost.
 
 use portcullis::{Change, Expiry, Grant, Principal, Revocation, Store, Timestamp};
 use portcullis_testkit::{issue, new_key};
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-const WATCHDOG: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Unpark(Thread);
 
@@ -24,14 +24,14 @@ impl Wake for Unpark {
     }
 }
 
-/// Awaits the end, parked; `false` if the watchdog bit.
-fn ends(watch: Revocation) -> bool {
+/// Waits for the future; returns false after the timeout.
+fn completes(watch: Revocation) -> bool {
     let mut watch = pin!(watch);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let start = Instant::now();
     while watch.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
-        thread::park_timeout(WATCHDOG);
-        if start.elapsed() >= WATCHDOG {
+        thread::park_timeout(TIMEOUT);
+        if start.elapsed() >= TIMEOUT {
             return false;
         }
     }
@@ -44,33 +44,33 @@ fn holder(store: &Store, scopes: &[&str]) -> Principal {
 }
 
 #[test]
-fn each_way_of_taking_a_key_away_ends_its_watch_and_no_other() {
+fn revoking_narrowing_and_expiring_complete_the_watches_of_that_key_only() {
     let store = Store::in_memory().unwrap();
     let narrowed = Grant::Scopes(store.scopes(["api.read"]).unwrap());
     let past = Expiry::At(Timestamp::from_secs(1));
-    let ways: [(&str, Change); 3] = [
+    let changes: [(&str, Change); 3] = [
         ("revoke", Change::deactivate()),
         ("narrow", Change { grant: Some(narrowed), ..Change::default() }),
         ("expire", Change { expiry: Some(past), ..Change::default() }),
     ];
     let bystander = store.revocation(&holder(&store, &["api.read"]));
-    for (way, change) in ways {
+    for (kind, change) in changes {
         let holder = holder(&store, &["api.read", "api.write"]);
         let watch = store.revocation(&holder);
         let renamed = Change { name: Some("renamed".into()), ..Change::default() };
         store.update(holder.id(), renamed).unwrap();
-        assert!(!watch.is_over(), "{way}");
+        assert!(!watch.is_over(), "{kind}");
         store.update(holder.id(), change).unwrap();
-        assert!(watch.is_over(), "{way}");
-        assert!(ends(watch), "{way}");
+        assert!(watch.is_over(), "{kind}");
+        assert!(completes(watch), "{kind}");
     }
     assert!(!bystander.is_over());
     drop(store);
-    assert!(bystander.is_over(), "a store that is closed takes no key away any more");
+    assert!(bystander.is_over(), "closing the store completes every watch");
 }
 
 #[test]
-fn a_watch_of_a_key_in_use_waits_and_says_whose_it_is() {
+fn watch_of_a_valid_key_is_pending_and_its_debug_output_names_the_key() {
     let store = Store::in_memory().unwrap();
     let caller = holder(&store, &["api.read"]);
     let mut watch = pin!(store.revocation(&caller));
@@ -80,7 +80,7 @@ fn a_watch_of_a_key_in_use_waits_and_says_whose_it_is() {
 }
 
 #[test]
-fn the_end_of_a_key_moves_with_its_changes() {
+fn watch_follows_changes_of_the_expiry() {
     let store = Store::in_memory().unwrap();
     let holder = holder(&store, &["api.read"]);
     let watch = store.revocation(&holder);
@@ -97,24 +97,24 @@ fn the_end_of_a_key_moves_with_its_changes() {
     assert!(!watch.is_over());
 }
 
-/// Revokes and brings back the same key over and over, while another thread takes a watch each
-/// time and awaits it, at all distances from the revocation.
+/// Revokes and reactivates one key repeatedly. Each time another thread creates a watch, after a
+/// varying delay, and waits for it.
 #[test]
-fn no_wake_up_is_lost_between_taking_a_watch_and_revoking() {
+fn no_wake_up_is_lost_when_a_watch_is_created_during_the_revocation() {
     let store = Store::in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "contended", &["api.read"]));
-    let ended = Arc::new(AtomicU64::new(0));
+    let completed = Arc::new(AtomicU64::new(0));
     let (rounds, turn) = mpsc::channel::<Principal>();
     let (done, finished) = mpsc::channel();
     let watcher = thread::spawn({
-        let (store, ended) = (store.clone(), Arc::clone(&ended));
+        let (store, completed) = (store.clone(), Arc::clone(&completed));
         move || {
             for (round, principal) in turn.iter().enumerate() {
                 for _ in 0..round % 97 * 20 {
                     std::hint::spin_loop();
                 }
-                assert!(ends(store.revocation(&principal)), "round {round}");
-                ended.fetch_add(1, Ordering::Relaxed);
+                assert!(completes(store.revocation(&principal)), "round {round}");
+                completed.fetch_add(1, Ordering::Relaxed);
                 done.send(()).unwrap();
             }
         }
@@ -123,10 +123,10 @@ fn no_wake_up_is_lost_between_taking_a_watch_and_revoking() {
     for _ in 0..total {
         rounds.send(store.authenticate_key(&key).unwrap()).unwrap();
         store.revoke(id).unwrap();
-        finished.recv().expect("the watch ended");
+        finished.recv().expect("the watch completed");
         store.update(id, Change::activate()).unwrap();
     }
     drop(rounds);
     watcher.join().unwrap();
-    assert_eq!(ended.load(Ordering::Relaxed), total);
+    assert_eq!(completed.load(Ordering::Relaxed), total);
 }

@@ -1,13 +1,13 @@
-//! A small accounting platform with Portcullis linked in: a Data API, an Administration API, and
-//! the administration of its keys, in one process and one file.
+//! A small accounting platform that embeds Portcullis: a Data API, an Administration API, and the
+//! administration of its keys, in one process.
 //!
 //! ```sh
 //! cargo run -p portcullis-admin --example business_accounts             # keys in memory
 //! cargo run -p portcullis-admin --example business_accounts -- ./keys   # keys in ./keys
 //! ```
 //!
-//! It speaks plain HTTP, on this machine only. A key must not cross a wire in the clear: in
-//! service, TLS stands in front of it (see `deploy/`) or in it.
+//! It serves plain HTTP on the local host only. In production, use TLS, in the server or in a proxy
+//! (see `deploy/`): a key must not be sent unencrypted.
 //!
 //! Each of the eight documented scopes guards a route. A route without a scope, or a route of the
 //! Data API with a scope of the Administration API, does not compile.
@@ -40,7 +40,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-// ── what the platform keeps; a real one has a database
+// ── the data of the platform; a real platform has a database
 
 #[derive(Clone)]
 pub(crate) struct Platform {
@@ -51,7 +51,7 @@ pub(crate) struct Platform {
 #[derive(Default)]
 struct Books {
     accounts: BTreeMap<String, Account>,
-    /// Which account a page with this token may show.
+    /// The account that a page with this token may show.
     embed_tokens: BTreeMap<String, String>,
 }
 
@@ -65,7 +65,7 @@ struct Account {
     ledgers: BTreeMap<String, Vec<Entry>>,
 }
 
-/// A business user's link to an outside service.
+/// A connection of an account to an external service.
 #[derive(Clone, Serialize)]
 struct Connection {
     healthy: bool,
@@ -78,7 +78,7 @@ struct Entry {
     cents: i64,
 }
 
-/// Where the extractor finds the keys.
+/// Gives the extractor access to the store.
 impl FromRef<Platform> for Store {
     fn from_ref(platform: &Platform) -> Self {
         platform.keys.clone()
@@ -106,7 +106,7 @@ impl Platform {
     }
 }
 
-// ── its routes
+// ── the routes
 
 pub(crate) fn app(platform: &Platform) -> Router {
     let data: Router<Platform> = DataApi::new(platform.clone())
@@ -129,19 +129,19 @@ pub(crate) fn app(platform: &Platform) -> Router {
     Router::new()
         .nest("/data", data)
         .nest("/admin", administration)
-        // For a page of the customer's own: the token says which account, and no key is involved.
+        // For a page of the customer: the token names the account, so no key is needed.
         .route("/embed/{token}", get(embedded))
         .with_state(platform.clone())
-        // The keys themselves: made, listed, changed and taken away here.
+        // Administration of the keys: create, list, change and revoke them.
         .nest("/keys-admin", admin::router(platform.keys.clone()))
 }
 
 // ── the Data API
 
-/// The ledgers of an account and their balances.
+/// Returns the ledgers of an account and their balances.
 ///
-/// A key that has an owner speaks for that account alone. The argument is the proof that a key was
-/// presented; there is no way to call this without one.
+/// A key with an owner has access to that account only. axum calls this handler only with a valid
+/// key, which the argument `key` proves.
 async fn ledgers(
     State(platform): State<Platform>,
     key: ApiKey<ApiRead>,
@@ -158,7 +158,7 @@ async fn entries(
 ) -> Result<Json<Vec<Entry>>, Failure> {
     check_owner(&platform, &key, &account)?;
     let books = platform.books();
-    let entries = books.active(&account)?.ledgers.get(&ledger).ok_or(Failure::NotThere)?;
+    let entries = books.active(&account)?.ledgers.get(&ledger).ok_or(Failure::NotFound)?;
     Ok(Json(entries.clone()))
 }
 
@@ -177,9 +177,9 @@ async fn add_entry(
 
 fn check_owner<S>(platform: &Platform, key: &ApiKey<S>, account: &str) -> Result<(), Failure> {
     // From memory, like the check of the key itself.
-    let record = platform.keys.get(key.id()).map_err(|_| Failure::NotThere)?;
+    let record = platform.keys.get(key.id()).map_err(|_| Failure::NotFound)?;
     match &record.owner {
-        Some(owner) if owner != account => Err(Failure::NotThere),
+        Some(owner) if owner != account => Err(Failure::NotFound),
         _ => Ok(()),
     }
 }
@@ -244,8 +244,8 @@ async fn disconnect(
     State(platform): State<Platform>,
     Path((account, connection)): Path<(String, String)>,
 ) -> Result<StatusCode, Failure> {
-    let gone = platform.books().account(&account)?.connections.remove(&connection);
-    gone.map(|_| StatusCode::NO_CONTENT).ok_or(Failure::NotThere)
+    let removed = platform.books().account(&account)?.connections.remove(&connection);
+    removed.map(|_| StatusCode::NO_CONTENT).ok_or(Failure::NotFound)
 }
 
 async fn embed_token(
@@ -269,7 +269,7 @@ async fn embedded(
     Path(token): Path<String>,
 ) -> Result<Response, Failure> {
     let books = platform.books();
-    let account = books.embed_tokens.get(&token).ok_or(Failure::NotThere)?;
+    let account = books.embed_tokens.get(&token).ok_or(Failure::NotFound)?;
     Ok(Json(balances(books.active(account)?)).into_response())
 }
 
@@ -277,11 +277,11 @@ async fn embedded(
 
 impl Books {
     fn account(&mut self, id: &str) -> Result<&mut Account, Failure> {
-        self.accounts.get_mut(id).ok_or(Failure::NotThere)
+        self.accounts.get_mut(id).ok_or(Failure::NotFound)
     }
 
     fn active(&self, id: &str) -> Result<&Account, Failure> {
-        let account = self.accounts.get(id).ok_or(Failure::NotThere)?;
+        let account = self.accounts.get(id).ok_or(Failure::NotFound)?;
         if account.active { Ok(account) } else { Err(Failure::Deactivated) }
     }
 }
@@ -292,7 +292,7 @@ fn balances(account: &Account) -> BTreeMap<String, i64> {
 }
 
 enum Failure {
-    NotThere,
+    NotFound,
     Deactivated,
     NoRandomness,
 }
@@ -300,7 +300,7 @@ enum Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, message) = match self {
-            Self::NotThere => (StatusCode::NOT_FOUND, "there is nothing of this name"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "nothing has this name"),
             Self::Deactivated => (StatusCode::CONFLICT, "the business account is deactivated"),
             Self::NoRandomness => (StatusCode::SERVICE_UNAVAILABLE, "try again shortly"),
         };
@@ -310,7 +310,7 @@ impl IntoResponse for Failure {
 
 // ── the program
 
-/// The text of a new root key; `None` where the store has keys already.
+/// Issues a root key and returns its text, unless the store has keys already.
 pub(crate) fn first_key(store: &Store) -> Result<Option<String>, portcullis::Error> {
     if !store.list(&ListQuery::default())?.records.is_empty() {
         return Ok(None);
@@ -326,14 +326,14 @@ pub(crate) fn first_key(store: &Store) -> Result<Option<String>, portcullis::Err
     Ok(Some(issued.secret.reveal(str::to_owned)))
 }
 
-/// What to try, line by line.
-pub(crate) fn lines(address: SocketAddr, root: &str) -> String {
+/// Returns commands to try, one for each line.
+pub(crate) fn commands(address: SocketAddr, root: &str) -> String {
     let at = format!("http://{address}");
     let curl = format!("curl -u {root}:");
     let json = "-H 'content-type: application/json'";
     format!(
         "\
-# A key for the bakery's own program, which may read. It is shown only this once.
+# Create a key for the bakery, with read access. It is shown only once.
 {curl} {at}/keys-admin/v1/keys {json} -d '{{\"name\":\"Bakery\",\"scopes\":[\"api.read\"],\"owner\":\"acct-1\"}}'
 
 # The Data API
@@ -352,8 +352,9 @@ pub(crate) fn lines(address: SocketAddr, root: &str) -> String {
     )
 }
 
+#[cfg_attr(test, expect(dead_code, reason = "the API tests include this file and call its parts"))]
+#[expect(clippy::print_stdout, reason = "an example prints what to try")]
 #[tokio::main]
-#[allow(dead_code, clippy::print_stdout, reason = "it is a program; a test takes the rest of it")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = match std::env::args_os().nth(1) {
         Some(directory) => Store::open(directory)?,
@@ -361,18 +362,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     let address = listener.local_addr()?;
-    println!(
-        "Plain HTTP on this machine only; in service, TLS stands in front. At http://{address}\n"
-    );
+    println!("Listening at http://{address}, on the local host only; in production, use TLS.\n");
     let text = match first_key(&store)? {
         Some(root) => {
-            format!("The root key, shown only this once: {root}\n\n{}", lines(address, &root))
+            format!(
+                "The root key, which is shown only once: {root}\n\n{}",
+                commands(address, &root)
+            )
         }
-        None => "The store has its keys already.".into(),
+        None => "The store already has keys, so no root key was issued.".into(),
     };
     println!("{text}");
     let app = app(&Platform::new(store));
-    // With the address of the peer, the audit trail says where an act came from.
+    // The audit log records the address of the peer.
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }

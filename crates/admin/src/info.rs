@@ -102,7 +102,7 @@ pub(crate) async fn alive() -> Response {
     wire::json(&Health { status: "ok", disk: None, clock_ahead_seconds: None })
 }
 
-/// Returns 200 while the store authenticates keys and accepts changes. The server's log has the cause of a failure, since it may name files.
+/// Returns 200 while the store authenticates keys and accepts changes. The server's log has the cause of a failure, which may name files.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -114,37 +114,44 @@ pub(crate) async fn alive() -> Response {
 )]
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {
     let health = store.health();
-    if health.poisoned.is_none() && health.is_answering {
-        let disk = health.disk.filter(|disk| disk.is_reserve_in_use).map(|_| "full");
-        let clock_ahead_seconds = health.clock_ahead.map(|ahead| ahead.as_secs());
-        return Ok(wire::json(&Health { status: "ok", disk, clock_ahead_seconds }));
-    }
+    let unavailable =
+        |detail| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail));
     if !health.is_answering {
-        let detail = "this replica cannot authenticate keys now; use another replica";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail));
+        return unavailable("this replica cannot authenticate keys now; use another replica");
     }
-    let detail = "the store stopped writing after a failure; keys are still authenticated, reopen the store to change them";
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
+    if health.poisoned.is_some() {
+        return unavailable(
+            "the store stopped writing after a failure; keys are still authenticated, reopen the store to change them",
+        );
+    }
+    let disk = health.disk.filter(|disk| disk.is_reserve_in_use).map(|_| "full");
+    let clock_ahead_seconds = health.clock_ahead.map(|ahead| ahead.as_secs());
+    Ok(wire::json(&Health { status: "ok", disk, clock_ahead_seconds }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::to_bytes;
+    use axum::{body::to_bytes, response::IntoResponse};
+    use serde_json::Value;
+
+    async fn json_body(response: Response) -> Value {
+        serde_json::from_slice(&to_bytes(response.into_body(), 4000).await.unwrap()).unwrap()
+    }
+
+    async fn readiness(store: Store) -> Value {
+        json_body(ready(State(store)).await.unwrap()).await
+    }
 
     #[tokio::test]
     async fn store_on_a_full_disk_is_ready_and_reports_the_disk() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
-        let response = ready(State(store)).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        let body = to_bytes(response.into_body(), 1000).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&body["status"], &body["disk"]), (&json!("ok"), &json!("full")));
+        assert_eq!(readiness(store).await, json!({"status": "ok", "disk": "full"}));
     }
 
     #[tokio::test]
-    async fn change_on_a_full_disk_is_answered_with_507_and_the_free_space() {
+    async fn change_on_a_full_disk_returns_507_with_the_free_space() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
         let new = portcullis::NewKey {
@@ -156,26 +163,19 @@ mod tests {
             metadata: portcullis::Metadata::new(),
         };
         let denied: ApiError = store.issue(new).unwrap_err().into();
-        let response = axum::response::IntoResponse::into_response(denied);
+        let response = denied.into_response();
         assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
-        let body = to_bytes(response.into_body(), 4000).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let body = json_body(response).await;
         assert_eq!(body["type"], "urn:portcullis:disk-full");
         assert!(body["detail"].as_str().unwrap().contains("(300 KiB free)"), "{body}");
     }
 
-    async fn body(store: Store) -> serde_json::Value {
-        let response = ready(State(store)).await.unwrap();
-        serde_json::from_slice(&to_bytes(response.into_body(), 1000).await.unwrap()).unwrap()
-    }
-
     #[tokio::test]
     async fn readiness_reports_how_far_the_clock_is_ahead() {
-        let right = Store::in_memory().unwrap();
-        assert_eq!(body(right).await, json!({"status": "ok"}));
-        let ahead =
-            body(portcullis::testing::store_with_time_ahead(std::time::Duration::from_hours(72)))
-                .await;
+        let correct = Store::in_memory().unwrap();
+        assert_eq!(readiness(correct).await, json!({"status": "ok"}));
+        let three_days = std::time::Duration::from_hours(72);
+        let ahead = readiness(portcullis::testing::store_with_time_ahead(three_days)).await;
         let seconds = ahead["clock_ahead_seconds"].as_u64().unwrap();
         assert!((71 * 3600..=72 * 3600).contains(&seconds), "{ahead}");
     }

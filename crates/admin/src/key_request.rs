@@ -136,12 +136,12 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
 
 /// The body of a request that changes a key. The metadata is a merge patch (RFC 7396), which the
 /// store applies to the current record when it plans the change.
-pub(crate) struct KeyChange {
+pub(crate) struct KeyPatch {
     change: Change,
     metadata: MetadataPatch,
 }
 
-impl KeyChange {
+impl KeyPatch {
     pub(crate) fn read(store: &Store, mut fields: Fields) -> Result<Self, ApiError> {
         let name = fields.plain_text("name");
         let scopes = fields.texts("scopes");

@@ -6,7 +6,7 @@ use super::{
     caller::Caller,
     fields::Fields,
     json_body::{JSON, MERGE_PATCH},
-    key_request::{KeyChange, KeyPath, Repetition, if_match, new_key},
+    key_request::{KeyPatch, KeyPath, Repetition, if_match, new_key},
     openapi, query, wire,
 };
 use axum::{
@@ -180,7 +180,7 @@ pub(crate) async fn update(
         caller.require(&store, &catalogue::ADMIN_KEY_UPDATE, Attempt::Update, path.id()).await?;
     }
     let fields = Fields::read(&headers, body, &[JSON, MERGE_PATCH]).await;
-    let change = fields.map_err(ApiError::from).and_then(|fields| KeyChange::read(&store, fields));
+    let change = fields.map_err(ApiError::from).and_then(|fields| KeyPatch::read(&store, fields));
     // Without the scope, a key may revoke itself and nothing else.
     let is_revocation = matches!(&change, Ok(change) if change.is_revocation());
     if is_own && !is_revocation {
@@ -201,8 +201,8 @@ pub(crate) async fn update(
 fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::Settled>), Error> {
     #[cfg(feature = "cluster")]
     {
-        let (record, settled) = acting.revoke_everywhere(id)?;
-        let (acknowledged, waited_out) = (settled.acknowledged, settled.waited_out);
+        let (record, wait) = acting.revoke_everywhere(id)?;
+        let (acknowledged, waited_out) = (wait.acknowledged, wait.timed_out);
         let settled =
             (acknowledged + waited_out > 0).then_some(wire::Settled { acknowledged, waited_out });
         Ok((record, settled))

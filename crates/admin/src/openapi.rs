@@ -66,7 +66,7 @@ struct WrongValue {
 
 /// A new key.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what `Fields` reads")]
+#[expect(dead_code, reason = "it describes what `key_request::new_key` reads")]
 pub(crate) struct NewKey {
     /// A memorable name; need not be unique.
     #[schema(min_length = 1, max_length = 128)]
@@ -87,7 +87,7 @@ pub(crate) struct NewKey {
 
 /// A change (RFC 7396): absent fields stay, and `null` removes a value.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what `Fields` reads")]
+#[expect(dead_code, reason = "it describes what `key_request::KeyPatch` reads")]
 pub(crate) struct KeyChange {
     #[schema(nullable = false, min_length = 1, max_length = 128)]
     name: Option<String>,
@@ -104,7 +104,7 @@ pub(crate) struct KeyChange {
 
 /// The options of a rotation.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what `Fields` reads")]
+#[expect(dead_code, reason = "it describes what `keys::rotate` reads")]
 pub(crate) struct Rotation {
     /// How many seconds the old key stays valid; by default it becomes inactive at once.
     #[schema(nullable = false, maximum = 31_622_400)]
@@ -113,7 +113,7 @@ pub(crate) struct Rotation {
 
 /// A key to verify.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what `Fields` reads")]
+#[expect(dead_code, reason = "it describes what `verify` reads")]
 pub(crate) struct Presented {
     key: String,
     /// The scopes that the key must have.

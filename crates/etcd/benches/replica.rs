@@ -1,18 +1,29 @@
-//! What does it cost a store to be a replica: on each validation, for its gate, and at its start?
+//! The cost of a replica: of its gate on each validation, and of opening it.
 //!
-//! The same key is checked by a store in a directory and by a replica of the same store in etcd, in
-//! turns. Opening the replica reads all keys out of etcd, joins, and proves that it is fresh; beside
-//! it the directory is opened. A million keys take some minutes; other sizes may be given.
+//! A store in a directory and a replica of the same store in etcd validate the same key in turns.
+//! Opening the replica reads all keys from etcd, joins, and proves freshness; the bench compares it
+//! with opening the directory. A million keys take some minutes; the command line may give other
+//! sizes.
 //!
 //! `cargo bench -p portcullis-etcd --bench replica -- 100000`
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-#[path = "../../../benches/support/many.rs"]
-mod many;
+#[path = "../../../benches/support"]
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod sizes;
+    pub(crate) mod statistics;
+}
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use many::{fill, median, sizes, wants_figures};
 use portcullis::{Offline, Store, cluster};
 use std::{
     fs::File,
@@ -22,12 +33,13 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
 fn main() {
     let etcd = portcullis_testkit::etcd::Etcd::start(3);
     for keys in sizes(&[100_000, 1_000_000]) {
-        let room = tempfile::tempdir_in(etcd.room()).unwrap();
-        let (dir, file) = (room.path().join("keys"), room.path().join("backup"));
+        let parent = tempfile::tempdir_in(etcd.room()).unwrap();
+        let (dir, file) = (parent.path().join("keys"), parent.path().join("backup"));
         let header = Mutex::new(String::new());
         let store = Store::open(&dir).unwrap();
         fill(&store, keys, |number, _, text| {
@@ -42,8 +54,8 @@ fn main() {
         let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
         Offline::new().import_to(&nodes(), File::open(&file).unwrap(), |_| ()).unwrap();
 
-        // A million keys take a while, and their rounds differ less.
-        let rounds = if wants_figures() { if keys > 500_000 { 3 } else { 5 } } else { 1 };
+        // A round with a million keys takes long, and such rounds differ less.
+        let rounds = if is_measured() { if keys > 500_000 { 3 } else { 5 } } else { 1 };
         let (mut alone, mut joined) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             alone.push(open(&dir).1);
@@ -51,7 +63,7 @@ fn main() {
             drop(Store::builder().open_cluster(nodes(), replica()).unwrap());
             joined.push(start.elapsed().as_secs_f64());
         }
-        let (alone, joined) = (median(alone), median(joined));
+        let (alone, joined) = (percentile(&mut alone, 0.5), percentile(&mut joined, 0.5));
         println!(
             "{keys} keys: a replica opens in {joined:.2} s, a directory in {alone:.2} s, {:.1} times as long",
             joined / alone
@@ -62,13 +74,13 @@ fn main() {
         let header = header.into_inner().unwrap();
         let (ratio, ns) = gate(&store, &alone, header.as_bytes());
         println!(
-            "{keys} keys: a validation by a replica / by a store that is alone: {ratio:.2}, {ns:.0} ns more"
+            "{keys} keys: a validation by a replica / by a store in a directory: {ratio:.2}, {ns:.0} ns more"
         );
     }
 }
 
-/// The store in a directory, and how many seconds it took. The engine gives its lock back a moment
-/// after it was closed.
+/// Opens the store in a directory. Returns it and the seconds that opening took. Retries, since sled
+/// releases its lock with a delay after closing.
 fn open(dir: &Path) -> (Store, f64) {
     loop {
         let start = Instant::now();
@@ -79,16 +91,17 @@ fn open(dir: &Path) -> (Store, f64) {
     }
 }
 
-/// Where no figures are wanted, on a machine with other work, none is to shut.
+/// Returns the settings of the replica. In a run that is not measured, the gate stays open for longer,
+/// since the machine may have other load.
 fn replica() -> cluster::Replica {
     let replica = cluster::Replica::named("bench");
-    if wants_figures() { replica } else { replica.freshness(Duration::from_secs(30)) }
+    if is_measured() { replica } else { replica.freshness(Duration::from_secs(30)) }
 }
 
-/// A validation by the replica as a multiple of one by the store that is alone, and the difference in
-/// nanoseconds: medians over rounds in which both take turns.
+/// Returns the time of a validation by the replica, as a multiple of the store in a directory, and the
+/// difference in nanoseconds. Both are medians over rounds in which the two take turns.
 fn gate(replica: &Store, alone: &Store, header: &[u8]) -> (f64, f64) {
-    let (rounds, calls) = if wants_figures() { (101, 20_000) } else { (1, 100) };
+    let (rounds, calls) = if is_measured() { (101, 20_000) } else { (1, 100) };
     let time = |store: &Store| {
         let start = Instant::now();
         for _ in 0..calls {
@@ -110,5 +123,5 @@ fn gate(replica: &Store, alone: &Store, header: &[u8]) -> (f64, f64) {
         ratios.push(theirs / ours);
         more.push(theirs - ours);
     }
-    (median(ratios), median(more))
+    (percentile(&mut ratios, 0.5), percentile(&mut more, 0.5))
 }

@@ -1,19 +1,28 @@
-//! What does a revocation take by the number of replicas, and what does one that is idle send?
+//! The time of a revocation by the number of replicas, and the traffic of an idle replica.
 //!
-//! Three etcd nodes on 127.0.0.1 to .3, their data in memory where the machine has such a place; all
-//! replicas are stores in this process, each with a runtime and connections of its own. A change
-//! that waits for nobody and a revocation take turns, both through the first replica, and all the
-//! others are asked again and again until they refuse. Then three replicas reach etcd through relays
-//! that count, and nobody asks them anything.
+//! Three etcd nodes run on 127.0.0.1 to .3, with their data in memory where the system has `/dev/shm`.
+//! All replicas are stores in this process, each with its own runtime and connections. A change that
+//! does not wait for replicas and a revocation take turns, both on the first replica. The other
+//! replicas authenticate the key repeatedly until they refuse it. Then three idle replicas connect to
+//! etcd through proxies that count bytes.
 //!
-//! `cargo bench -p portcullis-etcd --bench replicas`; other numbers of replicas may be given.
+//! `cargo bench -p portcullis-etcd --bench replicas`; the command line may give other numbers.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints its figures, rounds them and fails by panicking"
+)]
 
-#[path = "../../../benches/support/many.rs"]
-mod many;
+#[path = "../../../benches/support"]
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod statistics;
+}
 
-use many::{fill, percentile, wants_figures};
 use portcullis::{Change, KeyId, Store, cluster::Replica};
 use portcullis_etcd::{Etcd, EtcdStore};
 use portcullis_testkit::proxy::Proxy;
@@ -22,50 +31,52 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use support::{fill::fill, run::is_measured, statistics::percentile};
 
-/// So many open at a time.
-const ABREAST: usize = 8;
+/// The number of replicas that open concurrently.
+const CONCURRENT: usize = 8;
 
 fn main() {
     let etcd = portcullis_testkit::etcd::Etcd::start(3);
-    let (keys, idle) = if wants_figures() { (200, 20) } else { (7, 1) };
+    let (keys, idle) = if is_measured() { (200, 20) } else { (7, 1) };
     let create = Store::builder()
         .create_cluster(EtcdStore::new(&Etcd::at(etcd.urls()).unwrap()).unwrap(), replica())
         .unwrap();
     drop(create);
 
-    println!("replicas | revoke p50, p99 ms | a change that waits for nobody | revoke / change");
+    println!("replicas | revoke p50, p99 ms | a change that does not wait | revoke / change");
     println!("         | another refuses p50, p99 ms, the last of them p50, p99");
     for count in counts() {
         let stores = open(&vec![etcd.urls(); count]);
-        spread(&stores, keys);
+        measure_revocations(&stores, keys);
     }
 
     let proxies: Vec<Vec<_>> = (0..3)
         .map(|_| (0..etcd.count()).map(|node| Proxy::to(&etcd.address(node))).collect())
         .collect();
-    let ways: Vec<Vec<_>> =
-        proxies.iter().map(|ways| ways.iter().map(Proxy::url).collect()).collect();
-    let stores = open(&ways);
-    traffic(&stores, &proxies, Duration::from_secs(idle), keys);
+    let urls: Vec<Vec<_>> =
+        proxies.iter().map(|proxies| proxies.iter().map(Proxy::url).collect()).collect();
+    let stores = open(&urls);
+    measure_traffic(&stores, &proxies, Duration::from_secs(idle), keys);
 }
 
 fn counts() -> Vec<usize> {
-    let asked: Vec<_> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    match (wants_figures(), asked.is_empty()) {
+    let given: Vec<_> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    match (is_measured(), given.is_empty()) {
         (false, _) => vec![1, 2],
         (true, true) => vec![1, 3, 10, 50],
-        (true, false) => asked,
+        (true, false) => given,
     }
 }
 
-/// Where no figures are wanted, on a machine with other work, none is to be waited out.
+/// Returns the settings of a replica. In a run that is not measured, freshness lasts longer, so that no
+/// replica is fenced if the machine has other load.
 fn replica() -> Replica {
     let replica = Replica::named("bench");
-    if wants_figures() { replica } else { replica.freshness(Duration::from_secs(20)) }
+    if is_measured() { replica } else { replica.freshness(Duration::from_secs(20)) }
 }
 
-/// A replica for each list of nodes.
+/// Opens a replica for each list of nodes.
 fn open(nodes: &[Vec<String>]) -> Vec<Store> {
     let open = |urls: &Vec<String>| {
         Store::builder()
@@ -73,16 +84,17 @@ fn open(nodes: &[Vec<String>]) -> Vec<Store> {
             .unwrap()
     };
     let mut stores = Vec::new();
-    for some in nodes.chunks(ABREAST) {
+    for chunk in nodes.chunks(CONCURRENT) {
         thread::scope(|scope| {
-            let opening: Vec<_> = some.iter().map(|urls| scope.spawn(move || open(urls))).collect();
+            let opening: Vec<_> =
+                chunk.iter().map(|urls| scope.spawn(move || open(urls))).collect();
             stores.extend(opening.into_iter().map(|store| store.join().unwrap()));
         });
     }
     stores
 }
 
-/// Keys that all replicas know.
+/// Issues keys and waits until all replicas accept them.
 fn issue(stores: &[Store], keys: usize) -> Vec<(KeyId, String)> {
     let made = Mutex::new(Vec::new());
     fill(&stores[0], keys * 8 / 7 + 8, |number, id, text| {
@@ -102,7 +114,8 @@ fn issue(stores: &[Store], keys: usize) -> Vec<(KeyId, String)> {
     made
 }
 
-fn spread(stores: &[Store], keys: usize) {
+/// Prints the times of revocations, and of changes that do not wait for replicas.
+fn measure_revocations(stores: &[Store], keys: usize) {
     let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
     let (mut changes, mut revocations) = (Vec::new(), Vec::new());
     let (mut seen, mut seen_last) = (Vec::new(), Vec::new());
@@ -111,7 +124,7 @@ fn spread(stores: &[Store], keys: usize) {
         let renamed = Change { name: Some("renamed".into()), ..Change::default() };
         stores[0].update(id, renamed).unwrap();
         changes.push(ms(start));
-        // Until the others are done with it.
+        // Wait until the other replicas have applied it.
         thread::sleep(Duration::from_millis(5 + stores.len() as u64));
         let start = Instant::now();
         let (took, came) = thread::scope(|scope| {
@@ -132,17 +145,14 @@ fn spread(stores: &[Store], keys: usize) {
             });
             let (_, settled) = stores[0].revoke_everywhere(id).unwrap();
             let took = ms(start);
-            assert_eq!((settled.acknowledged, settled.waited_out), (stores.len(), 0));
+            assert_eq!((settled.acknowledged, settled.timed_out), (stores.len(), 0));
             (took, others.join().unwrap())
         });
         revocations.push(took);
         seen_last.extend(came.last());
         seen.extend(came);
     }
-    let of = |figures: &mut Vec<f64>| {
-        figures.sort_by(f64::total_cmp);
-        [0.5, 0.99].map(|share| percentile(figures, share))
-    };
+    let of = |values: &mut Vec<f64>| [0.5, 0.99].map(|share| percentile(values, share));
     let ([revoke, slow], [change, _]) = (of(&mut revocations), of(&mut changes));
     let ratio = revoke / change;
     println!("{:>8} | {revoke:.1}, {slow:.1} | {change:.1} | {ratio:.1}", stores.len());
@@ -152,14 +162,14 @@ fn spread(stores: &[Store], keys: usize) {
     }
 }
 
-/// What passes the relays, each way: without what TCP and IP add.
-fn traffic(stores: &[Store], proxies: &[Vec<Proxy>], idle: Duration, keys: usize) {
+/// Prints the bytes through the proxies in each direction, without the overhead of TCP and IP.
+fn measure_traffic(stores: &[Store], proxies: &[Vec<Proxy>], idle: Duration, keys: usize) {
     let sum = || {
         let each = proxies.iter().flatten().map(Proxy::bytes);
         each.fold([0, 0], |[up, down], [more_up, more_down]| [up + more_up, down + more_down])
     };
     let keys = issue(stores, keys);
-    // What connecting and reading everything took is over.
+    // Wait for the traffic of connecting and loading to end.
     thread::sleep(Duration::from_secs(2).min(idle));
     let during = |work: &dyn Fn()| {
         let (before, start) = (sum(), Instant::now());
@@ -182,5 +192,5 @@ fn traffic(stores: &[Store], proxies: &[Vec<Proxy>], idle: Duration, keys: usize
         thread::sleep(Duration::from_millis(100));
     });
     let each = (up + down - idle * took) / keys.len() as f64;
-    println!("a revocation: {each:.0} bytes more for each replica, at {} of them", stores.len());
+    println!("a revocation: {each:.0} additional bytes for each of {} replicas", stores.len());
 }

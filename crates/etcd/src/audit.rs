@@ -1,4 +1,4 @@
-//! The audit log in etcd: reading it at a revision, and deleting what was pruned.
+//! The audit log in etcd: reading it at a revision, and deleting pruned entries.
 
 use super::{
     connection::{Connection, value},
@@ -10,7 +10,7 @@ use etcd_client::{
 use portcullis::cluster::{Key, Revision};
 use std::ops::Range;
 
-/// Entries that one transaction deletes: a change that waits behind it waits for milliseconds.
+/// The maximum number of entries that one transaction deletes. A change waits for it for milliseconds.
 const MAX_DELETED: u64 = 1000;
 
 impl Connection {
@@ -22,8 +22,8 @@ impl Connection {
         Ok(pairs.into_iter().next().map(value))
     }
 
-    /// Sequence numbers have no gaps, so the range can end where the answer does. etcd looks at every
-    /// key of a range, however few it returns.
+    /// Sequence numbers have no gaps, so the range ends with the last requested entry. etcd scans every key
+    /// of a range, however few it returns.
     pub(super) async fn audit_entries(
         &self,
         at: Revision,
@@ -54,12 +54,12 @@ impl Connection {
         let last = through.min(first.saturating_add(MAX_DELETED - 1));
         let Range { start, end } = self.keys.audit_entries(first.saturating_sub(1)..=last);
         let key = self.keys.key(Key::AuditStart);
-        // In an etcd that was restored to a state before the pruning, the entries are still needed.
+        // If etcd was restored to a state before the prune, the entries are still needed.
         let delete = Txn::new()
             .when([Compare::value(key, CompareOp::Equal, audit_start)])
             .and_then([TxnOp::delete(start, Some(DeleteOptions::new().with_range(end)))]);
         let (answer, _) = self.nodes.txn(CHANGING, &delete).await?;
-        // Where the audit log starts elsewhere, whoever moved the start deletes the entries.
+        // If the audit start has changed, the replica that changed it deletes the entries.
         Ok(answer.succeeded() && last < through)
     }
 

@@ -1,22 +1,22 @@
-//! Where the etcd nodes are, and how a replica and the nodes authenticate each other.
+//! The configuration of the etcd nodes: their URLs, and the authentication between a replica and them.
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use std::{fmt, time::Duration};
 use zeroize::Zeroizing;
 
 /// The time to connect to a node.
-const CONNECT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest request on one connection; the callers' own timeouts are shorter.
-const REQUEST: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The interval of keep-alive pings on a connection with a request in flight. etcd closes a connection
-/// that pings more often than every 5 s, or while it is idle. So an idle connection is not pinged: a
-/// request on a dead one fails over by its own timeout.
-const PING: Duration = Duration::from_secs(6);
-const PING_ANSWER: Duration = Duration::from_secs(2);
+/// that is pinged more often than every 5 s, or while it is idle. So idle connections are not pinged. A
+/// request on a dead connection fails over after its own timeout.
+const PING_INTERVAL: Duration = Duration::from_secs(6);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-const LONGEST_SPACE: usize = 64;
+const MAX_SPACE: usize = 64;
 
-/// Where the etcd nodes are, and how this replica and the nodes authenticate each other.
+/// The configuration of the etcd nodes: their URLs, and the authentication between this replica and them.
 ///
 /// ```
 /// use portcullis_etcd::Etcd;
@@ -39,7 +39,7 @@ impl Etcd {
             urls.into_iter().map(|url| url.into().trim_end_matches('/').to_owned()).collect();
         let is_url = |url: &String| {
             let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            // A password in a URL would be visible in the process list.
+            // A password in a URL would be visible in the list of processes.
             host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '@', '?', '#']))
         };
         if urls.is_empty() || !urls.iter().all(is_url) {
@@ -52,11 +52,11 @@ impl Etcd {
         Ok(Self { urls, space: "portcullis/".into(), authority: None, identity: None, user: None })
     }
 
-    /// Sets what every etcd key of this store begins with; the default is `portcullis/`. Two stores in
-    /// one etcd need two spaces, neither of which begins with the other.
+    /// Sets the prefix of all etcd keys of this store; the default is `portcullis/`. Two stores in one etcd
+    /// need two spaces, neither of which is a prefix of the other.
     pub fn space(mut self, space: impl Into<String>) -> Result<Self, ConfigError> {
         let space = space.into();
-        let fits = (1..=LONGEST_SPACE).contains(&space.len())
+        let fits = (1..=MAX_SPACE).contains(&space.len())
             && space.bytes().all(|byte| byte.is_ascii_graphic())
             && space.ends_with('/');
         if !fits {
@@ -68,8 +68,8 @@ impl Etcd {
         Ok(self)
     }
 
-    /// Sets the certificate authority (PEM) of nodes given by https. No other authority is trusted then.
-    /// By default the authorities that the system trusts are.
+    /// Sets the certificate authority (PEM) of nodes with https URLs, which is then the only trusted one.
+    /// By default the authorities of the system are trusted.
     #[must_use]
     pub fn authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authority = Some(pem.into());
@@ -93,9 +93,9 @@ impl Etcd {
     pub(super) fn options(&self) -> Result<ConnectOptions, ConfigError> {
         let encrypted = self.urls.iter().all(|url| url.starts_with("https://"));
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT)
-            .with_timeout(REQUEST)
-            .with_keep_alive(PING, PING_ANSWER)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_timeout(REQUEST_TIMEOUT)
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         if encrypted {
@@ -109,7 +109,7 @@ impl Etcd {
         Ok(options)
     }
 
-    /// A private authority is trusted alone: a public one, which certifies anybody, would weaken it.
+    /// A private authority is trusted alone. Public authorities, which certify any host, would weaken it.
     fn tls(&self) -> TlsOptions {
         let tls = match &self.authority {
             Some(authority) => TlsOptions::new().ca_certificate(Certificate::from_pem(authority)),

@@ -12,11 +12,11 @@ use etcd_client::{
 use portcullis::cluster::{Epoch, Key, Revision};
 use std::{ops::Range, sync::Mutex, time::Instant};
 
-/// A store with up to this many records is read at once, a larger one in 256 ranges. etcd looks at
-/// every key of a range for each page, so that paging through all records would be quadratic.
+/// A store with up to this many records is read at once, a larger one in 256 ranges. For each page, etcd
+/// scans every key of the range, so paging through all records would be quadratic.
 pub(super) const PAGE: i64 = 4000;
 
-/// What the calls and watches of one store share.
+/// The state that the calls and watches of one store share.
 pub(super) struct Connection {
     pub(super) nodes: Nodes,
     pub(super) keys: Keyspace,
@@ -26,7 +26,7 @@ pub(super) struct Connection {
 /// A watch stream, and the number of its node.
 pub(super) type OpenWatch = (WatchStream, usize);
 
-/// A watch over members that was open before the members were read, left to whoever read them.
+/// A watch over members that was open before the members were read. The reader of the members takes it.
 pub(super) struct SpareWatch {
     pub(super) open: OpenWatch,
     pub(super) since: Revision,
@@ -43,7 +43,7 @@ impl Connection {
         self.nodes.txn(CHANGING, change).await.map(|(answer, _)| answer)
     }
 
-    /// Up to `limit` values of a range, and whether there are more.
+    /// Reads up to `limit` values of a range. Returns them, and whether there are more.
     pub(super) async fn range(
         &self,
         Range { mut start, end }: Range<Vec<u8>>,
@@ -68,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// The key that a pair holds a value of.
+    /// Returns the key of a pair.
     pub(super) fn key_of(&self, pair: &KeyValue) -> Option<Key> {
         match self.keys.read(pair.key()) {
             Some(Row::Value(key)) => Some(key),
@@ -77,27 +77,27 @@ impl Connection {
     }
 }
 
-/// A revision from etcd's number.
+/// Converts etcd's number into a revision.
 pub(super) fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).unwrap_or(0))
 }
 
-/// etcd's number for a revision.
+/// Converts a revision into etcd's number.
 pub(super) fn number(Revision(revision): Revision) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
-/// Holds if the key was last changed at this revision; 0: if it is absent.
+/// Compares the revision at which the key was last changed. Revision 0: the key must be absent.
 pub(super) fn is_at(key: &[u8], at: Revision) -> Compare {
     Compare::mod_revision(key, CompareOp::Equal, number(at))
 }
 
-/// The revision of an answer.
+/// Returns the revision of an answer.
 pub(super) fn at(answer: &TxnResponse) -> Revision {
     revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
 }
 
-/// The value that the operation of this number found.
+/// Returns the value that the operation with this index found.
 pub(super) fn found(answer: &TxnResponse, operation: usize) -> Option<KeyValue> {
     match answer.op_responses().into_iter().nth(operation) {
         Some(TxnOpResponse::Get(mut get)) => get.take_kvs().into_iter().next(),

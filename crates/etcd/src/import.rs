@@ -1,8 +1,8 @@
 //! Fills an etcd that has no store yet, so that an interrupted import can be resumed.
 //!
-//! The epoch is written last: without it there is no store, and no replica opens a part of one. A
-//! marker names the source and the number of values that are written. Each batch moves the marker in
-//! its own transaction, so that a batch is written once and the marker is always right.
+//! The epoch is written last: without it there is no store, so no replica opens an incomplete one. A marker
+//! contains the source and the number of written values. Each batch updates the marker in its own
+//! transaction, so every batch is written once and the marker is always correct.
 
 use super::{
     connection::{Connection, at, epoch, found, is_at, revision},
@@ -13,7 +13,8 @@ use portcullis::cluster::{ConsensusError, ImportProgress, Key, Revision};
 use std::ops::Range;
 
 impl Connection {
-    /// Starts or resumes the import of this source. What was imported of another source is deleted.
+    /// Starts or resumes the import of this source. Values of an unfinished import of another source are
+    /// deleted.
     pub(super) async fn begin_import(
         &self,
         source: &[u8],
@@ -40,7 +41,7 @@ impl Connection {
                 Some((begun, done)) if begun == source => {
                     return Ok(progress(u64::from_be_bytes(*done), at));
                 }
-                // Another process may do the same; the next round reads what it has written.
+                // Another process may do the same. The next round reads its marker.
                 _ => self.delete_import(at).await?,
             }
         }
@@ -62,7 +63,7 @@ impl Connection {
         let revision = if answer.succeeded() {
             at(&answer)
         } else {
-            // It was sent twice because the first answer was lost, or another process moved it.
+            // The batch was sent twice because the first answer was lost, or another process continued.
             match found(&answer, 0).filter(|pair| pair.value() == marker) {
                 Some(pair) => revision(pair.mod_revision()),
                 None => return Err(another_import()),
@@ -90,7 +91,7 @@ impl Connection {
         if is_ours { Ok(()) } else { Err(another_import()) }
     }
 
-    /// Runs these operations if the marker was not moved and there is no epoch; else reads the marker.
+    /// Runs these operations if the marker is unchanged and there is no epoch. Otherwise reads the marker.
     fn if_marker_is_at(&self, revision: Revision, operations: Vec<TxnOp>) -> Txn {
         let marker = self.keys.import();
         Txn::new()
@@ -105,7 +106,7 @@ impl Connection {
         Ok(answer.succeeded().then(|| at(&answer)))
     }
 
-    /// Deletes what another import left, and its marker.
+    /// Deletes the values of an unfinished import, and its marker.
     async fn delete_import(&self, revision: Revision) -> Result<(), RequestError> {
         let delete = |Range { start, end }: Range<Vec<u8>>| {
             TxnOp::delete(start, Some(DeleteOptions::new().with_range(end)))

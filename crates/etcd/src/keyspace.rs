@@ -58,7 +58,7 @@ impl Keyspace {
         self.at(b"x", &[])
     }
 
-    /// A key that nobody writes.
+    /// A key that is never written.
     pub(super) fn unused(&self) -> Vec<u8> {
         self.at(b"0", &[])
     }
@@ -101,7 +101,7 @@ impl Keyspace {
         self.at(b"k/", &[first])..end.unwrap_or_else(|| self.records().end)
     }
 
-    /// What an etcd key holds; `None` if the key is not one of these.
+    /// Parses an etcd key; `None` if it is not a key of this store.
     pub(super) fn read(&self, key: &[u8]) -> Option<Row> {
         let rest = key.strip_prefix(self.0.as_slice())?;
         let key = if rest == b"e" {
@@ -129,7 +129,7 @@ impl Keyspace {
     }
 }
 
-/// What an etcd key holds.
+/// A parsed etcd key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Row {
     Value(Key),
@@ -154,7 +154,7 @@ mod tests {
     const ID: MemberId = MemberId([0xab; 16]);
 
     #[test]
-    fn one_range_holds_what_replicas_follow_and_nothing_else() {
+    fn one_range_holds_exactly_the_followed_keys() {
         let space = Keyspace::new("portcullis/");
         let state = space.state();
         assert!(state.contains(&space.epoch()));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_256_ranges_hold_every_record_once() {
+    fn every_record_is_in_one_of_256_ranges() {
         let space = Keyspace::new("p/");
         for first in [0, 1, 0x2f, 0x30, 0xfe, 0xff] {
             let key = space.key(record(first));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_256_ranges_of_last_uses_hold_every_one_once() {
+    fn every_last_use_is_in_one_of_256_ranges() {
         let space = Keyspace::new("p/");
         for id in [0, 1 << 56, 0x2f << 56, 0x30 << 56, u64::MAX] {
             let key = space.key(Key::LastUse(id));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn key_tells_what_it_holds() {
+    fn keys_are_parsed_back_to_their_rows() {
         let space = Keyspace::new("p/");
         let last_use = Key::LastUse(0x0102_0304);
         for key in [Key::AuditStart, record(7), Key::ScopeName(3), Key::AuditEntry(9), last_use] {

@@ -12,8 +12,8 @@ use std::ops::Range;
 type LastUse = (u64, Vec<u8>);
 
 impl Connection {
-    /// Reads all at once if they are few, otherwise in 256 ranges. Uses that are written meanwhile are
-    /// found by this call or by the next one.
+    /// Reads few uses at once, and many uses in 256 ranges. Uses that are written meanwhile are returned by
+    /// this call or by the next one.
     pub(super) async fn last_uses(&self, after: Revision) -> Result<LastUses, RequestError> {
         let (revision, mut uses, more) =
             self.last_uses_in(self.keys.last_uses(), after, PAGE).await?;
@@ -50,7 +50,7 @@ impl Connection {
         Ok(pairs.filter_map(|pair| self.last_use(pair)).collect())
     }
 
-    /// Writes no epoch, so that no replica waits for what none applies.
+    /// Writes no epoch, because replicas do not apply last uses.
     pub(super) async fn put_last_uses(&self, uses: Vec<LastUse>) -> Result<(), RequestError> {
         let put = |(id, use_): LastUse| TxnOp::put(self.keys.key(Key::LastUse(id)), use_, None);
         let change = Txn::new().and_then(uses.into_iter().map(put).collect::<Vec<_>>());

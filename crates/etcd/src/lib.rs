@@ -1,6 +1,6 @@
-//! The consensus store of Portcullis replicas in etcd: every call of the protocol as etcd does it.
+//! The consensus store of Portcullis replicas in etcd: each call of the protocol as etcd requests.
 //!
-//! [`Etcd`] says where the nodes are, and [`EtcdStore`] implements
+//! [`Etcd`] configures the nodes, and [`EtcdStore`] implements
 //! [`ConsensusStore`](portcullis::cluster::ConsensusStore) over them. Building this crate needs `protoc`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

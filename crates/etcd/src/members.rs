@@ -51,7 +51,7 @@ pub(super) fn members(pairs: &[KeyValue], keys: &Keyspace) -> Vec<MemberRow> {
     members.into_values().collect()
 }
 
-/// What happened to a member, by an event of a watch.
+/// Converts an event of a watch into an event of a member.
 pub(super) fn event(event: &Event, keys: &Keyspace) -> Option<MemberEvent> {
     let pair = event.kv()?;
     let is_put = event.event_type() == EventType::Put;

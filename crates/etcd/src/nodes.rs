@@ -1,7 +1,7 @@
-//! One client for each etcd node, and which of them to ask.
+//! One client for each etcd node, and the choice of the node for a request.
 //!
-//! A client that spreads its requests over the nodes keeps picking one that hangs. So each node has a
-//! client of its own, and requests go to one node until it fails, then to the next.
+//! A client that balances its requests over all nodes keeps choosing a node that hangs. So each node has
+//! its own client, and requests go to one preferred node until it fails, then to the next.
 
 use super::config::{ConfigError, Etcd};
 use etcd_client::{Client, ConnectOptions, GetOptions, GetResponse, Txn, TxnResponse};
@@ -18,13 +18,13 @@ use tokio::{
 };
 
 /// The time to connect to a node and, where etcd requires it, to authenticate.
-const CONNECTING: Duration = Duration::from_secs(1);
-/// The pause between two rounds over all nodes.
-const PAUSE: Duration = Duration::from_millis(100);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause after all nodes have failed once.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// etcd's message when it is full.
 const NO_ROOM: &str = "database space exceeded";
 /// etcd's own limit for a request is 1.5 MiB; answers have none, and a busy watch may batch.
-const LONGEST_ANSWER: usize = 64 << 20;
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// All nodes.
 pub(super) struct Nodes {
@@ -40,32 +40,32 @@ struct Node {
 
 /// The timeouts of one attempt at one node, and of all attempts.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     attempt: Duration,
     all: Duration,
 }
 
-/// For what a gate depends on. Two silent nodes and an answer fit into the time that it stays open.
-pub(super) const PROVING: Patience =
-    Patience { attempt: Duration::from_millis(500), all: Duration::from_millis(2500) };
+/// For calls that a gate depends on. Two silent nodes and an answer fit into the time that a gate stays open.
+pub(super) const PROVING: Timeouts =
+    Timeouts { attempt: Duration::from_millis(500), all: Duration::from_millis(2500) };
 /// For reads, small or in pages.
-pub(super) const READING: Patience =
-    Patience { attempt: Duration::from_secs(5), all: Duration::from_secs(15) };
+pub(super) const READING: Timeouts =
+    Timeouts { attempt: Duration::from_secs(5), all: Duration::from_secs(15) };
 /// For changes. A new leader takes 1–2 s.
-pub(super) const CHANGING: Patience =
-    Patience { attempt: Duration::from_secs(2), all: Duration::from_secs(10) };
+pub(super) const CHANGING: Timeouts =
+    Timeouts { attempt: Duration::from_secs(2), all: Duration::from_secs(10) };
 
 /// Why a request was not answered.
 #[derive(Debug)]
 pub(super) enum RequestError {
-    /// etcd refused, and did nothing.
+    /// etcd refused the request, which had no effect.
     Refused(String),
-    /// etcd has no room. It answers this before a change, and also after a change that it made and that
-    /// took the last room.
+    /// etcd has no space. It reports this before a change, but also after a change that it made and that
+    /// used the last space.
     Full(String),
     /// The requested revision is older than etcd's history.
     Compacted,
-    /// No node answered: what was sent may have been done.
+    /// No node answered: the request may have taken effect.
     Unanswered(String),
 }
 
@@ -86,7 +86,7 @@ impl Nodes {
     /// Reads a key or a range.
     pub(super) async fn get(
         &self,
-        patience: Patience,
+        timeouts: Timeouts,
         key: &[u8],
         options: &GetOptions,
     ) -> Result<GetResponse, RequestError> {
@@ -94,13 +94,13 @@ impl Nodes {
             let (key, options) = (key.to_vec(), options.clone());
             async move { kv(&client).get(key, Some(options)).await }
         };
-        self.ask(patience, work).await
+        self.try_nodes(timeouts, work).await
     }
 
-    /// Runs a transaction; returns with the answer how often it was sent.
+    /// Runs a transaction. Returns the answer, and the number of times that it was sent.
     pub(super) async fn txn(
         &self,
-        patience: Patience,
+        timeouts: Timeouts,
         txn: &Txn,
     ) -> Result<(TxnResponse, usize), RequestError> {
         let mut sent = 0;
@@ -109,9 +109,9 @@ impl Nodes {
             let txn = txn.clone();
             async move { kv(&client).txn(txn).await }
         };
-        match self.ask(patience, work).await {
+        match self.try_nodes(timeouts, work).await {
             Ok(answer) => Ok((answer, sent)),
-            // An earlier attempt without an answer may have been done.
+            // An earlier attempt without an answer may have taken effect.
             Err(RequestError::Refused(text) | RequestError::Full(text)) if sent > 1 => {
                 Err(RequestError::Unanswered(text))
             }
@@ -119,21 +119,21 @@ impl Nodes {
         }
     }
 
-    /// Asks one node after the other until one answers or refuses. `work` may run more than once although
+    /// Sends a request to one node after the other until one answers or refuses. `work` may run again although
     /// an earlier run took effect.
-    async fn ask<T, F>(
+    async fn try_nodes<T, F>(
         &self,
-        Patience { attempt, all: patience }: Patience,
+        Timeouts { attempt, all }: Timeouts,
         mut work: impl FnMut(Client) -> F,
     ) -> Result<T, RequestError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let start = Instant::now();
-        let mut last = String::from("no node was asked");
-        let mut asked = 0;
+        let mut last = String::from("no node was tried");
+        let mut tried = 0;
         loop {
-            let left = patience.saturating_sub(start.elapsed());
+            let left = all.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Err(RequestError::Unanswered(last));
             }
@@ -153,34 +153,34 @@ impl Nodes {
                 },
                 Err(_) => last = format!("{}: no answer in time", node.url),
             }
-            self.give_up_on(number);
-            asked += 1;
-            if asked % self.all.len() == 0 {
-                sleep(PAUSE.min(patience.saturating_sub(start.elapsed()))).await;
+            self.demote(number);
+            tried += 1;
+            if tried % self.all.len() == 0 {
+                sleep(ROUND_PAUSE.min(all.saturating_sub(start.elapsed()))).await;
             }
         }
     }
 
-    /// The client that is asked first now, and its number for [`give_up_on`](Self::give_up_on).
+    /// Returns the client of the preferred node, and its number for [`demote`](Self::demote).
     pub(super) async fn preferred(&self) -> Result<(usize, Client), RequestError> {
         let number = self.preferred.load(Relaxed);
         let silence = || RequestError::Unanswered("no node is known".into());
         let node = self.all.get(number).ok_or_else(silence)?;
-        let client = timeout(CONNECTING, node.client()).await;
+        let client = timeout(CONNECT_TIMEOUT, node.client()).await;
         let connected = match client {
             Ok(Ok(client)) => return Ok((number, client)),
             Ok(Err(error)) => RequestError::of(&error),
             Err(_) => RequestError::Unanswered(format!("{}: no answer in time", node.url)),
         };
-        self.give_up_on(number);
+        self.demote(number);
         Err(connected)
     }
 
-    /// Asks another node first from now on, unless that changed already.
-    pub(super) fn give_up_on(&self, number: usize) {
+    /// Prefers the next node from now on, if this node is still the preferred one.
+    pub(super) fn demote(&self, number: usize) {
         let next = (number + 1) % self.all.len().max(1);
         let _ = self.preferred.compare_exchange(number, next, Relaxed, Relaxed);
-        // A connection that hangs would hang again, and a new one costs little.
+        // A hanging connection would hang again, and a new one is cheap.
         if let Some(node) = self.all.get(number)
             && let Ok(mut client) = node.client.try_lock()
         {
@@ -200,17 +200,17 @@ impl Node {
     }
 }
 
-/// Clients of the two services, with room for large answers.
+/// Returns a client of the key-value service with a limit for large answers.
 fn kv(client: &Client) -> etcd_client::KvClient {
-    client.kv_client().max_decoding_message_size(LONGEST_ANSWER)
+    client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
 pub(super) fn watch(client: &Client) -> etcd_client::WatchClient {
-    client.watch_client().max_decoding_message_size(LONGEST_ANSWER)
+    client.watch_client().max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
 impl RequestError {
-    /// Tells refusals by the status codes that etcd returns before it does anything.
+    /// Classifies an error. A refusal has one of the status codes that etcd returns before any effect.
     pub(super) fn of(error: &etcd_client::Error) -> Self {
         const OUT_OF_RANGE: i32 = 11;
         const UNIMPLEMENTED: i32 = 12;
@@ -236,7 +236,7 @@ impl RequestError {
     }
 }
 
-/// An error and its causes: the first one only says that the connection failed.
+/// Formats an error with its causes. The error itself only reports that the connection failed.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -250,8 +250,8 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether etcd itself refused, before it did anything. The same codes stand for a connection that
-/// broke while a request was in flight, whose outcome is unknown.
+/// Whether etcd itself refused the request before any effect. The same codes are used for a connection that
+/// broke while a request was in flight; then the outcome is unknown.
 fn is_of_etcd(message: &str) -> bool {
     message.starts_with("etcdserver: ") || message.starts_with("grpc: received message larger than")
 }

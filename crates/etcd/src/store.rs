@@ -1,8 +1,8 @@
-//! The protocol's calls as etcd transactions.
+//! The calls of the protocol as etcd transactions.
 //!
-//! Each transaction compares before it changes, so that one that is sent again after a lost answer
-//! takes effect once. Reads are linearizable unless they name a revision. A read at a revision finds
-//! the same whenever it is made, and any node may answer it.
+//! Each transaction compares before it changes, so a transaction that is sent again after a lost answer
+//! takes effect once. Reads without a revision are linearizable. A read at a revision always returns the
+//! same values, so any node may answer it.
 
 use super::{
     config::{ConfigError, Etcd},
@@ -21,7 +21,7 @@ use portcullis::cluster::{
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use tokio::task::JoinSet;
 
-/// How many of the 256 ranges of records are read at a time.
+/// The number of ranges that are read at the same time, of 256.
 const CONCURRENT_RANGES: usize = 16;
 
 /// Records, by their digests.
@@ -129,7 +129,7 @@ impl ConsensusStore for EtcdStore {
         let mut operations: Vec<_> = transaction.writes.iter().map(operation).collect();
         operations.push(TxnOp::put(epoch.as_slice(), transaction.epoch.as_slice(), None));
         operations.push(self.get_members());
-        // An etcd that was restored to an earlier state gives out its revisions a second time.
+        // An etcd that was restored to an earlier state assigns revisions a second time.
         let compares = match &transaction.expected {
             Some(Epoch { revision, value }) => vec![
                 is_at(&epoch, *revision),
@@ -166,7 +166,7 @@ impl ConsensusStore for EtcdStore {
         }
         // An id is used once, so the row was written by an earlier attempt of this call.
         let joined = found(&answer, 0).map(|pair| revision(pair.mod_revision()));
-        joined.ok_or_else(|| ConsensusError::Unavailable("the member came and went".into()))
+        joined.ok_or_else(|| ConsensusError::Unavailable("the new member was removed".into()))
     }
 
     async fn prove(&self, id: MemberId, joined: Revision) -> Result<Option<Proof>, ConsensusError> {
@@ -175,7 +175,7 @@ impl ConsensusStore for EtcdStore {
             .when([is_at(&keys.member(id), joined)])
             .and_then([TxnOp::get(keys.epoch(), None), TxnOp::get(keys.acknowledgement(id), None)]);
         let (answer, _) = nodes.txn(PROVING, &proof).await?;
-        // Without an epoch there is no store to prove anything about.
+        // Without an epoch there is no store.
         let epoch = found(&answer, 0).as_ref().map(epoch);
         Ok(epoch.filter(|_| answer.succeeded()).map(|epoch| Proof {
             revision: at(&answer),
@@ -249,10 +249,11 @@ impl ConsensusStore for EtcdStore {
 }
 
 impl EtcdStore {
-    /// The outcome of a transaction that conflicts after it had been sent before, or that took the
-    /// last of etcd's room: its own audit entry is there, or it never will be. The members may be
-    /// those of a later revision. A member that is gone since then was fenced for long enough or left
-    /// with its gate shut, and a member that joined since then began with the change.
+    /// Finds the outcome of a transaction that conflicts although it was sent before, or that used the last
+    /// of etcd's space. Its audit entry exists if it was committed, and otherwise never will.
+    ///
+    /// The members may be those of a later revision. A member that was removed since then had been fenced for
+    /// a hold, or left with its gate shut. A member that joined since then began with the change.
     async fn find_own(&self, transaction: &Transaction) -> TransactionOutcome {
         let entries = transaction.writes.iter().rev().filter_map(|Write { key, value }| {
             let is_entry = matches!(key, Key::AuditEntry(_));
@@ -276,7 +277,7 @@ impl EtcdStore {
         }
     }
 
-    /// Some of the 256 ranges, read at the same time.
+    /// Reads some of the 256 ranges at the same time.
     async fn ranges_of_records(&self, first: usize, at: Revision) -> Result<Records, RequestError> {
         let mut reads = JoinSet::new();
         for byte in (first..256).take(CONCURRENT_RANGES).filter_map(|byte| u8::try_from(byte).ok())
@@ -301,7 +302,7 @@ impl EtcdStore {
         TxnOp::get(start, Some(GetOptions::new().with_range(end)))
     }
 
-    /// The members, from the answer to the last operation.
+    /// Returns the members in the answer to the last operation.
     fn members_of(&self, answer: &TxnResponse) -> Vec<MemberRow> {
         match answer.op_responses().pop() {
             Some(TxnOpResponse::Get(pairs)) => members::members(pairs.kvs(), &self.0.keys),

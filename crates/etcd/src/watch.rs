@@ -4,16 +4,16 @@
 //! |---|---|---|
 //! | not connected | the first `next` | open, or ended if no node answers in time |
 //! | open | events | open; they are delivered |
-//! | open | silence for half a second | questioned: the node is asked on the same stream for a second watch over a key that nobody writes |
-//! | questioned | any message | open; the second watch is cancelled |
-//! | questioned | silence for half a second | ended; the next connection uses another node |
+//! | open | silence for half a second | probed: a second watch is requested on the same stream, over a key that is never written |
+//! | probed | any message | open; the second watch is cancelled |
+//! | probed | silence for half a second | ended; the next connection uses another node |
 //! | any | an error, or the end of the stream | ended |
 //! | any | compaction | ended |
 //!
-//! The question is needed because a watch whose node hangs falls silent without an error. Rejected:
-//! progress requests. Before etcd's fix of #15220 their answers ran ahead of the events, and later
-//! versions do not answer while a watch waits for its first event (#17507, #20245). Pings of the
-//! connection are not allowed as often. Only events advance a replica.
+//! The probe is needed because a watch whose node hangs becomes silent without an error. Rejected: progress
+//! requests. Before etcd's fix of #15220 their answers overtook the events, and later versions do not answer
+//! while a watch waits for its first event (#17507, #20245). Also rejected: pings of the connection, which
+//! etcd does not allow as often. Only events advance a replica.
 
 use super::{
     connection::{Connection, OpenWatch, SpareWatch, number, revision},
@@ -32,29 +32,29 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long a watch may be silent before its node is questioned, and then before the node is given up.
-const SILENCE: Duration = Duration::from_millis(500);
+/// How long a watch may be silent before its node is probed, and how long the node may then take to answer.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The ids of the watch itself and of the one that questions the node. Zero would mean any.
+/// The ids of the watch itself and of the probe. With 0, etcd would choose the id.
 const WATCH: i64 = 1;
-const QUESTION: i64 = 2;
+const PROBE: i64 = 2;
 
 /// A watch over records, scope names, the audit start and the epoch.
 pub struct EtcdWatch(Stream);
 
 /// A watch over members and acknowledgements.
 ///
-/// etcd brings a watch that begins in the past up to date ten times a second, so a revocation that
-/// waited for that would take a tenth of a second instead of some milliseconds. So this watch begins
-/// with the present. If something happened before it was open, it ends, and whoever then reads all
-/// members continues with the same stream.
+/// etcd updates a watch that begins in the past only ten times a second. A revocation that waited for that
+/// would take a tenth of a second instead of some milliseconds. So this watch begins with the present. If a
+/// member changed before it was open, it ends. The caller then reads all members and continues with the
+/// same stream.
 pub struct EtcdMemberWatch {
     stream: Stream,
     after: Revision,
 }
 
-/// An older spare watch has more events than there are members to read.
-const OLDEST_SPARE: Duration = Duration::from_secs(1);
+/// An older spare watch has more events than there are members.
+const MAX_SPARE_AGE: Duration = Duration::from_secs(1);
 
 impl EtcdWatch {
     pub(super) fn after(connection: &Arc<Connection>, revision: Revision) -> Self {
@@ -96,15 +96,15 @@ impl EtcdMemberWatch {
         let mut stream = Stream::over(connection.keys.members(), connection, None);
         let spare = connection.spare_watch.lock().unwrap_or_else(PoisonError::into_inner).take();
         let fits =
-            |spare: &SpareWatch| spare.since <= revision && spare.opened.elapsed() < OLDEST_SPARE;
+            |spare: &SpareWatch| spare.since <= revision && spare.opened.elapsed() < MAX_SPARE_AGE;
         if let Some(spare) = spare.filter(fits) {
             (stream.open, stream.since) = (Some(spare.open), Some(spare.since));
         }
         Self { stream, after: revision }
     }
 
-    /// Leaves the stream to the next watch.
-    fn leave(&mut self, since: Revision) {
+    /// Keeps the stream for the next watch.
+    fn release_stream(&mut self, since: Revision) {
         if let Some(open) = self.stream.open.take() {
             let spare = SpareWatch { open, since, opened: Instant::now() };
             let connection = &self.stream.connection;
@@ -118,7 +118,7 @@ impl MemberWatch for EtcdMemberWatch {
         loop {
             let message = self.stream.message().await.ok()?;
             if let Some(since) = self.stream.since.filter(|since| *since > self.after) {
-                self.leave(since);
+                self.release_stream(since);
                 return None;
             }
             let is_later = |event: &&Event| {
@@ -134,27 +134,27 @@ impl MemberWatch for EtcdMemberWatch {
     }
 }
 
-/// A watch over a range of keys, on whichever node is preferred when it opens.
+/// A watch over a range of keys, on the preferred node.
 struct Stream {
     connection: Arc<Connection>,
     range: Range<Vec<u8>>,
     /// `None`: it begins with the present.
     after: Option<Revision>,
     open: Option<OpenWatch>,
-    /// If it begins with the present: after which revision.
+    /// The revision after which it begins, if it begins with the present.
     since: Option<Revision>,
-    is_questioned: bool,
+    is_probed: bool,
 }
 
 impl Stream {
     fn over(range: Range<Vec<u8>>, connection: &Arc<Connection>, after: Option<Revision>) -> Self {
         let connection = Arc::clone(connection);
-        Self { connection, range, after, open: None, since: None, is_questioned: false }
+        Self { connection, range, after, open: None, since: None, is_probed: false }
     }
 
-    /// The next message with events. A watch that begins with the present also returns the message
-    /// that says after which revision. After an error the watch has ended. A dropped wait loses
-    /// nothing: a message that was read is returned without another wait in between.
+    /// Waits for the next message with events. A watch that begins with the present also returns the message
+    /// with the revision after which it begins. After an error the watch has ended. A dropped wait loses
+    /// nothing: there is no further wait between reading a message and returning it.
     async fn message(&mut self) -> Result<WatchResponse, RequestError> {
         let unanswered = |text: &str| Err(RequestError::Unanswered(text.into()));
         let (stream, node) = match &mut self.open {
@@ -162,26 +162,26 @@ impl Stream {
             None => self.open.insert(connect(&self.connection, &self.range, self.after).await?),
         };
         let next = loop {
-            let message = match timeout(SILENCE, stream.message()).await {
+            let message = match timeout(SILENCE_TIMEOUT, stream.message()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => break unanswered("the watch ended"),
                 Ok(Err(error)) => break Err(RequestError::of(&error)),
-                Err(_) if self.is_questioned => break unanswered("the watch fell silent"),
+                Err(_) if self.is_probed => break unanswered("the watch became silent"),
                 Err(_) => {
-                    self.is_questioned = true;
-                    let options = WatchOptions::new().with_watch_id(QUESTION);
-                    let question = stream.watch(self.connection.keys.unused(), Some(options));
-                    match question.await {
+                    self.is_probed = true;
+                    let options = WatchOptions::new().with_watch_id(PROBE);
+                    let probe = stream.watch(self.connection.keys.unused(), Some(options));
+                    match probe.await {
                         Ok(()) => continue,
                         Err(error) => break Err(RequestError::of(&error)),
                     }
                 }
             };
-            self.is_questioned = false;
+            self.is_probed = false;
             if message.watch_id() != WATCH {
                 if message.created() && !message.canceled() {
                     // The node has answered.
-                    if let Err(error) = stream.cancel(QUESTION).await {
+                    if let Err(error) = stream.cancel(PROBE).await {
                         break Err(RequestError::of(&error));
                     }
                 }
@@ -198,7 +198,7 @@ impl Stream {
             }
         };
         if let Err(RequestError::Unanswered(_)) = next {
-            self.connection.nodes.give_up_on(*node);
+            self.connection.nodes.demote(*node);
         }
         next
     }
@@ -216,11 +216,13 @@ async fn connect(
     }
     let mut client = nodes::watch(&client);
     let error =
-        match timeout(SILENCE * 2, client.watch(range.start.as_slice(), Some(options))).await {
+        match timeout(SILENCE_TIMEOUT * 2, client.watch(range.start.as_slice(), Some(options)))
+            .await
+        {
             Ok(Ok(stream)) => return Ok((stream, node)),
             Ok(Err(error)) => RequestError::of(&error),
             Err(_) => RequestError::Unanswered("no watch in time".into()),
         };
-    connection.nodes.give_up_on(node);
+    connection.nodes.demote(node);
     Err(error)
 }

@@ -1,4 +1,4 @@
-//! The consensus store in etcd keeps the contract of the protocol, on one node and on three.
+//! Checks the consensus store in etcd against the contract of the protocol, on one node and on three.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -6,7 +6,7 @@ use portcullis::cluster::conformance::{self, Fixture};
 use portcullis_etcd::{Etcd, EtcdStore};
 use portcullis_testkit::{etcd::Etcd as Nodes, needs};
 
-/// Makes stores in one etcd, each in a space of its own.
+/// Creates stores in one etcd, each in its own space.
 struct Cluster {
     nodes: Nodes,
     stores: usize,

@@ -1,4 +1,4 @@
-//! What is particular to etcd: nodes that hang, answers that are lost, its limits, and its watches.
+//! Tests specific to etcd: nodes that hang, lost answers, limits of etcd, and watches.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
@@ -14,21 +14,21 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Nothing that is awaited here may take longer.
+/// The timeout of every wait in these tests.
 const WATCHDOG: Duration = Duration::from_mins(1);
-/// A watch that has said nothing for so long is there: it takes three seconds at most to connect, to
-/// watch and to be asked for a sign of life, or else it is lost.
+/// A watch that is silent for this time is open. It takes at most three seconds to connect, to watch and to
+/// be probed; otherwise it is lost.
 const QUIET: Duration = Duration::from_secs(4);
-/// So often is tried what other work on the machine may hold up.
-const TRIES: usize = 5;
-/// So many journals ask one of two nodes first, by chance, that in one of them it is the first one.
+/// The number of attempts at steps that a busy host may delay.
+const ATTEMPTS: usize = 5;
+/// The number of stores that each prefer one of two nodes at random: enough that one prefers the first node.
 const STORES: u64 = 64;
 
 fn store(urls: &[String]) -> EtcdStore {
     EtcdStore::new(&Etcd::at(urls).unwrap()).unwrap()
 }
 
-/// A digest of its own for each number, spread over all first bytes.
+/// A unique digest for each number, spread over all first bytes.
 fn digest(number: u32) -> [u8; 32] {
     let mut digest = [0; 32];
     digest[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
@@ -59,7 +59,7 @@ fn change(sequence: u64, records: impl IntoIterator<Item = u32>) -> Change {
     Change { sequence, writes }
 }
 
-/// The epoch that these changes make.
+/// The epoch after these changes.
 fn epoch(changes: &[Change]) -> Vec<u8> {
     format!("epoch {}", changes.last().map_or(0, |change| change.sequence)).into_bytes()
 }
@@ -69,7 +69,7 @@ fn transaction(expected: Option<Epoch>, changes: &[Change]) -> Transaction {
     Transaction { expected, writes, epoch: epoch(changes) }
 }
 
-/// Upon the epoch of this revision, whatever it is; 0: there is none.
+/// Commits changes if the epoch has this revision, with any value. Revision 0: there must be no epoch.
 async fn commit(store: &EtcdStore, expected: Revision, changes: &[Change]) -> TransactionOutcome {
     let expected = if expected == Revision(0) {
         None
@@ -77,7 +77,7 @@ async fn commit(store: &EtcdStore, expected: Revision, changes: &[Change]) -> Tr
         let value = match store.latest().await {
             Ok(newest) => newest.epoch.map(|epoch| epoch.value).unwrap_or_default(),
             Err(ConsensusError::Unavailable(why)) => return TransactionOutcome::Unknown(why),
-            // The change is refused as well.
+            // The transaction is refused as well.
             Err(_) => Vec::new(),
         };
         Some(Epoch { revision: expected, value })
@@ -92,8 +92,8 @@ async fn committed(store: &EtcdStore, expected: Revision, changes: &[Change]) ->
     }
 }
 
-/// The same where nodes are frozen, and it may take a while until one leads: as often as it takes.
-async fn committed_in_the_end(
+/// Commits changes while nodes are frozen. Retries until a leader is elected.
+async fn committed_eventually(
     store: &EtcdStore,
     expected: Revision,
     changes: &[Change],
@@ -104,7 +104,7 @@ async fn committed_in_the_end(
             match commit(store, expected, changes).await {
                 TransactionOutcome::Committed { revision, .. } => return revision,
                 TransactionOutcome::Unknown(_) => was_unknown = true,
-                // It was made before.
+                // An earlier attempt was committed.
                 TransactionOutcome::Conflict if was_unknown => {}
                 other => panic!("{other:?}"),
             }
@@ -112,23 +112,23 @@ async fn committed_in_the_end(
                 if newest.value == epoch(changes) {
                     return newest.revision;
                 }
-                assert_eq!(newest.revision, expected, "nobody else changes it");
+                assert_eq!(newest.revision, expected, "no other client changes it");
             }
         }
     };
     timeout(WATCHDOG, trying).await.unwrap()
 }
 
-/// A watch that is opened again where it is lost, as a replica does: where the machine has other work,
-/// a node may leave the question whether it lives without an answer for too long.
-struct Following<'j> {
-    store: &'j EtcdStore,
+/// A watch that is reopened after it was lost, as a replica does. On a busy host, a node may answer a probe
+/// too late.
+struct Following<'s> {
+    store: &'s EtcdStore,
     after: Revision,
     watch: <EtcdStore as ConsensusStore>::Watch,
 }
 
-impl<'j> Following<'j> {
-    fn after(store: &'j EtcdStore, after: Revision) -> Self {
+impl<'s> Following<'s> {
+    fn after(store: &'s EtcdStore, after: Revision) -> Self {
         Self { store, after, watch: store.watch(after) }
     }
 
@@ -158,7 +158,7 @@ impl<'j> Following<'j> {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
+async fn snapshot_at_a_revision_has_every_record_once() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     assert!(store.latest().await.unwrap().epoch.is_none());
@@ -170,7 +170,7 @@ async fn snapshot_at_a_revision_has_every_record_once_however_many_there_are() {
             at = committed(&store, at, &[change(u64::from(next), number..next)]).await;
             number = next;
         }
-        // What comes after the snapshot is not in it.
+        // Later records are not in the snapshot.
         let later = committed(&store, at, &[change(99_999, 0..50)]).await;
         let mut found = Vec::new();
         let mut after = None;
@@ -210,7 +210,7 @@ async fn transaction_on_an_epoch_of_another_history_conflicts() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let revision = committed(&store, Revision(0), &[]).await;
-    // The number is right, as it is after an older state was put back and went on.
+    // The revision is equal, as it can be after an older state was restored.
     let other = Epoch { revision, value: b"another".to_vec() };
     let transaction = transaction(Some(other), &[change(1, [1])]);
     assert!(matches!(store.commit(transaction).await, TransactionOutcome::Conflict));
@@ -253,9 +253,9 @@ async fn watch_of_a_quiet_store_stays_open() {
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
     let (mut watch, mut tries) = (store.watch(start), 1);
-    // Long enough to be asked for a sign of life several times.
+    // Long enough for several probes.
     while let Ok(event) = timeout(QUIET, watch.next()).await {
-        assert!(matches!(event, WatchEvent::Lost) && tries < TRIES, "{event:?}");
+        assert!(matches!(event, WatchEvent::Lost) && tries < ATTEMPTS, "{event:?}");
         (watch, tries) = (store.watch(start), tries + 1);
     }
     committed(&store, start, &[change(1, [1])]).await;
@@ -284,9 +284,9 @@ async fn fenced_member_proves_and_acknowledges_nothing() {
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
     let (mut watch, mut tries) = (store.watch_members(epoch), 1);
-    // Nothing happens, but now it is there.
+    // No event is delivered, but the watch is open now.
     while let Ok(events) = timeout(QUIET, watch.next()).await {
-        assert!(events.is_none() && tries < TRIES, "{events:?}");
+        assert!(events.is_none() && tries < ATTEMPTS, "{events:?}");
         (watch, tries) = (store.watch_members(epoch), tries + 1);
     }
     let id = member_id();
@@ -328,7 +328,7 @@ async fn fenced_member_proves_and_acknowledges_nothing() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn member_watch_that_opens_too_late_ends_and_the_next_one_misses_nothing() {
+async fn late_member_watch_ends_and_the_next_one_misses_nothing() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let epoch = committed(&store, Revision(0), &[]).await;
@@ -336,15 +336,15 @@ async fn member_watch_that_opens_too_late_ends_and_the_next_one_misses_nothing()
     let joined = store.join(id, b"till").await.unwrap();
     let mut watch = store.watch_members(epoch);
     assert!(timeout(WATCHDOG, watch.next()).await.unwrap().is_none(), "it joined before that");
-    // Said after the watch was opened, and before the members are read.
+    // Acknowledged after the watch was opened, and before the members are read.
     assert!(store.acknowledge(id, joined, Revision(7)).await.unwrap());
     let MemberList { revision, members, .. } = store.members().await.unwrap();
     assert_eq!(members[0].applied, Revision(7));
-    // And between the reading and the watch that goes on from there.
+    // Acknowledged between the read and the watch that continues from it.
     assert!(store.acknowledge(id, joined, Revision(8)).await.unwrap());
     let mut events = timeout(WATCHDOG, store.watch_members(revision).next()).await.unwrap();
-    // Where all that took too long, the watch was too old to go on with, and the next one is tried.
-    for _ in 1..TRIES {
+    // If this took too long, the spare watch is too old. Try again.
+    for _ in 1..ATTEMPTS {
         if events.is_none() {
             let revision = store.members().await.unwrap().revision;
             assert!(store.acknowledge(id, joined, Revision(8)).await.unwrap());
@@ -353,7 +353,7 @@ async fn member_watch_that_opens_too_late_ends_and_the_next_one_misses_nothing()
     }
     let events = events.unwrap();
     assert!(matches!(events[..], [MemberEvent::Applied(_, Revision(8))]), "{events:?}");
-    // A watch from before is of no use where it was not the members' reader id opened it.
+    // A spare watch that was opened after the requested revision cannot be used.
     let mut late = store.watch_members(epoch);
     assert!(timeout(WATCHDOG, late.next()).await.unwrap().is_none());
     let mut later = store.watch_members(Revision(epoch.0 + 1));
@@ -362,7 +362,7 @@ async fn member_watch_that_opens_too_late_ends_and_the_next_one_misses_nothing()
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn frozen_node_is_passed_over() {
+async fn frozen_node_is_skipped() {
     let etcd = Nodes::start(3);
     let store = store(&etcd.urls());
     let mut at = committed(&store, Revision(0), &[]).await;
@@ -370,11 +370,11 @@ async fn frozen_node_is_passed_over() {
     let joined = store.join(id, b"a").await.unwrap();
     for node in 0..3 {
         let mut watch = Following::after(&store, at);
-        at = committed_in_the_end(&store, at, &[change(node + 1, [1])]).await;
+        at = committed_eventually(&store, at, &[change(node + 1, [1])]).await;
         watch.transactions().await;
         etcd.freeze(usize::try_from(node).unwrap());
-        // Whichever node it was, one of the other two leads before long.
-        at = committed_in_the_end(&store, at, &[change(node + 10, [2])]).await;
+        // One of the other two nodes becomes the leader.
+        at = committed_eventually(&store, at, &[change(node + 10, [2])]).await;
         let proved = async { while store.prove(id, joined).await.is_err() {} };
         timeout(WATCHDOG, proved).await.unwrap();
         while !watch.transactions().await.iter().any(|batch| batch.revision == at) {}
@@ -385,7 +385,7 @@ async fn frozen_node_is_passed_over() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn transaction_whose_answer_was_lost_is_committed_once_and_known_to_be() {
+async fn transaction_with_a_lost_answer_is_committed_once_and_recognized() {
     let etcd = Nodes::start(1);
     let direct = store(&etcd.urls());
     let start = committed(&direct, Revision(0), &[]).await;
@@ -414,13 +414,13 @@ async fn transaction_whose_answer_was_lost_is_committed_once_and_known_to_be() {
 }
 
 #[tokio::test]
-async fn etcd_that_does_not_run_is_unavailable_within_the_timeout() {
+async fn stopped_etcd_is_unavailable_within_the_timeout() {
     let store = store(&["http://127.0.0.1:1".to_owned()]);
     assert!(timeout(WATCHDOG, store.latest()).await.unwrap().is_err());
     assert!(matches!(commit(&store, Revision(0), &[]).await, TransactionOutcome::Unknown(_)));
 }
 
-/// A change with so many records of so many bytes each.
+/// A change with this number of records of `bytes` bytes each.
 fn large(records: u32, bytes: usize) -> Change {
     let mut change = change(1, 0..records);
     change.writes.iter_mut().skip(1).for_each(|write| write.value = Some(vec![7; bytes]));
@@ -437,11 +437,11 @@ fn refusal(outcome: TransactionOutcome) -> String {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn transaction_that_is_too_large_is_refused_and_not_unknown() {
+async fn oversized_transaction_is_refused_and_not_unknown() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
-    // The first is more than etcd takes, the last more than its connection does.
+    // The first exceeds the limit of etcd, the last the limit of its connection.
     for (records, bytes, expected) in [
         (128, 1, "too many operations"),
         (17, 100_000, "request is too large"),
@@ -452,7 +452,7 @@ async fn transaction_that_is_too_large_is_refused_and_not_unknown() {
     }
     let newest = store.latest().await.unwrap();
     assert_eq!(newest.revision, start, "nothing was changed");
-    // As much as is put into one is taken.
+    // The maximum size of a transaction is accepted.
     let most = u32::try_from(Transaction::MAX_WRITES).unwrap() - 1;
     let bytes = Transaction::MAX_BYTES / Transaction::MAX_WRITES - Transaction::WRITE_OVERHEAD;
     committed(&store, start, &[large(most, bytes)]).await;
@@ -480,14 +480,14 @@ async fn transaction_without_room_in_etcd_is_refused_and_committed_once_there_is
     committed(&store, at, &[change(2, [1])]).await;
 }
 
-/// etcd makes a change that takes the last of its room, and says all the same that it has none. It
-/// does so where another change came between its first look at the room and its second.
+/// etcd may make a change that uses its last space, and still report that it has no space. This happens if
+/// another change is made between its two checks of the space.
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn transaction_that_took_the_last_room_is_not_called_refused() {
+async fn transaction_that_used_the_last_space_is_not_reported_refused() {
     let mut etcd = Nodes::start(1);
     for (round, room) in ["1000000", "2000000", "3000000"].into_iter().enumerate() {
-        // Its size is known anew after each change, not ten times a second.
+        // etcd then updates its size after each change, not ten times a second.
         etcd.restart_with(0, &["--quota-backend-bytes", room, "--backend-batch-limit", "1"]);
         let urls = etcd.urls();
         let asked = async { while store(&urls).latest().await.is_err() {} };
@@ -499,8 +499,8 @@ async fn transaction_that_took_the_last_room_is_not_called_refused() {
     }
 }
 
-/// Changes a space until it is refused, and looks that what was refused was not made; `false` where
-/// nobody knows, as the machine has other work.
+/// Makes changes in a space until one is refused, and checks that the refused change was not made. `false`
+/// if the outcome is unknown on a busy host.
 async fn fill(urls: &[String], space: String) -> bool {
     let store = EtcdStore::new(&Etcd::at(urls).unwrap().space(space).unwrap()).unwrap();
     let mut at = Revision(0);
@@ -554,7 +554,7 @@ async fn user_without_write_permission_is_refused_with_a_reason() {
     assert!(why.contains("authentication failed") && why.contains("its password"), "{why}");
 }
 
-/// After one node was silent nobody knows what became of what it was sent, whatever the next one says.
+/// If a node did not answer, the outcome of its request is unknown, even if the next node refuses it.
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn refusal_after_a_lost_answer_is_an_unknown_outcome() {
@@ -579,7 +579,7 @@ async fn refusal_after_a_lost_answer_is_an_unknown_outcome() {
 
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
-async fn last_uses_are_read_whether_few_or_many_and_change_no_epoch() {
+async fn last_uses_are_read_in_one_or_many_ranges_and_leave_the_epoch() {
     let etcd = Nodes::start(1);
     let store = store(&etcd.urls());
     let start = committed(&store, Revision(0), &[]).await;
@@ -599,7 +599,7 @@ async fn last_uses_are_read_whether_few_or_many_and_change_no_epoch() {
     assert_eq!(store.last_uses(upto).await.unwrap().uses, [(id(5), b"two".to_vec())]);
     let of = store.last_uses_of(&[id(4), id(999_999), id(5)]).await.unwrap();
     assert_eq!(of, [(id(4), b"one".to_vec()), (id(5), b"two".to_vec())]);
-    // More than are read at once.
+    // More uses than are read at once.
     note(0..4500, b"three").await;
     let uses = store.last_uses(upto).await.unwrap().uses;
     assert_eq!(uses.iter().filter(|(_, frame)| frame == b"three").count(), 4500);

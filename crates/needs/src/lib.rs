@@ -1,21 +1,21 @@
-//! `#[needs("etcd", "etcdctl")]`: names what a test cannot run without.
+//! `#[needs("etcd", "etcdctl")]`: names the programs and conditions that a test requires.
 //!
-//! libtest decides at compile time which tests are ignored, so the attribute looks then. If
-//! something is missing, the runner reports the test as ignored and prints the name of what is
-//! missing. With `CI=true` nothing is ignored. A test that runs checks its needs again and fails if
-//! one is missing. `build.rs` says when the attribute looks again.
+//! libtest decides at compile time which tests are ignored, so the attribute checks then. If a need is
+//! missing, the runner reports the test as ignored and prints the need. With `CI=true` no test is ignored.
+//! A test that runs checks its needs again and fails if one is missing. `build.rs` makes cargo check again
+//! when the environment changes.
 //!
 //! A need is the name of a program on `PATH`. Other needs are written as a name, a colon and a
 //! shell command that succeeds if the need is met: `"root: test $(id -u) = 0"`. The command runs in
-//! the root of the repository. Cargo cannot know when its outcome changes: then touch
-//! `crates/needs/build.rs`.
+//! the root of the repository. Cargo cannot detect that its outcome has changed: touch
+//! `crates/needs/build.rs` then.
 
 mod need;
 
 use need::Need;
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
-/// Ignores a test if one of its needs is missing, except with `CI=true`. Stands above `#[test]`.
+/// Ignores a test if one of its needs is missing, except with `CI=true`. Place it above `#[test]`.
 #[proc_macro_attribute]
 pub fn needs(needs: TokenStream, test: TokenStream) -> TokenStream {
     let names = needs.clone().into_iter().filter_map(|token| match token {

@@ -1,4 +1,4 @@
-//! One need of a test, and whether it is met. The attribute and the test that runs share this file.
+//! One need of a test, and the check of it. The attribute and the testkit share this file.
 
 use std::process::{Command, Stdio};
 
@@ -18,11 +18,11 @@ impl<'a> Need<'a> {
         }
     }
 
-    /// Why a test with this need cannot run, or `None` if it can.
+    /// Returns why a test with this need cannot run, or `None` if it can.
     pub(crate) fn missing(&self) -> Option<String> {
         let (script, reason) = match self.command {
             Some(command) => (command.to_owned(), format!("needs {}", self.name)),
-            // Debian installs servers where a user does not look for programs.
+            // Debian installs servers in a directory that is not on a user's PATH.
             None => (
                 format!("PATH=\"$PATH:/usr/sbin\"; command -v {}", self.name),
                 format!("{} is not installed", self.name),

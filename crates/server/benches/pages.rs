@@ -1,14 +1,24 @@
 //! How long does a page of keys take over HTTP, from the API and in the portal, with a million keys?
 //!
-//! The server runs in this process, as behind a proxy, and is asked over one TCP connection; what is
-//! timed ends with the last byte of the answer. `cargo bench -p portcullis-server --bench pages`.
+//! The server runs in this process, as behind a proxy, and gets its requests over one TCP connection. A
+//! measurement ends with the last byte of the response.
+//! `cargo bench -p portcullis-server --bench pages`.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench fails by a panic and prints its figures"
+)]
 
-#[path = "../../../benches/support/many.rs"]
-mod many;
+#[path = "../../../benches/support"]
+mod support {
+    pub(crate) mod fill;
+    pub(crate) mod run;
+    pub(crate) mod sizes;
+    pub(crate) mod statistics;
+}
 
-use many::{fill, percentile, sizes, wants_figures};
 use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
 use portcullis_server::{Operation, Signals, Transport, control::Control, serve};
 use reqwest::{
@@ -22,9 +32,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
-/// What is asked for, with the names that its page shows, or none.
-const QUESTIONS: [(&str, &str, &str); 12] = [
+/// The label and the path of each request, and a text that its page shows.
+const REQUESTS: [(&str, &str, &str); 12] = [
     ("API, newest", "/v1/keys", "Branch"),
     ("API, newest, 200", "/v1/keys?page_size=200", "Branch"),
     ("API, inactive", "/v1/keys?active=false", "Branch"),
@@ -40,8 +51,8 @@ const QUESTIONS: [(&str, &str, &str); 12] = [
 ];
 
 fn main() {
-    let asked = if wants_figures() { 101 } else { 2 };
-    println!("milliseconds a page: median, p99, longest of {asked}");
+    let repetitions = if is_measured() { 101 } else { 2 };
+    println!("milliseconds a page: median, p99, longest of {repetitions}");
     for keys in sizes(&[1_000_000]) {
         let store = Store::in_memory().unwrap();
         issue(&store, "Branch rare", store_scopes(&store));
@@ -53,12 +64,11 @@ fn main() {
                 store.revoke(id).unwrap();
             }
         }
-        let visit = Visit::log_in(serve_here(store), root);
-        for (name, path, shown) in QUESTIONS {
-            let mut took: Vec<f64> = (0..asked).map(|_| visit.time(path, shown)).collect();
-            took.sort_by(f64::total_cmp);
-            let [half, most, all] = [0.5, 0.99, 1.0].map(|share| percentile(&took, share));
-            println!("{keys:>9} keys, {name:<30} {half:8.2} {most:8.2} {all:8.2}");
+        let session = Session::log_in(start_server(store), root);
+        for (name, path, shown) in REQUESTS {
+            let mut took: Vec<f64> = (0..repetitions).map(|_| session.time(path, shown)).collect();
+            let [median, p99, longest] = [0.5, 0.99, 1.0].map(|share| percentile(&mut took, share));
+            println!("{keys:>9} keys, {name:<30} {median:8.2} {p99:8.2} {longest:8.2}");
         }
     }
 }
@@ -72,18 +82,18 @@ fn issue(store: &Store, name: &str, grant: Grant) -> (portcullis::KeyId, String)
     let (name, expiry) = (name.to_owned(), Expiry::Never);
     let new = NewKey { name, grant, active: true, expiry, owner, metadata };
     let issued = store.issue(new).unwrap();
-    (issued.record.id, issued.secret.reveal(|text| text.to_owned()))
+    (issued.record.id, issued.secret.reveal(str::to_owned))
 }
 
-/// Serves until this process ends; gives the address.
-fn serve_here(store: Store) -> String {
+/// Starts the server, which runs until this process ends. Returns its address.
+fn start_server(store: Store) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     listener.set_nonblocking(true).unwrap();
     let (ready, is_ready) = channel();
     thread::spawn(move || {
-        let room = tempfile::tempdir().unwrap();
-        let control = Control::bind(room.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let control = Control::bind(directory.path()).unwrap();
         let operation = Operation {
             public_origin: None,
             metrics: None,
@@ -104,37 +114,37 @@ fn serve_here(store: Store) -> String {
     url
 }
 
-/// Somebody with a root key, who is logged in to the portal too.
-struct Visit {
+/// A client with a root key and a session of the portal.
+struct Session {
     client: Client,
     url: String,
     root: String,
     cookie: String,
 }
 
-impl Visit {
+impl Session {
     fn log_in(url: String, root: String) -> Self {
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         let request = client
             .post(format!("{url}/login"))
             .header("sec-fetch-site", "same-origin")
             .header("content-type", "application/x-www-form-urlencoded");
-        let answer = request.body(format!("key={root}")).send().unwrap();
-        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        let response = request.body(format!("key={root}")).send().unwrap();
+        let cookie = response.headers()["set-cookie"].to_str().unwrap();
         let cookie = cookie.split(';').next().unwrap().to_owned();
         Self { client, url, root, cookie }
     }
 
     fn time(&self, path: &str, shown: &str) -> f64 {
-        let request = self.with_proof(self.client.get(format!("{}{path}", self.url)), path);
-        let begun = Instant::now();
+        let request = self.with_credentials(self.client.get(format!("{}{path}", self.url)), path);
+        let start = Instant::now();
         let text = request.send().unwrap().error_for_status().unwrap().text().unwrap();
-        let took = begun.elapsed().as_secs_f64() * 1e3;
+        let took = start.elapsed().as_secs_f64() * 1e3;
         assert!(text.contains(shown), "no {shown:?} in {text}");
         took
     }
 
-    fn with_proof(&self, request: RequestBuilder, path: &str) -> RequestBuilder {
+    fn with_credentials(&self, request: RequestBuilder, path: &str) -> RequestBuilder {
         if path.starts_with("/v1") {
             request.basic_auth(&self.root, Some(""))
         } else {

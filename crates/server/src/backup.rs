@@ -13,7 +13,7 @@ use portcullis::{Store, web::Problem};
 use std::io::{self, Write};
 use tokio::sync::mpsc::{Sender, channel};
 
-/// Chunks that may wait for a slow reader; then the backup waits.
+/// Chunks that may wait for a slow reader. Beyond them the backup waits.
 const MAX_QUEUED_CHUNKS: usize = 4;
 
 /// Returns the router for the control socket only: a backup holds the whole store.
@@ -32,7 +32,7 @@ async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
     });
     match from.recv().await {
         Some(Ok(first)) => {
-            // An error in the body aborts the connection, so that no reader takes a part for the whole.
+            // An error in the body aborts the connection, so that no reader takes a truncated backup for a complete one.
             let later = stream::poll_fn(move |context| from.poll_recv(context));
             let body = Body::from_stream(stream::iter([Ok(first)]).chain(later));
             let mut response = Response::new(body);
@@ -50,7 +50,7 @@ async fn backup(State(store): State<Store>) -> Result<Response, Problem> {
     }
 }
 
-/// Sends what is written to the body.
+/// A writer whose bytes become the chunks of the body.
 struct ChunkWriter(Sender<io::Result<Bytes>>);
 
 impl Write for ChunkWriter {

@@ -1,6 +1,6 @@
 //! The control socket: the entry point for local commands of the server's own user and of root.
 
-use super::accept::Watched;
+use super::accept::MonitoredStream;
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
 use portcullis::files::{Dir, check_of_any_owner};
@@ -21,7 +21,7 @@ use tower::Layer;
 
 const NAME: &str = "control.sock";
 /// The longest path that a socket address can hold.
-const MAX_PATH: usize = 107;
+const MAX_PATH_BYTES: usize = 107;
 
 /// The bound socket of a server. Dropping it removes the file.
 pub struct Control {
@@ -39,15 +39,15 @@ impl Drop for RemoveOnDrop {
 }
 
 impl Control {
-    /// Binds the socket of the store in `data`. The caller has the store open, so a file that exists
-    /// already is from a server that is dead.
+    /// Binds the socket of the store in `data`. The caller has the store open, so an existing file is left
+    /// over from a dead server and is replaced.
     pub fn bind(data: &Path) -> io::Result<Self> {
         let dir = Dir::open(data)?;
         if dir.has(NAME.as_ref())? {
             dir.refuse_all_but_sockets(NAME.as_ref())?;
             dir.remove_file(NAME.as_ref())?;
         }
-        let listener = at_short_path(dir.path(), |path| UnixListener::bind(path))?;
+        let listener = with_short_path(dir.path(), |path| UnixListener::bind(path))?;
         let file = RemoveOnDrop(dir.path().join(NAME));
         // The directory is closed to other users already.
         fs::set_permissions(&file.0, Permissions::from_mode(0o600))?;
@@ -66,22 +66,24 @@ impl Control {
 pub fn connect(data: &Path) -> io::Result<UnixStream> {
     let owner = check_of_any_owner(data)?;
     // The peer will receive keys, so its user is checked before anything is sent.
-    let stream = at_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
+    let stream = with_short_path(data, |path| std::os::unix::net::UnixStream::connect(path))?;
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let (server, own) = (stream.peer_cred()?.uid(), geteuid().as_raw());
     if server == own || own == 0 && server == owner {
         Ok(stream)
     } else {
-        let text = format!("the control socket belongs to user {server}, and this is user {own}");
+        let text = format!(
+            "the control socket belongs to user {server}, but this process runs as user {own}"
+        );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 }
 
 /// Runs `work` with a path to the socket that fits a socket address, however long the directory's path.
-fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+fn with_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = data.join(NAME);
-    if path.as_os_str().len() <= MAX_PATH {
+    if path.as_os_str().len() <= MAX_PATH_BYTES {
         return work(&path);
     }
     let directory = File::open(data)?;
@@ -92,18 +94,18 @@ fn at_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> i
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnerOnly;
 
-impl<S> Accept<Watched<UnixStream>, S> for OwnerOnly {
-    type Stream = Watched<UnixStream>;
+impl<S> Accept<MonitoredStream<UnixStream>, S> for OwnerOnly {
+    type Stream = MonitoredStream<UnixStream>;
     type Service = AddExtension<S, LocalUser>;
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: Watched<UnixStream>, service: S) -> Self::Future {
+    fn accept(&self, stream: MonitoredStream<UnixStream>, service: S) -> Self::Future {
         ready(stream.get_ref().peer_cred().and_then(|peer| {
             let uid = peer.uid();
             if uid == geteuid().as_raw() || uid == 0 {
                 Ok((stream, Extension(LocalUser::new(uid)).layer(service)))
             } else {
-                tracing::warn!(uid, "turned another user away from the control socket");
+                tracing::warn!(uid, "refused a connection of another user to the control socket");
                 Err(io::ErrorKind::PermissionDenied.into())
             }
         }))
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deep_directory_has_a_socket_all_the_same() {
+    fn socket_is_bound_in_a_directory_with_a_long_path() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
         fs::create_dir_all(&deep).unwrap();
@@ -123,16 +125,18 @@ mod tests {
         let control = Control::bind(&deep).unwrap();
         let mode = fs::metadata(deep.join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(at_short_path(&deep, |path| std::os::unix::net::UnixStream::connect(path)).is_ok());
+        assert!(
+            with_short_path(&deep, |path| std::os::unix::net::UnixStream::connect(path)).is_ok()
+        );
         drop(control);
         assert!(!deep.join(NAME).exists());
     }
 
     #[test]
-    fn a_file_that_a_dead_server_left_is_replaced() {
+    fn socket_file_of_a_dead_server_is_replaced() {
         let data = tempfile::tempdir().unwrap();
-        let left = Control::bind(data.path()).unwrap();
-        let (listener, file) = left.into_parts();
+        let stale = Control::bind(data.path()).unwrap();
+        let (listener, file) = stale.into_parts();
         drop(listener);
         assert!(data.path().join(NAME).exists());
         std::mem::forget(file);

@@ -8,7 +8,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a state that lasts is logged again.
 const REPEAT_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The states that are logged.
+/// The logged states of the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Fine,
@@ -16,7 +16,7 @@ enum State {
     Full,
 }
 
-/// Logs each change of the state, and every ten minutes that the state lasts.
+/// Logs each change of the state, and repeats a state other than `Fine` every ten minutes.
 pub(super) async fn watch(store: Store) {
     let mut seconds = interval(CHECK_INTERVAL);
     let (mut state, mut logged_at) = (State::Fine, Instant::now());
@@ -73,23 +73,23 @@ mod tests {
     };
 
     #[test]
-    fn full_disk_is_in_the_log_once() {
+    fn full_disk_is_logged_once() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
         let mut lines = tempfile::tempfile().unwrap();
         let writer = Arc::new(lines.try_clone().unwrap());
-        let log = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
         // Half a minute of the paused clock.
         let watched = async {
             tokio::time::timeout(Duration::from_secs(30), watch(store)).await.unwrap_err();
         };
-        tracing::subscriber::with_default(log, || runtime.block_on(watched));
+        tracing::subscriber::with_default(subscriber, || runtime.block_on(watched));
         lines.rewind().unwrap();
-        let said = io::read_to_string(lines).unwrap();
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("ERROR") && said.contains("the disk is full"), "{said}");
-        assert!(said.contains("free_mib=0") && said.contains("reserve_mib=8"), "{said}");
+        let log = io::read_to_string(lines).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("ERROR") && log.contains("the disk is full"), "{log}");
+        assert!(log.contains("free_mib=0") && log.contains("reserve_mib=8"), "{log}");
     }
 }

@@ -1,18 +1,34 @@
-//! Before the router: where a request comes from, whether there is room for it, and whether its
-//! source floods the server with bad keys.
+//! The checks before the router: the source of a request, its key, the limits.
 //!
-//! The key in a header is authenticated here, once: the handler takes the outcome from the request's
-//! extensions. The handler of a login reports the key in its body to the guard.
+//! A request passes these steps in order. The first failure decides the response.
+//!
+//! | step | failure | response |
+//! |---|---|---|
+//! | find the source: the peer, or the address from a trusted proxy | | |
+//! | count the request on its connection | | |
+//! | check the head | ambiguous head | 400 |
+//! | authenticate the key in the header | none here: the handler refuses | |
+//! | check for shutdown, for `/readyz` only | the server drains | 503 |
+//! | count a bad key, except for `/authz` | its source sent too many | 429, or 401 with a session |
+//! | admit the request, except a probe | too many requests of its account | 503 |
+//! | reserve memory for the body, except for a probe | too many bytes of its account | 503 |
+//! | run the handler | no response within 30 seconds | 503 |
+//!
+//! Then the guard adds the security headers. The permit and the count are held until the client has
+//! received the response. An unread body is discarded without a permit (see `request_body`).
+//!
+//! Each key is authenticated once: the handler takes the outcome from the request's extensions. The
+//! handler of a login reports the key in its body to the guard.
 
 use super::{
     accept::ConnectionPermit,
-    answer_body::{self, Held},
     headers,
     key_check::KeyCheck,
     limits::{Account, Admission, BadKeyLimiter, Overload, Permit},
     metrics::Metrics,
     request_body::{self, RequestBody, Rest},
-    source,
+    response_body::{self, RequestResources},
+    source::source_address,
 };
 use axum::{
     body::{Body, HttpBody},
@@ -41,13 +57,13 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How the name of the portal's cookie begins.
-const SESSION_COOKIE: &[u8] = b"__Host-portcullis";
+/// The prefix of the name of the portal's session cookie.
+const SESSION_COOKIE_PREFIX: &[u8] = b"__Host-portcullis";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-static LIMITED_LOG: RateLimitedLog = RateLimitedLog::new();
+static BAD_KEYS_LOG: RateLimitedLog = RateLimitedLog::new();
 
-/// The checks before the router.
+/// The state of the checks.
 pub(super) struct Guard {
     store: Store,
     metrics: Metrics,
@@ -90,11 +106,11 @@ impl Guard {
         self.is_draining.store(true, Relaxed);
     }
 
-    /// Finds the address that a request came from, and makes it the request's peer, also in the audit
-    /// log.
+    /// Finds the address that a request came from and sets it as the request's peer, which the audit log
+    /// records.
     fn locate(&self, request: &mut Request) -> Option<IpAddr> {
         let ConnectInfo(peer) = *request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-        let source = source::of(peer.ip(), request.headers(), &self.trusted);
+        let source = source_address(peer.ip(), request.headers(), &self.trusted);
         if source != peer.ip() {
             request.extensions_mut().insert(ConnectInfo(SocketAddr::new(source, 0)));
         }
@@ -110,7 +126,7 @@ impl Guard {
         let authentication = Authentication::new(&self.store, request.headers());
         let outcome = authentication.outcome().map(Principal::id);
         let check = KeyCheck::of(outcome.map_err(Refusal::clone));
-        self.metrics.checked(&check, Some(start.elapsed()));
+        self.metrics.record_check(&check, Some(start.elapsed()));
         request.extensions_mut().insert(authentication);
         Some(check)
     }
@@ -119,9 +135,9 @@ impl Guard {
     fn limit_bad_key(&self, source: Option<IpAddr>) -> Option<u64> {
         let wait = self.bad_keys.as_ref()?.record(source?).err()?;
         self.metrics.limited.inc();
-        if let Some(suppressed) = LIMITED_LOG.permit() {
+        if let Some(suppressed) = BAD_KEYS_LOG.permit() {
             let peer = source.map(tracing::field::display);
-            tracing::warn!(peer, suppressed, "too many bad keys; answered with 429");
+            tracing::warn!(peer, suppressed, "too many bad keys; responded with 429");
         }
         Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
@@ -130,12 +146,13 @@ impl Guard {
 impl LoginLimiter for Guard {
     fn record(&self, checked: Result<KeyId, &Refusal>, source: Option<IpAddr>) -> Option<u64> {
         let check = KeyCheck::of(checked.map_err(Refusal::clone));
-        self.metrics.checked(&check, None);
+        self.metrics.record_check(&check, None);
         if check.is_bad_key() { self.limit_bad_key(source) } else { None }
     }
 }
 
-/// In nginx's auth requests the proxy is the peer, and nginx turns a 429 into a 500.
+/// Whether bad keys for this path are never limited. For the auth requests of nginx the peer is the proxy,
+/// and nginx turns a 429 into a 500.
 fn is_never_limited(path: &str) -> bool {
     path == "/authz" || path.starts_with("/authz/")
 }
@@ -144,11 +161,13 @@ fn is_never_limited(path: &str) -> bool {
 fn has_session(request: &Request) -> bool {
     let mut cookies = request.headers().get_all(COOKIE).iter();
     cookies.any(|line| {
-        line.as_bytes().windows(SESSION_COOKIE.len()).any(|part| part == SESSION_COOKIE)
+        line.as_bytes()
+            .windows(SESSION_COOKIE_PREFIX.len())
+            .any(|part| part == SESSION_COOKIE_PREFIX)
     })
 }
 
-/// Probes need no permit, so that a full server is not taken for a dead one.
+/// Whether the path is a probe. Probes need no permit, so that a full server does not look dead.
 fn is_probe(path: &str) -> bool {
     path == "/healthz" || path == "/readyz"
 }
@@ -164,7 +183,7 @@ impl Guard {
         if is_probe(request.uri().path()) {
             return Ok(None);
         }
-        let permit = self.admission.enter(account)?;
+        let permit = self.admission.admit(account)?;
         if let Some(body) = body {
             body.count(
                 self.admission.reserve(account, request_body::reserved_bytes(request.headers()))?,
@@ -205,26 +224,27 @@ pub(super) async fn middleware(
     let source = guard.locate(&mut request);
     let version = request.version();
     let connection = request.extensions().get::<ConnectionPermit>();
-    let active = connection
-        .map(|permit| permit.connection().begin(request.extensions().get::<ConnectionShutdown>()));
-    let mut held = Held { permit: None, active };
+    let active = connection.map(|permit| {
+        permit.connection().begin_request(request.extensions().get::<ConnectionShutdown>())
+    });
+    let mut held = RequestResources { permit: None, active };
     let rest = (version == Version::HTTP_2 && !request.body().is_end_stream()).then(Rest::default);
-    let mut answered = guard.answer(request, next, source, &mut held, rest.clone()).await;
+    let mut response = guard.respond(request, next, source, &mut held, rest.clone()).await;
     if let Some(rest) = rest.and_then(|rest| rest.take()) {
         held.permit = None;
         request_body::discard(rest).await;
     }
-    headers::add(answered.headers_mut(), guard.hsts.as_ref());
-    answer_body::hold(answered, held, version)
+    headers::add(response.headers_mut(), guard.hsts.as_ref());
+    response_body::hold_until_sent(response, held, version)
 }
 
 impl Guard {
-    async fn answer(
+    async fn respond(
         self: &Arc<Self>,
         mut request: Request,
         next: Next,
         source: Option<IpAddr>,
-        held: &mut Held,
+        held: &mut RequestResources,
         rest: Option<Rest>,
     ) -> Response {
         // From here on, the part of the body that no handler reads is discarded.
@@ -245,8 +265,8 @@ impl Guard {
         match self.admit(account, &request, body.as_mut()) {
             Ok(permit) => held.permit = permit,
             Err(overload) => {
-                self.metrics.overloaded(overload, source);
-                return overload.answer(request.version());
+                self.metrics.record_overload(overload, source);
+                return overload.response(request.version());
             }
         }
         if let Some(body) = body {
@@ -255,14 +275,13 @@ impl Guard {
         let limiter: SharedLoginLimiter = self.clone();
         request.extensions_mut().insert(limiter);
         let Ok(response) = timeout(self.response_timeout, next.run(request)).await else {
-            let detail =
-                "the request took too long and its outcome is unknown; look, then try again";
+            let detail = "the request took too long and its outcome is unknown; check it before you try again";
             return unavailable(detail).into_response();
         };
-        // A challenge means that the request had no key. The 401 of a login has no challenge, and is
-        // counted already.
+        // A challenge means that the request had no key. The 401 of a login has no challenge and is
+        // already counted.
         if check.is_none() && response.headers().contains_key(WWW_AUTHENTICATE) {
-            self.metrics.checked(&KeyCheck::Refused(Refusal::Missing), None);
+            self.metrics.record_check(&KeyCheck::Refused(Refusal::Missing), None);
         }
         response
     }
@@ -285,8 +304,8 @@ mod tests {
     use axum::{Router, body::Body, routing::get};
     use tower::ServiceExt;
 
-    /// The response to a request for `path` behind this guard; `/never` is never answered.
-    async fn ask(guard: Guard, path: &str) -> Response {
+    /// Returns the response to a request for `path` behind this guard. `/never` never responds.
+    async fn get_path(guard: Guard, path: &str) -> Response {
         let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), middleware);
         let never = std::future::pending::<StatusCode>;
         let app = Router::new().route("/", get(StatusCode::OK)).route("/never", get(never));
@@ -302,8 +321,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn request_that_takes_too_long_is_answered_with_503() {
+    async fn request_that_takes_too_long_gets_503() {
         let guard = Guard { response_timeout: Duration::from_millis(10), ..guard() };
-        assert_eq!(ask(guard, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(get_path(guard, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

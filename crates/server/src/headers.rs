@@ -9,13 +9,13 @@ use axum::http::{
 };
 use portcullis::web::Problem;
 
-/// The policy of responses that are no pages: a browser that shows one loads nothing for it.
-const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";
-const EVERYWHERE: [(HeaderName, &str); 2] = [
+/// The content security policy of responses other than pages: a browser loads nothing for them.
+const DEFAULT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const COMMON_HEADERS: [(HeaderName, &str); 2] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
-const ON_PAGES: [(HeaderName, &str); 2] = [
+const PAGE_HEADERS: [(HeaderName, &str); 2] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (
         HeaderName::from_static("permissions-policy"),
@@ -48,11 +48,11 @@ pub(super) fn hsts(seconds: Option<u32>) -> Option<HeaderValue> {
 pub(super) fn add(headers: &mut HeaderMap, hsts: Option<&HeaderValue>) {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_page = kind.is_some_and(|kind| kind.starts_with(b"text/html"));
-    let on_pages = ON_PAGES.into_iter().filter(|_| is_page);
-    for (name, value) in EVERYWHERE.into_iter().chain(on_pages) {
+    let page_headers = PAGE_HEADERS.into_iter().filter(|_| is_page);
+    for (name, value) in COMMON_HEADERS.into_iter().chain(page_headers) {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(CLOSED));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(DEFAULT_POLICY));
     if let Some(hsts) = hsts {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ambiguous_head_is_refused() {
+    fn ambiguous_request_head_is_refused() {
         let is_accepted = |version, pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
@@ -83,7 +83,8 @@ mod tests {
             let headers = [host, ("transfer-encoding", coding)];
             assert!(!is_accepted(Version::HTTP_11, &headers), "{coding}");
         }
-        let twice = [host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
-        assert!(!is_accepted(Version::HTTP_11, &twice));
+        let two_codings =
+            [host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert!(!is_accepted(Version::HTTP_11, &two_codings));
     }
 }

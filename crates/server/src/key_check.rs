@@ -1,4 +1,4 @@
-//! The outcome of checking a key: what the metrics count and the bad-key limit acts on.
+//! The outcome of checking a key, for the metrics and the limit on bad keys.
 
 use portcullis::{KeyId, Refusal};
 
@@ -15,7 +15,7 @@ impl KeyCheck {
         checked.map_or_else(Self::Refused, Self::Valid)
     }
 
-    /// The codes of all outcomes.
+    /// Returns the codes of all outcomes.
     pub(super) fn codes() -> impl Iterator<Item = &'static str> {
         std::iter::once(VALID).chain(Refusal::OF_AUTHENTICATION.iter().map(Refusal::code))
     }

@@ -2,7 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// ── values, and what needs no other module
+// ── values
 mod key_check;
 mod secret_file;
 mod source;
@@ -14,13 +14,13 @@ mod metrics;
 // ── a connection
 mod accept;
 pub mod control;
-mod own_certificate;
+mod self_signed;
 mod tls;
 
 // ── a request and its response
 mod headers;
 mod request_body;
-mod answer_body;
+mod response_body;
 mod guard;
 mod backup;
 
@@ -29,7 +29,7 @@ mod disk;
 mod notify;
 mod signals;
 
-use accept::{Limit, TlsOnly, refuse_forwarded_plain_http};
+use accept::{ConnectionLimit, TlsOnly, refuse_forwarded_plain_http};
 use axum::{
     extract::{MatchedPath, Request},
     middleware,
@@ -115,8 +115,8 @@ pub struct Operation {
 }
 
 /// Serves the API and the portal until SIGINT or SIGTERM, then waits at most ten seconds for requests
-/// in flight. SIGHUP reads the certificate again. Signals that arrived before the call count. `ready`
-/// is called once, when the server answers requests.
+/// in flight. SIGHUP reads the certificate again. A signal that arrived before the call takes effect.
+/// `ready` is called once, when the server accepts requests.
 pub async fn serve(
     store: Store,
     listener: TcpListener,
@@ -153,18 +153,19 @@ pub async fn serve(
     let local = Handle::<SocketPath>::with_control(stop.clone());
     let remote = Handle::<SocketAddr>::with_control(stop.clone());
     let (socket, socket_file) = control.into_parts();
-    let full = Overload::ControlConnections;
-    let control_limit = Limit::new(MAX_LOCAL_CONNECTIONS, full, metrics.clone(), OwnerOnly);
-    let control_server = limited(axum_server::from_unix(socket)?)
+    let when_full = Overload::ControlConnections;
+    let control_limit =
+        ConnectionLimit::new(MAX_LOCAL_CONNECTIONS, when_full, metrics.clone(), OwnerOnly);
+    let control_server = with_limits(axum_server::from_unix(socket)?)
         .handle(local)
         .acceptor(control_limit.without_send_timeout())
         .serve(control_app.into_make_service());
     let control_server = tokio::spawn(control_server);
     if let Some(listener) = operation.metrics {
         listener.set_nonblocking(true)?;
-        let metrics_server = limited(axum_server::from_tcp(listener)?)
+        let metrics_server = with_limits(axum_server::from_tcp(listener)?)
             .handle(Handle::with_control(stop.clone()))
-            .acceptor(Limit::new(
+            .acceptor(ConnectionLimit::new(
                 MAX_LOCAL_CONNECTIONS,
                 Overload::MetricsConnections,
                 metrics.clone(),
@@ -176,7 +177,7 @@ pub async fn serve(
 
     // Connections inherit this size. The kernel would otherwise grow each buffer to megabytes.
     set_socket_send_buffer_size(&listener, SOCKET_SEND_BUFFER)?;
-    let server = limited(axum_server::from_tcp(listener)?).handle(remote.clone());
+    let server = with_limits(axum_server::from_tcp(listener)?).handle(remote.clone());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let max = operation.max_connections;
     let mut certificate = None;
@@ -184,13 +185,13 @@ pub async fn serve(
         Transport::Tls(own) => {
             let acceptor = own.acceptor().acceptor(TlsOnly);
             certificate = Some(own);
-            let limit = Limit::new(max, Overload::Connections, metrics, acceptor);
-            tokio::spawn(server.acceptor(limit.shared_fairly(max, &trusted)).serve(app))
+            let limit = ConnectionLimit::new(max, Overload::Connections, metrics, acceptor);
+            tokio::spawn(server.acceptor(limit.with_source_limit(max, &trusted)).serve(app))
         }
         Transport::BehindProxy => {
             let next = DefaultAcceptor::new();
-            let limit = Limit::new(max, Overload::Connections, metrics, next);
-            tokio::spawn(server.acceptor(limit.shared_fairly(max, &trusted)).serve(app))
+            let limit = ConnectionLimit::new(max, Overload::Connections, metrics, next);
+            tokio::spawn(server.acceptor(limit.with_source_limit(max, &trusted)).serve(app))
         }
     };
     remote.listening().await;
@@ -198,7 +199,7 @@ pub async fn serve(
 
     let stopper = stop.clone();
     let signal = tokio::spawn(async move {
-        signals.attend(certificate, &guard, operation.drain_delay).await;
+        signals.run_until_shutdown(certificate, &guard, operation.drain_delay).await;
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
     let public_server = public_server.await;
@@ -213,8 +214,8 @@ pub async fn serve(
     control_server.map_err(io::Error::other)?
 }
 
-/// Logs each minute whether a clock was ahead. Keys then expire too early, and the store's time does not
-/// go back.
+/// Checks each minute whether a clock was ahead, and logs it. Keys then expire too early, because the
+/// store's time does not go back.
 async fn log_clock_errors(store: Store) {
     let mut minutes = tokio::time::interval(Duration::from_mins(1));
     let (mut logged_ahead, mut logged_jump) = (false, false);
@@ -241,7 +242,7 @@ async fn log_clock_errors(store: Store) {
     }
 }
 
-/// Returns the origin of a server that browsers reach on this machine without a proxy.
+/// Returns the server's own origin, if browsers on the local host reach it without a proxy.
 fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
     let address = listener.local_addr().ok().filter(|address| address.ip().is_loopback())?;
     match transport {
@@ -250,8 +251,8 @@ fn own_origin(listener: &TcpListener, transport: &Transport) -> Option<Origin> {
     }
 }
 
-/// Sets the timeouts and buffer sizes of a server, so that a silent client keeps no connection.
-fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
+/// Sets the timeouts and buffer sizes of a server, so that a silent client cannot hold a connection.
+fn with_limits<A: Address>(mut server: Server<A>) -> Server<A> {
     let http = server.http_builder();
     http.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
     http.http2()
@@ -266,7 +267,7 @@ fn limited<A: Address>(mut server: Server<A>) -> Server<A> {
         if peer.is_some() {
             tracing::debug!(%error, "a connection was not accepted");
         } else {
-            tracing::error!(%error, "no connection can be accepted");
+            tracing::error!(%error, "connections cannot be accepted");
         }
     })
 }
@@ -290,7 +291,7 @@ mod tests {
     use portcullis::testing::{store_with_clock_jump, store_with_time_ahead};
     use std::io::Seek;
 
-    /// The lines that are logged at the first check.
+    /// Returns the lines that the first checks log.
     fn log_of_clock_errors(store: Store) -> String {
         let mut lines = tempfile::tempfile().unwrap();
         let writer = Arc::new(lines.try_clone().unwrap());
@@ -300,11 +301,11 @@ mod tests {
             .start_paused(true)
             .build()
             .unwrap();
-        let told = async {
+        let checks = async {
             // The paused clock advances by itself: this runs the first checks only.
             tokio::time::timeout(Duration::from_secs(150), log_clock_errors(store)).await
         };
-        tracing::subscriber::with_default(log, || runtime.block_on(told)).unwrap_err();
+        tracing::subscriber::with_default(log, || runtime.block_on(checks)).unwrap_err();
         lines.rewind().unwrap();
         io::read_to_string(lines).unwrap()
     }

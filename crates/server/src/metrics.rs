@@ -1,10 +1,10 @@
 //! Metrics in the text format of Prometheus. No label distinguishes keys.
 
-mod labels;
+mod shared;
 #[cfg(feature = "cluster")]
 mod replica;
 
-use self::labels::ByState;
+use self::shared::{ByState, register};
 use super::{key_check::KeyCheck, limits::Overload};
 use axum::{
     Router,
@@ -22,7 +22,7 @@ use prometheus_client::{
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A check takes some hundred nanoseconds; the upper buckets show a busy or swapping machine.
 const BUCKETS: [f64; 12] =
@@ -38,11 +38,11 @@ struct ByKind {
     kind: &'static str,
 }
 
-/// A log for each kind of overload, so that no kind hides another.
-static LINES: [RateLimitedLog; Overload::ALL.len()] =
+/// A rate-limited log for each kind of overload, so that one kind does not suppress another.
+static OVERLOAD_LOGS: [RateLimitedLog; Overload::ALL.len()] =
     [const { RateLimitedLog::new() }; Overload::ALL.len()];
 
-/// The counters.
+/// The metrics of a server.
 #[derive(Clone)]
 pub(super) struct Metrics {
     registry: Arc<Registry>,
@@ -60,88 +60,79 @@ pub(super) struct Metrics {
 }
 
 /// The disk and its reserve.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Disk {
     free: Gauge,
-    held: Gauge,
-    wanted: Gauge,
-    in_use: Gauge,
+    reserve_held: Gauge,
+    reserve_wanted: Gauge,
+    is_reserve_in_use: Gauge,
 }
 
 impl Disk {
     fn new(registry: &mut Registry) -> Self {
-        let disk = Self::default();
-        let mut add = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        add("disk_free_bytes", "Free bytes on the volume of the store", &disk.free);
-        add("disk_reserve_bytes", "Bytes that are allocated for revocations", &disk.held);
-        add(
-            "disk_reserve_wanted_bytes",
-            "Bytes that should be allocated for revocations",
-            &disk.wanted,
-        );
-        add(
-            "disk_reserve_in_use",
-            "1 while the disk is full and only stricter changes are written",
-            &disk.in_use,
-        );
-        disk
+        let mut gauge = |name, help| register(registry, name, help);
+        Self {
+            free: gauge("disk_free_bytes", "Free bytes on the volume of the store"),
+            reserve_held: gauge("disk_reserve_bytes", "Bytes that are allocated for revocations"),
+            reserve_wanted: gauge(
+                "disk_reserve_wanted_bytes",
+                "Bytes that should be allocated for revocations",
+            ),
+            is_reserve_in_use: gauge(
+                "disk_reserve_in_use",
+                "1 while the disk is full and only stricter changes are written",
+            ),
+        }
     }
 
     fn set(&self, disk: &DiskSpace) {
         let set = |gauge: &Gauge, bytes| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         set(&self.free, disk.free);
-        set(&self.held, disk.reserve_held);
-        set(&self.wanted, disk.reserve_wanted);
-        self.in_use.set(disk.is_reserve_in_use.into());
+        set(&self.reserve_held, disk.reserve_held);
+        set(&self.reserve_wanted, disk.reserve_wanted);
+        self.is_reserve_in_use.set(disk.is_reserve_in_use.into());
     }
 }
 
 impl Metrics {
     pub(super) fn new(store: &Store) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
-        let checks = Family::<ByResult, Counter>::default();
+        let checks: Family<ByResult, Counter> =
+            register(&mut registry, "auth_requests", "Keys that were checked");
         let seconds = Histogram::new(BUCKETS);
-        let keys = Family::<ByState, Gauge>::default();
-        let (answering, clock_ahead) = (Gauge::default(), Gauge::default());
-        let (limited, connections_refused) = (Counter::default(), Counter::default());
-        let overloads = Family::<ByKind, Counter>::default();
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("auth_requests", "Keys that were checked", checks.clone());
-        registry.register(
-            "auth_duration_seconds",
-            "How long the check of a key took",
-            seconds.clone(),
-        );
-        registry.register("auth_limited", "Bad keys answered with 429", limited.clone());
-        registry.register(
+        let seconds_help = "How long the check of a key took";
+        registry.register("auth_duration_seconds", seconds_help, seconds.clone());
+        let limited = register(&mut registry, "auth_limited", "Bad keys that got the response 429");
+        let connections_refused = register(
+            &mut registry,
             "connections_refused",
             "Connections closed because there were too many",
-            connections_refused.clone(),
         );
-        registry.register(
+        let overloads: Family<ByKind, Counter> = register(
+            &mut registry,
             "overload",
-            "Requests and connections refused, and connections ended, for want of room",
-            overloads.clone(),
+            "Requests and connections refused, and connections ended, because a limit was reached",
         );
-        registry.register(
+        let keys = register(
+            &mut registry,
             "keys",
-            "Keys in the store: active ones that work, active ones that expired, inactive ones",
-            keys.clone(),
+            "Keys in the store: active and valid, active and expired, inactive",
         );
-        registry.register(
+        let answering = register(
+            &mut registry,
             "answering",
-            "1 if keys are checked; 0 where a replica cannot know whether it is up to date",
-            answering.clone(),
+            "1 if keys are checked; 0 if a replica cannot prove that it is up to date",
         );
         let disk = store.health().disk.map(|_| Disk::new(&mut registry));
-        registry.register(
+        let clock_ahead = register(
+            &mut registry,
             "clock_ahead_seconds",
             "How far the store's time is ahead of the wall clock: keys expire that much too early",
-            clock_ahead.clone(),
         );
-        registry.register("build", "What runs", build);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of the running program", build);
         for result in KeyCheck::codes() {
-            // Present from the start, so that a rate includes the first one.
+            // Present from the start, so that a rate includes the first check.
             drop(checks.get_or_create(&ByResult { result }));
         }
         for overload in Overload::ALL {
@@ -163,7 +154,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn checked(&self, check: &KeyCheck, took: Option<Duration>) {
+    /// Counts a checked key, and how long the check took if that was measured.
+    pub(super) fn record_check(&self, check: &KeyCheck, took: Option<Duration>) {
         self.checks.get_or_create(&ByResult { result: check.code() }).inc();
         if let Some(took) = took {
             self.seconds.observe(took.as_secs_f64());
@@ -171,22 +163,24 @@ impl Metrics {
     }
 
     /// Counts that a limit was reached, and logs it.
-    pub(super) fn overloaded(&self, overload: Overload, source: Option<IpAddr>) {
+    pub(super) fn record_overload(&self, overload: Overload, source: Option<IpAddr>) {
         let kind = overload.label();
         self.overloads.get_or_create(&ByKind { kind }).inc();
-        if let Some(suppressed) = LINES.get(overload as usize).and_then(RateLimitedLog::permit) {
+        if let Some(suppressed) =
+            OVERLOAD_LOGS.get(overload as usize).and_then(RateLimitedLog::permit)
+        {
             let source = source.map(tracing::field::display);
             tracing::warn!(kind, source, suppressed, "overloaded");
         }
     }
 
-    /// A router with `/metrics` alone, for a listener of its own.
+    /// Returns a router with only `/metrics`, for a separate listener.
     pub(super) fn router(self, store: Store) -> Router {
-        Router::new().route("/metrics", get(show)).with_state((self, store))
+        Router::new().route("/metrics", get(render)).with_state((self, store))
     }
 }
 
-async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
+async fn render(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     let (count, expired) = (store.count(), store.count_expired());
     let active = count.active.saturating_sub(expired);
     for (state, keys) in [("active", active), ("expired", expired), ("inactive", count.inactive)] {
@@ -201,11 +195,11 @@ async fn show(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     metrics.clock_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
     #[cfg(feature = "cluster")]
     if let Some(replica) = &metrics.replica {
-        replica.look(&store).await;
+        replica.update(&store).await;
     }
     let mut text = String::new();
     match encode(&mut text, &metrics.registry) {
-        Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
+        Ok(()) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -216,11 +210,11 @@ mod tests {
     use axum::body::to_bytes;
 
     #[tokio::test]
-    async fn full_disk_is_among_the_metrics() {
+    async fn metrics_report_a_full_disk() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
-        let answer = show(State((Metrics::new(&store), store))).await;
-        let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let response = render(State((Metrics::new(&store), store))).await;
+        let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
         for line in [
             "portcullis_disk_free_bytes 307200",

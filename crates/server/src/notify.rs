@@ -3,23 +3,23 @@
 use sd_notify::NotifyState;
 use std::{env, io};
 
-/// The server answers requests.
+/// Reports that the server accepts requests.
 pub(super) fn ready() {
     send(|| Ok(vec![NotifyState::Ready]));
 }
 
-/// The server was asked to stop.
+/// Reports that the server is stopping.
 pub(super) fn stopping() {
     send(|| Ok(vec![NotifyState::Stopping]));
 }
 
-/// The server reads its certificate again. [`ready`] ends that.
+/// Reports that the server is reading its certificate again, until [`ready`].
 pub(super) fn reloading() {
     send(|| Ok(vec![NotifyState::Reloading, NotifyState::monotonic_usec_now()?]));
 }
 
 fn send(state: impl FnOnce() -> io::Result<Vec<NotifyState<'static>>>) {
-    // A unit or a compose file leaves an empty variable behind.
+    // A unit or a compose file may set an empty variable.
     if env::var_os("NOTIFY_SOCKET").is_none_or(|name| name.is_empty()) {
         return;
     }

@@ -40,7 +40,7 @@ pub(super) fn reserved_bytes(headers: &HeaderMap) -> usize {
     declared.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES)
 }
 
-/// A body whose rest is discarded when it is dropped.
+/// A body whose unread rest is discarded when it is dropped.
 pub(super) struct RequestBody {
     body: Option<Body>,
     reserved: Option<Reserved>,
@@ -118,8 +118,8 @@ impl Drop for RequestBody {
     }
 }
 
-/// Reads and drops a part of the body that a client may still be sending. The remainder is kept open
-/// for two seconds and not read: a client whose stream ends while it sends may not see the response.
+/// Reads and drops a part of the body that a client may still be sending. If more is left, keeps the
+/// stream open for two seconds: a client whose stream ends while it sends may not see the response.
 pub(super) async fn discard(mut body: Body) {
     let reading = async {
         let mut length = 0;

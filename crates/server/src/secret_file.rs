@@ -1,4 +1,4 @@
-//! Secret files of an operator: the key of a certificate, a pepper, a password.
+//! Reads the operator's secret files: the key of a certificate, a pepper, a password.
 
 use std::{
     fs::File,
@@ -7,15 +7,15 @@ use std::{
     path::Path,
 };
 
-/// Reads a secret file of at most `most` bytes from any place, also through a link. Its group may read it,
+/// Reads a secret file of at most `max_bytes` bytes from any place, also through a link. Its group may read it,
 /// others may not. A pipe is accepted, so that a shell can pass the output of a program.
 ///
 /// The error names the problem of the file; the caller adds the path.
-pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_private(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let about = file.metadata()?;
     let mode = about.mode() & 0o7777;
-    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if about.is_dir() {
         return refuse("it is a directory; name a file".into());
     }
@@ -24,7 +24,7 @@ pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
     if mode & 0o004 != 0 {
         return refuse(format!(
-            "everybody can read it (mode {mode:03o}); close it (chmod 600, or 640 for a group) and consider another secret"
+            "everybody can read it (mode {mode:03o}); close it (chmod 600, or 640 for a group) and consider replacing the secret"
         ));
     }
     if mode & 0o022 != 0 {
@@ -33,10 +33,10 @@ pub fn read_private(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         ));
     }
     let mut secret =
-        Vec::with_capacity(usize::try_from(most.saturating_add(1)).unwrap_or_default());
-    file.take(most.saturating_add(1)).read_to_end(&mut secret)?;
-    if secret.len() as u64 > most {
-        return refuse(format!("it is larger than {most} bytes; is it the right file?"));
+        Vec::with_capacity(usize::try_from(max_bytes.saturating_add(1)).unwrap_or_default());
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut secret)?;
+    if secret.len() as u64 > max_bytes {
+        return refuse(format!("it is larger than {max_bytes} bytes; is it the right file?"));
     }
     Ok(secret)
 }

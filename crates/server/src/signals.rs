@@ -1,4 +1,15 @@
-//! Signals: read the certificate again, or stop after the requests in flight.
+//! The signals of a server: read the certificate again, or stop after the requests in flight.
+//!
+//! | state | event | effect | next state |
+//! |---|---|---|---|
+//! | opening the store | SIGHUP | none | opening the store |
+//! | opening the store | SIGINT, SIGTERM | nothing was acknowledged, so nothing is waited for | ended, exit code 0 |
+//! | serving | SIGHUP | reads the certificate again; the old one stays on an error | serving |
+//! | serving | SIGINT, SIGTERM | `/readyz` responds 503; requests are still served | draining |
+//! | draining | SIGHUP | none | draining |
+//! | draining | SIGINT, SIGTERM, or the drain delay has passed | listeners close | stopping |
+//! | stopping | any signal | none | stopping |
+//! | stopping | all requests are done, or ten seconds have passed | the store closes | ended, exit code 0 |
 
 use super::{guard::Guard, notify, tls::Certificate};
 use std::{io, time::Duration};
@@ -25,7 +36,7 @@ impl Signals {
         })
     }
 
-    /// Returns the name of the first signal to stop. SIGHUP does nothing before the server serves.
+    /// Waits for SIGINT or SIGTERM and returns its name. Ignores SIGHUP: no certificate is loaded yet.
     pub async fn stop(&mut self) -> &'static str {
         let name = loop {
             tokio::select! {
@@ -38,10 +49,10 @@ impl Signals {
         name
     }
 
-    /// Reports that the server is ready, and returns when it should stop accepting connections. For
-    /// `drain_delay` after the signal the server reports that it is not ready and still answers, so
-    /// that a load balancer can send further requests elsewhere.
-    pub(super) async fn attend(
+    /// Reports that the server is ready, and returns when the listeners should close. For `drain_delay`
+    /// after the signal the server still serves and reports that it is not ready. A load balancer can then
+    /// send further requests elsewhere.
+    pub(super) async fn run_until_shutdown(
         mut self,
         certificate: Option<Certificate>,
         guard: &Guard,
@@ -59,7 +70,7 @@ impl Signals {
                     continue;
                 }
             };
-            tracing::info!(signal = name, "finishing the requests under way");
+            tracing::info!(signal = name, "finishing the requests in flight");
             break;
         }
         guard.drain();

@@ -1,17 +1,17 @@
-//! The address that a request came from: its peer, or what a trusted proxy reports.
+//! The address that a request came from: its peer, or the address that a trusted proxy reports.
 
 use axum::http::{HeaderMap, HeaderName};
 use portcullis::Network;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A holder of IPv6 addresses has at least a network of this many bits.
+/// An IPv6 client has at least a network with a prefix of this many bits.
 const SOURCE_BITS: u32 = 64;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the address that a request came from: the peer, or if the peer is a trusted proxy the last
 /// address in `X-Forwarded-For` that is not trusted. Addresses to the left of that one are ignored:
 /// the client could have written them.
-pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+pub(super) fn source_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
     let mut source = peer.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR);
@@ -21,7 +21,7 @@ pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAd
         if !is_trusted(source) {
             break;
         }
-        // What is left of a malformed address is not trusted either.
+        // Addresses to the left of a malformed one are not trusted either.
         let Some(address) = address(hop) else { break };
         source = address;
     }
@@ -57,7 +57,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn the_source_is_the_last_hop_that_is_not_trusted() {
+    fn source_is_the_last_untrusted_hop() {
         let trusted = ["::ffff:10.0.0.0/104", "::1"].map(|network| network.parse().unwrap());
         for (peer, lines, source) in [
             ("192.0.2.1", &["203.0.113.9"][..], "192.0.2.1"),
@@ -75,7 +75,7 @@ mod tests {
             for line in lines {
                 headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
             }
-            let found = of(peer.parse().unwrap(), &headers, &trusted);
+            let found = source_address(peer.parse().unwrap(), &headers, &trusted);
             assert_eq!(found, source.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
         }
     }

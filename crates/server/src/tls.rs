@@ -1,6 +1,6 @@
-//! The server's certificate: the operator's, or one of its own for development.
+//! The server's certificate: the operator's, or a self-signed one for development.
 
-use super::{own_certificate, secret_file::read_private};
+use super::{secret_file::read_private, self_signed};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use portcullis::files::Dir;
 use rustls::crypto::aws_lc_rs;
@@ -12,15 +12,15 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Where our own certificate is, in the data directory.
+/// The directory of the self-signed certificate, in the data directory.
 const DIR: &str = "tls";
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
-/// Longer than any certificate chain.
-const MOST_BYTES: u64 = 1 << 20;
+/// More than any certificate chain.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 const DAY: Duration = Duration::from_hours(24);
 
-/// A certificate and its private key, ready to serve. They are read again on SIGHUP.
+/// A certificate chain and its private key. Both files are read again on SIGHUP.
 #[derive(Clone)]
 pub struct Certificate {
     config: RustlsConfig,
@@ -40,27 +40,27 @@ pub enum CertificateError {
         cert: PathBuf,
         /// The file of the private key.
         key: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// One of the files cannot be read, or everybody can read the private key.
     #[error("the {what} {path} cannot be used: {source}")]
     Unreadable {
-        /// Which of the two.
+        /// Which of the two files.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// No certificate could be made.
+    /// The self-signed certificate could not be created.
     #[error(
-        "no certificate could be made in {dir} ({source}); give one with --tls-cert and --tls-key"
+        "no certificate could be created in {dir} ({source}); pass one with --tls-cert and --tls-key"
     )]
-    NotMade {
-        /// Where it should be.
+    NotGenerated {
+        /// The directory for the certificate.
         dir: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -68,25 +68,26 @@ pub enum CertificateError {
 impl Certificate {
     /// Reads a certificate chain and its key, both PEM.
     pub async fn read(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
-        // The second call of a process fails and changes nothing, which is as well.
+        // The second call in a process fails and changes nothing, which is fine.
         let _ = aws_lc_rs::default_provider().install_default();
         let (cert, key) = (cert.to_path_buf(), key.to_path_buf());
-        let (chain, secret) = Self::texts(&cert, &key)?;
+        let (chain, secret) = Self::read_files(&cert, &key)?;
         match RustlsConfig::from_pem(chain, secret).await {
             Ok(config) => Ok(Self { config, cert, key }),
             Err(source) => Err(CertificateError::Unusable { cert, key, source }),
         }
     }
 
-    /// The content of the two files.
-    fn texts(cert: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
+    /// Reads the contents of the two files.
+    fn read_files(cert: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
         let unreadable = |what, path: &Path| {
             let path = path.to_path_buf();
             move |source| CertificateError::Unreadable { what, path, source }
         };
-        let secret = read_private(key, MOST_BYTES).map_err(unreadable("private key", key))?;
+        let secret = read_private(key, MAX_FILE_BYTES).map_err(unreadable("private key", key))?;
         let mut chain = Vec::new();
-        let read = File::open(cert).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut chain));
+        let read =
+            File::open(cert).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut chain));
         read.map_err(unreadable("certificate", cert))?;
         Ok((chain, secret))
     }
@@ -95,25 +96,25 @@ impl Certificate {
     /// stays.
     pub(crate) async fn reload(&self) -> Result<(), CertificateError> {
         let (cert, key) = (&self.cert, &self.key);
-        let (chain, secret) = Self::texts(cert, key)?;
+        let (chain, secret) = Self::read_files(cert, key)?;
         self.config.reload_from_pem(chain, secret).await.map_err(|source| {
             CertificateError::Unusable { cert: cert.clone(), key: key.clone(), source }
         })
     }
 
-    /// The certificate kept in `tls` in the data directory, for this machine only; made there if
-    /// there is none, and renewed 30 days before it ends. No public authority vouches for it: a
-    /// client trusts the file itself (`curl --cacert`) or is told not to ask (`curl -k`).
+    /// Returns the self-signed certificate in `tls` in the data directory, for the local host only.
+    /// Creates it if there is none, and renews it 30 days before it expires. No public authority has
+    /// signed it: a client must trust the file (`curl --cacert`) or skip verification (`curl -k`).
     pub async fn self_signed(data: &Path) -> Result<Self, CertificateError> {
         let _ = aws_lc_rs::default_provider().install_default();
-        let not_made = |source| CertificateError::NotMade { dir: data.join(DIR), source };
-        let dir = own_directory(data).map_err(not_made)?;
-        if !dir.has(CERT.as_ref()).map_err(not_made)? {
-            make(&dir).map_err(not_made)?;
+        let not_generated = |source| CertificateError::NotGenerated { dir: data.join(DIR), source };
+        let dir = certificate_directory(data).map_err(not_generated)?;
+        if !dir.has(CERT.as_ref()).map_err(not_generated)? {
+            create(&dir).map_err(not_generated)?;
         }
-        // That they are files of ours, closed to others.
+        // Checks that both files belong to this user and are closed to others.
         for name in [CERT, KEY] {
-            dir.open_to_read(name.as_ref()).map_err(not_made)?;
+            dir.open_to_read(name.as_ref()).map_err(not_generated)?;
         }
         renew_and_log(&dir);
         let own = Self::read(&dir.path().join(CERT), &dir.path().join(KEY)).await?;
@@ -126,7 +127,7 @@ impl Certificate {
     }
 }
 
-fn own_directory(data: &Path) -> io::Result<Dir> {
+fn certificate_directory(data: &Path) -> io::Result<Dir> {
     let data = Dir::open(data)?;
     let dir = if data.has(DIR.as_ref())? {
         data.open_dir(DIR.as_ref())?
@@ -137,31 +138,32 @@ fn own_directory(data: &Path) -> io::Result<Dir> {
     Ok(dir)
 }
 
-fn make(dir: &Dir) -> io::Result<()> {
-    let made = own_certificate::make(None, SystemTime::now())?;
-    // The certificate comes last: where it is, the key is whole. A key without one is left over
-    // from an attempt that was cut short.
-    replace(dir, KEY, Zeroizing::new(made.key.serialize_pem()).as_bytes())?;
-    replace(dir, CERT, made.chain.as_bytes())
+fn create(dir: &Dir) -> io::Result<()> {
+    let generated = self_signed::generate(None, SystemTime::now())?;
+    // The certificate is written last: if it exists, the key is complete. A key without a certificate
+    // is left over from an interrupted attempt.
+    replace(dir, KEY, Zeroizing::new(generated.key.serialize_pem()).as_bytes())?;
+    replace(dir, CERT, generated.chain.as_bytes())
 }
 
-/// Renews the certificate where it is due; says whether it was.
+/// Renews the certificate if it is due. Returns whether it was renewed.
 fn renew(dir: &Dir, now: SystemTime) -> io::Result<bool> {
     let content = |name: &str| {
         let mut text = Zeroizing::new(String::new());
         let file = dir.open_to_read(name.as_ref())?;
-        file.take(MOST_BYTES).read_to_string(&mut text)?;
+        file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
         Ok::<_, io::Error>(text)
     };
-    if !own_certificate::is_due(content(CERT)?.as_bytes(), now) {
+    if !self_signed::is_due(content(CERT)?.as_bytes(), now) {
         return Ok(false);
     }
-    let renewed = own_certificate::make(Some(&content(KEY)?), now)?;
+    let renewed = self_signed::generate(Some(&content(KEY)?), now)?;
     replace(dir, CERT, renewed.chain.as_bytes())?;
     Ok(true)
 }
 
-/// Says whether there is a new certificate to be read. Without one the old certificate stays.
+/// Renews the certificate if it is due, and logs the outcome. Returns whether it was renewed; if not, the
+/// old certificate stays in use.
 fn renew_and_log(dir: &Dir) -> bool {
     let file = dir.path().join(CERT);
     let file = file.display();
@@ -170,18 +172,18 @@ fn renew_and_log(dir: &Dir) -> bool {
         Ok(false) => {}
         Ok(true) => tracing::warn!(
             %file,
-            "renewed the self-signed certificate, with the same key and subject; clients that trust the old file go on \
-             until the old certificate ends, within 30 days: give them the new file"
+            "renewed the self-signed certificate, with the same key and subject; clients that trust the old file can \
+             connect until the old certificate expires, within 30 days: give them the new file"
         ),
         Err(error) => tracing::error!(
             %file, %error,
-            "the self-signed certificate ends within 30 days and cannot be renewed; mend the cause and restart"
+            "the self-signed certificate expires within 30 days and cannot be renewed; fix the cause and restart"
         ),
     }
     renewed.unwrap_or(false)
 }
 
-/// Looks each day, since a server may run for longer than its certificate.
+/// Checks each day, because a server may run for longer than its certificate is valid.
 async fn renew_daily(own: Certificate, dir: Dir) {
     let mut days = tokio::time::interval(DAY);
     days.tick().await;
@@ -195,14 +197,14 @@ async fn renew_daily(own: Certificate, dir: Dir) {
     }
 }
 
-/// Gives a file this content, all at once.
+/// Replaces the content of a file atomically.
 fn replace(dir: &Dir, name: &str, text: &[u8]) -> io::Result<()> {
-    let half = format!("{name}.new");
-    let _ = dir.remove_file(half.as_ref());
-    let mut file = dir.create_file(half.as_ref())?;
+    let temporary = format!("{name}.new");
+    let _ = dir.remove_file(temporary.as_ref());
+    let mut file = dir.create_file(temporary.as_ref())?;
     file.write_all(text)?;
     file.sync_all()?;
-    dir.rename(half.as_ref(), name.as_ref())?;
+    dir.rename(temporary.as_ref(), name.as_ref())?;
     dir.sync()
 }
 
@@ -231,8 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn private_key_that_everybody_can_read_is_refused_and_one_of_a_group_or_by_a_link_is_not()
-    {
+    async fn private_key_may_be_readable_by_its_group_but_not_by_everybody() {
         let data = tempfile::tempdir().unwrap();
         Certificate::self_signed(data.path()).await.unwrap();
         let (cert, key) = (data.path().join("tls/cert.pem"), data.path().join("tls/key.pem"));
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_self_signed_certificate_is_made_once_and_closed_to_others() {
+    async fn self_signed_certificate_is_created_once_and_closed_to_others() {
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().join("tls");
         Certificate::self_signed(data.path()).await.unwrap();
@@ -275,24 +276,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn due_certificate_is_renewed_at_the_start_with_the_same_key() {
+    async fn due_certificate_is_renewed_at_start_with_the_same_key() {
         let _ = aws_lc_rs::default_provider().install_default();
         let data = tempfile::tempdir().unwrap();
-        let dir = own_directory(data.path()).unwrap();
+        let dir = certificate_directory(data.path()).unwrap();
         let long_ago = SystemTime::now() - 380 * DAY;
-        let made = own_certificate::make(None, long_ago).unwrap();
-        replace(&dir, KEY, made.key.serialize_pem().as_bytes()).unwrap();
-        replace(&dir, CERT, made.chain.as_bytes()).unwrap();
+        let generated = self_signed::generate(None, long_ago).unwrap();
+        replace(&dir, KEY, generated.key.serialize_pem().as_bytes()).unwrap();
+        replace(&dir, CERT, generated.chain.as_bytes()).unwrap();
         assert!(!renew(&dir, long_ago).unwrap());
         Certificate::self_signed(data.path()).await.unwrap();
         let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_ne!(read(CERT), made.chain);
-        assert_eq!(read(KEY), made.key.serialize_pem());
+        assert_ne!(read(CERT), generated.chain);
+        assert_eq!(read(KEY), generated.key.serialize_pem());
         assert!(!renew(&dir, SystemTime::now()).unwrap());
     }
 
     #[tokio::test]
-    async fn what_is_no_certificate_is_named() {
+    async fn malformed_certificate_file_is_named() {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("cert.pem");
         fs::write(&file, "not a certificate").unwrap();

@@ -1,4 +1,4 @@
-//! Padded base64, written apart from the library that it tests.
+//! Padded base64, independent of the implementation that it tests.
 
 /// Encodes bytes.
 pub fn base64(bytes: &[u8]) -> String {

@@ -1,10 +1,10 @@
-//! Seeded random numbers, and numbers from the environment and for the reader.
+//! Seeded random numbers, numbers from the environment, and numbers with separators.
 
-/// Random numbers that a seed repeats (`SplitMix64`).
+/// A seeded random number generator (`SplitMix64`).
 pub struct Chance(pub u64);
 
 impl Chance {
-    /// The next 64 bits.
+    /// Returns the next 64 random bits.
     pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -13,23 +13,23 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 up to, and without, `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.word() % end as u64).unwrap()
     }
 }
 
-/// Random numbers for one part of a campaign; `PORTCULLIS_SEED` selects another series for all parts.
+/// Returns the generator of one part of a campaign. `PORTCULLIS_SEED` selects another series for all parts.
 pub fn seeded(part: usize) -> Chance {
     Chance((number("PORTCULLIS_SEED", 0) as u64) << 32 | part as u64)
 }
 
-/// A number from an environment variable, or the default.
-pub fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))
+/// Returns a number from an environment variable, or the default.
+pub fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
 }
 
-/// `4812` as `4,812`.
+/// Formats `4812` as `4,812`.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,13 +1,13 @@
-//! Copies of directories, and every record of a store.
+//! Temporary directories, copies of directories, and all records of a store.
 
 use portcullis::{ListQuery, Record, Store};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-/// A temporary directory for many short-lived copies: in memory if the host has `/dev/shm`.
+/// Creates a temporary directory, in memory if the host has `/dev/shm`.
 pub fn room() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.unwrap()
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.unwrap()
 }
 
 /// Copies a directory and its content. Removes write permission for group and others, which a
@@ -37,7 +37,7 @@ pub fn replace(from: &Path, to: &Path) {
     copy(from, to);
 }
 
-/// Every record, newest first.
+/// Returns every record, newest first.
 pub fn records(store: &Store) -> Vec<Arc<Record>> {
     let mut query = ListQuery { page_size: Some(200), ..ListQuery::default() };
     let mut all = Vec::new();

@@ -13,20 +13,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a node may take to be up, on a machine with other work.
-const UP: Duration = Duration::from_mins(1);
-/// How long etcdctl waits for what must succeed, and for nodes that may be dead or frozen.
-const SAYING: &str = "30s";
-const LOOKING: &str = "3s";
+/// How long a node may take to start on a busy host.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// The timeout of etcdctl for a command that must succeed.
+const COMMAND_TIMEOUT: &str = "30s";
+/// The timeout of etcdctl for a node that may be dead or frozen.
+const PROBE_TIMEOUT: &str = "3s";
 
-/// A cluster of etcd in a directory of its own. Its nodes die with it.
+/// An etcd cluster in its own directory. Dropping it kills its nodes.
 pub struct Etcd {
     room: tempfile::TempDir,
     nodes: Vec<Node>,
     tls: Option<Tls>,
 }
 
-/// The files of a private authority, by which nodes and clients know each other.
+/// The files of a private certificate authority for nodes and clients.
 #[derive(Clone)]
 pub struct Tls {
     pub ca: PathBuf,
@@ -42,23 +43,24 @@ struct Node {
 }
 
 impl Etcd {
-    /// Starts this many nodes and waits until they answer. A test that calls this says
+    /// Starts this many nodes and waits until they respond. A test that calls this needs
     /// `#[needs("etcd", "etcdctl")]`.
     pub fn start(nodes: usize) -> Self {
         Self::start_in(room(), nodes, None)
     }
 
-    /// Nodes that talk to clients by TLS, and only to those that the authority vouches for.
+    /// Starts nodes that accept clients by TLS only, with a certificate of the authority.
     pub fn start_with(nodes: usize, tls: Tls) -> Self {
         Self::start_in(room(), nodes, Some(tls))
     }
 
-    /// Nodes that reach each other where `relay` says, which is told where each listens.
+    /// Starts nodes that reach each other through relays: `relay` maps the address of a node to the URL of
+    /// its relay.
     pub fn start_apart(nodes: usize, relay: impl FnMut(&str) -> String) -> Self {
         Self::start_by(room(), nodes, None, relay)
     }
 
-    /// Nodes whose data lies in this directory.
+    /// Starts nodes with their data in this directory.
     pub fn start_in(room: tempfile::TempDir, nodes: usize, tls: Option<Tls>) -> Self {
         Self::start_by(room, nodes, tls, |address| format!("http://{address}"))
     }
@@ -70,7 +72,8 @@ impl Etcd {
         relay: impl FnMut(&str) -> String,
     ) -> Self {
         check_needs(&["etcd", "etcdctl"]);
-        let mut etcd = Self { nodes: plan(room.path(), nodes, tls.as_ref(), relay), room, tls };
+        let mut etcd =
+            Self { nodes: node_arguments(room.path(), nodes, tls.as_ref(), relay), room, tls };
         (0..nodes).for_each(|node| etcd.spawn(node));
         if !etcd.wait_until_up() {
             let logs: Vec<_> = etcd.nodes.iter().map(|node| last_lines(&node.log)).collect();
@@ -79,17 +82,17 @@ impl Etcd {
         etcd
     }
 
-    /// Where clients reach the nodes.
+    /// Returns the client URLs of the nodes.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.client.clone()).collect()
     }
 
-    /// The same in one word, as the command line takes it.
+    /// Returns the client URLs, separated by commas, as the command line takes them.
     pub fn url(&self) -> String {
         self.urls().join(",")
     }
 
-    /// `127.0.0.2:4711` of one node.
+    /// Returns the client address of a node, such as `127.0.0.2:4711`.
     pub fn address(&self, node: usize) -> String {
         let url = &self.nodes[node].client;
         url.split("//").nth(1).unwrap().to_owned()
@@ -103,7 +106,7 @@ impl Etcd {
         self.nodes.len()
     }
 
-    /// Kills a node as a power cut would.
+    /// Kills a node without a shutdown.
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.nodes[node].child.take() {
             let _ = child.kill();
@@ -111,19 +114,19 @@ impl Etcd {
         }
     }
 
-    /// Starts a killed node again, on its data.
+    /// Restarts a node on its data.
     pub fn restart(&mut self, node: usize) {
         self.kill(node);
         self.spawn(node);
     }
 
-    /// The same, with more arguments from now on.
+    /// Restarts a node with more arguments, which stay for later restarts.
     pub fn restart_with(&mut self, node: usize, more: &[&str]) {
         self.nodes[node].arguments.extend(more.iter().map(ToString::to_string));
         self.restart(node);
     }
 
-    /// Stops a node in the middle of whatever it does; its connections stay open.
+    /// Suspends a node; its connections stay open.
     pub fn freeze(&self, node: usize) {
         self.signal(node, "STOP");
     }
@@ -132,7 +135,7 @@ impl Etcd {
         self.signal(node, "CONT");
     }
 
-    /// The node that leads, if the nodes that answer agree on one.
+    /// Returns the node that is the leader, if there is one.
     pub fn leader(&self) -> Option<usize> {
         (0..self.nodes.len()).find(|&node| {
             let status = self.status(node);
@@ -141,60 +144,60 @@ impl Etcd {
         })
     }
 
-    /// Whether a node hears of any leader.
+    /// Whether a node knows a leader.
     pub fn hears_a_leader(&self, node: usize) -> bool {
         self.status(node)["leader"].as_u64().is_some_and(|leader| leader != 0)
     }
 
-    /// The name by which a node tells its peers who it is, if it answers.
+    /// Returns the member id of a node, if it responds.
     pub fn id(&self, node: usize) -> Option<String> {
         self.status(node)["header"]["member_id"].as_u64().map(|id| format!("{id:x}"))
     }
 
-    /// Null where it does not answer.
+    /// Returns the status of a node, or null if it does not respond.
     fn status(&self, node: usize) -> serde_json::Value {
-        let mut ctl = self.ctl_at(&self.nodes[node].client, LOOKING);
+        let mut ctl = self.ctl_at(&self.nodes[node].client, PROBE_TIMEOUT);
         let output = ctl.args(["endpoint", "status", "-w", "json"]).output().unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        told[0]["Status"].clone()
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        status[0]["Status"].clone()
     }
 
-    /// Forgets the history up to now, and gives that revision.
+    /// Compacts the history up to the current revision, and returns that revision.
     pub fn compact(&self) -> i64 {
         let revision = self.revision();
         let output = self.ctl().args(["compact", &revision.to_string()]).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        let done = output.status.success() || told.contains("compacted");
-        assert!(done, "{told}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let done = output.status.success() || stderr.contains("compacted");
+        assert!(done, "{stderr}");
         revision
     }
 
-    /// The newest revision.
+    /// Returns the newest revision.
     pub fn revision(&self) -> i64 {
-        let told = self.say(&["get", "any", "-w", "json"]);
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        told["header"]["revision"].as_i64().unwrap()
+        let response = self.say(&["get", "any", "-w", "json"]);
+        let response: serde_json::Value = serde_json::from_str(&response).unwrap();
+        response["header"]["revision"].as_i64().unwrap()
     }
 
-    /// Runs etcdctl against all nodes; it must succeed.
+    /// Runs etcdctl against all nodes and returns its output. It must succeed.
     pub fn say(&self, arguments: &[&str]) -> String {
         let output = self.ctl().args(arguments).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "etcdctl {arguments:?}: {told}");
-        // Keys have bytes that are no text.
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "etcdctl {arguments:?}: {stderr}");
+        // Keys may contain bytes that are not UTF-8.
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// etcdctl, told where all the nodes are.
+    /// Returns etcdctl with the addresses of all nodes.
     pub fn ctl(&self) -> Command {
-        let mut ctl = self.ctl_at(&self.url(), SAYING);
-        ctl.args(["--dial-timeout", SAYING]);
+        let mut ctl = self.ctl_at(&self.url(), COMMAND_TIMEOUT);
+        ctl.args(["--dial-timeout", COMMAND_TIMEOUT]);
         ctl
     }
 
-    fn ctl_at(&self, url: &str, patience: &str) -> Command {
+    fn ctl_at(&self, url: &str, timeout: &str) -> Command {
         let mut ctl = Command::new("etcdctl");
-        ctl.env("ETCDCTL_API", "3").args(["--endpoints", url, "--command-timeout", patience]);
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", url, "--command-timeout", timeout]);
         if let Some(Tls { ca, client: (cert, key), .. }) = &self.tls {
             ctl.arg("--cacert").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
         }
@@ -211,10 +214,10 @@ impl Etcd {
         node.child = Some(etcd.spawn().unwrap());
     }
 
-    /// Whether every node that was started answers, before the time is over.
+    /// Waits until every started node responds. Returns false on a timeout or if a node has ended.
     pub fn wait_until_up(&mut self) -> bool {
         let start = Instant::now();
-        while start.elapsed() < UP {
+        while start.elapsed() < START_TIMEOUT {
             let mut gone = false;
             for node in &mut self.nodes {
                 let ended = node.child.as_mut().is_some_and(|c| c.try_wait().unwrap().is_some());
@@ -223,7 +226,7 @@ impl Etcd {
             if gone {
                 return false;
             }
-            let mut ctl = self.ctl_at(&self.url(), LOOKING);
+            let mut ctl = self.ctl_at(&self.url(), PROBE_TIMEOUT);
             if ctl.args(["endpoint", "health"]).output().unwrap().status.success() {
                 return true;
             }
@@ -245,7 +248,7 @@ impl Drop for Etcd {
     }
 }
 
-fn plan(
+fn node_arguments(
     room: &Path,
     count: usize,
     tls: Option<&Tls>,
@@ -256,8 +259,9 @@ fn plan(
     let clients: Vec<_> =
         hosts.iter().map(|host| format!("{scheme}://{host}:{}", free_port(host))).collect();
     let peers: Vec<_> = hosts.iter().map(|host| format!("{host}:{}", free_port(host))).collect();
-    let known: Vec<_> = peers.iter().map(String::as_str).map(relay).collect();
-    let all: Vec<_> = known.iter().enumerate().map(|(n, peer)| format!("n{n}={peer}")).collect();
+    let advertised: Vec<_> = peers.iter().map(String::as_str).map(relay).collect();
+    let all: Vec<_> =
+        advertised.iter().enumerate().map(|(n, peer)| format!("n{n}={peer}")).collect();
     let all = all.join(",");
     let node = |(number, (client, peer)): (usize, (String, &String))| {
         let listens = format!("http://{peer}");
@@ -268,10 +272,10 @@ fn plan(
             ["--listen-client-urls", &client],
             ["--advertise-client-urls", &client],
             ["--listen-peer-urls", &listens],
-            ["--initial-advertise-peer-urls", &known[number]],
+            ["--initial-advertise-peer-urls", &advertised[number]],
             ["--initial-cluster", &all],
             ["--initial-cluster-state", "new"],
-            // Other work on the machine must not look like a dead leader.
+            // A busy host must not look like a dead leader.
             ["--heartbeat-interval", "100"],
             ["--election-timeout", "1000"],
             ["--log-level", "warn"],
@@ -294,15 +298,14 @@ fn plan(
     clients.into_iter().zip(&peers).enumerate().map(node).collect()
 }
 
-/// Chosen by chance, below those that Linux gives to connections: one of them might otherwise be in
-/// the way of a node that comes back. None is given twice: between this and the node that takes it,
-/// and while that is killed, it is free.
+/// Returns a random port below the ephemeral ports of Linux, because a connection could take one of those
+/// while its node is killed. No port is returned twice: a port is free until its node binds it.
 fn free_port(host: &str) -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    static RETURNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let word = RandomState::new().build_hasher().finish();
         let port = 16_384 + u16::try_from(word % 16_384).unwrap();
-        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        let is_new = RETURNED.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
         if is_new && TcpListener::bind((host, port)).is_ok() {
             return port;
         }

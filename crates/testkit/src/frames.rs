@@ -1,5 +1,4 @@
-//! HTTP/2 frame by frame, for clients that misbehave: the parts of the protocol, and a client over
-//! a connection without TLS.
+//! HTTP/2 frames for misbehaving clients: the constants of the protocol, and a client without TLS.
 
 use std::{
     io::{self, Read, Write},
@@ -27,7 +26,7 @@ pub const NO_ERROR: u32 = 0;
 pub const INTERNAL_ERROR: u32 = 2;
 pub const CANCEL: u32 = 8;
 
-/// A client's side of a connection.
+/// The client side of a connection.
 pub struct Frames {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -48,7 +47,7 @@ impl Frames {
         let mut frames = Self { stream, buffer: Vec::new() };
         frames.stream.write_all(PREFACE)?;
         let mut settings = Vec::new();
-        // No dynamic table in either direction, so that no state has to be kept for headers.
+        // No dynamic table in either direction, so that headers need no state.
         for (name, value) in [(1_u16, 0_u32), (4, window)] {
             settings.extend(name.to_be_bytes());
             settings.extend(value.to_be_bytes());
@@ -61,7 +60,7 @@ impl Frames {
         self.stream.write_all(&frame(kind, flags, id, payload))
     }
 
-    /// Begins a request; `ends` where it has no body.
+    /// Sends the headers of a request. `ends` means that no body follows.
     pub fn request(
         &mut self,
         id: u32,
@@ -94,7 +93,7 @@ impl Frames {
         self.send(WINDOW_UPDATE, 0, id, &more.to_be_bytes())
     }
 
-    /// The next frame; settings are acknowledged on the way.
+    /// Reads the next frame. Acknowledges settings and pings.
     pub fn next_frame(&mut self) -> io::Result<Frame> {
         loop {
             let frame = self.read()?;
@@ -115,7 +114,7 @@ impl Frames {
         Ok((head[3], head[4], id, payload))
     }
 
-    /// What was read before a timeout stays.
+    /// Reads this many bytes. Bytes that arrived before a timeout are kept.
     fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.buffer.len() < count {
             let mut part = [0; 16 * 1024];
@@ -128,7 +127,7 @@ impl Frames {
         Ok(self.buffer.drain(..count).collect())
     }
 
-    /// Waits until the server has read all that was sent before.
+    /// Waits until the server has read everything sent so far.
     pub fn ping(&mut self) -> io::Result<()> {
         self.send(PING, 0, 0, b"whatever")?;
         loop {
@@ -139,7 +138,7 @@ impl Frames {
         }
     }
 
-    /// The status of the answer on this stream; frames of others are thrown away.
+    /// Reads the status of the response on this stream. Discards frames of other streams.
     pub fn status(&mut self, id: u32) -> io::Result<u16> {
         loop {
             let (kind, _, of, payload) = self.next_frame()?;
@@ -153,7 +152,7 @@ impl Frames {
     }
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -180,7 +179,7 @@ pub fn string(block: &mut Vec<u8>, text: &[u8], flag: u8) {
     block.extend(text);
 }
 
-/// The status of an answer: `:status` comes first in a block, after updates of the table's size.
+/// Decodes the status of a response: `:status` is the first field, after updates of the table size.
 pub fn status(block: &[u8]) -> u16 {
     let at = block.iter().position(|byte| byte & 0xe0 != 0x20).unwrap();
     if let known @ 0x88..=0x8e = block[at] {
@@ -194,7 +193,7 @@ pub fn status(block: &[u8]) -> u16 {
     }
 }
 
-/// Huffman: 0, 1 and 2 have five bits, 3 to 9 six.
+/// Decodes three digits in Huffman code: 0, 1 and 2 have five bits, 3 to 9 six.
 fn digits(text: &[u8]) -> u16 {
     let bits: Vec<u16> =
         text.iter().flat_map(|byte| (0..8).rev().map(move |n| u16::from(byte >> n & 1))).collect();

@@ -4,19 +4,19 @@ use super::base64;
 use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
 use std::{path::PathBuf, time::SystemTime};
 
-/// A directory that is removed with the returned guard, and the path of a store in it.
+/// Creates a temporary directory, and returns it with the path of a store in it.
 pub fn home() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("keys");
     (dir, home)
 }
 
-/// A grant of these scopes.
+/// Returns a grant of these scopes.
 pub fn scopes(store: &Store, names: &[&str]) -> Grant {
     Grant::Scopes(store.scopes(names).unwrap())
 }
 
-/// An active key without an owner that never expires.
+/// Returns an active key without an owner that never expires.
 pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
     NewKey {
         name: name.into(),
@@ -28,7 +28,7 @@ pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
     }
 }
 
-/// Issues a key and returns its text. A key with a past expiry is issued first and expires then.
+/// Issues a key and returns its id and text. A past expiry is set after the key is issued.
 pub fn issue(store: &Store, mut new: NewKey) -> (KeyId, Vec<u8>) {
     let is_past = new.expiry.has_come(SystemTime::now().into());
     let end = is_past.then(|| std::mem::replace(&mut new.expiry, Expiry::Never));
@@ -39,7 +39,7 @@ pub fn issue(store: &Store, mut new: NewKey) -> (KeyId, Vec<u8>) {
     (issued.record.id, issued.secret.reveal(|text| text.as_bytes().to_vec()))
 }
 
-/// The header of Basic authentication for a user without a password.
+/// Returns the `Authorization` header of Basic authentication for a user without a password.
 pub fn basic(user: &[u8]) -> String {
     format!("Basic {}", base64(&[user, b":"].concat()))
 }

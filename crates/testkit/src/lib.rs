@@ -1,4 +1,4 @@
-//! What the tests, benches and fuzz targets of the portcullis crates share. Never published.
+//! Shared code of the tests, benches and fuzz targets of the portcullis crates. Never published.
 
 mod base64;
 mod chance;

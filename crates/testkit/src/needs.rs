@@ -3,7 +3,7 @@
 #[path = "../../needs/src/need.rs"]
 mod need;
 
-/// Fails a test of which a need is missing.
+/// Panics if one of the needs is missing.
 #[track_caller]
 pub fn check_needs(needs: &[&str]) {
     let missing = needs.iter().find_map(|text| need::Need::parse(text).missing());

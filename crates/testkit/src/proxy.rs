@@ -1,4 +1,4 @@
-//! A network that fails as a test says: a TCP relay that delays, swallows or cuts.
+//! Network fault injection: a TCP relay that delays, drops or disconnects.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A delay that means: nothing passes, and what is held passes once it heals, as after a partition.
+/// A delay that holds all bytes until it is changed, as a partition does.
 const BLACK_HOLE: u64 = u64::MAX;
 
 /// A relay to one address.
@@ -23,18 +23,18 @@ pub struct Proxy {
 
 struct Link {
     target: String,
-    /// Milliseconds for what clients send, and for what they are answered.
+    /// Milliseconds for bytes from clients, and for bytes to clients.
     delays: [AtomicU64; 2],
-    /// Nothing passes either way, whatever the delays are.
+    /// Holds all bytes in both directions, whatever the delays are.
     is_unplugged: AtomicBool,
-    /// Connections whose client says this as it opens them are unplugged.
+    /// Holds all bytes of a connection whose first bytes from the client contain this text.
     mute: Mutex<Option<Vec<u8>>>,
-    /// Bytes that came from clients, and that they were sent.
+    /// Bytes from clients, and bytes to clients.
     bytes: [AtomicU64; 2],
     open: Mutex<Vec<TcpStream>>,
 }
 
-/// What a connection's client said first.
+/// The first bytes from the client of a connection.
 type Opening = OnceLock<Vec<u8>>;
 
 impl Proxy {
@@ -67,7 +67,7 @@ impl Proxy {
         self.set([0, 0]);
     }
 
-    /// Holds everything for so long, each way.
+    /// Delays all bytes in both directions.
     pub fn delay(&self, delay: Duration) {
         self.set([u64::try_from(delay.as_millis()).unwrap(); 2]);
     }
@@ -76,12 +76,12 @@ impl Proxy {
         self.set([BLACK_HOLE; 2]);
     }
 
-    /// What clients send arrives; they hear nothing of it.
+    /// Passes bytes from clients and holds the responses.
     pub fn swallow_answers(&self) {
         self.set([0, BLACK_HOLE]);
     }
 
-    /// Nothing passes, whatever else is set, until it is plugged in again.
+    /// Holds all bytes, whatever else is set, until [`Self::plug_in`].
     pub fn unplug(&self) {
         self.link.is_unplugged.store(true, SeqCst);
     }
@@ -90,12 +90,12 @@ impl Proxy {
         self.link.is_unplugged.store(false, SeqCst);
     }
 
-    /// Connections pass nothing whose client says this as it opens them; `None`: all of them pass.
+    /// Holds the connections whose first bytes from the client contain this text; `None` holds none.
     pub fn mute(&self, who: Option<&str>) {
         *self.link.mute.lock().unwrap() = who.map(|who| who.as_bytes().to_vec());
     }
 
-    /// How many bytes came from clients, and how many they were sent: without what TCP adds.
+    /// Returns the number of bytes from clients and to clients, without the overhead of TCP.
     pub fn bytes(&self) -> [u64; 2] {
         [0, 1].map(|way: usize| self.link.bytes[way].load(SeqCst))
     }
@@ -106,7 +106,7 @@ impl Proxy {
         }
     }
 
-    /// Ends every connection; new ones pass.
+    /// Closes every connection; new ones pass.
     pub fn cut(&self) {
         for stream in self.link.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -117,7 +117,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.cut();
-        // Wakes the thread that accepts, which then finds nobody.
+        // Wakes the accepting thread, which then ends.
         self.pass();
         self.plug_in();
         self.mute(None);

@@ -1,4 +1,4 @@
-//! A server that answers what a test says, on the control socket.
+//! A server on the control socket with scripted responses.
 
 use serde_json::{Value, json};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-/// A server that answers what the test says, on the control socket of a store that is not there.
+/// A server on the control socket of an absent store; the test writes the responses.
 pub struct Scripted(UnixListener);
 
 impl Scripted {
@@ -17,7 +17,7 @@ impl Scripted {
         Self(UnixListener::bind(data.join("control.sock")).unwrap())
     }
 
-    /// The next connection, and the line of its first request that asks for more than readiness.
+    /// Accepts the next connection. Returns it with its first request other than `/readyz`.
     pub fn request(&self) -> (BufReader<UnixStream>, String) {
         let mut stream = BufReader::new(self.0.accept().unwrap().0);
         loop {
@@ -30,7 +30,7 @@ impl Scripted {
     }
 }
 
-/// The line of the next request, and its body.
+/// Reads the next request: its first line and its body.
 pub fn next_request(stream: &mut BufReader<UnixStream>) -> String {
     let (mut first, mut length) = (String::new(), 0);
     stream.read_line(&mut first).unwrap();
@@ -55,7 +55,7 @@ pub fn answer(stream: &mut BufReader<UnixStream>, status: &str, body: &Value) {
     stream.get_mut().write_all((head + &body).as_bytes()).unwrap();
 }
 
-/// A key as the router shows it when it was just created.
+/// Returns a newly created key, as the API has it.
 pub fn new_key() -> Value {
     json!({
         "id": "key_8fK2mQ9xZ1a", "name": "till", "hint": "pcl_8fK2mQ9xZ1a", "scopes": [], "active": true,

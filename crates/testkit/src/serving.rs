@@ -1,4 +1,4 @@
-//! The built binary as a server, for tests that drive it from outside.
+//! The built program as a server, for tests that run it as a process.
 
 use std::{
     fs,
@@ -9,12 +9,12 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// The program that cargo built for the tests of this package.
+/// Returns a command for the program that cargo built.
 pub fn program() -> Command {
     Command::new(std::env::var_os("CARGO_BIN_EXE_portcullis").expect("run the test by cargo"))
 }
 
-/// A place for a store, and commands on it.
+/// A temporary directory with a store, and commands on the store.
 pub struct Home(tempfile::TempDir);
 
 impl Home {
@@ -22,7 +22,7 @@ impl Home {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// The directory that goes with the test.
+    /// Returns the temporary directory.
     pub fn room(&self) -> PathBuf {
         self.0.path().to_path_buf()
     }
@@ -42,14 +42,14 @@ impl Home {
         command
     }
 
-    /// Runs what must succeed, and gives its standard output.
+    /// Runs a command that must succeed. Returns its standard output.
     pub fn done(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         text(&output.stdout).trim().to_owned()
     }
 
-    /// Runs what must fail with this code and without output, and returns its standard error.
+    /// Runs a command that must fail with this code and no output. Returns its standard error.
     pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let said = text(&output.stderr);
@@ -58,7 +58,7 @@ impl Home {
         said
     }
 
-    /// The exit code of `verify`, which reads a key.
+    /// Runs `verify` with this key. Returns its exit code.
     pub fn verify(&self, key: &str, arguments: &[&str]) -> i32 {
         let mut command = self.command(&[&["verify"], arguments].concat());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -67,7 +67,7 @@ impl Home {
         child.wait().unwrap().code().unwrap()
     }
 
-    /// Makes a key by way of the command line, and gives its text.
+    /// Creates a key with a command. Returns its text.
     pub fn key(&self, name: &str, scopes: &str) -> String {
         self.done(&["key", "create", "--name", name, "--scope", scopes])
     }
@@ -76,7 +76,7 @@ impl Home {
         self.serve_with(arguments, &[])
     }
 
-    /// Serves with these variables in the environment, until the server says that it listens.
+    /// Starts a server with these environment variables, and waits until it listens.
     pub fn serve_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Serving {
         let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
         let log = fs::File::create(self.0.path().join("log")).unwrap();
@@ -99,7 +99,7 @@ impl Home {
     }
 }
 
-/// A server that runs; it is killed if the test ends early.
+/// A running server. Dropping it kills the server.
 pub struct Serving {
     child: Child,
     pub url: String,
@@ -155,8 +155,8 @@ pub fn id_of(key: &str) -> String {
     format!("key_{}", key.split('_').nth(1).unwrap())
 }
 
-/// An address that nobody listens on now, another one each time. It is below the ports that Linux
-/// gives to connections and to whoever asks for any: those might be taken before it is listened on.
+/// Returns a free address, a different one each time. Its port is below the ephemeral ports of Linux, which
+/// another process could take before the test binds it.
 pub fn free_address() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -168,7 +168,7 @@ pub fn free_address() -> String {
     }
 }
 
-/// Whether a program runs at all.
+/// Whether a command runs and succeeds.
 pub fn runs(command: &mut Command) -> bool {
     command.output().is_ok_and(|Output { status, .. }| status.success())
 }

@@ -1,5 +1,5 @@
-//! A closed store's database, cut open: what somebody can do who may write to the directory and
-//! knows the format. Without a pepper all seals can be computed, as here.
+//! Raw edits of a closed store's database, as by an attacker who can write to the directory and knows
+//! the format. Without a pepper all tags can be computed, as here.
 
 use std::{
     fs::{self, File, Permissions},
@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Works on the tree as the engine sees it, and closes it again.
+/// Opens the database with sled, runs `work` on it and closes it.
 pub fn operate<T>(home: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     let dir = home.join("ledger/sled");
-    let patience = Instant::now() + Duration::from_secs(20);
-    // The engine's threads hold its lock for a while after the last handle is gone.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The threads of sled hold its lock for a while after the last handle is dropped.
     let closed = || File::open(dir.join("db")).unwrap().try_lock().is_ok();
     let db = loop {
         match sled::Config::new().path(&dir).flush_every_ms(None).open() {
             Ok(db) => break db,
-            Err(error) => assert!(Instant::now() < patience, "{error}"),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         thread::sleep(Duration::from_millis(10));
     };
@@ -26,7 +26,7 @@ pub fn operate<T>(home: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     db.flush().unwrap();
     drop(db);
     while !closed() {
-        assert!(Instant::now() < patience, "the database stays locked");
+        assert!(Instant::now() < deadline, "the database stays locked");
         thread::sleep(Duration::from_millis(10));
     }
     for entry in fs::read_dir(&dir).unwrap() {
@@ -37,12 +37,12 @@ pub fn operate<T>(home: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     done
 }
 
-/// Where an entry of the trail lies.
+/// Returns the database key of an audit entry.
 pub fn entry(sequence: u64) -> Vec<u8> {
     [b"a", &sequence.to_be_bytes()[..]].concat()
 }
 
-/// The place and the frame of the record of a key.
+/// Returns the database key and the frame of the record of an API key.
 pub fn record(db: &sled::Db, id: portcullis::KeyId) -> (Vec<u8>, Vec<u8>) {
     let number = number(id).to_le_bytes();
     let mut all = db.scan_prefix(b"k").map(Result::unwrap);
@@ -50,7 +50,7 @@ pub fn record(db: &sled::Db, id: portcullis::KeyId) -> (Vec<u8>, Vec<u8>) {
     (place.to_vec(), frame.to_vec())
 }
 
-/// The number that a key's id is the base62 text of.
+/// Decodes the number of a key id from base62.
 fn number(id: portcullis::KeyId) -> u64 {
     const DIGITS: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let text = id.to_string();
@@ -65,7 +65,7 @@ pub fn flip(db: &sled::Db, place: &[u8], at: usize) {
     db.insert(place, value).unwrap();
 }
 
-/// H of the design document, without a pepper.
+/// Computes H of the design document, without a pepper.
 pub fn seal(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     let key = blake3::derive_key(&format!("portcullis 2026-11 {purpose}"), b"");
     let mut hasher = blake3::Hasher::new_keyed(&key);
@@ -76,7 +76,7 @@ pub fn seal(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Writes a value and seals it under its place.
+/// Writes a value with its authentication tag.
 pub fn put_sealed(db: &sled::Db, place: &[u8], purpose: &str, mut body: Vec<u8>) {
     let tag = seal(purpose, &[place, &body]);
     body.extend(&tag[..16]);
@@ -85,13 +85,13 @@ pub fn put_sealed(db: &sled::Db, place: &[u8], purpose: &str, mut body: Vec<u8>)
 
 const HEAD_IN_META: usize = 1 + 16 + 16 + 24 + 32;
 
-/// Makes everything in the store older by so many hours.
+/// Makes everything in the store older by this many hours.
 pub fn age(home: &Path, hours: u64) {
     shift(home, -i64::try_from(hours).unwrap());
 }
 
-/// Moves every time in the store but those in records by so many hours, as a forger would: the
-/// whole chain, the meta record and the anchor anew.
+/// Shifts every time in the store except those in records by this many hours, as a forger would. Computes
+/// the whole chain, the meta record and the anchor again.
 pub fn shift(home: &Path, hours: i64) {
     let millis = hours * 3_600_000;
     let shifted = |bytes: &mut [u8]| {
@@ -99,9 +99,9 @@ pub fn shift(home: &Path, hours: i64) {
         bytes.copy_from_slice(&at.checked_add_signed(millis).unwrap().to_le_bytes());
     };
     let (sequence, head) = operate(home, |db| {
-        // Behind a cut the chain begins with the head of what went.
-        let floor = db.get(b"f").unwrap();
-        let mut head = floor.map_or([0; 32], |frame| frame[9..41].try_into().unwrap());
+        // In a pruned log the chain starts with the head of the last pruned entry.
+        let log_start = db.get(b"f").unwrap();
+        let mut head = log_start.map_or([0; 32], |frame| frame[9..41].try_into().unwrap());
         let mut last = 0;
         for value in db.scan_prefix(b"a") {
             let (place, frame) = value.unwrap();
@@ -122,13 +122,13 @@ pub fn shift(home: &Path, hours: i64) {
     let anchor = home.join("ledger/anchor");
     let mut bytes = fs::read(&anchor).unwrap();
     for slot in [0, 4096] {
-        let told = u64::from_le_bytes(bytes[slot + 24..slot + 32].try_into().unwrap());
-        if told == sequence {
+        let slot_sequence = u64::from_le_bytes(bytes[slot + 24..slot + 32].try_into().unwrap());
+        if slot_sequence == sequence {
             bytes[slot + 80..slot + 112].copy_from_slice(&head);
             let tag = seal("anchor", &[&bytes[slot..slot + 112]]);
             bytes[slot + 112..slot + 128].copy_from_slice(&tag[..16]);
         } else {
-            // A slot that a power cut has torn.
+            // Simulates a slot that was torn by a power cut.
             bytes[slot + 112] ^= 1;
         }
     }

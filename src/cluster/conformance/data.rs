@@ -81,7 +81,7 @@ async fn all_records<S: ConsensusStore>(
         let page = answer(|| store.records(at, after)).await?;
         let last = page.records.last().map(|(digest, _)| *digest);
         require(last.is_some() || page.is_last, PAGES, || {
-            "an empty page that is not the last one leads nowhere".into()
+            "a page is empty and not the last one".into()
         })?;
         after = last.or(after);
         all.extend(page.records);
@@ -114,7 +114,7 @@ async fn pages_of_records<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
         writer.write(puts.collect()).await?;
     }
     let at = answer(|| writer.store.latest()).await?.revision;
-    // What is written while the pages are read is in none of them.
+    // Records that are written while the pages are read are in no page.
     writer.write((RECORDS..RECORDS + 50).map(|n| put(record(n), "later")).collect()).await?;
     let all = all_records(&writer.store, at).await?;
     let is_sorted = all.is_sorted_by(|(a, _), (b, _)| a < b);

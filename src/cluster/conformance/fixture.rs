@@ -1,12 +1,12 @@
-//! What the suite needs of an implementation, what it reports, and how long it waits.
+//! The interface of an implementation under test, the report of a violation, and the timeouts.
 
 use crate::cluster::{ConsensusError, ConsensusStore};
 use std::{fmt, future::Future, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-/// The longest time that anything may take which must happen soon, on a busy machine.
+/// The timeout for events that must happen soon. It allows for a busy host.
 const SOON: Duration = Duration::from_secs(30);
-/// The pause before a call is repeated that got no answer.
+/// The pause before a call without an answer is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// An implementation under test.
@@ -27,16 +27,16 @@ pub trait Fixture {
     /// Makes all nodes hang: they keep their connections and answer nothing.
     fn stop(&mut self) -> impl Future<Output = ()>;
 
-    /// Crashes the nodes that hang, where they have a state that may survive it, and starts them again.
+    /// Starts the nodes again. Crashes them first, if their state survives a crash.
     fn start(&mut self) -> impl Future<Output = ()>;
 }
 
-/// A sentence of the contract that an implementation breaks.
+/// A violation of the contract by an implementation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The part of the contract, by the number and the name that its documentation gives.
+    /// The clause of the contract, by its number and name in the documentation.
     pub clause: &'static str,
-    /// What happened instead.
+    /// The observed behaviour.
     pub found: String,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn violation<T>(clause: &'static str, found: impl Into<String>) -> Re
     Err(Violation { clause, found: found.into() })
 }
 
-/// Waits for what must come soon.
+/// Waits for an event that must happen soon.
 pub(super) async fn soon<T>(
     clause: &'static str,
     what: &str,
@@ -73,7 +73,7 @@ pub(super) async fn soon<T>(
     }
 }
 
-/// Repeats a call until it is answered: a busy machine may keep any node from answering in time.
+/// Repeats a call until it is answered. On a busy host any node may miss a timeout.
 pub(super) async fn answer<T, E: Future<Output = Result<T, ConsensusError>>>(
     mut call: impl FnMut() -> E,
 ) -> Result<T, Violation> {

@@ -98,7 +98,7 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     writer.write(Vec::new()).await.map(drop)
 }
 
-/// Writes values, though a busy machine may lose the answer.
+/// Writes values. On a busy host the answer may be lost.
 async fn import<S: ConsensusStore>(
     store: &S,
     progress: ImportProgress,

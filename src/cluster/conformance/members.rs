@@ -17,7 +17,7 @@ const PROOF: &str = "15 proofs and acknowledgements";
 const FENCED: &str = "16 fencing and removal";
 
 pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
-    life_of_a_member(fixture).await?;
+    member_lifecycle(fixture).await?;
     members_of_a_transaction(fixture).await?;
     one_of_two_fences_and_removes(fixture).await?;
     watch(fixture).await
@@ -34,7 +34,7 @@ async fn listed<S: ConsensusStore>(
     Ok(answer(|| store.members()).await?.members.into_iter().find(|member| member.id == id))
 }
 
-async fn life_of_a_member<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
+async fn member_lifecycle<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let info: Vec<u8> = (0..512_u32).map(|n| n.to_le_bytes()[0]).collect();
     let store = fixture.create().await;
     let early = answer(|| store.join(id(1), &info)).await?;
@@ -106,7 +106,7 @@ async fn life_of_a_member<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     require(proof.is_none(), PROOF, || format!("a removed member proves {proof:?}"))
 }
 
-/// Fences, though a busy machine may lose the answer.
+/// Fences a member. On a busy host the answer may be lost.
 async fn fence<S: ConsensusStore>(store: &S, member: &MemberRow) -> Result<Revision, Violation> {
     if let Some(fenced) = answer(|| store.fence(member)).await? {
         return Ok(fenced);
@@ -154,7 +154,7 @@ async fn members_of_a_transaction<F: Fixture>(fixture: &mut F) -> Result<(), Vio
                 });
             }
             TransactionOutcome::Unknown(_) => {
-                // Whatever became of it: another change tells.
+                // The next change shows the outcome.
                 let latest = answer(|| writer.store.latest()).await?;
                 if latest.epoch.as_ref().is_some_and(|epoch| epoch.value == transaction.epoch) {
                     (writer.epoch, writer.sequence) = (latest.epoch, writer.sequence + 1);
@@ -174,7 +174,7 @@ async fn one_of_two_fences_and_removes<F: Fixture>(fixture: &mut F) -> Result<()
         let (is_fenced, applied) = (false, Revision(0));
         let member = MemberRow { id, info: info.to_vec(), revision, is_fenced, applied };
         let (a, b) = both(answer(|| one.fence(&member)), answer(|| two.fence(&member))).await?;
-        // A lost answer may hide a success, and none may show twice.
+        // A lost answer may hide a success, but only one client may succeed.
         require(a.is_none() || b.is_none(), FENCED, || format!("fenced twice: {a:?}, {b:?}"))?;
         let Some(row) = listed(two, id).await?.filter(|row| row.is_fenced) else {
             return violation(FENCED, "two clients fenced a member, and it is not fenced");
@@ -199,7 +199,7 @@ async fn both<T>(
     Ok((one?, two?))
 }
 
-/// What happens to a member is delivered in order, whenever the watch begins and ends.
+/// Events of members are delivered in order, whenever the watch begins and ends.
 async fn watch<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     const ROUNDS: u64 = 8;
     let writer = Writer::create(fixture.create().await).await?;

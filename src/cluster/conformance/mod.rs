@@ -1,8 +1,8 @@
 //! Checks that a consensus store keeps its contract: one entry point for every implementation.
 //!
-//! [`check`] uses an implementation as replicas do, several clients at a time, and makes it unreachable
-//! and crash in between. It returns the first sentence of the [contract](super::ConsensusStore) that
-//! it saw broken. A check that passes proves nothing about faults that the [`Fixture`] cannot cause: a
+//! [`check`] uses an implementation as replicas do, with several clients at a time. In between, it makes
+//! the implementation unreachable and crashes it. It returns the first violation of the
+//! [contract](super::ConsensusStore). The check does not cover faults that the [`Fixture`] cannot cause: a
 //! node that lost its quorum, or a network that delivers a request late.
 //!
 //! ```no_run

@@ -19,7 +19,7 @@ const TIMEOUT: &str = "17 timeouts";
 const CANCELLED: &str = "18 cancellation";
 const RUNTIME: &str = "19 runtime";
 
-/// The longest call, and some time for a busy machine.
+/// The longest call, with some time for a busy host.
 const LONGEST_CALL: Duration = Duration::from_secs(25);
 
 const ID: MemberId = MemberId([3; 16]);
@@ -105,7 +105,8 @@ async fn decided_once<S: ConsensusStore>(
     if is_done {
         (writer.epoch, writer.sequence) = (latest.epoch, writer.sequence + 1);
     }
-    // From the next change on it conflicts, whenever it arrives. That change may meet it on its way.
+    // The next change makes the transaction conflict, whenever it arrives. The transaction may arrive before
+    // that change.
     let mut next = writer.change(vec![put(record(0), "after")]);
     loop {
         let commit = writer.store.commit(next.clone());
@@ -164,7 +165,7 @@ async fn dropped_writes<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A client outlives the runtime in which it was used first.
+/// A client can be used in another runtime after the first one has ended.
 async fn another_runtime<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let writer = Writer::create(fixture.create().await).await?;
     let store = fixture.connect().await;

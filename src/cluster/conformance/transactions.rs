@@ -68,7 +68,7 @@ async fn conflicts<S: ConsensusStore>(
     }
 }
 
-/// A write that has returned is in every later read, by whichever client.
+/// A write that has returned is visible to every later read of any client.
 async fn writes_are_visible_to_other_clients<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let mut writer = Writer::create(fixture.create().await).await?;
     let other = fixture.connect().await;
@@ -89,7 +89,7 @@ async fn writes_are_visible_to_other_clients<F: Fixture>(fixture: &mut F) -> Res
         require(list.epoch == Some(revision) && list.revision >= revision, LINEARIZABLE, || {
             format!("the members are read at {:?} after {revision:?}", list.revision)
         })?;
-        // What the transaction wrote is there as a whole, and nothing of it before.
+        // A read sees all writes of the transaction or none.
         let exists = async |at| -> Result<_, Violation> {
             let (mut found, mut after) = (Vec::new(), None);
             loop {
@@ -115,8 +115,8 @@ async fn writes_are_visible_to_other_clients<F: Fixture>(fixture: &mut F) -> Res
     Ok(())
 }
 
-/// Clients that write at the same time: one of them wins each epoch, and a read is never older than a
-/// write that had returned when the read began.
+/// Clients write at the same time: each epoch is written by one of them, and a read is never older than a
+/// write that had returned before it.
 async fn concurrent_clients<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     const CLIENTS: u64 = 4;
     const CHANGES: u64 = 12;
@@ -157,7 +157,7 @@ async fn append<S: ConsensusStore>(
         require(latest.revision.0 >= known, LINEARIZABLE, || {
             format!("read {:?} after a write at {known} had returned", latest.revision)
         })?;
-        // An entry of its own for each attempt, so that lost updates show.
+        // A different entry for each attempt, so that lost updates are detected.
         own += 1;
         let text = format!("attempt {own}").into_bytes();
         let writes = vec![Write { key: Key::AuditEntry(own), value: Some(text.clone()) }];
@@ -198,7 +198,7 @@ async fn limits<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
         }
     }
     require(found == most, SIZE, || format!("{found} of {most} records were written"))?;
-    // Far more than is allowed: done as a whole, or refused and never done.
+    // Far above the limits: committed as a whole, or refused and never committed.
     let huge = (0..300).map(|number| put(record(number), vec![8; 100_000])).collect();
     let transaction = writer.change(huge);
     let commit = writer.store.commit(transaction.clone());

@@ -15,7 +15,7 @@ const TIMELY: &str = "11 timeliness";
 const COMPACTED: &str = "12 compaction";
 const CANCELLED: &str = "18 cancellation";
 
-/// How often a watch may be lost on a busy machine.
+/// How often a watch may be lost on a busy host.
 const MAX_LOST: usize = 10;
 
 pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
@@ -70,7 +70,10 @@ impl<'s, S: ConsensusStore> Follower<'s, S> {
                 }
                 WatchEvent::Lost => return violation(TIMELY, "watches are lost again and again"),
                 WatchEvent::Compacted => {
-                    return violation(COMPACTED, "nothing was compacted, and a watch says so");
+                    return violation(
+                        COMPACTED,
+                        "a watch reports a compaction that did not happen",
+                    );
                 }
             }
         }
@@ -171,7 +174,7 @@ async fn reports_compaction<F: Fixture>(fixture: &mut F) -> Result<(), Violation
         let mut watch = writer.store.watch(old);
         match soon(COMPACTED, "an event of a watch", watch.next()).await? {
             WatchEvent::Compacted => {
-                // What follows the newest revision is still delivered.
+                // Later transactions are still delivered.
                 let epoch = writer.epoch.clone();
                 let mut writer = Writer { store: fixture.connect().await, epoch, sequence: 3 };
                 let next = writer.write(vec![put(record(1), "new")]).await?;

@@ -1,4 +1,4 @@
-//! The consensus store that all replicas share: what the protocol requires of it, and no more.
+//! The consensus store that all replicas share: the requirements of the protocol.
 
 mod values;
 
@@ -13,9 +13,9 @@ use std::future::Future;
 /// The store of a cluster's data, shared by all replicas: etcd, or another one that keeps this
 /// contract.
 ///
-/// The protocol's promise, that a revoked key is refused on every replica once `revoke` has
-/// returned, rests on this contract and on nothing else of the consensus store. The module
-/// `cluster::conformance` (feature `conformance`) checks an implementation against it.
+/// The protocol promises that every replica refuses a revoked key once `revoke` has returned. This promise
+/// depends only on this contract. The module `cluster::conformance` (feature `conformance`) checks an
+/// implementation against it.
 ///
 /// # Data
 ///
@@ -28,8 +28,8 @@ use std::future::Future;
 /// 1. **Revisions.** Each transaction that writes anything gets a revision, which is greater than
 ///    every earlier one. Members, acknowledgements and last uses are written by transactions too.
 /// 2. **Linearizability.** Each write takes effect at one instant between call and return, or never.
-///    Each read without a revision returns the state at one instant between call and return. A node
-///    that lost its quorum therefore answers nothing.
+///    Each read without a revision returns the state at one instant between call and return. So a node
+///    that lost its quorum answers no call.
 /// 3. **Reads at a revision** return the state right after that revision, whatever was written
 ///    later, or [`ConsensusError::Compacted`]. An implementation may discard old history at any
 ///    time, but never the newest state; it should keep at least ten minutes.
@@ -39,7 +39,7 @@ use std::future::Future;
 ///
 /// 5. **Atomicity.** [`commit`](Self::commit) writes everything in the transaction or nothing.
 /// 6. **Compare and set.** It writes only if the current epoch equals the expected one in revision
-///    *and* value. (A store that was restored from a backup gives out revisions a second time.) Else
+///    *and* value. (A store that was restored from a backup assigns revisions a second time.) Otherwise
 ///    it is a [`Conflict`](TransactionOutcome::Conflict), and nothing is written.
 /// 7. **Members.** A committed transaction returns the members that there were at its revision. Only
 ///    members that joined or were removed after it may be added or missing.
@@ -57,12 +57,12 @@ use std::future::Future;
 /// 10. **Order and completeness.** A [`Watch`] delivers each transaction after the given revision that
 ///     wrote the epoch, a record, a scope name or the audit start: in the order of their revisions,
 ///     none twice, none left out, and each as a whole. It delivers no other writes.
-/// 11. **Timeliness.** It delivers a transaction soon after the commit, without being asked again. If
-///     it cannot, for example because its node hangs, it reports [`WatchEvent::Lost`] within seconds.
+/// 11. **Timeliness.** It delivers a transaction soon after the commit, without another request. If it
+///     cannot, for example because its node hangs, it reports [`WatchEvent::Lost`] within seconds.
 /// 12. **Compaction.** If a transaction that it has to deliver is discarded, it reports
 ///     [`WatchEvent::Compacted`] instead of skipping it.
-/// 13. **Members.** A [`MemberWatch`] delivers what happens to members after the given revision: in
-///     order, nothing left out. Where it cannot, it returns `None`, and the caller reads all members.
+/// 13. **Members.** A [`MemberWatch`] delivers the events of members after the given revision, in order
+///     and without a gap. If it cannot, it returns `None`, and the caller reads all members.
 ///
 /// # Members
 ///
@@ -71,9 +71,9 @@ use std::future::Future;
 ///     it joined: not once it is fenced or removed. The check and the read or write are one atomic
 ///     step. A proof is read after [`prove`](Self::prove) was called: the replica's clock starts there.
 /// 16. **Fencing and removal** succeed only while the member's row has the given revision. Each
-///     succeeds once, whoever else tries; an implementation that repeats a call after a lost answer
-///     may report that it failed, though its first attempt succeeded. Fencing gives the row a new revision and keeps its
-///     information and acknowledgement. Removal deletes the acknowledgement too.
+///     succeeds once, even if several callers try. An implementation that repeats a call after a lost
+///     answer may report a failure although its first attempt succeeded. Fencing gives the row a new
+///     revision and keeps its information and acknowledgement. Removal also deletes the acknowledgement.
 ///
 /// # Calls
 ///
@@ -81,8 +81,8 @@ use std::future::Future;
 ///     [`Unavailable`](ConsensusError::Unavailable) if no node has answered. `prove` and `acknowledge`
 ///     should give up after about 3 seconds. A watch has no timeout.
 /// 18. **Cancellation.** A caller may drop any future. A dropped read has no effect. The outcome of a
-///     dropped write is unknown. A watch loses nothing: the next call delivers what the dropped one
-///     would have.
+///     dropped write is unknown. A watch loses nothing: the next call delivers the events of the dropped
+///     call.
 /// 19. **Runtime.** Calls run within a Tokio runtime with I/O and time enabled, several at a time. A
 ///     value may outlive one runtime and be used in another.
 ///
@@ -252,7 +252,7 @@ pub trait Watch: Send {
     fn next(&mut self) -> impl Future<Output = WatchEvent> + Send;
 }
 
-/// What happens to members, as it happens: see the [contract](ConsensusStore#watches).
+/// Events of members as they happen: see the [contract](ConsensusStore#watches).
 pub trait MemberWatch: Send {
     /// Waits for the next events. After `None` the watch has ended.
     fn next(&mut self) -> impl Future<Output = Option<Vec<MemberEvent>>> + Send;

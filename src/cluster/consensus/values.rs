@@ -133,34 +133,34 @@ pub enum TransactionOutcome {
     Unknown(Box<str>),
 }
 
-/// What one transaction wrote, as a [`Watch`](super::Watch) delivers it.
+/// The writes of one transaction, as a [`Watch`](super::Watch) delivers them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// Its revision.
     pub revision: Revision,
-    /// The new epoch; `None` if it wrote none, which no replica does.
+    /// The new epoch; `None` if it wrote none. Replicas always write one.
     pub epoch: Option<Vec<u8>>,
     /// Its writes to records, scope names and the audit start, in any order.
     pub writes: Vec<Write>,
 }
 
-/// What a [`Watch`](super::Watch) delivers.
+/// An event of a [`Watch`](super::Watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// The next transactions, in order and without a gap.
     Committed(Vec<Committed>),
     /// The connection was lost. A new watch continues after the last transaction.
     Lost,
-    /// The next transactions are no longer kept. The replica reads everything again.
+    /// The next transactions are compacted. The replica reads everything again.
     Compacted,
 }
 
 /// A member, as the consensus store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberRow {
-    /// Which member.
+    /// The id of the member.
     pub id: MemberId,
-    /// What the member said about itself when it joined: opaque bytes, at most 512.
+    /// The information that the member published when it joined: opaque bytes, at most 512.
     pub info: Vec<u8>,
     /// The revision at which it joined, or was fenced.
     pub revision: Revision,
@@ -181,7 +181,7 @@ pub struct MemberList {
     pub members: Vec<MemberRow>,
 }
 
-/// What happened to a member.
+/// A change of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberEvent {
     /// The member joined or was fenced. `applied` may be 0 here, whatever it acknowledged.
@@ -192,7 +192,7 @@ pub enum MemberEvent {
     Removed(MemberId),
 }
 
-/// What one read of a member found.
+/// The result of a read of the state and one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// The newest revision at the read.
@@ -203,10 +203,10 @@ pub struct Proof {
     pub applied: Option<Revision>,
 }
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportProgress {
-    /// What is imported, by the name that [`begin_import`](super::ConsensusStore::begin_import) got.
+    /// The source, as passed to [`begin_import`](super::ConsensusStore::begin_import).
     pub source: Vec<u8>,
     /// The number of values that are written.
     pub done: u64,
@@ -217,9 +217,9 @@ pub struct ImportProgress {
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsensusError {
-    /// No node answered that could. A write may have taken effect, or may still.
+    /// No node answered. A write may have taken effect, or may still do so.
     Unavailable(Box<str>),
-    /// The requested revision is no longer kept.
+    /// The requested revision is compacted.
     Compacted,
     /// The consensus store rejected the call, and a repetition would not help. Nothing was written.
     Refused(Box<str>),
@@ -230,7 +230,7 @@ impl fmt::Display for ConsensusError {
         match self {
             Self::Unavailable(reason) | Self::Refused(reason) => f.write_str(reason),
             Self::Compacted => f.write_str(
-                "what was being read is no longer kept; begin again, and let it be kept for longer than a backup takes",
+                "the revision that was being read is compacted; start again, and keep the history for longer than a backup takes",
             ),
         }
     }

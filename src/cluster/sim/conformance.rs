@@ -1,7 +1,7 @@
-//! The simulation's consensus store passes the conformance suite, and no faulty one does.
+//! Tests that the simulated consensus store passes the conformance suite, and that faulty ones fail it.
 
 use super::{
-    Dice,
+    Rng,
     link::{Link, LinkMemberWatch, LinkWatch},
     memory::Memory,
     tests::simulated,
@@ -88,7 +88,7 @@ const FAULTS: [Fault; 29] = [
     Fault::AnswersWhileStopped,
 ];
 
-/// Makes consensus stores in memory, with a fault if there is one.
+/// Creates consensus stores in memory, with an optional fault.
 struct Simulated {
     memory: Arc<Memory>,
     is_down: Arc<Mutex<bool>>,
@@ -105,7 +105,7 @@ impl Fixture for Simulated {
 
     async fn connect(&mut self) -> Faulty {
         let is_down = Arc::clone(&self.is_down);
-        let link = Link::new(Arc::clone(&self.memory), Dice::new(7), is_down);
+        let link = Link::new(Arc::clone(&self.memory), Rng::new(7), is_down);
         Faulty { link, fault: self.fault, stale: Mutex::default() }
     }
 
@@ -128,12 +128,12 @@ fn check(fault: Option<Fault>) -> Result<(), Violation> {
 }
 
 #[test]
-fn simulated_consensus_store_conforms() {
+fn simulated_consensus_store_passes_the_suite() {
     check(None).unwrap();
 }
 
 #[test]
-fn faulty_consensus_stores_do_not_conform() {
+fn faulty_consensus_stores_fail_the_suite() {
     let unnoticed = FAULTS.into_iter().filter(|fault| {
         let found = check(Some(*fault));
         eprintln!("{fault:?}: {found:?}");
@@ -146,7 +146,7 @@ fn faulty_consensus_stores_do_not_conform() {
 struct Faulty {
     link: Link,
     fault: Option<Fault>,
-    /// What was read before.
+    /// The result of an earlier read.
     stale: Mutex<Option<Latest>>,
 }
 

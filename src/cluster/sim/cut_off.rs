@@ -1,7 +1,7 @@
-//! The worst cases by hand: a replica is cut off, and another one revokes a key at once.
+//! Constructed worst cases: a replica is cut off, and another one revokes a key at once.
 
 use super::{
-    Dice,
+    Rng,
     link::{Conditions, Link},
     memory::Memory,
     node::{self, Node},
@@ -25,18 +25,18 @@ use tokio::time::{Instant, sleep};
 pub(super) enum Cut {
     /// Just after the answer to a proof.
     AfterProof,
-    /// At any time. Answers that are under way still arrive.
+    /// At any time. Answers in flight still arrive.
     BeforeAnswers,
 }
 
-/// How the other replica waits for it.
+/// How the other replica waits for the replica that is cut off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Waits {
     /// For the members that the answer to its change listed.
     ByReceipt,
-    /// For the members that it reads then.
+    /// For the members that it reads after the change.
     AsTheStore,
-    /// Without the consensus store, which it cannot reach either since the answer.
+    /// Without the consensus store, which it can no longer reach after the answer.
     Blindly,
     /// The same, and a third replica made the change, so that this one never read the members.
     BlindlyForOthers,
@@ -59,15 +59,15 @@ impl CutOff {
         Self { rates, freshness, cut, waits: Waits::ByReceipt }
     }
 
-    /// How often the one that is cut off still accepted when the other had returned.
+    /// Returns how often the replica that is cut off accepted the key after the revocation had returned.
     pub(super) async fn run(self) -> u64 {
         let Self { rates, freshness, cut, waits } = self;
         let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
-        let dice = Dice::new(rounds);
+        let rng = Rng::new(rounds);
         let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
         let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
         let link = |delay| {
-            let link = Link::new(Arc::clone(&memory), Dice::new(delay), Arc::default());
+            let link = Link::new(Arc::clone(&memory), Rng::new(delay), Arc::default());
             link.set(Conditions { delay, ..Conditions::default() });
             link
         };
@@ -86,7 +86,7 @@ impl CutOff {
         let mut accepted = 0;
         for _ in 0..rounds {
             sleep(Duration::from_secs(5)).await;
-            let (mut left, mut wait) = (u64::MAX, dice.below(750));
+            let (mut left, mut wait) = (u64::MAX, rng.below(750));
             while slow.keys.gate_remaining() <= left || wait > 0 || !slow.accepts(&digest) {
                 left = if cut == Cut::AfterProof { slow.keys.gate_remaining() } else { 0 };
                 wait = if cut == Cut::AfterProof { 0 } else { wait.saturating_sub(1) };

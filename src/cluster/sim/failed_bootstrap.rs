@@ -1,8 +1,8 @@
-//! A replica reads everything anew, and that breaks off half-way; before it tries again the consensus store is
-//! restored, so that what the first page brought never was.
+//! A bootstrap that fails half-way. Before the retry, the consensus store is restored to a state without
+//! the changes in the first page.
 
 use super::{
-    Dice, cut_off,
+    Rng, cut_off,
     link::{Conditions, Link},
     memory::Memory,
     node::{self, Node},
@@ -19,20 +19,20 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 const FRESHNESS: Duration = Duration::from_secs(1);
-/// More than two pages hold.
+/// More than two pages of keys.
 const KEYS: u64 = 8;
 
-/// How many keys the replica accepts at the end that are revoked in the consensus store.
+/// Returns how many keys the replica accepts although they are revoked in the consensus store.
 pub(super) async fn failed_bootstrap() -> usize {
     let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
     let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
     let node = async |name: &str| {
-        let link = Link::new(Arc::clone(&memory), Dice::new(1), Arc::default());
+        let link = Link::new(Arc::clone(&memory), Rng::new(1), Arc::default());
         link.set(Conditions::default());
         let timing = timing(FRESHNESS, (start, 1_000_000_000), 1.0, &members);
         Node::start(name.into(), link, timing, Arc::clone(&seals)).await
     };
-    node::create(&Link::new(Arc::clone(&memory), Dice::new(0), Arc::default()), &seals).await;
+    node::create(&Link::new(Arc::clone(&memory), Rng::new(0), Arc::default()), &seals).await;
     let (behind, other) = (node("behind").await, node("other").await);
     let key = |number: u64| (KeyId::from_u64(number), seals.digester.digest(&number.to_le_bytes()));
     let keys: Vec<_> = (0..KEYS).map(key).collect();
@@ -59,13 +59,13 @@ pub(super) async fn failed_bootstrap() -> usize {
     while !keys.iter().any(|(_, digest)| is_active(digest)) {
         sleep(Duration::from_millis(1)).await;
     }
-    // As the runbook has it: every gate has shut before the older state answers anyone.
+    // As in the runbook: every gate has shut before the older state is served.
     memory.is_away.store(true, Relaxed);
     sleep(FRESHNESS * 2).await;
     restore(&memory);
     memory.is_away.store(false, Relaxed);
     behind.link.set(Conditions::default());
     sleep(FRESHNESS * 4).await;
-    assert!(behind.is_open(), "{:?}", behind.trouble());
+    assert!(behind.is_open(), "{:?}", behind.replication_error());
     keys.iter().filter(|(_, digest)| behind.accepts(digest)).count()
 }

@@ -1,6 +1,6 @@
-//! The link between one replica and the consensus store: delay, loss in either direction, silence.
+//! The link between one replica and the consensus store, with delay and with loss in either direction.
 
-use super::{Dice, memory::Memory};
+use super::{Rng, memory::Memory};
 use crate::cluster::consensus::{
     ConsensusError, ConsensusStore, ImportProgress, Key, LastUses, Latest, MemberEvent, MemberId,
     MemberList, MemberRow, MemberWatch, Proof, RecordPage, Revision, Transaction,
@@ -15,20 +15,20 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a call waits whose request or answer is lost.
-const PATIENCE: Duration = Duration::from_millis(600);
-/// How long a call waits in real time, where other work on the machine may hold it up.
-const REAL_PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a call whose request or answer is lost.
+const CALL_TIMEOUT: Duration = Duration::from_millis(600);
+/// The timeout of a call in real time, on a host that may be busy.
+const REAL_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The conditions on a link.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each fails by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "the faults are independent of one another")]
 pub(crate) struct Conditions {
     /// Requests are lost.
     pub(crate) no_requests: bool,
-    /// Answers are lost, and so is what a watch would deliver.
+    /// Answers and events of watches are lost.
     pub(crate) no_answers: bool,
-    /// A watch delivers nothing, though calls pass.
+    /// Watches deliver nothing, but calls succeed.
     pub(crate) no_watch: bool,
     /// A read of all records fails after its first page.
     pub(crate) first_page_only: bool,
@@ -40,27 +40,27 @@ pub(crate) struct Conditions {
 #[derive(Clone)]
 pub(crate) struct Link {
     memory: Arc<Memory>,
-    dice: Dice,
+    rng: Rng,
     conditions: Arc<Mutex<Conditions>>,
-    /// The consensus store answers nobody.
+    /// The consensus store answers no call.
     is_down: Arc<Mutex<bool>>,
-    /// How long a call waits that is not lost.
-    patience: Duration,
-    /// A transaction whose request is lost may be committed when nobody waits for it any more.
+    /// The timeout of a call.
+    call_timeout: Duration,
+    /// Whether a transaction whose request is lost may be committed after its timeout.
     commits_late: bool,
 }
 
 impl Link {
-    pub(crate) fn new(memory: Arc<Memory>, dice: Dice, is_down: Arc<Mutex<bool>>) -> Self {
+    pub(crate) fn new(memory: Arc<Memory>, rng: Rng, is_down: Arc<Mutex<bool>>) -> Self {
         let conditions = Conditions { delay: 12, ..Conditions::default() };
         let conditions = Arc::new(Mutex::new(conditions));
-        Self { memory, dice, conditions, is_down, patience: PATIENCE, commits_late: true }
+        Self { memory, rng, conditions, is_down, call_timeout: CALL_TIMEOUT, commits_late: true }
     }
 
-    /// In real time: other work on the machine may hold a call up, and a test could not tell when a
-    /// late transaction is committed.
+    /// Uses real time: longer timeouts, since the host may be busy, and no late commits, since a test could
+    /// not know when they happen.
     pub(crate) fn in_real_time(self) -> Self {
-        Self { patience: REAL_PATIENCE, commits_late: false, ..self }
+        Self { call_timeout: REAL_CALL_TIMEOUT, commits_late: false, ..self }
     }
 
     pub(crate) fn conditions(&self) -> Conditions {
@@ -76,22 +76,22 @@ impl Link {
     }
 
     async fn delay(&self) {
-        let delay = self.dice.below(self.conditions().delay + 1);
+        let delay = self.rng.below(self.conditions().delay + 1);
         sleep(Duration::from_millis(delay)).await;
     }
 
-    /// A call: its request may be lost, or its answer after it took effect.
+    /// Makes a call. Its request may be lost, or its answer after it took effect.
     async fn call<T>(&self, work: impl FnOnce(&Memory) -> T + Send) -> Result<T, ConsensusError> {
-        let answer = timeout(self.patience, async {
+        let answer = timeout(self.call_timeout, async {
             self.delay().await;
             if self.conditions().no_requests || self.is_down() {
-                sleep(PATIENCE).await;
+                sleep(CALL_TIMEOUT).await;
                 return None;
             }
             let answer = work(&self.memory);
             self.delay().await;
             if self.conditions().no_answers {
-                sleep(PATIENCE).await;
+                sleep(CALL_TIMEOUT).await;
                 return None;
             }
             Some(answer)
@@ -99,7 +99,7 @@ impl Link {
         answer.await.ok().flatten().ok_or_else(no_answer)
     }
 
-    /// Waits until something may have changed, or for a while; `false` if the link is cut.
+    /// Waits until something may have changed, at most 200 ms; `false` if the link is cut.
     async fn wait(&self, changed: Notified<'_>) -> bool {
         let _ = timeout(Duration::from_millis(200), changed).await;
         let conditions = self.conditions();
@@ -171,16 +171,16 @@ impl ConsensusStore for Link {
     }
 
     async fn commit(&self, transaction: Transaction) -> TransactionOutcome {
-        if self.commits_late && self.conditions().no_requests && self.dice.one_in(2) {
-            // A frozen node has the request, and continues when nobody waits any more.
-            let (memory, delay) = (Arc::clone(&self.memory), self.dice.below(3000));
+        if self.commits_late && self.conditions().no_requests && self.rng.one_in(2) {
+            // A frozen node has received the request, and executes it after the caller's timeout.
+            let (memory, delay) = (Arc::clone(&self.memory), self.rng.below(3000));
             drop(tokio::spawn(async move {
-                sleep(PATIENCE + Duration::from_millis(delay)).await;
+                sleep(CALL_TIMEOUT + Duration::from_millis(delay)).await;
                 if !memory.is_away.load(Relaxed) {
                     memory.commit(&transaction);
                 }
             }));
-            sleep(PATIENCE).await;
+            sleep(CALL_TIMEOUT).await;
             return TransactionOutcome::Unknown("no answer came".into());
         }
         let outcome = self.call(|memory| memory.commit(&transaction)).await;
@@ -260,11 +260,11 @@ impl Watch for LinkWatch {
             let event = self.link.memory.transactions_after(self.after);
             let conditions = self.link.conditions();
             if conditions.no_answers || conditions.no_requests || self.link.is_down() {
-                if self.link.dice.one_in(4) {
+                if self.link.rng.one_in(4) {
                     return WatchEvent::Lost;
                 }
             } else if let Some(event) = event.filter(|_| !conditions.no_watch) {
-                // What happens during the delay is delivered next.
+                // Changes during the delay are delivered next.
                 self.link.delay().await;
                 if self.link.conditions().no_answers {
                     return WatchEvent::Lost;
@@ -297,7 +297,7 @@ impl MemberWatch for LinkMemberWatch {
                 self.seen = seen;
                 return Some(events);
             }
-            if !self.link.wait(changed).await && self.link.dice.one_in(4) {
+            if !self.link.wait(changed).await && self.link.rng.one_in(4) {
                 return None;
             }
         }

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Records in a page, so that a few keys need several pages.
+/// The number of records in a page: small, so that a few keys need several pages.
 const PAGE: usize = 3;
 /// Audit entries that one call deletes.
 const MAX_DELETED: usize = 1000;
@@ -52,7 +52,7 @@ pub(crate) struct Memory {
     state: Mutex<State>,
     /// Refuses every transaction, for this reason.
     pub(crate) refuses: Mutex<Option<&'static str>>,
-    /// Answers nobody while an older state is restored.
+    /// Whether the store answers no call, because an older state is being restored.
     pub(crate) is_away: AtomicBool,
     /// Wakes watches, in the order in which they wait.
     pub(crate) changed: Notify,
@@ -73,7 +73,7 @@ impl Memory {
         self.state.lock().unwrap().revision.0
     }
 
-    /// The history that is kept, without random bytes and real time.
+    /// Returns the kept history, without random bytes and real time.
     pub(crate) fn trace(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let number = |id: MemberId| u64::from_be_bytes(*id.0.first_chunk().unwrap());
@@ -240,7 +240,7 @@ impl Memory {
         }
         let revision = Revision(state.revision.0 + 1);
         state.write(revision, writes.iter().cloned());
-        // An empty epoch stands for a writer that leaves the epoch out.
+        // An empty epoch represents a faulty writer that omits the epoch.
         let epoch = Some(epoch).filter(|epoch| !epoch.is_empty()).cloned();
         if let Some(value) = epoch.clone() {
             state.epoch = Some(Epoch { revision, value });

@@ -1,8 +1,8 @@
 //! The protocol over a consensus store in memory, on a simulated clock: every run replays.
 //!
-//! Replica, committer and revoker are the ones that ship. The consensus store is linearizable because it
-//! is one mutex. What goes wrong is between it and the replicas (`link`), in their clocks, and in what
-//! happens to them (`world`).
+//! Replica, committer and revocation barrier are the production code. The consensus store is linearizable because it
+//! is one mutex. Faults are injected into the links between it and the replicas (`link`), into clocks, and
+//! by disruptions (`world`).
 
 mod conformance;
 mod cut_off;
@@ -14,18 +14,18 @@ mod tests;
 mod world;
 
 use super::timing::{Simulated, Timing};
-use crate::gate::Steady;
+use crate::gate::SteadyClock;
 use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// Numbers that follow from a seed.
+/// A seeded random number generator.
 #[derive(Clone)]
-pub(crate) struct Dice(Arc<Mutex<u64>>);
+pub(crate) struct Rng(Arc<Mutex<u64>>);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d)))
     }
@@ -49,14 +49,14 @@ impl Dice {
     }
 }
 
-/// Durations on a clock that errs.
+/// Returns durations on a clock with a wrong rate.
 fn timing(
     freshness: Duration,
     (start, origin): (Instant, u64),
     rate: f64,
     members: &Arc<AtomicU64>,
 ) -> Timing {
-    let clock = Steady::Simulated(Arc::new(move || {
+    let clock = SteadyClock::Simulated(Arc::new(move || {
         let passed = start.elapsed().mul_f64(rate).as_nanos();
         origin + u64::try_from(passed).unwrap()
     }));

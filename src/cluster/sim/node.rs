@@ -1,4 +1,4 @@
-//! A simulated process: an index, its replica, and the changes that are made through it.
+//! A simulated process: an index and its replica. Changes are made through it.
 
 use super::link::Link;
 use crate::{
@@ -9,19 +9,19 @@ use crate::{
         committer::{CommitResult, Committer, Receipt},
         consensus::{ConsensusStore, Transaction, TransactionOutcome},
         follower::{Follower, KeyState},
-        membership::Trouble,
+        membership::ReplicationError,
         position::AppliedPosition,
         replica::ReplicaTask,
-        revoker::Revoker,
+        revocation_barrier::RevocationBarrier,
         timing::Timing,
     },
-    codec::{self, AuditStart, Meta, Place},
+    codec::{self, AuditStart, DbKey, Meta},
     digest::{Digest, Seals},
     error::Error,
     gate::Gate,
     id::KeyId,
     index::Index,
-    ledger::{Commit, Put, Settled},
+    ledger::{Commit, Put, ReplicaWait},
     record::{Actor, Record, Standing},
     scope::{Catalogue, Scope},
     time::Timestamp,
@@ -32,7 +32,7 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-/// A store without the rest of one.
+/// A minimal store: gate and index only.
 pub(super) struct Keys {
     gate: Gate,
     index: Index,
@@ -45,7 +45,7 @@ impl Keys {
         self.gate.remaining()
     }
 
-    /// What it knows of a key, whether or not it may answer.
+    /// Returns the applied state of a key, even if the gate is shut.
     pub(super) fn find(&self, digest: &Digest) -> Option<Standing> {
         self.index.find(digest).map(|(_, standing)| standing)
     }
@@ -86,25 +86,25 @@ impl Follower for Keys {
         self.index.clear();
     }
 
-    fn end_work(&self) {}
+    fn end_watches(&self) {}
 }
 
-/// A process.
+/// A simulated process.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) link: Link,
     pub(super) keys: Arc<Keys>,
     pub(super) timing: Timing,
     leave: watch::Sender<bool>,
-    life: JoinHandle<()>,
+    task: JoinHandle<()>,
     position: Arc<AppliedPosition>,
     committer: Committer<Link, Keys>,
-    trouble: Trouble,
-    revoker: Arc<Revoker<Link>>,
+    replication_error: ReplicationError,
+    barrier: Arc<RevocationBarrier<Link>>,
 }
 
 impl Node {
-    /// Starts a process; it comes up once it reaches the consensus store.
+    /// Starts a process. Returns once it has read the consensus store.
     pub(super) async fn start(name: String, link: Link, timing: Timing, seals: Arc<Seals>) -> Self {
         let keys = Arc::new(Keys {
             gate: Gate::shut_at_first(timing.clock().clone()),
@@ -115,7 +115,7 @@ impl Node {
         let start = loop {
             match bootstrap(&link, &*keys, &mut None).await {
                 Ok(position) => break position,
-                Err(_) => sleep(timing.patience() / 8).await,
+                Err(_) => sleep(timing.call_timeout() / 8).await,
             }
         };
         let consensus = Arc::new(link.clone());
@@ -129,45 +129,56 @@ impl Node {
                 .unwrap(),
             start,
         );
-        let (position, trouble) = (replica.position(), replica.trouble());
+        let (position, replication_error) = (replica.position(), replica.replication_error());
         let (leave, is_leaving) = watch::channel(false);
-        let life = tokio::spawn(replica.run(is_leaving));
+        let task = tokio::spawn(replica.run(is_leaving));
         let follower = Arc::clone(&keys);
         let committer =
             Committer::new(Arc::clone(&consensus), follower, timing.clone(), Arc::clone(&position));
-        let revoker = Revoker::new(consensus, timing.clone());
-        Self { name, link, keys, timing, leave, life, position, committer, trouble, revoker }
+        let barrier = RevocationBarrier::new(consensus, timing.clone());
+        Self {
+            name,
+            link,
+            keys,
+            timing,
+            leave,
+            task,
+            position,
+            committer,
+            replication_error,
+            barrier,
+        }
     }
 
-    pub(super) fn trouble(&self) -> Option<Box<str>> {
-        self.trouble.lock().unwrap().clone()
+    pub(super) fn replication_error(&self) -> Option<Box<str>> {
+        self.replication_error.lock().unwrap().clone()
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.life.is_finished()
+        self.task.is_finished()
     }
 
-    /// Leaves as a process does on SIGTERM. It may still be used.
+    /// Leaves as a process does on SIGTERM. Its validations may still be called.
     pub(super) fn leave(&self) {
         self.leave.send_replace(true);
     }
 
-    /// Ends at once. Nobody asks it any more.
+    /// Ends at once. It must not be used afterwards.
     pub(super) fn crash(&self) {
-        self.life.abort();
+        self.task.abort();
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.keys.gate.is_open()
     }
 
-    /// Whether it would let this key pass now.
+    /// Whether it accepts this key now.
     pub(super) fn accepts(&self, digest: &Digest) -> bool {
         let found = self.keys.gate.pass(|| self.keys.index.find(digest));
         matches!(found, Ok(Some((_, standing))) if standing.active)
     }
 
-    /// The same, by a thread that is held up between its two looks.
+    /// The same for a thread that is delayed between reading the gate and reading the index.
     pub(super) async fn accepts_slowly(&self, digest: &Digest, stall: u64) -> bool {
         let found = || {
             let found = self.keys.index.find(digest);
@@ -183,18 +194,18 @@ impl Node {
         self.keys.index.get(id)
     }
 
-    /// What it has, as it would lie in the consensus store.
+    /// Returns the applied records, as they are encoded in the consensus store.
     pub(super) fn frames(&self) -> std::collections::BTreeMap<[u8; 32], Vec<u8>> {
         let frame = |(id, digest): (KeyId, Digest)| {
             let (record, _) = self.keys.index.get(id).unwrap();
             let frame = codec::encode_record(&record, digest, &self.keys.seals.frame).unwrap();
             (*digest.as_bytes(), frame)
         };
-        let all = self.keys.index.others_than(&std::collections::HashSet::new());
+        let all = self.keys.index.keys_except(&std::collections::HashSet::new());
         all.into_iter().map(frame).collect()
     }
 
-    /// Writes a record, planned on what is applied here. `None`: others came first.
+    /// Writes a record, planned on the applied state. `None`: another replica committed first.
     pub(super) async fn write(
         &self,
         digest: Digest,
@@ -208,14 +219,14 @@ impl Node {
         let frame = record
             .as_ref()
             .map(|record| codec::encode_record(record, digest, &self.keys.seals.frame).unwrap());
-        // No two entries are alike, as times and fields see to it elsewhere.
+        // Entries must differ. In production their times and fields differ.
         let written = self.timing.simulated.members.fetch_add(1, Ordering::Relaxed);
         let at = Timestamp::from_millis(written);
         let act = AuditEntry::new(Actor::Host, Act::Update);
         let entry = AuditEntry { sequence, at, key: Some(id), ..act };
         let (entry, head) =
             codec::encode_entry(&entry, &mark.head, &self.keys.seals.audit).unwrap();
-        let puts = vec![Put { place: Place::Record(digest), frame }];
+        let puts = vec![Put { key: DbKey::Record(digest), frame }];
         let commits = [Commit { sequence, at, entry, head, puts }];
         match self.committer.commit(&commits).await.unwrap() {
             CommitResult::Durable(receipt) => Ok(Some(receipt)),
@@ -224,14 +235,14 @@ impl Node {
         }
     }
 
-    pub(super) async fn wait(&self, receipt: Receipt) -> Settled {
+    pub(super) async fn wait(&self, receipt: Receipt) -> ReplicaWait {
         let Receipt { revision, members, answered } = receipt;
-        self.revoker.wait(revision, members, answered).await
+        self.barrier.wait(revision, members, answered).await
     }
 
-    /// Waits as the store does, which knows no receipt.
-    pub(super) async fn wait_for_all(&self) -> Settled {
-        self.committer.wait_for_all(&self.revoker).await
+    /// Waits as the store does, without a receipt.
+    pub(super) async fn wait_for_all(&self) -> ReplicaWait {
+        self.committer.wait_for_all(&self.barrier).await
     }
 
     pub(super) async fn confirm_newest(&self) -> Option<Receipt> {
@@ -242,7 +253,7 @@ impl Node {
     }
 }
 
-/// Makes an empty store in the consensus store.
+/// Creates an empty store in the consensus store.
 pub(super) async fn create(link: &Link, seals: &Seals) {
     let mark = codec::Mark { store: [7; 16], ..codec::Mark::default() };
     let meta = Meta { pepper_check: seals.pepper_check, mark, newest: 0, prefix: "pcl".into() };

@@ -1,5 +1,5 @@
-//! The promise over many seeds, and the worst cases by hand. `tests/faults/cluster` has the faults that
-//! these tests must find.
+//! The promise over many seeds, and constructed worst cases. `tests/faults/cluster` has the injected faults
+//! that these tests must find.
 //!
 //! The long form has more seeds, on all processors, and prints its counts in one line:
 //!
@@ -7,8 +7,7 @@
 //! PORTCULLIS_SIM_SEEDS=5000 cargo test --release -p portcullis --features cluster --lib by_no_replica -- --nocapture
 //! ```
 //!
-//! A seed that fails replays: `PORTCULLIS_SIM_SEEDS=239..240 PORTCULLIS_SIM_STORY=1` prints all that
-//! happened in it.
+//! A failed seed replays: `PORTCULLIS_SIM_SEEDS=239..240 PORTCULLIS_SIM_LOG=1` prints its log.
 
 use super::{
     cut_off::{Cut, CutOff, Waits},
@@ -28,7 +27,7 @@ use std::{
 };
 use tokio::task::LocalSet;
 
-/// How long a run is, on its own clock.
+/// The duration of a run, in simulated time.
 const SECONDS: u64 = 8;
 
 fn run(seed: u64) -> Tally {
@@ -44,16 +43,16 @@ pub(super) fn simulated<T>(what: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, what)
 }
 
-/// The seeds that were asked for; else these.
-fn seeds(otherwise: Range<u64>) -> Range<u64> {
-    let Ok(asked) = env::var("PORTCULLIS_SIM_SEEDS") else { return otherwise };
+/// Returns the seeds of `PORTCULLIS_SIM_SEEDS`, or the default.
+fn seeds(default: Range<u64>) -> Range<u64> {
+    let Ok(asked) = env::var("PORTCULLIS_SIM_SEEDS") else { return default };
     let number = |text: &str| text.parse().expect("PORTCULLIS_SIM_SEEDS is 5000 or 239..240");
     asked.split_once("..").map_or_else(|| 0..number(&asked), |(a, b)| number(a)..number(b))
 }
 
-/// No validation that starts after a revocation has returned accepts, and all is well once nothing
-/// goes wrong any more.
-fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
+/// Checks that no validation that starts after a returned revocation accepts, and that all replicas recover
+/// after the disruptions.
+fn check_promise(seeds: Range<u64>) -> Tally {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let (next, all) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
     let unrecovered = Mutex::new(Vec::new());
@@ -66,7 +65,7 @@ fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
                         return;
                     }
                     let tally = run(seed);
-                    if env::var_os("PORTCULLIS_SIM_STORY").is_some() {
+                    if env::var_os("PORTCULLIS_SIM_LOG").is_some() {
                         tally.log.iter().for_each(|line| eprintln!("{line}"));
                     }
                     let accepted = tally.violations.first();
@@ -80,14 +79,14 @@ fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
         }
     });
     let unrecovered = unrecovered.into_inner().unwrap();
-    assert!(unrecovered.is_empty(), "not as it was before, by seed: {unrecovered:?}");
+    assert!(unrecovered.is_empty(), "not recovered, by seed: {unrecovered:?}");
     let all = all.into_inner().unwrap();
     eprintln!(
-        "simulation: {} seeds, {} revocations ({} with a replica waited out), {} restores, {} validations ({} accepted, \
+        "simulation: {} seeds, {} revocations ({} with a replica timed out), {} restores, {} validations ({} accepted, \
          {} refused by shut gates), 0 accepted after a returned revocation",
         seeds.end - seeds.start,
         all.revocations,
-        all.waited_out,
+        all.timed_out,
         all.restores,
         all.validations,
         all.accepted,
@@ -97,22 +96,22 @@ fn the_promise_is_kept(seeds: Range<u64>) -> Tally {
 }
 
 #[test]
-fn a_revoked_key_is_accepted_by_no_replica() {
+fn revoked_key_is_accepted_by_no_replica() {
     let seeds = seeds(0..300);
     let count = seeds.end - seeds.start;
-    let all = the_promise_is_kept(seeds);
+    let all = check_promise(seeds);
     if count < 100 {
         return;
     }
     // A simulation in which nothing happens would pass as well.
     let a_seed = |counted: u64| counted / count;
-    assert!(a_seed(all.revocations) >= 5 && a_seed(all.waited_out) >= 2, "{all:?}");
+    assert!(a_seed(all.revocations) >= 5 && a_seed(all.timed_out) >= 2, "{all:?}");
     assert!(all.restores * 5 > count && a_seed(all.refused_by_gates) >= 20, "{all:?}");
     assert!(a_seed(all.validations) > 1000 && a_seed(all.accepted) >= 50, "{all:?}");
 }
 
 #[test]
-fn a_seed_replays_to_the_last_revision_and_another_one_is_another_world() {
+fn seed_replays_exactly_and_other_seeds_differ() {
     let mut worlds = Vec::new();
     for seed in [7, 8, 21, 22] {
         let (once, again) = (run(seed), run(seed));
@@ -131,7 +130,7 @@ fn first_difference(one: &Tally, other: &Tally) -> Option<(String, String)> {
     differing.next()
 }
 
-/// How often a replica that was cut off accepted a key whose revocation had returned.
+/// Returns how often a replica that was cut off accepted a key whose revocation had returned.
 fn accepted(case: CutOff) -> u64 {
     simulated(case.run())
 }
@@ -146,7 +145,7 @@ fn replica_cut_off_after_a_proof_accepts_no_revoked_key_by_a_slow_clock() {
     assert_eq!(accepted(CutOff::new([0.99, 1.01], Cut::AfterProof)), 0, "keys were accepted");
 }
 
-/// The proofs of the replica that is cut off are good for longer than those of the other.
+/// The proofs of the replica that is cut off stay valid for longer than those of the other.
 fn with_unequal_freshness(waits: Waits) -> CutOff {
     let freshness = [Duration::from_secs(6), Duration::from_secs(1)];
     CutOff { freshness, waits, ..CutOff::new([0.99, 1.01], Cut::AfterProof) }

@@ -3,7 +3,7 @@
 use super::{Disk, entries};
 use crate::{
     audit::AuditEntry,
-    codec::{self, Place},
+    codec::{self, DbKey},
     error::Error,
     ledger::{
         PrunePoint, StoredRange,
@@ -14,8 +14,8 @@ use crate::{
 };
 use sled::transaction::TransactionError;
 
-/// How many pruned entries are removed at once, so that changes get in between.
-const REMOVED_AT_ONCE: usize = 1000;
+/// The number of pruned entries that one call removes. Changes are committed between the calls.
+const REMOVED_PER_CALL: usize = 1000;
 
 impl Disk {
     pub(super) fn read_audit(
@@ -24,21 +24,21 @@ impl Disk {
         limit: usize,
         catalogue: &'static Catalogue,
     ) -> Result<Vec<AuditEntry>, Error> {
-        let (last, floor) = {
+        let (last, start) = {
             let state = self.state();
-            (state.meta.mark.sequence, state.floor)
+            (state.meta.mark.sequence, state.audit_start)
         };
-        let after = after.max(floor.through);
+        let after = after.max(start.through);
         if after > last {
             return Ok(Vec::new());
         }
-        let mut head = entries::head(&self.db, &floor, after)?;
+        let mut head = entries::head(&self.db, &start, after)?;
         let mut entries = Vec::new();
         for sequence in (after + 1..=last).take(limit) {
             let frame = match entries::frame(&self.db, sequence) {
                 Ok(frame) => frame,
                 // It was pruned meanwhile.
-                Err(_) if self.state().floor.through > floor.through => {
+                Err(_) if self.state().audit_start.through > start.through => {
                     return self.read_audit(after, limit, catalogue);
                 }
                 Err(missing) => return Err(missing),
@@ -51,28 +51,30 @@ impl Disk {
         Ok(entries)
     }
 
-    /// The frames as they are stored. The receiver checks them. A missing one is left out.
+    /// Reads the stored frames without verifying them; the caller verifies them. A missing frame is
+    /// left out.
     pub(super) fn read_audit_range(&self, after: u64, limit: usize) -> Result<StoredRange, Error> {
-        let (mark, floor) = {
+        let (mark, start) = {
             let state = self.state();
-            (state.meta.mark, state.floor)
+            (state.meta.mark, state.audit_start)
         };
-        let after = after.max(floor.through).min(mark.sequence);
-        let previous = entries::head(&self.db, &floor, after)?;
+        let after = after.max(start.through).min(mark.sequence);
+        let previous = entries::head(&self.db, &start, after)?;
         let mut frames = Vec::new();
         for sequence in (after + 1..=mark.sequence).take(limit) {
-            let frame = contained(Doing::Reading, || self.db()?.get(Place::Entry(sequence).key()))?;
+            let frame =
+                contained(Doing::Reading, || self.db()?.get(DbKey::Entry(sequence).to_bytes()))?;
             frames.extend(frame.map(|frame| (sequence, frame.to_vec())));
         }
-        if self.state().floor.through > after {
+        if self.state().audit_start.through > after {
             // Some were pruned meanwhile.
             return self.read_audit_range(after, limit);
         }
         Ok(StoredRange { after, previous, frames, mark })
     }
 
-    /// The last entry before this moment that may be pruned: one that the anchor still knows to be
-    /// past after a power cut. `None` if there is none after the audit start.
+    /// Finds the last entry before this time that may be pruned. The anchor must record a later state
+    /// even after a power cut. `None` if no entry after the audit start qualifies.
     pub(super) fn find_prune_point(
         &self,
         before: Timestamp,
@@ -80,12 +82,12 @@ impl Disk {
     ) -> Result<Option<PrunePoint>, Error> {
         let (start, end) = {
             let state = self.state();
-            (state.floor, state.anchor.vouched())
+            (state.audit_start, state.anchor.synced_sequence())
         };
         let frame = |number| entries::frame(&self.db, number);
         let through = match codec::last_entry_before(start.through, end, before, catalogue, frame) {
             // Some were pruned meanwhile.
-            Err(_) if self.state().floor.through > start.through => {
+            Err(_) if self.state().audit_start.through > start.through => {
                 return self.find_prune_point(before, catalogue);
             }
             found => found?,
@@ -96,22 +98,22 @@ impl Disk {
         Ok(Some(PrunePoint { through, head: entries::head(&self.db, &start, through)? }))
     }
 
-    /// Removes entries before the audit start, some at a time; true while there are more. Removes
-    /// none while a snapshot is read, which may be older than the prune; then a later call does.
+    /// Removes some entries before the audit start. Returns true while there may be more. Removes none
+    /// while a snapshot is being read, since the snapshot may be older than the prune.
     pub(super) fn remove_some_pruned(&self) -> Result<bool, Error> {
         let doing = Doing::Writing;
         let mut state = self.state();
-        if state.kept.is_wanted() || !state.reserve.has_room_to_prune() {
+        if state.before_images.has_readers() || !state.reserve.has_room_to_prune() {
             return Ok(false);
         }
         state.reserve.before_write();
-        let above = Place::Entry(state.floor.through + 1).key();
+        let above = DbKey::Entry(state.audit_start.through + 1).to_bytes();
         let below = contained(doing, || {
-            let first = Place::Entry(0).key();
+            let first = DbKey::Entry(0).to_bytes();
             self.db()?
                 .range(first..above)
                 .keys()
-                .take(REMOVED_AT_ONCE)
+                .take(REMOVED_PER_CALL)
                 .collect::<sled::Result<Vec<_>>>()
         })?;
         if below.is_empty() {
@@ -132,6 +134,6 @@ impl Disk {
         })?;
         self.file.sync_data().map_err(|e| Error::io(doing.as_str(), e))?;
         state.reserve.after_write();
-        Ok(below.len() == REMOVED_AT_ONCE)
+        Ok(below.len() == REMOVED_PER_CALL)
     }
 }

@@ -1,14 +1,14 @@
 //! Single audit entries in the database.
 
 use crate::{
-    codec::{self, AuditStart, Place},
+    codec::{self, AuditStart, DbKey},
     error::Error,
     ledger::engine::{Database, Doing, contained},
 };
 
 /// The frame of an entry.
 pub(super) fn frame(db: &Database, sequence: u64) -> Result<sled::IVec, Error> {
-    contained(Doing::Reading, || db.get()?.get(Place::Entry(sequence).key()))?
+    contained(Doing::Reading, || db.get()?.get(DbKey::Entry(sequence).to_bytes()))?
         .ok_or_else(|| Error::damaged(format!("entry {sequence} of the audit log is missing")))
 }
 

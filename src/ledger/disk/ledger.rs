@@ -1,4 +1,4 @@
-//! The disk ledger as the store uses it.
+//! Implements [`Ledger`] for the disk.
 
 use super::{Disk, snapshot::DiskSnapshot};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Ledger for Disk {
-    /// A disk has no other writer, so there is no conflict. After a failed write nobody knows what
-    /// is on the disk.
+    /// Never returns `Conflict`: a disk ledger has one writer. After a failed write, the content of the
+    /// disk is unknown.
     fn commit(&self, batch: Vec<Commit>) -> CommitOutcome {
         match self.write(&batch) {
             Ok(()) => CommitOutcome::Durable,
@@ -31,7 +31,7 @@ impl Ledger for Disk {
     }
 
     fn audit_start(&self) -> AuditStart {
-        self.state().floor
+        self.state().audit_start
     }
 
     fn audit_range(&self, after: u64, limit: usize) -> Result<Option<StoredRange>, Error> {
@@ -63,7 +63,7 @@ impl Ledger for Disk {
     }
 
     fn keep_reserve(&self) {
-        self.state().reserve.keep();
+        self.state().reserve.refill();
     }
 
     fn sync_anchor(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Acts that change no key: why a key is refused, the newest change, the refusal of a caller.
+//! Acts that change no key: the reason of a refusal, the newest change, the refusal of a caller.
 
 use super::Acting;
 use crate::{
@@ -19,19 +19,19 @@ impl Acting<'_> {
     /// Returns why the store refuses a key, and the key's record. An actor that is a key needs the
     /// scope `admin.key.verify`.
     ///
-    /// An answer that reports a key inactive rests on a change, so this waits until the change is
-    /// durable. The refusal is [`Refusal::Unavailable`], without a record, if that cannot be said.
+    /// A pending change may have made the key inactive, so this waits until the change is durable. If the
+    /// outcome is unknown, the refusal is [`Refusal::Unavailable`], without a record.
     pub fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
         self.require(Attempt::Verify, Some(id), &ADMIN_KEY_VERIFY)?;
         let core = self.caller().core;
-        core.again(|| {
+        core.retry(|| {
             let plans = core.plan();
             let (planned, pending) = (core.planned(&plans, id), plans.pending_sequence(id));
             core.wait(plans, pending)?;
             let Some((record, _)) = planned else { return Ok((Refusal::Unknown, None)) };
             match record.standing().check(|| core.clock.now()) {
                 Err(refusal) => Ok((refusal, Some(record))),
-                // A change in flight reactivates the key, or what denies it may never be durable.
+                // A pending change reactivates the key, or its denial may never be durable.
                 Ok(()) => Ok((Refusal::Unavailable, None)),
             }
         })
@@ -44,11 +44,11 @@ impl Acting<'_> {
         Ok(self.caller().core.plan().committed)
     }
 
-    /// Like [`refuse`](Self::refuse), for a caller that is refused whether or not the audit log can be
-    /// written: a failure is logged instead of returned.
+    /// Like [`refuse`](Self::refuse), but logs a failure to write the audit log instead of returning it.
     pub fn refuse_or_log(&self, attempt: Attempt, key: Option<KeyId>, reason: &str) {
-        if let Err(gap) = self.caller().note_refusal(attempt, key, Change::default(), reason) {
-            gap.log(self.actor);
+        if let Err(unwritten) = self.caller().note_refusal(attempt, key, Change::default(), reason)
+        {
+            unwritten.log(self.actor);
         }
     }
 
@@ -69,7 +69,7 @@ mod tests {
     };
 
     #[test]
-    fn key_without_the_scope_learns_neither_why_a_key_is_refused_nor_the_newest_change() {
+    fn refusal_reason_and_newest_change_require_their_scopes() {
         let store = Store::in_memory().unwrap();
         let key = |names: &[&str]| store.issue(new_key(&store, names, true)).unwrap().record.id;
         let (plain, clerk) = (key(&["api.read"]), key(&["admin.key.list", "admin.key.verify"]));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_change_is_the_last_that_is_durable() {
+    fn newest_change_is_the_last_durable_one() {
         let (store, script) = scripted_store();
         let newest = |store: &Store| store.acting_as(Actor::Host, None).newest_change().unwrap();
         issue(&store, &script, new_key(&store, &["api.read"], true));

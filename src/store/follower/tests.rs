@@ -1,4 +1,4 @@
-//! Several stores on one memory: what holds of one store holds of them all.
+//! Several stores that share one consensus store in memory: the guarantees of one store hold for all.
 
 use crate::{
     Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, MetadataPatch,
@@ -8,7 +8,7 @@ use crate::{
         follower::Follower,
         ledger::BEFORE_CONFIRMING,
         sim::{
-            Dice,
+            Rng,
             link::{Conditions, Link},
             memory::Memory,
         },
@@ -26,21 +26,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So long that no replica shuts or is given up because the machine has other work.
+/// Long, so that no gate shuts and no call times out on a busy host.
 const LONG: Duration = Duration::from_secs(10);
-/// For one that is to shut, to be waited out, or to ask for proofs often.
+/// Short, for a replica that must shut, time out, or request proofs often.
 const SHORT: Duration = Duration::from_millis(400);
 
 /// The consensus store of some replicas.
-struct Shore(Arc<Memory>);
+struct Cluster(Arc<Memory>);
 
-impl Shore {
+impl Cluster {
     fn new() -> Self {
         Self(Memory::new())
     }
 
     fn link(&self) -> Link {
-        let link = Link::new(Arc::clone(&self.0), Dice::new(1), Arc::default()).in_real_time();
+        let link = Link::new(Arc::clone(&self.0), Rng::new(1), Arc::default()).in_real_time();
         link.set(Conditions { delay: 2, ..Conditions::default() });
         link
     }
@@ -92,14 +92,14 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
     store.authenticate_key(key.as_bytes()).map(|_| ())
 }
 
-/// What is decided where the gate is open.
-fn behind_the_gate(store: &Store, key: &str) -> Result<(), Refusal> {
+/// The decision if the gate were open.
+fn decision_without_gate(store: &Store, key: &str) -> Result<(), Refusal> {
     let core = &store.writer;
     let digest = core.seals.digester.digest(key.as_bytes());
     core.index.admit(&digest, || core.clock.now()).map(|_| ())
 }
 
-/// Waits for what comes by itself; a test that waits in vain fails.
+/// Waits until a condition holds; fails after 30 seconds.
 #[track_caller]
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     awaited(what, || is_so().then_some(()));
@@ -118,27 +118,27 @@ fn awaited<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 }
 
 #[test]
-fn a_key_that_one_replica_issues_works_on_all_and_its_revocation_is_over_on_all() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn key_issued_on_one_replica_is_accepted_and_revoked_on_all() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     for _ in 0..5 {
         let (id, key) = issue(&one);
         assert_eq!(decision(&one, &key), Ok(()));
         eventually("the other follows", || decision(&two, &key) == Ok(()));
-        let (record, settled) = two.revoke_everywhere(id).unwrap();
+        let (record, wait) = two.revoke_everywhere(id).unwrap();
         assert_eq!(
             (decision(&one, &key), decision(&two, &key)),
             (Err(Refusal::Inactive), Err(Refusal::Inactive))
         );
         assert!(!record.active);
-        assert_eq!((settled.acknowledged, settled.waited_out), (2, 0));
+        assert_eq!((wait.acknowledged, wait.timed_out), (2, 0));
     }
 }
 
 #[test]
-fn replicas_that_change_at_the_same_time_lose_nothing_and_keep_one_chain() {
-    let shore = Shore::new();
-    let stores = [shore.store(), shore.store(), shore.store()];
+fn concurrent_changes_of_replicas_all_commit_in_one_chain() {
+    let cluster = Cluster::new();
+    let stores = [cluster.store(), cluster.store(), cluster.store()];
     let made: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = stores
             .iter()
@@ -164,27 +164,27 @@ fn replicas_that_change_at_the_same_time_lose_nothing_and_keep_one_chain() {
         eventually("all follow", || store.count().active == 18 && store.count().inactive == 18);
         let page = store.list(&ListQuery { page_size: Some(200), ..ListQuery::default() }).unwrap();
         assert_eq!(page.records.len(), 36);
-        // Each entry is checked against the one before: one for the names, 36 and 18.
-        let trail = store.audit(0, 1000).unwrap();
-        assert_eq!(trail.len(), 1 + 36 + 18);
-        assert_eq!(store.audit(30, 1000).unwrap(), trail[30..]);
-        let created = trail.iter().filter(|entry| entry.act == Act::Create).count();
+        // Each entry is checked against the one before: one for the names, 36 issues, 18 revocations.
+        let entries = store.audit(0, 1000).unwrap();
+        assert_eq!(entries.len(), 1 + 36 + 18);
+        assert_eq!(store.audit(30, 1000).unwrap(), entries[30..]);
+        let created = entries.iter().filter(|entry| entry.act == Act::Create).count();
         assert_eq!(created, 36);
     }
 }
 
 #[test]
-fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is_back() {
-    let shore = Shore::new();
-    let ((one, _a), (two, cut)) = (shore.store(), shore.store_fresh_for(SHORT));
+fn unreachable_replica_is_fenced_after_timeout_and_refuses_until_it_reconnects() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, cut)) = (cluster.store(), cluster.store_fresh_for(SHORT));
     let (id, key) = issue(&one);
     let principal = awaited("the other follows", || two.authenticate_key(key.as_bytes()).ok());
     let watch = two.revocation(&principal);
     cut.set(Conditions { no_requests: true, no_answers: true, ..Conditions::default() });
-    let (_, settled) = one.revoke_everywhere(id).unwrap();
+    let (_, wait) = one.revoke_everywhere(id).unwrap();
     assert_eq!(decision(&two, &key), Err(Refusal::Unavailable));
-    assert!(two.revocation(&principal).is_over(), "nobody vouches for the key");
-    assert_eq!((settled.acknowledged, settled.waited_out), (1, 1));
+    assert!(two.revocation(&principal).is_over(), "the state of the key is unknown");
+    assert_eq!((wait.acknowledged, wait.timed_out), (1, 1));
     assert!(!two.health().is_answering);
     eventually("work in flight ends", || watch.is_over());
     cut.set(Conditions { delay: 2, ..Conditions::default() });
@@ -198,9 +198,9 @@ fn a_replica_that_cannot_be_reached_is_waited_out_and_answers_nobody_until_it_is
 }
 
 #[test]
-fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+fn unanswered_revocation_is_an_error_denies_at_once_and_may_be_repeated() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     let (id, key) = issue(&one);
     link.set(Conditions { no_answers: true, ..Conditions::default() });
     let outcome = one.revoke(id);
@@ -209,7 +209,7 @@ fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated
     link.set(Conditions { delay: 2, ..Conditions::default() });
     eventually("the repetition is answered", || one.revoke(id).is_ok());
     assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
-    // What was in doubt leaves nothing behind.
+    // The denial in doubt is retracted.
     two.update(id, Change::activate()).unwrap();
     eventually("it is back on both", || {
         decision(&one, &key) == Ok(()) && decision(&two, &key) == Ok(())
@@ -217,71 +217,71 @@ fn a_revocation_without_an_answer_is_an_error_denies_at_once_and_may_be_repeated
 }
 
 #[test]
-fn a_repeated_revocation_writes_so_that_what_was_planned_before_it_conflicts() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn repeated_revocation_writes_so_that_earlier_plans_conflict() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let (id, key) = issue(&one);
     one.revoke(id).unwrap();
     let before = one.get(id).unwrap().revision;
     one.revoke(id).unwrap();
     let again = one.get(id).unwrap();
     assert!(again.revision > before && !again.active);
-    // The other has it too: whatever was planned on the record as it was conflicts.
+    // The other replica has applied it: changes planned on the former record conflict.
     eventually("the other has it", || two.get(id).is_ok_and(|r| r.revision == again.revision));
     assert!(decision(&one, &key).is_err() && decision(&two, &key).is_err());
 }
 
 #[test]
-fn a_repeated_revocation_waits_for_the_others_as_the_first_did() {
-    let shore = Shore::new();
-    let ((one, _a), (_two, _b)) = (shore.store(), shore.store());
+fn repeated_revocation_waits_for_the_other_replicas() {
+    let cluster = Cluster::new();
+    let ((one, _a), (_two, _b)) = (cluster.store(), cluster.store());
     let (id, _) = issue(&one);
     for _ in 0..2 {
-        let (record, settled) = one.revoke_everywhere(id).unwrap();
-        assert_eq!((record.active, settled.acknowledged, settled.waited_out), (false, 2, 0));
+        let (record, wait) = one.revoke_everywhere(id).unwrap();
+        assert_eq!((record.active, wait.acknowledged, wait.timed_out), (false, 2, 0));
     }
 }
 
 #[test]
-fn a_change_that_was_never_made_denies_nothing_after_all() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+fn lost_change_stops_denying_once_its_outcome_is_known() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     let (id, key) = issue(&one);
     link.set(Conditions { no_requests: true, ..Conditions::default() });
     assert!(matches!(one.revoke(id), Err(Error::Unanswered(_))));
-    assert_eq!(behind_the_gate(&one, &key), Err(Refusal::Inactive));
+    assert_eq!(decision_without_gate(&one, &key), Err(Refusal::Inactive));
     link.set(Conditions { delay: 2, ..Conditions::default() });
-    // Nobody knows until somebody else has changed the store.
+    // The outcome is unknown until another change is committed.
     let (_, _) = issue(&two);
     eventually("it is decided", || decision(&one, &key) == Ok(()));
 }
 
 #[test]
-fn a_request_that_was_never_made_is_done_when_it_is_sent_again() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+fn lost_idempotent_request_is_executed_when_sent_again() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     let ask = |key: &[u8]| {
         let request = Idempotency { key, route: "POST /v1/keys", payload: b"{}" };
         one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
     };
-    // Twice, so that nothing is left to be read to know what was done.
+    // Twice, so that all requests are read.
     ask(b"n-16").unwrap();
     ask(b"n-16").unwrap();
     link.set(Conditions { no_requests: true, ..Conditions::default() });
     assert!(matches!(ask(b"n-17"), Err(Error::Unanswered(_))));
     link.set(Conditions { delay: 2, ..Conditions::default() });
-    // Nobody knows until somebody else has changed the store.
+    // The outcome is unknown until another change is committed.
     let (_, _) = issue(&two);
     eventually("it is done", || matches!(ask(b"n-17"), Ok(Outcome::Issued(_))));
     assert!(matches!(ask(b"n-17"), Ok(Outcome::Before(_))));
 }
 
 #[test]
-fn a_request_that_others_overtake_is_done_after_them() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+fn idempotent_request_that_conflicts_is_retried() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     for round in 0..6u8 {
-        // Planned before the other's change is there, and answered after it.
+        // Planned before the other change is applied, and answered after it.
         link.set(Conditions { delay: 200, no_watch: true, ..Conditions::default() });
         issue(&two);
         let outcome = thread::scope(|scope| {
@@ -290,7 +290,7 @@ fn a_request_that_others_overtake_is_done_after_them() {
                 let request = Idempotency { key: &key, route: "POST /v1/keys", payload: b"{}" };
                 one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
             });
-            eventually("it is on its way", || one.writer.plan().in_flight.is_some());
+            eventually("it is in flight", || one.writer.plan().in_flight.is_some());
             link.set(Conditions::default());
             asking.join().unwrap()
         });
@@ -299,35 +299,37 @@ fn a_request_that_others_overtake_is_done_after_them() {
 }
 
 #[test]
-fn each_wait_for_the_other_replicas_is_told() {
-    let shore = Shore::new();
-    let ((one, _a), (_two, _b)) = (shore.store(), shore.store());
+fn each_wait_for_the_other_replicas_is_reported() {
+    let cluster = Cluster::new();
+    let ((one, _a), (_two, _b)) = (cluster.store(), cluster.store());
     let (id, _) = issue(&one);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&told);
-    one.tell_waits(move |_, settled| heard.lock().unwrap().push(settled));
-    let (_, settled) = one.revoke_everywhere(id).unwrap();
-    assert_eq!(*told.lock().unwrap(), [settled]);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let recorder = Arc::clone(&reported);
+    one.on_replica_wait(move |_, wait| recorder.lock().unwrap().push(wait));
+    let (_, wait) = one.revoke_everywhere(id).unwrap();
+    assert_eq!(*reported.lock().unwrap(), [wait]);
 }
 
 #[test]
-fn a_replica_that_cannot_read_what_it_missed_says_why_it_does_not_follow() {
-    let shore = Shore::new();
-    let ((one, _a), (two, cut)) = (shore.store(), shore.store());
+fn replica_that_cannot_catch_up_reports_its_error() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, cut)) = (cluster.store(), cluster.store());
     (0..5).for_each(|_| drop(issue(&one)));
     cut.set(Conditions { no_watch: true, ..Conditions::default() });
     issue(&one);
-    shore.0.compact();
+    cluster.0.compact();
     cut.set(Conditions { first_page_only: true, ..Conditions::default() });
-    eventually("it says why", || two.health().trouble.is_some());
+    eventually("it reports its error", || two.health().replication_error.is_some());
     cut.set(Conditions::default());
-    eventually("it follows", || two.health().trouble.is_none() && two.count().active == 6);
+    eventually("it follows", || {
+        two.health().replication_error.is_none() && two.count().active == 6
+    });
 }
 
 #[test]
-fn a_replica_says_how_long_it_goes_on_answering_until_it_answers_nobody() {
-    let shore = Shore::new();
-    let (one, link) = shore.store_fresh_for(SHORT);
+fn replica_reports_how_long_its_gate_stays_open() {
+    let cluster = Cluster::new();
+    let (one, link) = cluster.store_fresh_for(SHORT);
     let answers_for = || one.following().unwrap().answers_for;
     eventually("it answers", || !answers_for().is_zero());
     assert!(answers_for() < Duration::from_secs(10));
@@ -336,21 +338,21 @@ fn a_replica_says_how_long_it_goes_on_answering_until_it_answers_nobody() {
 }
 
 #[test]
-fn each_replica_knows_all_that_share_the_store() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn every_replica_lists_all_members() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     for store in [&one, &two] {
         assert_eq!(store.members().unwrap().len(), 2);
     }
 }
 
 #[test]
-fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
-    let shore = Shore::new();
-    let (one, link) = shore.store();
+fn change_builds_on_the_pending_change_of_its_key() {
+    let cluster = Cluster::new();
+    let (one, link) = cluster.store();
     let ((other, _), (id, _)) = (issue(&one), issue(&one));
     let slow = Conditions { delay: 100, ..Conditions::default() };
-    // The first is not done before its own replica has it.
+    // The first change completes only after its own replica has applied it.
     link.set(Conditions { no_watch: true, ..slow });
     let planned = || one.writer.plan().next_sequence();
     let named = |name: &str| Change { name: Some(name.into()), ..Change::default() };
@@ -358,7 +360,7 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
     let begun = planned();
     thread::scope(|scope| {
         let first = scope.spawn(|| one.update(other, named("a")).unwrap());
-        eventually("it is on its way", || one.writer.plan().in_flight.is_some());
+        eventually("it is in flight", || one.writer.plan().in_flight.is_some());
         let second = scope.spawn(|| one.update(id, owned).unwrap());
         eventually("it is planned", || planned() == begun + 2);
         link.set(slow);
@@ -371,12 +373,12 @@ fn a_change_of_a_key_whose_change_is_on_its_way_keeps_that() {
 }
 
 #[test]
-fn denial_is_planned_again_however_often_other_replicas_come_first() {
-    let shore = Shore::new();
-    let (one, _a) = shore.store();
+fn denial_is_retried_as_long_as_it_conflicts() {
+    let cluster = Cluster::new();
+    let (one, _a) = cluster.store();
     let after_five = |persists: bool| {
         let mut attempts = 0;
-        one.writer.again_within(
+        one.writer.retry_within(
             Duration::ZERO,
             || persists,
             || {
@@ -390,9 +392,9 @@ fn denial_is_planned_again_however_often_other_replicas_come_first() {
 }
 
 #[test]
-fn metadata_patches_of_two_replicas_all_take_effect_and_their_denial_does() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn metadata_patches_of_two_replicas_all_take_effect() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let (id, key) = issue(&one);
     let patch = |store: &Store, change: Change, entry: String| {
         let metadata = MetadataPatch::from([(entry, Some("1".into()))]);
@@ -414,9 +416,9 @@ fn metadata_patches_of_two_replicas_all_take_effect_and_their_denial_does() {
 }
 
 #[test]
-fn requests_that_others_did_are_unknown_until_they_are_read() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn requests_of_other_replicas_are_unknown_until_they_are_read() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let (id, _) = issue(&two);
     eventually("it follows", || one.get(id).is_ok());
     let core = &one.writer;
@@ -426,9 +428,9 @@ fn requests_that_others_did_are_unknown_until_they_are_read() {
 }
 
 #[test]
-fn names_that_others_numbered_meanwhile_are_not_numbered_again() {
-    let shore = Shore::new();
-    let (one, _a) = shore.store();
+fn names_numbered_by_another_replica_are_not_numbered_again() {
+    let cluster = Cluster::new();
+    let (one, _a) = cluster.store();
     let core = &one.writer;
     let numbered = core.numbered();
     assert!(core.check_numbered(numbered, core.catalogue()).is_ok());
@@ -437,9 +439,9 @@ fn names_that_others_numbered_meanwhile_are_not_numbered_again() {
 }
 
 #[test]
-fn a_replica_that_starts_over_forgets_all_that_it_had_applied() {
-    let shore = Shore::new();
-    let (one, _a) = shore.store();
+fn cleared_replica_forgets_everything_it_applied() {
+    let cluster = Cluster::new();
+    let (one, _a) = cluster.store();
     let (id, key) = issue(&one);
     one.writer.clear();
     assert!(matches!(one.get(id), Err(Error::NoSuchKey(_))));
@@ -448,9 +450,9 @@ fn a_replica_that_starts_over_forgets_all_that_it_had_applied() {
 }
 
 #[test]
-fn a_request_that_is_sent_to_two_replicas_is_done_once() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn request_sent_to_two_replicas_is_executed_once() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let request = Idempotency { key: b"n-17", route: "POST /v1/keys", payload: b"{}" };
     let ask = |store: &Store| {
         let outcome = store.acting_as(Actor::Host, None).issue_once(new_key(store), &request);
@@ -466,14 +468,14 @@ fn a_request_that_is_sent_to_two_replicas_is_done_once() {
     });
     assert_eq!(outcomes.iter().filter(|(is_new, _)| *is_new).count(), 1, "{outcomes:?}");
     assert_eq!(outcomes.iter().map(|(_, id)| id).collect::<HashSet<_>>().len(), 1);
-    let third = shore.store();
-    assert_eq!(ask(&third.0), (false, outcomes[0].1), "one that came later knows it too");
+    let third = cluster.store();
+    assert_eq!(ask(&third.0), (false, outcomes[0].1), "a replica that joined later knows it too");
 }
 
 #[test]
-fn two_replicas_cannot_take_away_the_last_two_roots() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn two_replicas_cannot_revoke_the_last_two_roots() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let root = |store: &Store| {
         store.issue(NewKey { grant: Grant::All, ..new_key(store) }).unwrap().record.id
     };
@@ -489,9 +491,9 @@ fn two_replicas_cannot_take_away_the_last_two_roots() {
 }
 
 #[test]
-fn a_change_finds_what_another_replica_has_just_made() {
-    let shore = Shore::new();
-    let ((one, _a), (two, slow)) = (shore.store(), shore.store());
+fn change_finds_a_key_just_issued_by_another_replica() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, slow)) = (cluster.store(), cluster.store());
     slow.set(Conditions { delay: 40, ..Conditions::default() });
     for _ in 0..3 {
         let (id, _) = issue(&one);
@@ -502,13 +504,13 @@ fn a_change_finds_what_another_replica_has_just_made() {
 }
 
 #[test]
-fn scopes_that_one_replica_brings_have_one_number_on_all() {
-    let shore = Shore::new();
+fn scope_added_by_one_replica_has_one_number_on_all() {
+    let cluster = Cluster::new();
     let (one, two) = thread::scope(|scope| {
         let one = scope
-            .spawn(|| shore.try_store(Mode::OpenOrCreate, &["x.one", "x.both"], LONG).unwrap());
+            .spawn(|| cluster.try_store(Mode::OpenOrCreate, &["x.one", "x.both"], LONG).unwrap());
         let two = scope
-            .spawn(|| shore.try_store(Mode::OpenOrCreate, &["x.two", "x.both"], LONG).unwrap());
+            .spawn(|| cluster.try_store(Mode::OpenOrCreate, &["x.two", "x.both"], LONG).unwrap());
         (one.join().unwrap(), two.join().unwrap())
     });
     let names = |store: &Store| -> Vec<String> {
@@ -525,38 +527,38 @@ fn scopes_that_one_replica_brings_have_one_number_on_all() {
 }
 
 #[test]
-fn a_store_that_must_be_there_is_not_made_and_one_that_must_be_new_is_not_opened() {
-    let shore = Shore::new();
-    let open = |wanted| shore.try_store(wanted, &[], LONG).map(|_| ());
+fn open_requires_and_create_forbids_an_existing_store() {
+    let cluster = Cluster::new();
+    let open = |wanted| cluster.try_store(wanted, &[], LONG).map(|_| ());
     assert!(matches!(open(Mode::Open), Err(Error::NotFound(_))));
     open(Mode::Create).unwrap();
     assert!(matches!(open(Mode::Create), Err(Error::AlreadyExists(_))));
     open(Mode::Open).unwrap();
-    let link = shore.link();
+    let link = cluster.link();
     let other = Store::builder().prefix(Prefix::new("acme").unwrap());
     let outcome = other.shared(link, Replica::named("x"), Mode::Open);
     assert!(matches!(outcome, Err(Error::WrongPrefix(_))));
-    let link = shore.link();
+    let link = cluster.link();
     let other = Store::builder().pepper("a pepper of its own");
     let outcome = other.shared(link, Replica::named("x"), Mode::Open);
     assert!(matches!(outcome, Err(Error::WrongPepper)));
 }
 
 #[test]
-fn a_replica_that_left_keeps_nobody_waiting() {
-    let shore = Shore::new();
-    let (one, _a) = shore.store();
+fn replica_that_left_is_not_waited_for() {
+    let cluster = Cluster::new();
+    let (one, _a) = cluster.store();
     let (id, _) = issue(&one);
-    drop(shore.store());
-    let (_, settled) = one.revoke_everywhere(id).unwrap();
-    assert_eq!((settled.acknowledged, settled.waited_out), (1, 0));
+    drop(cluster.store());
+    let (_, wait) = one.revoke_everywhere(id).unwrap();
+    assert_eq!((wait.acknowledged, wait.timed_out), (1, 0));
 }
 
 #[test]
-fn changes_that_are_too_many_for_one_transaction_go_in_several() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
-    // While the first is on its way the others gather.
+fn changes_too_many_for_one_transaction_are_split() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
+    // The other changes are queued while the first is in flight.
     link.set(Conditions { delay: 120, ..Conditions::default() });
     thread::scope(|scope| {
         let threads: Vec<_> = (0..150).map(|_| scope.spawn(|| issue(&one))).collect();
@@ -569,29 +571,29 @@ fn changes_that_are_too_many_for_one_transaction_go_in_several() {
 }
 
 #[test]
-fn as_many_scopes_as_there_may_be_are_numbered() {
-    let shore = Shore::new();
+fn maximum_number_of_scopes_is_numbered() {
+    let cluster = Cluster::new();
     let names: Vec<_> = (0..240).map(|number| format!("x.scope{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let (one, _a) = shore.try_store(Mode::OpenOrCreate, &names, LONG).unwrap();
+    let (one, _a) = cluster.try_store(Mode::OpenOrCreate, &names, LONG).unwrap();
     assert!(one.scopes(["x.scope0", "x.scope239"]).is_ok());
-    let (two, _b) = shore.try_store(Mode::Open, &names, LONG).unwrap();
+    let (two, _b) = cluster.try_store(Mode::Open, &names, LONG).unwrap();
     assert_eq!(two.catalogue().entries().len(), one.catalogue().entries().len());
 }
 
 #[test]
-fn a_change_that_the_engine_refuses_is_not_made_and_the_error_says_so() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn change_refused_by_the_consensus_store_is_not_made_and_reported() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let (id, key) = issue(&one);
     eventually("the other follows", || decision(&two, &key) == Ok(()));
-    *shore.0.refuses.lock().unwrap() = Some("there is no room");
+    *cluster.0.refuses.lock().unwrap() = Some("there is no room");
     let outcome = one.revoke(id);
     assert!(matches!(&outcome, Err(Error::ConsensusRefused(why)) if &**why == "there is no room"));
     assert!(one.issue(new_key(&one)).is_err());
-    // Nothing was changed, so nothing is denied: neither here nor elsewhere, nor later.
+    // Nothing was changed, so no replica denies the key, now or later.
     assert_eq!((decision(&one, &key), decision(&two, &key)), (Ok(()), Ok(())));
-    *shore.0.refuses.lock().unwrap() = None;
+    *cluster.0.refuses.lock().unwrap() = None;
     issue(&two);
     assert_eq!(one.count().inactive, 0);
     one.revoke(id).unwrap();
@@ -602,57 +604,57 @@ fn a_change_that_the_engine_refuses_is_not_made_and_the_error_says_so() {
 }
 
 #[test]
-fn when_a_key_was_last_used_is_known_on_all_replicas_and_to_those_that_come_later() {
-    let shore = Shore::new();
-    let ((one, _a), (two, _b)) = (shore.store(), shore.store());
+fn last_use_is_known_on_all_replicas_and_on_later_ones() {
+    let cluster = Cluster::new();
+    let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let ((id, key), (unused, _)) = (issue(&one), issue(&one));
     eventually("the other follows", || decision(&two, &key) == Ok(()));
-    let (third, _c) = shore.store();
+    let (third, _c) = cluster.store();
     eventually("all follow", || third.get(unused).is_ok());
     assert_eq!((third.last_used(id), third.last_used(unused)), (None, None));
-    let epoch = shore.0.latest().epoch;
-    // It writes them when it is closed.
+    let epoch = cluster.0.latest().epoch;
+    // A store writes its uses when it is closed.
     drop(two);
-    assert_eq!(shore.0.latest().epoch, epoch, "a use is no change");
-    assert_eq!(shore.0.last_uses(Revision(0)).uses.len(), 1);
-    let later = shore.store().0;
+    assert_eq!(cluster.0.latest().epoch, epoch, "a use is no change");
+    assert_eq!(cluster.0.last_uses(Revision(0)).uses.len(), 1);
+    let later = cluster.store().0;
     for store in [&third, &later] {
         eventually("it is known", || store.last_used(id).is_some());
         assert_eq!(store.last_used(unused), None);
     }
-    // What is there already is not written again.
+    // A use that is stored already is not written again.
     decision(&later, &key).unwrap();
-    let written = shore.0.last_uses(Revision(0)).revision;
+    let written = cluster.0.last_uses(Revision(0)).revision;
     if one.last_used(id) == later.last_used(id) {
         later.writer.ledger.write_uses(&[(id, later.writer.index.last_use(id).unwrap())]).unwrap();
-        assert!(shore.0.last_uses(written).uses.is_empty(), "it was written twice");
+        assert!(cluster.0.last_uses(written).uses.is_empty(), "it was written twice");
     }
     one.revoke(id).unwrap();
     one.delete(id).unwrap();
-    assert!(shore.0.last_uses(Revision(0)).uses.is_empty(), "a deleted key leaves no use behind");
+    assert!(cluster.0.last_uses(Revision(0)).uses.is_empty(), "a deleted key leaves no use behind");
 }
 
 #[test]
-fn uses_that_cannot_be_written_do_no_harm_and_are_written_the_next_time() {
-    let shore = Shore::new();
-    let (one, link) = shore.store();
+fn uses_that_cannot_be_written_are_written_the_next_time() {
+    let cluster = Cluster::new();
+    let (one, link) = cluster.store();
     let (id, key) = issue(&one);
     decision(&one, &key).unwrap();
     link.set(Conditions { no_requests: true, ..Conditions::default() });
     let (index, mut uses) = (&one.writer.index, Uses::new(Duration::ZERO, 0));
     index.tick(Timestamp::from_minutes(index.minute() + 2));
     uses.step(&one.writer).unwrap();
-    assert!(shore.0.last_uses(Revision(0)).uses.is_empty() && one.health().poisoned.is_none());
+    assert!(cluster.0.last_uses(Revision(0)).uses.is_empty() && one.health().poisoned.is_none());
     link.set(Conditions { delay: 2, ..Conditions::default() });
     uses.finish(&one.writer).unwrap();
-    assert_eq!(shore.0.last_uses(Revision(0)).uses.len(), 1);
+    assert_eq!(cluster.0.last_uses(Revision(0)).uses.len(), 1);
     one.revoke(id).unwrap();
 }
 
 #[test]
-fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
-    let shore = Shore::new();
-    let ((one, link), (two, _b)) = (shore.store(), shore.store());
+fn key_applied_during_the_confirming_read_is_found() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     link.set(Conditions { delay: 2, no_watch: true, ..Conditions::default() });
     let (id, _) = issue(&two);
     let here = one.clone();
@@ -666,13 +668,13 @@ fn a_key_that_is_applied_while_the_engine_is_asked_about_it_is_found() {
     assert!(matches!(one.revoke(none), Err(Error::NoSuchKey(_))));
 }
 
-/// A proof that was read before a change, and whose answer comes after the change was applied, is no
-/// sign of another history.
+/// A proof may be read before a change and answered after the change is applied. That is not another
+/// history.
 #[test]
-fn a_replica_with_slow_answers_among_many_changes_reads_nothing_anew() {
-    let shore = Shore::new();
-    // It asks for as many proofs as it can.
-    let ((one, _a), (two, slow)) = (shore.store(), shore.store_fresh_for(SHORT / 4));
+fn replica_with_slow_answers_does_not_bootstrap_again() {
+    let cluster = Cluster::new();
+    // A short freshness, so that it requests proofs often.
+    let ((one, _a), (two, slow)) = (cluster.store(), cluster.store_fresh_for(SHORT / 4));
     let (id, _) = issue(&one);
     eventually("it follows", || two.get(id).is_ok());
     slow.set(Conditions { delay: 40, ..Conditions::default() });
@@ -681,8 +683,8 @@ fn a_replica_with_slow_answers_among_many_changes_reads_nothing_anew() {
         issue(&one);
         let active = two.count().active;
         assert!(
-            active >= most && two.health().trouble.is_none(),
-            "it began anew: {active} of {most}"
+            active >= most && two.health().replication_error.is_none(),
+            "it bootstrapped again: {active} of {most}"
         );
         most = active;
     }

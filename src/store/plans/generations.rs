@@ -1,33 +1,33 @@
-//! How discarded generations of plans ended, for the callers who wait for one of their changes.
+//! The outcomes of discarded generations of plans, for callers that wait for a change in one of them.
 
 use crate::error::Error;
 use std::collections::VecDeque;
 
 /// How many ended generations are remembered.
-const MOST_REMEMBERED: usize = 4096;
+const MAX_REMEMBERED: usize = 4096;
 
 /// The generations that ended last.
 #[derive(Default)]
-pub(super) struct Generations(VecDeque<End>);
+pub(super) struct Generations(VecDeque<EndedGeneration>);
 
-/// How a generation ended.
-pub(super) struct End {
+/// The outcome of a generation.
+pub(super) struct EndedGeneration {
     pub(super) generation: u64,
     /// The last change that was committed.
     pub(super) committed: u64,
-    /// What became of the changes after that, up to this sequence; later ones were never sent.
-    pub(super) sent: Option<(u64, Sent)>,
+    /// The outcome of the changes after `committed` up to this sequence. Later ones were never sent.
+    pub(super) sent: Option<(u64, SentOutcome)>,
 }
 
-/// What became of changes that were sent and are not known to be committed.
-pub(in crate::store) enum Sent {
-    /// The storage turned them down.
+/// The outcome of changes that were sent and are not known to be committed.
+pub(in crate::store) enum SentOutcome {
+    /// The storage refused them.
     Refused(Box<str>),
     /// They may be durable.
     Unknown(Box<str>),
 }
 
-impl Sent {
+impl SentOutcome {
     fn error(&self) -> Error {
         match self {
             Self::Refused(why) => Error::ConsensusRefused(why.clone()),
@@ -37,9 +37,9 @@ impl Sent {
 }
 
 impl Generations {
-    pub(super) fn push(&mut self, end: End) {
+    pub(super) fn push(&mut self, end: EndedGeneration) {
         self.0.push_back(end);
-        if self.0.len() > MOST_REMEMBERED {
+        if self.0.len() > MAX_REMEMBERED {
             self.0.pop_front();
         }
     }
@@ -47,7 +47,7 @@ impl Generations {
     /// The outcome of a change of a generation that has ended.
     pub(super) fn outcome(&self, generation: u64, sequence: u64) -> Result<(), Error> {
         let Some(end) = self.0.iter().find(|end| end.generation == generation) else {
-            return Err(Error::Unanswered("it was long ago".into()));
+            return Err(Error::Unanswered("its outcome is no longer remembered".into()));
         };
         match &end.sent {
             _ if sequence <= end.committed => Ok(()),
@@ -61,15 +61,15 @@ impl Generations {
 mod tests {
     use super::*;
 
-    fn end(generation: u64, sent: Option<(u64, Sent)>) -> End {
-        End { generation, committed: 5, sent }
+    fn end(generation: u64, sent: Option<(u64, SentOutcome)>) -> EndedGeneration {
+        EndedGeneration { generation, committed: 5, sent }
     }
 
     #[test]
-    fn a_change_has_the_outcome_of_the_batch_that_it_was_in() {
+    fn change_has_the_outcome_of_its_batch() {
         let mut generations = Generations::default();
-        generations.push(end(1, Some((7, Sent::Refused("full".into())))));
-        generations.push(end(2, Some((7, Sent::Unknown("gone".into())))));
+        generations.push(end(1, Some((7, SentOutcome::Refused("full".into())))));
+        generations.push(end(2, Some((7, SentOutcome::Unknown("gone".into())))));
         generations.push(end(3, None));
         assert!((1..=3).all(|generation| generations.outcome(generation, 5).is_ok()));
         for sequence in [6, 7] {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_generation_is_never_reported_as_committed() {
+    fn forgotten_generation_is_never_reported_as_committed() {
         let mut generations = Generations::default();
         (0..4096).for_each(|generation| generations.push(end(generation, None)));
         assert!(generations.outcome(0, 5).is_ok());

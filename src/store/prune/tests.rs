@@ -1,11 +1,11 @@
-//! A cut that was planned before another one was known: the floor must not fall.
+//! A prune that was planned before a longer prune was applied: the audit start must not move back.
 
 use super::Planning;
 use crate::{
     Actor, Attempt, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
     cluster::{
         Replica,
-        sim::{Dice, link::Link, memory::Memory},
+        sim::{Rng, link::Link, memory::Memory},
     },
 };
 use std::{
@@ -15,10 +15,10 @@ use std::{
 };
 
 #[test]
-fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
+fn prune_after_a_longer_prune_changes_nothing() {
     let memory = Memory::new();
     let replica = || {
-        let link = Link::new(Arc::clone(&memory), Dice::new(1), Arc::default()).in_real_time();
+        let link = Link::new(Arc::clone(&memory), Rng::new(1), Arc::default()).in_real_time();
         Store::builder().cluster(link, Replica::named("a")).unwrap()
     };
     let (one, two) = (replica(), replica());
@@ -39,19 +39,19 @@ fn a_cut_that_comes_after_a_longer_one_changes_nothing() {
     let second = issue("b");
     one.writer.clock.advance(Timestamp::from_secs(second + 9 * day));
 
-    // Planned on the second replica, and overtaken by a longer cut on the first.
+    // Planned on the second replica. A longer prune on the first replica commits before it.
     let short = Timestamp::from_secs(first + day);
     let place = two.writer.ledger.prune_point(short, two.writer.catalogue()).unwrap().unwrap();
     let longer = Timestamp::from_secs(second + day);
-    let cut = one.acting_as(Actor::Host, None).prune_audit(longer).unwrap().unwrap();
-    assert!(place.through < cut.through);
+    let pruned = one.acting_as(Actor::Host, None).prune_audit(longer).unwrap().unwrap();
+    assert!(place.through < pruned.through);
     let start = Instant::now();
-    while two.writer.ledger.audit_start().through < cut.through {
+    while two.writer.ledger.audit_start().through < pruned.through {
         assert!(start.elapsed() < Duration::from_mins(1), "the other does not follow");
         sleep(Duration::from_millis(10));
     }
     let caller = two.acting_as(Actor::Host, None).caller();
     let planning = Planning::begin(caller, Attempt::Prune, None).unwrap();
     assert_eq!(planning.prune(place).unwrap(), None);
-    assert_eq!(two.audit(0, 100).unwrap()[0].sequence, cut.through + 1);
+    assert_eq!(two.audit(0, 100).unwrap()[0].sequence, pruned.through + 1);
 }

@@ -1,18 +1,19 @@
 //! Finds the idempotent requests of the last 24 hours in the audit log.
 
-use super::is_over;
+use super::has_expired;
 use crate::{audit::AuditEntry, error::Error, time::Timestamp};
 use std::ops::Range;
 
-/// Entries without a link that are read when a store is opened: an older version wrote no links.
+/// The maximum number of entries without a link that are read when a store is opened. An older version
+/// wrote no links.
 pub(in crate::store) const UNLINKED_LIMIT: u64 = 20_000;
 /// No bound on the entries without a link.
 pub(in crate::store) const NO_LIMIT: u64 = u64::MAX;
-/// The most entries that are read at once.
-const MOST_AT_ONCE: u64 = 1000;
+/// The maximum number of entries in one read.
+const MAX_BATCH: u64 = 1000;
 
-/// The entries of a range with a request of the last 24 hours, oldest first. `after.start` is the
-/// entry before the range, `after.end` its last entry; `audit` reads entries after a number.
+/// Returns the entries of a range with a request of the last 24 hours, oldest first. `after.start` is
+/// the entry before the range, `after.end` its last entry; `audit` reads entries after a number.
 ///
 /// Follows the links from the end. Where an entry has no link, reads the entry before it, at most
 /// `unlinked_limit` times.
@@ -30,11 +31,11 @@ pub(in crate::store) fn read(
         if batch.is_empty() {
             break;
         }
-        size = (size * 2).min(MOST_AT_ONCE);
+        size = (size * 2).min(MAX_BATCH);
         end = start;
         for entry in batch.into_iter().rev() {
             let (sequence, link) = (entry.sequence, entry.last_once);
-            if is_over(entry.at, now) {
+            if has_expired(entry.at, now) {
                 break 'batches;
             }
             if entry.once.is_some() {
@@ -47,7 +48,11 @@ pub(in crate::store) fn read(
                     (end, size) = (link, 1);
                     continue 'batches;
                 }
-                Some(_) => return Err(Error::damaged("a link in its audit log leads nowhere")),
+                Some(_) => {
+                    return Err(Error::damaged(
+                        "a link in its audit log points to no earlier entry",
+                    ));
+                }
             }
         }
     }

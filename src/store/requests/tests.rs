@@ -1,8 +1,8 @@
-//! Which idempotent requests are remembered, and that they are found again after a restart.
+//! Tests: how long idempotent requests are remembered, and that they are found again after a restart.
 
 use super::*;
 use crate::{
-    codec::{self, AuditStart, Place},
+    codec::{self, AuditStart, DbKey},
     digest::Seals,
     ledger::{Bulk, Disk, Ledger, Location, Mode, Tip},
     record::Change,
@@ -29,7 +29,7 @@ fn entry(sequence: u64, at: Timestamp) -> AuditEntry {
 }
 
 #[test]
-fn a_request_is_requests_for_a_day() {
+fn request_is_remembered_for_24_hours() {
     let mut requests = Requests::default();
     let first = entry(1, Timestamp::from_secs(1000));
     requests.note(&first);
@@ -40,7 +40,7 @@ fn a_request_is_requests_for_a_day() {
     let found = requests.find(other, Timestamp::from_secs(1000));
     assert!(matches!(found, Err(Error::IdempotencyKeyReused)));
     requests.note(&entry(2, Timestamp::from_secs(1000 + 86_400)));
-    assert_eq!((requests.done.len(), requests.by_age.len()), (1, 1));
+    assert_eq!((requests.executed.len(), requests.by_age.len()), (1, 1));
 }
 
 /// The entry with the number `sequence` of an actor, linked to the one before.
@@ -56,75 +56,76 @@ fn retry_after(room: Result<(), Error>) -> (&'static str, Duration) {
 }
 
 #[test]
-fn an_actor_at_its_bound_is_refused_until_its_oldest_request_expires_and_none_is_forgotten() {
+fn actor_at_its_limit_is_refused_until_its_oldest_request_expires() {
     let (busy, idle) = (Actor::Key(KeyId::from_u64(1)), Actor::Key(KeyId::from_u64(2)));
     let mut requests = Requests::default();
     let start = Timestamp::from_secs(1000);
-    for sequence in 1..=MOST_OF_ONE as u64 {
-        assert!(requests.check_room(busy, start).is_ok());
+    for sequence in 1..=MAX_PER_ACTOR as u64 {
+        assert!(requests.check_limits(busy, start).is_ok());
         let at = Timestamp::from_secs(1000 + u64::from(sequence > 1));
         requests.note(&of_actor(sequence, busy, at));
     }
     let later = Timestamp::from_secs(1000 + 3600);
     let left = Duration::from_hours(23);
-    assert_eq!(retry_after(requests.check_room(busy, later)), ("this actor", left));
-    assert!(requests.check_room(idle, later).is_ok());
+    assert_eq!(retry_after(requests.check_limits(busy, later)), ("this actor", left));
+    assert!(requests.check_limits(idle, later).is_ok());
     let first = entry(1, start).once.unwrap();
     assert!(requests.find(first, later).unwrap().is_some());
-    assert!(requests.check_room(busy, Timestamp::from_secs(1000 + DAY)).is_ok());
-    assert_eq!(requests.by_age.len(), MOST_OF_ONE - 1);
-    assert!(requests.check_room(busy, Timestamp::from_secs(1001 + DAY)).is_ok());
-    assert!(requests.done.is_empty() && requests.of_one.is_empty());
+    assert!(requests.check_limits(busy, Timestamp::from_secs(1000 + DAY)).is_ok());
+    assert_eq!(requests.by_age.len(), MAX_PER_ACTOR - 1);
+    assert!(requests.check_limits(busy, Timestamp::from_secs(1001 + DAY)).is_ok());
+    assert!(requests.executed.is_empty() && requests.times_by_actor.is_empty());
 }
 
 #[test]
-fn all_actors_together_have_a_bound_too() {
+fn all_actors_together_have_a_limit() {
     let mut requests = Requests::default();
     let at = Timestamp::from_secs(1000);
-    for sequence in 1..=MOST_OF_ALL as u64 {
+    for sequence in 1..=MAX_TOTAL as u64 {
         let actor = Actor::Key(KeyId::from_u64(sequence / 5000));
-        assert!(requests.check_room(actor, at).is_ok());
+        assert!(requests.check_limits(actor, at).is_ok());
         requests.note(&of_actor(sequence, actor, at));
     }
     let other = Actor::Key(KeyId::from_u64(u64::MAX));
-    assert_eq!(retry_after(requests.check_room(other, at)), ("all actors together", KEPT));
+    assert_eq!(retry_after(requests.check_limits(other, at)), ("all actors together", RETENTION));
 }
 
 #[test]
-fn requests_of_discarded_changes_take_no_room() {
+fn discarded_requests_do_not_count() {
     let actor = Actor::Key(KeyId::from_u64(1));
     let mut requests = Requests::default();
     let at = Timestamp::from_secs(1000);
-    for sequence in 1..=MOST_OF_ONE as u64 {
+    for sequence in 1..=MAX_PER_ACTOR as u64 {
         requests.note(&of_actor(sequence, actor, at));
     }
-    // Entries that were noted when they were queued are read again once they are committed.
-    requests.note(&of_actor(MOST_OF_ONE as u64, actor, at));
-    assert_eq!(requests.by_age.len(), MOST_OF_ONE);
-    requests.forget_after(MOST_OF_ONE as u64 - 1);
-    assert!(requests.check_room(actor, at).is_ok());
-    assert_eq!(requests.newest(at), MOST_OF_ONE as u64 - 1);
+    // Queued entries are noted at once, and read again after their commit.
+    requests.note(&of_actor(MAX_PER_ACTOR as u64, actor, at));
+    assert_eq!(requests.by_age.len(), MAX_PER_ACTOR);
+    requests.forget_after(MAX_PER_ACTOR as u64 - 1);
+    assert!(requests.check_limits(actor, at).is_ok());
+    assert_eq!(requests.newest(at), MAX_PER_ACTOR as u64 - 1);
 }
 
-/// A ledger whose trail has so many entries, as `each` makes them.
-fn trail(
+/// Creates a ledger with the entries `pruned_through + 1..=last`, which `each` creates.
+fn ledger(
     dir: &std::path::Path,
-    floor: u64,
+    pruned_through: u64,
     last: u64,
     each: impl Fn(u64) -> AuditEntry,
 ) -> (Disk, &'static Catalogue) {
     let seals = Arc::new(Seals::derive(None));
     let mut bulk = Bulk::begin(dir, None, Prefix::default(), Arc::clone(&seals)).unwrap();
-    let mut tip = Tip { sequence: floor, head: [0; 32], newest: Timestamp::default() };
-    if floor > 0 {
-        let floor = AuditStart { through: floor, head: tip.head, pruned_by: floor + 1 };
-        bulk.put(Place::AuditStart, codec::encode_audit_start(&floor, &seals.meta).unwrap())
+    let mut tip = Tip { sequence: pruned_through, head: [0; 32], newest: Timestamp::default() };
+    if pruned_through > 0 {
+        let start =
+            AuditStart { through: pruned_through, head: tip.head, pruned_by: pruned_through + 1 };
+        bulk.put(DbKey::AuditStart, codec::encode_audit_start(&start, &seals.meta).unwrap())
             .unwrap();
     }
-    for sequence in floor + 1..=last {
+    for sequence in pruned_through + 1..=last {
         let entry = each(sequence);
         let (frame, head) = codec::encode_entry(&entry, &tip.head, &seals.audit).unwrap();
-        bulk.put(Place::Entry(sequence), frame).unwrap();
+        bulk.put(DbKey::Entry(sequence), frame).unwrap();
         tip = Tip { sequence, head, newest: entry.at };
     }
     bulk.finish(tip).unwrap();
@@ -134,19 +135,19 @@ fn trail(
 }
 
 fn load((ledger, catalogue): &(Disk, &'static Catalogue), last: u64, now: Timestamp) -> Requests {
-    let trail = |after, limit| ledger.audit(after, limit, catalogue);
+    let audit = |after, limit| ledger.audit(after, limit, catalogue);
     let all = ledger.audit_start().through..last;
-    Requests::of(&read(trail, all, now, UNLINKED_LIMIT).unwrap())
+    Requests::of(&read(audit, all, now, UNLINKED_LIMIT).unwrap())
 }
 
-/// The numbers of the requests that are requests, each with its own key.
+/// Returns the numbers of the remembered requests, and checks that each has its own key.
 fn numbers(requests: &Requests) -> Vec<u64> {
-    assert_eq!(requests.done.len(), requests.by_age.len());
-    let mut numbers: Vec<u64> = requests.done.values().map(|done| done.sequence).collect();
+    assert_eq!(requests.executed.len(), requests.by_age.len());
+    let mut numbers: Vec<u64> = requests.executed.values().map(|done| done.sequence).collect();
     numbers.sort_unstable();
     for number in &numbers {
         let request = entry(*number, Timestamp::default()).once.unwrap().request;
-        let done = &requests.done[&request];
+        let done = &requests.executed[&request];
         assert_eq!((done.sequence, done.id), (*number, KeyId::from_u64(*number)));
     }
     numbers
@@ -155,17 +156,17 @@ fn numbers(requests: &Requests) -> Vec<u64> {
 const DAY: u64 = 86_400;
 
 #[test]
-fn a_long_trail_gives_back_each_request_of_the_last_day() {
-    for (floor, older, last) in [(0, 0, 2001), (0, 1499, 2500), (700, 999, 2000)] {
+fn every_request_of_the_last_24_hours_is_found_in_a_long_audit_log() {
+    for (pruned_through, older, last) in [(0, 0, 2001), (0, 1499, 2500), (700, 999, 2000)] {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = trail(&dir.path().join("keys"), floor, last, |sequence| {
+        let ledger = ledger(&dir.path().join("keys"), pruned_through, last, |sequence| {
             let at = if sequence <= older { 1000 } else { 1000 + DAY };
             entry(sequence, Timestamp::from_secs(at))
         });
         let now = Timestamp::from_secs(1000 + DAY);
         let requests = load(&ledger, last, now);
-        let expected: Vec<u64> = (older.max(floor) + 1..=last).collect();
-        assert_eq!(numbers(&requests), expected, "{floor} {older} {last}");
+        let expected: Vec<u64> = (older.max(pruned_through) + 1..=last).collect();
+        assert_eq!(numbers(&requests), expected, "{pruned_through} {older} {last}");
     }
 }
 
@@ -175,7 +176,7 @@ fn requests_are_found_behind_any_number_of_other_entries() {
     let last = UNLINKED_LIMIT + 3500;
     let (older, now) = (700, Timestamp::from_secs(1000 + DAY));
     let is_once = |sequence| [10, 600, 701, 702, 1500, 2000].contains(&sequence);
-    let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| {
+    let ledger = ledger(&dir.path().join("keys"), 0, last, |sequence| {
         let at = Timestamp::from_secs(if sequence <= older { 1000 } else { 1000 + DAY });
         let before = (1..sequence).rev().find(|&n| n <= 2000 && is_once(n));
         let before = before.filter(|&n| (n > older) == (sequence > older)).unwrap_or(0);
@@ -190,14 +191,14 @@ fn requests_are_found_behind_any_number_of_other_entries() {
 }
 
 #[test]
-fn of_the_entries_of_an_older_version_the_last_twenty_thousand_are_read() {
+fn at_most_20000_entries_without_links_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let linked = UNLINKED_LIMIT + 500;
     let last = linked + 1000;
-    let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| {
+    let ledger = ledger(&dir.path().join("keys"), 0, last, |sequence| {
         let entry = entry(sequence, Timestamp::from_secs(1000 + sequence));
         let once = entry.once.filter(|_| sequence.is_multiple_of(500) || sequence == 501);
-        // The newer version continues with links to what it had found.
+        // The newer version links to the last request that it found.
         let last_once = (sequence > linked).then(|| (sequence - 1) / 500 * 500);
         AuditEntry { once, last_once, ..entry }
     });
@@ -209,10 +210,10 @@ fn of_the_entries_of_an_older_version_the_last_twenty_thousand_are_read() {
 }
 
 #[test]
-fn of_a_name_that_was_given_again_the_last_request_counts() {
+fn latest_request_with_a_reused_key_counts() {
     let dir = tempfile::tempdir().unwrap();
     let last = 2200;
-    let ledger = trail(&dir.path().join("keys"), 0, last, |sequence| AuditEntry {
+    let ledger = ledger(&dir.path().join("keys"), 0, last, |sequence| AuditEntry {
         once: Some(Once {
             request: [7; 16],
             payload: sequence.to_le_bytes().repeat(2).try_into().unwrap(),
@@ -221,7 +222,7 @@ fn of_a_name_that_was_given_again_the_last_request_counts() {
     });
     let now = Timestamp::from_secs(1000 + last);
     let requests = load(&ledger, last, now);
-    let done = &requests.done[&[7; 16]];
+    let done = &requests.executed[&[7; 16]];
     assert_eq!((done.sequence, done.id), (last, KeyId::from_u64(last)));
     assert_eq!(done.payload[..8], last.to_le_bytes());
 }

@@ -1,6 +1,6 @@
-//! The child: opens a store and changes keys, and says so in marks.
+//! The child: opens a store, changes keys, and writes marks.
 
-use super::words::{Facts, Intent, Mark};
+use super::marks::{Facts, Intent, Mark};
 use portcullis::{Actor, Change, Error, Expiry, Issued, Metadata, Record, Store, Timestamp};
 use portcullis_testkit::{Chance, new_key, number, records, scopes};
 use std::{
@@ -15,28 +15,28 @@ use std::{
 pub(crate) const HOME: &str = "PORTCULLIS_TEST_POWER_HOME";
 pub(crate) const ANCHOR: &str = "PORTCULLIS_TEST_POWER_ANCHOR";
 pub(crate) const MARKS: &str = "PORTCULLIS_POWER_MARKS";
-/// How many times the directory was opened before.
+/// The number of earlier sessions in the directory.
 pub(crate) const SESSION: &str = "PORTCULLIS_TEST_POWER_SESSION";
 pub(crate) const CHANGES: &str = "PORTCULLIS_TEST_POWER_CHANGES";
 
-/// Whether the trail is cut instead of anything else.
-pub(crate) const CUT: &str = "PORTCULLIS_TEST_POWER_CUT";
+/// If set, the child only prunes the audit log.
+pub(crate) const PRUNE: &str = "PORTCULLIS_TEST_POWER_PRUNE";
 
 const THREADS: usize = 3;
-/// How many keys a thread keeps before it begins to delete them.
+/// The most keys of a thread.
 const KEYS: usize = 14;
 const GRACE: Duration = Duration::from_hours(24);
 
 struct Marks(File);
 
 impl Marks {
-    /// One call of `write`, so one mark.
-    fn say(&self, mark: &Mark) {
+    /// Writes a mark with one call of `write`.
+    fn write(&self, mark: &Mark) {
         (&self.0).write_all(&serde_json::to_vec(mark).unwrap()).unwrap();
     }
 }
 
-/// Opens, as the test does as well.
+/// Opens the store, in the child and in the test.
 pub(crate) fn open(home: &Path, anchor: Option<&Path>, own_scopes: usize) -> Result<Store, Error> {
     // The catalogue grows with each session.
     let own = (0..own_scopes).map(|n| (format!("shop.scope{n}").parse().unwrap(), String::new()));
@@ -50,13 +50,13 @@ pub(crate) fn work(home: &Path) -> ! {
     let marks = Marks(OpenOptions::new().create(true).append(true).open(path).unwrap());
     let (session, changes) = (number(SESSION, 0), number(CHANGES, 0));
     let anchor = std::env::var_os(ANCHOR);
-    marks.say(&Mark::Opening);
+    marks.write(&Mark::Opening);
     let store = open(home, anchor.as_ref().map(Path::new), session + 1).unwrap();
     let found = records(&store);
-    marks.say(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
-    if std::env::var_os(CUT).is_some() {
-        let cut = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
-        marks.say(&Mark::Cut { sequence: cut.unwrap().sequence });
+    marks.write(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
+    if std::env::var_os(PRUNE).is_some() {
+        let pruned = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
+        marks.write(&Mark::Pruned { sequence: pruned.unwrap().sequence });
         drop(store);
         std::process::exit(0)
     }
@@ -66,10 +66,10 @@ pub(crate) fn work(home: &Path) -> ! {
             let keys: Vec<_> =
                 found.iter().filter(|r| r.name.starts_with(&mine)).map(Arc::clone).collect();
             let chance = Chance((session * THREADS + number) as u64);
-            let mut hand = Hand { store: &store, marks: &marks, number, keys, chance };
+            let mut writer = Writer { store: &store, marks: &marks, number, keys, chance };
             scope.spawn(move || {
-                (0..changes).for_each(|turn| hand.change(session, turn));
-                // Every other session ends as a kill would end it, with changes in flight.
+                (0..changes).for_each(|turn| writer.change(session, turn));
+                // Every other session exits like a kill, with changes in flight.
                 if changes > 0 && session.is_multiple_of(2) {
                     std::process::exit(0);
                 }
@@ -84,8 +84,8 @@ fn yesterday() -> Timestamp {
     (SystemTime::now() - Duration::from_hours(30)).into()
 }
 
-/// One thread and its keys.
-struct Hand<'s> {
+/// The keys of one thread.
+struct Writer<'s> {
     store: &'s Store,
     marks: &'s Marks,
     number: usize,
@@ -93,7 +93,7 @@ struct Hand<'s> {
     chance: Chance,
 }
 
-impl Hand<'_> {
+impl Writer<'_> {
     fn change(&mut self, session: usize, turn: usize) {
         let at = self.chance.below(KEYS);
         let Some(record) = self.keys.get(at).map(Arc::clone) else {
@@ -125,14 +125,14 @@ impl Hand<'_> {
                 self.update(at, &record, Change { expiry, ..Change::default() });
             }
             _ => {
-                let metadata = Some(self.notes());
+                let metadata = Some(self.random_metadata());
                 self.update(at, &record, Change { metadata, ..Change::default() });
             }
         }
     }
 
     /// Nothing, a little, or as much as a record may hold.
-    fn notes(&mut self) -> Metadata {
+    fn random_metadata(&mut self) -> Metadata {
         let (entries, length) = [(0, 0), (1, 8), (3, 60), (5, 240)][self.chance.below(4)];
         let mut note = |n| {
             let word = format!("{:016x}", self.chance.word());
@@ -145,7 +145,7 @@ impl Hand<'_> {
         let newest = format!("shop.scope{session}");
         let mut new = new_key(self.store, &name, &["api.read", "api.write", &newest]);
         new.owner = (self.chance.below(2) == 0).then(|| format!("owner of {name}"));
-        new.metadata = self.notes();
+        new.metadata = self.random_metadata();
         new.active = self.chance.below(8) > 0;
         self.try_to(Intent::Issue { name });
         let Issued { record, secret } = self.store.issue(new).unwrap();
@@ -195,11 +195,11 @@ impl Hand<'_> {
     }
 
     fn try_to(&self, intent: Intent) {
-        self.marks.say(&Mark::Try { thread: self.number, intent });
+        self.marks.write(&Mark::Try { thread: self.number, intent });
     }
 
     fn done(&self, records: &[&Record], key: Option<String>) {
         let records = records.iter().map(|record| Facts::of(record)).collect();
-        self.marks.say(&Mark::Done { thread: self.number, records, key });
+        self.marks.write(&Mark::Done { thread: self.number, records, key });
     }
 }

@@ -1,10 +1,12 @@
-//! A disk that may lose its power: what is surely on it, and what a crash may have left.
+//! Simulates a disk that may lose its power: its durable content, and the states that a crash may leave.
 //!
-//! It promises only what POSIX does. The content of a file is safe once that file was synced, its
-//! name once the directory was. Of what came after the last sync of a file, each sector of 512
-//! bytes may be in any of the states that it went through, independently of its neighbours and of
-//! the file's length: so writes are dropped, kept, torn and reordered. Of a directory, each change
-//! since its last sync may have come or not, whatever came of those before it.
+//! The simulated disk guarantees only what POSIX does:
+//!
+//! - The content of a file is durable after a sync of the file, its name after a sync of the directory.
+//! - After the last sync of a file, each sector of 512 bytes may have any of its states since, independently
+//!   of the other sectors and of the file's length. So writes are dropped, kept, torn and reordered.
+//! - After the last sync of a directory, each change of its names may be present or not, independently of
+//!   earlier changes.
 
 use super::journal::Step;
 use portcullis_testkit::Chance;
@@ -17,20 +19,20 @@ use std::{
 
 const SECTOR: usize = 512;
 
-/// Which of the unsynced changes a crash leaves.
+/// The unsynced changes that a crash keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum CrashOutcome {
     /// None.
     Dropped,
     /// All, as after a kill.
     Kept,
-    /// For each file and directory, the first so many; the last of them torn.
+    /// For each file and directory, a random number of the first changes; the last of them is torn.
     Ordered,
-    /// Any, sector by sector and name by name.
+    /// Random ones, sector by sector and name by name.
     Scattered,
 }
 
-impl Fate {
+impl CrashOutcome {
     pub(crate) fn any(chance: &mut Chance) -> Self {
         match chance.below(8) {
             0 => Self::Dropped,
@@ -44,7 +46,7 @@ impl Fate {
 #[derive(Clone)]
 enum Node<'j> {
     File { synced: Vec<u8>, since: Vec<Edit<'j>> },
-    Dir { synced: Names, now: Names, since: Vec<Naming<'j>> },
+    Dir { synced: Names, now: Names, since: Vec<NameChange<'j>> },
 }
 
 #[derive(Clone, Copy)]
@@ -55,39 +57,39 @@ enum Edit<'j> {
 
 type Names = BTreeMap<String, usize>;
 
-/// One change of a directory, which comes as a whole or not at all.
+/// One atomic change of a directory.
 #[derive(Clone, Copy)]
-struct Naming<'j> {
-    takes: Option<&'j str>,
-    gives: Option<(&'j str, usize)>,
+struct NameChange<'j> {
+    removes: Option<&'j str>,
+    adds: Option<(&'j str, usize)>,
 }
 
-impl Naming<'_> {
+impl NameChange<'_> {
     fn apply(&self, names: &mut Names) {
-        if let Some(name) = self.takes {
+        if let Some(name) = self.removes {
             names.remove(name);
         }
-        if let Some((name, node)) = self.gives {
+        if let Some((name, node)) = self.adds {
             names.insert(name.to_owned(), node);
         }
     }
 }
 
 pub(crate) struct Disk<'j> {
-    /// The first is the root.
+    /// The first node is the root.
     nodes: Vec<Node<'j>>,
     by_inode: HashMap<u64, usize>,
 }
 
 impl<'j> Disk<'j> {
-    /// A disk that holds what lies in `root`, all of it safe.
+    /// Creates a disk with the content of `root`, all of it durable.
     pub(crate) fn of(root: &Path) -> Self {
         let mut disk = Self { nodes: Vec::new(), by_inode: HashMap::new() };
-        disk.adopt(root);
+        disk.load(root);
         disk
     }
 
-    fn adopt(&mut self, path: &Path) -> usize {
+    fn load(&mut self, path: &Path) -> usize {
         let number = self.nodes.len();
         let found = fs::metadata(path).unwrap();
         self.by_inode.insert(found.ino(), number);
@@ -97,7 +99,7 @@ impl<'j> Disk<'j> {
             for entry in fs::read_dir(path).unwrap() {
                 let entry = entry.unwrap();
                 let name = entry.file_name().into_string().unwrap();
-                names.insert(name, self.adopt(&entry.path()));
+                names.insert(name, self.load(&entry.path()));
             }
             self.nodes[number] = Node::Dir { synced: names.clone(), now: names, since: Vec::new() };
         } else {
@@ -107,7 +109,7 @@ impl<'j> Disk<'j> {
         number
     }
 
-    pub(crate) fn take(&mut self, step: Step<'j>) {
+    pub(crate) fn apply(&mut self, step: Step<'j>) {
         match step {
             Step::Create { path, inode } => {
                 let file = Node::File { synced: Vec::new(), since: Vec::new() };
@@ -133,16 +135,16 @@ impl<'j> Disk<'j> {
                 let ((dir, old), (same, new)) = (self.parent(from), self.parent(to));
                 assert_eq!(dir, same, "{from} moves to another directory, {to}");
                 let node = self.names(dir)[old];
-                self.name(dir, Naming { takes: Some(old), gives: Some((new, node)) });
+                self.name(dir, NameChange { removes: Some(old), adds: Some((new, node)) });
             }
             Step::Link { from, to } => {
                 let ((old_dir, old), (dir, new)) = (self.parent(from), self.parent(to));
                 let node = self.names(old_dir)[old];
-                self.name(dir, Naming { takes: None, gives: Some((new, node)) });
+                self.name(dir, NameChange { removes: None, adds: Some((new, node)) });
             }
             Step::Remove { path } => {
                 let (dir, name) = self.parent(path);
-                self.name(dir, Naming { takes: Some(name), gives: None });
+                self.name(dir, NameChange { removes: Some(name), adds: None });
             }
             Step::Nothing | Step::Mark(_) => {}
         }
@@ -153,7 +155,7 @@ impl<'j> Disk<'j> {
         self.nodes.push(node);
         self.by_inode.insert(inode, number);
         let (dir, name) = self.parent(path);
-        self.name(dir, Naming { takes: None, gives: Some((name, number)) });
+        self.name(dir, NameChange { removes: None, adds: Some((name, number)) });
     }
 
     fn edit(&mut self, inode: u64, edit: Edit<'j>) {
@@ -163,10 +165,10 @@ impl<'j> Disk<'j> {
         }
     }
 
-    fn name(&mut self, dir: usize, naming: Naming<'j>) {
+    fn name(&mut self, dir: usize, change: NameChange<'j>) {
         let Node::Dir { now, since, .. } = &mut self.nodes[dir] else { panic!("not a directory") };
-        naming.apply(now);
-        since.push(naming);
+        change.apply(now);
+        since.push(change);
     }
 
     fn names(&self, dir: usize) -> &Names {
@@ -181,8 +183,8 @@ impl<'j> Disk<'j> {
         (parts.fold(0, |dir, part| self.names(dir)[part]), name)
     }
 
-    /// The same disk after no more than a kill: what was not synced still waits for it. `root`
-    /// holds what the disk does with all of that.
+    /// Returns the same disk after a kill: unsynced changes stay unsynced. `root` has the content with all
+    /// changes.
     pub(crate) fn after_kill(&self, root: &Path) -> Self {
         let mut disk = Self { nodes: self.nodes.clone(), by_inode: HashMap::new() };
         disk.find_inodes(0, root);
@@ -198,33 +200,33 @@ impl<'j> Disk<'j> {
         }
     }
 
-    /// Writes into `place` what a crash now may leave.
-    pub(crate) fn crash(&self, place: &Path, fate: Fate, chance: &mut Chance) {
-        self.lay_down(0, place, fate, chance);
+    /// Writes the content after a crash at this point to `place`.
+    pub(crate) fn crash(&self, place: &Path, outcome: CrashOutcome, chance: &mut Chance) {
+        self.write_image(0, place, outcome, chance);
     }
 
-    fn lay_down(&self, node: usize, place: &Path, fate: Fate, chance: &mut Chance) {
+    fn write_image(&self, node: usize, place: &Path, outcome: CrashOutcome, chance: &mut Chance) {
         match &self.nodes[node] {
             Node::File { synced, since } => {
-                fs::write(place, crashed(synced, since, fate, chance)).unwrap();
+                fs::write(place, crashed(synced, since, outcome, chance)).unwrap();
             }
             Node::Dir { synced, since, .. } => {
                 let mut names = synced.clone();
                 let first = chance.below(since.len() + 1);
-                for (at, naming) in since.iter().enumerate() {
-                    let comes = match fate {
-                        Fate::Dropped => false,
-                        Fate::Kept => true,
-                        Fate::Ordered => at < first,
-                        Fate::Scattered => chance.below(2) == 0,
+                for (at, change) in since.iter().enumerate() {
+                    let is_kept = match outcome {
+                        CrashOutcome::Dropped => false,
+                        CrashOutcome::Kept => true,
+                        CrashOutcome::Ordered => at < first,
+                        CrashOutcome::Scattered => chance.below(2) == 0,
                     };
-                    if comes {
-                        naming.apply(&mut names);
+                    if is_kept {
+                        change.apply(&mut names);
                     }
                 }
                 fs::create_dir(place).unwrap();
                 for (name, node) in names {
-                    self.lay_down(node, &place.join(name), fate, chance);
+                    self.write_image(node, &place.join(name), outcome, chance);
                 }
             }
         }
@@ -235,36 +237,41 @@ fn empty_dir<'j>() -> Node<'j> {
     Node::Dir { synced: Names::new(), now: Names::new(), since: Vec::new() }
 }
 
-/// The content that a crash leaves of a file.
-fn crashed(synced: &[u8], since: &[Edit<'_>], fate: Fate, chance: &mut Chance) -> Vec<u8> {
+/// The content of a file after a crash.
+fn crashed(
+    synced: &[u8],
+    since: &[Edit<'_>],
+    outcome: CrashOutcome,
+    chance: &mut Chance,
+) -> Vec<u8> {
     let mut bytes = synced.to_vec();
     if since.is_empty() {
         return bytes;
     }
     let (salt, first) = (chance.word(), chance.below(since.len() + 1));
-    // How many of the edits a sector has seen; the same each time it is asked.
-    let seen = |sector: usize| {
+    // The number of edits that a sector has: deterministic for each sector.
+    let edits_kept = |sector: usize| {
         let mut own = Chance(salt ^ (sector as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        match fate {
-            Fate::Dropped => 0,
-            Fate::Kept => since.len(),
-            Fate::Ordered => first + own.below(2),
-            Fate::Scattered => match own.below(3) {
+        match outcome {
+            CrashOutcome::Dropped => 0,
+            CrashOutcome::Kept => since.len(),
+            CrashOutcome::Ordered => first + own.below(2),
+            CrashOutcome::Scattered => match own.below(3) {
                 0 => 0,
                 1 => since.len(),
                 _ => own.below(since.len() + 1),
             },
         }
     };
-    // The length is no sector; it has a fate of its own.
-    let length_seen = seen(usize::MAX);
+    // The length is independent of the sectors.
+    let length_edits = edits_kept(usize::MAX);
     let mut lengths = vec![synced.len()];
     for (at, edit) in since.iter().enumerate() {
         let length = edit.length_after(lengths[at]);
         lengths.push(length);
-        edit.apply(&mut bytes, |sector| at < seen(sector));
+        edit.apply(&mut bytes, |sector| at < edits_kept(sector));
     }
-    bytes.resize(lengths[length_seen.min(since.len())], 0);
+    bytes.resize(lengths[length_edits.min(since.len())], 0);
     bytes
 }
 
@@ -276,8 +283,8 @@ impl Edit<'_> {
         }
     }
 
-    /// Makes the edit in those sectors that have seen it.
-    fn apply(&self, bytes: &mut Vec<u8>, has_seen: impl Fn(usize) -> bool) {
+    /// Applies the edit to the sectors that have it.
+    fn apply(&self, bytes: &mut Vec<u8>, has_edit: impl Fn(usize) -> bool) {
         match *self {
             Self::Write { at, data } => {
                 let end = at + data.len();
@@ -286,7 +293,7 @@ impl Edit<'_> {
                 while from < end {
                     let sector = from / SECTOR;
                     let to = end.min((sector + 1) * SECTOR);
-                    if has_seen(sector) {
+                    if has_edit(sector) {
                         bytes[from..to].copy_from_slice(&data[from - at..to - at]);
                     }
                     from = to;
@@ -297,7 +304,7 @@ impl Edit<'_> {
                 while from < bytes.len() {
                     let sector = from / SECTOR;
                     let to = bytes.len().min((sector + 1) * SECTOR);
-                    if has_seen(sector) {
+                    if has_edit(sector) {
                         bytes[from..to].fill(0);
                     }
                     from = to;

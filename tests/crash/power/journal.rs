@@ -1,6 +1,6 @@
-//! Reads what the shim wrote down.
+//! Reads the journal of the shim.
 
-/// One thing that happened to the directory, or one that the child said.
+/// A change of the directory, or a mark of the child.
 #[derive(Clone, Copy)]
 pub(crate) enum Step<'j> {
     Create {
@@ -34,12 +34,12 @@ pub(crate) enum Step<'j> {
     Remove {
         path: &'j str,
     },
-    /// Something that promises nothing.
+    /// A call that makes nothing durable.
     Nothing,
     Mark(&'j [u8]),
 }
 
-/// All steps in their order.
+/// Decodes all steps in order.
 pub(crate) fn steps(mut journal: &[u8]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     while let Some((head, rest)) = journal.split_first_chunk::<25>() {

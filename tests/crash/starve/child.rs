@@ -1,8 +1,8 @@
-//! The child: opens a store, lets the cause come, and looks what still holds.
+//! The child: opens a store, starts a fault, and checks the guarantees.
 
 use super::Counts;
 use crate::{
-    campaign::{Book, Findings, Hand, State, Witness},
+    campaign::{Acknowledged, Findings, Observer, State, Writer},
     faults::{self, Faults},
 };
 use portcullis::{Error, Store};
@@ -22,27 +22,28 @@ use std::{
 };
 
 pub(crate) const HOME: &str = "PORTCULLIS_TEST_STARVE_HOME";
-pub(crate) const COURSE: &str = "PORTCULLIS_TEST_STARVE_COURSE";
+pub(crate) const SCENARIO: &str = "PORTCULLIS_TEST_STARVE_SCENARIO";
 
-const HANDS: usize = 3;
-/// Changes of one hand before the cause comes, and while it is there.
-const BEFORE: usize = 20;
-const MEANWHILE: usize = 60;
-/// The changes that are compared of a scene in which none is refused.
-pub(crate) const WITHOUT_HANDLES: usize = HANDS * (BEFORE + MEANWHILE);
-/// A real limit comes when it comes.
-const ENOUGH: usize = 20_000;
-const HANG: Duration = Duration::from_secs(10);
-/// An opening is rehearsed where the engine's file is larger.
-const SEGMENT: u64 = 512 << 10;
+const WRITERS: usize = 3;
+/// The changes of one writer before and during the fault.
+const CHANGES_BEFORE_FAULT: usize = 20;
+const CHANGES_DURING_FAULT: usize = 60;
+/// The number of compared changes in a run in which none is refused.
+pub(crate) const CHANGES_WITHOUT_HANDLES: usize =
+    WRITERS * (CHANGES_BEFORE_FAULT + CHANGES_DURING_FAULT);
+/// The most changes until a real limit takes effect.
+const MAX_CHANGES: usize = 20_000;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Opening is rehearsed if the engine's file is larger.
+const SEGMENT_BYTES: u64 = 512 << 10;
 
-/// What is wrong with the disk.
+/// The fault of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum Fault {
     Full,
     FailingWrite,
     FailingSync,
-    /// While all that promises nothing succeeds.
+    /// Only durable syncs fail; `sync_file_range` succeeds.
     FailingSyncAlone,
     ReadOnly,
     NoHandles,
@@ -56,59 +57,59 @@ pub(crate) enum Cause {
     Removed,
 }
 
-/// What the store is doing when the cause comes.
+/// The phase in which the fault starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub(crate) enum Phase {
     Changing,
     Opening,
-    /// It is opened, and has grown enough for that to be rehearsed on a copy.
+    /// Opening with a rehearsal, which needs a larger store.
     Rehearsing,
-    Making,
+    Creating,
 }
 
-/// One scene.
+/// A combination of fault, phase and duration.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Course {
-    pub(crate) cause: Cause,
-    pub(crate) when: When,
-    /// So many calls are let through.
+pub(crate) struct Scenario {
+    pub(crate) fault: Fault,
+    pub(crate) phase: Phase,
+    /// The number of calls that succeed first.
     pub(crate) after: usize,
-    /// So many fail then; 0: all.
+    /// The number of calls that fail then; 0 for all.
     pub(crate) times: usize,
     pub(crate) seed: usize,
 }
 
-impl Course {
+impl Scenario {
     pub(crate) fn to_line(self) -> String {
-        let Self { cause, when, after, times, seed } = self;
-        format!("{cause:?} {when:?} {after} {times} {seed}")
+        let Self { fault, phase, after, times, seed } = self;
+        format!("{fault:?} {phase:?} {after} {times} {seed}")
     }
 
     fn from_line(line: &str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |at: usize| words[at].parse().unwrap();
         Self {
-            cause: match words[0] {
-                "Full" => Cause::Full,
-                "FailingWrite" => Cause::FailingWrite,
-                "FailingSync" => Cause::FailingSync,
-                "FailingSyncAlone" => Cause::FailingSyncAlone,
-                "ReadOnly" => Cause::ReadOnly,
-                "NoHandles" => Cause::NoHandles,
-                "FailingRead" => Cause::FailingRead,
-                "FailingEverything" => Cause::FailingEverything,
-                "ReallyFull" => Cause::ReallyFull,
-                "Limited" => Cause::Limited,
-                "ReallyNoHandles" => Cause::ReallyNoHandles,
-                "Moved" => Cause::Moved,
-                "Removed" => Cause::Removed,
+            fault: match words[0] {
+                "Full" => Fault::Full,
+                "FailingWrite" => Fault::FailingWrite,
+                "FailingSync" => Fault::FailingSync,
+                "FailingSyncAlone" => Fault::FailingSyncAlone,
+                "ReadOnly" => Fault::ReadOnly,
+                "NoHandles" => Fault::NoHandles,
+                "FailingRead" => Fault::FailingRead,
+                "FailingEverything" => Fault::FailingEverything,
+                "ReallyFull" => Fault::ReallyFull,
+                "Limited" => Fault::Limited,
+                "ReallyNoHandles" => Fault::ReallyNoHandles,
+                "Moved" => Fault::Moved,
+                "Removed" => Fault::Removed,
                 other => panic!("{other}"),
             },
-            when: match words[1] {
-                "Changing" => When::Changing,
-                "Opening" => When::Opening,
-                "Rehearsing" => When::Rehearsing,
-                "Making" => When::Making,
+            phase: match words[1] {
+                "Changing" => Phase::Changing,
+                "Opening" => Phase::Opening,
+                "Rehearsing" => Phase::Rehearsing,
+                "Creating" => Phase::Creating,
                 other => panic!("{other}"),
             },
             after: number(2),
@@ -135,92 +136,93 @@ pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
 
 pub(crate) fn work(home: &Path) -> ! {
     println!();
-    let line = std::env::var(COURSE).unwrap();
-    if line == "hold" {
-        hold(home);
+    let line = std::env::var(SCENARIO).unwrap();
+    if line == "hold_open" {
+        hold_open(home);
     }
     if line.starts_with("full ") {
         super::full::work(home, &line);
     }
-    let course = Course::from_line(&line);
-    let scene = Scene {
+    let scenario = Scenario::from_line(&line);
+    let run = Run {
         home: home.to_owned(),
-        course,
+        scenario,
         faults: Faults::of_this_process(),
         held: Mutex::default(),
-        book: Mutex::default(),
+        acknowledged: Mutex::default(),
         failed: AtomicUsize::new(0),
         counts: Mutex::default(),
     };
-    scene.play();
-    println!("{}", scene.counts.lock().unwrap().to_line());
+    run.execute();
+    println!("{}", run.counts.lock().unwrap().to_line());
     std::process::exit(0)
 }
 
-struct Scene {
+struct Run {
     home: PathBuf,
-    course: Course,
+    scenario: Scenario,
     faults: Option<Faults>,
-    /// What is held while the cause is there: handles.
+    /// The file handles that are used up during the fault.
     held: Mutex<Vec<File>>,
-    book: Mutex<Book>,
-    /// Changes that have failed since the store was opened.
+    acknowledged: Mutex<Acknowledged>,
+    /// The changes that have failed since the store was opened.
     failed: AtomicUsize,
     counts: Mutex<Counts>,
 }
 
-impl Scene {
-    fn play(&self) {
-        if self.course.when != When::Making {
+impl Run {
+    fn execute(&self) {
+        if self.scenario.phase != Phase::Creating {
             let store = self.open().unwrap().unwrap();
-            self.change(&store, 0, BEFORE);
-            let grown = || fs::metadata(self.home.join("ledger/sled/db")).unwrap().len() > SEGMENT;
+            self.change(&store, 0, CHANGES_BEFORE_FAULT);
+            let grown =
+                || fs::metadata(self.home.join("ledger/sled/db")).unwrap().len() > SEGMENT_BYTES;
             for round in 4.. {
-                if self.course.when != When::Rehearsing || grown() {
+                if self.scenario.phase != Phase::Rehearsing || grown() {
                     break;
                 }
-                self.change(&store, round, BEFORE);
+                self.change(&store, round, CHANGES_BEFORE_FAULT);
             }
-            if self.course.when == When::Changing {
-                self.starve(store);
+            if self.scenario.phase == Phase::Changing {
+                self.run_with_fault(store);
             } else {
                 self.call("closing", || drop(store));
             }
         }
-        if self.course.when != When::Changing {
-            self.begin();
+        if self.scenario.phase != Phase::Changing {
+            self.start_fault();
             match self.open() {
-                Some(Ok(store)) => self.starve(store),
+                Some(Ok(store)) => self.run_with_fault(store),
                 Some(Err(_)) => self.counts.lock().unwrap().refused += 1,
                 None => {}
             }
         }
-        // Whatever the attempts to open it do: nothing of it may do harm.
-        let while_it_lasts = if self.is_elsewhere() {
+        // Opening during the fault may fail, but must not damage the store.
+        let during_fault = if self.is_directory_gone() {
             let gone = Store::builder().open_existing(&self.home);
             assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
             None
         } else {
             self.open()
         };
-        if let Some(Ok(store)) = while_it_lasts {
-            self.compare(&store, Book::compare_keys);
+        if let Some(Ok(store)) = during_fault {
+            self.compare(&store, Acknowledged::compare_keys);
             self.call("closing", || drop(store));
         }
-        self.end();
-        if self.course.cause == Cause::Removed {
-            let news = self.book.lock().unwrap().news();
-            self.counts.lock().unwrap().found.acknowledged += news;
+        self.stop_fault();
+        if self.scenario.fault == Fault::Removed {
+            let unchecked = self.acknowledged.lock().unwrap().unchecked();
+            self.counts.lock().unwrap().found.acknowledged += unchecked;
             return;
         }
         match self.open() {
             Some(Ok(store)) => {
-                self.compare(&store, Book::compare);
-                // It is as good as new.
+                self.compare(&store, Acknowledged::compare);
+                // The store works again.
                 self.failed.store(0, Ordering::SeqCst);
-                self.change(&store, 2, BEFORE);
+                self.change(&store, 2, CHANGES_BEFORE_FAULT);
                 if self.failed.load(Ordering::SeqCst) > 0 {
-                    println!("! a change failed after the cause was gone");
+                    println!("! a change failed after the fault was removed");
                     self.counts.lock().unwrap().found.unopenable += 1;
                 }
                 self.call("closing", || drop(store));
@@ -233,48 +235,48 @@ impl Scene {
         }
     }
 
-    /// Changes keys while the cause comes or is there, and closes the store.
-    fn starve(&self, store: Store) {
-        if self.course.when == When::Changing {
-            self.begin();
+    /// Changes keys before and during the fault, and closes the store.
+    fn run_with_fault(&self, store: Store) {
+        if self.scenario.phase == Phase::Changing {
+            self.start_fault();
         }
-        self.change(&store, 1, if self.is_patient() { ENOUGH } else { MEANWHILE });
+        self.change(&store, 1, if self.is_gradual() { MAX_CHANGES } else { CHANGES_DURING_FAULT });
         let failed = self.failed.load(Ordering::SeqCst) > 0;
-        // Where nothing has failed yet, perhaps none of it touches what was tried.
+        // Without a failure so far, the fault may not concern the changes.
         if failed {
-            // Taking keys away is refused as well, and still takes them away in this process.
-            self.hands(&store, 3, |hand| {
-                for outcome in hand.revoke_all() {
+            // A revocation fails as well, but takes effect in this process.
+            self.with_writers(&store, 3, |writer| {
+                for outcome in writer.revoke_all() {
                     self.after_a_failure(&outcome);
                 }
             });
             if store.health().poisoned.is_none() {
-                println!("! it does not say that it stopped writing");
+                println!("! its health does not report that it stopped writing");
                 self.counts.lock().unwrap().unpoisoned += 1;
             }
         }
-        let book = self.book.lock().unwrap();
-        book.compare_now(&store, &mut self.counts.lock().unwrap().found);
-        drop(book);
+        let acknowledged = self.acknowledged.lock().unwrap();
+        acknowledged.compare_now(&store, &mut self.counts.lock().unwrap().found);
+        drop(acknowledged);
         let _ = self.call("listing", || store.list(&portcullis::ListQuery::default()));
-        let _ = self.call("reading the trail", || store.audit(0, 10));
+        let _ = self.call("reading the audit log", || store.audit(0, 10));
         self.call("closing", || drop(store));
     }
 
-    fn is_elsewhere(&self) -> bool {
-        matches!(self.course.cause, Cause::Moved | Cause::Removed)
+    fn is_directory_gone(&self) -> bool {
+        matches!(self.scenario.fault, Fault::Moved | Fault::Removed)
     }
 
-    fn is_patient(&self) -> bool {
-        matches!(self.course.cause, Cause::ReallyFull | Cause::Limited)
+    fn is_gradual(&self) -> bool {
+        matches!(self.scenario.fault, Fault::ReallyFull | Fault::Limited)
     }
 
-    /// Several hands at once, each until a change fails.
+    /// Runs several writers in parallel, each until a change fails.
     fn change(&self, store: &Store, round: usize, changes: usize) {
-        self.hands(store, round, |hand| {
+        self.with_writers(store, round, |writer| {
             for _ in 0..changes {
-                let outcome = self.call("a change", || hand.change());
-                // The disk has no room for the reserve's name: nothing was written, nothing failed.
+                let outcome = self.call("a change", || writer.change());
+                // The disk has no space for the name of the spare file: refused before writing.
                 if matches!(outcome, Some(Err(Error::NoRoom { .. }))) {
                     continue;
                 }
@@ -283,10 +285,10 @@ impl Scene {
                     break;
                 }
             }
-            // What was refused once is refused again.
+            // After a failure every change is refused.
             if self.failed.load(Ordering::SeqCst) > 0 {
                 for _ in 0..4 {
-                    if let Some(outcome) = self.call("a change", || hand.change()) {
+                    if let Some(outcome) = self.call("a change", || writer.change()) {
                         self.after_a_failure(&outcome);
                     }
                 }
@@ -294,12 +296,17 @@ impl Scene {
         });
     }
 
-    fn hands(&self, store: &Store, round: usize, each: impl Fn(&mut Hand<'_, Self>) + Sync) {
-        let seed = self.course.seed * 4 + round;
+    fn with_writers(
+        &self,
+        store: &Store,
+        round: usize,
+        each: impl Fn(&mut Writer<'_, Self>) + Sync,
+    ) {
+        let seed = self.scenario.seed * 4 + round;
         thread::scope(|scope| {
-            for number in 0..HANDS {
+            for number in 0..WRITERS {
                 let each = &each;
-                scope.spawn(move || each(&mut Hand::new(store, self, number, seed)));
+                scope.spawn(move || each(&mut Writer::new(store, self, number, seed)));
             }
         });
     }
@@ -312,26 +319,26 @@ impl Scene {
     }
 
     fn open(&self) -> Option<Result<Store, Error>> {
-        // Without a reserve, a full disk ends writing. What the reserve does is a scene of its own.
+        // Without a reserve, a full disk stops all writes. `full` tests the reserve.
         let mut builder = Store::builder();
-        if self.course.cause == Cause::ReallyFull {
+        if self.scenario.fault == Fault::ReallyFull {
             builder = builder.disk_reserve(0);
         }
         self.call("opening", || builder.open(&self.home))
     }
 
-    fn compare(&self, store: &Store, compare: impl Fn(&mut Book, &Store, &mut Findings)) {
+    fn compare(&self, store: &Store, compare: impl Fn(&mut Acknowledged, &Store, &mut Findings)) {
         let mut found = self.counts.lock().unwrap().found;
-        let mut book = self.book.lock().unwrap();
-        self.call("comparing", || compare(&mut book, store, &mut found));
+        let mut acknowledged = self.acknowledged.lock().unwrap();
+        self.call("comparing", || compare(&mut acknowledged, store, &mut found));
         self.counts.lock().unwrap().found = found;
     }
 
-    /// One call of the API: it must neither panic nor hang.
+    /// Makes one call of the API, which must neither panic nor hang.
     fn call<T>(&self, what: &str, call: impl FnOnce() -> T) -> Option<T> {
         let start = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(call));
-        if start.elapsed() > HANG {
+        if start.elapsed() > TIMEOUT {
             println!("! {what} took {:?}", start.elapsed());
             self.counts.lock().unwrap().hangs += 1;
         }
@@ -342,46 +349,46 @@ impl Scene {
         outcome.ok()
     }
 
-    // ── the cause
+    // ── the fault
 
-    fn begin(&self) {
+    fn start_fault(&self) {
         let all = faults::WRITE
             | faults::SYNC
             | faults::OPEN
             | faults::NAMES
             | faults::READ
             | faults::RANGE;
-        // The numbers of Linux.
+        // The error numbers of Linux.
         let (enospc, eio, erofs, emfile) = (28, 5, 30, 24);
-        let (calls, error) = match self.course.cause {
-            Cause::Full => (faults::WRITE | faults::NAMES, enospc),
-            Cause::FailingWrite => (faults::WRITE, eio),
-            Cause::FailingSync => (faults::SYNC | faults::RANGE, eio),
-            Cause::FailingSyncAlone => (faults::SYNC, eio),
-            Cause::ReadOnly => (faults::WRITE | faults::NAMES | faults::OPEN_TO_WRITE, erofs),
-            Cause::NoHandles => (faults::OPEN, emfile),
-            Cause::FailingRead => (faults::READ, eio),
-            Cause::FailingEverything => (all, eio),
-            Cause::ReallyFull => return self.fill(),
-            Cause::Limited => return,
-            Cause::ReallyNoHandles => return self.take_all_handles(),
-            Cause::Moved => return fs::rename(&self.home, self.away()).unwrap(),
-            Cause::Removed => return fs::remove_dir_all(&self.home).unwrap(),
+        let (calls, error) = match self.scenario.fault {
+            Fault::Full => (faults::WRITE | faults::NAMES, enospc),
+            Fault::FailingWrite => (faults::WRITE, eio),
+            Fault::FailingSync => (faults::SYNC | faults::RANGE, eio),
+            Fault::FailingSyncAlone => (faults::SYNC, eio),
+            Fault::ReadOnly => (faults::WRITE | faults::NAMES | faults::OPEN_TO_WRITE, erofs),
+            Fault::NoHandles => (faults::OPEN, emfile),
+            Fault::FailingRead => (faults::READ, eio),
+            Fault::FailingEverything => (all, eio),
+            Fault::ReallyFull => return self.fill(),
+            Fault::Limited => return,
+            Fault::ReallyNoHandles => return self.use_all_handles(),
+            Fault::Moved => return fs::rename(&self.home, self.moved_path()).unwrap(),
+            Fault::Removed => return fs::remove_dir_all(&self.home).unwrap(),
         };
         let number = |count: usize| u32::try_from(count).unwrap();
         let faults = self.faults.as_ref().unwrap();
-        faults.fail(calls, error, number(self.course.after), number(self.course.times));
+        faults.fail(calls, error, number(self.scenario.after), number(self.scenario.times));
     }
 
-    fn end(&self) {
+    fn stop_fault(&self) {
         if let Some(faults) = &self.faults {
             faults.clear();
         }
         self.held.lock().unwrap().clear();
-        match self.course.cause {
-            Cause::ReallyFull => fs::remove_file(self.filler()).unwrap(),
-            Cause::Moved => fs::rename(self.away(), &self.home).unwrap(),
-            Cause::Limited => {
+        match self.scenario.fault {
+            Fault::ReallyFull => fs::remove_file(self.filler()).unwrap(),
+            Fault::Moved => fs::rename(self.moved_path(), &self.home).unwrap(),
+            Fault::Limited => {
                 let mut limit = getrlimit(Resource::Fsize);
                 limit.current = limit.maximum;
                 setrlimit(Resource::Fsize, limit).unwrap();
@@ -390,21 +397,21 @@ impl Scene {
         }
     }
 
-    fn away(&self) -> PathBuf {
-        self.home.with_file_name("moved away")
+    fn moved_path(&self) -> PathBuf {
+        self.home.with_file_name("moved")
     }
 
     fn filler(&self) -> PathBuf {
         self.home.with_file_name("filler")
     }
 
-    /// Until only a little is left.
+    /// Fills the disk until a page does not fit.
     fn fill(&self) {
         let mut file = File::create(self.filler()).unwrap();
         while file.write_all(&[1; 4096]).is_ok() {}
     }
 
-    fn take_all_handles(&self) {
+    fn use_all_handles(&self) {
         let mut held = self.held.lock().unwrap();
         while let Ok(file) = File::open("/dev/null") {
             held.push(file);
@@ -412,39 +419,41 @@ impl Scene {
     }
 }
 
-impl Witness for Scene {
+impl Observer for Run {
     fn tries(&self, name: &str, next: Option<State>) {
-        self.book.lock().unwrap().tries(name, next);
+        self.acknowledged.lock().unwrap().tries(name, next);
     }
 
     fn done(&self, name: &str, key: Option<(&str, &str)>) {
-        self.book.lock().unwrap().done(name, key);
+        self.acknowledged.lock().unwrap().done(name, key);
     }
 
     fn failed(&self, name: &str, error: &Error) {
         self.counts.lock().unwrap().refused += 1;
         match error {
-            Error::Poisoned(_) | Error::NoRoom { .. } => self.book.lock().unwrap().refused(name),
+            Error::Poisoned(_) | Error::NoRoom { .. } => {
+                self.acknowledged.lock().unwrap().refused(name)
+            }
             Error::NotDurable(_) => {}
-            // A hand that begins anew sees what is committed, not what it has tried.
+            // A new writer starts from the committed state, not from its attempts.
             other => {
                 println!("{name}: {other:?}");
-                self.book.lock().unwrap().refused(name);
+                self.acknowledged.lock().unwrap().refused(name);
             }
         }
     }
 }
 
-/// Has a store open and waits.
-fn hold(home: &Path) -> ! {
+/// Keeps a store open until it is killed.
+fn hold_open(home: &Path) -> ! {
     let store = Store::open(home).unwrap();
     issue(&store, new_key(&store, "held", &["api.read"]));
     println!("held");
     let mut word = String::new();
     std::io::stdin().read_line(&mut word).unwrap();
     issue(&store, new_key(&store, "still", &["api.read"]));
-    println!("still well");
+    println!("continued");
     loop {
-        thread::sleep(HANG);
+        thread::sleep(TIMEOUT);
     }
 }

@@ -1,5 +1,5 @@
-//! The child on a full disk: it revokes until the reserve is used up, opens there, and goes on when
-//! there is room again.
+//! The child on a full disk: revokes keys until the reserve is used up, opens the store on the full disk, and
+//! continues after space is freed.
 
 use portcullis::{Change, DiskSpace, Error, KeyId, Refusal, Store};
 use portcullis_testkit::new_key;
@@ -19,17 +19,17 @@ use std::{
 };
 
 const THREADS: usize = 8;
-/// So long the reserve may take to be made whole; it is tried each second.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the reserve may take to be completed. The store tries it each second.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who fills the disk.
+/// The process that fills the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filler {
-    /// The store, by what it writes itself.
+    /// The store, by its own writes.
     Store,
     /// Another process, once.
     Other,
-    /// Another process, which takes each block that is freed, all the time.
+    /// Another process that continuously takes each freed block.
     Racing,
 }
 
@@ -55,33 +55,33 @@ pub(crate) fn work(home: &Path, line: &str) -> ! {
     let mut words = line.split(' ').skip(1);
     let filler = Filler::from_word(words.next().unwrap());
     let keys = words.next().unwrap().parse().unwrap();
-    let (gone, refused, opened) = play(home, filler, keys);
+    let (revoked, refused, opened) = run(home, filler, keys);
     println!(
-        "full: {filler:?} fills the disk, {gone} acknowledged revocations, {refused} refused as the reserve was used up, opened on the full disk: {opened}, 0 lost"
+        "full: {filler:?} fills the disk, {revoked} acknowledged revocations, {refused} refused since the reserve was used up, opened on the full disk: {opened}, 0 lost"
     );
     std::process::exit(0)
 }
 
-/// Gives how many revocations were acknowledged and refused on the full disk, and whether the store
-/// could be opened there.
-fn play(home: &Path, filler: Filler, many: usize) -> (usize, usize, bool) {
+/// Returns how many revocations were acknowledged and refused on the full disk, and whether the store could
+/// be opened there.
+fn run(home: &Path, filler: Filler, count: usize) -> (usize, usize, bool) {
     let store = Store::open(home).unwrap();
-    let keys = issue(&store, many);
-    assert_eq!(keys.len(), many, "the disk was full too early");
+    let keys = issue(&store, count);
+    assert_eq!(keys.len(), count, "the disk was full too early");
     let disk = store.health().disk.unwrap();
     assert!(disk.can_reserve && !disk.is_reserve_in_use, "{disk:?}");
 
     let ballast = home.with_file_name("ballast");
     let mut racing = fill(&store, filler, &ballast);
-    // The reserve is whole still; the store writes until it is not.
+    // The reserve is still complete. The store writes until it is not.
     issue(&store, usize::MAX);
     assert!(store.health().disk.unwrap().is_reserve_in_use);
-    refuses_all_that_allows(&store, &keys[0]);
+    assert_permitting_changes_are_refused(&store, &keys[0]);
 
-    // Half of them now, the other half after the store was opened on the full disk.
-    let (now, later) = keys.split_at(many / 2);
-    let (mut gone, mut refused) = revoke(&store, now);
-    holds(&store, &gone, later);
+    // The first half before, the second half after opening the store on the full disk.
+    let (first_half, second_half) = keys.split_at(count / 2);
+    let (mut revoked, mut refused) = revoke(&store, first_half);
+    assert_state(&store, &revoked, second_half);
     for (_, key) in &refused {
         assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
     }
@@ -91,17 +91,17 @@ fn play(home: &Path, filler: Filler, many: usize) -> (usize, usize, bool) {
     let is_opened = opened.is_ok();
     let store = match opened {
         Ok(store) => store,
-        // Another process may have taken the blocks that opening needs. Nothing is lost by it.
+        // Another process may have taken the blocks that opening needs. No change is lost.
         Err(Error::Full { .. }) if filler == Filler::Racing => {
             free(racing.take(), &ballast);
             Store::open(home).unwrap()
         }
         Err(other) => panic!("{other:?}"),
     };
-    holds(&store, &gone, later);
-    let (more, others) = revoke(&store, later);
-    let counts = (gone.len() + more.len(), refused.len() + others.len(), is_opened);
-    gone.extend(more);
+    assert_state(&store, &revoked, second_half);
+    let (more, others) = revoke(&store, second_half);
+    let counts = (revoked.len() + more.len(), refused.len() + others.len(), is_opened);
+    revoked.extend(more);
     refused.extend(others);
     if is_opened {
         free(racing, &ballast);
@@ -112,23 +112,23 @@ fn play(home: &Path, filler: Filler, many: usize) -> (usize, usize, bool) {
     assert_eq!(again.len(), 10);
     let (last, _) = revoke(&store, &refused);
     assert_eq!(last.len(), refused.len());
-    gone.extend(last);
-    let undone = &gone[0];
+    revoked.extend(last);
+    let undone = &revoked[0];
     store.update(undone.0, Change::activate()).unwrap();
     assert!(store.authenticate_key(undone.1.as_bytes()).is_ok());
     store.revoke(undone.0).unwrap();
     drop(store);
-    holds(&Store::open(home).unwrap(), &gone, &again);
+    assert_state(&Store::open(home).unwrap(), &revoked, &again);
     counts
 }
 
-/// Issues as many keys as there is room for.
-fn issue(store: &Store, many: usize) -> Vec<Key> {
+/// Issues up to `count` keys, until the disk is full.
+fn issue(store: &Store, count: usize) -> Vec<Key> {
     let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while next.fetch_add(1, Ordering::Relaxed) < many {
+                while next.fetch_add(1, Ordering::Relaxed) < count {
                     match store.issue(new_key(store, "filler", &["api.read"])) {
                         Ok(issued) => made
                             .lock()
@@ -144,16 +144,16 @@ fn issue(store: &Store, many: usize) -> Vec<Key> {
     made.into_inner().unwrap()
 }
 
-/// Revokes these keys; those whose revocation was acknowledged, and the others.
+/// Revokes keys. Returns those whose revocation was acknowledged, and the others.
 fn revoke(store: &Store, keys: &[Key]) -> (Vec<Key>, Vec<Key>) {
     let next = AtomicUsize::new(0);
-    let (gone, refused) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let (revoked, refused) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match store.revoke(key.0) {
-                        Ok(_) => gone.lock().unwrap().push(key.clone()),
+                        Ok(_) => revoked.lock().unwrap().push(key.clone()),
                         Err(Error::ReserveUsedUp { .. }) => {
                             refused.lock().unwrap().push(key.clone());
                         }
@@ -163,12 +163,12 @@ fn revoke(store: &Store, keys: &[Key]) -> (Vec<Key>, Vec<Key>) {
             });
         }
     });
-    (gone.into_inner().unwrap(), refused.into_inner().unwrap())
+    (revoked.into_inner().unwrap(), refused.into_inner().unwrap())
 }
 
-/// That every one of these is revoked, and every one of those works.
-fn holds(store: &Store, gone: &[Key], working: &[Key]) {
-    for (id, key) in gone {
+/// Checks that all keys in `revoked` are revoked and all keys in `working` are accepted.
+fn assert_state(store: &Store, revoked: &[Key], working: &[Key]) {
+    for (id, key) in revoked {
         assert!(!store.get(*id).unwrap().active, "{id} is active again");
         assert_eq!(store.authenticate_key(key.as_bytes()).unwrap_err(), Refusal::Inactive);
     }
@@ -177,7 +177,7 @@ fn holds(store: &Store, gone: &[Key], working: &[Key]) {
     }
 }
 
-fn refuses_all_that_allows(store: &Store, (id, key): &Key) {
+fn assert_permitting_changes_are_refused(store: &Store, (id, key): &Key) {
     let (count, change) = (store.count(), entries(store));
     let renamed = Change { name: Some("other".into()), ..Change::default() };
     let outcomes = [
@@ -194,7 +194,7 @@ fn refuses_all_that_allows(store: &Store, (id, key): &Key) {
     assert!(store.authenticate_key(key.as_bytes()).is_ok());
 }
 
-/// How many changes and refused acts there were.
+/// The number of audit entries.
 fn entries(store: &Store) -> usize {
     store.audit(0, usize::MAX).unwrap().len()
 }
@@ -207,7 +207,7 @@ fn wait_for(store: &Store, is: impl Fn(DiskSpace) -> bool) {
         if is(health.disk.unwrap()) {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "{health:?}");
+        assert!(begun.elapsed() < TIMEOUT, "{health:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -219,7 +219,7 @@ fn fill(store: &Store, filler: Filler, ballast: &PathBuf) -> Option<Child> {
     match filler {
         Filler::Other => while file.write_all(&page).is_ok() {},
         Filler::Store => {
-            // Most of it, and then the store does the rest.
+            // Most of the space; the store fills the rest.
             while store.health().disk.unwrap().free > 3 << 20 {
                 (0..64).for_each(|_| file.write_all(&page).unwrap());
                 let free = rustix::fs::statvfs(ballast).unwrap();
@@ -232,7 +232,7 @@ fn fill(store: &Store, filler: Filler, ballast: &PathBuf) -> Option<Child> {
         Filler::Racing => {
             let script = "while :; do cat /dev/zero >>\"$0\"; done";
             let mut racing = Command::new("sh");
-            // A group of its own, so that what it starts ends with it.
+            // A process group of its own, to kill its children with it.
             racing.args(["-c", script]).arg(ballast).stderr(Stdio::null()).process_group(0);
             return Some(racing.spawn().unwrap());
         }
@@ -241,7 +241,7 @@ fn fill(store: &Store, filler: Filler, ballast: &PathBuf) -> Option<Child> {
     None
 }
 
-/// Makes room again.
+/// Frees the space.
 fn free(racing: Option<Child>, ballast: &PathBuf) {
     if let Some(mut racing) = racing {
         kill_process_group(Pid::from_child(&racing), Signal::KILL).unwrap();

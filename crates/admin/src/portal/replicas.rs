@@ -49,17 +49,23 @@ pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
 }
 
 fn row(member: &Member) -> Markup {
-    let about = member.about.as_ref();
+    let (name, version, joined) = if let Some(about) = &member.about {
+        let name = html! { bdi { (about.name) } };
+        (name, html! { (about.version) }, layout::time(about.joined_at))
+    } else {
+        let title = "The entry of this replica has a version that this one cannot read";
+        let name = html! { span .mono title=(title) { (member.incarnation) } };
+        (name, html! { "–" }, html! { "–" })
+    };
     html! {
         tr {
             td .name {
-                @if let Some(about) = about { bdi { (about.name) } }
-                @else { span .mono title="A version that this one cannot read" { (member.incarnation) } }
+                (name)
                 @if member.is_this { span .faint { " · this one" } }
             }
             td { (state(member)) }
-            td .wide { @if let Some(about) = about { (about.version) } @else { "–" } }
-            td .wide { @if let Some(about) = about { (layout::time(about.joined_at)) } @else { "–" } }
+            td .wide { (version) }
+            td .wide { (joined) }
             td .wide {
                 (member.applied)
                 @if member.behind > 0 { span .faint { " · " (member.behind) " behind" } }

@@ -1,4 +1,4 @@
-//! Forward auth as a proxy meets it.
+//! Forward authentication: the responses to a proxy.
 
 use axum::{
     Router,
@@ -19,15 +19,15 @@ async fn bytes(response: axum::response::Response) -> (StatusCode, HeaderMap, Ve
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
 }
 
-async fn ask(app: &Router, method: Method, uri: &str, key: &str) -> (u16, HeaderMap, Vec<u8>) {
-    let request = Request::builder()
+async fn request(app: &Router, method: Method, uri: &str, key: &str) -> (u16, HeaderMap, Vec<u8>) {
+    let builder = Request::builder()
         .method(method)
         .uri(uri)
         .header(AUTHORIZATION, key)
-        // What a page of another origin sends: a proxy passes it on.
+        // A proxy forwards the header of a page of another origin.
         .header("origin", "https://elsewhere.example")
         .header("x-auth-owner", "spoofed");
-    let request = request.body(Body::from("a body that nobody reads")).unwrap();
+    let request = builder.body(Body::from("an ignored body")).unwrap();
     let (status, headers, body) = bytes(app.clone().oneshot(request).await.unwrap()).await;
     assert_eq!(headers["cache-control"], "no-store", "{uri}");
     let has_identity = IDENTITY.map(|name| headers.contains_key(name));
@@ -36,7 +36,7 @@ async fn ask(app: &Router, method: Method, uri: &str, key: &str) -> (u16, Header
 }
 
 #[tokio::test]
-async fn a_proxy_is_told_who_calls_in_all_four_headers() {
+async fn response_identifies_the_key_in_four_headers() {
     let store = Store::in_memory().unwrap();
     let named = NewKey {
         owner: Some("shop 17, Zürich".into()),
@@ -45,18 +45,18 @@ async fn a_proxy_is_told_who_calls_in_all_four_headers() {
     let (id, full) = issue(&store, named);
     let (_, bare) = issue(&store, new_key(&store, "till", &["api.read"]));
     let (_, root) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
-    let at_a_path = Router::new().nest("/keys-admin", router(store.clone()));
-    for (app, under) in
-        [(router(store.clone()), ""), (forward_auth(store.clone()), ""), (at_a_path, "/keys-admin")]
+    let nested = Router::new().nest("/keys-admin", router(store.clone()));
+    for (app, prefix) in
+        [(router(store.clone()), ""), (forward_auth(store.clone()), ""), (nested, "/keys-admin")]
     {
         for uri in [
             "/authz?scope=api.read",
             "/authz/scope/api.read/data?scope=no",
             "/authz/scope/api.read/%ff",
         ] {
-            let uri = format!("{under}{uri}");
+            let uri = format!("{prefix}{uri}");
             for method in [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS] {
-                let (status, headers, body) = ask(&app, method, &uri, &basic(&full)).await;
+                let (status, headers, body) = request(&app, method, &uri, &basic(&full)).await;
                 assert_eq!((status, body.len()), (200, 0), "{uri}");
                 assert_eq!(headers["x-auth-key-id"], id.to_string());
                 assert_eq!(headers["x-auth-key-name"], "K%C3%A4se%C2%A0100%25");
@@ -64,16 +64,16 @@ async fn a_proxy_is_told_who_calls_in_all_four_headers() {
                 assert_eq!(headers["x-auth-owner"], "shop%2017%2C%20Z%C3%BCrich");
             }
         }
-        let uri = format!("{under}/authz?scope=api.read");
-        let (_, headers, _) = ask(&app, Method::GET, &uri, &basic(&bare)).await;
+        let uri = format!("{prefix}/authz?scope=api.read");
+        let (_, headers, _) = request(&app, Method::GET, &uri, &basic(&bare)).await;
         assert_eq!(headers["x-auth-owner"], "");
-        let (_, headers, _) = ask(&app, Method::GET, &uri, &basic(&root)).await;
+        let (_, headers, _) = request(&app, Method::GET, &uri, &basic(&root)).await;
         assert_eq!(headers["x-auth-scopes"], "*");
     }
 }
 
 #[tokio::test]
-async fn refusals_have_the_bytes_of_everywhere_and_all_scopes_are_required() {
+async fn refusals_equal_those_of_other_routes_and_all_scopes_are_required() {
     let store = Store::in_memory().unwrap();
     let app = router(store.clone());
     let (id, read) = issue(&store, new_key(&store, "till", &["api.read"]));
@@ -86,22 +86,23 @@ async fn refusals_have_the_bytes_of_everywhere_and_all_scopes_are_required() {
         "/authz?scope=api.write",
         "/authz/scope/api.read,api.write/x",
     ] {
-        let (status, headers, body) = ask(&app, Method::PUT, uri, &read).await;
+        let (status, headers, body) = request(&app, Method::PUT, uri, &read).await;
         assert_eq!((status, &body), (403, &forbidden.2), "{uri}");
         assert!(!headers.contains_key("www-authenticate"));
     }
     for key in ["", "Basic", "Bearer x", &basic(b"pcl_nobody")] {
-        let (status, headers, body) = ask(&app, Method::GET, "/authz?scope=api.read", key).await;
+        let (status, headers, body) =
+            request(&app, Method::GET, "/authz?scope=api.read", key).await;
         assert_eq!((status, &body), (401, &unauthorized.2), "{key}");
         assert_eq!(headers["www-authenticate"], unauthorized.1["www-authenticate"]);
     }
-    assert_eq!(ask(&app, Method::GET, "/authz?scope=api.read", &read).await.0, 200);
+    assert_eq!(request(&app, Method::GET, "/authz?scope=api.read", &read).await.0, 200);
     store.revoke(id).unwrap();
-    assert_eq!(ask(&app, Method::GET, "/authz?scope=api.read", &read).await.0, 401);
+    assert_eq!(request(&app, Method::GET, "/authz?scope=api.read", &read).await.0, 401);
 }
 
 #[tokio::test]
-async fn a_wrong_question_is_an_error_of_the_proxy_and_lets_nobody_pass() {
+async fn invalid_request_of_the_proxy_returns_500_for_every_key() {
     let store = Store::in_memory().unwrap();
     let app = router(store.clone());
     let (_, root) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
@@ -117,7 +118,7 @@ async fn a_wrong_question_is_an_error_of_the_proxy_and_lets_nobody_pass() {
         "/authz/scope?scope=api.read",
     ] {
         for key in [&basic(&root), "Basic"] {
-            let (status, _, body) = ask(&app, Method::GET, uri, key).await;
+            let (status, _, body) = request(&app, Method::GET, uri, key).await;
             assert_eq!(status, 500, "{uri}");
             assert!(!body.is_empty());
         }

@@ -1,4 +1,4 @@
-//! The accounting platform of `examples/`: each line that it prints, and each scope at its route.
+//! The example `business_accounts`: the commands that it prints, and the scope of each route.
 
 #[path = "../../examples/business_accounts.rs"]
 mod business_accounts;
@@ -8,14 +8,14 @@ use axum::{
     body::Body,
     http::{Request, StatusCode},
 };
-use business_accounts::{Platform, app, first_key, lines};
+use business_accounts::{Platform, app, commands, first_key};
 use http_body_util::BodyExt;
 use portcullis::Store;
 use portcullis_testkit::{basic, issue, new_key};
 use std::process::Command;
 use tower::ServiceExt;
 
-/// A route for each documented scope, with a body where it wants one.
+/// A request for each documented scope: scope, method, path, body.
 const ROUTES: [(&str, &str, &str, &str); 8] = [
     ("api.read", "GET", "/data/accounts/acct-1/ledgers", ""),
     ("api.write", "POST", "/data/accounts/acct-1/ledgers/2026", r#"{"text":"a","cents":1}"#),
@@ -27,18 +27,18 @@ const ROUTES: [(&str, &str, &str, &str); 8] = [
     ("admin.embed.token", "POST", "/admin/accounts/acct-1/embed-tokens", ""),
 ];
 
-async fn ask(
+async fn request(
     app: &Router,
     method: &str,
     path: &str,
     key: &str,
     body: &str,
 ) -> (StatusCode, String, String) {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut builder = Request::builder().method(method).uri(path);
     if !key.is_empty() {
-        request = request.header("authorization", basic(key.as_bytes()));
+        builder = builder.header("authorization", basic(key.as_bytes()));
     }
-    let request = request.header("content-type", "application/json");
+    let request = builder.header("content-type", "application/json");
     let request = request.body(Body::from(body.to_owned())).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
     let location = response.headers().get("location");
@@ -55,7 +55,7 @@ fn key(store: &Store, owner: Option<&str>, names: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn each_line_that_it_prints_works() {
+async fn every_printed_command_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("keys")).unwrap();
     let root = first_key(&store).unwrap().unwrap();
@@ -67,86 +67,89 @@ async fn each_line_that_it_prints_works() {
         let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
         axum::serve(listener, app).await.unwrap();
     });
-    let mut answers = Vec::new();
-    for line in lines(address, &root).lines().filter(|line| line.starts_with("curl")) {
+    let mut outputs = Vec::new();
+    for line in commands(address, &root).lines().filter(|line| line.starts_with("curl")) {
         let script = format!("{line} --fail-with-body -sS -w '%{{http_code}}'");
         let run = move || Command::new("sh").args(["-c", &script]).output().unwrap();
         let output = tokio::task::spawn_blocking(run).await.unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{line}: {said}");
-        answers.push(said);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{line}: {stdout}");
+        outputs.push(stdout);
     }
     server.abort();
-    let statuses: Vec<_> = answers.iter().map(|said| &said[said.len() - 3..]).collect();
+    let statuses: Vec<_> = outputs.iter().map(|stdout| &stdout[stdout.len() - 3..]).collect();
     let expected = ["201", "200", "201", "200", "201", "200", "200", "200", "204", "201"];
-    assert_eq!(statuses, expected, "{answers:?}");
-    assert!(answers[3].contains("Rent") && answers[3].contains("Bread"), "{answers:?}");
-    assert!(answers[7].contains(r#""healthy":false"#), "{answers:?}");
+    assert_eq!(statuses, expected, "{outputs:?}");
+    assert!(outputs[3].contains("Rent") && outputs[3].contains("Bread"), "{outputs:?}");
+    assert!(outputs[7].contains(r#""healthy":false"#), "{outputs:?}");
 }
 
 #[tokio::test]
-async fn each_documented_scope_opens_its_route_and_no_other() {
+async fn every_documented_scope_grants_access_to_its_route_only() {
     let store = Store::in_memory().unwrap();
-    for (held, ..) in ROUTES {
+    for (granted, ..) in ROUTES {
         let app = app(&Platform::new(store.clone()));
-        let key = key(&store, None, &[held]);
-        for (asked, method, path, body) in ROUTES {
-            let (status, _, said) = ask(&app, method, path, &key, body).await;
-            assert_eq!(status.is_success(), held == asked, "{held} at {path}: {status} {said}");
-            assert!(held == asked || status == StatusCode::FORBIDDEN, "{held} at {path}: {status}");
-            assert_eq!(ask(&app, method, path, "", body).await.0, StatusCode::UNAUTHORIZED);
+        let key = key(&store, None, &[granted]);
+        for (required, method, path, body) in ROUTES {
+            let (status, _, text) = request(&app, method, path, &key, body).await;
+            let is_granted = granted == required;
+            assert_eq!(status.is_success(), is_granted, "{granted} at {path}: {status} {text}");
+            assert!(is_granted || status == StatusCode::FORBIDDEN, "{granted} at {path}: {status}");
+            assert_eq!(request(&app, method, path, "", body).await.0, StatusCode::UNAUTHORIZED);
         }
     }
 }
 
 #[tokio::test]
-async fn the_administration_of_keys_works_under_its_path() {
+async fn key_administration_works_below_its_path() {
     let store = Store::in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store));
-    let asked = r#"{"name":"reader","scopes":["api.read"]}"#;
-    let (status, location, said) = ask(&app, "POST", "/keys-admin/v1/keys", &root, asked).await;
-    assert_eq!(status, StatusCode::CREATED, "{said}");
+    let new_key = r#"{"name":"reader","scopes":["api.read"]}"#;
+    let (status, location, text) =
+        request(&app, "POST", "/keys-admin/v1/keys", &root, new_key).await;
+    assert_eq!(status, StatusCode::CREATED, "{text}");
     assert!(location.starts_with("/keys-admin/v1/keys/key_"), "{location}");
-    let made: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let made = made["key"].as_str().unwrap();
-    assert_eq!(ask(&app, "GET", &location, &root, "").await.0, StatusCode::OK);
+    let created: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let created_key = created["key"].as_str().unwrap();
+    assert_eq!(request(&app, "GET", &location, &root, "").await.0, StatusCode::OK);
     let ledgers = "/data/accounts/acct-1/ledgers";
-    assert_eq!(ask(&app, "GET", ledgers, made, "").await.0, StatusCode::OK);
-    let off = ask(&app, "PATCH", &location, &root, r#"{"active":false}"#).await;
-    assert_eq!(off.0, StatusCode::OK);
-    assert_eq!(ask(&app, "GET", ledgers, made, "").await.0, StatusCode::UNAUTHORIZED);
-    let missing = ask(&app, "GET", "/keys-admin/nothing", &root, "").await;
+    assert_eq!(request(&app, "GET", ledgers, created_key, "").await.0, StatusCode::OK);
+    let revoked = request(&app, "PATCH", &location, &root, r#"{"active":false}"#).await;
+    assert_eq!(revoked.0, StatusCode::OK);
+    assert_eq!(request(&app, "GET", ledgers, created_key, "").await.0, StatusCode::UNAUTHORIZED);
+    let missing = request(&app, "GET", "/keys-admin/nothing", &root, "").await;
     assert_eq!(missing.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn a_key_with_an_owner_sees_that_account_alone() {
+async fn key_with_an_owner_has_access_to_that_account_only() {
     let store = Store::in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store.clone()));
-    ask(&app, "POST", "/admin/accounts", &root, r#"{"name":"Florist"}"#).await;
+    request(&app, "POST", "/admin/accounts", &root, r#"{"name":"Florist"}"#).await;
     let bakery = key(&store, Some("acct-1"), &["api.read", "api.write"]);
     for (account, allowed) in [("acct-1", true), ("acct-2", false)] {
         let path = format!("/data/accounts/{account}/ledgers");
-        assert_eq!(ask(&app, "GET", &path, &bakery, "").await.0.is_success(), allowed);
+        assert_eq!(request(&app, "GET", &path, &bakery, "").await.0.is_success(), allowed);
         let entry = r#"{"text":"a","cents":1}"#;
-        let (status, ..) = ask(&app, "POST", &format!("{path}/2026"), &bakery, entry).await;
+        let (status, ..) = request(&app, "POST", &format!("{path}/2026"), &bakery, entry).await;
         assert_eq!(status.is_success(), allowed);
     }
-    ask(&app, "PATCH", "/admin/accounts/acct-1", &root, r#"{"active":false}"#).await;
-    let (status, ..) = ask(&app, "GET", "/data/accounts/acct-1/ledgers", &bakery, "").await;
+    request(&app, "PATCH", "/admin/accounts/acct-1", &root, r#"{"active":false}"#).await;
+    let (status, ..) = request(&app, "GET", "/data/accounts/acct-1/ledgers", &bakery, "").await;
     assert_eq!(status, StatusCode::CONFLICT);
 }
 
 #[tokio::test]
-async fn an_embed_token_shows_its_account_without_a_key() {
+async fn embed_token_shows_its_account_without_a_key() {
     let store = Store::in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store));
-    let (_, _, said) = ask(&app, "POST", "/admin/accounts/acct-1/embed-tokens", &root, "").await;
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let path = format!("/embed/{}", said["token"].as_str().unwrap());
-    assert_eq!(ask(&app, "GET", &path, "", "").await.2, r#"{"2026":-120000}"#);
-    assert_eq!(ask(&app, "GET", "/embed/0", "", "").await.0, StatusCode::NOT_FOUND);
+    let (_, _, text) =
+        request(&app, "POST", "/admin/accounts/acct-1/embed-tokens", &root, "").await;
+    let created: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let path = format!("/embed/{}", created["token"].as_str().unwrap());
+    assert_eq!(request(&app, "GET", &path, "", "").await.2, r#"{"2026":-120000}"#);
+    assert_eq!(request(&app, "GET", "/embed/0", "", "").await.0, StatusCode::NOT_FOUND);
 }

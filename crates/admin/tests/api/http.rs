@@ -1,4 +1,4 @@
-//! The Administration API as a client meets it, over a store in memory.
+//! The Administration API: requests and responses of each route, mostly over a store in memory.
 
 use axum::{
     Router,
@@ -12,7 +12,7 @@ use portcullis_testkit::{basic, issue, new_key};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-/// A router with a root key and what it takes to ask it something.
+/// The router of a store with a root key.
 struct Server {
     router: Router,
     store: Store,
@@ -48,7 +48,7 @@ impl Server {
         Self { router: router(store.clone()), store, root, root_id }
     }
 
-    /// A key with these scopes, and its id.
+    /// Issues a key with these scopes.
     fn key(&self, names: &[&str]) -> (KeyId, String) {
         let (id, key) = issue(&self.store, new_key(&self.store, "some", names));
         (id, String::from_utf8(key).unwrap())
@@ -67,7 +67,7 @@ impl Server {
         reply
     }
 
-    async fn ask(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+    async fn request(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -80,10 +80,10 @@ impl Server {
     }
 
     async fn get(&self, key: &str, path: &str) -> Reply {
-        self.ask(key, Method::GET, path, None).await
+        self.request(key, Method::GET, path, None).await
     }
 
-    /// All keys but when they were used, which asking for them is, and being refused an act.
+    /// Lists all keys without `last_used_at`, which the requests of a test change.
     async fn keys(&self) -> Value {
         let mut list = self.get(&self.root, "/v1/keys").await.json();
         for key in list["keys"].as_array_mut().unwrap() {
@@ -93,16 +93,16 @@ impl Server {
     }
 
     async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
-        self.ask(key, Method::POST, path, Some(body)).await
+        self.request(key, Method::POST, path, Some(body)).await
     }
 
     async fn patch(&self, key: &str, id: KeyId, body: Value) -> Reply {
-        self.ask(key, Method::PATCH, &format!("/v1/keys/{id}"), Some(body)).await
+        self.request(key, Method::PATCH, &format!("/v1/keys/{id}"), Some(body)).await
     }
 }
 
 #[tokio::test]
-async fn every_refusal_of_authentication_has_the_same_bytes() {
+async fn every_401_has_the_same_bytes() {
     let server = Server::new();
     let (inactive, inactive_key) = server.key(&["api.read"]);
     server.store.revoke(inactive).unwrap();
@@ -150,12 +150,12 @@ async fn every_refusal_of_authentication_has_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_key_lives_and_is_taken_away_and_comes_back() {
+async fn key_can_be_created_revoked_reactivated_and_deleted() {
     let server = Server::new();
     let body = json!({"name": "Nightly export", "scopes": ["api.read"], "metadata": {"team": "a"}});
-    let made = server.post(&server.root, "/v1/keys", body).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    let (json, location) = (made.json(), made.header("location").to_owned());
+    let created = server.post(&server.root, "/v1/keys", body).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let (json, location) = (created.json(), created.header("location").to_owned());
     let (key, id) = (json["key"].as_str().unwrap(), json["id"].as_str().unwrap());
     assert_eq!(location, format!("/v1/keys/{id}"));
     assert_eq!(json["scopes"], json!(["api.read"]));
@@ -177,18 +177,18 @@ async fn a_key_lives_and_is_taken_away_and_comes_back() {
     server.patch(&server.root, id, json!({"active": true})).await;
     assert_eq!(server.get(key, "/v1/whoami").await.status, StatusCode::OK);
 
-    let early = server.ask(&server.root, Method::DELETE, &location, None).await;
+    let early = server.request(&server.root, Method::DELETE, &location, None).await;
     assert_eq!(early.status, StatusCode::CONFLICT);
     server.patch(&server.root, id, json!({"active": false})).await;
-    let gone = server.ask(&server.root, Method::DELETE, &location, None).await;
+    let gone = server.request(&server.root, Method::DELETE, &location, None).await;
     assert_eq!((gone.status, gone.bytes.len()), (StatusCode::NO_CONTENT, 0));
     assert_eq!(server.get(&server.root, &location).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn a_change_touches_what_it_names_and_null_takes_away() {
+async fn patch_changes_only_its_fields_and_null_removes_a_value() {
     let server = Server::new();
-    let made = server
+    let created = server
         .post(
             &server.root,
             "/v1/keys",
@@ -196,8 +196,8 @@ async fn a_change_touches_what_it_names_and_null_takes_away() {
                 "expires_at": "2030-01-31T12:00:00+01:00", "metadata": {"x": "1", "y": "2"}}),
         )
         .await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    let json = made.json();
+    assert_eq!(created.status, StatusCode::CREATED);
+    let json = created.json();
     assert_eq!(
         (&json["expires_at"], &json["active"]),
         (&json!("2030-01-31T11:00:00Z"), &json!(false))
@@ -205,7 +205,7 @@ async fn a_change_touches_what_it_names_and_null_takes_away() {
     let id: KeyId = json["id"].as_str().unwrap().parse().unwrap();
 
     let same = server.patch(&server.root, id, json!({})).await;
-    assert_eq!(same.header("etag"), made.header("etag"));
+    assert_eq!(same.header("etag"), created.header("etag"));
     let merged = server
         .patch(&server.root, id, json!({"metadata": {"x": null, "z": "3"}, "name": "b"}))
         .await
@@ -227,7 +227,7 @@ async fn a_change_touches_what_it_names_and_null_takes_away() {
 }
 
 #[tokio::test]
-async fn a_change_that_rests_on_an_old_reading_is_refused() {
+async fn patch_with_a_stale_entity_tag_returns_412() {
     let server = Server::new();
     let (id, _) = server.key(&["api.read"]);
     let path = format!("/v1/keys/{id}");
@@ -244,8 +244,9 @@ async fn a_change_that_rests_on_an_old_reading_is_refused() {
     let changed = server.send(with(tag, "first")).await;
     assert_eq!(changed.status, StatusCode::OK);
     let current = changed.header("etag").trim_matches('"');
-    let spelt = [format!("\"0{current}\""), format!("\"+{current}\""), format!("W/\"{current}\"")];
-    for other in spelt {
+    let respelled =
+        [format!("\"0{current}\""), format!("\"+{current}\""), format!("W/\"{current}\"")];
+    for other in respelled {
         let refused = server.send(with(&other, "second")).await;
         assert_eq!(refused.status, StatusCode::PRECONDITION_FAILED, "{other}");
     }
@@ -261,7 +262,7 @@ async fn a_change_that_rests_on_an_old_reading_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_grants_no_more_than_it_holds() {
+async fn key_cannot_grant_more_than_its_own_rights() {
     let server = Server::new();
     let all =
         ["admin.key.create", "admin.key.update", "admin.key.delete", "admin.key.list", "api.read"];
@@ -288,10 +289,10 @@ async fn a_key_grants_no_more_than_it_holds() {
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{body}");
         assert!(!reply.headers.contains_key("www-authenticate"));
     }
-    // Nor does the strongest key make its like over the network.
+    // A root key cannot create a root key over the network.
     let root = server.post(&server.root, "/v1/keys", json!({"name": "a", "scopes": ["*"]})).await;
     assert_eq!(root.status, StatusCode::FORBIDDEN);
-    // Its own end is the end of what it makes.
+    // A key that expires cannot create a key without expiry.
     let (short_id, short) = server.key(&all);
     server.patch(&server.root, short_id, json!({"expires_at": "2090-01-01T00:00:00Z"})).await;
     let longer =
@@ -300,7 +301,7 @@ async fn a_key_grants_no_more_than_it_holds() {
 }
 
 #[tokio::test]
-async fn each_route_asks_for_its_own_scope_before_anything_else() {
+async fn every_route_checks_its_scope_before_the_request() {
     let server = Server::new();
     let (own, weak) = server.key(&["api.read"]);
     let other = format!("/v1/keys/{}", server.root_id);
@@ -315,11 +316,11 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
         (Method::POST, &format!("{other}/rotate"), "admin.key.update"),
         (Method::DELETE, &other, "admin.key.delete"),
     ] {
-        let reply = server.ask(&weak, method.clone(), path, None).await;
+        let reply = server.request(&weak, method.clone(), path, None).await;
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{method} {path}");
         assert_eq!(reply.json()["required_scopes"], json!([scope]), "{method} {path}");
     }
-    // It may take itself away, and do nothing else to itself.
+    // Without the scope a key may revoke itself, but not change itself in another way.
     for body in
         [json!({"name": "x"}), json!({"active": true}), json!({"active": false, "name": "x"})]
     {
@@ -330,17 +331,17 @@ async fn each_route_asks_for_its_own_scope_before_anything_else() {
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_once_and_the_old_one_ends() {
+async fn key_is_rotated_once_and_the_old_key_expires() {
     let server = Server::new();
     let (id, key) = server.key(&["api.read"]);
     let path = format!("/v1/keys/{id}/rotate");
-    let made = server.post(&server.root, &path, json!({"grace_seconds": 3600})).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    let json = made.json();
+    let created = server.post(&server.root, &path, json!({"grace_seconds": 3600})).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let json = created.json();
     let (new, secret) = (json["id"].as_str().unwrap(), json["key"].as_str().unwrap());
-    assert_eq!(made.header("location"), format!("/v1/keys/{new}"));
+    assert_eq!(created.header("location"), format!("/v1/keys/{new}"));
     assert_eq!(json["replaces"], id.to_string());
-    assert_eq!(server.get(&server.root, made.header("location")).await.json()["id"], *new);
+    assert_eq!(server.get(&server.root, created.header("location")).await.json()["id"], *new);
     assert_eq!(server.get(secret, "/v1/whoami").await.json()["id"], *new);
     let old = server.get(&key, "/v1/whoami").await.json();
     assert_eq!(old["replaced_by"], *new);
@@ -348,9 +349,9 @@ async fn a_key_is_rotated_once_and_the_old_one_ends() {
     let again = server.post(&server.root, &path, json!({})).await;
     assert_eq!(again.status, StatusCode::CONFLICT);
 
-    // Without a body there is no grace.
+    // Without a body there is no grace period.
     let path = format!("/v1/keys/{new}/rotate");
-    let at_once = server.ask(&server.root, Method::POST, &path, None).await;
+    let at_once = server.request(&server.root, Method::POST, &path, None).await;
     assert_eq!(at_once.status, StatusCode::CREATED);
     assert_eq!(server.get(secret, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
     for body in [
@@ -375,7 +376,7 @@ async fn key_whose_successor_was_deleted_can_be_rotated_again() {
     let successor: KeyId = rotate().await.json()["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(rotate().await.status, StatusCode::CONFLICT);
     server.store.revoke(successor).unwrap();
-    assert_eq!(rotate().await.status, StatusCode::CONFLICT, "it may be activated again");
+    assert_eq!(rotate().await.status, StatusCode::CONFLICT, "the successor may be reactivated");
     server.store.delete(successor).unwrap();
     let again = rotate().await;
     assert_eq!(again.status, StatusCode::CREATED);
@@ -384,7 +385,7 @@ async fn key_whose_successor_was_deleted_can_be_rotated_again() {
 }
 
 #[tokio::test]
-async fn past_expiry_is_refused_on_creation_and_ends_a_key_at_once_on_update() {
+async fn past_expiry_is_refused_on_create_and_expires_a_key_on_update() {
     let server = Server::new();
     let past = "2020-01-31T12:00:00Z";
     let body = json!({"name": "a", "scopes": [], "expires_at": past});
@@ -399,7 +400,7 @@ async fn past_expiry_is_refused_on_creation_and_ends_a_key_at_once_on_update() {
 }
 
 #[tokio::test]
-async fn times_after_2499_are_refused_with_the_range_and_2499_is_printed_as_it_was_given() {
+async fn expiry_after_2499_is_refused_and_the_error_names_the_range() {
     let server = Server::new();
     let create = |end: &str| {
         let body = json!({"name": "a", "scopes": [], "expires_at": end});
@@ -413,9 +414,9 @@ async fn times_after_2499_are_refused_with_the_range_and_2499_is_printed_as_it_w
     ] {
         let refused = create(end).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{end}");
-        let said = refused.json()["errors"][0].clone();
-        assert_eq!(said["pointer"], "/expires_at");
-        assert!(said["detail"].as_str().unwrap().contains("2499"), "{said}");
+        let error = refused.json()["errors"][0].clone();
+        assert_eq!(error["pointer"], "/expires_at");
+        assert!(error["detail"].as_str().unwrap().contains("2499"), "{error}");
     }
     for (end, printed) in [
         ("2499-12-31T23:59:59Z", "2499-12-31T23:59:59Z"),
@@ -432,7 +433,7 @@ async fn times_after_2499_are_refused_with_the_range_and_2499_is_printed_as_it_w
 }
 
 #[tokio::test]
-async fn search_finds_a_name_in_any_letter_case_and_spelling() {
+async fn search_ignores_letter_case_and_unicode_normalization() {
     let server = Server::new();
     let names = ["ΟΔΟΣ", "İstanbul", "Straße", "Zoe\u{308}"];
     for name in names {
@@ -485,7 +486,7 @@ async fn page_token_is_refused_with_another_filter() {
 }
 
 #[tokio::test]
-async fn the_last_root_key_stays() {
+async fn last_root_key_cannot_be_revoked_narrowed_or_expired() {
     let server = Server::new();
     for body in [
         json!({"active": false}),
@@ -499,7 +500,7 @@ async fn the_last_root_key_stays() {
 }
 
 #[tokio::test]
-async fn bad_input_is_named_and_changes_nothing() {
+async fn invalid_input_is_reported_by_field_and_changes_nothing() {
     let server = Server::new();
     let before = server.keys().await;
     let long = "x".repeat(1 << 20);
@@ -535,8 +536,8 @@ async fn bad_input_is_named_and_changes_nothing() {
     assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
     let unknown =
         server.post(&server.root, "/v1/keys", json!({"name": "a", "scopes": ["x.y"]})).await;
-    let said = unknown.json()["detail"].to_string();
-    assert!(said.contains("x.y") && said.contains("api.read"), "{said}");
+    let detail = unknown.json()["detail"].to_string();
+    assert!(detail.contains("x.y") && detail.contains("api.read"), "{detail}");
 
     for (kind, body, status) in [
         ("application/json", "{\"name\":", StatusCode::BAD_REQUEST),
@@ -584,14 +585,14 @@ async fn bad_input_is_named_and_changes_nothing() {
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{id}");
     }
     assert_eq!(server.get(&server.root, "/nothing").await.status, StatusCode::NOT_FOUND);
-    let reply = server.ask(&server.root, Method::PUT, "/v1/keys", None).await;
+    let reply = server.request(&server.root, Method::PUT, "/v1/keys", None).await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(reply.header("allow").contains("POST"));
     assert_eq!(server.keys().await, before);
 }
 
 #[tokio::test]
-async fn no_answer_repeats_a_key_that_was_put_in_the_wrong_place() {
+async fn response_never_repeats_a_key_that_was_sent_in_the_wrong_field() {
     let server = Server::new();
     let (id, key) = server.key(&["api.read"]);
     let tail = key.rsplit('_').next().unwrap();
@@ -624,7 +625,7 @@ async fn no_answer_repeats_a_key_that_was_put_in_the_wrong_place() {
 }
 
 #[tokio::test]
-async fn a_list_has_pages_and_filters_and_no_secret() {
+async fn list_has_pages_and_filters_and_no_secret() {
     let server = Server::new();
     for n in 0..5 {
         let (id, _) = server.key(&["api.read"]);
@@ -658,46 +659,46 @@ async fn a_list_has_pages_and_filters_and_no_secret() {
 }
 
 #[tokio::test]
-async fn only_who_may_verify_learns_why_a_key_is_refused() {
+async fn verify_returns_the_reason_only_to_keys_with_the_scope() {
     let server = Server::new();
     let (_, verifier) = server.key(&["admin.key.verify"]);
     let (id, key) = server.key(&["api.read"]);
-    let ask = |body: Value| server.post(&verifier, "/v1/verify", body);
-    let valid = ask(json!({"key": key, "scopes": ["api.read"]})).await.json();
+    let verify = |body: Value| server.post(&verifier, "/v1/verify", body);
+    let valid = verify(json!({"key": key, "scopes": ["api.read"]})).await.json();
     assert_eq!((&valid["valid"], &valid["code"]), (&json!(true), &json!("VALID")));
     assert_eq!(valid["key"]["id"], id.to_string());
-    let weak = ask(json!({"key": key, "scopes": ["api.write"]})).await.json();
+    let weak = verify(json!({"key": key, "scopes": ["api.write"]})).await.json();
     assert_eq!((&weak["valid"], &weak["code"]), (&json!(false), &json!("INSUFFICIENT_SCOPE")));
     server.store.revoke(id).unwrap();
-    let inactive = ask(json!({"key": key})).await.json();
+    let inactive = verify(json!({"key": key})).await.json();
     assert_eq!(
         (&inactive["code"], &inactive["key"]["id"]),
         (&json!("INACTIVE"), &json!(id.to_string()))
     );
-    let unknown = ask(json!({"key": "nonsense"})).await.json();
+    let unknown = verify(json!({"key": "nonsense"})).await.json();
     assert_eq!((&unknown["code"], &unknown["key"]), (&json!("UNKNOWN"), &Value::Null));
-    assert_eq!(ask(json!({})).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(verify(json!({})).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     let weak = server.post(&key, "/v1/verify", json!({"key": key})).await;
     assert_eq!(weak.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn a_user_of_the_machine_has_roots_rights_and_makes_root_keys() {
+async fn local_user_has_root_rights_and_can_create_a_root_key() {
     let server = Server::new();
     let mut request = Request::post("/v1/keys")
         .header("content-type", "application/json")
         .body(Body::from(r#"{"name":"spare","scopes":["*"]}"#))
         .unwrap();
     request.extensions_mut().insert(LocalUser::new(7));
-    let made = server.send(request).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    assert_eq!(made.json()["scopes"], json!(["*"]));
-    let id: KeyId = made.json()["id"].as_str().unwrap().parse().unwrap();
+    let created = server.send(request).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    assert_eq!(created.json()["scopes"], json!(["*"]));
+    let id: KeyId = created.json()["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(server.store.get(id).unwrap().created_by, Actor::Local(7));
 }
 
 #[tokio::test]
-async fn a_foreign_page_changes_nothing() {
+async fn cross_site_request_is_refused() {
     let server = Server::new();
     for (name, value, allowed) in [
         ("sec-fetch-site", "cross-site", false),
@@ -717,7 +718,7 @@ async fn a_foreign_page_changes_nothing() {
 }
 
 #[tokio::test]
-async fn health_needs_no_key() {
+async fn health_checks_need_no_key() {
     let server = Server::new();
     for path in ["/healthz", "/readyz"] {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -726,7 +727,7 @@ async fn health_needs_no_key() {
 }
 
 #[test]
-fn a_refused_act_is_in_the_trail() {
+fn refusal_is_recorded_with_key_and_address() {
     let (_dir, home) = portcullis_testkit::home();
     let store = Store::open(home).unwrap();
     let (id, key) = issue(&store, new_key(&store, "weak", &["api.read"]));
@@ -744,7 +745,7 @@ fn a_refused_act_is_in_the_trail() {
 }
 
 #[tokio::test]
-async fn the_trail_is_read_page_by_page_and_by_key() {
+async fn audit_log_can_be_read_by_page_and_by_key() {
     let (_dir, home) = portcullis_testkit::home();
     let server = Server::over(Store::open(home).unwrap());
     let (id, weak) = server.key(&["api.read"]);
@@ -768,11 +769,11 @@ async fn the_trail_is_read_page_by_page_and_by_key() {
 
     let page = server.get(&server.root, "/v1/audit?after=1&limit=2").await.json();
     assert_eq!((&page["entries"][1]["sequence"], &page["next_after"]), (&json!(3), &json!(3)));
-    let of = server.get(&server.root, &format!("/v1/audit?key={id}")).await.json();
-    assert_eq!((of["entries"].as_array().unwrap().len(), &of["next_after"]), (3, &Value::Null));
+    let page = server.get(&server.root, &format!("/v1/audit?key={id}")).await.json();
+    assert_eq!((page["entries"].as_array().unwrap().len(), &page["next_after"]), (3, &Value::Null));
     let path = format!("/v1/audit?key={}", new.as_str().unwrap());
-    let of = server.get(&server.root, &path).await.json();
-    assert_eq!(of["entries"][0]["sequence"], 6);
+    let page = server.get(&server.root, &path).await.json();
+    assert_eq!(page["entries"][0]["sequence"], 6);
     for query in ["limit=0", "limit=1001", "after=x", "key=pcl_", "colour=red", "after=1&after=2"] {
         let reply = server.get(&server.root, &format!("/v1/audit?{query}")).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
@@ -783,11 +784,17 @@ async fn the_trail_is_read_page_by_page_and_by_key() {
 }
 
 impl Server {
-    async fn post_once(&self, key: &str, path: &str, name: &str, body: &Value) -> Reply {
+    async fn post_idempotent(
+        &self,
+        key: &str,
+        path: &str,
+        idempotency_key: &str,
+        body: &Value,
+    ) -> Reply {
         let request = Request::post(path)
             .header("authorization", basic(key.as_bytes()))
             .header("content-type", "application/json")
-            .header("idempotency-key", name)
+            .header("idempotency-key", idempotency_key)
             .body(Body::from(body.to_string()))
             .unwrap();
         self.send(request).await
@@ -795,80 +802,80 @@ impl Server {
 }
 
 #[tokio::test]
-async fn a_request_that_is_sent_twice_under_one_name_makes_one_key() {
+async fn repeated_idempotent_request_issues_one_key() {
     let (_dir, home) = portcullis_testkit::home();
     let mut server = Server::over(Store::open(&home).unwrap());
     let (root, body) = (server.root.clone(), json!({"name": "till", "scopes": ["api.read"]}));
-    let made = server.post_once(&root, "/v1/keys", "a-1", &body).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    let id = made.json()["id"].clone();
-    let again = |made: Reply| {
-        assert_eq!((made.status, made.header("idempotency-replayed")), (StatusCode::OK, "true"));
-        let json = made.json();
+    let created = server.post_idempotent(&root, "/v1/keys", "a-1", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let id = created.json()["id"].clone();
+    let replayed_id = |reply: Reply| {
+        assert_eq!((reply.status, reply.header("idempotency-replayed")), (StatusCode::OK, "true"));
+        let json = reply.json();
         assert_eq!(json.as_object().unwrap().get("key"), Some(&Value::Null));
         json["id"].clone()
     };
-    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
+    assert_eq!(replayed_id(server.post_idempotent(&root, "/v1/keys", "a-1", &body).await), id);
     let other = json!({"name": "other", "scopes": ["api.read"]});
-    let refused = server.post_once(&root, "/v1/keys", "a-1", &other).await;
+    let refused = server.post_idempotent(&root, "/v1/keys", "a-1", &other).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(refused.json()["errors"][0]["parameter"], "Idempotency-Key");
     assert_eq!(
-        server.post_once(&root, "/v1/keys", "", &body).await.status,
+        server.post_idempotent(&root, "/v1/keys", "", &body).await.status,
         StatusCode::UNPROCESSABLE_ENTITY
     );
 
-    // The name belongs to its actor and its route.
+    // An idempotency key is separate for each actor and each route.
     let (_, clerk) = server.key(&["admin.key.create", "admin.key.update", "api.read"]);
-    let of_clerk = server.post_once(&clerk, "/v1/keys", "a-1", &body).await;
+    let of_clerk = server.post_idempotent(&clerk, "/v1/keys", "a-1", &body).await;
     assert_eq!(of_clerk.status, StatusCode::CREATED);
     let path = format!("/v1/keys/{}/rotate", id.as_str().unwrap());
-    let rotated = server.post_once(&root, &path, "a-1", &json!({})).await;
+    let rotated = server.post_idempotent(&root, &path, "a-1", &json!({})).await;
     assert_eq!(rotated.status, StatusCode::CREATED);
     let new = rotated.json()["id"].clone();
-    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    assert_eq!(replayed_id(server.post_idempotent(&root, &path, "a-1", &json!({})).await), new);
     assert_eq!(
-        server.post_once(&root, &path, "a-2", &json!({})).await.status,
+        server.post_idempotent(&root, &path, "a-2", &json!({})).await.status,
         StatusCode::CONFLICT
     );
 
-    // It is in the change's own transaction, so that a restart forgets nothing.
+    // The idempotency key is in the transaction of the change, so it survives a restart.
     server.router = Router::new();
     server.store = Store::in_memory().unwrap();
     let store = Store::open(&home).unwrap();
     server.router = router(store.clone());
     server.store = store;
-    assert_eq!(again(server.post_once(&root, "/v1/keys", "a-1", &body).await), id);
-    assert_eq!(again(server.post_once(&root, &path, "a-1", &json!({})).await), new);
+    assert_eq!(replayed_id(server.post_idempotent(&root, "/v1/keys", "a-1", &body).await), id);
+    assert_eq!(replayed_id(server.post_idempotent(&root, &path, "a-1", &json!({})).await), new);
     let keys = server.get(&root, "/v1/keys").await.json();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 5);
-    // What was refused was not done, and whoever lost the scope learns nothing.
+    // Callers without the scope are not told that the request was already executed.
     let (weak_id, weak) = server.key(&["admin.key.create", "api.read"]);
-    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
-    assert_eq!(made.status, StatusCode::CREATED);
+    let created = server.post_idempotent(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED);
     server.patch(&root, weak_id, json!({"scopes": []})).await;
-    let made = server.post_once(&weak, "/v1/keys", "b", &body).await;
-    assert_eq!(made.status, StatusCode::FORBIDDEN);
+    let created = server.post_idempotent(&weak, "/v1/keys", "b", &body).await;
+    assert_eq!(created.status, StatusCode::FORBIDDEN);
 }
 
-/// The ways to get more than one holds, each over HTTP. What is refused changes nothing and is in
-/// the trail.
-mod nobody_grants_more_than_they_hold {
+/// The ways to escalate rights, each over HTTP. A refused request changes no key and is recorded in
+/// the audit log.
+mod escalation_is_refused {
     use super::*;
     use portcullis::{Expiry, Timestamp};
 
     const HELD: [&str; 5] =
         ["admin.key.create", "admin.key.update", "admin.key.list", "api.read", "admin.key.delete"];
 
-    struct House {
+    struct Fixture {
         _dir: tempfile::TempDir,
         server: Server,
         clerk_id: KeyId,
         clerk: String,
     }
 
-    impl House {
-        /// A clerk who owns all but `api.write`, until 2090, and speaks for the shop.
+    impl Fixture {
+        /// Creates a clerk key that lacks `api.write`, expires in 2096 and belongs to `shop`.
         fn new() -> Self {
             let (dir, home) = portcullis_testkit::home();
             let server = Server::over(Store::open(home).unwrap());
@@ -887,27 +894,27 @@ mod nobody_grants_more_than_they_hold {
             issue(&self.server.store, NewKey { expiry, owner, active, ..new }).0
         }
 
-        /// The clerk must not be let do this.
-        async fn refused(&self, method: Method, path: &str, body: Value) {
+        /// Asserts that the clerk may not do this.
+        async fn assert_refused(&self, method: Method, path: &str, body: Value) {
             let keys = self.server.keys().await;
-            let told = self.server.store.audit(0, 1000).unwrap().len();
-            let reply = self.server.ask(&self.clerk, method, path, Some(body.clone())).await;
+            let before = self.server.store.audit(0, 1000).unwrap().len();
+            let reply = self.server.request(&self.clerk, method, path, Some(body.clone())).await;
             assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} {body}");
             assert!(!reply.headers.contains_key("www-authenticate"));
             assert_eq!(self.server.keys().await, keys);
-            // The same act for the same reason is counted and not written again.
+            // A repeated refusal for the same reason is counted, without a new entry.
             let entries = self.server.store.audit(0, 1000).unwrap();
-            assert!((told..=told + 1).contains(&entries.len()), "{entries:?}");
+            assert!((before..=before + 1).contains(&entries.len()), "{entries:?}");
             let last = entries.iter().rfind(|entry| entry.act.as_str() == "refuse").unwrap();
             assert_eq!(last.actor, Actor::Key(self.clerk_id));
         }
 
-        async fn refused_change(&self, id: KeyId, body: Value) {
-            self.refused(Method::PATCH, &format!("/v1/keys/{id}"), body).await;
+        async fn assert_change_refused(&self, id: KeyId, body: Value) {
+            self.assert_refused(Method::PATCH, &format!("/v1/keys/{id}"), body).await;
         }
 
-        async fn refused_rotation(&self, id: KeyId) {
-            self.refused(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
+        async fn assert_rotation_refused(&self, id: KeyId) {
+            self.assert_refused(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
         }
     }
 
@@ -918,84 +925,86 @@ mod nobody_grants_more_than_they_hold {
     const SOON: &str = "2050-01-01T00:00:00Z";
 
     #[tokio::test]
-    async fn by_creating() {
-        let house = House::new();
+    async fn by_creating_a_key() {
+        let fixture = Fixture::new();
         for scopes in [json!(["api.read", "api.write"]), json!(["*"])] {
             let body = json!({"name": "a", "scopes": scopes, "expires_at": SOON});
-            house.refused(Method::POST, "/v1/keys", body).await;
+            fixture.assert_refused(Method::POST, "/v1/keys", body).await;
         }
     }
 
     #[tokio::test]
-    async fn by_making_a_key_that_outlives_them() {
-        let house = House::new();
+    async fn by_creating_a_key_that_expires_later() {
+        let fixture = Fixture::new();
         for end in [Value::Null, json!("2099-01-01T00:00:00Z")] {
             let body = json!({"name": "a", "scopes": ["api.read"], "expires_at": end});
-            house.refused(Method::POST, "/v1/keys", body).await;
+            fixture.assert_refused(Method::POST, "/v1/keys", body).await;
         }
     }
 
     #[tokio::test]
-    async fn by_speaking_for_another() {
-        let house = House::new();
+    async fn by_setting_another_owner() {
+        let fixture = Fixture::new();
         let body =
             json!({"name": "a", "scopes": ["api.read"], "expires_at": SOON, "owner": "rival"});
-        house.refused(Method::POST, "/v1/keys", body).await;
-        let own = house.target(&["api.read"], until(3_000_000_000), "shop", true);
-        house.refused_change(own, json!({"owner": "rival"})).await;
-        let foreign = house.target(&["api.read"], until(3_000_000_000), "rival", true);
-        house.refused_change(foreign, json!({"owner": "shop"})).await;
+        fixture.assert_refused(Method::POST, "/v1/keys", body).await;
+        let own = fixture.target(&["api.read"], until(3_000_000_000), "shop", true);
+        fixture.assert_change_refused(own, json!({"owner": "rival"})).await;
+        let foreign = fixture.target(&["api.read"], until(3_000_000_000), "rival", true);
+        fixture.assert_change_refused(foreign, json!({"owner": "shop"})).await;
     }
 
     #[tokio::test]
-    async fn by_updating() {
-        let house = House::new();
-        let target = house.target(&["api.read"], until(3_000_000_000), "shop", true);
-        for id in [target, house.clerk_id] {
-            house.refused_change(id, json!({"scopes": ["api.read", "api.write"]})).await;
-            house.refused_change(id, json!({"scopes": ["*"]})).await;
+    async fn by_adding_scopes() {
+        let fixture = Fixture::new();
+        let target = fixture.target(&["api.read"], until(3_000_000_000), "shop", true);
+        for id in [target, fixture.clerk_id] {
+            fixture.assert_change_refused(id, json!({"scopes": ["api.read", "api.write"]})).await;
+            fixture.assert_change_refused(id, json!({"scopes": ["*"]})).await;
         }
     }
 
     #[tokio::test]
-    async fn by_rotating() {
-        let house = House::new();
+    async fn by_rotating_a_stronger_key() {
+        let fixture = Fixture::new();
         let end = until(3_000_000_000);
-        house.refused_rotation(house.target(&["api.write"], end, "shop", true)).await;
-        house.refused_rotation(house.target(&["api.read"], Expiry::Never, "shop", true)).await;
-        house.refused_rotation(house.target(&["api.read"], end, "rival", true)).await;
-        house.refused_rotation(house.server.root_id).await;
-        let own = house.target(&["api.read"], end, "shop", true);
+        fixture.assert_rotation_refused(fixture.target(&["api.write"], end, "shop", true)).await;
+        fixture
+            .assert_rotation_refused(fixture.target(&["api.read"], Expiry::Never, "shop", true))
+            .await;
+        fixture.assert_rotation_refused(fixture.target(&["api.read"], end, "rival", true)).await;
+        fixture.assert_rotation_refused(fixture.server.root_id).await;
+        let own = fixture.target(&["api.read"], end, "shop", true);
         let path = format!("/v1/keys/{own}/rotate");
-        let made = house.server.post(&house.clerk, &path, json!({})).await;
-        assert_eq!(made.status, StatusCode::CREATED);
-        // Not even root over the network: its secret would cross the wire.
-        let path = format!("/v1/keys/{}/rotate", house.server.root_id);
-        let made = house.server.post(&house.server.root, &path, json!({})).await;
-        assert_eq!(made.status, StatusCode::FORBIDDEN);
+        let created = fixture.server.post(&fixture.clerk, &path, json!({})).await;
+        assert_eq!(created.status, StatusCode::CREATED);
+        // A root key cannot be rotated over the network either: the response would contain its secret.
+        let path = format!("/v1/keys/{}/rotate", fixture.server.root_id);
+        let created = fixture.server.post(&fixture.server.root, &path, json!({})).await;
+        assert_eq!(created.status, StatusCode::FORBIDDEN);
     }
 
     #[tokio::test]
-    async fn by_bringing_back_a_stronger_key() {
-        let house = House::new();
-        let target = house.target(&["api.write"], until(3_000_000_000), "shop", false);
-        house.refused_change(target, json!({"active": true})).await;
+    async fn by_reactivating_a_stronger_key() {
+        let fixture = Fixture::new();
+        let target = fixture.target(&["api.write"], until(3_000_000_000), "shop", false);
+        fixture.assert_change_refused(target, json!({"active": true})).await;
     }
 
     #[tokio::test]
-    async fn by_lengthening_the_life_of_a_stronger_key_or_their_own() {
-        let house = House::new();
-        let target = house.target(&["api.write"], until(3_000_000_000), "shop", true);
-        house.refused_change(target, json!({"expires_at": "2080-01-01T00:00:00Z"})).await;
-        house.refused_change(house.clerk_id, json!({"expires_at": null})).await;
+    async fn by_extending_the_expiry_of_a_stronger_key_or_its_own() {
+        let fixture = Fixture::new();
+        let target = fixture.target(&["api.write"], until(3_000_000_000), "shop", true);
+        fixture.assert_change_refused(target, json!({"expires_at": "2080-01-01T00:00:00Z"})).await;
+        fixture.assert_change_refused(fixture.clerk_id, json!({"expires_at": null})).await;
     }
 }
 
-/// No page of keys or entries is much longer than this.
+/// A page ends with the item that reaches this size.
 const PAGE_BYTES: usize = 128 << 10;
 
 #[tokio::test]
-async fn pages_end_early_at_their_longest_and_leave_nothing_out() {
+async fn pages_end_at_the_size_limit_and_omit_nothing() {
     let (_dir, home) = portcullis_testkit::home();
     let server = Server::over(Store::open(home).unwrap());
     let before = server.store.count().active;

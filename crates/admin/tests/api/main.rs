@@ -1,10 +1,10 @@
-//! The administration API as a host mounts it.
+//! Tests of the Administration API through its router.
 
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test fails by a panic, in its helper functions too"
+    reason = "helper functions fail a test by panicking"
 )]
 
 mod audit;

@@ -1,5 +1,5 @@
-//! The portal: its pages, and the forms that a browser sends.
+//! Tests of the portal through its router: its pages and its forms.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, in its helper functions too")]
+#![expect(clippy::unwrap_used, reason = "helper functions fail a test by panicking")]
 
 mod pages;

@@ -1,4 +1,4 @@
-//! The portal as a browser meets it, page by page, without the browser.
+//! The pages of the portal, requested as a browser would request them.
 
 mod stale_forms;
 
@@ -28,26 +28,28 @@ impl Reply {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// What the browser sends back of the cookie that it was given.
+    /// Returns the `Cookie` header that a browser would send after this reply.
     fn cookie(&self) -> String {
         self.header("set-cookie").split(';').next().unwrap().into()
     }
 
-    fn leads_to(&self, place: &str) {
-        assert_eq!((self.status, self.header("location")), (StatusCode::SEE_OTHER, place));
+    #[track_caller]
+    fn assert_redirects_to(&self, path: &str) {
+        assert_eq!((self.status, self.header("location")), (StatusCode::SEE_OTHER, path));
     }
 
-    fn says(&self, words: &str) {
-        assert!(self.text.contains(words), "no {words:?} in {}", self.text);
+    #[track_caller]
+    fn assert_contains(&self, expected: &str) {
+        assert!(self.text.contains(expected), "no {expected:?} in {}", self.text);
     }
 
-    /// What a browser would send of the form that goes to `action`, as it was opened.
+    /// Returns the fields that a browser would send if the form with this action is not edited.
     fn form(&self, action: &str) -> Fields {
         let (_, rest) = self.text.split_once(&format!(r#"action="{action}">"#)).unwrap();
         let (form, _) = rest.split_once("</form>").unwrap();
         let attribute = |tag: &str, name: &str| {
             let (_, rest) = tag.split_once(&format!(r#" {name}=""#))?;
-            rest.split('"').next().map(plain)
+            rest.split('"').next().map(unescape)
         };
         let tags = form.split("<input").skip(1).map(|tag| tag.split('>').next().unwrap());
         let sent = tags.filter(|tag| {
@@ -60,13 +62,13 @@ impl Reply {
         Fields(sent.filter_map(pair).collect())
     }
 
-    /// The value of a hidden input.
+    /// Returns the value of a hidden input.
     fn hidden(&self, name: &str) -> String {
         let (_, rest) = self.text.split_once(&format!(r#"name="{name}" value=""#)).unwrap();
         rest.split('"').next().unwrap().to_owned()
     }
 
-    /// The keys on the page.
+    /// Returns the keys on the page.
     fn keys(&self) -> Vec<&str> {
         let mut keys: Vec<&str> = self
             .text
@@ -78,8 +80,8 @@ impl Reply {
     }
 }
 
-/// The text that an attribute's value stands for.
-fn plain(text: &str) -> String {
+/// Decodes the HTML entities of an attribute.
+fn unescape(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
@@ -88,7 +90,7 @@ fn plain(text: &str) -> String {
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Types into a field or chooses another value of it.
+    /// Sets the value of a field. The last field, the end marker, stays last.
     fn with(mut self, name: &str, value: &str) -> Self {
         let end = self.0.pop();
         self.0.retain(|(given, _)| given != name);
@@ -120,7 +122,7 @@ impl Fields {
     }
 }
 
-/// A portal, with the cookie of whoever is logged in.
+/// A portal, and the session cookie of the current user.
 struct Browser {
     app: Router,
     store: Store,
@@ -152,7 +154,7 @@ impl Browser {
 
     async fn log_in(&mut self, key: &str) {
         let reply = self.post("/login", &[("key", key)]).await;
-        reply.leads_to("/");
+        reply.assert_redirects_to("/");
         self.cookie = reply.cookie();
     }
 
@@ -204,17 +206,17 @@ impl Browser {
         self.post(path, &fields.pairs()).await
     }
 
-    /// The fields of a page's own form.
+    /// Opens a page whose form is submitted to the same path, and returns the fields of the form.
     async fn open(&self, path: &str) -> Fields {
         self.get(path).await.form(path)
     }
 
-    /// The fields of the form that makes a key.
+    /// Opens the form of a new key.
     async fn open_new(&self) -> Fields {
         self.get("/keys/new").await.form("/keys")
     }
 
-    /// Opens the form and makes a key by it.
+    /// Creates a key with the form.
     async fn add(&self, name: &str, scopes: &[&str]) -> Reply {
         let fields = self.open_new().await.with("name", name).with_scopes(scopes);
         self.submit("/keys", &fields).await
@@ -240,16 +242,16 @@ fn text_of(fields: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_key_lives_and_is_taken_away_in_the_portal() {
+async fn key_can_be_created_edited_and_deleted() {
     let browser = Browser::logged_in().await;
-    browser.get("/").await.says("Add API Key");
-    let made = browser.add("Nightly export", &["api.read", "admin.account.list"]).await;
-    assert_eq!(made.status, StatusCode::CREATED);
+    browser.get("/").await.assert_contains("Add API Key");
+    let created = browser.add("Nightly export", &["api.read", "admin.account.list"]).await;
+    assert_eq!(created.status, StatusCode::CREATED);
     for words in ["Copy this key now.", "It is shown only once.", "I have stored it", "/v1/whoami"]
     {
-        made.says(words);
+        created.assert_contains(words);
     }
-    let key = made.keys()[0].to_owned();
+    let key = created.keys()[0].to_owned();
     let principal = browser.store.authenticate_key(key.as_bytes()).unwrap();
     let id = principal.id();
     let record = browser.store.get(id).unwrap();
@@ -257,13 +259,13 @@ async fn a_key_lives_and_is_taken_away_in_the_portal() {
     assert_eq!(record.grant, scopes(&browser.store, &["api.read", "admin.account.list"]));
 
     let list = browser.get("/?q=nightly&status=active").await;
-    list.says("Nightly export");
+    list.assert_contains("Nightly export");
     assert!(list.keys().is_empty());
     assert!(!browser.get("/?q=nightly&status=inactive").await.text.contains("Nightly export"));
 
     let page = browser.get(&format!("/keys/{id}")).await;
     assert!(page.keys().is_empty());
-    page.says("Save Changes");
+    page.assert_contains("Save Changes");
     let here = format!("/keys/{id}");
     let fields = page
         .form(&here)
@@ -271,85 +273,85 @@ async fn a_key_lives_and_is_taken_away_in_the_portal() {
         .with_scopes(&["api.read"])
         .with("active", "no")
         .with("expires", "2099-01-31");
-    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    browser.submit(&here, &fields).await.assert_redirects_to(&format!("{here}?saved=1"));
     let record = browser.store.get(id).unwrap();
     assert_eq!((record.name.as_str(), record.active), ("Weekly export", false));
     assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(4_073_500_800)));
     assert!(browser.store.authenticate_key(key.as_bytes()).is_err());
-    browser.get(&format!("{here}?saved=1")).await.says("Your changes are saved.");
+    browser.get(&format!("{here}?saved=1")).await.assert_contains("Your changes are saved.");
 
     let delete = format!("{here}/delete");
     let page = browser.get(&delete).await;
-    page.says("Delete <bdi>Weekly export</bdi>?");
-    browser.submit(&delete, &page.form(&delete)).await.leads_to("/?deleted=1");
+    page.assert_contains("Delete <bdi>Weekly export</bdi>?");
+    browser.submit(&delete, &page.form(&delete)).await.assert_redirects_to("/?deleted=1");
     assert_eq!(browser.get(&here).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn a_form_makes_one_key_however_often_it_is_sent() {
+async fn repeated_submission_of_a_form_issues_one_key() {
     let browser = Browser::logged_in().await;
     let fields = browser.open_new().await.with("name", "once").with_scopes(&["api.read"]);
     assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
     for _ in 0..2 {
         let again = browser.submit("/keys", &fields).await;
         assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
-        again.says("already revealed");
+        again.assert_contains("already revealed");
     }
     let unknown = browser.submit("/keys", &fields.without("form")).await;
     assert_eq!((unknown.status, unknown.keys().len()), (StatusCode::CONFLICT, 0));
-    // The root key and the one that was made.
+    // The root key and the new key.
     assert_eq!(browser.store.list(&portcullis::ListQuery::default()).unwrap().records.len(), 2);
 
-    // What was wrong can be put right and sent with the same form.
+    // A form with errors can be corrected and submitted again.
     let fields = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
     let wrong = fields.clone().with("expires", "tomorrow").without("active");
     let wrong = browser.submit("/keys", &wrong).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    wrong.says("Choose Yes or No.");
-    wrong.says("This is not a date");
-    wrong.says(r#"aria-describedby="expires-error expires-hint""#);
+    wrong.assert_contains("Choose Yes or No.");
+    wrong.assert_contains("This is not a date");
+    wrong.assert_contains(r#"aria-describedby="expires-error expires-hint""#);
     assert_eq!(Some(&*wrong.hidden("form")), fields.value("form"));
     let begun = browser.submit("/keys", &fields.clone().with("expires", "2026-01-01")).await;
     assert_eq!(begun.status, StatusCode::UNPROCESSABLE_ENTITY);
-    begun.says("This date has begun or is past");
+    begun.assert_contains("This date has begun or is past");
     assert_eq!(browser.submit("/keys", &fields).await.keys().len(), 1);
 }
 
 #[tokio::test]
-async fn key_without_scopes_is_created_and_its_pages_say_so() {
+async fn pages_of_a_key_without_scopes_warn_about_it() {
     let browser = Browser::logged_in().await;
-    let made = browser.add("none", &[]).await;
-    assert_eq!(made.status, StatusCode::CREATED);
-    made.says("The key has no scopes, so it cannot do anything until you add one.");
-    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    let created = browser.add("none", &[]).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    created.assert_contains("The key has no scopes, so it cannot do anything until you add one.");
+    let id = browser.store.authenticate_key(created.keys()[0].as_bytes()).unwrap().id();
     assert_eq!(browser.record(id).grant, scopes(&browser.store, &[]));
-    browser.get(&format!("/keys/{id}")).await.says("This key has no scopes");
+    browser.get(&format!("/keys/{id}")).await.assert_contains("This key has no scopes");
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_once_and_the_old_one_ends() {
+async fn key_is_rotated_once_and_the_old_key_is_revoked() {
     let browser = Browser::logged_in().await;
     let (id, old) = browser.key(&["api.read"]);
     let here = format!("/keys/{id}");
-    browser.get(&here).await.says("Rotate…");
+    browser.get(&here).await.assert_contains("Rotate…");
     let path = format!("{here}/rotate");
     let form = browser.open(&path).await;
     let rotated = browser.submit(&path, &form).await;
     assert_eq!(rotated.status, StatusCode::CREATED);
-    rotated.says("It is shown only once.");
+    rotated.assert_contains("It is shown only once.");
     let new = browser.store.authenticate_key(rotated.keys()[0].as_bytes()).unwrap().id();
     assert!(browser.store.authenticate_key(old.as_bytes()).is_err());
     let again = browser.submit(&path, &form).await;
     assert_eq!((again.status, again.keys().len()), (StatusCode::CONFLICT, 0));
-    again.says("already revealed");
-    // What was replaced is not replaced again; a form of no session leads back.
+    again.assert_contains("already revealed");
+    // A replaced key cannot be rotated again. An unknown form token redirects to the form.
     let late = browser.submit(&path, &browser.open(&path).await).await;
     assert_eq!((late.status, late.keys().len()), (StatusCode::CONFLICT, 0));
-    browser.submit(&path, &form.with("form", "x")).await.leads_to(&path);
+    browser.submit(&path, &form.with("form", "x")).await.assert_redirects_to(&path);
     assert!(!browser.get(&here).await.text.contains("Rotate…"));
-    browser.get(&format!("/keys/{new}")).await.says("Replaces");
+    browser.get(&format!("/keys/{new}")).await.assert_contains("Replaces");
 
-    // Nobody takes a stronger key over by rotating it.
+    // A user cannot take over a stronger key by rotating it.
     let mut clerk = browser;
     let (_, weak) = clerk.key(&["admin.key.list", "admin.key.update"]);
     clerk.log_in(&weak).await;
@@ -362,29 +364,29 @@ async fn a_key_is_rotated_once_and_the_old_one_ends() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_markup_stays_text() {
+async fn markup_in_a_name_is_escaped() {
     let browser = Browser::logged_in().await;
     let name = "<script>alert(1)</script>\"'&";
-    let made = browser.add(name, &["api.read"]).await;
-    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    let created = browser.add(name, &["api.read"]).await;
+    let id = browser.store.authenticate_key(created.keys()[0].as_bytes()).unwrap().id();
     let page = format!("/keys/{id}");
     for reply in [
-        made,
+        created,
         browser.get("/").await,
         browser.get(&page).await,
         browser.get("/?q=%3Cscript%3E").await,
     ] {
         assert!(!reply.text.contains("<script>alert") && !reply.text.contains("<script>\""));
-        reply.says("&lt;script&gt;");
+        reply.assert_contains("&lt;script&gt;");
     }
 }
 
 #[tokio::test]
-async fn a_key_that_is_taken_away_ends_its_session_at_once() {
+async fn revocation_or_expiry_of_the_key_ends_its_session() {
     let mut browser = Browser::new();
-    browser.get("/").await.leads_to("/login");
+    browser.get("/").await.assert_redirects_to("/login");
     for path in ["/keys/new", "/audit", "/keys/key_00000000000", "/keys/x/delete"] {
-        browser.get(path).await.leads_to("/login");
+        browser.get(path).await.assert_redirects_to("/login");
     }
     let (id, key) = browser.key(&["admin.key.list", "admin.key.create", "api.read"]);
     browser.log_in(&key).await;
@@ -392,32 +394,32 @@ async fn a_key_that_is_taken_away_ends_its_session_at_once() {
     let form = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
     browser.store.revoke(id).unwrap();
     let late = browser.submit("/keys", &form).await;
-    late.leads_to("/login?ended=1");
+    late.assert_redirects_to("/login?ended=1");
     assert!(late.header("set-cookie").contains("Max-Age=0"));
-    // The session is gone, and does not come back with its key.
+    // The session stays ended after the key is reactivated.
     browser.store.update(id, Change::activate()).unwrap();
-    browser.get("/").await.leads_to("/login?ended=1");
+    browser.get("/").await.assert_redirects_to("/login?ended=1");
 
     browser.log_in(&key).await;
     let end = Expiry::At(Timestamp::from_secs(1));
     browser.store.update(id, Change { expiry: Some(end), ..Change::default() }).unwrap();
-    browser.get("/").await.leads_to("/login?ended=1");
+    browser.get("/").await.assert_redirects_to("/login?ended=1");
 }
 
 #[tokio::test]
-async fn the_cookie_is_closed_and_logging_out_ends_the_session() {
+async fn session_cookie_has_strict_attributes_and_logout_ends_the_session() {
     let browser = Browser::logged_in().await;
     let login = browser.post("/login", &[("key", &browser.root)]).await;
     let cookie = login.header("set-cookie");
     let value = cookie.strip_prefix("__Host-portcullis=").unwrap();
     let (value, attributes) = value.split_once("; ").unwrap();
     assert_eq!((value.len(), attributes), (64, "Path=/; Secure; HttpOnly; SameSite=Strict"));
-    // Logging in anew ended the session before.
-    browser.get("/").await.leads_to("/login?ended=1");
+    // The new login ended the earlier session.
+    browser.get("/").await.assert_redirects_to("/login?ended=1");
 
     let browser = Browser::logged_in().await;
-    browser.post("/logout", &[]).await.leads_to("/login?out=1");
-    browser.get("/").await.leads_to("/login?ended=1");
+    browser.post("/logout", &[]).await.assert_redirects_to("/login?out=1");
+    browser.get("/").await.assert_redirects_to("/login?ended=1");
 
     let portal = Portal::new(browser.store.clone()).at("https://127.0.0.1:8443".parse().unwrap());
     let local = Browser { app: portal.router(), ..browser };
@@ -426,7 +428,7 @@ async fn the_cookie_is_closed_and_logging_out_ends_the_session() {
 }
 
 #[tokio::test]
-async fn cookies_of_others_do_not_lock_a_browser_out() {
+async fn cookies_of_other_services_are_ignored() {
     let browser = Browser::logged_in().await;
     let own = browser.cookie.as_bytes();
     let name = own.split(|byte| *byte == b'=').next().unwrap();
@@ -448,7 +450,7 @@ async fn cookies_of_others_do_not_lock_a_browser_out() {
 }
 
 #[tokio::test]
-async fn address_of_a_form_leads_a_browser_to_a_page() {
+async fn get_of_a_form_address_redirects_to_a_page() {
     let browser = Browser::logged_in().await;
     let (id, _) = browser.key(&["api.read"]);
     for (path, page) in [
@@ -457,14 +459,14 @@ async fn address_of_a_form_leads_a_browser_to_a_page() {
         (format!("/keys/{id}/deactivate"), format!("/keys/{id}")),
         ("/keys/%0d%0ax/deactivate".into(), "/".into()),
     ] {
-        browser.get(&path).await.leads_to(&page);
+        browser.get(&path).await.assert_redirects_to(&page);
     }
     assert!(browser.record(id).active);
     assert_eq!(browser.get("/").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn names_and_owners_are_isolated_from_the_text_around_them() {
+async fn names_and_owners_have_bidirectional_isolation() {
     let mut browser = Browser::logged_in().await;
     let new = NewKey {
         owner: Some("متجر".into()),
@@ -489,7 +491,7 @@ async fn names_and_owners_are_isolated_from_the_text_around_them() {
 }
 
 #[tokio::test]
-async fn what_may_not_log_in_is_told_and_not_repeated() {
+async fn refused_login_shows_an_error_without_the_key() {
     let browser = Browser::new();
     let (_, weak) = browser.key(&["api.read"]);
     let last = if browser.root.ends_with('x') { "y" } else { "x" };
@@ -504,12 +506,12 @@ async fn what_may_not_log_in_is_told_and_not_repeated() {
         assert!(!reply.headers.contains_key("set-cookie"));
         assert!(!reply.headers.contains_key("www-authenticate"));
         assert!(reply.keys().is_empty());
-        reply.says(r#"aria-describedby="key-error""#);
+        reply.assert_contains(r#"aria-describedby="key-error""#);
     }
 }
 
 #[tokio::test]
-async fn a_form_of_another_site_changes_nothing() {
+async fn cross_site_form_is_refused() {
     let browser = Browser::logged_in().await;
     let (id, _) = browser.key(&["api.read"]);
     let path = format!("/keys/{id}/deactivate");
@@ -539,13 +541,13 @@ async fn a_form_of_another_site_changes_nothing() {
         browser
             .send(request.body(Body::empty()).unwrap())
             .await
-            .leads_to(&format!("/keys/{id}?saved=1"));
+            .assert_redirects_to(&format!("/keys/{id}?saved=1"));
         assert!(!browser.store.get(id).unwrap().active);
     }
 }
 
 #[tokio::test]
-async fn nobody_grants_more_than_they_hold() {
+async fn user_cannot_grant_more_than_the_rights_of_the_own_key() {
     let mut browser = Browser::new();
     let (_, clerk) =
         browser.key(&["admin.key.list", "admin.key.create", "admin.key.update", "api.read"]);
@@ -556,21 +558,24 @@ async fn nobody_grants_more_than_they_hold() {
     assert!(!page.text.contains(r#"value="api.read" disabled"#));
     let refused = browser.add("strong", &["api.write"]).await;
     assert_eq!((refused.status, refused.keys().len()), (StatusCode::FORBIDDEN, 0));
-    refused.says(r#"role="alert""#);
-    refused.says("at most its own scopes");
+    refused.assert_contains(r#"role="alert""#);
+    refused.assert_contains("at most its own scopes");
 
-    // A scope that the visitor lacks stays where it is while the rest is changed.
+    // A scope that the user lacks stays granted when another field is changed.
     let here = format!("/keys/{strong}");
     let page = browser.get(&here).await;
     assert!(page.text.contains(r#"<input type="hidden" name="scope" value="api.write">"#));
     let fields = page.form(&here).with("name", "renamed");
-    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    browser.submit(&here, &fields).await.assert_redirects_to(&format!("{here}?saved=1"));
     assert_eq!(
         browser.store.get(strong).unwrap().grant,
         scopes(&browser.store, &["api.read", "api.write"])
     );
-    // Taking away is allowed, giving back is not.
-    browser.post(&format!("{here}/deactivate"), &[]).await.leads_to(&format!("{here}?saved=1"));
+    // The user may revoke the stronger key, but not reactivate it.
+    browser
+        .post(&format!("{here}/deactivate"), &[])
+        .await
+        .assert_redirects_to(&format!("{here}?saved=1"));
     let fields = browser.open(&here).await.with("active", "yes");
     let back = browser.submit(&here, &fields).await;
     assert_eq!(back.status, StatusCode::FORBIDDEN);
@@ -582,64 +587,64 @@ async fn nobody_grants_more_than_they_hold() {
 }
 
 #[tokio::test]
-async fn the_last_root_key_cannot_be_taken_away() {
+async fn last_root_key_cannot_be_revoked() {
     let browser = Browser::logged_in().await;
     let here = format!("/keys/{}", browser.root_id);
     let reply = browser.post(&format!("{here}/deactivate"), &[]).await;
     assert_eq!(reply.status, StatusCode::CONFLICT);
-    reply.says("the last active root key");
+    reply.assert_contains("the last active root key");
     let page = browser.get(&here).await;
-    page.says("This is a root key");
+    page.assert_contains("This is a root key");
     let renamed = page.form(&here).with("name", "Master");
-    browser.submit(&here, &renamed).await.leads_to(&format!("{here}?saved=1"));
+    browser.submit(&here, &renamed).await.assert_redirects_to(&format!("{here}?saved=1"));
     let record = browser.store.get(browser.root_id).unwrap();
     assert_eq!((record.name.as_str(), record.grant), ("Master", Grant::All));
 }
 
 #[tokio::test]
-async fn an_end_within_a_day_does_not_move_by_being_saved() {
+async fn saving_keeps_the_time_of_day_of_an_expiry() {
     let browser = Browser::logged_in().await;
     let end = Expiry::At(Timestamp::from_secs(4_073_551_200));
     let new = NewKey { expiry: end, ..new_key(&browser.store, "noon", &["api.read"]) };
     let (id, _) = issue(&browser.store, new);
     let here = format!("/keys/{id}");
     let page = browser.get(&here).await;
-    page.says(r#"value="2099-01-31""#);
+    page.assert_contains(r#"value="2099-01-31""#);
     let fields = page.form(&here).with("name", "later");
-    browser.submit(&here, &fields).await.leads_to(&format!("{here}?saved=1"));
+    browser.submit(&here, &fields).await.assert_redirects_to(&format!("{here}?saved=1"));
     let record = browser.store.get(id).unwrap();
     assert_eq!((record.name.as_str(), record.expiry), ("later", end));
 }
 
 #[tokio::test]
-async fn a_portal_can_be_mounted_under_a_path() {
+async fn portal_can_be_mounted_under_a_path() {
     let store = Store::in_memory().unwrap();
     let browser = Browser::over(store.clone());
     let portal = Portal::new(store.clone()).router();
     let app = Router::new().nest("/admin", router(store).merge(portal));
     let mut browser = Browser { app, ..browser };
-    browser.get("/admin").await.leads_to("/admin/login");
+    browser.get("/admin").await.assert_redirects_to("/admin/login");
     let login = browser.post("/admin/login", &[("key", &browser.root)]).await;
-    login.leads_to("/admin/");
+    login.assert_redirects_to("/admin/");
     browser.cookie = login.cookie();
     let page = browser.get("/admin").await;
-    page.says(r#"href="/admin/keys/new""#);
-    page.says(r#"href="/admin/assets/portal.css?v="#);
+    page.assert_contains(r#"href="/admin/keys/new""#);
+    page.assert_contains(r#"href="/admin/assets/portal.css?v="#);
     assert!(!page.text.contains(r#"href="/keys"#));
 }
 
 #[tokio::test]
-async fn what_was_done_is_in_the_audit_log_and_with_its_key() {
+async fn changes_appear_in_the_audit_log_and_on_the_page_of_the_key() {
     let (_dir, home) = portcullis_testkit::home();
     let mut browser = Browser::over(Store::open(home).unwrap());
     let root = browser.root.clone();
     browser.log_in(&root).await;
-    let made = browser.add("Till 4", &["api.read"]).await;
-    let id = browser.store.authenticate_key(made.keys()[0].as_bytes()).unwrap().id();
+    let created = browser.add("Till 4", &["api.read"]).await;
+    let id = browser.store.authenticate_key(created.keys()[0].as_bytes()).unwrap().id();
     browser
         .post(&format!("/keys/{id}/deactivate"), &[])
         .await
-        .leads_to(&format!("/keys/{id}?saved=1"));
+        .assert_redirects_to(&format!("/keys/{id}?saved=1"));
     let last = browser.store.audit(0, 100).unwrap().pop().unwrap();
     assert_eq!(
         (last.actor, last.source),
@@ -648,7 +653,7 @@ async fn what_was_done_is_in_the_audit_log_and_with_its_key() {
     for page in ["/audit".to_owned(), format!("/keys/{id}")] {
         let page = browser.get(&page).await;
         for words in ["Created", "Deactivated", "192.0.2.7", "Active: Yes → No"] {
-            page.says(words);
+            page.assert_contains(words);
         }
     }
     assert!(browser.get("/audit?upto=1").await.text.contains("Scopes added"));
@@ -656,7 +661,7 @@ async fn what_was_done_is_in_the_audit_log_and_with_its_key() {
 }
 
 #[tokio::test]
-async fn assets_are_in_the_binary_and_the_api_stays_beside_them() {
+async fn assets_are_served_and_the_api_stays_available() {
     let browser = Browser::new();
     for (path, kind) in [
         ("/assets/portal.css", "text/css; charset=utf-8"),
@@ -674,24 +679,24 @@ async fn assets_are_in_the_binary_and_the_api_stays_beside_them() {
 }
 
 #[tokio::test]
-async fn the_list_and_the_page_of_a_key_say_when_it_was_last_used() {
+async fn list_and_key_page_show_the_last_use() {
     let browser = Browser::logged_in().await;
     let (id, key) = browser.key(&["api.read"]);
     let page = browser.get(&format!("/keys/{id}")).await;
-    page.says("<dt>Last used</dt><dd><span class=\"faint\">Never</span></dd>");
+    page.assert_contains("<dt>Last used</dt><dd><span class=\"faint\">Never</span></dd>");
     browser.store.authenticate_key(key.as_bytes()).unwrap();
     let page = browser.get(&format!("/keys/{id}")).await;
-    page.says("<dt>Last used</dt><dd><time datetime=\"20");
-    browser.get("/").await.says("Last used");
+    page.assert_contains("<dt>Last used</dt><dd><time datetime=\"20");
+    browser.get("/").await.assert_contains("Last used");
 }
 
 #[tokio::test]
-async fn a_list_has_pages() {
+async fn list_has_pages() {
     let browser = Browser::logged_in().await;
     for number in 0..30 {
         issue(&browser.store, new_key(&browser.store, &format!("Till {number}"), &["api.read"]));
     }
-    // Keys of one instant are ordered by their random ids: the root key is left out.
+    // The filter leaves out the root key: keys with the same creation time have a random order.
     let first = browser.get("/?q=Till").await;
     assert_eq!(first.text.matches("Till ").count(), 25);
     let second = browser.get(&format!("/?q=Till&status=&page={}", first.hidden("page"))).await;
@@ -701,7 +706,7 @@ async fn a_list_has_pages() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_no_form_is_refused() {
+async fn too_large_body_and_other_content_type_are_refused() {
     let browser = Browser::logged_in().await;
     let large = "x".repeat(100_000);
     let reply = browser.post("/login", &[("key", &large)]).await;

@@ -1,19 +1,23 @@
-//! The torture: replicas and etcd nodes are frozen, killed, cut off and slowed, and no replica may
-//! accept a key whose revocation had returned before it was asked.
+//! The torture test: replicas and etcd nodes are frozen, killed, cut off and slowed. No replica may accept a
+//! key in a validation that began after the key's revocation had returned.
 //!
-//! Three real etcd processes and several replicas, each a child process of the test that reaches
-//! etcd through relays of its own, which delay or swallow what passes. In each replica one thread
-//! validates, without a pause, every key of this test that it knows of, and notes per key when the
-//! last accepted validation *began*. The parent issues and revokes keys on replicas chosen by
-//! chance, under faults chosen by chance, and tells all replicas when a revocation returned. An
-//! acceptance that began after that moment is counted, by whichever replica; the clock is the
-//! machine's own, so that one replica's moment can be compared with another's.
+//! There are three real etcd processes and several replicas. Each replica is a child process of the test, and
+//! reaches etcd through its own proxies, which can delay or drop data. In each replica, one thread validates
+//! all its keys all the time, and records for each key when the last accepted validation *began*. The parent
+//! issues and revokes keys on random replicas, under random faults. It informs all replicas of the time at
+//! which a revocation returned. Each acceptance that began after that time is counted. All processes share
+//! the monotonic clock of the host, so their times can be compared.
 //!
-//! The nodes reach each other through relays as well: one that the others cannot reach is heard by
-//! none; one that is parted from them hears none either, and one that is isolated is reached by no
-//! client besides; where none reaches another there is no quorum, though clients reach all of them.
+//! The nodes also reach each other through proxies. The faults of their network:
 //!
-//! Whoever includes this says what a replica is: [`Subject`].
+//! | fault | other nodes reach it | it reaches other nodes | clients reach it |
+//! |---|---|---|---|
+//! | unreachable by peers | no | yes | yes |
+//! | partitioned | no | no | yes |
+//! | isolated | no | no | no |
+//! | all nodes partitioned | no | no | yes; there is no quorum |
+//!
+//! The caller implements a replica: [`ReplicaUnderTest`].
 
 use portcullis_testkit::{Chance, etcd::Etcd, grouped, proxy::Proxy};
 use rustix::time::{ClockId, clock_gettime};
@@ -31,31 +35,31 @@ use std::{
 };
 
 const URLS: &str = "PORTCULLIS_TEST_TORTURE_URLS";
-/// What is done to each test's children, as `open` understands it.
-const PLANT: &str = "PORTCULLIS_TEST_TORTURE_PLANT";
+/// The fault that `open` injects into the first replica; empty for none.
+const INJECTED_FAULT: &str = "PORTCULLIS_TEST_TORTURE_FAULT";
 const REPLICAS: usize = 4;
-/// Keys that a replica goes on validating; older ones make room.
+/// The number of keys that a replica validates. Older keys are dropped.
 const WATCHED: usize = 64;
 
-/// Nanoseconds of the machine's monotonic clock, which all processes share.
+/// Returns the nanoseconds of the host's monotonic clock, which all processes share.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 
-/// What a replica is.
-pub(crate) trait Subject: Clone + Send + Sync + 'static {
-    fn open(urls: &str, plant: &str) -> Result<Self, String>;
+/// A replica in a child process.
+pub(crate) trait ReplicaUnderTest: Clone + Send + Sync + 'static {
+    fn open(urls: &str, injected_fault: &str) -> Result<Self, String>;
 
     fn validate(&self, key: &str) -> Validation;
 
-    /// The id of a new key, and its text.
+    /// Issues a key. Returns its id and its text.
     fn issue(&self, name: &str) -> Result<(String, String), String>;
 
-    /// How many replicas acknowledged, and how many were waited out.
+    /// Revokes a key. Returns how many replicas acknowledged, and how many timed out.
     fn revoke(&self, id: &str) -> Result<(usize, usize), String>;
 
-    /// Stops as a process does that is told to; it is the last handle.
+    /// Shuts down in an orderly way. This is the last handle.
     fn leave(self);
 }
 
@@ -72,7 +76,7 @@ struct Watched {
     text: String,
     /// When the last accepted validation began.
     accepted: AtomicU64,
-    /// When its revocation had returned, or `u64::MAX`.
+    /// When its revocation returned, or `u64::MAX`.
     revoked: AtomicU64,
 }
 
@@ -85,26 +89,26 @@ struct Tally {
 
 type Keys = Arc<RwLock<BTreeMap<usize, Arc<Watched>>>>;
 
-/// The child: a replica that does what its standard input says. Returns only in the parent.
-pub(crate) fn be_a_replica<S: Subject>() {
+/// Runs a replica that executes the commands on its standard input. Returns only in the parent.
+pub(crate) fn run_as_replica<S: ReplicaUnderTest>() {
     let Ok(urls) = std::env::var(URLS) else { return };
-    tell("");
-    let store = match S::open(&urls, &std::env::var(PLANT).unwrap_or_default()) {
+    report("");
+    let store = match S::open(&urls, &std::env::var(INJECTED_FAULT).unwrap_or_default()) {
         Ok(store) => store,
         Err(error) => {
-            tell(&format!("failed opening: {error}"));
+            report(&format!("failed opening: {error}"));
             std::process::exit(1)
         }
     };
-    tell("opened");
+    report("opened");
     let (keys, tally) = (Keys::default(), Arc::new(Tally::default()));
     let leaving = Arc::new(AtomicBool::new(false));
-    let hammering = thread::spawn({
+    let validating = thread::spawn({
         let (store, keys, tally) = (store.clone(), Arc::clone(&keys), Arc::clone(&tally));
         let leaving = Arc::clone(&leaving);
         move || {
             while !leaving.load(SeqCst) {
-                hammer(&store, &keys, &tally);
+                validate_all(&store, &keys, &tally);
             }
         }
     });
@@ -128,7 +132,7 @@ pub(crate) fn be_a_replica<S: Subject>() {
                     revoked: AtomicU64::new(u64::MAX),
                 };
                 keys.insert(words[1].parse().unwrap(), Arc::new(watched));
-                // The first is never revoked, and shows that this replica answers at all.
+                // The first key is never revoked. It shows that this replica accepts keys.
                 while keys.len() > WATCHED {
                     let oldest = *keys.keys().nth(1).unwrap();
                     keys.remove(&oldest);
@@ -139,15 +143,15 @@ pub(crate) fn be_a_replica<S: Subject>() {
                     (words[1].parse().unwrap(), words[2].parse().unwrap());
                 if let Some(key) = keys.read().unwrap().get(&number) {
                     key.revoked.store(moment, SeqCst);
-                    // What was accepted before this line came, but after the moment that it tells.
+                    // The key was accepted before this line arrived, but after the revocation returned.
                     if key.accepted.load(SeqCst) > moment {
-                        tell(&format!("wrong {number}"));
+                        report(&format!("wrong {number}"));
                     }
                 }
             }
             "report" => {
                 let count = |counter: &AtomicU64| counter.load(SeqCst);
-                tell(&format!(
+                report(&format!(
                     "report {} {} {}",
                     count(&tally.validations),
                     count(&tally.accepted),
@@ -159,14 +163,18 @@ pub(crate) fn be_a_replica<S: Subject>() {
         }
     }
     leaving.store(true, SeqCst);
-    hammering.join().unwrap();
+    validating.join().unwrap();
     store.leave();
-    tell("left");
+    report("left");
     std::process::exit(0)
 }
 
-/// One validation of each key that is watched.
-fn hammer(store: &impl Subject, keys: &RwLock<BTreeMap<usize, Arc<Watched>>>, tally: &Tally) {
+/// Validates each key once.
+fn validate_all(
+    store: &impl ReplicaUnderTest,
+    keys: &RwLock<BTreeMap<usize, Arc<Watched>>>,
+    tally: &Tally,
+) {
     let round: Vec<_> =
         keys.read().unwrap().iter().map(|(number, key)| (*number, Arc::clone(key))).collect();
     for (number, key) in &round {
@@ -178,103 +186,103 @@ fn hammer(store: &impl Subject, keys: &RwLock<BTreeMap<usize, Arc<Watched>>>, ta
                 tally.accepted.fetch_add(1, SeqCst);
                 key.accepted.fetch_max(begun, SeqCst);
                 if begun > key.revoked.load(SeqCst) {
-                    tell(&format!("wrong {number}"));
+                    report(&format!("wrong {number}"));
                 }
             }
             Validation::Unavailable => drop(tally.unavailable.fetch_add(1, SeqCst)),
             Validation::Refused => {}
         }
     }
-    // Leaves the processor to the other replicas, and to etcd.
+    // Leave processor time to the other replicas and to etcd.
     thread::sleep(Duration::from_micros(500));
 }
 
-fn issue(store: &impl Subject, number: &str) {
+fn issue(store: &impl ReplicaUnderTest, number: &str) {
     match store.issue(&format!("key {number}")) {
-        Ok((id, text)) => tell(&format!("issued {number} {id} {text}")),
-        Err(error) => tell(&format!("unissued {number} {error}")),
+        Ok((id, text)) => report(&format!("issued {number} {id} {text}")),
+        Err(error) => report(&format!("unissued {number} {error}")),
     }
 }
 
-fn revoke(store: &impl Subject, number: &str, id: &str) {
+fn revoke(store: &impl ReplicaUnderTest, number: &str, id: &str) {
     let start = Instant::now();
     let outcome = store.revoke(id);
     let moment = now();
     let millis = start.elapsed().as_millis();
     match outcome {
-        Ok((acknowledged, waited_out)) => {
-            tell(&format!("revoked {number} {moment} {millis} {acknowledged} {waited_out}"));
+        Ok((acknowledged, timed_out)) => {
+            report(&format!("revoked {number} {moment} {millis} {acknowledged} {timed_out}"));
         }
-        Err(error) => tell(&format!("unrevoked {number} {error}")),
+        Err(error) => report(&format!("unrevoked {number} {error}")),
     }
 }
 
-fn tell(line: &str) {
+fn report(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).unwrap();
 }
 
 // ── the parent
 
-/// A child process, and its own way to etcd.
+/// A child process, and its proxies to etcd.
 struct Replica {
     number: usize,
     test: &'static str,
-    plant: &'static str,
+    injected_fault: &'static str,
     proxies: Vec<Proxy>,
     child: Option<Child>,
     input: Option<ChildStdin>,
-    /// How often it was started; what an earlier process said late is not mistaken.
-    life: usize,
+    /// The number of starts. It identifies late messages of an earlier process.
+    run: usize,
     opened: bool,
-    /// What the current process last reported.
+    /// The last report of the current process.
     report: [u64; 3],
 }
 
 impl Replica {
-    fn new(number: usize, etcd: &Etcd, test: &'static str, plant: &'static str) -> Self {
+    fn new(number: usize, etcd: &Etcd, test: &'static str, injected_fault: &'static str) -> Self {
         let proxies = (0..etcd.count()).map(|node| Proxy::to(&etcd.address(node))).collect();
         Self {
             number,
             test,
-            plant,
+            injected_fault,
             proxies,
             child: None,
             input: None,
-            life: 0,
+            run: 0,
             opened: false,
             report: [0; 3],
         }
     }
 
-    fn start(&mut self, said: &Sender<Said>) {
+    fn start(&mut self, messages: &Sender<Message>) {
         let urls: Vec<_> = self.proxies.iter().map(Proxy::url).collect();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([self.test, "--exact", "--nocapture", "--include-ignored"])
             .env(URLS, urls.join(","))
-            .env(PLANT, self.plant)
+            .env(INJECTED_FAULT, self.injected_fault)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        self.life += 1;
+        self.run += 1;
         self.opened = false;
         self.report = [0; 3];
         self.input = child.stdin.take();
         let out = child.stdout.take().unwrap();
         self.child = Some(child);
-        let (number, life, said) = (self.number, self.life, said.clone());
+        let (number, run, messages) = (self.number, self.run, messages.clone());
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
                 let Ok(line) = line else { return };
-                if said.send(Said { replica: number, life, line }).is_err() {
+                if messages.send(Message { replica: number, run, line }).is_err() {
                     return;
                 }
             }
         });
     }
 
-    fn ask(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         if let Some(input) = &mut self.input {
             // A pipe that is full or broken belongs to a child that is frozen or dead.
             let _ = writeln!(input, "{line}");
@@ -303,19 +311,19 @@ impl Drop for Replica {
     }
 }
 
-struct Said {
+struct Message {
     replica: usize,
-    life: usize,
+    run: usize,
     line: String,
 }
 
-/// A key on its way from being asked for to being forgotten.
-struct Life {
+/// A key between the request to issue it and the return of its revocation.
+struct PendingKey {
     id: Option<(String, String)>,
-    /// Where it was last asked for, when, and when to ask next.
+    /// The replica of the last request, and the time of the next request.
     replica: usize,
     next: Instant,
-    asked: bool,
+    is_requested: bool,
 }
 
 #[derive(Default)]
@@ -323,43 +331,43 @@ struct Counts {
     faults: BTreeMap<&'static str, usize>,
     issued: usize,
     revoked: usize,
-    /// Revocations that waited for nobody's end, and that waited one out.
-    waited_out: usize,
+    /// Revocations for which a replica timed out.
+    timed_out: usize,
     failed: usize,
     wrong: usize,
-    lines: [u64; 3],
+    reported: [u64; 3],
     slowest_ms: u64,
 }
 
-/// A fault that is on, and when it ends.
+/// A current fault.
 enum Fault {
-    Frozen(usize),
-    Dead(usize),
-    CutOff(usize),
+    ReplicaFrozen(usize),
+    ReplicaStopped(usize),
+    ReplicaCutOff(usize),
     NodeFrozen(usize),
-    NodeDead(usize),
-    /// The others do not reach this node.
-    Unheard(usize),
+    NodeKilled(usize),
+    /// The other nodes do not reach this node.
+    NodeUnreachableByPeers(usize),
     /// No node reaches another.
-    Apart,
-    /// This node reaches no other and none reaches it; clients do.
-    Parted(usize),
-    /// The same, and no client reaches it.
-    Isolated(usize),
+    AllNodesPartitioned,
+    /// This node and the others do not reach each other. Clients reach it.
+    NodePartitioned(usize),
+    /// The same, and clients do not reach it.
+    NodeIsolated(usize),
 }
 
 struct Torture {
     etcd: Etcd,
-    /// How the nodes reach each.
+    /// The proxies through which the other nodes reach each node.
     peers: Vec<Proxy>,
-    /// By what each is known to its peers.
+    /// The member id of each node.
     ids: Vec<String>,
     replicas: Vec<Replica>,
-    said: (Sender<Said>, Receiver<Said>),
-    lives: BTreeMap<usize, Life>,
-    /// What a replica that starts is told: keys to watch, and when they were revoked.
+    messages: (Sender<Message>, Receiver<Message>),
+    pending: BTreeMap<usize, PendingKey>,
+    /// The commands for a replica that starts: the keys to validate, and when they were revoked.
     watched: BTreeMap<usize, [String; 2]>,
-    born: usize,
+    created: usize,
     chance: Chance,
     faults: Vec<(Instant, Fault)>,
     counts: Counts,
@@ -370,11 +378,11 @@ impl Torture {
         (etcd, peers): (Etcd, Vec<Proxy>),
         seed: u64,
         test: &'static str,
-        plant: &'static str,
+        injected_fault: &'static str,
     ) -> Self {
-        // One rotten replica is enough.
-        let rotten = |number| if number == 0 { plant } else { "" };
-        let replica = |number| Replica::new(number, &etcd, test, rotten(number));
+        // One faulty replica is enough.
+        let faulty = |number| if number == 0 { injected_fault } else { "" };
+        let replica = |number| Replica::new(number, &etcd, test, faulty(number));
         let replicas = (0..REPLICAS).map(replica).collect();
         let ids = (0..etcd.count()).map(|node| until(|| etcd.id(node))).collect();
         Self {
@@ -382,10 +390,10 @@ impl Torture {
             peers,
             ids,
             replicas,
-            said: mpsc::channel(),
-            lives: BTreeMap::new(),
+            messages: mpsc::channel(),
+            pending: BTreeMap::new(),
             watched: BTreeMap::new(),
-            born: 0,
+            created: 0,
             chance: Chance(seed),
             faults: Vec::new(),
             counts: Counts::default(),
@@ -394,48 +402,48 @@ impl Torture {
 
     fn start(&mut self) {
         for replica in &mut self.replicas {
-            replica.start(&self.said.0);
+            replica.start(&self.messages.0);
         }
         self.until("all replicas are open", |t| t.replicas.iter().all(|r| r.opened));
-        self.bear();
+        self.request_key();
         self.until("the first key is there", |t| !t.watched.is_empty());
     }
 
-    /// Runs for so long, with faults.
+    /// Runs for this time, with faults.
     fn run(&mut self, time: Duration) {
         let start = Instant::now();
         let (mut next_fault, mut next_report) = (start, start);
         while start.elapsed() < time {
             if Instant::now() >= next_fault {
-                self.fault();
+                self.inject_fault();
                 next_fault = Instant::now() + Duration::from_millis(300 + self.below(1200));
             }
             if Instant::now() >= next_report {
-                self.ask_all("report");
+                self.send_all("report");
                 next_report += Duration::from_secs(1);
             }
-            if self.lives.len() < 6 {
-                self.bear();
+            if self.pending.len() < 6 {
+                self.request_key();
             }
-            self.turn();
+            self.step();
         }
     }
 
-    /// Ends all faults, and asks whether everyone is well.
-    fn heal(&mut self) {
+    /// Ends all faults, and checks that all replicas recover.
+    fn recover(&mut self) {
         while let Some((_, fault)) = self.faults.pop() {
-            self.end(&fault);
+            self.end_fault(&fault);
         }
         self.until("all replicas are open again", |t| t.replicas.iter().all(|r| r.opened));
         let before: Vec<_> = self.reports();
         self.until("all replicas accept the key that was never revoked", |t| {
-            t.ask_all("report");
+            t.send_all("report");
             let now = t.reports();
             now.iter().zip(&before).all(|(now, before)| now[1] > before[1] + 100)
         });
         self.until("every revocation returned", |t| {
-            t.lives.retain(|_, life| life.id.is_some() || life.asked);
-            t.lives.is_empty()
+            t.pending.retain(|_, key| key.id.is_some() || key.is_requested);
+            t.pending.is_empty()
         });
     }
 
@@ -447,16 +455,17 @@ impl Torture {
         let start = Instant::now();
         while !holds(self) {
             assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
-            self.turn();
+            self.step();
         }
     }
 
-    /// Hears what the replicas say for a moment, and takes every key on its way a step further.
-    fn turn(&mut self) {
+    /// Receives messages of the replicas for a moment, ends faults, and sends the next request of each key.
+    fn step(&mut self) {
         let end = Instant::now() + Duration::from_millis(10);
-        while let Ok(said) = self.said.1.recv_timeout(end.saturating_duration_since(Instant::now()))
+        while let Ok(message) =
+            self.messages.1.recv_timeout(end.saturating_duration_since(Instant::now()))
         {
-            self.hear(&said);
+            self.receive(&message);
         }
         let over: Vec<_> = {
             let now = Instant::now();
@@ -466,81 +475,81 @@ impl Torture {
             over
         };
         for (_, fault) in over {
-            self.end(&fault);
+            self.end_fault(&fault);
         }
         let due: Vec<_> = self
-            .lives
+            .pending
             .iter()
-            .filter(|(_, life)| life.next <= Instant::now())
+            .filter(|(_, key)| key.next <= Instant::now())
             .map(|(&number, _)| number)
             .collect();
         for number in due {
-            self.ask_for(number);
+            self.send_request(number);
         }
     }
 
-    /// A new key is asked for.
-    fn bear(&mut self) {
-        let life = Life { id: None, replica: 0, next: Instant::now(), asked: false };
-        self.lives.insert(self.born, life);
-        self.born += 1;
+    /// Requests a new key.
+    fn request_key(&mut self) {
+        let key = PendingKey { id: None, replica: 0, next: Instant::now(), is_requested: false };
+        self.pending.insert(self.created, key);
+        self.created += 1;
     }
 
-    /// Asks a replica, chosen by chance among those that may answer, for what is next for a key.
-    fn ask_for(&mut self, number: usize) {
+    /// Sends the next request of a key to a random replica that is open.
+    fn send_request(&mut self, number: usize) {
         let open: Vec<_> = self.replicas.iter().filter(|r| r.opened).map(|r| r.number).collect();
         let chosen = self.below(open.len() as u64);
-        let Some(life) = self.lives.get_mut(&number) else { return };
-        // A replica that does not answer in this time is dead or cut off: another one is asked.
-        life.next = Instant::now() + Duration::from_secs(12);
+        let Some(key) = self.pending.get_mut(&number) else { return };
+        // A replica without an answer in this time is stopped or cut off: retry on another one.
+        key.next = Instant::now() + Duration::from_secs(12);
         let Some(&replica) = open.get(usize::try_from(chosen).unwrap()) else {
-            life.next = Instant::now() + Duration::from_millis(200);
+            key.next = Instant::now() + Duration::from_millis(200);
             return;
         };
-        life.replica = replica;
-        let line = match &life.id {
-            None if life.asked => {
-                // It may have been issued; nobody has its secret, so nobody can ask for it.
-                self.lives.remove(&number);
+        key.replica = replica;
+        let line = match &key.id {
+            None if key.is_requested => {
+                // It may have been issued, but its secret is lost, so it cannot be validated.
+                self.pending.remove(&number);
                 self.counts.failed += 1;
                 return;
             }
             None => {
-                life.asked = true;
+                key.is_requested = true;
                 format!("issue {number}")
             }
             Some((id, _)) => format!("revoke {number} {id}"),
         };
-        self.replicas[replica].ask(&line);
+        self.replicas[replica].send(&line);
     }
 
-    fn hear(&mut self, said: &Said) {
-        let replica = &mut self.replicas[said.replica];
-        let words: Vec<_> = said.line.split(' ').collect();
-        // Nothing excuses a wrong acceptance, not even having been killed since.
+    fn receive(&mut self, message: &Message) {
+        let replica = &mut self.replicas[message.replica];
+        let words: Vec<_> = message.line.split(' ').collect();
+        // A wrong acceptance counts even if the process was killed since.
         if words[0] == "wrong" {
-            println!("replica {}, life {}: {}", said.replica, said.life, said.line);
+            println!("replica {}, key {}: {}", message.replica, message.run, message.line);
             self.counts.wrong += 1;
             return;
         }
         match words[0] {
-            "opened" if said.life == replica.life => {
+            "opened" if message.run == replica.run => {
                 replica.opened = true;
                 for line in self.watched.values().flatten().filter(|line| !line.is_empty()) {
-                    replica.ask(line);
+                    replica.send(line);
                 }
             }
             "failed" => {
-                println!("replica {}: {}", said.replica, said.line);
-                if said.life == replica.life {
+                println!("replica {}: {}", message.replica, message.line);
+                if message.run == replica.run {
                     replica.kill();
-                    replica.start(&self.said.0);
+                    replica.start(&self.messages.0);
                 }
             }
-            "report" if said.life == replica.life => {
+            "report" if message.run == replica.run => {
                 for (place, word) in words[1..].iter().enumerate() {
                     let count: u64 = word.parse().unwrap();
-                    self.counts.lines[place] += count - replica.report[place];
+                    self.counts.reported[place] += count - replica.report[place];
                     replica.report[place] = count;
                 }
             }
@@ -548,14 +557,14 @@ impl Torture {
                 let number: usize = words[1].parse().unwrap();
                 let line = format!("watch {number} {}", words[3]);
                 let hold = Duration::from_millis(20 + self.below(400));
-                let Some(life) = self.lives.get_mut(&number) else { return };
-                life.id = Some((words[2].to_owned(), words[3].to_owned()));
-                life.next = Instant::now() + hold;
-                self.ask_all(&line);
+                let Some(key) = self.pending.get_mut(&number) else { return };
+                key.id = Some((words[2].to_owned(), words[3].to_owned()));
+                key.next = Instant::now() + hold;
+                self.send_all(&line);
                 self.watched.insert(number, [line, String::new()]);
                 self.counts.issued += 1;
                 if number == 0 {
-                    self.lives.remove(&number);
+                    self.pending.remove(&number);
                 }
                 while self.watched.len() > WATCHED {
                     let oldest = *self.watched.keys().nth(1).unwrap();
@@ -564,24 +573,24 @@ impl Torture {
             }
             "unissued" => {
                 self.counts.failed += 1;
-                self.lives.remove(&words[1].parse().unwrap());
+                self.pending.remove(&words[1].parse().unwrap());
                 if words[1] == "0" {
-                    println!("{}", said.line);
-                    self.born = 0;
-                    self.bear();
+                    println!("{}", message.line);
+                    self.created = 0;
+                    self.request_key();
                 }
             }
             "revoked" => {
                 let number: usize = words[1].parse().unwrap();
-                if self.lives.remove(&number).is_none() {
-                    // It returned on another replica before.
+                if self.pending.remove(&number).is_none() {
+                    // It returned earlier on another replica.
                     return;
                 }
                 self.counts.revoked += 1;
                 self.counts.slowest_ms = self.counts.slowest_ms.max(words[3].parse().unwrap());
-                self.counts.waited_out += usize::from(words[5] != "0");
+                self.counts.timed_out += usize::from(words[5] != "0");
                 let line = format!("revoked {number} {}", words[2]);
-                self.ask_all(&line);
+                self.send_all(&line);
                 if let Some(lines) = self.watched.get_mut(&number) {
                     lines[1] = line;
                 }
@@ -590,24 +599,26 @@ impl Torture {
                 self.counts.failed += 1;
                 let number: usize = words[1].parse().unwrap();
                 let pause = Duration::from_millis(100 + self.below(400));
-                if let Some(life) = self.lives.get_mut(&number) {
-                    life.next = Instant::now() + pause;
+                if let Some(key) = self.pending.get_mut(&number) {
+                    key.next = Instant::now() + pause;
                 }
             }
             _ => {}
         }
     }
 
-    fn ask_all(&mut self, line: &str) {
+    fn send_all(&mut self, line: &str) {
         let frozen: Vec<_> = self
             .faults
             .iter()
-            .filter_map(|(_, fault)| if let Fault::Frozen(n) = fault { Some(*n) } else { None })
+            .filter_map(
+                |(_, fault)| if let Fault::ReplicaFrozen(n) = fault { Some(*n) } else { None },
+            )
             .collect();
         for replica in &mut self.replicas {
-            // A pipe to one that is frozen may fill up, but not by what a few seconds bring.
+            // The pipe of a frozen replica may fill up, so it gets no requests for reports.
             if line != "report" || !frozen.contains(&replica.number) {
-                replica.ask(line);
+                replica.send(line);
             }
         }
     }
@@ -616,50 +627,57 @@ impl Torture {
         self.chance.word() % end.max(1)
     }
 
-    /// One fault, chosen by chance. At most one replica and one node suffer at a time, and for a
-    /// while two replicas do.
-    fn fault(&mut self) {
-        let hurt: Vec<_> = self
+    /// Injects a random fault. At most two replicas and one node have a fault at a time.
+    fn inject_fault(&mut self) {
+        let faulty_replicas: Vec<_> = self
             .faults
             .iter()
             .filter_map(|(_, fault)| match fault {
-                Fault::Frozen(n) | Fault::Dead(n) | Fault::CutOff(n) => Some(*n),
+                Fault::ReplicaFrozen(n) | Fault::ReplicaStopped(n) | Fault::ReplicaCutOff(n) => {
+                    Some(*n)
+                }
                 _ => None,
             })
             .collect();
-        let is_of_nodes =
-            |fault: &Fault| !matches!(fault, Fault::Frozen(_) | Fault::Dead(_) | Fault::CutOff(_));
-        let node_hurts = self.faults.iter().any(|(_, fault)| is_of_nodes(fault));
+        let is_node_fault = |fault: &Fault| {
+            !matches!(
+                fault,
+                Fault::ReplicaFrozen(_) | Fault::ReplicaStopped(_) | Fault::ReplicaCutOff(_)
+            )
+        };
+        let has_node_fault = self.faults.iter().any(|(_, fault)| is_node_fault(fault));
         let victim = usize::try_from(self.below(REPLICAS as u64)).unwrap();
         let node = usize::try_from(self.below(self.etcd.count() as u64)).unwrap();
         let millis = |t: &mut Self, most: u64| Duration::from_millis(100 + t.below(most));
         let kind = self.below(17);
-        if kind < 8 && (hurt.len() >= 2 || hurt.contains(&victim)) || kind >= 8 && node_hurts {
+        if kind < 8 && (faulty_replicas.len() >= 2 || faulty_replicas.contains(&victim))
+            || kind >= 8 && has_node_fault
+        {
             return;
         }
         let mut count = |name| *self.counts.faults.entry(name).or_default() += 1;
         let (name, fault, most) = match kind {
-            0 | 1 => ("frozen", Fault::Frozen(victim), 6000),
-            2 => ("killed", Fault::Dead(victim), 2000),
-            3 => ("left", Fault::Dead(victim), 2000),
-            4 | 5 => ("cut off", Fault::CutOff(victim), 6000),
-            6 => ("slowed", Fault::CutOff(victim), 4000),
-            7 => ("disconnected", Fault::CutOff(victim), 10),
+            0 | 1 => ("frozen", Fault::ReplicaFrozen(victim), 6000),
+            2 => ("killed", Fault::ReplicaStopped(victim), 2000),
+            3 => ("left", Fault::ReplicaStopped(victim), 2000),
+            4 | 5 => ("cut off", Fault::ReplicaCutOff(victim), 6000),
+            6 => ("slowed", Fault::ReplicaCutOff(victim), 4000),
+            7 => ("disconnected", Fault::ReplicaCutOff(victim), 10),
             8 => ("node frozen", Fault::NodeFrozen(node), 4000),
-            9 => ("node killed", Fault::NodeDead(node), 3000),
+            9 => ("node killed", Fault::NodeKilled(node), 3000),
             10 => {
                 let Some(leader) = self.etcd.leader() else { return };
-                ("leader killed", Fault::NodeDead(leader), 3000)
+                ("leader killed", Fault::NodeKilled(leader), 3000)
             }
-            11 => ("node unheard", Fault::Unheard(node), 4000),
-            12 => ("nodes apart", Fault::Apart, 3000),
-            13 => ("node isolated", Fault::Isolated(node), 5000),
+            11 => ("node unreachable by peers", Fault::NodeUnreachableByPeers(node), 4000),
+            12 => ("nodes partitioned", Fault::AllNodesPartitioned, 3000),
+            13 => ("node isolated", Fault::NodeIsolated(node), 5000),
             14 | 15 => {
                 let Some(leader) = self.etcd.leader() else { return };
                 if kind == 14 {
-                    ("leader isolated", Fault::Isolated(leader), 5000)
+                    ("leader isolated", Fault::NodeIsolated(leader), 5000)
                 } else {
-                    ("leader parted", Fault::Parted(leader), 5000)
+                    ("leader partitioned", Fault::NodePartitioned(leader), 5000)
                 }
             }
             _ => {
@@ -670,62 +688,62 @@ impl Torture {
         };
         count(name);
         match (&fault, name) {
-            (Fault::Frozen(n), _) => self.replicas[*n].signal("STOP"),
-            (Fault::Dead(n), "left") => {
-                self.replicas[*n].ask("leave");
+            (Fault::ReplicaFrozen(n), _) => self.replicas[*n].signal("STOP"),
+            (Fault::ReplicaStopped(n), "left") => {
+                self.replicas[*n].send("leave");
                 self.replicas[*n].opened = false;
             }
-            (Fault::Dead(n), _) => self.replicas[*n].kill(),
-            (Fault::CutOff(n), "cut off") => {
+            (Fault::ReplicaStopped(n), _) => self.replicas[*n].kill(),
+            (Fault::ReplicaCutOff(n), "cut off") => {
                 self.replicas[*n].proxies.iter().for_each(Proxy::swallow);
             }
-            (Fault::CutOff(n), "slowed") => {
+            (Fault::ReplicaCutOff(n), "slowed") => {
                 let delay = millis(self, 700);
                 self.replicas[*n].proxies.iter().for_each(|proxy| proxy.delay(delay));
             }
-            (Fault::CutOff(n), _) => self.replicas[*n].proxies.iter().for_each(Proxy::cut),
+            (Fault::ReplicaCutOff(n), _) => self.replicas[*n].proxies.iter().for_each(Proxy::cut),
             (Fault::NodeFrozen(n), _) => self.etcd.freeze(*n),
-            (Fault::NodeDead(n), _) => self.etcd.kill(*n),
-            (Fault::Unheard(n), _) => self.peers[*n].swallow(),
-            (Fault::Apart, _) => self.peers.iter().for_each(Proxy::swallow),
-            (Fault::Parted(n), _) => part(&self.peers, *n, &self.ids[*n]),
-            (Fault::Isolated(n), _) => {
-                part(&self.peers, *n, &self.ids[*n]);
-                self.ways_to(*n).for_each(Proxy::unplug);
+            (Fault::NodeKilled(n), _) => self.etcd.kill(*n),
+            (Fault::NodeUnreachableByPeers(n), _) => self.peers[*n].swallow(),
+            (Fault::AllNodesPartitioned, _) => self.peers.iter().for_each(Proxy::swallow),
+            (Fault::NodePartitioned(n), _) => partition(&self.peers, *n, &self.ids[*n]),
+            (Fault::NodeIsolated(n), _) => {
+                partition(&self.peers, *n, &self.ids[*n]);
+                self.proxies_to(*n).for_each(Proxy::unplug);
             }
         }
         let until = Instant::now() + millis(self, most);
         self.faults.push((until, fault));
     }
 
-    fn end(&mut self, fault: &Fault) {
+    fn end_fault(&mut self, fault: &Fault) {
         match *fault {
-            Fault::Frozen(n) => self.replicas[n].signal("CONT"),
-            Fault::Dead(n) => {
+            Fault::ReplicaFrozen(n) => self.replicas[n].signal("CONT"),
+            Fault::ReplicaStopped(n) => {
                 self.replicas[n].kill();
-                self.replicas[n].start(&self.said.0);
+                self.replicas[n].start(&self.messages.0);
             }
-            Fault::CutOff(n) => self.replicas[n].proxies.iter().for_each(Proxy::pass),
+            Fault::ReplicaCutOff(n) => self.replicas[n].proxies.iter().for_each(Proxy::pass),
             Fault::NodeFrozen(n) => self.etcd.thaw(n),
-            Fault::NodeDead(n) => self.etcd.restart(n),
-            Fault::Unheard(n) => self.peers[n].pass(),
-            Fault::Apart => self.peers.iter().for_each(Proxy::pass),
-            Fault::Parted(n) | Fault::Isolated(n) => {
+            Fault::NodeKilled(n) => self.etcd.restart(n),
+            Fault::NodeUnreachableByPeers(n) => self.peers[n].pass(),
+            Fault::AllNodesPartitioned => self.peers.iter().for_each(Proxy::pass),
+            Fault::NodePartitioned(n) | Fault::NodeIsolated(n) => {
                 rejoin(&self.peers, n);
-                self.ways_to(n).for_each(Proxy::plug_in);
+                self.proxies_to(n).for_each(Proxy::plug_in);
             }
         }
     }
 
-    /// The replicas' ways to a node.
-    fn ways_to(&self, node: usize) -> impl Iterator<Item = &Proxy> {
+    /// Returns the proxies of all replicas to a node.
+    fn proxies_to(&self, node: usize) -> impl Iterator<Item = &Proxy> {
         self.replicas.iter().map(move |replica| &replica.proxies[node])
     }
 }
 
-/// Cuts a node from its peers, both ways. Whatever it opens to them goes through their relays, where
-/// it is known by the first words of each connection.
-pub(crate) fn part(peers: &[Proxy], node: usize, id: &str) {
+/// Partitions a node from its peers in both directions. Its connections to them go through their proxies,
+/// which recognize its id in the first bytes of each connection.
+pub(crate) fn partition(peers: &[Proxy], node: usize, id: &str) {
     peers[node].unplug();
     for peer in peers {
         peer.mute(Some(id));
@@ -750,33 +768,33 @@ pub(crate) fn until<T>(mut is: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Tortures replicas of one store, which is in etcd already, whose nodes reach each other by relays,
-/// for so long; gives how often one was accepted after its revocation had returned. `test` is the
-/// test that calls this, by which its children are started.
+/// Runs the torture test on replicas of one store in an etcd whose nodes reach each other through proxies.
+/// Returns how often a key was accepted after its revocation had returned. `test` is the name of the calling
+/// test, with which the children are started.
 pub(crate) fn torture(
     nodes: (Etcd, Vec<Proxy>),
     (seconds, seed): (usize, u64),
     test: &'static str,
-    plant: &'static str,
+    injected_fault: &'static str,
 ) -> usize {
-    let mut torture = Torture::new(nodes, seed, test, plant);
+    let mut torture = Torture::new(nodes, seed, test, injected_fault);
     torture.start();
     torture.run(Duration::from_secs(seconds as u64));
-    torture.heal();
+    torture.recover();
     let counts = std::mem::take(&mut torture.counts);
     let faults: Vec<_> =
         counts.faults.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let large = |count: u64| grouped(usize::try_from(count).unwrap());
-    let [validations, accepted, unavailable] = counts.lines;
+    let [validations, accepted, unavailable] = counts.reported;
     println!(
-        "torture: {seconds} s, {} faults ({}), {} keys issued, {} revoked ({} with a replica waited out, the slowest \
+        "torture: {seconds} s, {} faults ({}), {} keys issued, {} revoked ({} with a replica timed out, the slowest \
          in {} ms), {} failed requests, {} validations ({} accepted, {} unavailable), {} accepted after a returned \
          revocation",
         grouped(counts.faults.values().sum()),
         faults.join(", "),
         grouped(counts.issued),
         grouped(counts.revoked),
-        grouped(counts.waited_out),
+        grouped(counts.timed_out),
         large(counts.slowest_ms),
         grouped(counts.failed),
         large(validations),

@@ -1,13 +1,14 @@
-//! One connection: its requests in flight, and the timeout of a client that does not read.
+//! One connection: its requests in flight, and the timeout for a client that does not read.
 //!
 //! | state of a response | event | effect |
 //! |---|---|---|
-//! | prepared by the server | a chunk is ready | it waits for the client, from now on |
-//! | waits for the client | the client made room for the chunk | the next chunk is prepared |
+//! | prepared by the server | a chunk is ready | the chunk waits for the client; the send timeout starts |
+//! | waits for the client | the client grants window for the chunk | the next chunk is prepared |
 //! | waits for the client | the send timeout passed | the connection ends |
 //!
-//! A write to the socket without progress ends the connection as well. Over HTTP/2 that is not enough: a
-//! client that grants no flow-control window blocks a response, and no write fails.
+//! A write to the socket that makes no progress for the send timeout ends the connection as well. Over
+//! HTTP/2 that check is not enough: a client that grants no flow-control window blocks a response, and no
+//! write fails.
 
 use crate::{limits::Overload, metrics::Metrics};
 use axum_server::ConnectionShutdown;
@@ -24,8 +25,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How long an HTTP/2 connection may stay without a request. Over HTTP/1.1 the time for a request's
-/// head bounds it.
+/// How long an HTTP/2 connection may stay without a request. Over HTTP/1.1 the timeout for a request's
+/// head limits that time.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -35,13 +36,13 @@ pub(crate) struct Connection {
     shutdown: OnceLock<ConnectionShutdown>,
     metrics: Metrics,
     source: Option<IpAddr>,
-    /// How long a client may read nothing of the responses that wait for it, if that is limited.
+    /// How long a client may read nothing of the responses that wait for it; `None` is no limit.
     send_timeout: Option<Duration>,
 }
 
 struct InFlight {
     requests: usize,
-    /// Since when there is no request.
+    /// When the last request ended.
     idle_since: Instant,
     /// Since when each response waits for the client; `None` is a free slot.
     waiting: Vec<Option<Instant>>,
@@ -53,9 +54,9 @@ impl Connection {
         source: Option<IpAddr>,
         send_timeout: Option<Duration>,
     ) -> Arc<Self> {
-        let nothing = InFlight { requests: 0, idle_since: Instant::now(), waiting: Vec::new() };
+        let in_flight = InFlight { requests: 0, idle_since: Instant::now(), waiting: Vec::new() };
         Arc::new(Self {
-            in_flight: Mutex::new(nothing),
+            in_flight: Mutex::new(in_flight),
             shutdown: OnceLock::new(),
             metrics,
             source,
@@ -64,25 +65,29 @@ impl Connection {
     }
 
     /// Counts a request until the value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, shutdown: Option<&ConnectionShutdown>) -> Active {
+    pub(crate) fn begin_request(
+        self: &Arc<Self>,
+        shutdown: Option<&ConnectionShutdown>,
+    ) -> ActiveRequest {
         if let Some(shutdown) = shutdown {
             self.shutdown.get_or_init(|| shutdown.clone());
         }
         self.lock().requests += 1;
-        Active { connection: Arc::clone(self), slot: None }
+        ActiveRequest { connection: Arc::clone(self), slot: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the error that ends the connection, if its client does not read.
+    /// Fails if the client does not read, which ends the connection. Closes an idle connection.
     fn check(&self) -> io::Result<()> {
         let in_flight = self.lock();
         let mut waiting = in_flight.waiting.iter().flatten();
-        if waiting.any(|since| self.send_timeout.is_some_and(|most| since.elapsed() >= most)) {
+        if waiting.any(|since| self.send_timeout.is_some_and(|timeout| since.elapsed() >= timeout))
+        {
             drop(in_flight);
-            return Err(self.unread());
+            return Err(self.send_timeout_error());
         }
         if in_flight.requests == 0
             && in_flight.idle_since.elapsed() >= IDLE_TIMEOUT
@@ -93,20 +98,20 @@ impl Connection {
         Ok(())
     }
 
-    fn unread(&self) -> io::Error {
-        self.metrics.overloaded(Overload::UnreadAnswers, self.source);
-        io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers")
+    fn send_timeout_error(&self) -> io::Error {
+        self.metrics.record_overload(Overload::UnreadResponses, self.source);
+        io::Error::new(io::ErrorKind::TimedOut, "the client does not read its responses")
     }
 }
 
 /// A request in flight, until its response is sent.
-pub(crate) struct Active {
+pub(crate) struct ActiveRequest {
     connection: Arc<Connection>,
     slot: Option<usize>,
 }
 
-impl Active {
-    /// The response waits for the client from now on.
+impl ActiveRequest {
+    /// Starts the send timeout: the response waits for the client.
     pub(crate) fn await_client(&mut self) {
         let now = Some(Instant::now());
         let waiting = &mut self.connection.lock().waiting;
@@ -123,7 +128,7 @@ impl Active {
         self.slot = Some(slot);
     }
 
-    /// The client waits for the server, or the response is sent.
+    /// Stops the send timeout: the client waits for the server, or the response is sent.
     pub(crate) fn await_server(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         if let Some(since) = self.connection.lock().waiting.get_mut(slot) {
@@ -132,7 +137,7 @@ impl Active {
     }
 }
 
-impl Drop for Active {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.await_server();
         let mut in_flight = self.connection.lock();
@@ -142,7 +147,7 @@ impl Drop for Active {
 }
 
 /// A socket whose connection ends if its client does not read.
-pub(crate) struct Watched<I> {
+pub(crate) struct MonitoredStream<I> {
     io: I,
     connection: Arc<Connection>,
     tick: Pin<Box<Sleep>>,
@@ -150,7 +155,7 @@ pub(crate) struct Watched<I> {
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
-impl<I> Watched<I> {
+impl<I> MonitoredStream<I> {
     pub(crate) fn new(io: I, connection: Arc<Connection>) -> Self {
         Self { io, connection, tick: Box::pin(sleep(CHECK_INTERVAL)), blocked: None }
     }
@@ -163,7 +168,11 @@ impl<I> Watched<I> {
         self.io
     }
 
-    fn wrote<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn check_progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.blocked = None;
             return done;
@@ -172,11 +181,11 @@ impl<I> Watched<I> {
         let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(send_timeout)));
         ready!(timer.as_mut().poll(cx));
         self.blocked = None;
-        Poll::Ready(Err(self.connection.unread()))
+        Poll::Ready(Err(self.connection.send_timeout_error()))
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for MonitoredStream<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -195,14 +204,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.wrote(cx, done)
+        self.check_progress(cx, done)
     }
 
     fn poll_write_vectored(
@@ -211,7 +220,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.wrote(cx, done)
+        self.check_progress(cx, done)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The limit on concurrent connections, in total and for each source. A connection beyond the limit
-//! is closed without a response: a response would cost what the limit saves.
+//! is closed without a response, because sending one would cost the resources that the limit protects.
 
-use super::connection::{Connection, Watched};
+use super::connection::{Connection, MonitoredStream};
 use crate::{limits::Overload, metrics::Metrics, source::source_network};
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
@@ -47,23 +47,23 @@ impl Peer for UnixStream {
 /// The right to one connection, returned when its service and its requests are dropped.
 #[derive(Clone)]
 pub(crate) struct ConnectionPermit {
-    shared: Arc<Shared>,
+    inner: Arc<PermitInner>,
 }
 
 impl ConnectionPermit {
-    /// The connection that has this permit.
+    /// Returns the connection that has this permit.
     pub(crate) fn connection(&self) -> &Arc<Connection> {
-        &self.shared.connection
+        &self.inner.connection
     }
 }
 
-struct Shared {
+struct PermitInner {
     connection: Arc<Connection>,
-    _of_source: Option<SourcePermit>,
+    _source_permit: Option<SourcePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// The connections of each source that has some.
+/// The number of connections of each source; a source without connections is absent.
 type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// One connection of a source.
@@ -77,10 +77,10 @@ fn lock(counts: &Counts) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
 }
 
 impl SourcePermit {
-    fn take(counts: &Counts, source: IpAddr, most: usize) -> Option<Self> {
+    fn take(counts: &Counts, source: IpAddr, max: usize) -> Option<Self> {
         let mut all = lock(counts);
         let count = all.entry(source).or_default();
-        if *count >= most {
+        if *count >= max {
             return None;
         }
         *count += 1;
@@ -102,64 +102,64 @@ impl Drop for SourcePermit {
 
 /// Accepts at most this many connections at once.
 #[derive(Clone)]
-pub(crate) struct Limit<A> {
+pub(crate) struct ConnectionLimit<A> {
     free: Arc<Semaphore>,
     /// The limit of one source. A trusted proxy carries every client and is not limited.
-    of_source: Option<(usize, Counts, Arc<[Network]>)>,
+    per_source: Option<(usize, Counts, Arc<[Network]>)>,
     when_full: Overload,
     send_timeout: Option<Duration>,
     metrics: Metrics,
     next: A,
 }
 
-impl<A> Limit<A> {
+impl<A> ConnectionLimit<A> {
     pub(crate) fn new(connections: usize, when_full: Overload, metrics: Metrics, next: A) -> Self {
         let free = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
-        Self { free, of_source: None, when_full, send_timeout: Some(SEND_TIMEOUT), metrics, next }
+        Self { free, per_source: None, when_full, send_timeout: Some(SEND_TIMEOUT), metrics, next }
     }
 
-    /// Limits one source to half of the connections, unless it is a trusted proxy.
-    pub(crate) fn shared_fairly(mut self, connections: usize, trusted: &[Network]) -> Self {
-        self.of_source = Some((connections.div_ceil(2), Counts::default(), trusted.into()));
+    /// Limits each source to half of the connections. A trusted proxy is not limited.
+    pub(crate) fn with_source_limit(mut self, connections: usize, trusted: &[Network]) -> Self {
+        self.per_source = Some((connections.div_ceil(2), Counts::default(), trusted.into()));
         self
     }
 
-    /// Waits without a timeout for clients that do not read: they are local commands.
+    /// Removes the send timeout, for local commands, which may read slowly.
     pub(crate) fn without_send_timeout(mut self) -> Self {
         self.send_timeout = None;
         self
     }
 
     fn permit(&self, source: Option<IpAddr>) -> Result<ConnectionPermit, Overload> {
-        let of_source = match (&self.of_source, source) {
-            (Some((most, counts, trusted)), Some(source))
+        let source_permit = match (&self.per_source, source) {
+            (Some((max, counts, trusted)), Some(source))
                 if !trusted.iter().any(|network| network.contains(source)) =>
             {
-                let taken = SourcePermit::take(counts, source_network(source), *most);
+                let taken = SourcePermit::take(counts, source_network(source), *max);
                 Some(taken.ok_or(Overload::SourceConnections)?)
             }
             _ => None,
         };
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| self.when_full)?;
         let connection = Connection::new(self.metrics.clone(), source, self.send_timeout);
-        let shared = Shared { connection, _of_source: of_source, _permit: permit };
-        Ok(ConnectionPermit { shared: Arc::new(shared) })
+        let inner = PermitInner { connection, _source_permit: source_permit, _permit: permit };
+        Ok(ConnectionPermit { inner: Arc::new(inner) })
     }
 }
 
-type Accepting<T, S> = Pin<Box<dyn Future<Output = io::Result<(T, S)>> + Send>>;
+type AcceptFuture<T, S> = Pin<Box<dyn Future<Output = io::Result<(T, S)>> + Send>>;
 
-impl<I, S, A> Accept<I, S> for Limit<A>
+impl<I, S, A> Accept<I, S> for ConnectionLimit<A>
 where
     I: Peer,
-    A: Accept<Watched<I>, S>,
+    A: Accept<MonitoredStream<I>, S>,
     A::Future: Send + 'static,
     A::Service: Send + 'static,
     A::Stream: Send + 'static,
 {
     type Stream = A::Stream;
     type Service = AddExtension<A::Service, ConnectionPermit>;
-    type Future = Accepting<Self::Stream, Self::Service>;
+    type Future = AcceptFuture<Self::Stream, Self::Service>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let source = stream.source();
@@ -167,11 +167,11 @@ where
             Ok(permit) => permit,
             Err(overload) => {
                 self.metrics.connections_refused.inc();
-                self.metrics.overloaded(overload, source);
+                self.metrics.record_overload(overload, source);
                 return Box::pin(async { Err(io::Error::other("too many connections")) });
             }
         };
-        let watched = Watched::new(stream, Arc::clone(permit.connection()));
+        let watched = MonitoredStream::new(stream, Arc::clone(permit.connection()));
         let accepted = self.next.accept(watched, service);
         Box::pin(async move {
             let accepted = timeout(HANDSHAKE_TIMEOUT, accepted).await;
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_one_source_are_counted_and_returned() {
+    fn source_is_limited_until_it_closes_a_connection() {
         let counts = Counts::default();
         let source: IpAddr = "192.0.2.1".parse().unwrap();
         let first = SourcePermit::take(&counts, source, 2);

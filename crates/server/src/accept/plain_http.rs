@@ -1,6 +1,6 @@
 //! Plain HTTP is refused and not redirected: the key has crossed the network already.
 
-use super::connection::Watched;
+use super::connection::MonitoredStream;
 use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode},
@@ -26,12 +26,12 @@ const MAX_IGNORED_BYTES: u64 = 256 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TlsOnly;
 
-impl<S: Send + 'static> Accept<Watched<TcpStream>, S> for TlsOnly {
-    type Stream = Watched<TcpStream>;
+impl<S: Send + 'static> Accept<MonitoredStream<TcpStream>, S> for TlsOnly {
+    type Stream = MonitoredStream<TcpStream>;
     type Service = S;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, S)>> + Send>>;
 
-    fn accept(&self, stream: Watched<TcpStream>, service: S) -> Self::Future {
+    fn accept(&self, stream: MonitoredStream<TcpStream>, service: S) -> Self::Future {
         Box::pin(async move {
             let mut first = [0];
             match timeout(FIRST_BYTE_TIMEOUT, stream.get_ref().peek(&mut first)).await {

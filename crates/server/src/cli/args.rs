@@ -2,7 +2,7 @@
 
 use super::{
     location::Location,
-    values::{address, drain_delay, moment, note, seconds},
+    values::{address, drain_delay, metadata_entry, moment, seconds},
 };
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use portcullis::Network;
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Move keys into etcd and back, and list the replicas.
     #[command(subcommand)]
     Cluster(super::etcd::ClusterCommand),
-    /// Examine a store's directory, without changing it.
+    /// Examine a store's directory without changing it.
     Doctor(Doctor),
     /// Write a complete backup to a file or to standard output, also while the store is served.
     Backup(Backup),
@@ -71,7 +71,7 @@ pub(crate) struct Init {
 
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8443")]
     pub(crate) listen: SocketAddr,
     /// The certificate chain (PEM).
@@ -129,7 +129,7 @@ pub(crate) enum KeyCommand {
     Revoke(One),
     /// Replace a key by a new one; only its text is printed to standard output, once.
     Rotate(Rotate),
-    /// Delete an inactive key for good.
+    /// Delete an inactive key; this cannot be undone.
     Delete(Delete),
 }
 
@@ -157,17 +157,17 @@ pub(crate) struct Create {
     /// The key is inactive until it is activated.
     #[arg(long)]
     pub(crate) inactive: bool,
-    /// When it expires, such as 2030-01-31T12:00:00Z.
+    /// When the key expires, such as 2030-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
-    /// After how long it expires, such as 90d, 12h or 30m.
+    /// After how long the key expires, such as 90d, 12h or 30m.
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
     pub(crate) expires_in: Option<u32>,
     /// The owner on whose behalf the key acts.
     #[arg(long)]
     pub(crate) owner: Option<String>,
-    /// An entry of its metadata; may be repeated.
-    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
+    /// An entry of metadata; may be repeated.
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
     pub(crate) meta: Vec<(String, String)>,
 }
 
@@ -204,13 +204,13 @@ pub(crate) struct Changes {
     /// Remove every scope.
     #[arg(long, conflicts_with = "scopes")]
     pub(crate) no_scopes: bool,
-    /// Whether it is active.
+    /// Whether the key is active.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) active: Option<YesNo>,
-    /// When it expires, such as 2030-01-31T12:00:00Z.
+    /// When the key expires, such as 2030-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) expires_at: Option<String>,
-    /// It never expires.
+    /// Remove the expiry: the key never expires.
     #[arg(long, conflicts_with = "expires_at")]
     pub(crate) never_expires: bool,
     /// The owner on whose behalf the key acts.
@@ -220,7 +220,7 @@ pub(crate) struct Changes {
     #[arg(long, conflicts_with = "owner")]
     pub(crate) no_owner: bool,
     /// An entry of metadata to set; may be repeated.
-    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = note)]
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
     pub(crate) meta: Vec<(String, String)>,
     /// An entry of metadata to remove; may be repeated.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
@@ -253,40 +253,41 @@ pub(crate) struct Audit {
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
-    /// Verify the hash chain of the whole audit log: that of the store, or of the named exports, each of
-    /// which continues the one before.
-    #[arg(long, conflicts_with_all = ["key", "after", "export", "cut"])]
+    /// Verify the hash chain of the whole audit log, or of the named exports. Each export must continue
+    /// the one before it.
+    #[arg(long, conflicts_with_all = ["key", "after", "export", "prune"])]
     pub(crate) verify: bool,
     /// With --verify: files that --export wrote, the oldest first.
     #[arg(value_name = "FILE", requires = "verify")]
     pub(crate) files: Vec<PathBuf>,
     /// Write the audit log to this new file, or to standard output (-), as lines of JSON that can be
     /// verified.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "cut"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "prune"])]
     pub(crate) export: Option<PathBuf>,
-    /// Remove old entries for good; the other entries can still be verified. Export the old ones first.
-    #[arg(long, conflicts_with_all = ["key", "after"])]
-    pub(crate) cut: bool,
+    /// Remove old entries, which cannot be undone; the other entries can still be verified. Export the old
+    /// ones first.
+    #[arg(long, alias = "cut", conflicts_with_all = ["key", "after"])]
+    pub(crate) prune: bool,
     #[command(flatten)]
     pub(crate) age: Age,
 }
 
-/// What --cut removes.
+/// The age of the entries that --prune removes.
 #[derive(Args)]
-#[group(requires = "cut", multiple = false)]
+#[group(requires = "prune", multiple = false)]
 pub(crate) struct Age {
-    /// With --cut: the entries before this moment, such as 2026-01-31T00:00:00Z.
+    /// With --prune: the entries before this moment, such as 2026-01-31T00:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) before: Option<String>,
-    /// With --cut: the entries that are older than this, such as 365d.
+    /// With --prune: the entries that are older than this, such as 365d.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub(crate) keep: Option<u32>,
 }
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// Write what can be proved intact and current into a new store in this directory, and list what
-    /// could not be saved.
+    /// Write every key that is proved intact and current into a new store in this directory, and list
+    /// the other keys.
     #[arg(long, value_name = "NEW_DIR")]
     pub(crate) repair: Option<PathBuf>,
     /// With --repair: the prefix of every key, if it cannot be read from the old store.
@@ -302,7 +303,7 @@ pub(crate) struct Backup {
     /// The file to write; - is standard output, which cannot be a terminal.
     #[arg(value_name = "FILE", default_value = "-")]
     pub(crate) file: PathBuf,
-    /// Read that backup instead, and report whether it is complete and unaltered.
+    /// Verify that backup instead: report whether it is complete and unaltered.
     #[arg(long)]
     pub(crate) verify: bool,
 }
@@ -353,7 +354,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn command_line_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 }

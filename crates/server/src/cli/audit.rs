@@ -45,10 +45,10 @@ struct Repeated {
 /// Prints the entries page by page, since the log can be of any length.
 pub(crate) async fn run(
     client: &mut Client,
-    asked: &Audit,
+    options: &Audit,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let key = match &asked.key {
+    let key = match &options.key {
         Some(id) => {
             let id: KeyId =
                 id.parse().map_err(|error| Failure::usage(format!("--key: {error}")))?;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         }
         None => String::new(),
     };
-    let mut after = Some(asked.after);
+    let mut after = Some(options.after);
     while let Some(start) = after {
         let path = format!("/v1/audit?limit={LIMIT}&after={start}{key}");
         let page: Page = client.send(Method::GET, &path, None).await?.read()?;
@@ -77,14 +77,15 @@ fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
     }
     let entries: Result<Vec<Entry>, _> =
         entries.iter().map(|entry| serde_json::from_str(entry.get())).collect();
-    let entries = entries.map_err(|_| Failure::failed("the server is of another version"))?;
+    let entries = entries
+        .map_err(|_| Failure::failed("the response is from another version of the server"))?;
     let rows: Vec<[String; 6]> = entries.into_iter().map(row).collect();
     output::print_page(output::aligned(rows.iter()).as_bytes())
 }
 
 fn row(entry: Entry) -> [String; 6] {
     let from = entry.source.map(|source| format!(" from {source}")).unwrap_or_default();
-    let told = match (entry.refused, entry.replaced_by) {
+    let details = match (entry.refused, entry.replaced_by) {
         (Some(refused), _) => {
             let again = refused.repeated.map_or_else(String::new, |repeated| {
                 let Repeated { count, first, last } = repeated;
@@ -101,6 +102,6 @@ fn row(entry: Entry) -> [String; 6] {
         format!("{}{from}", entry.actor),
         entry.act,
         entry.key.unwrap_or_default(),
-        told,
+        details,
     ]
 }

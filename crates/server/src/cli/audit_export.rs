@@ -1,13 +1,13 @@
-//! `audit --verify`, `--export` and `--cut`: verifies, exports and prunes the audit log.
+//! `audit --verify`, `--export` and `--prune`: verifies, exports and prunes the audit log.
 
 use super::{
     args::{Age, Audit},
     client::Client,
-    doctor::{self, WRONG},
+    doctor::{self, FAULT},
     failure::Failure,
     location::{self, Location},
     output,
-    terminal_text::plain,
+    terminal_text::escape,
 };
 use axum::http::Method;
 use portcullis::{AuditEntry, AuditRangeEnd, Offline};
@@ -27,15 +27,15 @@ const LIMIT: u64 = 1000;
 /// More than the longest line: an entry of 4 KiB, as JSON and in hexadecimal.
 const MAX_LINE_BYTES: u64 = 64 << 10;
 
-/// Verifies the named files; without files the audit log of a running server or of a shared store, or
-/// else of the directory.
+/// Verifies the named files. Without files, verifies the audit log of a running server or of a shared
+/// store, or else of the directory.
 pub(crate) async fn verify(
     location: &Location,
-    asked: &Audit,
+    options: &Audit,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    if !asked.files.is_empty() {
-        return verify_files(location, &asked.files, json);
+    if !options.files.is_empty() {
+        return verify_files(location, &options.files, json);
     }
     let client = match Client::of_server(location).await? {
         None if location.etcd.are_given() => Some(Client::over(location.open()?)),
@@ -53,27 +53,28 @@ pub(crate) async fn verify(
         })
         .await?;
         let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
-        return print_result("the trail", checked.map(|(entries, _)| entries), json);
+        return print_result("the audit log", checked.map(|(entries, _)| entries), json);
     }
     let report = location.offline()?.examine(&location.data, &location::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
-        let text = format!("{} is open in a process that does not answer", location.data.display());
+        let text =
+            format!("{} is open in a process that does not respond", location.data.display());
         return Err(Failure::unreachable(text));
     }
     let faults: Vec<_> = report.audit_faults().collect();
     if faults.is_empty() {
-        return print_result("the trail", Ok(report.entries), json);
+        return print_result("the audit log", Ok(report.entries), json);
     }
     if json {
         let faults: Vec<Value> = faults.into_iter().map(doctor::finding).collect();
-        let said = json!({"entries": report.entries, "intact": false, "findings": faults});
-        output::line(said.to_string().as_bytes())?;
+        let text = json!({"entries": report.entries, "intact": false, "findings": faults});
+        output::line(text.to_string().as_bytes())?;
     } else {
         for fault in faults {
-            output::line(plain(&fault.text).as_bytes())?;
+            output::line(escape(&fault.text).as_bytes())?;
         }
     }
-    Ok(WRONG.into())
+    Ok(FAULT.into())
 }
 
 fn verify_files(location: &Location, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
@@ -114,8 +115,8 @@ pub(crate) fn read_files(
                 Err(error) => return Ok(Err((shown, error))),
             }
         }
-        if let Some(cut) = reader.truncation() {
-            return Ok(Err((shown, cut)));
+        if let Some(truncated) = reader.truncation() {
+            return Ok(Err((shown, truncated)));
         }
     }
     Ok(reader.finish().map_err(|error| ("the export".to_owned(), error)))
@@ -126,18 +127,18 @@ fn print_result(
     checked: Result<u64, ExportError>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let (code, said) = match checked {
+    let (code, text) = match checked {
         Ok(entries) if json => {
             (ExitCode::SUCCESS, format!("{{\"entries\":{entries},\"intact\":true}}"))
         }
-        Ok(entries) => (ExitCode::SUCCESS, format!("{entries} entries, each as it was written")),
+        Ok(entries) => (ExitCode::SUCCESS, format!("{entries} entries, all intact")),
         Err(error) if json => {
-            let said = json!({"what": what, "intact": false, "error": error.to_string()});
-            (WRONG.into(), said.to_string())
+            let text = json!({"what": what, "intact": false, "error": error.to_string()});
+            (FAULT.into(), text.to_string())
         }
-        Err(error) => (WRONG.into(), format!("{what}: {error}")),
+        Err(error) => (FAULT.into(), format!("{what}: {error}")),
     };
-    output::line(said.as_bytes())?;
+    output::line(text.as_bytes())?;
     Ok(code)
 }
 
@@ -145,13 +146,13 @@ fn print_result(
 /// again unless it is complete.
 pub(crate) async fn export(
     client: &mut Client,
-    asked: &Audit,
+    options: &Audit,
     to: &Path,
 ) -> Result<ExitCode, Failure> {
     if to == Path::new("-") {
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(Failure::io("writing to standard output"))?;
-        write(client, asked.after, &mut BufWriter::new(File::from(output)), "standard output")
+        write(client, options.after, &mut BufWriter::new(File::from(output)), "standard output")
             .await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -160,7 +161,7 @@ pub(crate) async fn export(
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let file = file.map_err(Failure::io(doing))?;
     let mut output = BufWriter::new(file);
-    let written = write(client, asked.after, &mut output, &shown).await;
+    let written = write(client, options.after, &mut output, &shown).await;
     let written = written.and_then(|()| {
         output.get_ref().sync_all().map_err(Failure::io(format!("syncing {shown}")))
     });
@@ -178,7 +179,7 @@ async fn write(
     shown: &str,
 ) -> Result<(), Failure> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::Unread,
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
         _ => Failure::io(format!("writing to {shown}"))(error),
     };
     pages(client, after, |line| {
@@ -202,7 +203,7 @@ async fn pages(
     struct Trailer {
         sequence: u64,
     }
-    let other = || Failure::failed("the server is of another version");
+    let other = || Failure::failed("the response is from another version of the server");
     let mut is_first = true;
     loop {
         let path = format!("/v1/audit/export?limit={LIMIT}&after={after}");
@@ -210,24 +211,24 @@ async fn pages(
         let text = str::from_utf8(answer.bytes()).map_err(|_| other())?;
         let mut lines = text.lines();
         let (header, trailer) = lines.next().zip(lines.next_back()).ok_or_else(other)?;
-        let begun: Header = serde_json::from_str(header).map_err(|_| other())?;
-        let ends: Trailer = serde_json::from_str(trailer).map_err(|_| other())?;
+        let begin: Header = serde_json::from_str(header).map_err(|_| other())?;
+        let end: Trailer = serde_json::from_str(trailer).map_err(|_| other())?;
         if is_first {
             each(header)?;
         }
         lines.try_for_each(&mut each)?;
         is_first = false;
-        after = begun.after.saturating_add(LIMIT);
-        if after >= ends.sequence {
+        after = begin.after.saturating_add(LIMIT);
+        if after >= end.sequence {
             return each(trailer);
         }
     }
 }
 
-/// `audit --cut`: removes the entries before a moment.
+/// `audit --prune`: removes the entries before a moment.
 pub(crate) async fn prune(
     client: &mut Client,
-    asked: &Age,
+    options: &Age,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
@@ -236,28 +237,28 @@ pub(crate) async fn prune(
         through: Option<u64>,
         sequence: Option<u64>,
     }
-    let before = match (&asked.before, asked.keep) {
+    let before = match (&options.before, options.keep) {
         (Some(before), _) => before.clone(),
         (None, Some(seconds)) => jiff::Timestamp::now()
             .checked_sub(std::time::Duration::from_secs(seconds.into()))
             .map_err(|_| Failure::usage("--keep: too long"))?
             .to_string(),
-        (None, None) => return Err(Failure::usage("--cut needs --before or --keep")),
+        (None, None) => return Err(Failure::usage("--prune needs --before or --keep")),
     };
     let body = json!({"before": before});
     let answer = client.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
     let done: Done = answer.read()?;
     if json {
-        output::line(answer.bytes()).map_err(output::although("the trail was cut"))?;
+        output::line(answer.bytes()).map_err(output::although("the audit log was pruned"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let said = match (done.through, done.sequence) {
+    let text = match (done.through, done.sequence) {
         (Some(through), Some(sequence)) => format!(
-            "removed {} entries, through entry {through}; entry {sequence} tells of it",
+            "removed {} entries, through entry {through}; entry {sequence} records it",
             done.removed
         ),
-        _ => "nothing is that old".to_owned(),
+        _ => "no entry is that old".to_owned(),
     };
-    output::line(said.as_bytes()).map_err(output::although("the trail was cut"))?;
+    output::line(text.as_bytes()).map_err(output::although("the audit log was pruned"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -28,33 +28,33 @@ const READER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(
     location: &Location,
-    asked: &Backup,
+    options: &Backup,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    if asked.verify {
+    if options.verify {
         let bar = Bar::new();
         let checked = location
             .offline()?
-            .verify_backup(open(&asked.file)?, |progress| bar.report(progress))?;
+            .verify_backup(open(&options.file)?, |progress| bar.report(progress))?;
         bar.done();
-        let said = format!(
-            "{} keys as of change {}, taken {}: each byte as it was written",
+        let text = format!(
+            "{} keys as of change {}, taken {}: complete and unaltered",
             checked.records,
             checked.sequence,
             values::rfc3339(checked.taken)
         );
-        output::line(if json { described(&checked) } else { said }.as_bytes())?;
+        output::line(if json { as_json(&checked) } else { text }.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     // Check the target first: opening the store may take a while.
-    let mut target = Target::begin(&asked.file)?;
+    let mut target = Target::begin(&options.file)?;
     let bar = Bar::new();
     let mut client = Client::open(location).await?;
     client.backup(&mut target, &bar).await?;
     bar.done();
     let taken = target.finish()?;
-    if json && !is_stream(&asked.file) {
-        output::line(described(&taken).as_bytes())?;
+    if json && !is_stream(&options.file) {
+        output::line(as_json(&taken).as_bytes())?;
     }
     output::say(&format!("backed up {} keys as of change {}", taken.records, taken.sequence));
     Ok(ExitCode::SUCCESS)
@@ -74,7 +74,7 @@ fn is_stream(file: &Path) -> bool {
 }
 
 /// Formats a backup as JSON.
-fn described(backup: &Summary) -> String {
+fn as_json(backup: &Summary) -> String {
     json!({
         "taken": values::rfc3339(backup.taken),
         "sequence": backup.sequence,
@@ -84,13 +84,13 @@ fn described(backup: &Summary) -> String {
     .to_string()
 }
 
-/// The target of a backup. A file gets its name only when the complete backup is on disk.
+/// The target of a backup. A file gets its final name once the complete backup is on disk.
 struct Target {
     to: File,
     /// The temporary and the final name of the file.
     names: Option<(PathBuf, PathBuf)>,
     bytes: u64,
-    /// The bytes written last, as many as the end of a backup has.
+    /// The last bytes written, which hold the summary of a complete backup.
     tail: Vec<u8>,
 }
 
@@ -99,12 +99,12 @@ impl Target {
         let (to, names) = if is_stream(file) {
             if io::stdout().is_terminal() {
                 return Err(Failure::usage(
-                    "a backup is not for a terminal; name a file, or send it on: portcullis backup - | age …",
+                    "a backup cannot be written to a terminal; name a file or a program: portcullis backup - | age …",
                 ));
             }
             let output = io::stdout().as_fd().try_clone_to_owned();
             (output.map(File::from).map_err(Failure::io("writing to standard output"))?, None)
-        } else if let Some(to) = sink(file)? {
+        } else if let Some(to) = open_special(file)? {
             (to, None)
         } else {
             let file = &resolve_links(file)?;
@@ -119,7 +119,7 @@ impl Target {
     }
 
     fn finish(mut self) -> Result<Summary, Failure> {
-        let broken = || Failure::failed("the backup broke off; it was not kept");
+        let broken = || Failure::failed("the backup was interrupted and removed");
         let taken = Summary::at_end(&self.tail, self.bytes).ok_or_else(broken)?;
         if let Some((part, file)) = &self.names {
             let directory = match file.parent() {
@@ -130,7 +130,7 @@ impl Target {
                 .sync_all()
                 .and_then(|()| fs::rename(part, file))
                 .and_then(|()| File::open(directory)?.sync_all())
-                .map_err(Failure::io(format!("keeping the backup {}", file.display())))?;
+                .map_err(Failure::io(format!("writing the backup {}", file.display())))?;
             self.names = None;
         }
         Ok(taken)
@@ -160,13 +160,14 @@ impl Drop for Target {
     }
 }
 
-/// Opens a pipe or a device. It takes the backup as it comes, and no temporary file can replace it.
-fn sink(file: &Path) -> Result<Option<File>, Failure> {
+/// Opens a pipe or a device, if the name is one. It is written to directly: a temporary file cannot
+/// replace it.
+fn open_special(file: &Path) -> Result<Option<File>, Failure> {
     let kind = match fs::metadata(file) {
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(Failure::io(format!("looking at {}", file.display()))(error));
+            return Err(Failure::io(format!("reading {}", file.display()))(error));
         }
     };
     if kind.is_dir() {
@@ -189,7 +190,7 @@ fn sink(file: &Path) -> Result<Option<File>, Failure> {
             {
                 if Instant::now() > deadline {
                     let name = file.display();
-                    let text = format!("nobody reads the pipe {name}; start its reader first");
+                    let text = format!("the pipe {name} has no reader; start its reader first");
                     return Err(Failure::failed(text));
                 }
                 thread::sleep(Duration::from_millis(20));
@@ -212,7 +213,7 @@ fn resolve_links(file: &Path) -> Result<PathBuf, Failure> {
     file.canonicalize().map_err(|error| {
         let name = file.display();
         Failure::failed(format!(
-            "{name} is a link to a file that cannot be found ({error}); name that file"
+            "{name} is a link to a file that cannot be found ({error}); name the file itself"
         ))
     })
 }
@@ -224,10 +225,10 @@ fn refuse_other_files(file: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found
             .and_then(|found| found.take(Summary::BEGINS.len() as u64).read_to_end(&mut begin))
-            .map_err(Failure::io(format!("looking at {}", file.display())))?,
+            .map_err(Failure::io(format!("reading {}", file.display())))?,
     };
     if begin == Summary::BEGINS {
         return Ok(());
     }
-    Err(Failure::usage(format!("{} is there and is no backup; name another file", file.display())))
+    Err(Failure::usage(format!("{} exists and is not a backup; name another file", file.display())))
 }

@@ -45,7 +45,7 @@ impl Client {
     /// Tries the control socket again: a server that was starting had the lock and no socket yet.
     async fn after_lock(failure: Failure, location: &Location) -> Result<Self, Failure> {
         let Failure::Unreachable(text) = failure else { return Err(failure) };
-        let hint = "if that is a server that is starting, repeat the command once it listens";
+        let hint = "if a server is starting, repeat the command once it listens";
         Self::of_server(location)
             .await?
             .ok_or_else(|| Failure::unreachable(format!("{text}; {hint}")))
@@ -123,11 +123,9 @@ impl Client {
             .uri("/v1/backup")
             .header(header::HOST, "localhost")
             .body(Full::default())
-            .map_err(|error| Failure::failed(format!("there is no such path: {error}")))?;
+            .map_err(|error| Failure::failed(format!("the request is malformed: {error}")))?;
         let lost = |error: hyper::Error| {
-            Failure::unreachable(format!(
-                "the server broke the backup off; its log says why: {error}"
-            ))
+            Failure::unreachable(format!("the server aborted the backup; see its log: {error}"))
         };
         let response = sender.send_request(request).await.map_err(lost)?;
         let status = response.status();
@@ -158,7 +156,7 @@ impl Answer {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         // The parser's message could quote a key.
         serde_json::from_slice(&self.0)
-            .map_err(|_| Failure::failed("the answer of the server is of another version"))
+            .map_err(|_| Failure::failed("the response is from another version of the server"))
     }
 }
 
@@ -168,7 +166,7 @@ async fn over_socket(
 ) -> Result<(StatusCode, Bytes), Failure> {
     let lost = |error: hyper::Error| {
         Failure::unreachable(format!(
-            "the server went away before it answered, so look whether the change was made: {error}"
+            "the server disconnected before it responded; check whether the change was made: {error}"
         ))
     };
     let response = sender.send_request(request).await.map_err(lost)?;
@@ -183,6 +181,7 @@ async fn in_process(
     let Ok(response) = router.oneshot(request).await;
     let status = response.status();
     let body = response.into_body().collect().await;
-    let body = body.map_err(|error| Failure::failed(format!("the answer broke off: {error}")))?;
+    let body =
+        body.map_err(|error| Failure::failed(format!("the response was interrupted: {error}")))?;
     Ok((status, body.to_bytes()))
 }

@@ -19,14 +19,14 @@ use std::{fs::File, io, path::Path, process::ExitCode, thread};
 
 pub(crate) fn run(
     location: &Location,
-    asked: &ClusterCommand,
+    options: &ClusterCommand,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     if !location.etcd.are_given() {
-        return Err(Failure::usage("name the nodes of the cluster with --etcd"));
+        return Err(Failure::usage("pass the nodes of the cluster with --etcd"));
     }
     let etcd = location.etcd.reach()?;
-    let (summary, said) = match asked {
+    let (summary, verb) = match options {
         ClusterCommand::Members => return members(&etcd, json),
         ClusterCommand::Import(Import { from }) => (import(location, &etcd, from)?, "imported"),
         ClusterCommand::Export => {
@@ -38,7 +38,7 @@ pub(crate) fn run(
         }
     };
     let Summary { records, sequence, .. } = summary;
-    output::say(&format!("{said} {records} keys as of change {sequence}"));
+    output::say(&format!("{verb} {records} keys as of change {sequence}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,7 +72,7 @@ fn object(member: &Member) -> Value {
 }
 
 fn row(member: &Member) -> [String; 8] {
-    let of = |what: fn(&About) -> String| member.about.as_ref().map_or_else(|| "?".into(), what);
+    let of = |field: fn(&About) -> String| member.about.as_ref().map_or_else(|| "?".into(), field);
     [
         of(|about| about.name.to_string()),
         of(|about| about.version.to_string()),
@@ -101,7 +101,7 @@ fn import(location: &Location, etcd: &EtcdStore, from: &Path) -> Result<Summary,
     Ok(summary)
 }
 
-/// An import that etcd refuses, since a store is there already, needs other arguments.
+/// An import is a usage error if etcd already holds a store.
 fn import_failure(error: Error) -> Failure {
     match error {
         Error::ConsensusRefused(_) => Failure::usage(error.to_string()),
@@ -118,13 +118,13 @@ fn from_directory(
     bar: &Bar,
 ) -> Result<Summary, Failure> {
     let store = location.builder()?.open_existing(from)?;
-    let (reader, writer) = io::pipe().map_err(Failure::io("making a pipe"))?;
+    let (reader, writer) = io::pipe().map_err(Failure::io("creating a pipe"))?;
     thread::scope(|scope| {
-        let taking = scope.spawn(move || store.backup(io::BufWriter::new(writer), |_| ()));
+        let backup = scope.spawn(move || store.backup(io::BufWriter::new(writer), |_| ()));
         let imported =
             offline.import_to(etcd, io::BufReader::new(reader), |progress| bar.report(progress));
         // If the backup failed, its error is the cause; the import only sees an early end.
-        if let Ok(Err(error)) = taking.join()
+        if let Ok(Err(error)) = backup.join()
             && imported.is_err()
             && !matches!(error, Error::Io { .. })
         {

@@ -1,8 +1,8 @@
 //! Delivers the text of a new key to standard output.
 //!
-//! The text exists once: a key that was created and not delivered would be valid, and nobody would have
-//! it. So a command is refused before it creates a key if standard output cannot take the text. If the
-//! delivery fails later, the key is revoked or the failure is reported.
+//! The text is shown once: a key that is created and not delivered is valid, and nobody can use it. So
+//! a command fails before it creates a key if standard output cannot take the text. If the delivery
+//! fails later, the key is revoked or the failure is reported.
 
 use super::{client::Answer, failure::Failure, output};
 use rustix::{
@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) struct Undelivered {
     /// The key's id, if the response had it.
     pub(crate) id: Option<String>,
-    /// What failed.
+    /// The reason.
     pub(crate) why: String,
 }
 
@@ -27,17 +27,17 @@ pub(crate) enum Reader {
     /// A file, or a program that reads.
     Some,
     /// The caller redirected standard output to the null device.
-    NobodyByChoice,
+    NullDevice,
 }
 
-/// Checks that standard output can take a key, before the key is created.
+/// Checks, before a key is created, that standard output can take it.
 ///
 /// For a closed standard output, the Rust runtime opens the null device for reading and writing; that is
 /// refused. A shell's `>/dev/null` opens it for writing only; that is the caller's decision.
 pub(crate) fn check_standard_output() -> Result<Reader, Failure> {
     let refuse = |what: &str| {
         Failure::failed(format!(
-            "{what}, so that the new key would reach nobody; nothing was changed: send standard output to a file or \
+            "{what}, so the new key could not be delivered; nothing was changed: send standard output to a file or \
              to a program that reads it"
         ))
     };
@@ -58,9 +58,9 @@ pub(crate) fn check_standard_output() -> Result<Reader, Failure> {
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_err(broken)?;
     let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
     if polled.iter().any(|output| output.revents().intersects(gone)) {
-        return Err(refuse("nobody reads standard output any more"));
+        return Err(refuse("standard output has no reader"));
     }
-    Ok(if is_null { Reader::NobodyByChoice } else { Reader::Some })
+    Ok(if is_null { Reader::NullDevice } else { Reader::Some })
 }
 
 /// Writes a key's text to standard output, and syncs it if that is a file.
@@ -85,11 +85,11 @@ pub(crate) fn show(answer: &Answer, reader: Reader, json: bool) -> Result<(), Un
         id: Some(key.id.clone()),
         why: format!("writing to standard output: {error}"),
     })?;
-    let fate = match reader {
+    let note = match reader {
         Reader::Some => "the key is shown only this once",
-        Reader::NobodyByChoice => "standard output is /dev/null, so nobody has this key",
+        Reader::NullDevice => "standard output is /dev/null, so the key is lost",
     };
-    output::say(&format!("made {} ({}); {fate}", key.id, key.name));
+    output::say(&format!("created {} ({}); {note}", key.id, key.name));
     Ok(())
 }
 
@@ -103,10 +103,13 @@ pub(crate) fn new_key(answer: &Answer) -> Result<output::Key, Undelivered> {
     match answer.read::<output::Key>() {
         Ok(key) if key.secret.is_some() => Ok(key),
         Ok(key) => {
-            let why = "the server made the key and did not say it".to_owned();
+            let why = "the server created the key and did not return it".to_owned();
             Err(Undelivered { id: Some(key.id), why })
         }
-        Err(_) => Err(Undelivered { id: id(), why: "the server is of another version".to_owned() }),
+        Err(_) => Err(Undelivered {
+            id: id(),
+            why: "the response is from another version of the server".to_owned(),
+        }),
     }
 }
 
@@ -115,10 +118,10 @@ impl Undelivered {
     pub(crate) fn failure(&self, what: &str, remedy: impl FnOnce(&str) -> String) -> Failure {
         Failure::failed(match &self.id {
             Some(id) => {
-                format!("{}; {what} {id}, and nobody has its text: {}", self.why, remedy(id))
+                format!("{}; {what} {id}, and its text is lost: {}", self.why, remedy(id))
             }
             None => format!(
-                "{}; {what} a key, and nobody has its text: find it with key list, which shows the newest first, \
+                "{}; {what} a key, and its text is lost: find it with key list, which shows the newest first, \
                  and revoke it",
                 self.why
             ),
@@ -148,13 +151,13 @@ pub(crate) fn finish_before_signals() -> Result<(), Failure> {
             };
             if !is_first {
                 output::say(
-                    "stopped without waiting; the key may have been created, and nobody has its text: look with key list",
+                    "stopped without waiting; a key may have been created, and its text is lost: check with key list",
                 );
                 process::exit(128 + number.as_raw_value());
             }
             is_first = false;
             output::say(
-                "waiting for the answer, without which the new key would be lost; repeat the signal to stop all the same",
+                "waiting for the response: without it the new key is lost; repeat the signal to stop anyway",
             );
         }
     });

@@ -5,7 +5,7 @@ use super::{
     failure::Failure,
     location::{self, Location},
     output,
-    terminal_text::plain,
+    terminal_text::escape,
 };
 use portcullis::{
     Actor, Prefix,
@@ -15,19 +15,19 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-/// The exit code if something is wrong.
-pub(crate) const WRONG: u8 = 4;
+/// The exit code of a report with a fault.
+pub(crate) const FAULT: u8 = 4;
 const IN_USE: u8 = 5;
 
-/// Exits with 0 if nothing is wrong, 4 if something is, and 5 if the open store cannot be examined.
-pub(crate) fn run(location: &Location, asked: &Doctor, json: bool) -> Result<ExitCode, Failure> {
+/// Exits with 0 if nothing is wrong, 4 if something is wrong, and 5 if a process has the store open.
+pub(crate) fn run(location: &Location, options: &Doctor, json: bool) -> Result<ExitCode, Failure> {
     location.etcd.refuse_for(
-        "doctor looks at a store in a directory; of one in etcd, audit --verify checks the trail, and backup \
-         all that there is",
+        "doctor examines a store in a directory; for a store in etcd, audit --verify checks the audit log, and \
+         backup reads all keys",
     )?;
-    let scratch = asked.scratch.clone().unwrap_or_else(location::scratch);
-    if let Some(new) = &asked.repair {
-        return repair(location, asked, new, &scratch, json);
+    let scratch = options.scratch.clone().unwrap_or_else(location::scratch);
+    if let Some(new) = &options.repair {
+        return repair(location, options, new, &scratch, json);
     }
     let report = location.offline()?.examine(&location.data, &scratch)?;
     if json {
@@ -46,7 +46,7 @@ fn code(report: &Report) -> ExitCode {
     } else if codes.all(|code| code == "in-use") {
         IN_USE.into()
     } else {
-        WRONG.into()
+        FAULT.into()
     }
 }
 
@@ -54,11 +54,11 @@ fn as_text(report: &Report) -> String {
     let mut text = String::new();
     for Finding { severity, text: found, remedy, .. } in &report.findings {
         let word = if *severity == Severity::Fault { "wrong" } else { "note" };
-        let _ = writeln!(text, "{word}: {}\n       {remedy}", plain(found));
+        let _ = writeln!(text, "{word}: {}\n       {remedy}", escape(found));
     }
     if report.was_read {
         let (records, entries) = (report.records, report.entries);
-        let _ = writeln!(text, "intact: {records} keys, {entries} entries of the trail");
+        let _ = writeln!(text, "intact: {records} keys, {entries} entries of the audit log");
     }
     if report.is_healthy() {
         text.push_str("nothing is wrong\n");
@@ -92,13 +92,13 @@ pub(crate) fn finding(found: &Finding) -> Value {
 /// Exits with 4 if not every key was copied as it was.
 fn repair(
     location: &Location,
-    asked: &Doctor,
+    options: &Doctor,
     new: &Path,
     scratch: &Path,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let mut offline = location.offline()?;
-    if let Some(prefix) = &asked.prefix {
+    if let Some(prefix) = &options.prefix {
         let prefix = Prefix::new(prefix);
         let prefix = prefix.map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
         offline = offline.prefix(prefix);
@@ -110,46 +110,46 @@ fn repair(
     } else {
         output::print(repaired_text(&done, location, new).as_bytes())
     };
-    printed.map_err(output::although("the new store was made"))?;
-    Ok(if done.issues.is_empty() { ExitCode::SUCCESS } else { WRONG.into() })
+    printed.map_err(output::although("the new store was created"))?;
+    Ok(if done.issues.is_empty() { ExitCode::SUCCESS } else { FAULT.into() })
 }
 
 fn repaired_text(done: &Repaired, location: &Location, new: &Path) -> String {
     let mut rows = Vec::new();
-    for (key, doubt) in &done.issues {
+    for (key, issue) in &done.issues {
         let key = key.map_or_else(|| "a key".to_owned(), |id| id.to_string());
-        rows.push([key, doubt.as_str().to_owned()]);
+        rows.push([key, issue.as_str().to_owned()]);
     }
     let mut text = output::aligned(rows.iter());
     if !done.is_proved {
         text.push_str(
-            "the audit trail does not reach the anchor, so that no key could be proved\n",
+            "the audit log does not reach the anchor, so no key could be proved current\n",
         );
     }
     let (current, data) = (done.current, location.data.display());
     let _ = writeln!(
         text,
-        "{current} keys came over as they were; the new store is in {}\n\
-         look at each other key before you activate it (key update ID --active yes)\n\
-         keep {data}: the audit trail up to here is there, and nothing was changed in it",
+        "{current} keys were copied unchanged; the new store is in {}\n\
+         check each other key before you activate it (key update ID --active yes)\n\
+         keep {data}: it holds the audit log up to now, and nothing in it was changed",
         new.display()
     );
     text
 }
 
 fn repaired_json(done: &Repaired) -> Value {
-    let doubt = |(key, doubt): &(Option<portcullis::KeyId>, portcullis::doctor::RepairIssue)| {
+    let as_json = |(key, issue): &(Option<portcullis::KeyId>, portcullis::doctor::RepairIssue)| {
         json!({
             "key": key.map(|id| id.to_string()),
-            "doubt": format!("{doubt:?}").to_lowercase(),
-            "text": doubt.as_str(),
+            "doubt": format!("{issue:?}").to_lowercase(),
+            "text": issue.as_str(),
         })
     };
-    let doubts: Vec<Value> = done.issues.iter().map(doubt).collect();
+    let issues: Vec<Value> = done.issues.iter().map(as_json).collect();
     json!({
         "sequence": done.sequence,
         "current": done.current,
         "is_proved": done.is_proved,
-        "doubts": doubts,
+        "doubts": issues,
     })
 }

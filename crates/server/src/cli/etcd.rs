@@ -31,7 +31,7 @@ pub(crate) struct Nodes {
         value_delimiter = ','
     )]
     urls: Vec<String>,
-    /// The authority (PEM) that vouches for etcd's nodes; without it those that the system trusts do.
+    /// The certificate authority (PEM) of etcd's nodes; without it, those that the system trusts.
     #[arg(
         id = "etcd_ca",
         long = "etcd-ca",
@@ -40,7 +40,7 @@ pub(crate) struct Nodes {
         env = "PORTCULLIS_ETCD_CA"
     )]
     ca: Option<PathBuf>,
-    /// The certificate (PEM) by which etcd knows this replica.
+    /// The client certificate (PEM) of this replica.
     #[arg(
         id = "etcd_cert",
         long = "etcd-cert",
@@ -58,7 +58,7 @@ pub(crate) struct Nodes {
         env = "PORTCULLIS_ETCD_KEY"
     )]
     key: Option<PathBuf>,
-    /// The etcd user that this replica is.
+    /// The etcd user of this replica.
     #[arg(
         id = "etcd_user",
         long = "etcd-user",
@@ -67,7 +67,7 @@ pub(crate) struct Nodes {
         env = "PORTCULLIS_ETCD_USER"
     )]
     user: Option<String>,
-    /// A file that only you can read, with that user's password.
+    /// A file with that user's password, closed to other users.
     #[arg(
         id = "etcd_password_file",
         long = "etcd-password-file",
@@ -76,7 +76,7 @@ pub(crate) struct Nodes {
         env = "PORTCULLIS_ETCD_PASSWORD_FILE"
     )]
     password_file: Option<PathBuf>,
-    /// What every key of this store in etcd begins with.
+    /// The prefix of every key of this store in etcd.
     #[arg(
         id = "etcd_space",
         long = "etcd-space",
@@ -86,7 +86,7 @@ pub(crate) struct Nodes {
         default_value = "portcullis/"
     )]
     space: String,
-    /// What operators call this replica: the machine's name, unless it is said.
+    /// The name of this replica for operators; by default the host name.
     #[arg(
         long = "replica-name",
         alias = "replica",
@@ -95,19 +95,19 @@ pub(crate) struct Nodes {
         env = "PORTCULLIS_REPLICA_NAME"
     )]
     replica: Option<String>,
-    /// How long this replica may answer after it last reached etcd, such as 3s, at most 60s; a
-    /// revocation waits a little longer for it when it is cut off.
+    /// How long this replica may answer after it last reached etcd, such as 3s; at most 60s. A
+    /// revocation waits slightly longer for a replica that does not respond.
     #[arg(long, global = true, value_name = "DURATION", value_parser = super::values::seconds, default_value = "3s")]
     freshness: u32,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Copy a store into an etcd that has none; what was begun goes on where it was interrupted.
+    /// Copy a store into etcd, which must hold none; an interrupted import is resumed.
     Import(Import),
-    /// Copy the store of an etcd into a new directory, which --data names.
+    /// Copy a store from etcd into a new directory, which --data names.
     Export,
-    /// List the replicas: what each said of itself, and how far behind the newest change it is.
+    /// List the replicas: name, version, freshness, and how far each is behind the newest change.
     Members,
 }
 
@@ -125,8 +125,8 @@ impl Nodes {
     }
 
     /// Fails with this text if nodes are given, for a command that cannot use them.
-    pub(crate) fn refuse_for(&self, what: &str) -> Result<(), Failure> {
-        if self.are_given() { Err(Failure::usage(what)) } else { Ok(()) }
+    pub(crate) fn refuse_for(&self, text: &str) -> Result<(), Failure> {
+        if self.are_given() { Err(Failure::usage(text)) } else { Ok(()) }
     }
 
     /// Returns the store in etcd that the options name.
@@ -134,7 +134,7 @@ impl Nodes {
     pub(crate) fn reach(&self) -> Result<EtcdStore, Failure> {
         let mut etcd = Etcd::at(&self.urls)?.space(&self.space)?;
         if let Some(ca) = &self.ca {
-            etcd = etcd.authority(read(ca, "etcd's authority")?);
+            etcd = etcd.authority(read(ca, "the certificate authority of etcd")?);
         }
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
@@ -162,8 +162,8 @@ impl Nodes {
     /// Returns this replica's options.
     #[cfg(feature = "cluster")]
     pub(crate) fn replica(&self) -> Replica {
-        let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let name = self.replica.clone().unwrap_or_else(machine);
+        let host_name = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = self.replica.clone().unwrap_or_else(host_name);
         let name = if name.trim().is_empty() { "unnamed" } else { name.trim() };
         Replica::named(name).freshness(Duration::from_secs(self.freshness.into()))
     }
@@ -173,8 +173,8 @@ impl Nodes {
         let Self { urls, ca, cert, key, user, password_file, space, replica, freshness } = self;
         let _ = (urls, ca, cert, key, user, password_file, space, replica, freshness);
         Failure::usage(
-            "this portcullis was built without clusters; build one with: \
-             cargo install portcullis-server --features cluster (it needs protoc, as of Debian's protobuf-compiler)",
+            "this program was built without the feature cluster; install it with: \
+             cargo install portcullis-server --features cluster (needs protoc, in Debian's protobuf-compiler)",
         )
     }
 }

@@ -1,6 +1,6 @@
 //! The failures of a command, and their exit codes.
 
-use super::terminal_text::plain_lines;
+use super::terminal_text::escape_lines;
 use portcullis::Error;
 use serde::Deserialize;
 use std::{
@@ -18,8 +18,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Another process has the store open and does not respond.
     Unreachable(String),
-    /// The reader of standard output is gone, so this is no failure.
-    Unread,
+    /// The reader of standard output is gone. The command ends with success.
+    ReaderGone,
     /// An error of clap, printed by clap.
     Arguments(clap::Error),
 }
@@ -59,7 +59,7 @@ impl Failure {
 
     fn code(&self) -> ExitCode {
         match self {
-            Self::Unread => ExitCode::SUCCESS,
+            Self::ReaderGone => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::FAILURE,
             Self::Usage(_) => ExitCode::from(2),
             Self::Unreachable(_) => ExitCode::from(5),
@@ -71,9 +71,9 @@ impl Failure {
     /// exit code.
     pub(crate) fn report(&self) -> ExitCode {
         let printed = match self {
-            Self::Unread => Ok(()),
+            Self::ReaderGone => Ok(()),
             Self::Arguments(error) => error.print(),
-            failure => writeln!(io::stderr(), "error: {}", plain_lines(&failure.to_string())),
+            failure => writeln!(io::stderr(), "error: {}", escape_lines(&failure.to_string())),
         };
         match printed {
             // The help is the output of its command.
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
-            Self::Unread => f.write_str("nobody reads standard output"),
+            Self::ReaderGone => f.write_str("standard output has no reader"),
             Self::Arguments(error) => error.fmt(f),
         }
     }

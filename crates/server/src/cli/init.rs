@@ -25,12 +25,12 @@ const KEY_FILE_BYTES: u64 = 64;
 
 pub(crate) async fn run(
     location: &Location,
-    asked: &Init,
+    options: &Init,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let builder = with_options(location.builder()?, asked)?;
+    let builder = with_options(location.builder()?, options)?;
     // Create the file first: if it cannot hold the key, no store is created either.
-    let mut file = asked.key_file.as_deref().map(KeyFile::create).transpose()?;
+    let mut file = options.key_file.as_deref().map(KeyFile::create).transpose()?;
     let reader = match &file {
         Some(_) => Reader::Some,
         None => delivery::check_standard_output()?,
@@ -60,7 +60,7 @@ pub(crate) async fn run(
 
 /// Returns the failure if the store was created and its root key was not delivered.
 pub(crate) fn lost_root(undelivered: &Undelivered) -> Failure {
-    undelivered.failure("the store was made with the root key", delivery::rotate_again)
+    undelivered.failure("the store was created with the root key", delivery::rotate_again)
 }
 
 /// Issues the first root key of a store.
@@ -69,14 +69,14 @@ pub(crate) async fn root_key(store: Store) -> Result<Answer, Failure> {
     Client::over(store).send(Method::POST, "/v1/keys", Some(&body)).await
 }
 
-fn with_options(mut builder: Builder, asked: &Init) -> Result<Builder, Failure> {
-    if let Some(prefix) = &asked.prefix {
+fn with_options(mut builder: Builder, options: &Init) -> Result<Builder, Failure> {
+    if let Some(prefix) = &options.prefix {
         let prefix =
             Prefix::new(prefix).map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
         builder = builder.prefix(prefix);
     }
-    if !asked.scopes.is_empty() {
-        let named = asked.scopes.iter().map(|name| Ok((name.parse::<Scope>()?, String::new())));
+    if !options.scopes.is_empty() {
+        let named = options.scopes.iter().map(|name| Ok((name.parse::<Scope>()?, String::new())));
         let scopes: Result<Vec<_>, portcullis::scope::ParseScopeError> = named.collect();
         let scopes = scopes.map_err(|error| Failure::usage(format!("--scope: {error}")))?;
         builder = builder.scopes(scopes);
@@ -96,9 +96,9 @@ impl KeyFile {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let doing = format!("creating the key file {}, which must not exist", path.display());
         let file = file.map_err(Failure::io(doing))?;
-        let made = Self { path: path.into(), file, holds_key: false };
-        made.reserve()?;
-        Ok(made)
+        let file = Self { path: path.into(), file, holds_key: false };
+        file.reserve()?;
+        Ok(file)
     }
 
     /// Reserves space for the key, so that a full disk is found before the store is created.
@@ -107,7 +107,7 @@ impl KeyFile {
             // On a file system that cannot reserve, the write itself fails later.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(error) => {
-                let doing = format!("reserving room for the key in {}", self.path.display());
+                let doing = format!("reserving space for the key in {}", self.path.display());
                 Err(Failure::io(doing)(io::Error::from(error)))
             }
         }

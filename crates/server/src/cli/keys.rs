@@ -20,17 +20,17 @@ const PAGE_SIZE: usize = 200;
 /// `key create`: prints only the secret to standard output.
 pub(crate) async fn create(
     client: &mut Client,
-    asked: Create,
+    options: Create,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let mut body = Map::new();
-    body.insert("name".into(), asked.name.into());
-    body.insert("scopes".into(), if asked.root { json!(["*"]) } else { json!(asked.scopes) });
-    body.insert("active".into(), (!asked.inactive).into());
-    let end = asked.expires_in.map(from_now).transpose()?.or(asked.expires_at);
+    body.insert("name".into(), options.name.into());
+    body.insert("scopes".into(), if options.root { json!(["*"]) } else { json!(options.scopes) });
+    body.insert("active".into(), (!options.inactive).into());
+    let end = options.expires_in.map(from_now).transpose()?.or(options.expires_at);
     body.insert("expires_at".into(), end.into());
-    body.insert("owner".into(), asked.owner.into());
-    body.insert("metadata".into(), asked.meta.into_iter().collect());
+    body.insert("owner".into(), options.owner.into());
+    body.insert("metadata".into(), options.meta.into_iter().collect());
     let reader = delivery::check_standard_output()?;
     warn_if_time_is_ahead(client).await;
     delivery::finish_before_signals()?;
@@ -50,8 +50,8 @@ async fn warn_if_time_is_ahead(client: &mut Client) {
     let Ok(answer) = client.send(Method::GET, "/readyz", None).await else { return };
     let Ok(Ready { clock_ahead_seconds: Some(ahead) }) = answer.read() else { return };
     output::say(&format!(
-        "warning: the store's time is {ahead} s ahead of the clock, since a change was made while a \
-         clock was wrong; keys expire that much too early until the clock reaches that time"
+        "warning: the store's time is {ahead} s ahead of the wall clock, because a change was made while a \
+         clock was ahead; keys expire that much too early until the wall clock reaches the store's time"
     ));
 }
 
@@ -75,11 +75,11 @@ async fn revoke_undelivered(client: &mut Client, undelivered: &Undelivered) -> F
 /// `key list`: prints all keys, read page by page.
 pub(crate) async fn list(
     client: &mut Client,
-    asked: &List,
+    options: &List,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let mut keys: Vec<Box<RawValue>> = Vec::new();
-    each_page(client, asked, |page| {
+    each_page(client, options, |page| {
         keys.extend(page);
         Ok(())
     })
@@ -95,7 +95,8 @@ pub(crate) async fn list(
     } else {
         let keys: Result<Vec<Key>, _> =
             keys.iter().map(|key| serde_json::from_str(key.get())).collect();
-        let keys = keys.map_err(|_| Failure::failed("the server is of another version"))?;
+        let keys = keys
+            .map_err(|_| Failure::failed("the response is from another version of the server"))?;
         output::print(output::table(&keys).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -118,7 +119,7 @@ pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
 
 async fn each_page(
     client: &mut Client,
-    asked: &List,
+    options: &List,
     mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     #[derive(Deserialize)]
@@ -129,11 +130,11 @@ async fn each_page(
     let mut page_token = None;
     loop {
         let mut path = format!("/v1/keys?page_size={PAGE_SIZE}");
-        let active = asked.active.map(|active| (active == YesNo::Yes).to_string());
+        let active = options.active.map(|active| (active == YesNo::Yes).to_string());
         for (name, value) in [
             ("active", &active),
-            ("scope", &asked.scope),
-            ("q", &asked.search),
+            ("scope", &options.scope),
+            ("q", &options.search),
             ("page_token", &page_token),
         ] {
             if let Some(value) = value {
@@ -149,20 +150,20 @@ async fn each_page(
     }
 }
 
-/// `key show`
+/// `key show`: prints a key.
 pub(crate) async fn show(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let answer = client.send(Method::GET, &path_of(id)?, None).await?;
     show_one(&answer, json)
 }
 
-/// `key update`
+/// `key update`: changes a key and prints it.
 pub(crate) async fn update(
     client: &mut Client,
-    asked: Update,
+    options: Update,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let path = path_of(&asked.id)?;
-    let answer = client.send(Method::PATCH, &path, Some(&patch(asked.changes))).await?;
+    let path = path_of(&options.id)?;
+    let answer = client.send(Method::PATCH, &path, Some(&patch(options.changes))).await?;
     show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
@@ -174,7 +175,7 @@ pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<
         return show_one(&answer, json).map_err(output::although("the key was revoked"));
     }
     let key: Key = answer.read()?;
-    let settled = key.settled.as_ref().map(output::Settled::told).unwrap_or_default();
+    let settled = key.settled.as_ref().map(output::Settled::text).unwrap_or_default();
     output::say(&format!("{} ({}) is inactive{settled}", key.id, key.name));
     Ok(ExitCode::SUCCESS)
 }
@@ -182,17 +183,17 @@ pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<
 /// `key rotate`: prints only the new secret to standard output.
 pub(crate) async fn rotate(
     client: &mut Client,
-    asked: &Rotate,
+    options: &Rotate,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let path = format!("{}/rotate", path_of(&asked.id)?);
-    let grace = asked.grace.unwrap_or(0);
+    let path = format!("{}/rotate", path_of(&options.id)?);
+    let grace = options.grace.unwrap_or(0);
     let reader = delivery::check_standard_output()?;
     delivery::finish_before_signals()?;
     let answer = client.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
-    let old = match asked.grace {
-        None | Some(0) => format!("{} is inactive", asked.id),
-        Some(grace) => format!("{} works for {grace} s more at most", asked.id),
+    let old = match options.grace {
+        None | Some(0) => format!("{} is inactive", options.id),
+        Some(grace) => format!("{} stays valid for at most {grace} s", options.id),
     };
     delivery::show(&answer, reader, json).map_err(|undelivered| {
         undelivered.failure(&format!("{old}, and was replaced by"), delivery::rotate_again)
@@ -201,14 +202,14 @@ pub(crate) async fn rotate(
     Ok(ExitCode::SUCCESS)
 }
 
-/// `key delete`
-pub(crate) async fn delete(client: &mut Client, asked: &Delete) -> Result<ExitCode, Failure> {
-    client.send(Method::DELETE, &path_of(&asked.id)?, None).await?;
-    output::say(&format!("deleted {}", asked.id));
+/// `key delete`: deletes an inactive key.
+pub(crate) async fn delete(client: &mut Client, options: &Delete) -> Result<ExitCode, Failure> {
+    client.send(Method::DELETE, &path_of(&options.id)?, None).await?;
+    output::say(&format!("deleted {}", options.id));
     Ok(ExitCode::SUCCESS)
 }
 
-/// `scopes`
+/// `scopes`: lists the scopes that a key can have.
 pub(crate) async fn scopes(client: &mut Client, json: bool) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
     struct Scopes {
@@ -234,7 +235,7 @@ fn show_one(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
     if json {
         output::line(answer.bytes())?;
     } else {
-        output::print(output::card(&answer.read()?).as_bytes())?;
+        output::print(output::details(&answer.read()?).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -254,10 +255,10 @@ fn patch(changes: Changes) -> Value {
     set("expires_at", changes.expires_at.map(Value::from));
     set("owner", changes.no_owner.then_some(Value::Null));
     set("owner", changes.owner.map(Value::from));
-    let kept = changes.meta.into_iter().map(|(name, note)| (name, Value::from(note)));
-    let gone = changes.no_meta.into_iter().map(|name| (name, Value::Null));
-    let notes: Map<String, Value> = kept.chain(gone).collect();
-    set("metadata", (!notes.is_empty()).then_some(Value::Object(notes)));
+    let set_entries = changes.meta.into_iter().map(|(name, value)| (name, Value::from(value)));
+    let removed = changes.no_meta.into_iter().map(|name| (name, Value::Null));
+    let metadata: Map<String, Value> = set_entries.chain(removed).collect();
+    set("metadata", (!metadata.is_empty()).then_some(Value::Object(metadata)));
     Value::Object(body)
 }
 
@@ -271,5 +272,5 @@ fn from_now(seconds: u32) -> Result<String, Failure> {
     jiff::Timestamp::now()
         .checked_add(Duration::from_secs(seconds.into()))
         .map(|end| end.to_string())
-        .map_err(|_| Failure::usage("--expires-in: this end is out of reach"))
+        .map_err(|_| Failure::usage("--expires-in: too long"))
 }

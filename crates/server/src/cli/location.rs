@@ -1,4 +1,4 @@
-//! Where the store is, and what it takes to open it.
+//! The options that locate a store and open it.
 
 use super::{disk::DiskReserve, etcd::Nodes, failure::Failure, secret_file};
 use clap::Args;
@@ -8,7 +8,7 @@ use std::{env, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 const MAX_PEPPER_BYTES: u64 = 4096;
 
-/// The options that name the store and what it takes to open it.
+/// The options that locate a store and open it.
 #[derive(Args, Clone)]
 pub(crate) struct Location {
     /// The directory of the store.
@@ -21,10 +21,10 @@ pub(crate) struct Location {
         default_value = "./portcullis-data"
     )]
     pub(crate) data: PathBuf,
-    /// A file, on another disk, that tells if the store was rolled back.
+    /// A file on another disk by which a rollback of the store is detected.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) anchor: Option<PathBuf>,
-    /// A file that only you can read, whose content goes into every digest.
+    /// A file with a pepper that goes into every digest; closed to other users.
     #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
     #[command(flatten)]
@@ -94,14 +94,14 @@ impl Location {
         let shown = self.data.display();
         if self.data.join("ledger").exists() {
             return Err(Failure::usage(format!(
-                "{shown} holds a store of its own; move it with: cluster import --from {shown}, and give another directory with --data"
+                "{shown} holds a store; move it into etcd with: cluster import --from {shown}, and pass another directory with --data"
             )));
         }
         if control::connect(&self.data).is_ok() {
-            return Err(Failure::unreachable(format!("a server runs in {shown} already")));
+            return Err(Failure::unreachable(format!("a server already runs in {shown}")));
         }
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data);
-        made.map_err(Failure::io(format!("making {shown}")))
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(&self.data);
+        created.map_err(Failure::io(format!("creating {shown}")))
     }
 
     /// Whether the directory of the store is absent.

@@ -63,7 +63,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit(options) => with_client(&location, async |client| match &options.export {
             Some(file) => audit_export::export(client, &options, file).await,
-            None if options.cut => audit_export::prune(client, &options.age, json).await,
+            None if options.prune => audit_export::prune(client, &options.age, json).await,
             None => audit::run(client, &options, json).await,
         }),
         #[cfg(feature = "cluster")]

@@ -1,8 +1,8 @@
-//! The output of commands: tables, cards and messages.
+//! The output of commands: tables, single keys and messages.
 
 use super::{
     failure::Failure,
-    terminal_text::{plain, plain_lines},
+    terminal_text::{escape, escape_lines},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
@@ -47,13 +47,13 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let count = |count: usize| {
             if count == 1 { "1 replica".into() } else { format!("{count} replicas") }
         };
         let waited_out = match self.waited_out {
             0 => String::new(),
-            silent => format!("; {} did not answer and stopped accepting keys", count(silent)),
+            fenced => format!("; {} did not respond and stopped accepting keys", count(fenced)),
         };
         format!(", acknowledged by {}{waited_out}", count(self.acknowledged))
     }
@@ -81,12 +81,12 @@ pub(crate) fn write(mut text: &[u8]) -> io::Result<()> {
 /// code.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     match print_page(text) {
-        Err(Failure::Unread) => Ok(()),
+        Err(Failure::ReaderGone) => Ok(()),
         printed => printed,
     }
 }
 
-/// Prints one of many pages. Returns [`Failure::Unread`] if the reader is gone, so that the command stops.
+/// Prints one of many pages. Returns [`Failure::ReaderGone`] if the reader is gone, so that the command stops.
 pub(crate) fn print_page(text: &[u8]) -> Result<(), Failure> {
     write(text).map_err(unwritten)
 }
@@ -94,12 +94,12 @@ pub(crate) fn print_page(text: &[u8]) -> Result<(), Failure> {
 /// Returns the failure for an error of standard output.
 pub(crate) fn unwritten(error: io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::Unread,
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
         _ => Failure::io("writing to standard output")(error),
     }
 }
 
-/// Adds to a failure of printing what was done, so that the user does not repeat the command.
+/// Adds the completed change to a printing failure, so that the user does not repeat the command.
 pub(crate) fn although(done: &str) -> impl FnOnce(Failure) -> Failure {
     move |failure| Failure::failed(format!("{done}, but not shown: {failure}"))
 }
@@ -115,7 +115,7 @@ pub(crate) fn line(text: &[u8]) -> Result<(), Failure> {
 /// Prints a message to standard error; it is not part of the output.
 pub(crate) fn say(text: &str) {
     // A command that succeeded does not fail because standard error is closed.
-    let _ = writeln!(io::stderr(), "{}", plain_lines(text));
+    let _ = writeln!(io::stderr(), "{}", escape_lines(text));
 }
 
 /// Formats keys as a table.
@@ -128,7 +128,7 @@ pub(crate) fn table(keys: &[Key]) -> String {
 
 /// Aligns the columns of rows for a terminal, with control characters escaped.
 pub(crate) fn aligned<'r, const N: usize>(rows: impl Iterator<Item = &'r [String; N]>) -> String {
-    let rows: Vec<[String; N]> = rows.map(|row| row.each_ref().map(|cell| plain(cell))).collect();
+    let rows: Vec<[String; N]> = rows.map(|row| row.each_ref().map(|cell| escape(cell))).collect();
     let mut widths = [0; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -175,7 +175,7 @@ fn yes_no(yes: bool) -> &'static str {
 }
 
 /// Formats one key, one field per line.
-pub(crate) fn card(key: &Key) -> String {
+pub(crate) fn details(key: &Key) -> String {
     let mut rows = vec![
         ["id".into(), key.id.clone()],
         ["name".into(), key.name.clone()],
@@ -189,7 +189,9 @@ pub(crate) fn card(key: &Key) -> String {
     ];
     rows.extend(key.inactive_since.iter().map(|since| ["inactive since".into(), since.clone()]));
     rows.extend(key.owner.iter().map(|owner| ["owner".into(), owner.clone()]));
-    rows.extend(key.metadata.iter().map(|(name, note)| [format!("note {name}"), note.clone()]));
+    rows.extend(
+        key.metadata.iter().map(|(name, value)| [format!("metadata {name}"), value.clone()]),
+    );
     aligned(rows.iter())
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn protect() -> Result<(), Failure> {
     umask(Mode::RWXG | Mode::RWXO);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
-        .map_err(|error| Failure::io("keeping core images away")(io::Error::from(error)))
+        .map_err(|error| Failure::io("disabling core images")(io::Error::from(error)))
 }
 
 /// Refuses a key among the arguments: every user of the machine can read them, the shell's history keeps
@@ -23,7 +23,7 @@ pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
     let is_key = |text: &str| text.split(['=', ':', '/']).any(Secret::is_well_formed);
     if env::args_os().skip(1).any(|argument| argument.to_str().is_some_and(is_key)) {
         return Err(Failure::usage(
-            "a key was given as an argument, where others can read it; give it on standard input, and replace it \
+            "a key was passed as an argument, where others can read it; pass it on standard input, and replace it \
              if others could have seen it",
         ));
     }

@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{runtime::Builder, task::spawn_blocking};
 
-pub(crate) fn run(location: &Location, asked: &Serve) -> Result<ExitCode, Failure> {
+pub(crate) fn run(location: &Location, options: &Serve) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .on_thread_park(wipe_stack)
@@ -35,29 +35,29 @@ pub(crate) fn run(location: &Location, asked: &Serve) -> Result<ExitCode, Failur
         let _inside = runtime.enter();
         Signals::new().map_err(Failure::io("waiting for signals"))?
     };
-    log::of_server(asked.log_level, asked.log_json);
-    let is_loopback = asked.listen.ip().to_canonical().is_loopback();
-    if !is_loopback && asked.behind_proxy && asked.trusted_proxies.is_empty() {
+    log::of_server(options.log_level, options.log_json);
+    let is_loopback = options.listen.ip().to_canonical().is_loopback();
+    if !is_loopback && options.behind_proxy && options.trusted_proxies.is_empty() {
         return Err(Failure::usage(format!(
             "{} can be reached from other machines by plain HTTP: name the proxy with --trusted-proxy, or listen on \
              loopback",
-            asked.listen
+            options.listen
         )));
     }
-    if !is_loopback && asked.tls_cert.is_none() && !asked.behind_proxy {
+    if !is_loopback && options.tls_cert.is_none() && !options.behind_proxy {
         return Err(Failure::usage(format!(
-            "{} can be reached from other machines: give a certificate with --tls-cert and --tls-key, or say that a \
-             proxy speaks TLS to the clients with --behind-proxy",
-            asked.listen
+            "{} can be reached from other machines: pass a certificate with --tls-cert and --tls-key, or pass \
+             --behind-proxy if a proxy terminates TLS",
+            options.listen
         )));
     }
-    if asked.metrics_listen == Some(asked.listen) && asked.listen.port() != 0 {
+    if options.metrics_listen == Some(options.listen) && options.listen.port() != 0 {
         return Err(Failure::usage(format!(
             "--listen and --metrics-listen are both {}; give each an address of its own",
-            asked.listen
+            options.listen
         )));
     }
-    match runtime.block_on(run_until_signal(location, asked, signals))? {
+    match runtime.block_on(run_until_signal(location, options, signals))? {
         // Waits for changes in flight; the store closes after them.
         End::Served => drop(runtime),
         // Nothing was acknowledged, so there is nothing to wait for.
@@ -76,13 +76,13 @@ enum End {
 /// store and no printed root key.
 async fn run_until_signal(
     location: &Location,
-    asked: &Serve,
+    options: &Serve,
     mut signals: Signals,
 ) -> Result<End, Failure> {
-    let listener = bind(location, asked.listen)?;
-    let metrics = asked.metrics_listen.map(|address| bind(location, address)).transpose()?;
-    let given = given_transport(asked).await?;
-    let (store, control) = if may_initialise(location, asked) {
+    let listener = bind(location, options.listen)?;
+    let metrics = options.metrics_listen.map(|address| bind(location, address)).transpose()?;
+    let configured = configured_transport(options).await?;
+    let (store, control) = if may_initialise(location, options) {
         let owned_location = location.clone();
         let Some(builder) = unless_stopped(&mut signals, move || owned_location.builder()).await?
         else {
@@ -99,7 +99,7 @@ async fn run_until_signal(
         };
         (store, bind_control(location)?)
     };
-    let transport = match given {
+    let transport = match configured {
         Some(transport) => transport,
         None => self_signed(location).await?,
     };
@@ -111,7 +111,7 @@ async fn run_until_signal(
         let _ = output::line(format!("listening on {scheme}://{address}").as_bytes());
         tracing::info!(%address, scheme, "listening");
     };
-    let operation = operation(asked, metrics)?;
+    let operation = operation(options, metrics)?;
     serve(store, listener, transport, control, operation, signals, ready)
         .await
         .map_err(Failure::io("serving"))?;
@@ -140,33 +140,33 @@ async fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn operation(asked: &Serve, metrics: Option<TcpListener>) -> Result<Operation, Failure> {
+fn operation(options: &Serve, metrics: Option<TcpListener>) -> Result<Operation, Failure> {
     if let Some(listener) = &metrics {
         let address = address(listener)?;
         tracing::info!(%address, "serving metrics");
     }
-    if asked.behind_proxy && asked.trusted_proxies.is_empty() {
+    if options.behind_proxy && options.trusted_proxies.is_empty() {
         tracing::warn!(
-            "no --trusted-proxy: all clients seem to come from the proxy, in the trail and where bad keys are counted"
+            "no --trusted-proxy: the audit log and the limit on bad keys take all clients for the proxy"
         );
     }
     Ok(Operation {
-        public_origin: asked.public_origin.clone(),
+        public_origin: options.public_origin.clone(),
         metrics,
-        trusted_proxies: asked.trusted_proxies.clone(),
-        max_bad_keys: asked.max_bad_keys,
-        max_connections: usize::try_from(asked.max_connections).unwrap_or(usize::MAX),
-        hsts: asked.hsts,
-        drain_delay: Duration::from_secs(asked.drain_delay.into()),
+        trusted_proxies: options.trusted_proxies.clone(),
+        max_bad_keys: options.max_bad_keys,
+        max_connections: usize::try_from(options.max_connections).unwrap_or(usize::MAX),
+        hsts: options.hsts,
+        drain_delay: Duration::from_secs(options.drain_delay.into()),
     })
 }
 
 /// Whether this server may create its store, which it does only for development: an unmounted volume must
 /// not cause a new root key.
-fn may_initialise(location: &Location, asked: &Serve) -> bool {
-    let is_development = asked.listen.ip().to_canonical().is_loopback()
-        && asked.tls_cert.is_none()
-        && !asked.behind_proxy;
+fn may_initialise(location: &Location, options: &Serve) -> bool {
+    let is_development = options.listen.ip().to_canonical().is_loopback()
+        && options.tls_cert.is_none()
+        && !options.behind_proxy;
     is_development
         && location.anchor.is_none()
         && !location.etcd.are_given()
@@ -183,15 +183,15 @@ async fn initialise(
     let reader = delivery::check_standard_output()?;
     // Bind the socket before the store is created. If the directory is unusable, creating the store
     // reports it.
-    let made = DirBuilder::new().mode(0o700).create(&location.data).is_ok();
-    let control = made.then(|| bind_control(location)).transpose();
+    let is_new_directory = DirBuilder::new().mode(0o700).create(&location.data).is_ok();
+    let control = is_new_directory.then(|| bind_control(location)).transpose();
     let created = match control {
         Ok(control) => {
             builder.create(&location.data).map(|store| (store, control)).map_err(Failure::from)
         }
         Err(failure) => Err(failure),
     };
-    if made && created.is_err() {
+    if is_new_directory && created.is_err() {
         // A server creates a store only in an absent directory, so the next attempt must find none.
         let _ = fs::remove_dir(&location.data);
     }
@@ -202,7 +202,7 @@ async fn initialise(
     let secret = key.secret.unwrap_or_default();
     let data = location.data.display();
     let text = format!(
-        "made a store in {data}\n\
+        "created a store in {data}\n\
          its root key, shown only this once:\n\n  {secret}\n\n\
          try it:\n\n  curl -k -u {secret}: https://{address}/v1/keys -d '{{\"name\":\"Nightly export\",\
          \"scopes\":[\"api.read\"]}}' -H 'content-type: application/json'\n\n"
@@ -211,34 +211,34 @@ async fn initialise(
         let why = format!("writing to standard output: {error}");
         init::lost_root(&Undelivered { id: Some(key.id.clone()), why })
     })?;
-    if reader == Reader::NobodyByChoice {
-        tracing::warn!(key = key.id, "standard output is /dev/null, so nobody has the root key");
+    if reader == Reader::NullDevice {
+        tracing::warn!(key = key.id, "standard output is /dev/null, so the root key is lost");
     }
     Ok((store, control))
 }
 
 /// Returns the transport that the options name, without creating anything.
-async fn given_transport(asked: &Serve) -> Result<Option<Transport>, Failure> {
-    if asked.behind_proxy {
+async fn configured_transport(options: &Serve) -> Result<Option<Transport>, Failure> {
+    if options.behind_proxy {
         return Ok(Some(Transport::BehindProxy));
     }
-    let (Some(cert), Some(key)) = (&asked.tls_cert, &asked.tls_key) else { return Ok(None) };
+    let (Some(cert), Some(key)) = (&options.tls_cert, &options.tls_key) else { return Ok(None) };
     let certificate = Certificate::read(cert, key).await;
-    certificate.map(Transport::Tls).map(Some).map_err(uncertified)
+    certificate.map(Transport::Tls).map(Some).map_err(certificate_failure)
 }
 
 async fn self_signed(location: &Location) -> Result<Transport, Failure> {
     let certificate = Certificate::self_signed(&location.data).await;
-    certificate.map(Transport::Tls).map_err(uncertified)
+    certificate.map(Transport::Tls).map_err(certificate_failure)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-fn uncertified(error: CertificateError) -> Failure {
+fn certificate_failure(error: CertificateError) -> Failure {
     Failure::failed(error.to_string())
 }
 
 fn bind_control(location: &Location) -> Result<Control, Failure> {
-    let doing = format!("making the control socket in {}", location.data.display());
+    let doing = format!("creating the control socket in {}", location.data.display());
     Control::bind(&location.data).map_err(Failure::io(doing))
 }
 
@@ -256,5 +256,5 @@ fn bind(location: &Location, address: SocketAddr) -> Result<TcpListener, Failure
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(Failure::io("asking for the port"))
+    listener.local_addr().map_err(Failure::io("reading the bound port"))
 }

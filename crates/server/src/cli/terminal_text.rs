@@ -1,19 +1,18 @@
-//! Escapes text for a terminal, so that no character of it acts as a command.
+//! Escapes text for a terminal, so that no character acts as a command.
 
-/// Escapes each character that a terminal would obey or not show: controls, direction marks, line
-/// separators and invisible characters. Joiners and variation selectors stay: they belong to words and
-/// emoji.
-pub(crate) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
+/// Escapes each character that a terminal executes or does not show: controls, direction marks, line
+/// separators and invisible characters. Joiners and variation selectors stay: words and emoji need them.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) { plain.extend(c.escape_unicode()) } else { plain.push(c) }
+        if is_hidden(c) { escaped.extend(c.escape_unicode()) } else { escaped.push(c) }
     }
-    plain
+    escaped
 }
 
-/// Like [`plain`], but keeps line breaks.
-pub(crate) fn plain_lines(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(plain).collect();
+/// Like [`escape`], but keeps line breaks.
+pub(crate) fn escape_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(escape).collect();
     lines.join("\n")
 }
 
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_a_terminal_obeys_are_escaped() {
+    fn terminal_control_characters_are_escaped() {
         for (text, shown) in [
             ("\u{1b}[2J", "\\u{1b}[2J"),
             ("a\u{9b}31mb\u{7f}", "a\\u{9b}31mb\\u{7f}"),
@@ -52,8 +51,8 @@ mod tests {
                 "Stra\u{df}e \u{1f469}\u{200d}\u{1f4bb} \u{2764}\u{fe0f}",
             ),
         ] {
-            assert_eq!(plain(text), shown);
+            assert_eq!(escape(text), shown);
         }
-        assert_eq!(plain_lines("a\nb\u{7}"), "a\nb\\u{7}");
+        assert_eq!(escape_lines("a\nb\u{7}"), "a\nb\\u{7}");
     }
 }

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 pub(crate) use portcullis_admin::rfc3339::format as rfc3339;
 
-/// A longer wait is a typing error: service managers wait for minutes at most.
-const LONGEST_DRAIN: u32 = 86_400;
+/// A longer delay is a typing error: service managers wait for minutes at most.
+const MAX_DRAIN_SECONDS: u32 = 86_400;
 
 /// Parses an entry of metadata, as `NAME=TEXT`.
-pub(crate) fn note(text: &str) -> Result<(String, String), String> {
+pub(crate) fn metadata_entry(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
-        .map(|(name, note)| (name.to_owned(), note.to_owned()))
-        .ok_or_else(|| "a note is NAME=TEXT".into())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "an entry of metadata is NAME=TEXT".into())
 }
 
 /// Parses a duration, in seconds.
@@ -37,7 +37,7 @@ pub(crate) fn seconds(text: &str) -> Result<u32, String> {
 /// Parses the time for which a server still serves after the signal to stop.
 pub(crate) fn drain_delay(text: &str) -> Result<u32, String> {
     let delay = seconds(text)?;
-    if delay > LONGEST_DRAIN { Err("a server drains for at most 1d".into()) } else { Ok(delay) }
+    if delay > MAX_DRAIN_SECONDS { Err("a server drains for at most 1d".into()) } else { Ok(delay) }
 }
 
 /// Parses an address to listen on.
@@ -46,22 +46,22 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
         return Ok(address);
     }
     let reason = match text.rsplit_once(':') {
-        _ if text.contains('/') => "a URL is no address to listen on",
+        _ if text.contains('/') => "a URL is not an address to listen on",
         None => "it has no port",
         Some((_, port)) if port.parse::<u16>().is_err() => "a port is a number from 0 to 65535",
-        Some(("", _)) => "it has no IP address; 0.0.0.0 or [::] stand for all",
+        Some(("", _)) => "it has no IP address; 0.0.0.0 or [::] means all",
         Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-            "an IPv6 address stands in brackets"
+            "an IPv6 address needs brackets"
         }
         Some(_) => "names are not resolved; give an IP address",
     };
-    Err(format!("{reason}; an address is such as 127.0.0.1:8443 or [::1]:8443"))
+    Err(format!("{reason}; use an address such as 127.0.0.1:8443 or [::1]:8443"))
 }
 
 /// Parses a moment, as the API does (RFC 3339).
 pub(crate) fn moment(text: &str) -> Result<String, String> {
     match text.parse::<jiff::Timestamp>() {
-        Ok(at) if at < jiff::Timestamp::UNIX_EPOCH => Err("it lies before 1970".into()),
+        Ok(at) if at < jiff::Timestamp::UNIX_EPOCH => Err("it is before 1970".into()),
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("a moment has a date, a time and a zone, such as 2030-01-31T12:00:00Z, and is not after \
                        9999-12-30T22:00:00Z"
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn address_that_is_none_is_refused_with_the_reason() {
+    fn malformed_address_is_refused_with_the_reason() {
         assert!(address("127.0.0.1:0").is_ok() && address("[::]:8443").is_ok());
         for (wrong, reason) in [
             ("", "no port"),
@@ -102,13 +102,13 @@ mod tests {
             ("[::1]", "0 to 65535"),
             ("https://127.0.0.1:8443", "URL"),
         ] {
-            let said = address(wrong).unwrap_err();
-            assert!(said.contains(reason), "{wrong}: {said}");
+            let error = address(wrong).unwrap_err();
+            assert!(error.contains(reason), "{wrong}: {error}");
         }
     }
 
     #[test]
-    fn moment_that_is_none_is_refused_with_the_reason() {
+    fn malformed_moment_is_refused_with_the_reason() {
         assert!(moment("2030-01-31T12:00:00Z").is_ok());
         assert!(moment("9999-12-30T22:00:00Z").is_ok());
         for (wrong, reason) in [
@@ -118,8 +118,8 @@ mod tests {
             ("9999-12-31T23:59:59Z", "not after"),
             ("1969-12-31T23:59:59Z", "before 1970"),
         ] {
-            let said = moment(wrong).unwrap_err();
-            assert!(said.contains(reason), "{wrong}: {said}");
+            let error = moment(wrong).unwrap_err();
+            assert!(error.contains(reason), "{wrong}: {error}");
         }
     }
 }

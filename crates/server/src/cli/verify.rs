@@ -1,6 +1,6 @@
 //! `verify`: authenticates the key on standard input.
 
-use super::{args::Verify, client::Client, failure::Failure, output, terminal_text::plain};
+use super::{args::Verify, client::Client, failure::Failure, output, terminal_text::escape};
 use axum::http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -19,7 +19,7 @@ const LACKS_SCOPE: u8 = 4;
 /// Exits with 0, with 3 if the key is refused, and with 4 if it lacks a required scope.
 pub(crate) async fn run(
     client: &mut Client,
-    asked: &Verify,
+    options: &Verify,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
@@ -27,14 +27,14 @@ pub(crate) async fn run(
         code: String,
         key: Option<output::Key>,
     }
-    let body = json!({"key": presented()?, "scopes": asked.scopes});
+    let body = json!({"key": presented()?, "scopes": options.scopes});
     let answer = client.send(Method::POST, "/v1/verify", Some(&body)).await?;
     let verified: Verification = answer.read()?;
     if json {
         output::line(answer.bytes())?;
     } else {
-        let whose = verified.key.map(|key| format!(" {} {}", key.id, key.name)).unwrap_or_default();
-        output::line(plain(&format!("{}{whose}", verified.code)).as_bytes())?;
+        let key = verified.key.map(|key| format!(" {} {}", key.id, key.name)).unwrap_or_default();
+        output::line(escape(&format!("{}{key}", verified.code)).as_bytes())?;
     }
     Ok(match verified.code.as_str() {
         "VALID" => ExitCode::SUCCESS,
@@ -43,7 +43,7 @@ pub(crate) async fn run(
     })
 }
 
-/// Reads the key without the buffer of standard input, which is not wiped. Bytes that are no text become
+/// Reads the key without the buffer of standard input, which is not wiped. Bytes that are not UTF-8 become
 /// an empty key, which the router refuses.
 fn presented() -> Result<String, Failure> {
     let input = io::stdin().as_fd().try_clone_to_owned();

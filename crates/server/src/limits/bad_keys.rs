@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After the burst, one bad key in this time.
-const PERIOD: Duration = Duration::from_secs(1);
-/// At most this many sources are distinguished, at some hundred bytes each; the others share a limit.
+/// After the burst, one bad key is allowed in this period.
+const REFILL_PERIOD: Duration = Duration::from_secs(1);
+/// The number of sources that are distinguished, at some hundred bytes each; further ones share a limit.
 const MAX_SOURCES: usize = 50_000;
-const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const OTHER_SOURCES: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Counts the bad keys of each source.
 pub(crate) struct BadKeyLimiter {
@@ -25,18 +25,18 @@ pub(crate) struct BadKeyLimiter {
     clock: DefaultClock,
     start: Instant,
     /// The second in which idle sources were last removed.
-    pruned: AtomicU64,
+    last_prune: AtomicU64,
 }
 
 impl BadKeyLimiter {
     /// Limits a source after this many bad keys.
     pub(crate) fn new(allowed: NonZeroU32) -> Option<Self> {
-        let quota = Quota::with_period(PERIOD)?.allow_burst(allowed);
+        let quota = Quota::with_period(REFILL_PERIOD)?.allow_burst(allowed);
         Some(Self {
             limiter: RateLimiter::hashmap(quota),
             clock: DefaultClock::default(),
             start: Instant::now(),
-            pruned: AtomicU64::new(0),
+            last_prune: AtomicU64::new(0),
         })
     }
 
@@ -46,18 +46,18 @@ impl BadKeyLimiter {
         if self.limiter.len() >= MAX_SOURCES {
             self.remove_idle();
             if self.limiter.len() >= MAX_SOURCES {
-                source = OTHERS;
+                source = OTHER_SOURCES;
             }
         }
         self.limiter
             .check_key(&source)
-            .map_err(|refused| refused.wait_time_from(self.clock.now()).max(PERIOD))
+            .map_err(|refused| refused.wait_time_from(self.clock.now()).max(REFILL_PERIOD))
     }
 
     /// Removes the sources that were idle, at most once a second.
     fn remove_idle(&self) {
         let second = self.start.elapsed().as_secs() + 1;
-        if self.pruned.swap(second, Relaxed) != second {
+        if self.last_prune.swap(second, Relaxed) != second {
             self.limiter.retain_recent();
         }
     }
@@ -71,21 +71,21 @@ mod tests {
     const ALLOWED: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
     #[test]
-    fn source_of_many_bad_keys_is_limited_and_its_neighbours_are_not() {
+    fn source_of_many_bad_keys_is_limited_and_other_sources_are_not() {
         let bad_keys = BadKeyLimiter::new(ALLOWED).unwrap();
         let flood: IpAddr = "203.0.113.9".parse().unwrap();
-        let let_through = (0..1000).filter(|_| bad_keys.record(flood).is_ok()).count();
-        assert!((60..=62).contains(&let_through), "{let_through}");
-        assert!(bad_keys.record(flood).unwrap_err() >= PERIOD);
+        let accepted = (0..1000).filter(|_| bad_keys.record(flood).is_ok()).count();
+        assert!((60..=62).contains(&accepted), "{accepted}");
+        assert!(bad_keys.record(flood).unwrap_err() >= REFILL_PERIOD);
         assert!(bad_keys.record("203.0.113.10".parse().unwrap()).is_ok());
-        // An IPv6 customer has a network to draw addresses from.
-        let drawn = |n: u128| IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) + n));
-        let let_through = (0..1000).filter(|n| bad_keys.record(drawn(*n)).is_ok()).count();
-        assert!((60..=62).contains(&let_through), "{let_through}");
+        // An IPv6 client can use any address of its network.
+        let address = |n: u128| IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) + n));
+        let accepted = (0..1000).filter(|n| bad_keys.record(address(*n)).is_ok()).count();
+        assert!((60..=62).contains(&accepted), "{accepted}");
     }
 
     #[test]
-    fn memory_is_bounded_and_sources_beyond_the_bound_share_a_limit() {
+    fn memory_is_bounded_and_further_sources_share_a_limit() {
         let bad_keys = BadKeyLimiter::new(ALLOWED).unwrap();
         for n in 0..u32::try_from(MAX_SOURCES).unwrap() + 10_000 {
             let _ = bad_keys.record(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n)));

@@ -1,4 +1,4 @@
-//! The limits that keep one client from taking what the others need: requests, bodies, bad keys.
+//! The limits that keep one client from using up the resources of others: requests, bodies, bad keys.
 
 mod admission;
 mod bad_keys;

@@ -1,4 +1,4 @@
-//! The limits on requests and connections that can be reached, and the response then.
+//! The limits on requests and connections, and the response when one is reached.
 
 use axum::{
     http::{
@@ -9,14 +9,14 @@ use axum::{
 };
 use portcullis::web::Problem;
 
-/// The limit for which a request or a connection was refused, or a connection was ended.
+/// The limit that was reached, so that a request or connection was refused or a connection was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overload {
     /// A valid key has too many requests in flight.
     KeyRequests,
     /// The pool that valid keys share is used up.
     SharedRequests,
-    /// One source has too many requests without a valid key under way.
+    /// One source has too many requests without a valid key in flight.
     SourceRequests,
     /// The pool of requests without a valid key is used up.
     OtherRequests,
@@ -34,8 +34,8 @@ pub(crate) enum Overload {
     MetricsConnections,
     /// The control socket has too many connections.
     ControlConnections,
-    /// A client does not read its answers.
-    UnreadAnswers,
+    /// A client does not read its responses.
+    UnreadResponses,
 }
 
 impl Overload {
@@ -51,10 +51,10 @@ impl Overload {
         Self::SourceConnections,
         Self::MetricsConnections,
         Self::ControlConnections,
-        Self::UnreadAnswers,
+        Self::UnreadResponses,
     ];
 
-    /// Returns its name in metrics and in the log.
+    /// Returns the name in metrics and in the log.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::KeyRequests => "key_requests",
@@ -68,17 +68,17 @@ impl Overload {
             Self::SourceConnections => "source_connections",
             Self::MetricsConnections => "metrics_connections",
             Self::ControlConnections => "control_connections",
-            Self::UnreadAnswers => "unread_answers",
+            Self::UnreadResponses => "unread_answers",
         }
     }
 
     fn detail(self) -> &'static str {
         match self {
             Self::KeyRequests => {
-                "this key has too many requests under way; wait for their answers, then try again"
+                "this key has too many requests in flight; wait for their responses, then try again"
             }
             Self::SourceRequests => {
-                "this address has too many requests without a valid key under way; try again in a moment"
+                "this address has too many requests without a valid key in flight; try again in a moment"
             }
             Self::KeyBodies => {
                 "this key has too many unfinished request bodies; finish them, then try again"
@@ -86,13 +86,13 @@ impl Overload {
             Self::SourceBodies => {
                 "this address has too many unfinished request bodies without a valid key; try again in a moment"
             }
-            _ => "too many requests are under way; try again in a moment",
+            _ => "too many requests are in flight; try again in a moment",
         }
     }
 
     /// Returns the response to the refused request. Over HTTP/1.1 it ends the connection, so that
     /// pipelined requests are not each answered as well.
-    pub(crate) fn answer(self, version: Version) -> Response {
+    pub(crate) fn response(self, version: Version) -> Response {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", self.detail());
         let mut response =
             problem.with_header(RETRY_AFTER, HeaderValue::from_static("1")).into_response();

@@ -1,6 +1,6 @@
-//! The metrics of a replica. A server with a store of its own has none of them.
+//! The metrics of a replica. A server whose store is in a directory has none of them.
 
-use super::labels::ByState;
+use super::shared::{ByState, register};
 use portcullis::{
     Store,
     cluster::{Member, MemberState},
@@ -15,10 +15,10 @@ use std::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-/// A wait takes milliseconds; for a replica that is cut off it takes as long as a proof is good
-/// for, three seconds unless said otherwise.
+/// A wait takes milliseconds. For an unreachable replica it takes as long as its freshness, by default
+/// three seconds.
 const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// How long etcd may take to list the members. Without an answer the other metrics are reported.
+/// How long etcd may take to list the members. After the timeout the other metrics are reported.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The metrics, set at each scrape.
@@ -36,60 +36,56 @@ impl Replica {
     pub(super) fn new(store: &Store, registry: &mut Registry) -> Option<Self> {
         store.following()?;
         let replica = Self {
-            open: Gauge::default(),
-            remaining: Gauge::default(),
-            behind: Gauge::default(),
-            bootstraps: Counter::default(),
-            members: Family::default(),
+            open: register(
+                registry,
+                "gate_open",
+                "1 while this replica's gate is open; 0 while this replica responds 503",
+            ),
+            remaining: register(
+                registry,
+                "gate_remaining_seconds",
+                "How long the gate stays open if etcd is no longer reached",
+            ),
+            behind: register(
+                registry,
+                "replica_behind_revisions",
+                "Revisions between the newest known change and the newest applied one",
+            ),
+            bootstraps: register(
+                registry,
+                "replica_bootstraps",
+                "How often this replica has read all keys",
+            ),
+            members: register(
+                registry,
+                "replicas",
+                "Members that are registered in etcd; absent while etcd does not respond",
+            ),
         };
         let waits = Histogram::new(BUCKETS);
-        let waited_out = Counter::<u64>::default();
-        registry.register(
-            "gate_open",
-            "1 while this replica's gate is open; shut, it answers 503",
-            replica.open.clone(),
-        );
-        registry.register(
-            "gate_remaining_seconds",
-            "How long the gate stays open if etcd is not reached any more",
-            replica.remaining.clone(),
-        );
-        registry.register(
-            "replica_behind_revisions",
-            "How far what is applied is behind the newest change that was heard of",
-            replica.behind.clone(),
-        );
-        registry.register(
-            "replica_bootstraps",
-            "Times that this replica has read all keys",
-            replica.bootstraps.clone(),
-        );
-        registry.register(
-            "replicas",
-            "Members as etcd knows them; absent while it does not answer",
-            replica.members.clone(),
-        );
         registry.register(
             "revocation_wait_seconds",
-            "How long changes that take something away waited for the other replicas",
+            "How long revocations and other stricter changes waited for the other replicas",
             waits.clone(),
         );
-        registry.register(
+        let waited_out: Counter<u64> = register(
+            registry,
             "replicas_waited_out",
             "Replicas that did not acknowledge such a change in time",
-            waited_out.clone(),
         );
-        store.tell_waits(move |took, settled| {
+        store.on_replica_wait(move |took, wait| {
             waits.observe(took.as_secs_f64());
-            waited_out.inc_by(settled.waited_out as u64);
+            waited_out.inc_by(wait.timed_out as u64);
         });
         Some(replica)
     }
 
-    pub(super) async fn look(&self, store: &Store) {
-        let asked = store.clone();
-        let members = timeout(MEMBERS_TIMEOUT, spawn_blocking(move || asked.members())).await;
-        self.count(members.ok().and_then(Result::ok).and_then(Result::ok));
+    /// Sets the metrics to the current state.
+    pub(super) async fn update(&self, store: &Store) {
+        let members_store = store.clone();
+        let members =
+            timeout(MEMBERS_TIMEOUT, spawn_blocking(move || members_store.members())).await;
+        self.count_members(members.ok().and_then(Result::ok).and_then(Result::ok));
         let Some(following) = store.following() else { return };
         self.open.set((!following.answers_for.is_zero()).into());
         self.remaining.set(following.answers_for.as_secs_f64());
@@ -97,7 +93,7 @@ impl Replica {
         self.bootstraps.inner().store(following.bootstraps, Relaxed);
     }
 
-    fn count(&self, members: Option<Vec<Member>>) {
+    fn count_members(&self, members: Option<Vec<Member>>) {
         let Some(members) = members else { return self.members.clear() };
         for state in MemberState::ALL {
             let count = members.iter().filter(|member| member.state() == state).count();

@@ -1,10 +1,10 @@
-//! Hostile clients attack the running program while a client with a valid key authenticates, an
-//! administrator issues and revokes keys, and a probe asks for readiness, each from an address of
-//! its own. None of the three may notice.
+//! Hostile clients attack the running program. Meanwhile a client with a valid key authenticates, an
+//! administrator issues and revokes keys, and a probe checks readiness, each from its own address. None
+//! of the three may fail.
 //!
-//! The short form counts failures, memory and what is left after the attack. The long form
-//! (`PORTCULLIS_ABUSE_SECONDS=20`) also holds the latency of the valid client against that without
-//! an attack, which a busy machine would decide in a short one.
+//! The short form checks failures, memory and open connections after the attack. The long form
+//! (`PORTCULLIS_ABUSE_SECONDS=20`) also compares the latency of the valid client with that before the
+//! attack. On a busy host a short measurement would be noise.
 
 mod attacks;
 mod wire;
@@ -22,21 +22,21 @@ use std::{
 use wire::Target;
 use witness::{Seen, administrator, client, connections, peak_mib, probe};
 
-/// Two cores, default options.
-const MOST_MIB: u64 = 256;
-const RELEASE: Duration = Duration::from_secs(15);
+/// The limit on the memory of the server, with two cores and default options.
+const MAX_MIB: u64 = 256;
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Refused acts in the audit log: repetitions of one within a minute are one entry.
-const MOST_REFUSALS: usize = 10;
-const GREATEST_P99: Duration = Duration::from_millis(100);
-const SHORT: usize = 2;
-/// Connections of the greatest attacks: as many as the server allows in all, and some more.
+const MAX_REFUSALS: usize = 10;
+const MAX_P99: Duration = Duration::from_millis(100);
+const SHORT_SECONDS: usize = 2;
+/// Connections of the largest attacks: more than the server allows.
 const CONNECTIONS: usize = 1000;
-/// An unoptimised build takes ten times as long for an answer.
+/// An unoptimised build takes ten times as long for a response.
 const SHORT_CONNECTIONS: usize = 100;
-/// In the short form the others close their connections by themselves.
+/// Attacks that hold their connections in the short form; the others close them.
 const HELD_IN_THE_SHORT_FORM: [&str; 2] = [attacks::EXPORTS, attacks::LISTS];
 
-/// The keys of one scene.
+/// The keys of one attack.
 struct Keys {
     valid: String,
     administrator: String,
@@ -44,9 +44,9 @@ struct Keys {
     lister: String,
 }
 
-/// A store with the scene's keys, and enough others with long records that a page or an export of
-/// them is large.
-fn furnish(home: &Home) -> Keys {
+/// Creates a store with these keys and enough others with long records, so that a page or an export is
+/// large.
+fn create_store(home: &Home) -> Keys {
     let store = Store::open(home.data()).unwrap();
     let key = |name: &str, scopes: &[&str]| {
         String::from_utf8(issue(&store, new_key(&store, name, scopes)).1).unwrap()
@@ -77,14 +77,14 @@ fn furnish(home: &Home) -> Keys {
     keys
 }
 
-/// What the three witnesses saw.
-struct Witnessed {
+/// The measurements of the three valid clients.
+struct Measurements {
     client: Seen,
     administrator: Seen,
     probe: Seen,
 }
 
-impl Witnessed {
+impl Measurements {
     fn failures(&self) -> Vec<&String> {
         [&self.client, &self.administrator, &self.probe]
             .into_iter()
@@ -93,8 +93,8 @@ impl Witnessed {
     }
 }
 
-/// Lets the witnesses work while `attack` runs.
-fn witness(target: &Target, keys: &Keys, attack: impl FnOnce()) -> Witnessed {
+/// Runs the three valid clients while `attack` runs.
+fn witness(target: &Target, keys: &Keys, attack: impl FnOnce()) -> Measurements {
     let over = AtomicBool::new(false);
     scope(|threads| {
         let client = threads.spawn(|| client(target, &keys.valid, &over));
@@ -102,7 +102,7 @@ fn witness(target: &Target, keys: &Keys, attack: impl FnOnce()) -> Witnessed {
         let probe = threads.spawn(|| probe(target, &over));
         attack();
         over.store(true, Relaxed);
-        Witnessed {
+        Measurements {
             client: client.join().unwrap(),
             administrator: administrator.join().unwrap(),
             probe: probe.join().unwrap(),
@@ -110,25 +110,25 @@ fn witness(target: &Target, keys: &Keys, attack: impl FnOnce()) -> Witnessed {
     })
 }
 
-/// How long it took until no more connections are open than before.
+/// Waits until no more connections are open than before. Returns how long that took.
 fn free_again(target: &Target, before: usize) -> Duration {
     let ended = Instant::now();
-    while connections(target.port()) > before && ended.elapsed() < 4 * RELEASE {
+    while connections(target.port()) > before && ended.elapsed() < 4 * RELEASE_TIMEOUT {
         sleep(Duration::from_millis(20));
     }
     ended.elapsed()
 }
 
 #[test]
-fn hostile_clients_disturb_no_valid_client() {
-    let seconds = number("PORTCULLIS_ABUSE_SECONDS", SHORT);
-    let is_long = seconds > SHORT;
+fn hostile_clients_do_not_disturb_valid_clients() {
+    let seconds = number("PORTCULLIS_ABUSE_SECONDS", SHORT_SECONDS);
+    let is_long = seconds > SHORT_SECONDS;
     let calm_time = Duration::from_millis(if is_long { 3000 } else { 500 });
     let chosen = std::env::var("PORTCULLIS_ABUSE_ATTACK").unwrap_or_default();
     let mut found = Vec::new();
     for (name, attack) in ATTACKS.iter().filter(|(name, _)| name.contains(&chosen)) {
         let home = Home::new();
-        let keys = furnish(&home);
+        let keys = create_store(&home);
         let server = home.serve(&[]);
         let target =
             Target::new(server.address().parse().unwrap(), &home.data().join("tls/cert.pem"));
@@ -146,12 +146,12 @@ fn hostile_clients_disturb_no_valid_client() {
         };
         let (seen, release) = scope(|threads| {
             threads.spawn(|| attack(&attacker));
-            // The attack is under way when the witnesses begin.
+            // The attack is running when the witnesses start.
             sleep(Duration::from_secs(1));
             let time = Duration::from_secs(seconds as u64);
             let seen = witness(&target, &keys, || sleep(time));
             over.store(true, Relaxed);
-            // The attacker says nothing more, and leaves it to the server to close.
+            // The attacker sends nothing more and waits for the server to close.
             gone.store(!is_long && !HELD_IN_THE_SHORT_FORM.contains(name), Relaxed);
             let release = free_again(&target, before);
             gone.store(true, Relaxed);
@@ -168,22 +168,22 @@ fn hostile_clients_disturb_no_valid_client() {
         if let Some(first) = failures.first() {
             found.push(format!("{name}: {} failed, the first: {first}", failures.len()));
         }
-        if mib > MOST_MIB {
+        if mib > MAX_MIB {
             found.push(format!("{name}: {mib} MiB"));
         }
-        // A busy machine decides how much longer than the send timeout it takes in the short form.
-        if release > if is_long { RELEASE } else { 3 * RELEASE } {
+        // In the short form a busy host can exceed the send timeout.
+        if release > if is_long { RELEASE_TIMEOUT } else { 3 * RELEASE_TIMEOUT } {
             found.push(format!("{name}: not free again after {release:?}"));
         }
-        if is_long && (p99 > GREATEST_P99 || p99 > 10 * calm) {
+        if is_long && (p99 > MAX_P99 || p99 > 10 * calm) {
             found.push(format!("{name}: p99 {p99:?}, {calm:?} without it"));
         }
         if !server.stop().success() {
-            found.push(format!("{name}: the server did not end well"));
+            found.push(format!("{name}: the server did not exit with success"));
         }
         let entries = Store::open(home.data()).unwrap().audit(0, usize::MAX).unwrap();
         let refused = entries.iter().filter(|entry| entry.act.as_str() == "refuse").count();
-        if refused > MOST_REFUSALS {
+        if refused > MAX_REFUSALS {
             found.push(format!("{name}: {refused} refused acts in the audit log"));
         }
     }

@@ -1,5 +1,5 @@
-//! Requests that do not arrive whole, over HTTP/1.1, HTTP/2 and the control socket, against the
-//! running server: they change nothing.
+//! Truncated requests to a running server, over HTTP/1.1, HTTP/2 and the control socket: they change
+//! nothing.
 
 use portcullis_testkit::serving::{Home, Serving, id_of, text};
 use portcullis_testkit::{
@@ -18,8 +18,8 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 const WINDOW: u32 = 65_535;
 
-/// A server with a root key, an active key, an inactive one, and somebody who is logged in.
-struct Scene {
+/// A server with a root key, an active key, an inactive key and a portal session.
+struct Fixture {
     home: Home,
     server: Serving,
     root: String,
@@ -28,14 +28,14 @@ struct Scene {
     cookie: String,
 }
 
-/// A request whose whole body would change something.
+/// A request that changes something if its body is complete.
 struct Act {
     what: (&'static str, String),
     body: String,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let home = Home::new();
         let root = home.done(&["init"]);
@@ -43,14 +43,14 @@ impl Scene {
         let inactive = id_of(&home.key("inactive", "api.read"));
         home.done(&["key", "revoke", &inactive]);
         let server = home.serve(&["--behind-proxy"]);
-        let mut scene = Self { home, server, root, active, inactive, cookie: String::new() };
-        scene.cookie = scene.log_in();
-        scene
+        let mut fixture = Self { home, server, root, active, inactive, cookie: String::new() };
+        fixture.cookie = fixture.log_in();
+        fixture
     }
 
     fn log_in(&self) -> String {
         let act = self.form("/login", format!("key={}", self.root));
-        let answer = self.whole(&act);
+        let answer = self.send(&act);
         let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
         cookie.split(';').next().unwrap().to_owned()
     }
@@ -72,7 +72,7 @@ impl Scene {
 
     /// The hidden fields of a page's form: its one-time token, and what it was opened with.
     fn hidden(&self, path: &str) -> String {
-        let page = self.whole(&Act { what: ("GET", path.into()), ..self.form("", String::new()) });
+        let page = self.send(&Act { what: ("GET", path.into()), ..self.form("", String::new()) });
         let fields = page.split(r#"<input type="hidden""#).skip(1).map(|field| {
             let value = |name: &str| {
                 let (_, rest) = field.split_once(&format!(r#"{name}=""#)).unwrap();
@@ -83,7 +83,8 @@ impl Scene {
         fields.collect::<Vec<_>>().concat()
     }
 
-    /// Every route that changes something. Empty bodies are cut before their first byte.
+    /// Returns a request for every route that changes something. An empty body is truncated before its
+    /// first byte.
     fn acts(&self) -> Vec<Act> {
         let (active, inactive) = (&self.active, &self.inactive);
         let rotate = format!("/v1/keys/{active}/rotate");
@@ -109,8 +110,8 @@ impl Scene {
         ]
     }
 
-    /// The answer to a whole request.
-    fn whole(&self, act: &Act) -> String {
+    /// Sends a complete request and returns the response.
+    fn send(&self, act: &Act) -> String {
         let mut stream = TcpStream::connect(self.server.address()).unwrap();
         let length = format!("content-length: {}\r\nconnection: close\r\n", act.body.len());
         stream.write_all((act.head(&length) + &act.body).as_bytes()).unwrap();
@@ -119,10 +120,10 @@ impl Scene {
         text(&answer)
     }
 
-    /// The keys, their trail, and whether the session goes on.
+    /// Returns the keys, the audit log, and whether the session is valid.
     fn state(&self) -> (Value, Value, bool) {
         let read = |path: &str| {
-            let answer = self.whole(&self.json("GET", path.into(), ""));
+            let answer = self.send(&self.json("GET", path.into(), ""));
             serde_json::from_str::<Value>(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
         };
         let mut keys = read("/v1/keys");
@@ -130,7 +131,7 @@ impl Scene {
             key.as_object_mut().unwrap().remove("last_used_at");
         }
         let pages = Act { what: ("GET", "/".into()), ..self.form("", String::new()) };
-        (keys, read("/v1/audit"), self.whole(&pages).starts_with("HTTP/1.1 200"))
+        (keys, read("/v1/audit"), self.send(&pages).starts_with("HTTP/1.1 200"))
     }
 }
 
@@ -150,8 +151,8 @@ impl Act {
         }
     }
 
-    /// This request, cut in each way that HTTP/1.1 knows.
-    fn cuts(&self) -> Vec<(&'static str, String)> {
+    /// Returns this request, truncated in each way that HTTP/1.1 has.
+    fn truncations(&self) -> Vec<(&'static str, String)> {
         let long = format!("content-length: {}\r\n", self.body.len() + 7);
         let chunked = "transfer-encoding: chunked\r\n";
         let expects = format!("expect: 100-continue\r\n{long}");
@@ -160,17 +161,21 @@ impl Act {
             ("no byte of the body", self.head(&long)),
             ("last chunk missing", self.head(chunked) + &self.chunk()),
             ("chunk size malformed", self.head(chunked) + &self.chunk() + "zz\r\n"),
-            ("gone before 100 Continue", self.head(&expects)),
+            ("closed before 100 Continue", self.head(&expects)),
         ]
     }
 }
 
-/// Sends this and no more, and reads what is answered.
-fn cut<S: Read + Write>(mut stream: S, request: &str, end: impl FnOnce(&S) -> io::Result<()>) {
+/// Sends a truncated request and reads the response.
+fn send_truncated<S: Read + Write>(
+    mut stream: S,
+    request: &str,
+    end: impl FnOnce(&S) -> io::Result<()>,
+) {
     stream.write_all(request.as_bytes()).unwrap();
     end(&stream).unwrap();
     let mut answer = Vec::new();
-    // A reset is an answer as well.
+    // A reset counts as a refusal.
     let _ = stream.read_to_end(&mut answer);
     let answer = text(&answer);
     let last = answer.rsplit("HTTP/1.1 ").next().unwrap();
@@ -178,95 +183,95 @@ fn cut<S: Read + Write>(mut stream: S, request: &str, end: impl FnOnce(&S) -> io
 }
 
 #[test]
-fn request_cut_within_its_body_changes_nothing_over_http_1() {
-    let scene = Scene::new();
-    let acts = scene.acts();
-    let before = scene.state();
+fn request_truncated_in_its_body_changes_nothing_over_http_1() {
+    let fixture = Fixture::new();
+    let acts = fixture.acts();
+    let before = fixture.state();
     for act in &acts {
-        for (how, request) in act.cuts() {
-            let stream = TcpStream::connect(scene.server.address()).unwrap();
+        for (how, request) in act.truncations() {
+            let stream = TcpStream::connect(fixture.server.address()).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            cut(stream, &request, |stream| stream.shutdown(Shutdown::Write));
-            assert!(scene.state() == before, "{:?}: {how}", act.what);
+            send_truncated(stream, &request, |stream| stream.shutdown(Shutdown::Write));
+            assert!(fixture.state() == before, "{:?}: {how}", act.what);
         }
     }
 }
 
 #[test]
-fn request_cut_within_its_body_changes_nothing_over_http_2() {
-    let scene = Scene::new();
-    let acts = scene.acts();
-    let before = scene.state();
+fn request_truncated_in_its_body_changes_nothing_over_http_2() {
+    let fixture = Fixture::new();
+    let acts = fixture.acts();
+    let before = fixture.state();
     for act in &acts {
         let (method, path) = (act.what.0, act.what.1.as_str());
         let long = (act.body.len() + 7).to_string();
         let mut headers: Vec<_> = act.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        let mut frames = Frames::connect(scene.server.address(), WINDOW).unwrap();
+        let mut frames = Frames::connect(fixture.server.address(), WINDOW).unwrap();
         let mut id = 1;
         for code in [CANCEL, NO_ERROR, INTERNAL_ERROR] {
             frames.request(id, (method, path), &headers, false).unwrap();
             frames.data(id, act.body.as_bytes(), false).unwrap();
-            // By now the handler waits for more.
+            // After the ping the handler waits for more of the body.
             frames.ping().unwrap();
             frames.reset(id, code).unwrap();
             frames.ping().unwrap();
-            assert!(scene.state() == before, "{:?}: reset with {code}", act.what);
+            assert!(fixture.state() == before, "{:?}: reset with {code}", act.what);
             id += 2;
         }
         headers.push(("content-length", &long));
         frames.request(id, (method, path), &headers, false).unwrap();
         frames.data(id, act.body.as_bytes(), true).unwrap();
         let _ = frames.ping();
-        assert!(scene.state() == before, "{:?}: less than content-length", act.what);
-        let mut frames = Frames::connect(scene.server.address(), WINDOW).unwrap();
+        assert!(fixture.state() == before, "{:?}: less than content-length", act.what);
+        let mut frames = Frames::connect(fixture.server.address(), WINDOW).unwrap();
         frames.request(1, (method, path), &headers, false).unwrap();
         frames.data(1, act.body.as_bytes(), false).unwrap();
         frames.ping().unwrap();
         drop(frames);
-        assert!(scene.state() == before, "{:?}: connection closed", act.what);
+        assert!(fixture.state() == before, "{:?}: connection closed", act.what);
     }
 }
 
 #[test]
-fn request_cut_within_its_body_changes_nothing_over_the_control_socket() {
-    let scene = Scene::new();
-    let old = format!("/v1/keys/{}/rotate", scene.active);
+fn request_truncated_in_its_body_changes_nothing_over_the_control_socket() {
+    let fixture = Fixture::new();
+    let old = format!("/v1/keys/{}/rotate", fixture.active);
     let acts = [
-        scene.json("POST", old, ""),
-        scene.json("POST", "/v1/audit/cut".into(), r#"{"before":"2999-01-01T00:00:00Z"}"#),
+        fixture.json("POST", old, ""),
+        fixture.json("POST", "/v1/audit/cut".into(), r#"{"before":"2999-01-01T00:00:00Z"}"#),
     ];
-    let before = scene.state();
+    let before = fixture.state();
     for act in &acts {
-        for (how, request) in act.cuts() {
-            let stream = UnixStream::connect(scene.home.data().join("control.sock")).unwrap();
+        for (how, request) in act.truncations() {
+            let stream = UnixStream::connect(fixture.home.data().join("control.sock")).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            cut(stream, &request, |stream| stream.shutdown(Shutdown::Write));
-            assert!(scene.state() == before, "{:?}: {how}", act.what);
+            send_truncated(stream, &request, |stream| stream.shutdown(Shutdown::Write));
+            assert!(fixture.state() == before, "{:?}: {how}", act.what);
         }
     }
 }
 
-/// Otherwise the tests above would show nothing.
+/// The counterpart: without it the tests above would prove nothing.
 #[test]
-fn same_request_takes_effect_when_it_arrives_whole() {
+fn complete_request_takes_effect() {
     for n in 0.. {
-        let scene = Scene::new();
-        let (mut acts, before) = (scene.acts(), scene.state());
+        let fixture = Fixture::new();
+        let (mut acts, before) = (fixture.acts(), fixture.state());
         if n == acts.len() {
             break;
         }
         let act = acts.swap_remove(n);
-        let answer = scene.whole(&act);
+        let answer = fixture.send(&act);
         let is_done = answer.starts_with("HTTP/1.1 2") || answer.starts_with("HTTP/1.1 303");
         assert!(is_done, "{:?}: {answer}", act.what);
-        assert!(scene.state() != before, "{:?}", act.what);
+        assert!(fixture.state() != before, "{:?}", act.what);
     }
 }
 
-/// The answer's status to this head and body, by plain HTTP/1.1. The client leaves it to the server to
-/// close: one that has sent all and closes its half may be gone before the answer.
-fn status(scene: &Scene, request: &str) -> String {
-    let mut stream = TcpStream::connect(scene.server.address()).unwrap();
+/// Returns the status of the response to a request by plain HTTP/1.1. The client does not close its half:
+/// the server could take that as a disconnect before it responds.
+fn status(fixture: &Fixture, request: &str) -> String {
+    let mut stream = TcpStream::connect(fixture.server.address()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -275,7 +280,7 @@ fn status(scene: &Scene, request: &str) -> String {
 
 #[test]
 fn ambiguous_http_1_head_is_refused() {
-    let scene = Scene::new();
+    let fixture = Fixture::new();
     let end = "connection: close\r\n\r\n";
     for (head, expected) in [
         ("host: here\r\n", "200"),
@@ -286,13 +291,13 @@ fn ambiguous_http_1_head_is_refused() {
         ("host: here\r\ntransfer-encoding: identity\r\n", "400"),
     ] {
         let request = format!("GET /healthz HTTP/1.1\r\n{head}{end}");
-        assert_eq!(status(&scene, &request), expected, "{head}");
+        assert_eq!(status(&fixture, &request), expected, "{head}");
     }
 }
 
 #[needs("curl")]
 #[test]
-fn refused_body_is_answered_every_time_over_http_1_and_http_2() {
+fn refused_body_always_gets_a_response_over_http_1_and_http_2() {
     let home = Home::new();
     let root = home.done(&["init"]);
     let reader = home.key("reader", "api.read");
@@ -329,7 +334,7 @@ fn refused_body_is_answered_every_time_over_http_1_and_http_2() {
 
 #[needs("curl")]
 #[test]
-fn client_that_waits_for_permission_to_send_its_body_is_refused_without_it() {
+fn client_that_expects_100_continue_is_refused_without_it() {
     let home = Home::new();
     home.done(&["init"]);
     let server = home.serve(&[]);
@@ -353,10 +358,10 @@ fn client_that_waits_for_permission_to_send_its_body_is_refused_without_it() {
 }
 
 #[test]
-fn every_answer_keeps_browsers_from_guessing_and_framing() {
-    let scene = Scene::new();
+fn every_response_has_the_security_headers() {
+    let fixture = Fixture::new();
     for path in ["/v1/keys", "/nothing", "/healthz", "/login", "/authz?scope=api.read"] {
-        let answer = scene.whole(&Act {
+        let answer = fixture.send(&Act {
             what: ("GET", path.into()),
             body: String::new(),
             headers: Vec::new(),
@@ -375,7 +380,7 @@ fn every_answer_keeps_browsers_from_guessing_and_framing() {
 }
 
 #[test]
-fn hsts_is_sent_where_asked_for_and_no_connections_are_refused_with_the_reason() {
+fn hsts_is_sent_if_configured_and_zero_connections_are_refused() {
     let home = Home::new();
     home.done(&["init"]);
     let server = home.serve(&["--behind-proxy", "--hsts", "31536000"]);

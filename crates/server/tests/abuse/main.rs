@@ -1,4 +1,4 @@
-//! Clients that attack the server, break off their requests, or are too many.
+//! Clients that attack the server, truncate their requests, or are too many.
 
 #![expect(
     clippy::indexing_slicing,

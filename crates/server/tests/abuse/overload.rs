@@ -1,4 +1,4 @@
-//! Clients that take room and give nothing back, against the running server: others do not notice.
+//! Clients that hold requests and connections of a running server: other clients are still served.
 
 use portcullis_testkit::frames::Frames;
 use portcullis_testkit::serving::{Home, Serving, free_address, id_of, text};
@@ -15,14 +15,14 @@ const ATTACKER: &str = "127.0.0.2";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const ORIGIN: (&str, &str) = ("sec-fetch-site", "same-origin");
 
-struct Scene {
+struct Fixture {
     home: Home,
     server: Serving,
     metrics: String,
     root: String,
 }
 
-impl Scene {
+impl Fixture {
     fn new(arguments: &[&str]) -> Self {
         let home = Home::new();
         let root = home.done(&["init"]);
@@ -36,7 +36,7 @@ impl Scene {
         portcullis_testkit::basic(self.root.as_bytes())
     }
 
-    /// A connection from this address.
+    /// Connects from this address.
     fn connect(&self, from: &str) -> TcpStream {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let stream = runtime.block_on(async {
@@ -50,7 +50,7 @@ impl Scene {
         stream
     }
 
-    /// The answer to one request from this address.
+    /// Sends one request from this address. Returns the response.
     fn ask(&self, from: &str, what: &str, headers: &str, body: &str) -> String {
         let mut stream = self.connect(from);
         let length = body.len();
@@ -80,7 +80,7 @@ impl Scene {
         }
     }
 
-    /// How often there was no room of this kind.
+    /// Returns how often this limit was reached.
     fn count(&self, kind: &str) -> u64 {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
         stream
@@ -95,7 +95,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn reported(&self, kind: &str) {
+    fn assert_reported(&self, kind: &str) {
         assert!(self.count(kind) > 0, "{kind}");
         assert!(self.home.log().contains(kind), "{}", self.home.log());
     }
@@ -110,7 +110,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Reads until the other end closes.
+/// Reads until the server closes. Returns false on a timeout.
 fn is_closed(mut stream: impl Read) -> bool {
     let mut part = [0; 4096];
     loop {
@@ -123,43 +123,45 @@ fn is_closed(mut stream: impl Read) -> bool {
 }
 
 #[test]
-fn logins_without_a_body_take_no_room_from_valid_keys_and_probes() {
-    let scene = Scene::new(&[]);
+fn logins_without_a_body_do_not_starve_valid_keys_and_probes() {
+    let fixture = Fixture::new(&[]);
     let mut connections = Vec::new();
     let mut refused = 0;
     for _ in 0..20 {
-        let mut frames = Frames::over(scene.connect(ATTACKER), WINDOW).unwrap();
+        let mut frames = Frames::over(fixture.connect(ATTACKER), WINDOW).unwrap();
         for stream in 0..64 {
             frames.request(stream * 2 + 1, ("POST", "/login"), &[FORM, ORIGIN], false).unwrap();
         }
         frames.ping().unwrap();
         connections.push(frames);
     }
-    // Those that found no room are told so at once.
+    // Requests beyond the limit are refused at once.
     for frames in connections.iter_mut().skip(1) {
         refused += u32::from(frames.status(1).unwrap() == 503);
     }
     assert!(refused >= 18, "{refused}");
-    scene.serves_others();
-    // Another address logs in meanwhile.
+    fixture.serves_others();
+    // Another address can log in meanwhile.
     let headers = format!("{}: {}\r\n{}: {}\r\n", FORM.0, FORM.1, ORIGIN.0, ORIGIN.1);
-    let answer = scene.ask("127.0.0.3", "POST /login", &headers, &format!("key={}", scene.root));
+    let answer =
+        fixture.ask("127.0.0.3", "POST /login", &headers, &format!("key={}", fixture.root));
     assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
-    scene.reported("source_requests");
+    fixture.assert_reported("source_requests");
     drop(connections);
-    eventually("the attacker's room is free again", || {
-        scene.ask(ATTACKER, "POST /login", &headers, "key=x").starts_with("HTTP/1.1 401")
+    eventually("the attacker may send requests again", || {
+        fixture.ask(ATTACKER, "POST /login", &headers, "key=x").starts_with("HTTP/1.1 401")
     });
 }
 
 #[test]
-fn requests_of_one_key_take_no_room_from_other_keys() {
-    let scene = Scene::new(&[]);
-    let greedy = portcullis_testkit::basic(scene.home.key("greedy", "admin.key.create").as_bytes());
+fn requests_of_one_key_do_not_starve_other_keys() {
+    let fixture = Fixture::new(&[]);
+    let greedy =
+        portcullis_testkit::basic(fixture.home.key("greedy", "admin.key.create").as_bytes());
     let headers = [("authorization", greedy.as_str()), ("content-type", "application/json")];
     let mut connections = Vec::new();
     for _ in 0..20 {
-        let mut frames = Frames::over(scene.connect(ATTACKER), WINDOW).unwrap();
+        let mut frames = Frames::over(fixture.connect(ATTACKER), WINDOW).unwrap();
         for stream in 0..64 {
             frames.request(stream * 2 + 1, ("POST", "/v1/keys"), &headers, false).unwrap();
         }
@@ -169,70 +171,70 @@ fn requests_of_one_key_take_no_room_from_other_keys() {
     for frames in connections.iter_mut().skip(2) {
         assert_eq!(frames.status(127).unwrap(), 503);
     }
-    scene.serves_others();
-    scene.reported("key_bodies");
+    fixture.serves_others();
+    fixture.assert_reported("key_bodies");
 }
 
 #[test]
 fn one_source_has_at_most_half_of_the_connections() {
-    let scene = Scene::new(&["--max-connections", "8"]);
-    let held: Vec<_> = (0..4).map(|_| scene.connect(ATTACKER)).collect();
-    assert!(is_closed(scene.connect(ATTACKER)));
-    scene.serves_others();
-    scene.reported("source_connections");
+    let fixture = Fixture::new(&["--max-connections", "8"]);
+    let held: Vec<_> = (0..4).map(|_| fixture.connect(ATTACKER)).collect();
+    assert!(is_closed(fixture.connect(ATTACKER)));
+    fixture.serves_others();
+    fixture.assert_reported("source_connections");
     drop(held);
 }
 
 #[test]
-fn metrics_listener_and_control_socket_have_limits_of_their_own() {
-    let scene = Scene::new(&[]);
-    let socket = scene.home.data().join("control.sock");
+fn metrics_listener_and_control_socket_have_separate_limits() {
+    let fixture = Fixture::new(&[]);
+    let socket = fixture.home.data().join("control.sock");
     let connect = || std::os::unix::net::UnixStream::connect(&socket);
     let local: Vec<_> = (0..80).map(|_| connect().unwrap()).collect();
-    eventually("connections are refused", || scene.count("control_connections") > 0);
+    eventually("connections are refused", || fixture.count("control_connections") > 0);
     drop(local);
-    let held: Vec<_> = (0..80).map(|_| TcpStream::connect(&scene.metrics).unwrap()).collect();
-    eventually("connections are refused", || scene.home.log().contains("metrics_connections"));
+    let held: Vec<_> = (0..80).map(|_| TcpStream::connect(&fixture.metrics).unwrap()).collect();
+    eventually("connections are refused", || fixture.home.log().contains("metrics_connections"));
     drop(held);
-    eventually("the metrics are there again", || {
-        let mut stream = TcpStream::connect(&scene.metrics).unwrap();
+    eventually("the metrics are served again", || {
+        let mut stream = TcpStream::connect(&fixture.metrics).unwrap();
         let asked = stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n");
         let mut first = [0; 5];
         asked.is_ok() && stream.read_exact(&mut first).is_ok()
     });
-    assert!(scene.count("metrics_connections") > 0);
-    scene.serves_others();
+    assert!(fixture.count("metrics_connections") > 0);
+    fixture.serves_others();
 }
 
 #[test]
-fn client_that_pipelines_and_never_reads_is_ended() {
-    let scene = Scene::new(&[]);
+fn pipelining_client_that_never_reads_is_disconnected() {
+    let fixture = Fixture::new(&[]);
     let request = format!(
         "GET /v1/keys?page_size=200 HTTP/1.1\r\nhost: here\r\nauthorization: {}\r\n\r\n",
-        scene.basic()
+        fixture.basic()
     );
     let pipelined = request.repeat(64);
-    let mut stream = scene.connect(ATTACKER);
+    let mut stream = fixture.connect(ATTACKER);
     stream.set_write_timeout(Some(WATCHDOG)).unwrap();
-    // Until the server ends it, it writes as fast as it may and reads nothing.
+    // Writes without reading until the server ends the connection.
     while stream.write_all(pipelined.as_bytes()).is_ok() {}
-    scene.serves_others();
-    scene.reported("unread_answers");
+    fixture.serves_others();
+    fixture.assert_reported("unread_answers");
 }
 
 #[test]
-fn http_2_client_that_grants_no_window_is_ended() {
-    let scene = Scene::new(&[]);
-    let basic = scene.basic();
+fn http_2_client_that_grants_no_window_is_disconnected() {
+    let fixture = Fixture::new(&[]);
+    let basic = fixture.basic();
     let open = |window| {
-        let mut frames = Frames::over(scene.connect(ATTACKER), window).unwrap();
+        let mut frames = Frames::over(fixture.connect(ATTACKER), window).unwrap();
         for stream in 0..64 {
             let headers = [("authorization", basic.as_str())];
             frames.request(stream * 2 + 1, ("GET", "/v1/keys"), &headers, true).unwrap();
         }
         frames
     };
-    // Each answers pings all the time, so that neither is a dead connection.
+    // Each client answers pings, so that neither connection looks dead.
     let connections = [open(0), open(1)].map(|mut frames| {
         thread::spawn(move || {
             loop {
@@ -242,19 +244,19 @@ fn http_2_client_that_grants_no_window_is_ended() {
             }
         })
     });
-    scene.serves_others();
+    fixture.serves_others();
     for connection in connections {
         let ended = connection.join().unwrap();
         assert_ne!(ended.kind(), io::ErrorKind::WouldBlock, "{ended}");
     }
-    assert_eq!(scene.count("unread_answers"), 2);
+    assert_eq!(fixture.count("unread_answers"), 2);
 }
 
 #[test]
 fn http_2_client_that_reads_slowly_is_served() {
-    let scene = Scene::new(&[]);
-    let basic = scene.basic();
-    let mut frames = Frames::over(scene.connect(ATTACKER), 7).unwrap();
+    let fixture = Fixture::new(&[]);
+    let basic = fixture.basic();
+    let mut frames = Frames::over(fixture.connect(ATTACKER), 7).unwrap();
     let headers = [("authorization", basic.as_str())];
     frames.request(1, ("GET", "/v1/keys"), &headers, true).unwrap();
     let mut length = 0;

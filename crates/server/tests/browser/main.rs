@@ -1,5 +1,5 @@
-//! The portal in a real browser: a server, headless Chromium, and `portal.mjs`, which
-//! drives it; and the page of replicas, which only a store in etcd has. `PORTCULLIS_PICTURES=docs/img` keeps the pictures that it makes.
+//! The portal in headless Chromium, driven by `portal.mjs`, and the replica page of a store in etcd,
+//! driven by `replicas.mjs`. `PORTCULLIS_PICTURES=docs/img` keeps the screenshots.
 //!
 //! It needs Node, Debian's chromium and `npm ci --prefix crates/server/tests/browser`.
 
@@ -24,7 +24,7 @@ const CHROMIUM: &str = "/usr/bin/chromium";
     "playwright-core and axe-core (npm ci --prefix crates/server/tests/browser): cd crates/server/tests/browser/node_modules && test -d playwright-core -a -d axe-core"
 )]
 #[test]
-fn the_portal_works_in_a_browser() {
+fn portal_works_in_a_browser() {
     let home = Home::new();
     drive("portal.mjs", &home, || {
         let server = home.serve(&[]);
@@ -43,14 +43,14 @@ fn the_portal_works_in_a_browser() {
     "playwright-core and axe-core (npm ci --prefix crates/server/tests/browser): cd crates/server/tests/browser/node_modules && test -d playwright-core -a -d axe-core"
 )]
 #[test]
-fn the_page_of_replicas_works_in_a_browser() {
+fn replica_page_works_in_a_browser() {
     let etcd = portcullis_testkit::etcd::Etcd::start(1);
     let home = Home::new();
     drive("replicas.mjs", &home, || {
         let url = etcd.url();
         let key = home.done(&["--etcd", &url, "init"]);
         let server = home.serve(&["--etcd", &url]);
-        // One that has said nothing yet, and one that is counted out.
+        // A member without metadata, and a fenced one.
         for (number, row) in [(1, "m"), (2, "f")] {
             etcd.say(&["put", &format!("portcullis/s/m/{number:032x}"), row]);
         }
@@ -58,11 +58,11 @@ fn the_page_of_replicas_works_in_a_browser() {
     });
 }
 
-/// Has the script drive the server's portal.
+/// Runs a script against the portal of a server.
 fn drive(script: &str, home: &Home, start: impl FnOnce() -> (Serving, String)) {
     let (root, place) = (Path::new(WORKSPACE), home.room());
     let folder = root.join("crates/server/tests/browser");
-    // Each run has other keys and times, so that the pictures are made anew only when asked for.
+    // Each run has other keys and times, so screenshots are replaced only on request.
     let pictures = match env::var_os("PORTCULLIS_PICTURES") {
         Some(folder) => root.join(folder),
         None => place.join("pictures"),

@@ -1,7 +1,7 @@
-// What the tests of the portal in headless Chromium share.
+// Shared code of the browser tests of the portal.
 //
-// On every page, in light and in dark: axe finds nothing at WCAG 2.2 AA. All the while: the policy
-// reports nothing, no request leaves the origin, and the console stays silent.
+// On every page, in light and dark mode, axe finds no violation of WCAG 2.2 AA. During the whole test
+// the policy reports nothing, no request leaves the origin, and the console stays empty.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,8 +32,8 @@ export async function launch(name, options = {}) {
   });
   const page = context.pages()[0] ?? (await context.newPage());
   page.on("console", (message) => {
-    // An answer that is meant to be an error is one in the console, too; and this test may be
-    // quicker to type into a field than the page is to focus it.
+    // Expected error responses appear in the console too, and the test may type into a field before
+    // the page focuses it.
     const expected = /Failed to load resource: the server responded|Autofocus processing was blocked/;
     if (!expected.test(message.text())) reports.push(`console: ${message.text()}`);
   });
@@ -47,7 +47,7 @@ export async function launch(name, options = {}) {
   return { context, page, cdp };
 }
 
-// The policy keeps scripts out of the page, and axe with them; an isolated world is beside it.
+// The policy blocks scripts in the page, axe included, so axe runs in an isolated world.
 async function violations(cdp) {
   const { frameTree } = await cdp.send("Page.getFrameTree");
   const { executionContextId: contextId } = await cdp.send("Page.createIsolatedWorld", {

@@ -6,14 +6,14 @@ import { check, finish, heading, launch, logIn, pictures, root, url } from "./pa
 const shot = (page, name, options = {}) => page.screenshot({ path: join(pictures, name), ...options });
 const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.innerText.trim());
 
-/** Autofocus comes with a rendering of the page, which may be later than its load. */
+/** Autofocus happens when the page is rendered, which may be after its load event. */
 async function takesFocus(page, wanted) {
-  const patience = Date.now() + 60_000;
-  while ((await focused(page)) !== wanted && Date.now() < patience) await page.waitForTimeout(50);
+  const deadline = Date.now() + 60_000;
+  while ((await focused(page)) !== wanted && Date.now() < deadline) await page.waitForTimeout(50);
   assert.equal(await focused(page), wanted);
 }
 
-/** Presses Tab until this has the focus: it can be reached, and its focus can be seen. */
+/** Presses Tab until this element has the focus, and checks that the focus is visible. */
 async function tabTo(page, wanted) {
   for (let step = 0; step < 60; step += 1) {
     if ((await focused(page)) === wanted) {
@@ -46,7 +46,7 @@ const whoami = (page, key) => page.request.get(`${url}/v1/whoami`, {
   headers: { authorization: `Basic ${Buffer.from(`${key}:`).toString("base64")}` },
 }).then((answer) => answer.status());
 
-// ── by keyboard alone: log in, add a key, copy it, take it away, delete it, log out
+// ── by keyboard alone: log in, add a key, copy it, deactivate it, delete it, log out
 const browser = await launch("keyboard");
 const { context, page } = browser;
 await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: url });
@@ -84,7 +84,7 @@ await page.keyboard.press("Enter");
 await page.getByText("The key is on your clipboard.").waitFor();
 assert.equal(await page.evaluate(() => navigator.clipboard.readText()), key);
 assert.equal(await whoami(page, key), 200);
-// Reloading sends the form again, and makes no second key.
+// Reloading sends the form again and creates no second key.
 await page.reload();
 assert.equal(await heading(page), "This key was already revealed");
 assert.ok(!(await page.content()).includes(key));
@@ -175,7 +175,7 @@ await mouse.page.goto(`${url}/keys/key_00000000000`);
 assert.equal(await heading(mouse.page), "Not found");
 await check(mouse, "not found");
 
-// A clerk sees what it may not grant, and is out once its key is taken away.
+// A clerk cannot choose scopes that it may not grant, and its session ends once its key is revoked.
 const desk = await launch("desk");
 await logIn(desk.page, clerk);
 await desk.page.getByRole("link", { name: "Add API Key" }).click();
@@ -191,7 +191,7 @@ await desk.page.getByText("Your session has ended.").waitFor();
 if (process.env.PORTAL_ALL_PICTURES) await desk.page.screenshot({ path: join(process.env.PORTAL_ALL_PICTURES, "login.png") });
 await desk.context.close();
 
-// ── a form that is older than the key: somebody else revokes it, then renames it
+// ── a stale form: another session revokes the key, then renames it
 const staleKey = await add(mouse.page, "Stale", ["api.read"]);
 await mouse.page.getByRole("link", { name: "Edit this key" }).click();
 await mouse.page.waitForSelector("h1:has-text('Stale')");
@@ -221,7 +221,7 @@ assert.equal(await heading(other), "Theirs");
 assert.equal(await whoami(mouse.page, staleKey), 401);
 await other.close();
 
-// The picture shows a key of this test's store, which is gone when the test ends.
+// The screenshot shows a key of a temporary store.
 await add(mouse.page, "Payroll sync", data);
 await shot(mouse.page, "portal-reveal.png");
 await mouse.context.close();

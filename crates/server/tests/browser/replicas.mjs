@@ -1,4 +1,4 @@
-// Opens the page of replicas in headless Chromium. Run by main.rs here, which has made one in each
+// Opens the page of replicas in headless Chromium. Run by main.rs here, which has created one in each
 // state.
 import assert from "node:assert/strict";
 import { check, finish, heading, launch, logIn, root } from "./pages.mjs";

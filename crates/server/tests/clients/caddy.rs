@@ -1,23 +1,22 @@
-//! The shipped Caddyfile, behind a real Caddy: what reaches the client, and what reaches the service
-//! behind it.
+//! The shipped Caddyfile in a real Caddy: the responses to the client and the requests that reach the
+//! backend.
 
-use super::echo::echo;
+use super::{
+    echo::echo,
+    proxied::{adapt, free_address, serve_behind_proxy, wait_until_listening, write_certificate},
+};
 use portcullis_testkit::{
     needs,
     serving::{Home, Serving},
 };
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command},
-    thread,
-    time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Caddy, Portcullis and the service behind them.
+/// Caddy, Portcullis and the backend.
 struct Site {
     home: Home,
     portcullis: Serving,
@@ -34,15 +33,14 @@ impl Drop for Site {
 
 impl Site {
     fn open() -> Self {
-        let home = Home::new();
-        home.done(&["init"]);
-        let portcullis = home.serve(&["--behind-proxy"]);
+        let (home, portcullis) = serve_behind_proxy();
         let dir = home.room();
 
-        // The backend is given its port first: Caddy does not listen on its own yet.
-        let (backend, port) = (echo(), free_port());
+        // The backend takes its port first, because Caddy's address is only free and not yet bound.
+        let (backend, address) = (echo(), free_address());
         let file = dir.join("Caddyfile");
-        fs::write(&file, configuration(&dir, port, portcullis.address(), backend)).unwrap();
+        fs::write(&file, configuration(&dir, address.port(), portcullis.address(), backend))
+            .unwrap();
         let caddy = Command::new("caddy")
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(&file)
@@ -52,12 +50,8 @@ impl Site {
             .stderr(fs::File::create(dir.join("caddy.log")).unwrap())
             .spawn()
             .unwrap();
-        let site = Self { home, portcullis, caddy, port };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "{}", site.log());
-            thread::sleep(Duration::from_millis(20));
-        }
+        let site = Self { home, portcullis, caddy, port: address.port() };
+        wait_until_listening(address, || site.log());
         site
     }
 
@@ -69,7 +63,7 @@ impl Site {
         self.home.done(&[&["key", "create"], arguments].concat())
     }
 
-    /// The status and the body.
+    /// Sends a request with curl. Returns status and body.
     fn curl(&self, path: &str, arguments: &[&str]) -> (u16, String) {
         let output = Command::new("curl")
             .args(["-skg", "--max-time", "20", "-w", "\n%{http_code}", "--resolve"])
@@ -79,23 +73,16 @@ impl Site {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let (body, status) = text.rsplit_once('\n').expect("an answer");
+        let (body, status) = text.rsplit_once('\n').expect("a response");
         (status.parse().unwrap(), body.to_owned())
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The shipped file with other addresses, and a certificate of the test's own.
+/// Returns the shipped file with the addresses and the certificate of the test.
 fn configuration(dir: &Path, port: u16, portcullis: &str, backend: SocketAddr) -> String {
-    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
-    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    let mut text = include_str!("../../../../deploy/Caddyfile").to_owned();
+    write_certificate(dir, "example.com");
     let dir = dir.display();
-    for (shipped, here) in [
+    let replacements = [
         ("admin off\n", "admin off\n\tauto_https disable_redirects\n".to_owned()),
         (
             "\nexample.com {\n",
@@ -103,14 +90,11 @@ fn configuration(dir: &Path, port: u16, portcullis: &str, backend: SocketAddr) -
         ),
         ("127.0.0.1:8443 {", format!("{portcullis} {{")),
         ("127.0.0.1:9000", backend.to_string()),
-    ] {
-        assert!(text.contains(shipped), "{shipped}");
-        text = text.replace(shipped, &here);
-    }
-    text
+    ];
+    adapt(include_str!("../../../../deploy/Caddyfile"), &replacements)
 }
 
-/// As a backend does that makes variables of header names.
+/// Converts header names to variable names, as CGI and WSGI backends do.
 fn folded(head: &str) -> Vec<String> {
     let name = |line: &str| line.split_once(':').map(|(name, _)| name.to_uppercase());
     let fold = |name: String| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
@@ -119,7 +103,7 @@ fn folded(head: &str) -> Vec<String> {
 
 #[needs("caddy", "curl")]
 #[test]
-fn caddy_gives_the_documented_answers_and_passes_no_claim_of_a_client_on() {
+fn caddy_gives_the_documented_responses_and_forwards_no_spoofed_header() {
     let mut site = Site::open();
     let key = site.key(&["--name", "bare", "--scope", "api.read"]);
     let owned = site.key(&["--name", "owned", "--scope", "api.read", "--owner", "shop 17"]);
@@ -132,7 +116,7 @@ fn caddy_gives_the_documented_answers_and_passes_no_claim_of_a_client_on() {
         assert!(upstream.contains(line), "{line}: {upstream}");
     }
 
-    // Every character that a name may have in the place of each hyphen, over both versions of HTTP.
+    // Each hyphen is replaced by every character that a header name may contain, over HTTP/1.1 and HTTP/2.
     let mut spoofed = Vec::new();
     for first in "-_.!#$%&'*+^`|~".chars() {
         for second in "-_.!#$%&'*+^`|~".chars() {
@@ -160,7 +144,7 @@ fn caddy_gives_the_documented_answers_and_passes_no_claim_of_a_client_on() {
     assert!(body.contains(r#""required_scopes":["api.write"]"#), "{body}");
     assert_eq!(site.curl("/elsewhere", &["-u", &user]).0, 404);
 
-    // It hangs; then it is gone.
+    // Portcullis hangs; then it is dead.
     let unavailable = |site: &Site| {
         let (status, body) = site.curl("/data/ledgers", &["-u", &user]);
         assert_eq!(status, 503, "{body}");

@@ -1,8 +1,8 @@
-//! The client matrix: the running server, met by the HTTP clients that people have, in the ways in
-//! which they hand over a key. What is accepted and what is refused is the table of the contract.
+//! The client matrix: common HTTP clients send a key in their usual ways to a running server. The tables
+//! say which requests are accepted.
 //!
-//! A client that is not installed fails the test in CI and is named loudly elsewhere; `.ci/run`
-//! installs them all. reqwest comes with the tests, without TLS: it asks behind a proxy.
+//! A client that is not installed fails its test in CI; elsewhere the test is ignored. `.ci/run` installs
+//! all of them. reqwest is built without TLS, so its server runs as behind a proxy.
 
 use portcullis_testkit::{
     WORKSPACE, needs,
@@ -16,7 +16,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A server that speaks TLS with a certificate for which nobody vouches, and a key of it.
+/// A server with a self-signed certificate, and a key of it.
 struct Server {
     home: Home,
     serving: Serving,
@@ -36,12 +36,12 @@ impl Server {
         format!("{}/v1/whoami", self.serving.url)
     }
 
-    /// The address with what comes before its `@`.
+    /// Returns the address with this user before its `@`.
     fn url_of(&self, user: &str) -> String {
         self.url().replace("://", &format!("://{user}@"))
     }
 
-    /// A file as `~/.netrc` is written.
+    /// Writes a file like `~/.netrc`.
     fn netrc(&self, after_login: &str) -> PathBuf {
         let file = self.home.room().join(format!("netrc{}", after_login.len()));
         fs::write(&file, format!("machine 127.0.0.1 login {}{after_login}\n", self.key)).unwrap();
@@ -49,7 +49,7 @@ impl Server {
         file
     }
 
-    /// Runs a client that prints a line for each way: its name, and a status or an exception.
+    /// Runs a client that prints a line for each case: its name, and a status or an exception.
     #[track_caller]
     fn expect(&self, client: &mut Command, expected: &[(&str, &str)]) {
         let output = client
@@ -114,7 +114,7 @@ fn curl() {
         text(&curl.args(arguments).arg(url).output().unwrap().stdout)
     };
     for (way, arguments, status) in cases {
-        // Over HTTP/2 a header list of 100 kB is turned away before it is a request.
+        // Over HTTP/2 a header list of 100 kB is refused before it is a request.
         let arguments = if way.ends_with("kB") {
             [arguments, vec!["--http1.1".into()]].concat()
         } else {
@@ -126,7 +126,7 @@ fn curl() {
     assert_eq!(ask(&[], &server.url_of(&format!("{key}:"))), "200", "https://KEY:@…");
     assert_eq!(ask(&[], &server.url_of(&format!("{key}:x"))), "401", "https://KEY:x@…");
 
-    // curl asks for the password of `-u KEY`, and nothing is typed. Without a terminal it reads
+    // curl prompts for the password of `-u KEY`, and nothing is typed. Without a terminal it reads
     // standard input.
     let mut child = Command::new("setsid")
         .args(["-w", "curl", "-sk", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}"])
@@ -189,7 +189,7 @@ fn python_urllib() {
     );
 }
 
-/// The Python of the virtual environment that `.ci/run` makes.
+/// The Python of the virtual environment that `.ci/run` creates.
 fn python() -> Command {
     Command::new(Path::new(WORKSPACE).join("target/clients-venv/bin/python"))
 }
@@ -209,7 +209,7 @@ fn python_requests() {
             ("key-as-password", "401"),
             ("bare-string", "TypeError"),
             ("address-with-colon", "200"),
-            // It sends nothing at all.
+            // It sends no credentials.
             ("address-without-colon", "401"),
             ("header", "200"),
             ("bearer", "401"),
@@ -231,7 +231,7 @@ fn python_httpx() {
             ("pair-with-password", "401"),
             ("pair-with-none", "TypeError"),
             ("key-as-password", "401"),
-            // Where netrc's password is empty it sends nothing at all.
+            // With an empty password in netrc it sends no credentials.
             ("netrc", "401"),
             ("address-with-colon", "200"),
             ("address-without-colon", "200"),
@@ -309,7 +309,7 @@ fn reqwest() {
     assert_eq!(status(get().basic_auth(&key, Some("password"))), 401);
     assert_eq!(status(get().basic_auth("", Some(&key))), 401);
     assert_eq!(status(client.get(url.replace("://", &format!("://{key}@")))), 200);
-    // `header` adds a line: both are sent, and two are one too many.
+    // `header` adds a line, so two are sent; a second one is refused.
     let twice = get().basic_auth(&key, nothing).basic_auth(&key, nothing);
     assert_eq!(status(twice), 401);
 }

@@ -1,4 +1,4 @@
-//! The service behind a reverse proxy: it answers with the head of the request that reached it.
+//! The backend of a reverse proxy: it responds with the head of the request that reached it.
 
 use std::{
     io::{Read, Write},
@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-/// Serves until the test ends. `/broken` is answered with an error.
+/// Starts the backend, which runs until the test ends. `/broken` gets an error.
 pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! The server as other programs meet it: HTTP clients, reverse proxies, a fuzzer of its
-//! `OpenAPI` description.
+//! The server with other programs: HTTP clients, reverse proxies, a fuzzer of its `OpenAPI`
+//! description.
 
 #![expect(
     clippy::expect_used,
@@ -12,3 +12,4 @@ mod callers;
 mod echo;
 mod nginx;
 mod openapi;
+mod proxied;

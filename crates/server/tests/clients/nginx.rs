@@ -1,23 +1,22 @@
-//! The shipped nginx configuration, behind a real nginx: what reaches the client, what reaches the
-//! service behind it, and what nginx writes to its logs.
+//! The shipped configuration in a real nginx: the responses to the client, the requests that reach the
+//! backend, and the logs of nginx.
 
-use super::echo::echo;
+use super::{
+    echo::echo,
+    proxied::{adapt, free_address, serve_behind_proxy, wait_until_listening, write_certificate},
+};
 use portcullis_testkit::{
     needs,
     serving::{Home, Serving},
 };
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// nginx, Portcullis and the service behind them.
+/// nginx, Portcullis and the backend.
 struct Site {
     home: Home,
     portcullis: Serving,
@@ -27,7 +26,7 @@ struct Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // The master takes its workers along on TERM, and not on KILL.
+        // On SIGTERM the master ends its workers; on SIGKILL it would not.
         let _ = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _ = self.nginx.wait();
     }
@@ -35,15 +34,13 @@ impl Drop for Site {
 
 impl Site {
     fn open() -> Self {
-        // Where Debian puts it is not on every user's path.
+        // Debian installs it in a directory that is not on every user's PATH.
         let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| runs(name));
         let program = found.unwrap();
-        let home = Home::new();
-        home.done(&["init"]);
-        let portcullis = home.serve(&["--behind-proxy"]);
+        let (home, portcullis) = serve_behind_proxy();
         let dir = home.room();
 
-        // The backend is given its port first: nginx does not listen on its own yet.
+        // The backend takes its port first, because nginx's address is only free and not yet bound.
         let (backend, address) = (echo(), free_address());
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration(&dir, address, portcullis.address(), backend)).unwrap();
@@ -59,11 +56,7 @@ impl Site {
             .spawn()
             .unwrap();
         let site = Self { home, portcullis, nginx, address };
-        let start = Instant::now();
-        while TcpStream::connect(site.address).is_err() {
-            assert!(start.elapsed() < PATIENCE, "{}", site.read("start.log"));
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_until_listening(address, || site.read("start.log"));
         site
     }
 
@@ -75,7 +68,7 @@ impl Site {
         self.home.done(&[&["key", "create"], arguments].concat())
     }
 
-    /// The status, the headers in small letters, and the body.
+    /// Sends a request with curl. Returns status, lower-case head and body.
     fn curl(&self, path: &str, arguments: &[&str]) -> (u16, String, String) {
         let output = Command::new("curl")
             .args(["-skg", "--max-time", "20", "-i", "--http1.1"])
@@ -84,7 +77,7 @@ impl Site {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a response");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, head.to_lowercase(), body.to_owned())
     }
@@ -95,21 +88,14 @@ fn runs(program: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// The shipped file with other addresses, and files of the test's own.
+/// Returns the shipped file with the addresses and the paths of the test.
 fn configuration(dir: &Path, address: SocketAddr, portcullis: &str, backend: SocketAddr) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    let mut text = include_str!("../../../../deploy/nginx.conf").to_owned();
+    write_certificate(dir, "localhost");
     let dir = dir.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {dir}/{name};"))
         .join(" ");
-    for (shipped, here) in [
+    let replacements = [
         ("listen 443 ssl;", format!("listen {address} ssl;")),
         ("server 127.0.0.1:8443;", format!("server {portcullis};")),
         ("server 127.0.0.1:9000;", format!("server {backend};")),
@@ -118,11 +104,8 @@ fn configuration(dir: &Path, address: SocketAddr, portcullis: &str, backend: Soc
         ("/run/nginx.pid", format!("{dir}/nginx.pid")),
         ("worker_processes auto;", "worker_processes 1;".into()),
         ("http {\n", format!("http {{\n{temporary}\n")),
-    ] {
-        assert!(text.contains(shipped), "{shipped}");
-        text = text.replace(shipped, &here);
-    }
-    text
+    ];
+    adapt(include_str!("../../../../deploy/nginx.conf"), &replacements)
 }
 
 fn count(head: &str, header: &str) -> usize {
@@ -131,13 +114,13 @@ fn count(head: &str, header: &str) -> usize {
 
 #[needs("nginx", "curl")]
 #[test]
-fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
+fn nginx_gives_the_documented_responses_and_forwards_no_key() {
     let mut site = Site::open();
     let read = site.key(&["--name", "Käse export", "--scope", "api.read", "--owner", "shop 17"]);
     let bare = site.key(&["--name", "bare", "--scope", "api.read"]);
     let (read_user, bare_user) = (format!("{read}:"), format!("{bare}:"));
 
-    // Let through: the service learns who calls, and nothing that the client claims.
+    // A permitted request reaches the backend with the identity of the key and without spoofed headers.
     let spoofed = [
         "-H",
         "X-Auth-Key-Id: spoofed",
@@ -177,13 +160,13 @@ fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
     ] {
         assert!(upstream.contains(line), "{line}: {upstream}");
     }
-    // Where there is nothing to say, what the client says does not stand in for it.
+    // A header without a value is absent; a spoofed one does not take its place.
     let (status, _, upstream) =
         site.curl("/data/ledgers", &[&["-u", &bare_user][..], &spoofed].concat());
     assert_eq!(status, 200);
     assert!(!upstream.contains("spoofed") && !upstream.contains("Owner"), "{upstream}");
 
-    // Turned away: the bytes of Portcullis itself.
+    // A refused request gets the response of Portcullis, byte for byte.
     let unauthorized = r#"{"type":"urn:portcullis:invalid-key","title":"Unauthorized","status":401,"detail":"Send the API key as the Basic user name with an empty password.","message":"Invalid username/account key"}"#;
     for arguments in [&[][..], &["-u", "pcl_nobody:"], &["-u", &format!("{read}:x")]] {
         let (status, head, body) = site.curl("/data/ledgers", arguments);
@@ -201,11 +184,11 @@ fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
     assert_eq!(count(&head, "www-authenticate"), 0, "{head}");
     assert_eq!(body, forbidden("api.write"));
 
-    // A failure of the service stays its own, and the question cannot be asked from outside.
+    // An error of the backend is passed on, and the auth location is internal.
     let (status, _, body) = site.curl("/data/broken", &["-u", &read_user]);
     assert!(status == 500 && body.starts_with("GET /broken"), "{status} {body}");
     assert_eq!(site.curl("/_authz", &["-u", &read_user]).0, 404);
-    // A client of the other origin's page, and a client that says it came by plain HTTP.
+    // A request from a page of another origin, with a forwarded scheme that the client wrote.
     let headers = [
         "-u",
         &read_user,
@@ -215,17 +198,17 @@ fn nginx_gives_the_documented_answers_and_passes_no_key_on() {
         "X-Forwarded-Proto: http",
     ];
     assert_eq!(site.curl("/data/ledgers", &headers).0, 200);
-    // A duplicate header is refused or cut down to one, and not printed.
+    // A duplicate header is refused or reduced to one, and not logged.
     let twice = format!("Authorization: {}", portcullis_testkit::basic(read.as_bytes()));
     let (status, _, _) = site.curl("/data/ledgers", &["-H", &twice, "-H", &twice]);
     assert!([400, 401].contains(&status), "{status}");
 
-    // Taken away: over at once.
+    // A revoked key is refused at once.
     let id = read_id(&site, &read_user);
     site.home.done(&["key", "revoke", &id]);
     assert_eq!(site.curl("/data/ledgers", &["-u", &read_user]).0, 401);
 
-    // Nobody there to ask.
+    // Portcullis is not running.
     site.portcullis.kill();
     for arguments in [&[][..], &["-u", &bare_user]] {
         let (status, head, body) = site.curl("/data/ledgers", arguments);
@@ -250,7 +233,7 @@ fn read_id(site: &Site, user: &str) -> String {
     line.expect(&upstream).to_owned()
 }
 
-/// What Portcullis answers where a key lacks this scope.
+/// Returns the body of the response to a key that lacks this scope.
 fn forbidden(scope: &str) -> String {
     let store = portcullis::Store::in_memory().unwrap();
     let (_, key) =

@@ -1,5 +1,5 @@
-//! What `/openapi.json` promises is what the server does: asked of each operation here, and of a
-//! running server by schemathesis, which makes requests out of the description alone.
+//! Conformance of the server to `/openapi.json`: of each operation here, and of a running server by
+//! schemathesis, which generates requests from the description.
 
 use axum::{
     body::Body,
@@ -27,7 +27,7 @@ async fn ask(app: &axum::Router, method: &str, path: &str, key: &[u8]) -> (Statu
 }
 
 #[tokio::test]
-async fn every_operation_says_the_scope_that_it_asks_for() {
+async fn every_operation_documents_its_required_scope() {
     let store = Store::in_memory().unwrap();
     let (_, weak) = issue(&store, new_key(&store, "weak", &[]));
     let app = router(store);
@@ -66,7 +66,7 @@ async fn every_operation_says_the_scope_that_it_asks_for() {
 
 #[needs("schemathesis")]
 #[test]
-fn a_fuzzer_finds_no_server_error_and_no_undocumented_answer() {
+fn schemathesis_finds_no_server_error_and_no_undocumented_response() {
     let home = Home::new();
     let key = home.done(&["init"]);
     let server = home.serve(&["--behind-proxy"]);

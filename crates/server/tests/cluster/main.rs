@@ -1,4 +1,4 @@
-//! Servers that share one store in etcd: real nodes, real servers.
+//! Servers that share one store in etcd, with real etcd nodes.
 
 #![expect(
     clippy::indexing_slicing,

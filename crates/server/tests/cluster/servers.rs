@@ -1,4 +1,4 @@
-//! The program with its keys in etcd: real nodes, real servers.
+//! The program with its keys in etcd: servers, import and export, members.
 
 use portcullis::{Change, Store, cluster};
 use portcullis_testkit::{
@@ -19,7 +19,7 @@ use std::{
 
 const WATCHDOG: Duration = Duration::from_mins(1);
 
-/// Runs what must fail with this code, and gives what it said.
+/// Runs a command that must fail with this code. Returns its standard error.
 fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
     let output = home.command(arguments).output().unwrap();
     let said = text(&output.stderr);
@@ -27,7 +27,7 @@ fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
     said
 }
 
-/// A directory with a store of so many keys, some of them changed since.
+/// Creates a store with this many keys, some of them changed afterwards.
 fn store(home: &Home, keys: usize) {
     home.done(&["init", "--scope", "ledger.close"]);
     let store = Store::builder().open_existing(home.data()).unwrap();
@@ -43,7 +43,7 @@ fn store(home: &Home, keys: usize) {
     let renamed = Change { name: Some("renamed".into()), ..Change::default() };
     store.update(newest[1].id, renamed).unwrap();
     drop(store);
-    // The storage engine gives its lock back a moment after it was closed.
+    // sled releases its lock shortly after the store is closed.
     eventually("the store is free", || {
         home.command(&["scopes"]).output().unwrap().status.success()
     });
@@ -60,7 +60,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn a_store_goes_into_etcd_and_out_again_with_all_that_it_has() {
+fn import_and_export_keep_the_whole_store() {
     let etcd = Etcd::start(1);
     let home = Home::new();
     store(&home, 140);
@@ -72,18 +72,18 @@ fn a_store_goes_into_etcd_and_out_again_with_all_that_it_has() {
     assert!(said.contains("there is a store already"), "{said}");
 
     let before = home.done(&["export"]);
-    let trail = home.done(&["--json", "audit"]);
+    let audit = home.done(&["--json", "audit"]);
     fs::rename(&data, home.room().join("old")).unwrap();
     home.done(&["cluster", "export", "--etcd", &url]);
     assert_eq!(home.done(&["export"]), before);
-    assert_eq!(home.done(&["--json", "audit"]), trail);
+    assert_eq!(home.done(&["--json", "audit"]), audit);
     assert!(home.done(&["--json", "audit", "--verify"]).contains("true"));
-    assert!(before.contains("renamed") && trail.lines().count() > 140);
+    assert!(before.contains("renamed") && audit.lines().count() > 140);
 }
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn an_import_that_broke_off_goes_on_and_another_one_begins_anew() {
+fn interrupted_import_is_resumed_and_another_one_starts_over() {
     let etcd = Etcd::start(1);
     let home = Home::new();
     let url = etcd.url();
@@ -91,20 +91,20 @@ fn an_import_that_broke_off_goes_on_and_another_one_begins_anew() {
     let data = home.data();
     home.done(&["backup", "first.backup"]);
     home.key("one more", "api.read");
-    // A backup that ends early stands for an import that was killed.
+    // A truncated backup simulates an import that was killed.
     let whole = fs::read(home.room().join("first.backup")).unwrap();
     fs::write(home.room().join("torn.backup"), &whole[..whole.len() / 2]).unwrap();
     fails(&home, 1, &["cluster", "import", "--etcd", &url, "--from", "torn.backup"]);
     let keys = || etcd.say(&["get", "portcullis/", "--prefix", "--keys-only", "--limit", "9999"]);
-    assert!(!keys().contains("portcullis/e\n"), "half a store can be seen");
+    assert!(!keys().contains("portcullis/e\n"), "an incomplete store is visible");
     let begun = etcd.revision();
     home.done(&["cluster", "import", "--etcd", &url, "--from", "first.backup"]);
     let whole_import = etcd.revision() - begun;
     assert!(keys().contains("portcullis/e\n") && !keys().contains("portcullis/x\n"));
-    // Of four parts one was there; then comes the epoch. Anew it would take seven.
-    assert!(whole_import <= 4, "it began anew: {whole_import} transactions");
+    // One of four batches was there; the epoch comes last. From the start it would take seven transactions.
+    assert!(whole_import <= 4, "the import started over: {whole_import} transactions");
 
-    // Into another space: what was begun there is of another state, and goes.
+    // In another space the interrupted import was of another store, so it is discarded.
     let other = ["--etcd-space", "other/"];
     let import =
         |from| [&["cluster", "import", "--etcd", &url, "--from", from], &other[..]].concat();
@@ -118,7 +118,7 @@ fn an_import_that_broke_off_goes_on_and_another_one_begins_anew() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
+fn etcd_is_reached_by_tls_and_with_a_user_from_private_files() {
     let home = Home::new();
     let tls = authority(&home.room());
     let etcd = Etcd::start_with(1, tls.clone());
@@ -163,7 +163,7 @@ fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
     fs::write(&password, "password of keys\n").unwrap();
     home.done(&export);
 
-    // Without an authority it is for the system's to vouch, as everywhere.
+    // Without --etcd-ca the authorities of the system are used.
     fs::remove_dir_all(&data).unwrap();
     let export = [&["cluster", "export", "--etcd", &url][..], &as_replica, &as_user].concat();
     let with_roots =
@@ -177,7 +177,7 @@ fn etcd_is_asked_by_tls_and_as_a_user_and_no_secret_is_an_argument() {
     assert!(known.status.success(), "{}", text(&known.stderr));
 }
 
-/// What a server says of a key, by plain HTTP.
+/// Returns the status of a request by plain HTTP.
 fn status(url: &str, path: &str, key: Option<&str>) -> u16 {
     let client = reqwest::blocking::Client::builder().timeout(WATCHDOG).build().unwrap();
     let url = format!("{url}{path}").replace("https:", "http:");
@@ -190,7 +190,7 @@ fn status(url: &str, path: &str, key: Option<&str>) -> u16 {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn servers_share_their_keys_and_a_revocation_on_one_is_over_on_all() {
+fn key_revoked_on_one_server_is_refused_on_all() {
     let etcd = Etcd::start(3);
     let url = etcd.url();
     let homes = [Home::new(), Home::new(), Home::new()];
@@ -203,45 +203,45 @@ fn servers_share_their_keys_and_a_revocation_on_one_is_over_on_all() {
     let ask = |key: &str| -> Vec<u16> {
         servers.iter().map(|server| status(&server.url, "/v1/whoami", Some(key))).collect()
     };
-    eventually("they know", || ask(&root) == [200; 3]);
+    eventually("all accept the root key", || ask(&root) == [200; 3]);
     let key = homes[0].key("till", "api.read");
     eventually("the others follow", || ask(&key) == [200; 3]);
 
     let output = homes[1].command(&["key", "revoke", &id_of(&key)]).output().unwrap();
-    // One that was slow was waited out, and answers 503 until it is back.
+    // A replica that was too slow is fenced and responds 503 until it has joined again.
     let asked = ask(&key);
     assert!(!asked.contains(&200), "{asked:?}");
     let said = text(&output.stderr);
     assert!(said.contains("is inactive, acknowledged by "), "{said}");
-    // Again, and as JSON: it waits once more, and says so.
+    // A second revocation waits again and reports the replicas.
     let all = r#""settled":{"acknowledged":3,"waited_out":0}"#;
     eventually("all acknowledge it", || {
         homes[2].done(&["--json", "key", "revoke", &id_of(&key)]).contains(all)
     });
     eventually("all refuse it", || ask(&key) == [401; 3]);
 
-    // A second server in a directory would take the first one's socket away.
+    // A second server in a directory would replace the socket of the first one.
     let said = fails(&homes[0], 5, &["--etcd", &url, "serve", "--behind-proxy"]);
-    assert!(said.contains("a server runs in"), "{said}");
+    assert!(said.contains("a server already runs in"), "{said}");
 
     (0..3).for_each(|node| etcd.freeze(node));
-    eventually("they cannot know any more", || ask(&root) == [503; 3]);
+    eventually("no gate is open", || ask(&root) == [503; 3]);
     assert_eq!(status(&servers[0].url, "/readyz", None), 503);
     (0..3).for_each(|node| etcd.thaw(node));
-    eventually("they know again", || ask(&root) == [200; 3]);
+    eventually("all accept the root key again", || ask(&root) == [200; 3]);
     eventually("it is ready", || status(&servers[0].url, "/readyz", None) == 200);
 }
 
-/// The members as JSON has them.
+/// Returns the members from the JSON output.
 fn members(home: &Home, url: &str) -> Vec<serde_json::Value> {
-    let told = home.done(&["--json", "--etcd", url, "cluster", "members"]);
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    told["members"].as_array().unwrap().clone()
+    let members = home.done(&["--json", "--etcd", url, "cluster", "members"]);
+    let members: serde_json::Value = serde_json::from_str(&members).unwrap();
+    members["members"].as_array().unwrap().clone()
 }
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
+fn members_are_listed_with_their_settings_and_lag() {
     let etcd = Etcd::start(1);
     let url = etcd.url();
     let homes = [Home::new(), Home::new()];
@@ -255,20 +255,20 @@ fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
     let unnamed = serve(1, &[]);
     let key = homes[0].key("a", "api.read");
     homes[0].done(&["key", "revoke", &id_of(&key)]);
-    let mut told = Vec::new();
-    // Whoever asks is none.
+    let mut listed = Vec::new();
+    // The command itself is not a member.
     eventually("both have applied all", || {
-        told = members(&homes[0], &url);
-        told.len() == 2 && told.iter().all(|m| m["behind"] == 0 && m["fenced"] == false)
+        listed = members(&homes[0], &url);
+        listed.len() == 2 && listed.iter().all(|m| m["behind"] == 0 && m["fenced"] == false)
     });
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let named = |name: &str| told.iter().find(|member| member["name"] == name).unwrap();
+    let named = |name: &str| listed.iter().find(|member| member["name"] == name).unwrap();
     let till = named("till-4");
     assert_eq!(
         (&till["freshness_ms"], &named(machine.trim())["freshness_ms"]),
         (&2000.into(), &3000.into())
     );
-    for member in &told {
+    for member in &listed {
         assert_eq!(member["version"], env!("CARGO_PKG_VERSION"));
         assert!(member["applied"].as_u64().unwrap() > 0);
         assert_eq!(member["incarnation"].as_str().unwrap().len(), 32);
@@ -279,7 +279,7 @@ fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
     assert!(rows[0].starts_with("NAME"), "{table}");
     assert!(rows.iter().any(|row| row.starts_with("till-4") && row.contains("  2s  ")), "{table}");
 
-    // One that is frozen falls behind, is fenced, and then struck off.
+    // A frozen replica falls behind, is fenced, and is then removed.
     unnamed.signal("STOP");
     let id = id_of(&homes[0].key("b", "api.read"));
     let revoking = homes[0].command(&["key", "revoke", &id]).spawn().unwrap();
@@ -295,7 +295,7 @@ fn the_replicas_are_listed_with_what_each_said_of_itself_and_how_far_it_is() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn many_changes_at_once_and_many_scopes_are_no_more_than_etcd_takes() {
+fn concurrent_changes_and_many_scopes_stay_within_etcd_limits() {
     let etcd = Etcd::start(1);
     let nodes =
         portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
@@ -315,7 +315,7 @@ fn many_changes_at_once_and_many_scopes_are_no_more_than_etcd_takes() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn when_a_key_was_last_used_survives_its_replica_and_is_known_to_the_others() {
+fn last_used_time_survives_its_replica_and_reaches_the_others() {
     let etcd = Etcd::start(1);
     let url = etcd.url();
     let homes = [Home::new(), Home::new()];
@@ -341,7 +341,7 @@ fn when_a_key_was_last_used_survives_its_replica_and_is_known_to_the_others() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn what_etcd_has_no_room_for_is_not_made_and_the_command_says_why() {
+fn change_beyond_the_etcd_quota_is_refused_with_the_reason() {
     let mut etcd = Etcd::start(1);
     etcd.restart_with(0, &["--quota-backend-bytes", "400000"]);
     assert!(etcd.wait_until_up());
@@ -367,31 +367,34 @@ fn what_etcd_has_no_room_for_is_not_made_and_the_command_says_why() {
     eventually("it is refused", || asked() == 401);
 }
 
-/// Whoever revokes waits by the freshness of the one that is cut off, not by its own.
+/// A revocation waits for the freshness of the unreachable replica, not for that of the revoking one.
 #[needs("etcd", "etcdctl")]
 #[test]
-fn a_replica_with_a_longer_freshness_than_the_revokers_accepts_nothing_after_a_revocation() {
+fn unreachable_replica_with_longer_freshness_refuses_a_revoked_key() {
     let etcd = Etcd::start(1);
     let url = etcd.url();
     let proxy = Proxy::to(&etcd.address(0));
     let homes = [Home::new(), Home::new()];
     let root = homes[0].done(&["--etcd", &url, "init"]);
     let _revoker = homes[0].serve(&["--etcd", &url, "--behind-proxy", "--freshness", "1s"]);
-    let cut = homes[1].serve(&["--etcd", &proxy.url(), "--behind-proxy", "--freshness", "6s"]);
+    let unreachable =
+        homes[1].serve(&["--etcd", &proxy.url(), "--behind-proxy", "--freshness", "6s"]);
     for _ in 0..2 {
         let key = homes[0].key("a", "api.read");
-        eventually("the other follows", || status(&cut.url, "/v1/whoami", Some(&key)) == 200);
+        eventually("the other follows", || {
+            status(&unreachable.url, "/v1/whoami", Some(&key)) == 200
+        });
         proxy.swallow();
         homes[0].done(&["key", "revoke", &id_of(&key)]);
-        assert_eq!(status(&cut.url, "/v1/whoami", Some(&key)), 503);
+        assert_eq!(status(&unreachable.url, "/v1/whoami", Some(&key)), 503);
         proxy.pass();
-        eventually("it is back", || status(&cut.url, "/v1/whoami", Some(&root)) == 200);
+        eventually("it is back", || status(&unreachable.url, "/v1/whoami", Some(&root)) == 200);
     }
 }
 
 #[needs("etcd", "curl", "bash")]
 #[test]
-fn the_local_cluster_starts_revokes_and_stops() {
+fn local_cluster_script_starts_revokes_and_stops() {
     let room = tempfile::tempdir().unwrap();
     let script = format!("{WORKSPACE}/deploy/local-cluster");
     let run = |word: &str| {
@@ -400,7 +403,7 @@ fn the_local_cluster_starts_revokes_and_stops() {
             .args([&script, word])
             .current_dir(room.path())
             .env("PORTCULLIS", env!("CARGO_BIN_EXE_portcullis"))
-            // Below the ports that the other tests draw.
+            // Below the ports that the other tests use.
             .env("LOCAL_CLUSTER_PORT", "12443");
         let output = command.output().unwrap();
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
@@ -415,7 +418,7 @@ fn the_local_cluster_starts_revokes_and_stops() {
     assert!(down.0, "{}", down.1);
 }
 
-/// An authority, and what it vouches for.
+/// Creates a certificate authority with a server and a client certificate.
 fn authority(room: &Path) -> Tls {
     let write = |name: &str, text: String| {
         fs::write(room.join(name), text).unwrap();
@@ -428,7 +431,7 @@ fn authority(room: &Path) -> Tls {
     about.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
     let ca = about.self_signed(&ca_key).unwrap();
     let issuer = rcgen::Issuer::new(about, ca_key);
-    let vouch = |name: &str| {
+    let issue = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(String::from);
         let about = rcgen::CertificateParams::new(names).unwrap();
@@ -436,6 +439,6 @@ fn authority(room: &Path) -> Tls {
         let cert = write(&format!("{name}.pem"), certificate.pem());
         (cert, write(&format!("{name}.key"), key.serialize_pem()))
     };
-    let (server, client) = (vouch("server"), vouch("client"));
+    let (server, client) = (issue("server"), issue("client"));
     Tls { ca: write("ca.pem", ca.pem()), server, client }
 }

@@ -1,4 +1,4 @@
-//! What is done with the whole of a store in etcd: saving it, proving its trail, cutting it.
+//! Operations on a whole store in etcd: backup, audit verification, pruning.
 
 use portcullis::{
     Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica,
@@ -27,7 +27,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Runs what must fail, and gives what it said.
+/// Runs a command that must fail. Returns its standard error.
 fn fails(home: &Home, arguments: &[&str]) -> String {
     let output = home.command(arguments).output().unwrap();
     assert!(!output.status.success(), "{arguments:?}");
@@ -48,7 +48,7 @@ fn whoami(url: &str, key: &str) -> u16 {
     asked.basic_auth(key, None::<&str>).send().unwrap().status().as_u16()
 }
 
-/// Names and states of all keys.
+/// Returns names and states of all keys.
 fn keys(store: &Store) -> Vec<(String, bool)> {
     let found = store.list(&ListQuery::default()).unwrap().records;
     found.into_iter().map(|record| (record.name.clone(), record.active)).collect()
@@ -61,13 +61,13 @@ fn hours_ago(hours: u64) -> Timestamp {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either() {
+fn backup_of_a_shared_store_restores_with_and_without_a_server() {
     let etcd = Etcd::start(1);
     let (home, idle, url) = (Home::new(), Home::new(), etcd.url());
     home.done(&["--etcd", &url, "init"]);
     let (kept, revoked) = {
         let server = home.serve(&["--etcd", &url, "--behind-proxy"]);
-        let keys = (home.key("kept", "api.read"), home.key("taken", "api.read"));
+        let keys = (home.key("kept", "api.read"), home.key("revoked", "api.read"));
         home.done(&["key", "revoke", &id_of(&keys.1)]);
         assert_eq!(whoami(&server.url, &keys.0), 200);
         home.done(&["backup", "of-server"]);
@@ -111,7 +111,7 @@ fn a_store_in_etcd_is_saved_with_or_without_a_server_and_comes_back_from_either(
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
+fn import_and_export_count_every_value() {
     let etcd = Etcd::start(1);
     let nodes = portcullis_etcd::Etcd::at(etcd.urls()).unwrap();
     let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
@@ -126,11 +126,11 @@ fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
         (used, unused, backup)
     };
     let mut done = 0;
-    let summary = Offline::new().import_to(&nodes(), &backup[..], |told| done = told.done);
+    let summary = Offline::new().import_to(&nodes(), &backup[..], |progress| done = progress.done);
     let summary = summary.unwrap();
     let shared = Store::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
     assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
-    // One use, beside what is counted.
+    // One use beside the counted values.
     let names = shared.catalogue().entries().len() as u64;
     assert_eq!(done, summary.sequence + summary.records + names + 1);
 
@@ -145,38 +145,38 @@ fn what_moves_to_etcd_and_out_again_is_all_of_it_and_is_counted() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn a_backup_of_a_shared_store_is_of_one_moment_whatever_the_others_do_meanwhile() {
+fn backup_of_a_shared_store_is_a_consistent_snapshot() {
     let etcd = Etcd::start(1);
     let (one, two) = (replica(&etcd, "portcullis/"), replica(&etcd, "portcullis/"));
     let (id, _) = issue(&one, new_key(&one, "first", &["api.read"]));
     eventually("the other follows", || two.get(id).is_ok());
     let mut bytes = Vec::new();
-    let mut strides = 0;
+    let mut batches = 0;
     let taken = one.backup(&mut bytes, |_| {
-        strides += 1;
+        batches += 1;
         issue(&two, new_key(&two, "meanwhile", &["api.read"]));
         two.revoke(id).unwrap();
     });
     let taken = taken.unwrap();
     assert_eq!(taken, Offline::new().verify_backup(&bytes[..], |_| ()).unwrap());
-    assert!(strides > 1 && two.count().active > 1);
-    // One key, as it was then, and the two entries that made it and the scopes.
+    assert!(batches > 1 && two.count().active > 1);
+    // One key, as at the start, and two audit entries: the scopes and the key.
     assert_eq!((taken.records, taken.sequence), (1, 2));
 
-    // What etcd no longer keeps cannot be read to its end.
-    let torn = one.backup(&mut Vec::new(), |_| {
+    // A backup fails if etcd compacts its revision meanwhile.
+    let failed = one.backup(&mut Vec::new(), |_| {
         issue(&two, new_key(&two, "later", &["api.read"]));
         etcd.compact();
     });
     assert!(
-        matches!(&torn, Err(Error::Consensus(why)) if why.contains("no longer kept")),
-        "{torn:?}"
+        matches!(&failed, Err(Error::Consensus(why)) if why.contains("is compacted")),
+        "{failed:?}"
     );
 }
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn every_command_works_on_a_shared_store_or_says_what_to_do_instead() {
+fn every_command_works_on_a_shared_store_or_names_the_alternative() {
     let etcd = Etcd::start(1);
     let (home, url) = (Home::new(), etcd.url());
     let run = |words: &[&str]| home.done(&[&["--etcd", &url], words].concat());
@@ -191,17 +191,17 @@ fn every_command_works_on_a_shared_store_or_says_what_to_do_instead() {
     assert!(run(&["key", "show", &id_of(&other)]).contains("last used"));
     assert!(run(&["scopes"]).contains("api.read"));
     assert_eq!(run(&["audit"]).lines().count(), 7);
-    assert_eq!(run(&["audit", "--verify"]), "7 entries, each as it was written");
-    run(&["audit", "--export", "trail"]);
-    assert_eq!(run(&["audit", "--verify", "trail"]), "7 entries, each as it was written");
-    assert_eq!(run(&["audit", "--cut", "--keep", "30h"]), "nothing is that old");
+    assert_eq!(run(&["audit", "--verify"]), "7 entries, all intact");
+    run(&["audit", "--export", "audit"]);
+    assert_eq!(run(&["audit", "--verify", "audit"]), "7 entries, all intact");
+    assert_eq!(run(&["audit", "--prune", "--keep", "30h"]), "no entry is that old");
     run(&["backup", "all"]);
     let refused = |words: &[&str]| fails(&home, &[&["--etcd", &url], words].concat());
     assert!(refused(&["doctor"]).contains("audit --verify"));
-    assert!(!home.data().exists(), "something was made in a directory");
+    assert!(!home.data().exists(), "a directory was created");
 }
 
-/// A store whose first entries are four days old, in etcd.
+/// Creates a store in etcd whose first audit entries are four days old. Returns their number.
 fn aged(home: &Home, url: &str, space: &str) -> u64 {
     let data = home.data();
     let store = Store::open(&data).unwrap();
@@ -217,7 +217,7 @@ fn aged(home: &Home, url: &str, space: &str) -> u64 {
     entries
 }
 
-/// How many entries etcd holds.
+/// Returns the number of audit entries in etcd.
 fn held(etcd: &Etcd) -> usize {
     let told = etcd.say(&[
         "get",
@@ -235,7 +235,7 @@ fn held(etcd: &Etcd) -> usize {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn a_cut_of_a_shared_trail_leaves_the_rest_proved_on_all_replicas_and_in_what_is_copied() {
+fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     let etcd = Etcd::start(1);
     let (home, url) = (Home::new(), etcd.url());
     let old = aged(&home, &url, "portcullis/");
@@ -243,39 +243,39 @@ fn a_cut_of_a_shared_trail_leaves_the_rest_proved_on_all_replicas_and_in_what_is
     let (young, _) = issue(&two, new_key(&two, "young", &["api.read"]));
     let run = |words: &[&str]| home.done(&[&["--etcd", &url], words].concat());
     run(&["audit", "--export", "before"]);
-    let said = run(&["audit", "--cut", "--keep", "30h"]);
+    let said = run(&["audit", "--prune", "--keep", "30h"]);
     let through =
-        format!("removed {old} entries, through entry {old}; entry {} tells of it", old + 2);
+        format!("removed {old} entries, through entry {old}; entry {} records it", old + 2);
     assert_eq!(said, through);
-    assert_eq!(run(&["audit", "--cut", "--keep", "30h"]), "nothing is that old");
+    assert_eq!(run(&["audit", "--prune", "--keep", "30h"]), "no entry is that old");
     assert_eq!(held(&etcd), 2);
 
-    // On each replica it begins there, is followed from there, and is proved.
+    // On each replica the log starts there, continues from there, and verifies.
     let told = one.audit(0, 100).unwrap();
     assert_eq!(told, two.audit(3, 100).unwrap());
     assert_eq!(told.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [old + 1, old + 2]);
     assert_eq!(one.audit(old + 1, 100).unwrap(), told[1..]);
     let Act::Prune { through, .. } = told[1].act else { panic!("{told:?}") };
     assert_eq!(through, old);
-    eventually("it follows", || one.get(young).is_ok());
+    eventually("the first replica has the key", || one.get(young).is_ok());
     one.revoke(young).unwrap();
     eventually("the other follows", || two.get(young).is_ok_and(|record| !record.active));
-    assert_eq!(run(&["audit", "--verify"]), "3 entries, each as it was written");
+    assert_eq!(run(&["audit", "--verify"]), "3 entries, all intact");
     run(&["audit", "--export", "after"]);
     // The entry that both exports have counts once.
-    let both = format!("{} entries, each as it was written", old + 3);
+    let both = format!("{} entries, all intact", old + 3);
     assert_eq!(run(&["audit", "--verify", "before", "after"]), both);
 
-    // What is copied begins there as well.
-    run(&["backup", "cut.backup"]);
+    // Copies start there as well.
+    run(&["backup", "pruned.backup"]);
     let first = |store: &Store| store.audit(0, 100).unwrap()[0].sequence;
     let dir = home.room().join("restored");
     let at = |dir: &Path| dir.to_str().unwrap().to_owned();
-    home.done(&["--data", &at(&dir), "restore", "cut.backup", "--without-later-denials"]);
+    home.done(&["--data", &at(&dir), "restore", "pruned.backup", "--without-later-denials"]);
     let restored = Store::open(&dir).unwrap();
     assert_eq!((first(&restored), keys(&restored)), (old + 1, keys(&one)));
     drop(restored);
-    run(&["cluster", "import", "--from", "cut.backup", "--etcd-space", "other/"]);
+    run(&["cluster", "import", "--from", "pruned.backup", "--etcd-space", "other/"]);
     let other = replica(&etcd, "other/");
     assert_eq!((first(&other), keys(&other)), (old + 1, keys(&one)));
     issue(&other, new_key(&other, "goes on", &["api.read"]));
@@ -288,15 +288,15 @@ fn a_cut_of_a_shared_trail_leaves_the_rest_proved_on_all_replicas_and_in_what_is
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn of_two_replicas_that_cut_at_once_one_does_and_the_floor_never_falls() {
+fn concurrent_prunes_by_replicas_take_effect_once() {
     let etcd = Etcd::start(1);
     let (home, url) = (Home::new(), etcd.url());
     let old = aged(&home, &url, "portcullis/");
     let stores = [(); 3].map(|()| replica(&etcd, "portcullis/"));
-    let cut =
+    let prune =
         |store: &Store| store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap();
     let done = scope(|scope| {
-        let threads = stores.each_ref().map(|store| scope.spawn(|| cut(store)));
+        let threads = stores.each_ref().map(|store| scope.spawn(|| prune(store)));
         threads.map(|thread| thread.join().unwrap())
     });
     let done: Vec<_> = done.into_iter().flatten().collect();
@@ -304,7 +304,7 @@ fn of_two_replicas_that_cut_at_once_one_does_and_the_floor_never_falls() {
     assert_eq!((done[0].through, done[0].removed), (old, old));
     for store in &stores {
         assert_eq!(store.audit(0, 100).unwrap()[0].sequence, old + 1);
-        assert_eq!(cut(store), None);
+        assert_eq!(prune(store), None);
     }
-    eventually("it is swept", || held(&etcd) == 1);
+    eventually("the old entries are removed from etcd", || held(&etcd) == 1);
 }

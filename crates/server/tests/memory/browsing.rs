@@ -2,30 +2,30 @@
 
 use crate::{
     http1::{Answer, Http1, with_headers},
-    stage::{Stage, id_of, keys_in, wrong},
+    servers::{Servers, id_of, keys_in, wrong},
 };
 
-type Named = (&'static str, fn(&Stage) -> Vec<String>);
+type Named = (&'static str, fn(&Servers) -> Vec<String>);
 
 pub(crate) const SCENES: &[Named] = &[
     ("portal: log in, read, log out", read),
     ("portal: wrong and revoked key", refused),
     ("portal: create and rotate", create),
     ("portal: key in a field of a form", misplaced),
-    ("portal: login over HTTP/2, cut", over_http2),
+    ("portal: login over HTTP/2, truncated", over_http2),
 ];
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
 struct Browser<'s> {
-    stage: &'s Stage,
+    servers: &'s Servers,
     connection: Http1,
     cookie: String,
 }
 
 impl<'s> Browser<'s> {
-    fn new(stage: &'s Stage) -> Self {
-        Self { stage, connection: stage.http1(), cookie: String::new() }
+    fn new(servers: &'s Servers) -> Self {
+        Self { servers, connection: servers.http1(), cookie: String::new() }
     }
 
     fn post(&mut self, path: &str, body: &str) -> Answer {
@@ -38,7 +38,7 @@ impl<'s> Browser<'s> {
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Answer {
         let mut headers = vec![
-            format!("Origin: {}", self.stage.server.url),
+            format!("Origin: {}", self.servers.server.url),
             "Sec-Fetch-Site: same-origin".into(),
         ];
         if !self.cookie.is_empty() {
@@ -46,7 +46,7 @@ impl<'s> Browser<'s> {
         }
         let answer = self.connection.ask(&with_headers(method, path, &headers, FORM, body));
         if let Some((_, cookie)) = answer.head.split_once("set-cookie: ") {
-            // The client reads heads in small letters, and cookies are not.
+            // The client converts heads to lower case, which a cookie must not be.
             self.cookie = cookie.split(';').next().unwrap().replace("__host-", "__Host-");
         }
         answer
@@ -74,9 +74,9 @@ fn hidden(page: &Answer, address: &str) -> String {
     inputs.collect::<Vec<_>>().join("&")
 }
 
-fn read(stage: &Stage) -> Vec<String> {
-    let (key, target) = (stage.admin(), stage.key());
-    let mut browser = Browser::new(stage);
+fn read(servers: &Servers) -> Vec<String> {
+    let (key, target) = (servers.admin(), servers.key());
+    let mut browser = Browser::new(servers);
     assert_eq!(browser.log_in(&key).status, 303);
     let id = id_of(&target);
     for path in ["/", "/keys/new", "/audit", &format!("/keys/{id}"), &format!("/keys/{id}/delete")]
@@ -89,10 +89,10 @@ fn read(stage: &Stage) -> Vec<String> {
     vec![key, target]
 }
 
-fn refused(stage: &Stage) -> Vec<String> {
-    let (unknown, revoked, weak) = (wrong(&stage.key()), stage.inactive(), stage.key());
+fn refused(servers: &Servers) -> Vec<String> {
+    let (unknown, revoked, weak) = (wrong(&servers.key()), servers.inactive(), servers.key());
     for key in [&unknown, &revoked, &weak] {
-        let mut browser = Browser::new(stage);
+        let mut browser = Browser::new(servers);
         let answer = browser.log_in(key);
         assert!([401, 403, 429].contains(&answer.status), "{answer:?}");
         browser.close();
@@ -100,9 +100,9 @@ fn refused(stage: &Stage) -> Vec<String> {
     vec![unknown, revoked, weak]
 }
 
-fn create(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let mut browser = Browser::new(stage);
+fn create(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let mut browser = Browser::new(servers);
     assert_eq!(browser.log_in(&key).status, 303);
     let form = hidden(&browser.get("/keys/new"), "/keys");
     let made =
@@ -118,9 +118,9 @@ fn create(stage: &Stage) -> Vec<String> {
     [vec![key], new, newer].concat()
 }
 
-fn misplaced(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
-    let mut browser = Browser::new(stage);
+fn misplaced(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
+    let mut browser = Browser::new(servers);
     assert_eq!(browser.log_in(&key).status, 303);
     let form = hidden(&browser.get("/keys/new"), "/keys");
     browser.post("/keys", &format!("{form}&name={pasted}&scope={pasted}&expires={pasted}"));
@@ -132,10 +132,10 @@ fn misplaced(stage: &Stage) -> Vec<String> {
     vec![key, pasted]
 }
 
-fn over_http2(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
+fn over_http2(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
     let headers = [("content-type", FORM), ("sec-fetch-site", "same-origin")];
-    let mut two = stage.http2();
+    let mut two = servers.http2();
     let body = format!("username=admin&key={key}");
     let answer = two.ask_with("POST", "/login", &headers, &body, crate::http2::Coding::Literal);
     assert_eq!(answer.status, 303, "{answer:?}");

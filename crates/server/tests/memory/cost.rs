@@ -7,7 +7,7 @@
 
 use crate::{
     http1::{Http1, connect, request},
-    stage::keys_in,
+    servers::keys_in,
 };
 use portcullis::{Expiry, Grant, Metadata, NewKey, Store, wipe_stack};
 use portcullis_admin as admin;

@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that sends what it is told to, whole or not.
+//! A client of HTTP/1.1 that can send incomplete requests.
 
 use crate::authorization;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -12,7 +12,7 @@ use std::{
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// An answer.
+/// A response.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) trait Stream: Read + Write {
-    /// Ends the connection as the protocol has it.
+    /// Ends the connection in order.
     fn end(&mut self);
 }
 
@@ -86,7 +86,7 @@ impl Http1 {
         Self(stream)
     }
 
-    /// Sends these bytes; a server that closed the connection meanwhile has done so on purpose.
+    /// Sends these bytes. Ignores errors: the server may have closed the connection.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).and_then(|()| self.0.flush());
     }
@@ -97,7 +97,7 @@ impl Http1 {
         self.answer()
     }
 
-    /// The next answer; status 0 where the connection ends without one.
+    /// Reads the next response; its status is 0 if the connection ends without one.
     pub(crate) fn answer(&mut self) -> Answer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -136,7 +136,7 @@ impl Http1 {
         let _ = self.0.read_to_end(&mut Vec::new());
     }
 
-    /// Closes the connection in order. Dropping it cuts it.
+    /// Closes the connection in order. Dropping it aborts it.
     pub(crate) fn close(mut self) {
         self.0.end();
     }

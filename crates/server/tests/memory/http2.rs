@@ -1,10 +1,10 @@
-//! A client of HTTP/2 that writes its own frames: it decides whether a header is indexed and where
-//! a request breaks off.
+//! A client of HTTP/2 that writes its own frames: it decides whether a header is indexed and where a
+//! request is truncated.
 
 use crate::{
+    encoding::basic,
     http1::{Answer, Stream},
     huffman::encoded,
-    spelling::basic,
 };
 
 use portcullis_testkit::frames::{
@@ -15,11 +15,11 @@ use portcullis_testkit::frames::{
 /// How a header is written.
 #[derive(Clone, Copy)]
 pub(crate) enum Coding {
-    /// Into the dynamic table, where it stays as long as the connection.
+    /// Indexed: it stays in the dynamic table as long as the connection.
     Indexed,
-    /// Past the table.
+    /// Not indexed.
     Literal,
-    /// Into the table, its value in Huffman code.
+    /// Indexed, its value in Huffman code.
     Huffman,
 }
 
@@ -40,7 +40,7 @@ impl Http2 {
 
     fn frame(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
         let bytes = frame(kind, flags, id, payload);
-        // A server that closed the connection has done so on purpose.
+        // Errors are ignored: the server may have closed the connection.
         let _ = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
     }
 
@@ -80,7 +80,7 @@ impl Http2 {
         id
     }
 
-    /// Sends headers whose end never comes.
+    /// Sends headers that are never completed.
     pub(crate) fn begin_headers_only(&mut self, method: &str, path: &str, key: &str) {
         let basic = basic(key);
         let headers = [("authorization", basic.as_str())];
@@ -125,7 +125,7 @@ impl Http2 {
         self.frame(RST_STREAM, 0, id, &8u32.to_be_bytes());
     }
 
-    /// The answer on a stream; status 0 where it was reset or the connection ended.
+    /// Reads the response on a stream; its status is 0 if the stream was reset or the connection ended.
     pub(crate) fn answer(&mut self, id: u32) -> Answer {
         let mut answer = Answer::default();
         let mut body = Vec::new();
@@ -156,12 +156,12 @@ impl Http2 {
         }
     }
 
-    /// Reads until the server closes, and answers nothing: no ping either.
+    /// Reads until the server closes, without acknowledging pings.
     pub(crate) fn drain(&mut self) {
         let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
-    /// Closes the connection in order. Dropping it cuts it.
+    /// Closes the connection in order. Dropping it aborts it.
     pub(crate) fn close(mut self) {
         self.frame(GOAWAY, 0, 0, &[0; 8]);
         self.stream.end();

@@ -46,7 +46,7 @@ fn byte(bits: [bool; 8]) -> u8 {
 }
 
 #[test]
-fn huffman_code_is_that_of_the_rfc() {
+fn huffman_code_matches_the_rfc() {
     // RFC 7541, C.6.1.
     assert_eq!(encoded(b"302"), [0x64, 0x02]);
     assert_eq!(encoded(b"private"), [0xae, 0xc3, 0x77, 0x1a, 0x4b]);

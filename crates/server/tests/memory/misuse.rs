@@ -1,28 +1,28 @@
-//! Keys in the wrong place, requests that break off, and the ways in that are not the API.
+//! Misplaced keys, truncated requests, and the other entry points: metrics, control socket, commands.
 
 use crate::{
     authorization,
+    encoding::basic,
     http1::{Http1, connect, request, with_headers},
     http2::Coding,
-    spelling::basic,
-    stage::{Stage, id_of, keys_in, wrong},
+    servers::{Servers, id_of, keys_in, wrong},
 };
 use std::{io::Write, net::TcpStream, thread::sleep, time::Duration};
 
-type Named = (&'static str, fn(&Stage) -> Vec<String>);
+type Named = (&'static str, fn(&Servers) -> Vec<String>);
 
 pub(crate) const SCENES: &[Named] = &[
     ("Authorization of other kinds", other_kinds),
     ("two Authorization lines", twice),
     ("key in path, query and other headers", in_the_address),
     ("key in fields of a body", in_a_body),
-    ("handshake cut", handshake_cut),
-    ("headers cut", headers_cut),
-    ("body cut", body_cut),
+    ("handshake truncated", truncated_handshake),
+    ("headers truncated", truncated_headers),
+    ("body truncated", truncated_body),
     ("oversized header", oversized_header),
     ("oversized body", oversized_body),
     ("HTTP/2: indexed, literal and Huffman", codings),
-    ("HTTP/2: reset and cut", reset),
+    ("HTTP/2: reset and truncated", reset),
     ("HTTP/2: 40 streams at once", many_streams),
     ("pipelined requests", pipelined),
     ("Expect: 100-continue", expect),
@@ -35,41 +35,41 @@ pub(crate) const SCENES: &[Named] = &[
     ("bad keys until the limit", flood),
 ];
 
-fn other_kinds(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let spelled = basic(&key);
+fn other_kinds(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let value = basic(&key);
     let with_password = portcullis_testkit::base64(format!("{key}:{key}").as_bytes());
     for value in [
         format!("Bearer {key}"),
         format!("Basic {key}"),
         key.clone(),
-        spelled.replace("Basic", "Digest"),
-        format!("{spelled}="),
+        value.replace("Basic", "Digest"),
+        format!("{value}="),
         format!("Basic {with_password}"),
-        format!("{spelled} {spelled}"),
+        format!("{value} {value}"),
     ] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         let header = [format!("Authorization: {value}")];
         let status = one.ask(&with_headers("GET", "/v1/whoami", &header, "", "")).status;
         assert!([400, 401, 429].contains(&status), "{status}");
         one.close();
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         two.ask_with("GET", "/v1/keys", &[("authorization", &value)], "", Coding::Indexed);
         two.close();
     }
     vec![key]
 }
 
-fn twice(stage: &Stage) -> Vec<String> {
-    let (key, other) = (stage.admin(), stage.key());
+fn twice(servers: &Servers) -> Vec<String> {
+    let (key, other) = (servers.admin(), servers.key());
     let lines = [authorization(&key), authorization(&other)];
     for path in ["/v1/whoami", "/authz?scope=api.read"] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         let status = one.ask(&with_headers("GET", path, &lines, "", "")).status;
         assert!([401, 429].contains(&status), "{status}");
         one.close();
     }
-    let mut two = stage.http2();
+    let mut two = servers.http2();
     let (a, b) = (basic(&key), basic(&other));
     let both = [("authorization", a.as_str()), ("authorization", b.as_str())];
     two.ask_with("GET", "/v1/whoami", &both, "", Coding::Indexed);
@@ -77,8 +77,8 @@ fn twice(stage: &Stage) -> Vec<String> {
     vec![key, other]
 }
 
-fn in_the_address(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
+fn in_the_address(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
     let escaped = pasted.replace('_', "%5F");
     for path in [
         format!("/v1/keys/{pasted}"),
@@ -89,7 +89,7 @@ fn in_the_address(stage: &Stage) -> Vec<String> {
         format!("/authz?scope={pasted}"),
         format!("/{pasted}"),
     ] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         let headers = [
             authorization(&key),
             format!("X-Api-Key: {pasted}"),
@@ -101,15 +101,15 @@ fn in_the_address(stage: &Stage) -> Vec<String> {
         let answer = one.ask(&with_headers("GET", &path, &headers, "", ""));
         assert_ne!(answer.status, 0, "{path}");
         one.close();
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         assert_ne!(two.ask("GET", &path, &key, "").status, 0);
         two.close();
     }
     vec![key, pasted]
 }
 
-fn in_a_body(stage: &Stage) -> Vec<String> {
-    let (key, pasted, target) = (stage.admin(), stage.key(), stage.key());
+fn in_a_body(servers: &Servers) -> Vec<String> {
+    let (key, pasted, target) = (servers.admin(), servers.key(), servers.key());
     let path = format!("/v1/keys/{}", id_of(&target));
     for body in [
         format!(r#"{{"name":"{pasted}","scopes":["api.read"]}}"#),
@@ -122,55 +122,55 @@ fn in_a_body(stage: &Stage) -> Vec<String> {
         pasted.clone(),
     ] {
         for (method, path) in [("POST", "/v1/keys"), ("PATCH", &path), ("POST", "/v1/verify")] {
-            let mut one = stage.http1();
+            let mut one = servers.http1();
             let answer = one.ask(&request(method, path, &key, &body));
             assert!((400..500).contains(&answer.status), "{method} {path} {body}: {answer:?}");
             one.close();
         }
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         two.ask("POST", "/v1/keys", &key, &body);
         two.close();
     }
     vec![key, pasted, target]
 }
 
-fn handshake_cut(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    // The record says that more comes, and what comes is a key.
-    let mut stream = TcpStream::connect(stage.address()).unwrap();
+fn truncated_handshake(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    // The record announces more bytes, and a key follows.
+    let mut stream = TcpStream::connect(servers.address()).unwrap();
     stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
     stream.write_all(request("GET", "/v1/whoami", &key, "").as_bytes()).unwrap();
     sleep(Duration::from_millis(50));
     drop(stream);
-    // A handshake is whole, and the key comes in the clear behind it.
-    let mut one = stage.tls();
+    // The handshake message is complete, and a key follows in the clear.
+    let mut one = servers.tls();
     one.write_all(request("GET", "/v1/whoami", &key, "").as_bytes()).unwrap();
     one.flush().unwrap();
     drop(one);
     vec![key]
 }
 
-fn headers_cut(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
+fn truncated_headers(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
     let whole = request("GET", "/v1/keys", &key, "");
     for length in [whole.len() - 2, whole.len() - 8, whole.len() / 2] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         one.send(&whole.as_bytes()[..length]);
         sleep(Duration::from_millis(20));
         drop(one);
     }
-    let mut two = stage.http2();
+    let mut two = servers.http2();
     two.begin_headers_only("GET", "/v1/keys", &key);
     sleep(Duration::from_millis(20));
     drop(two);
     vec![key]
 }
 
-fn body_cut(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
+fn truncated_body(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
     let body = format!(r#"{{"key":"{pasted}","scopes":["api.read"]}}"#);
     let whole = request("POST", "/v1/verify", &key, &body);
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     one.send(&whole.as_bytes()[..whole.len() - 5]);
     sleep(Duration::from_millis(20));
     drop(one);
@@ -179,7 +179,7 @@ fn body_cut(stage: &Stage) -> Vec<String> {
         .replace("\r\n\r\n", "\r\nContent-Type: application/json\r\n\r\n");
     for chunk in [format!("{:x}\r\n{body}\r\n", body.len()), format!("zz\r\n{body}"), body.clone()]
     {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         one.send((head.clone() + &chunk).as_bytes());
         sleep(Duration::from_millis(20));
         drop(one);
@@ -187,14 +187,14 @@ fn body_cut(stage: &Stage) -> Vec<String> {
     vec![key, pasted]
 }
 
-fn oversized_header(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
+fn oversized_header(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
     let many = format!("X-Filler: {}", format!("{pasted} ").repeat(16));
     let lines: Vec<String> = std::iter::once(authorization(&key)).chain(vec![many; 600]).collect();
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     one.ask(&with_headers("GET", "/v1/whoami", &lines, "", ""));
     drop(one);
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     one.ask(&with_headers(
         "GET",
         &format!("/{}", pasted.repeat(2000)),
@@ -205,34 +205,34 @@ fn oversized_header(stage: &Stage) -> Vec<String> {
     drop(one);
     let (long, basic) = (pasted.repeat(400), basic(&key));
     let headers = [("authorization", basic.as_str()), ("x-filler", &long)];
-    let mut two = stage.http2();
+    let mut two = servers.http2();
     two.begin("GET", "/v1/whoami", &headers[..1], Coding::Literal, true);
     two.begin("GET", "/v1/whoami", &headers, Coding::Literal, true);
     drop(two);
     vec![key, pasted]
 }
 
-fn oversized_body(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
+fn oversized_body(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
     let body = format!(r#"{{"name":"{}"}}"#, pasted.repeat(4000));
     for path in ["/v1/keys", "/v1/verify", "/login"] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         one.ask(&request("POST", path, &key, &body));
         drop(one);
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         two.ask("POST", path, &key, &body[..60_000]);
         two.close();
     }
     vec![key, pasted]
 }
 
-fn codings(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let spelled = basic(&key);
+fn codings(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let value = basic(&key);
     for coding in [Coding::Indexed, Coding::Literal, Coding::Huffman] {
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         for path in ["/v1/whoami", "/v1/keys"] {
-            let headers = [("authorization", spelled.as_str())];
+            let headers = [("authorization", value.as_str())];
             assert_eq!(two.ask_with("GET", path, &headers, "", coding).status, 200);
         }
         two.close();
@@ -240,11 +240,11 @@ fn codings(stage: &Stage) -> Vec<String> {
     vec![key]
 }
 
-fn reset(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
-    let spelled = basic(&key);
-    let headers = [("authorization", spelled.as_str()), ("content-type", "application/json")];
-    let mut two = stage.http2();
+fn reset(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
+    let value = basic(&key);
+    let headers = [("authorization", value.as_str()), ("content-type", "application/json")];
+    let mut two = servers.http2();
     let id = two.begin("POST", "/v1/verify", &headers, Coding::Indexed, false);
     two.data(id, &format!(r#"{{"key":"{pasted}""#), false);
     two.reset(id);
@@ -255,23 +255,23 @@ fn reset(stage: &Stage) -> Vec<String> {
     vec![key, pasted]
 }
 
-fn many_streams(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let spelled = basic(&key);
-    let headers = [("authorization", spelled.as_str())];
-    let mut two = stage.http2();
+fn many_streams(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let value = basic(&key);
+    let headers = [("authorization", value.as_str())];
+    let mut two = servers.http2();
     let paths = ["/v1/whoami", "/v1/keys", "/v1/scopes", "/v1/audit"];
     let ids: Vec<u32> =
         (0..40).map(|n| two.begin("GET", paths[n % 4], &headers, Coding::Indexed, true)).collect();
-    // Answers come in any order; the last one asked for is enough to wait for.
+    // Responses come in any order; waiting for the last stream is enough.
     two.answer(ids[39]);
     drop(two);
     vec![key]
 }
 
-fn pipelined(stage: &Stage) -> Vec<String> {
-    let (key, other) = (stage.admin(), stage.key());
-    let mut one = stage.http1();
+fn pipelined(servers: &Servers) -> Vec<String> {
+    let (key, other) = (servers.admin(), servers.key());
+    let mut one = servers.http1();
     let both = request("GET", "/v1/keys", &key, "") + &request("GET", "/v1/whoami", &other, "");
     one.send(both.repeat(3).as_bytes());
     for _ in 0..6 {
@@ -281,11 +281,11 @@ fn pipelined(stage: &Stage) -> Vec<String> {
     vec![key, other]
 }
 
-fn expect(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
+fn expect(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
     let headers = [authorization(&key), "Expect: 100-continue".into(), "Content-Length: 40".into()];
     for path in ["/v1/keys", "/login"] {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         one.send(with_headers("POST", path, &headers, "", "").as_bytes());
         sleep(Duration::from_millis(20));
         drop(one);
@@ -293,26 +293,26 @@ fn expect(stage: &Stage) -> Vec<String> {
     vec![key]
 }
 
-fn plain_on_tls(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let mut one = Http1::new(connect(stage.address(), None));
+fn plain_on_tls(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let mut one = Http1::new(connect(servers.address(), None));
     assert_eq!(one.ask(&request("GET", "/v1/whoami", &key, "")).status, 403);
     drop(one);
     vec![key]
 }
 
-fn metrics(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let mut one = Http1::new(connect(&stage.metrics, None));
+fn metrics(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let mut one = Http1::new(connect(&servers.metrics, None));
     assert_eq!(one.ask(&request("GET", "/metrics", &key, "")).status, 200);
     one.ask(&request("GET", &format!("/{key}"), &key, ""));
     one.close();
     vec![key]
 }
 
-fn control(stage: &Stage) -> Vec<String> {
-    let (key, pasted) = (stage.admin(), stage.key());
-    let mut one = stage.control();
+fn control(servers: &Servers) -> Vec<String> {
+    let (key, pasted) = (servers.admin(), servers.key());
+    let mut one = servers.control();
     let mut keys = vec![key.clone(), pasted.clone()];
     let verify = format!(r#"{{"key":"{pasted}"}}"#);
     assert_eq!(one.ask(&request("POST", "/v1/verify", &key, &verify)).status, 200);
@@ -323,37 +323,37 @@ fn control(stage: &Stage) -> Vec<String> {
     keys.extend(keys_in(&one.ask(&request("POST", &rotate, &key, "{}")).body));
     assert_eq!(keys.len(), 4);
     one.close();
-    let mut one = stage.control();
+    let mut one = servers.control();
     one.send(request("GET", "/v1/backup", &key, "").as_bytes());
     sleep(Duration::from_millis(50));
     drop(one);
     keys
 }
 
-fn command_line(stage: &Stage) -> Vec<String> {
-    let (key, unknown) = (stage.key(), wrong(&stage.key()));
-    assert!(stage.command(&["verify"], &key).starts_with("VALID"));
-    assert!(stage.command(&["verify", "--json"], &unknown).contains("UNKNOWN"));
-    let made = stage.command(&["key", "create", "--name", "new", "--scope", "api.read"], "");
-    let rotated = stage.command(&["key", "rotate", &id_of(made.trim())], "");
+fn command_line(servers: &Servers) -> Vec<String> {
+    let (key, unknown) = (servers.key(), wrong(&servers.key()));
+    assert!(servers.command(&["verify"], &key).starts_with("VALID"));
+    assert!(servers.command(&["verify", "--json"], &unknown).contains("UNKNOWN"));
+    let made = servers.command(&["key", "create", "--name", "new", "--scope", "api.read"], "");
+    let rotated = servers.command(&["key", "rotate", &id_of(made.trim())], "");
     let keys = [vec![key, unknown], keys_in(&made), keys_in(&rotated)].concat();
     assert_eq!(keys.len(), 4);
     keys
 }
 
-fn hang_up(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
-    let mut one = stage.http1();
+fn hang_up(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
+    let mut one = servers.http1();
     assert_eq!(one.ask(&request("GET", "/v1/whoami", &key, "")).status, 200);
-    stage.server.signal("HUP");
+    servers.server.signal("HUP");
     assert_eq!(one.ask(&request("GET", "/v1/keys", &key, "")).status, 200);
     one.close();
     vec![key]
 }
 
-fn root(stage: &Stage) -> Vec<String> {
-    let root = stage.root().to_owned();
-    let (mut one, mut two) = (stage.http1(), stage.http2());
+fn root(servers: &Servers) -> Vec<String> {
+    let root = servers.root().to_owned();
+    let (mut one, mut two) = (servers.http1(), servers.http2());
     for path in ["/v1/whoami", "/v1/keys", "/v1/audit"] {
         assert_eq!(one.ask(&request("GET", path, &root, "")).status, 200);
         assert_eq!(two.ask("GET", path, &root, "").status, 200);
@@ -363,10 +363,10 @@ fn root(stage: &Stage) -> Vec<String> {
     vec![root]
 }
 
-fn flood(stage: &Stage) -> Vec<String> {
-    let keys: Vec<String> = (0..3).map(|_| wrong(&stage.key())).collect();
+fn flood(servers: &Servers) -> Vec<String> {
+    let keys: Vec<String> = (0..3).map(|_| wrong(&servers.key())).collect();
     for _ in 0..3 {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         let mut statuses = Vec::new();
         for key in keys.iter().cycle().take(24) {
             statuses.push(one.ask(&request("GET", "/v1/whoami", key, "")).status);

@@ -1,13 +1,12 @@
-//! Every route of the API with a key that passes, with one that is wrong and with one that was
-//! revoked, over both protocols.
+//! Every route of the API with a valid, an unknown and a revoked key, over HTTP/1.1 and HTTP/2.
 
 use crate::{
     authorization,
     http1::{request, with_headers},
-    stage::{Stage, id_of, keys_in, wrong},
+    servers::{Servers, id_of, keys_in, wrong},
 };
 
-type Named = (&'static str, fn(&Stage) -> Vec<String>);
+type Named = (&'static str, fn(&Servers) -> Vec<String>);
 
 pub(crate) const SCENES: &[Named] = &[
     ("GET /v1/whoami", |s| on(s, "GET", "/v1/whoami", "")),
@@ -42,11 +41,11 @@ pub(crate) const SCENES: &[Named] = &[
 ];
 
 /// Three requests over HTTP/1.1, the last one closing, and three over HTTP/2.
-fn on(stage: &Stage, method: &str, path: &str, body: &str) -> Vec<String> {
-    let key = stage.admin();
+fn on(servers: &Servers, method: &str, path: &str, body: &str) -> Vec<String> {
+    let key = servers.admin();
     let mut keys = vec![key.clone()];
     let mut target = || {
-        let target = stage.key();
+        let target = servers.key();
         keys.push(target.clone());
         path.replace("{id}", &id_of(&target))
     };
@@ -54,15 +53,15 @@ fn on(stage: &Stage, method: &str, path: &str, body: &str) -> Vec<String> {
     let paths: Vec<String> =
         (0..4).map(|_| if has_target { target() } else { path.to_owned() }).collect();
     let mut answers = Vec::new();
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     answers.push(one.ask(&request(method, &paths[0], &key, body)));
     let last = [authorization(&key), "Connection: close".into()];
     answers.push(one.ask(&with_headers(method, &paths[1], &last, "application/json", body)));
     one.drain();
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     answers.push(one.ask(&request(method, &paths[2], &key, body)));
     one.close();
-    let mut two = stage.http2();
+    let mut two = servers.http2();
     answers.push(two.ask(method, &paths[3], &key, body));
     answers.push(two.ask("GET", "/v1/whoami", &key, ""));
     two.close();
@@ -73,11 +72,11 @@ fn on(stage: &Stage, method: &str, path: &str, body: &str) -> Vec<String> {
     keys
 }
 
-/// Keys in the body too: one that works, one that does not exist, one that was revoked.
-fn verify(stage: &Stage) -> Vec<String> {
-    let (admin, valid, revoked) = (stage.admin(), stage.key(), stage.inactive());
-    let unknown = wrong(&stage.key());
-    let (mut one, mut two) = (stage.http1(), stage.http2());
+/// Keys in the body too: a valid, an unknown and a revoked one.
+fn verify(servers: &Servers) -> Vec<String> {
+    let (admin, valid, revoked) = (servers.admin(), servers.key(), servers.inactive());
+    let unknown = wrong(&servers.key());
+    let (mut one, mut two) = (servers.http1(), servers.http2());
     for key in [&valid, &revoked, &unknown] {
         let body = format!(r#"{{"key":"{key}","scopes":["api.write"]}}"#);
         let answers = [
@@ -91,7 +90,7 @@ fn verify(stage: &Stage) -> Vec<String> {
     vec![admin, valid, revoked, unknown]
 }
 
-fn with_refused_key(stage: &Stage, key: &str) -> Vec<String> {
+fn with_refused_key(servers: &Servers, key: &str) -> Vec<String> {
     let routes = [
         ("GET", "/v1/whoami", ""),
         ("GET", "/v1/keys", ""),
@@ -104,11 +103,11 @@ fn with_refused_key(stage: &Stage, key: &str) -> Vec<String> {
         ("GET", "/authz?scope=api.read", ""),
     ];
     for (method, path, body) in routes {
-        let mut one = stage.http1();
+        let mut one = servers.http1();
         let answer = one.ask(&request(method, path, key, body));
         assert!([401, 429].contains(&answer.status), "{method} {path}: {answer:?}");
         one.close();
-        let mut two = stage.http2();
+        let mut two = servers.http2();
         let answer = two.ask(method, path, key, body);
         assert!([401, 429].contains(&answer.status), "{method} {path}: {answer:?}");
         two.close();
@@ -116,9 +115,9 @@ fn with_refused_key(stage: &Stage, key: &str) -> Vec<String> {
     vec![key.to_owned()]
 }
 
-fn without_scope(stage: &Stage) -> Vec<String> {
-    let key = stage.key();
-    let (mut one, mut two) = (stage.http1(), stage.http2());
+fn without_scope(servers: &Servers) -> Vec<String> {
+    let key = servers.key();
+    let (mut one, mut two) = (servers.http1(), servers.http2());
     assert_eq!(one.ask(&request("GET", "/v1/keys", &key, "")).status, 403);
     assert_eq!(two.ask("GET", "/v1/audit", &key, "").status, 403);
     one.close();
@@ -126,14 +125,14 @@ fn without_scope(stage: &Stage) -> Vec<String> {
     vec![key]
 }
 
-fn behind_proxy(stage: &Stage) -> Vec<String> {
-    let key = stage.plain_key();
+fn behind_proxy(servers: &Servers) -> Vec<String> {
+    let key = servers.plain_key();
     let headers = [
         authorization(&key),
         "X-Forwarded-For: 192.0.2.7".into(),
         "X-Forwarded-Proto: https".into(),
     ];
-    let mut one = stage.plain_http1();
+    let mut one = servers.plain_http1();
     for path in
         ["/authz?scope=api.read", "/authz/scope/api.read/some/path", "/v1/whoami", "/v1/keys"]
     {
@@ -141,21 +140,21 @@ fn behind_proxy(stage: &Stage) -> Vec<String> {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
     one.close();
-    let mut two = stage.plain_http2();
+    let mut two = servers.plain_http2();
     assert_eq!(two.ask("GET", "/authz?scope=api.read", &key, "").status, 200);
     two.close();
     // Plain HTTP to the proxy is refused.
-    let mut one = stage.plain_http1();
+    let mut one = servers.plain_http1();
     let headers = [authorization(&key), "X-Forwarded-Proto: http".into()];
     assert_eq!(one.ask(&with_headers("GET", "/v1/whoami", &headers, "", "")).status, 403);
     one.close();
     vec![key]
 }
 
-fn idempotent(stage: &Stage) -> Vec<String> {
-    let key = stage.admin();
+fn idempotent(servers: &Servers) -> Vec<String> {
+    let key = servers.admin();
     let mut keys = vec![key.clone()];
-    let mut one = stage.http1();
+    let mut one = servers.http1();
     for _ in 0..2 {
         let headers = [authorization(&key), "Idempotency-Key: once".into()];
         let body = r#"{"name":"new","scopes":["api.read"]}"#;

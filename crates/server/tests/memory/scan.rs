@@ -1,6 +1,6 @@
 //! The scan of a process: all that it may write, stacks included.
 
-use crate::spelling::{Match, PIECE, Spellings};
+use crate::encoding::{Encodings, Match, PIECE};
 use std::{
     fmt,
     fs::{self, File},
@@ -21,7 +21,7 @@ pub(crate) struct Memory {
 pub(crate) struct Copy {
     pub(crate) at: u64,
     pub(crate) length: usize,
-    spelling: String,
+    encoding: String,
     mapping: String,
     /// The thread whose stack it is, and how far below its stack pointer.
     stack: Option<(String, i64)>,
@@ -35,8 +35,8 @@ impl Copy {
 
 impl fmt::Display for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, length, spelling, mapping, stack } = self;
-        write!(f, "{length} bytes, {spelling}, at {at:x}, ")?;
+        let Self { at, length, encoding, mapping, stack } = self;
+        write!(f, "{length} bytes, {encoding}, at {at:x}, ")?;
         match stack {
             Some((thread, below)) => {
                 write!(f, "stack of {thread}, {below} bytes below its pointer")
@@ -62,17 +62,17 @@ impl Memory {
     }
 
     /// The copies in all writable mappings.
-    pub(crate) fn copies(&self, spellings: &Spellings) -> Vec<Copy> {
+    pub(crate) fn copies(&self, encodings: &Encodings) -> Vec<Copy> {
         let mut copies = Vec::new();
         let mut length = 0;
         for mapping in self.mappings() {
             self.read(&mapping, &mut |at, block| {
                 length += block.len();
-                spellings.matches(block, &mut |Match { name, start, length }| {
+                encodings.matches(block, &mut |Match { name, start, length }| {
                     copies.push(Copy {
                         at: at + start as u64,
                         length,
-                        spelling: name.to_owned(),
+                        encoding: name.to_owned(),
                         mapping: mapping.line.clone(),
                         stack: None,
                     });

@@ -1,4 +1,4 @@
-//! The command `audit`: exports, checks and prunes the audit log, with and without a server.
+//! The command `audit`: exports, verifies and prunes the audit log, with and without a server.
 
 use portcullis_testkit::{
     serving::{Home, id_of, program, text},
@@ -15,7 +15,7 @@ fn run(home: &Home, code: i32, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn exports_verifies_cuts_and_joins() {
+fn pruned_log_and_its_exports_verify_together() {
     let home = Home::new();
     home.done(&["init"]);
     home.key("a", "api.read");
@@ -24,19 +24,21 @@ fn exports_verifies_cuts_and_joins() {
         &fs::metadata(home.room().join("old.jsonl")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(home.done(&["audit", "--verify", "old.jsonl"]), "3 entries, each as it was written");
+    assert_eq!(home.done(&["audit", "--verify", "old.jsonl"]), "3 entries, all intact");
     assert!(run(&home, 1, &["audit", "--export", "old.jsonl"]).contains("must not exist"));
     age(&home.data(), 100);
     home.done(&["audit", "--export", "old2.jsonl"]);
+    assert!(run(&home, 2, &["audit", "--prune"]).contains("--before or --keep"));
+    // The former name of the option.
     assert!(run(&home, 2, &["audit", "--cut"]).contains("--before or --keep"));
-    assert!(run(&home, 2, &["audit", "--cut", "--keep", "1h"]).contains("at least a day ago"));
-    assert_eq!(home.done(&["audit", "--cut", "--keep", "90d"]), "nothing is that old");
-    let said = home.done(&["audit", "--cut", "--keep", "2d"]);
-    assert_eq!(said, "removed 3 entries, through entry 3; entry 4 tells of it");
-    assert_eq!(home.done(&["audit", "--verify"]), "1 entries, each as it was written");
+    assert!(run(&home, 2, &["audit", "--prune", "--keep", "1h"]).contains("at least a day ago"));
+    assert_eq!(home.done(&["audit", "--prune", "--keep", "90d"]), "no entry is that old");
+    let said = home.done(&["audit", "--prune", "--keep", "2d"]);
+    assert_eq!(said, "removed 3 entries, through entry 3; entry 4 records it");
+    assert_eq!(home.done(&["audit", "--verify"]), "1 entries, all intact");
     home.done(&["audit", "--export", "new.jsonl"]);
     let joined = home.done(&["audit", "--verify", "old2.jsonl", "new.jsonl"]);
-    assert_eq!(joined, "4 entries, each as it was written");
+    assert_eq!(joined, "4 entries, all intact");
     let json = home.done(&["--json", "audit", "--verify", "new.jsonl"]);
     assert_eq!(json, r#"{"entries":1,"intact":true}"#);
 
@@ -55,22 +57,22 @@ fn exports_verifies_cuts_and_joins() {
 }
 
 #[test]
-fn does_the_same_through_a_running_server() {
+fn running_server_exports_prunes_and_verifies() {
     let home = Home::new();
     home.done(&["init"]);
     age(&home.data(), 100);
     let server = home.serve(&[]);
     home.key("a", "api.read");
-    assert_eq!(home.done(&["audit", "--verify"]), "3 entries, each as it was written");
+    assert_eq!(home.done(&["audit", "--verify"]), "3 entries, all intact");
     home.done(&["audit", "--export", "old.jsonl"]);
-    let said = home.done(&["audit", "--cut", "--keep", "2d"]);
-    assert_eq!(said, "removed 2 entries, through entry 2; entry 4 tells of it");
-    assert_eq!(home.done(&["audit", "--verify"]), "2 entries, each as it was written");
+    let said = home.done(&["audit", "--prune", "--keep", "2d"]);
+    assert_eq!(said, "removed 2 entries, through entry 2; entry 4 records it");
+    assert_eq!(home.done(&["audit", "--verify"]), "2 entries, all intact");
     let all = home.done(&["audit", "--export", "-"]);
     assert_eq!(all.lines().count(), 4);
     fs::write(home.room().join("new.jsonl"), format!("{all}\n")).unwrap();
     home.done(&["audit", "--verify", "old.jsonl", "new.jsonl"]);
-    // The doctor leaves a running server alone, and says so.
+    // `doctor` does not examine the store of a running server.
     let said = run(&home, 5, &["doctor"]);
     assert!(said.contains("its contents were not examined"), "{said}");
     let id = server.id().to_string();
@@ -81,7 +83,7 @@ fn does_the_same_through_a_running_server() {
 }
 
 #[test]
-fn names_a_damaged_entry_of_a_directory_that_it_cannot_open() {
+fn damaged_entry_is_named_and_repair_saves_the_keys() {
     let home = Home::new();
     home.done(&["init"]);
     let key = home.key("a", "api.read");

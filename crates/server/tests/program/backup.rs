@@ -19,14 +19,14 @@ fn run(home: &Home, arguments: &[&str]) -> Output {
     home.command(arguments).output().unwrap()
 }
 
-/// Runs what must succeed; gives what it says on standard error.
-fn says(home: &Home, arguments: &[&str]) -> String {
+/// Runs a command that must succeed. Returns its standard error.
+fn run_ok(home: &Home, arguments: &[&str]) -> String {
     let output = run(home, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stderr)
 }
 
-/// Runs what must fail with this code; gives what it says.
+/// Runs a command that must fail with this code. Returns its standard error.
 fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
     let output = run(home, arguments);
     let said = text(&output.stderr);
@@ -34,7 +34,7 @@ fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
     said
 }
 
-fn verdict(home: &Home, data: &Path, key: &str) -> i32 {
+fn verify_code(home: &Home, data: &Path, key: &str) -> i32 {
     let mut command = home.command(&["verify"]);
     command.env("PORTCULLIS_DATA", data).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
@@ -56,82 +56,85 @@ fn new(home: &Home) -> PathBuf {
 }
 
 #[test]
-fn a_backup_goes_through_a_running_server_and_a_restore_revives_nothing() {
+fn backup_of_a_running_server_restores_without_a_revoked_key() {
     let home = Home::new();
     home.done(&["init"]);
     let kept = home.key("kept", "api.read");
-    let gone = home.key("gone", "api.read");
+    let revoked = home.key("gone", "api.read");
     let server = home.serve(&[]);
-    let said = says(&home, &["backup", "keys.backup"]);
+    let said = run_ok(&home, &["backup", "keys.backup"]);
     assert_eq!(said, "backed up 3 keys as of change 4\n");
     let file = home.room().join("keys.backup");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let verified = home.done(&["backup", "--verify", "keys.backup"]);
     assert!(verified.starts_with("3 keys as of change 4, taken 2"), "{verified}");
-    assert!(verified.ends_with("each byte as it was written"), "{verified}");
+    assert!(verified.ends_with("complete and unaltered"), "{verified}");
     let same = home.command(&["backup", "-"]).output().unwrap();
     assert!(same.stdout.starts_with(b"PCLBKUP\x01"), "{}", text(&same.stderr));
 
-    // The server still runs: what it may still take away would not be known.
-    home.done(&["key", "revoke", &id_of(&gone)]);
+    // The server still runs, so it could revoke further keys.
+    home.done(&["key", "revoke", &id_of(&revoked)]);
     let restore = ["restore", "keys.backup", "--data", "new", "--old-data", "data"];
     let said = fails(&home, 5, &restore);
     assert!(said.contains("already open"), "{said}");
     assert!(server.stop().success());
 
-    let said = says(&home, &restore);
+    let said = run_ok(&home, &restore);
     assert_eq!(said, "restored 3 keys into new\n");
-    assert_eq!(verdict(&home, &new(&home), &kept), 0);
-    assert_eq!(verdict(&home, &new(&home), &gone), 3);
+    assert_eq!(verify_code(&home, &new(&home), &kept), 0);
+    assert_eq!(verify_code(&home, &new(&home), &revoked), 3);
     let said = fails(&home, 1, &restore);
     assert!(said.contains("already holds a store"), "{said}");
     assert_eq!(names_in(&home.room()).iter().filter(|name| name.contains("part")).count(), 0);
 }
 
 #[test]
-fn a_restore_asks_where_later_denials_are() {
+fn restore_requires_evidence_of_later_revocations() {
     let home = Home::new();
     home.done(&["init"]);
-    let gone = home.key("gone", "api.read");
+    let revoked = home.key("gone", "api.read");
     home.done(&["backup", "keys.backup"]);
-    home.done(&["key", "revoke", &id_of(&gone)]);
+    home.done(&["key", "revoke", &id_of(&revoked)]);
     let late = home.key("late", "api.read");
-    home.done(&["audit", "--export", "trail.jsonl"]);
+    home.done(&["audit", "--export", "audit.jsonl"]);
 
     let said = fails(&home, 2, &["restore", "keys.backup", "--data", "new"]);
     assert!(said.contains("--without-later-denials"), "{said}");
     assert!(!new(&home).exists());
 
     let made =
-        home.done(&["--json", "restore", "keys.backup", "--data", "new", "--audit", "trail.jsonl"]);
+        home.done(&["--json", "restore", "keys.backup", "--data", "new", "--audit", "audit.jsonl"]);
     let made: Value = serde_json::from_str(&made).unwrap();
     assert_eq!((&made["keys"], &made["sequence"]), (&2.into(), &6.into()));
-    let fates: Vec<_> = made["changes"]
+    let effects: Vec<_> = made["changes"]
         .as_array()
         .unwrap()
         .iter()
         .map(|change| (change["key"].as_str().unwrap(), change["fate"].as_str().unwrap()))
         .collect();
-    assert_eq!(fates, [(&*id_of(&gone), "kept"), (&*id_of(&late), "lost")]);
+    assert_eq!(effects, [(&*id_of(&revoked), "kept"), (&*id_of(&late), "lost")]);
     assert!(made["unknown"]["from"].is_string());
-    assert_eq!(verdict(&home, &new(&home), &gone), 3);
+    assert_eq!(verify_code(&home, &new(&home), &revoked), 3);
 
-    // An export whose tail was cut is none.
-    let trail = fs::read_to_string(home.room().join("trail.jsonl")).unwrap();
-    let lines: Vec<&str> = trail.lines().collect();
-    fs::write(home.room().join("cut.jsonl"), lines[..lines.len() - 1].join("\n")).unwrap();
-    let said =
-        fails(&home, 1, &["restore", "keys.backup", "--data", "other", "--audit", "cut.jsonl"]);
+    // A truncated export is refused.
+    let export = fs::read_to_string(home.room().join("audit.jsonl")).unwrap();
+    let lines: Vec<&str> = export.lines().collect();
+    fs::write(home.room().join("truncated.jsonl"), lines[..lines.len() - 1].join("\n")).unwrap();
+    let said = fails(
+        &home,
+        1,
+        &["restore", "keys.backup", "--data", "other", "--audit", "truncated.jsonl"],
+    );
     assert!(said.contains("it was truncated"), "{said}");
 
     let said =
-        says(&home, &["restore", "keys.backup", "--data", "risky", "--without-later-denials"]);
-    assert!(said.contains("WORK AGAIN"), "{said}");
-    assert_eq!(verdict(&home, &home.room().join("risky"), &gone), 0);
+        run_ok(&home, &["restore", "keys.backup", "--data", "risky", "--without-later-denials"]);
+    assert!(said.contains("ARE VALID AGAIN"), "{said}");
+    assert_eq!(verify_code(&home, &home.room().join("risky"), &revoked), 0);
 }
 
 #[test]
-fn a_damaged_backup_is_named_and_keeps_nobody_busy() {
+fn damaged_backup_is_refused_and_creates_no_store() {
     let home = Home::new();
     home.done(&["init"]);
     home.done(&["backup", "keys.backup"]);
@@ -149,23 +152,23 @@ fn a_damaged_backup_is_named_and_keeps_nobody_busy() {
 }
 
 #[test]
-fn a_backup_replaces_an_older_one_and_nothing_else() {
+fn backup_replaces_an_older_backup_and_no_other_file() {
     let home = Home::new();
     home.done(&["init"]);
     fs::write(home.room().join("thesis.txt"), "years of work").unwrap();
     let said = fails(&home, 2, &["backup", "thesis.txt"]);
-    assert!(said.contains("is no backup"), "{said}");
+    assert!(said.contains("is not a backup"), "{said}");
     assert_eq!(fs::read(home.room().join("thesis.txt")).unwrap(), b"years of work");
     home.done(&["backup", "keys.backup"]);
     home.key("another", "api.read");
-    let said = says(&home, &["backup", "keys.backup"]);
+    let said = run_ok(&home, &["backup", "keys.backup"]);
     assert!(said.contains("2 keys"), "{said}");
     let said = fails(&home, 1, &["backup", "nowhere/keys.backup"]);
     assert!(said.starts_with("error: creating nowhere/"), "{said}");
 }
 
 #[test]
-fn a_restore_that_is_killed_leaves_no_store_and_no_obstacle() {
+fn killed_restore_leaves_no_store_and_can_be_repeated() {
     let home = Home::new();
     home.done(&["init"]);
     for _ in 0..5 {
@@ -178,7 +181,7 @@ fn a_restore_that_is_killed_leaves_no_store_and_no_obstacle() {
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(&backup[..part]).unwrap();
-        // Where in its work it is killed does not matter, and this lets it begin.
+        // The restore has begun when it is killed; how far it got does not matter.
         thread::sleep(Duration::from_millis(100));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -188,13 +191,13 @@ fn a_restore_that_is_killed_leaves_no_store_and_no_obstacle() {
     let said = fails(&home, 1, &["key", "list", "--data", "new"]);
     assert!(said.contains("no store in"), "{said}");
     fs::write(home.room().join("keys.backup"), &backup).unwrap();
-    let said = says(&home, &["restore", "keys.backup", "--data", "new", "--old-data", "data"]);
+    let said = run_ok(&home, &["restore", "keys.backup", "--data", "new", "--old-data", "data"]);
     assert!(said.contains("restored 6 keys"), "{said}");
     assert_eq!(names_in(&new(&home)), ["ledger", "lock"]);
 }
 
 #[test]
-fn an_export_is_a_key_a_line_as_the_api_says_it() {
+fn export_prints_one_key_per_line_as_in_the_api() {
     let home = Home::new();
     home.done(&["init"]);
     let key = home.key("till", "api.read");
@@ -213,7 +216,7 @@ fn an_export_is_a_key_a_line_as_the_api_says_it() {
 
 #[needs("curl")]
 #[test]
-fn a_backup_is_not_to_be_had_from_outside() {
+fn backup_is_not_served_over_https() {
     let home = Home::new();
     let server = home.serve(&[]);
     let root = server.said.lines().find(|line| line.contains("pcl_")).unwrap();
@@ -227,7 +230,7 @@ fn a_backup_is_not_to_be_had_from_outside() {
 }
 
 #[test]
-fn backup_to_a_pipe_or_a_link_writes_there_and_replaces_neither() {
+fn backup_to_a_pipe_or_a_link_replaces_neither() {
     let home = Home::new();
     home.done(&["init"]);
     let pipe = home.room().join("pipe");
@@ -236,20 +239,20 @@ fn backup_to_a_pipe_or_a_link_writes_there_and_replaces_neither() {
         let pipe = pipe.clone();
         move || fs::read(pipe).unwrap()
     });
-    says(&home, &["backup", "pipe"]);
+    run_ok(&home, &["backup", "pipe"]);
     let through_the_pipe = reader.join().unwrap();
     assert!(through_the_pipe.starts_with(b"PCLBKUP\x01"));
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::metadata(&pipe).unwrap().file_type()));
     fs::write(home.room().join("from-the-pipe"), through_the_pipe).unwrap();
-    says(&home, &["backup", "--verify", "from-the-pipe"]);
-    // Nobody reads it: the command ends all the same.
+    run_ok(&home, &["backup", "--verify", "from-the-pipe"]);
+    // Without a reader the command fails instead of blocking.
     let said = fails(&home, 1, &["backup", "pipe"]);
-    assert!(said.contains("nobody reads the pipe") && said.contains("start its reader"), "{said}");
+    assert!(said.contains("has no reader") && said.contains("start its reader"), "{said}");
 
-    says(&home, &["backup", "real"]);
+    run_ok(&home, &["backup", "real"]);
     std::os::unix::fs::symlink("real", home.room().join("link")).unwrap();
     home.key("later", "api.read");
-    says(&home, &["backup", "link"]);
+    run_ok(&home, &["backup", "link"]);
     assert!(fs::symlink_metadata(home.room().join("link")).unwrap().is_symlink());
     assert!(home.done(&["backup", "--verify", "real"]).starts_with("2 keys"));
     std::os::unix::fs::symlink("nowhere", home.room().join("dangling")).unwrap();
@@ -257,7 +260,7 @@ fn backup_to_a_pipe_or_a_link_writes_there_and_replaces_neither() {
     assert!(said.contains("is a link to a file that cannot be found"), "{said}");
     let said = fails(&home, 2, &["backup", "."]);
     assert!(said.contains("is a directory; name a file in it"), "{said}");
-    says(&home, &["backup", "/dev/null"]);
+    run_ok(&home, &["backup", "/dev/null"]);
 }
 
 #[test]
@@ -265,13 +268,14 @@ fn failed_restore_leaves_no_directory_behind() {
     let home = Home::new();
     home.done(&["init"]);
     home.key("kept", "api.read");
-    says(&home, &["backup", "keys.backup"]);
-    let whole = fs::read(home.room().join("keys.backup")).unwrap();
+    run_ok(&home, &["backup", "keys.backup"]);
+    let complete = fs::read(home.room().join("keys.backup")).unwrap();
     let before = names_in(&home.room());
-    // Damage that is found at the beginning, in the middle and at the end of reading.
-    for (place, length) in [(10, whole.len()), (whole.len() / 2, whole.len()), (0, whole.len() - 9)]
+    // Damage at the beginning, in the middle and at the end of the backup.
+    for (place, length) in
+        [(10, complete.len()), (complete.len() / 2, complete.len()), (0, complete.len() - 9)]
     {
-        let mut damaged = whole[..length].to_vec();
+        let mut damaged = complete[..length].to_vec();
         if place > 0 {
             damaged[place] ^= 1;
         }
@@ -283,11 +287,11 @@ fn failed_restore_leaves_no_directory_behind() {
             assert_eq!(names_in(&home.room()), before, "damage at {place}");
         }
     }
-    // A directory that was there stays, with nothing in it but the lock.
+    // An existing directory stays, with only the lock in it.
     fs::create_dir(new(&home)).unwrap();
     fs::set_permissions(new(&home), fs::Permissions::from_mode(0o700)).unwrap();
     fails(&home, 1, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
     assert_eq!(names_in(&new(&home)), ["lock"]);
-    fs::write(home.room().join("keys.backup"), whole).unwrap();
-    says(&home, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
+    fs::write(home.room().join("keys.backup"), complete).unwrap();
+    run_ok(&home, &["restore", "keys.backup", "--data", "new", "--without-later-denials"]);
 }

@@ -1,4 +1,4 @@
-//! The binary, as a user and a script meet it.
+//! The program, as users and scripts run it.
 
 use portcullis_testkit::{
     needs,
@@ -19,7 +19,7 @@ fn keys_in(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Status and body of a request by curl. The key comes by a file, as it should.
+/// Sends a request with curl and returns status and body. The key is passed in a file.
 fn curl(key: &str, arguments: &[&str]) -> (u16, String) {
     let mut config = tempfile::NamedTempFile::new().unwrap();
     write!(config, "user = \"{key}:\"").unwrap();
@@ -38,7 +38,7 @@ const JSON: [&str; 2] = ["-H", "content-type: application/json"];
 
 #[needs("curl")]
 #[test]
-fn from_an_empty_directory_to_a_revoked_key() {
+fn first_start_issues_a_key_and_refuses_it_once_revoked() {
     let home = Home::new();
     let server = home.serve(&[]);
     let printed = keys_in(&server.said);
@@ -63,7 +63,7 @@ fn from_an_empty_directory_to_a_revoked_key() {
     assert_eq!(patch(r#"{"active":true}"#), 200);
     assert_eq!(curl(&key, &[&whoami]).0, 200);
 
-    // The same on the machine, through the control socket.
+    // The same by local commands, through the control socket.
     home.done(&["key", "revoke", &id_of(&key)]);
     assert_eq!(curl(&key, &[&whoami]).0, 401);
     home.done(&["key", "update", &id_of(&key), "--active", "yes"]);
@@ -75,7 +75,7 @@ fn from_an_empty_directory_to_a_revoked_key() {
     assert!(home.done(&["key", "show", &id_of(&key)]).contains("last used  20"));
     assert_eq!(home.verify(&key, &[]), 0);
 
-    // A second server is told who has the store.
+    // A second server is refused with the reason.
     let second = home.fails(5, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(second.contains("already open"), "{second}");
 
@@ -110,7 +110,7 @@ fn plain_http_is_refused_and_not_redirected() {
 }
 
 #[test]
-fn an_address_that_others_reach_needs_tls() {
+fn public_address_requires_tls_or_a_proxy() {
     let home = Home::new();
     home.done(&["init"]);
     let said = home.fails(2, &["serve", "--listen", "0.0.0.0:0"]);
@@ -123,7 +123,7 @@ fn an_address_that_others_reach_needs_tls() {
 
 #[needs("curl")]
 #[test]
-fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
+fn public_origin_is_validated_and_the_portal_is_served() {
     let home = Home::new();
     for origin in ["keys.example.com", "http://keys.example.com", "https://keys.example.com/keys"] {
         let said = home.fails(2, &["serve", "--public-origin", origin]);
@@ -140,7 +140,7 @@ fn the_origin_of_the_portal_has_no_path_and_a_server_has_pages() {
 }
 
 #[test]
-fn a_server_makes_a_store_for_development_only() {
+fn serve_creates_a_store_for_development_only() {
     let home = Home::new();
     let anchor = home.room().join("anchor");
     for options in [vec!["--behind-proxy"], vec!["--anchor", anchor.to_str().unwrap()]] {
@@ -171,7 +171,7 @@ fn init_prints_the_root_key_once_and_refuses_a_second_time() {
 }
 
 #[test]
-fn a_key_file_is_new_closed_to_others_and_gone_if_there_is_no_store() {
+fn key_file_is_new_and_private_and_removed_without_a_store() {
     let home = Home::new();
     let file = home.room().join("root.key");
     let path = file.to_str().unwrap();
@@ -192,7 +192,7 @@ fn a_key_file_is_new_closed_to_others_and_gone_if_there_is_no_store() {
 }
 
 #[test]
-fn the_secret_alone_is_on_standard_output() {
+fn only_the_secret_is_on_standard_output() {
     let home = Home::new();
     home.done(&["init"]);
     let create =
@@ -220,7 +220,7 @@ fn the_secret_alone_is_on_standard_output() {
 }
 
 #[test]
-fn verify_tells_valid_refused_and_lacking_apart() {
+fn verify_distinguishes_valid_refused_and_missing_scope() {
     let home = Home::new();
     home.done(&["init"]);
     let key = home.done(&["key", "create", "--name", "a", "--scope", "api.read"]);
@@ -238,7 +238,7 @@ fn verify_tells_valid_refused_and_lacking_apart() {
 }
 
 #[test]
-fn bad_input_is_named_and_has_its_exit_code() {
+fn invalid_input_is_named_with_its_exit_code() {
     let home = Home::new();
     let absent = home.fails(1, &["key", "list"]);
     assert!(absent.contains("no store in") && absent.contains("init"), "{absent}");
@@ -277,7 +277,7 @@ fn bad_input_is_named_and_has_its_exit_code() {
 }
 
 #[test]
-fn a_data_directory_that_is_a_file_is_named() {
+fn file_as_data_directory_is_refused() {
     let home = Home::new();
     fs::write(home.data(), "not a store").unwrap();
     for arguments in [vec!["init"], vec!["key", "list"], vec!["serve", "--listen", "127.0.0.1:0"]] {
@@ -288,7 +288,7 @@ fn a_data_directory_that_is_a_file_is_named() {
 }
 
 #[test]
-fn a_pepper_file_that_others_can_read_is_refused() {
+fn readable_pepper_file_is_refused() {
     let home = Home::new();
     let file = home.room().join("pepper");
     let path = file.to_str().unwrap();
@@ -304,13 +304,13 @@ fn a_pepper_file_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn the_socket_of_a_dead_server_is_replaced() {
+fn socket_of_a_dead_server_is_replaced() {
     let home = Home::new();
     home.done(&["init"]);
     let socket = home.data().join("control.sock");
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
-    // A command finds nobody there and opens the store itself.
+    // Nothing listens on the socket, so a command opens the store itself.
     home.done(&["key", "list"]);
     let server = home.serve(&[]);
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
@@ -319,20 +319,20 @@ fn the_socket_of_a_dead_server_is_replaced() {
 }
 
 #[test]
-fn a_killed_server_leaves_every_acknowledged_change() {
+fn killed_server_keeps_every_acknowledged_change() {
     let home = Home::new();
     let server = home.serve(&[]);
     let kept = home.done(&["key", "create", "--name", "kept", "--scope", "api.read"]);
-    let taken = home.done(&["key", "create", "--name", "taken", "--scope", "api.read"]);
-    home.done(&["key", "revoke", &id_of(&taken)]);
+    let revoked = home.done(&["key", "create", "--name", "revoked", "--scope", "api.read"]);
+    home.done(&["key", "revoke", &id_of(&revoked)]);
     drop(server);
     assert_eq!(home.verify(kept.trim(), &[]), 0);
-    assert_eq!(home.verify(taken.trim(), &[]), 3);
+    assert_eq!(home.verify(revoked.trim(), &[]), 3);
     assert!(home.serve(&[]).stop().success());
 }
 
 #[test]
-fn an_idle_client_does_not_hold_up_the_end() {
+fn idle_client_does_not_delay_shutdown() {
     let home = Home::new();
     let server = home.serve(&[]);
     let idle = std::net::TcpStream::connect(format!("127.0.0.1:{}", server.port())).unwrap();
@@ -344,7 +344,7 @@ fn an_idle_client_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn the_server_leaves_no_core_image() {
+fn server_writes_no_core_image() {
     let home = Home::new();
     let server = home.serve(&[]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
@@ -355,7 +355,7 @@ fn the_server_leaves_no_core_image() {
 
 #[needs("curl")]
 #[test]
-fn body_that_is_too_large_is_answered_over_http_1_and_2() {
+fn oversized_body_gets_413_over_http_1_and_2() {
     let home = Home::new();
     let server = home.serve(&[]);
     let root = keys_in(&server.said).first().unwrap().to_string();
@@ -372,7 +372,7 @@ fn body_that_is_too_large_is_answered_over_http_1_and_2() {
 }
 
 #[test]
-fn a_rotated_key_is_printed_alone_and_the_old_one_ends() {
+fn rotate_prints_the_new_key_and_expires_the_old_one() {
     let home = Home::new();
     let root = home.done(&["init"]);
     let old = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
@@ -383,24 +383,24 @@ fn a_rotated_key_is_printed_alone_and_the_old_one_ends() {
     assert!(home.fails(1, &["key", "rotate", &id_of(&old)]).contains("replaced already"));
     let newer = home.done(&["key", "rotate", &id_of(&new)]);
     assert_eq!((home.verify(new.trim(), &[]), home.verify(newer.trim(), &[])), (3, 0));
-    // The last root key, too, here on its machine.
+    // A local command rotates even the last root key.
     let next = home.done(&["key", "rotate", &id_of(&root)]);
     assert_eq!((home.verify(&root, &[]), home.verify(next.trim(), &[])), (3, 0));
 }
 
 #[test]
-fn the_trail_is_told_and_checked() {
+fn audit_log_is_printed_and_verified() {
     let home = Home::new();
     home.done(&["init"]);
     let key = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
     let new = home.done(&["key", "rotate", &id_of(&key)]);
-    let told = home.done(&["audit"]);
-    let last = told.lines().last().unwrap();
+    let printed = home.done(&["audit"]);
+    let last = printed.lines().last().unwrap();
     for part in ["4  ", "rotate", &id_of(&key), &id_of(new.trim()), "local:"] {
-        assert!(last.contains(part), "{part} in {told}");
+        assert!(last.contains(part), "{part} in {printed}");
     }
     assert_eq!(home.done(&["audit", "--after", "2", "--json"]).lines().count(), 2);
     assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
-    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, each as it was written");
+    assert_eq!(home.done(&["audit", "--verify"]), "4 entries, all intact");
     home.fails(2, &["audit", "--key", "nonsense"]);
 }

@@ -1,4 +1,4 @@
-//! What commands accept, and what they print: to readers that go, to full disks, to terminals.
+//! The arguments and the output of commands: closed readers, full disks, terminals.
 
 use portcullis_testkit::serving::{Home, free_address, id_of, text};
 use portcullis_testkit::{
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// A store with a root key, a second key and an entry for each.
-fn stocked() -> (Home, String) {
+fn home_with_key() -> (Home, String) {
     let home = Home::new();
     home.done(&["init"]);
     let key = home.key("till", "api.read");
@@ -27,7 +27,7 @@ fn stocked() -> (Home, String) {
 fn with_output(mut command: Command, output: impl Into<Stdio>, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that reads no input may have gone.
+    // A command that reads no input may have ended.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -41,8 +41,8 @@ fn full() -> File {
 }
 
 #[test]
-fn reader_that_has_gone_is_no_failure_and_changes_no_verdict() {
-    let (home, key) = stocked();
+fn closed_reader_does_not_change_the_exit_code() {
+    let (home, key) = home_with_key();
     let id = id_of(&key);
     let show = ["key", "show", &id];
     let printing: [&[&str]; 13] = [
@@ -69,7 +69,7 @@ fn reader_that_has_gone_is_no_failure_and_changes_no_verdict() {
     let done = with_output(home.command(&update), unread(), "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert!(home.done(&["key", "show", &id]).contains("renamed"));
-    // An exit code that is an answer stays what it is.
+    // An exit code that reports a result stays.
     for (presented, arguments, code) in [
         (key.as_str(), &["verify"][..], 0),
         (key.as_str(), &["verify", "--scope", "api.write"], 4),
@@ -79,14 +79,14 @@ fn reader_that_has_gone_is_no_failure_and_changes_no_verdict() {
         let done = with_output(home.command(arguments), unread(), presented);
         assert_eq!(done.status.code(), Some(code), "{arguments:?}: {}", text(&done.stderr));
     }
-    // Half a backup is none.
+    // A truncated backup is a failure.
     let done = with_output(home.command(&["backup", "-"]), unread(), "");
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_that_says_what_was_done() {
-    let (home, key) = stocked();
+fn failed_output_is_reported_with_the_completed_change() {
+    let (home, key) = home_with_key();
     let id = id_of(&key);
     let show = ["key", "show", &id];
     let printing: [&[&str]; 11] = [
@@ -106,7 +106,7 @@ fn output_that_cannot_be_written_is_a_failure_that_says_what_was_done() {
         let done = with_output(home.command(arguments), full(), "");
         assert_eq!(done.status.code(), Some(1), "{arguments:?}: {}", text(&done.stderr));
     }
-    // A verdict that was not written is none, and certainly not a good one.
+    // A verification result that was not written is a failure.
     assert_eq!(with_output(home.command(&["verify"]), full(), &key).status.code(), Some(1));
 
     let update = ["key", "update", &id, "--name", "renamed"];
@@ -121,8 +121,8 @@ fn output_that_cannot_be_written_is_a_failure_that_says_what_was_done() {
 }
 
 #[test]
-fn output_that_takes_nothing_at_the_moment_is_waited_for() {
-    let (home, _) = stocked();
+fn blocked_output_is_waited_for() {
+    let (home, _) = home_with_key();
     let (mut reader, writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     let mut filled = 0;
@@ -131,7 +131,7 @@ fn output_that_takes_nothing_at_the_moment_is_waited_for() {
     }
     let expected = home.done(&["export"]);
     let mut child = home.command(&["export"]).stdout(OwnedFd::from(writer)).spawn().unwrap();
-    // Time for a command that does not wait to fail; one that waits passes however long this is.
+    // A command that does not wait fails within this time. One that waits passes, however long it is.
     for _ in 0..50 {
         thread::sleep(Duration::from_millis(20));
         assert!(child.try_wait().unwrap().is_none(), "it did not wait");
@@ -148,7 +148,7 @@ fn output_that_takes_nothing_at_the_moment_is_waited_for() {
 }
 
 #[test]
-fn hostile_name_does_not_drive_the_terminal() {
+fn control_characters_in_a_name_are_escaped() {
     let hostile = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\u{7f}";
     let mut key = new_key();
     for member in ["name", "owner", "hint", "created_by"] {
@@ -187,7 +187,7 @@ fn hostile_name_does_not_drive_the_terminal() {
     }
 }
 
-/// The environment variables that a help text names.
+/// Returns the environment variables in a help text.
 fn variables(help: &str) -> BTreeSet<String> {
     let named = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
     named.map(str::to_owned).collect()
@@ -223,7 +223,7 @@ fn empty_environment_variable_counts_as_absent() {
 
 #[test]
 fn key_without_a_scope_is_created_on_explicit_request_only() {
-    let (home, _) = stocked();
+    let (home, _) = home_with_key();
     let fails = |arguments: &[&str]| {
         let done = home.command(arguments).output().unwrap();
         assert_eq!(done.status.code(), Some(2), "{arguments:?}");
@@ -246,8 +246,8 @@ fn key_without_a_scope_is_created_on_explicit_request_only() {
 }
 
 #[test]
-fn wrong_value_of_an_option_is_refused_with_the_reason() {
-    let (home, _) = stocked();
+fn invalid_option_value_is_refused_with_the_reason() {
+    let (home, _) = home_with_key();
     let before = home.done(&["--json", "key", "list"]);
     let create = ["key", "create", "--name", "a", "--scope", "api.read"];
     for (arguments, reason) in [
@@ -260,7 +260,7 @@ fn wrong_value_of_an_option_is_refused_with_the_reason() {
         (["serve", "--public-origin", "https://a.example#b"], "fragment"),
         (["serve", "--public-origin", "https://a.example:65536"], "port"),
         (["serve", "--log-level", "loud"], "--log-level"),
-        (["audit", "--cut", "--before=9999-12-31T23:59:59Z"], "not after"),
+        (["audit", "--prune", "--before=9999-12-31T23:59:59Z"], "not after"),
     ] {
         let done = home.command(&arguments).output().unwrap();
         let said = text(&done.stderr);
@@ -283,7 +283,7 @@ fn wrong_value_of_an_option_is_refused_with_the_reason() {
 }
 
 #[test]
-fn one_address_for_api_and_metrics_is_refused_before_anything_is_created() {
+fn same_address_for_api_and_metrics_is_refused() {
     let home = Home::new();
     let address = free_address();
     let serve = ["serve", "--listen", &address, "--metrics-listen", &address];
@@ -295,8 +295,8 @@ fn one_address_for_api_and_metrics_is_refused_before_anything_is_created() {
 }
 
 #[test]
-fn store_that_is_locked_and_has_no_socket_may_have_a_server_that_is_starting() {
-    let (home, _) = stocked();
+fn locked_store_without_a_socket_hints_at_a_starting_server() {
+    let (home, _) = home_with_key();
     let lock = File::options().read(true).write(true).open(home.data().join("lock")).unwrap();
     lock.lock().unwrap();
     let done = home.command(&["key", "list"]).output().unwrap();
@@ -306,8 +306,8 @@ fn store_that_is_locked_and_has_no_socket_may_have_a_server_that_is_starting() {
 }
 
 #[test]
-fn expiry_that_is_past_is_refused_on_creation_and_ends_a_key_on_update() {
-    let (home, key) = stocked();
+fn past_expiry_is_refused_on_create_and_expires_a_key_on_update() {
+    let (home, key) = home_with_key();
     let before = home.done(&["--json", "key", "list"]);
     let past = ["--expires-at", "2020-01-01T00:00:00Z"];
     let create = ["key", "create", "--name", "a", "--scope", "api.read"];
@@ -325,8 +325,8 @@ fn expiry_that_is_past_is_refused_on_creation_and_ends_a_key_on_update() {
 
 #[needs("the right to mount: unshare -rm mount -t tmpfs none /tmp")]
 #[test]
-fn file_that_does_not_fit_on_its_disk_is_a_failure_and_is_removed() {
-    let (home, _) = stocked();
+fn incomplete_file_on_a_full_disk_is_removed() {
+    let (home, _) = home_with_key();
     let small = home.room().join("small");
     fs::create_dir(&small).unwrap();
     let mounted = |then: &str| {

@@ -1,4 +1,4 @@
-//! A new key's text reaches its caller, or the command says that it did not and what became of the key.
+//! Delivery of a new key's text: the caller receives it, or the command reports the key and the remedy.
 
 use portcullis_testkit::serving::{Home, id_of, text};
 use portcullis_testkit::{
@@ -17,8 +17,8 @@ const CREATE: [&str; 6] = ["key", "create", "--name", "till", "--scope", "api.re
 /// Gives a command its standard output.
 type Prepare = Box<dyn Fn(&mut Command)>;
 
-/// Standard outputs that are known, before anything is done, to deliver nothing.
-fn unread_outputs() -> Vec<(&'static str, Prepare)> {
+/// Standard outputs that cannot deliver a key; a command detects them before it changes anything.
+fn undeliverable_outputs() -> Vec<(&'static str, Prepare)> {
     let closed = |command: &mut Command| {
         let (program, arguments) = (command.get_program().to_owned(), command.get_args());
         let arguments: Vec<_> = arguments.map(ToOwned::to_owned).collect();
@@ -52,7 +52,7 @@ fn to_full_device(command: &mut Command) {
     command.stdout(File::options().write(true).open("/dev/full").unwrap());
 }
 
-/// The ids in a text, in their order.
+/// Returns the key ids in a text, in order.
 fn ids_in(text: &str) -> Vec<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("key_"))
@@ -72,9 +72,9 @@ fn verify(home: &Home, key: &str) -> i32 {
 }
 
 #[test]
-fn nothing_is_created_where_nobody_can_receive_the_key() {
+fn no_key_is_created_if_standard_output_cannot_take_it() {
     let home = Home::new();
-    for (what, prepare) in unread_outputs() {
+    for (what, prepare) in undeliverable_outputs() {
         for arguments in [&["init"][..], &["serve", "--listen", "127.0.0.1:0"]] {
             let done = output(home.command(arguments), &prepare);
             let said = text(&done.stderr);
@@ -90,7 +90,7 @@ fn nothing_is_created_where_nobody_can_receive_the_key() {
     for served in [false, true] {
         let server = served.then(|| home.serve(&[]));
         let before = listed(&home);
-        for (what, prepare) in unread_outputs() {
+        for (what, prepare) in undeliverable_outputs() {
             for arguments in [&CREATE[..], &root, &rotate] {
                 for json in [&[][..], &["--json"]] {
                     let done = output(home.command(&[json, arguments].concat()), &prepare);
@@ -107,7 +107,7 @@ fn nothing_is_created_where_nobody_can_receive_the_key() {
 }
 
 #[test]
-fn created_key_that_cannot_be_shown_is_revoked() {
+fn undelivered_new_key_is_revoked() {
     let home = Home::new();
     home.done(&["init"]);
     for served in [false, true] {
@@ -127,11 +127,11 @@ fn created_key_that_cannot_be_shown_is_revoked() {
     let done = output(home.command(&root), to_full_device);
     assert!(text(&done.stderr).contains("it was revoked"), "{}", text(&done.stderr));
     let active = listed(&home).into_iter().filter(|key| key["active"] == true).count();
-    assert_eq!(active, 1, "the first root key alone works");
+    assert_eq!(active, 1, "only the first root key is active");
 }
 
 #[test]
-fn rotated_key_that_cannot_be_shown_is_named_with_a_remedy_that_works() {
+fn undelivered_rotated_key_is_named_with_a_working_remedy() {
     let home = Home::new();
     home.done(&["init"]);
     for (served, grace) in [(false, "0s"), (true, "0s"), (false, "1h"), (true, "1h")] {
@@ -150,13 +150,13 @@ fn rotated_key_that_cannot_be_shown_is_named_with_a_remedy_that_works() {
 }
 
 #[test]
-fn root_key_that_cannot_be_shown_is_named_with_a_remedy_that_works() {
+fn undelivered_root_key_is_named_with_a_working_remedy() {
     for arguments in [&["init"][..], &["--json", "init"], &["serve", "--listen", "127.0.0.1:0"]] {
         let home = Home::new();
         let done = output(home.command(arguments), to_full_device);
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(said.contains("the store was made"), "{arguments:?}: {said}");
+        assert!(said.contains("the store was created"), "{arguments:?}: {said}");
         let (_, remedy) = said.trim().rsplit_once("portcullis ").unwrap();
         let root = home.done(&remedy.split_whitespace().collect::<Vec<_>>());
         assert_eq!(verify(&home, &root), 0, "{arguments:?}: {remedy}");
@@ -165,7 +165,7 @@ fn root_key_that_cannot_be_shown_is_named_with_a_remedy_that_works() {
 
 #[needs("the right to mount: unshare -rm mount -t tmpfs none /tmp")]
 #[test]
-fn no_store_is_created_where_its_key_file_finds_no_room() {
+fn no_store_is_created_if_the_key_file_has_no_space() {
     let home = Home::new();
     let small = home.room().join("small");
     fs::create_dir(&small).unwrap();
@@ -187,7 +187,7 @@ fn no_store_is_created_where_its_key_file_finds_no_room() {
 }
 
 #[test]
-fn null_device_that_the_caller_chose_is_written_to_and_mentioned() {
+fn null_device_is_accepted_with_a_warning() {
     let home = Home::new();
     for arguments in [&["init"][..], &CREATE] {
         let done = output(home.command(arguments), |command| {
@@ -242,7 +242,7 @@ fn second_signal_ends_a_command_that_waits_for_its_key() {
 }
 
 #[test]
-fn key_that_can_be_neither_shown_nor_revoked_is_named() {
+fn undelivered_key_that_cannot_be_revoked_is_named() {
     let home = Home::new();
     let server = Scripted::new(&home.data());
     let mut command = home.command(&CREATE);
@@ -262,7 +262,7 @@ fn key_that_can_be_neither_shown_nor_revoked_is_named() {
 }
 
 #[test]
-fn server_that_dies_before_its_answer_leaves_an_outcome_that_is_said_to_be_unknown() {
+fn server_death_before_its_response_is_reported_as_unknown_outcome() {
     let revoke = ["key", "revoke", "key_8fK2mQ9xZ1a"];
     for arguments in [&CREATE[..], &revoke] {
         let home = Home::new();
@@ -272,12 +272,12 @@ fn server_that_dies_before_its_answer_leaves_an_outcome_that_is_said_to_be_unkno
         let done = child.wait_with_output().unwrap();
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(5), "{arguments:?}: {said}");
-        assert!(said.contains("look whether the change was made"), "{arguments:?}: {said}");
+        assert!(said.contains("check whether the change was made"), "{arguments:?}: {said}");
     }
 }
 
 #[test]
-fn answer_of_another_version_names_the_key_that_was_created() {
+fn response_of_another_version_names_the_created_key() {
     for (body, named) in [
         (json!({"id": "key_8fK2mQ9xZ1a", "key": "the text of the key"}), "key_8fK2mQ9xZ1a"),
         (json!({"key": "the text of the key"}), "key list"),

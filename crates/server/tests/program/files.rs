@@ -1,4 +1,4 @@
-//! Files of the data directory that somebody else could have put there, as the program meets them.
+//! Unsafe files in the data directory: links, pipes, foreign owners, loose permissions.
 
 use portcullis_testkit::{needs, serving};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-const PRECIOUS: &str = "precious\n";
+const SENTINEL: &str = "sentinel\n";
 
 /// A directory with a store in it, and a file that no command may change.
 struct Home(serving::Home);
@@ -16,7 +16,7 @@ struct Home(serving::Home);
 impl Home {
     fn empty() -> Self {
         let home = Self(serving::Home::new());
-        fs::write(home.precious(), PRECIOUS).unwrap();
+        fs::write(home.sentinel(), SENTINEL).unwrap();
         home
     }
 
@@ -30,8 +30,8 @@ impl Home {
         self.0.data()
     }
 
-    fn precious(&self) -> PathBuf {
-        self.0.room().join("precious")
+    fn sentinel(&self) -> PathBuf {
+        self.0.room().join("sentinel")
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
@@ -44,12 +44,12 @@ impl Home {
         assert_eq!(code, Some(0), "{arguments:?}: {said}");
     }
 
-    /// Runs what must be refused with these words, and leaves the file as it was.
+    /// Runs a command that must be refused with these words and must not change the file.
     fn refuses(&self, arguments: &[&str], words: &[&str]) {
         let (code, said) = self.run(arguments);
         assert_eq!(code, Some(1), "{arguments:?}: {said}");
         assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {words:?}: {said}");
-        assert_eq!(fs::read_to_string(self.precious()).unwrap(), PRECIOUS, "{arguments:?}");
+        assert_eq!(fs::read_to_string(self.sentinel()).unwrap(), SENTINEL, "{arguments:?}");
     }
 }
 
@@ -66,11 +66,11 @@ const COMMANDS: [&[&str]; 3] =
     [&["key", "list"], &["serve", "--listen", "127.0.0.1:0"], &["backup", "kept"]];
 
 #[test]
-fn link_in_place_of_a_file_of_the_store_is_refused_and_its_target_is_not_touched() {
+fn link_in_place_of_a_store_file_is_refused_and_its_target_unchanged() {
     for name in ["lock", "ledger/anchor", "ledger/sled/conf", "ledger/sled/db"] {
         let home = Home::new();
         fs::remove_file(home.data().join(name)).unwrap();
-        symlink(home.precious(), home.data().join(name)).unwrap();
+        symlink(home.sentinel(), home.data().join(name)).unwrap();
         for command in COMMANDS {
             home.refuses(command, &["symbolic link", name]);
         }
@@ -84,7 +84,7 @@ fn link_in_an_empty_directory_is_refused_before_a_store_is_created() {
         let home = Home::empty();
         fs::create_dir(home.data()).unwrap();
         set(&home.data(), 0o700);
-        symlink(home.precious(), home.data().join(name)).unwrap();
+        symlink(home.sentinel(), home.data().join(name)).unwrap();
         home.refuses(&["init"], &["symbolic link", name]);
         assert!(home.data().join(name).is_symlink());
     }
@@ -114,7 +114,7 @@ fn link_in_place_of_the_certificates_directory_is_refused() {
 }
 
 #[test]
-fn data_directory_may_be_reached_by_a_link() {
+fn data_directory_may_be_a_symbolic_link() {
     let home = Home::new();
     fs::rename(home.data(), home.0.room().join("elsewhere")).unwrap();
     symlink("elsewhere", home.data()).unwrap();
@@ -148,7 +148,7 @@ fn directory_that_others_can_write_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn directory_above_that_others_can_write_is_refused_unless_it_is_sticky() {
+fn parent_directory_that_others_can_write_is_refused_unless_sticky() {
     let home = Home::new();
     set(&home.0.room(), 0o777);
     home.refuses(&["key", "list"], &["chmod go-w", home.0.room().to_str().unwrap()]);
@@ -159,7 +159,7 @@ fn directory_above_that_others_can_write_is_refused_unless_it_is_sticky() {
 }
 
 #[test]
-fn files_that_others_can_read_are_closed_and_those_that_they_can_write_are_refused() {
+fn readable_files_are_closed_and_writable_files_are_refused() {
     let home = Home::new();
     for name in ["lock", "ledger/anchor", "ledger/sled/db", "ledger/sled/conf"] {
         let path = home.data().join(name);
@@ -180,10 +180,10 @@ fn files_that_others_can_read_are_closed_and_those_that_they_can_write_are_refus
 }
 
 #[test]
-fn file_with_a_second_name_is_refused() {
+fn hard_linked_file_is_refused() {
     let home = Home::new();
     fs::remove_file(home.data().join("lock")).unwrap();
-    fs::hard_link(home.precious(), home.data().join("lock")).unwrap();
+    fs::hard_link(home.sentinel(), home.data().join("lock")).unwrap();
     home.refuses(&["key", "list"], &["hard link", "lock"]);
 }
 
@@ -212,13 +212,13 @@ fn files_of_another_user_are_refused() {
 }
 
 #[test]
-fn anchor_elsewhere_is_no_link_and_nobody_else_can_replace_it() {
+fn anchor_is_no_link_and_its_directory_is_closed_to_others() {
     let home = Home::empty();
     let there = home.0.room().join("there");
     fs::create_dir(&there).unwrap();
     let anchor = there.join("anchor");
     let given = ["--anchor", anchor.to_str().unwrap()];
-    symlink(home.precious(), &anchor).unwrap();
+    symlink(home.sentinel(), &anchor).unwrap();
     home.refuses(&[&given[..], &["init"]].concat(), &["anchor"]);
     fs::remove_file(&anchor).unwrap();
     home.done(&[&given[..], &["init"]].concat());
@@ -233,7 +233,7 @@ fn anchor_elsewhere_is_no_link_and_nobody_else_can_replace_it() {
 }
 
 #[test]
-fn doctor_reports_what_opening_refuses() {
+fn doctor_reports_unsafe_files() {
     for name in ["lock", "ledger/sled"] {
         let home = Home::new();
         let away = home.0.room().join("away");
@@ -247,7 +247,7 @@ fn doctor_reports_what_opening_refuses() {
 }
 
 #[test]
-fn pepper_file_is_a_file_with_content_that_not_everybody_can_read() {
+fn unusable_pepper_file_is_refused_with_the_reason() {
     let home = Home::empty();
     let file = home.0.room().join("pepper");
     let init = ["--pepper-file", "pepper", "init"];

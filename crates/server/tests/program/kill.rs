@@ -1,10 +1,10 @@
-//! A server that is killed with −9 while clients make and deactivate keys over HTTP.
+//! A server that is killed with SIGKILL while clients create and deactivate keys over HTTP.
 //!
-//! Each round starts the server on the same data directory, lets four clients create keys and
-//! deactivate every other one as fast as they are answered, and kills the server at a random
-//! moment. After a restart each acknowledged key must answer as it was last acknowledged: an active
-//! one 200, a deactivated one 401. A key whose deactivation was asked for but not answered may be
-//! either. CI runs 6 rounds. The long form:
+//! Each round starts the server on the same data directory. Four clients create keys and deactivate
+//! every other one as fast as they can, until the server is killed at a random moment. After a
+//! restart each key must have its last acknowledged state: 200 if active, 401 if deactivated. A key
+//! whose deactivation was requested but not acknowledged may have either. CI runs 6 rounds. The long
+//! form:
 //!
 //! ```text
 //! PORTCULLIS_SERVER_KILLS=200 cargo test --release --test program kill:: -- --nocapture
@@ -22,15 +22,15 @@ use std::{
     time::Duration,
 };
 
-/// What is known of a key: its text, its id, and its last acknowledged and asked-for state.
-struct Known {
+/// A key with its last acknowledged state.
+struct ClientKey {
     key: String,
     active: bool,
-    /// A deactivation was asked for and not answered.
-    unsure: bool,
+    /// A deactivation was requested and not acknowledged.
+    in_doubt: bool,
 }
 
-/// One request on a connection of its own; `None` where the server went away before it answered.
+/// Sends one request on its own connection. Returns `None` if the server ends before it responds.
 fn ask(address: &str, key: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -61,16 +61,16 @@ fn field(json: &str, name: &str) -> String {
 }
 
 /// Creates keys and deactivates every other one until the server is gone.
-fn client(address: &str, root: &str, killed: &AtomicBool, known: &Mutex<Vec<Known>>) {
+fn client(address: &str, root: &str, killed: &AtomicBool, keys: &Mutex<Vec<ClientKey>>) {
     for round in 0u32.. {
         let body = r#"{"name":"campaign","scopes":["api.read"]}"#;
         let Some((status, made)) = ask(address, root, "POST", "/v1/keys", body) else { break };
         assert_eq!(status, 201, "{made}");
         let (key, id) = (field(&made, "key"), field(&made, "id"));
         let at = {
-            let mut known = known.lock().unwrap();
-            known.push(Known { key, active: true, unsure: round % 2 == 1 });
-            known.len() - 1
+            let mut keys = keys.lock().unwrap();
+            keys.push(ClientKey { key, active: true, in_doubt: round % 2 == 1 });
+            keys.len() - 1
         };
         if round % 2 == 0 {
             continue;
@@ -80,40 +80,40 @@ fn client(address: &str, root: &str, killed: &AtomicBool, known: &Mutex<Vec<Know
             break;
         };
         assert_eq!(status, 200);
-        let mut known = known.lock().unwrap();
-        let one = known.get_mut(at).unwrap();
-        (one.active, one.unsure) = (false, false);
+        let mut keys = keys.lock().unwrap();
+        let one = keys.get_mut(at).unwrap();
+        (one.active, one.in_doubt) = (false, false);
     }
-    assert!(killed.load(Ordering::SeqCst), "the server stopped answering by itself");
+    assert!(killed.load(Ordering::SeqCst), "the server stopped responding before it was killed");
 }
 
 #[test]
-fn every_acknowledged_change_is_there_after_the_server_was_killed() {
+fn acknowledged_changes_survive_kills_of_a_server() {
     let rounds: u32 = std::env::var("PORTCULLIS_SERVER_KILLS").map_or(6, |n| n.parse().unwrap());
     let home = Home::new();
     let root = home.done(&["init"]);
-    // Each deactivated key that is asked for is a bad one.
+    // Requests with deactivated keys count as bad keys.
     let serve = || home.serve(&["--behind-proxy", "--max-bad-keys", "1000000"]);
     let (mut checked, mut lost, mut revived) = (0u32, 0u32, 0u32);
     for round in 0..rounds {
         let server = serve();
-        let (killed, known) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let (killed, keys) = (AtomicBool::new(false), Mutex::new(Vec::new()));
         let address = server.address().to_owned();
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| client(&address, &root, &killed, &known));
+                scope.spawn(|| client(&address, &root, &killed, &keys));
             }
             thread::sleep(Duration::from_millis(150 + u64::from(round * 97 % 400)));
             killed.store(true, Ordering::SeqCst);
             drop(server);
         });
         let server = serve();
-        for one in known.into_inner().unwrap() {
+        for one in keys.into_inner().unwrap() {
             let (status, body) = ask(server.address(), &one.key, "GET", "/v1/whoami", "").unwrap();
             checked += 1;
             match status {
                 200 if !one.active => revived += 1,
-                401 if one.active && !one.unsure => lost += 1,
+                401 if one.active && !one.in_doubt => lost += 1,
                 200 | 401 => {}
                 _ => panic!("{status} {body}"),
             }
@@ -123,6 +123,6 @@ fn every_acknowledged_change_is_there_after_the_server_was_killed() {
     println!(
         "server kill: {rounds} kills, {checked} acknowledged keys, {lost} lost, {revived} revived"
     );
-    assert!(checked > rounds * 4, "the clients were at work");
+    assert!(checked > rounds * 4, "the clients created too few keys");
     assert_eq!((lost, revived), (0, 0));
 }

@@ -1,4 +1,4 @@
-//! The program `portcullis` as an operator and a script meet it.
+//! The program `portcullis`, as operators and scripts run it.
 
 #![expect(
     clippy::indexing_slicing,

@@ -1,5 +1,5 @@
-//! What operators rely on: metrics, readiness, draining, limits, certificates that change, the
-//! service manager, and floods of bad keys that hurt nobody else.
+//! Operation of a server: metrics, readiness, draining, limits, certificate renewal, the service manager,
+//! and floods of bad keys.
 
 use portcullis_testkit::{
     WORKSPACE, needs,
@@ -20,12 +20,12 @@ use std::{
 
 const WATCHDOG: Duration = Duration::from_secs(20);
 
-/// Status, head and body of a request by plain HTTP, on a connection of its own.
+/// Sends a request by plain HTTP on its own connection. Returns status, head and body.
 fn ask(address: &str, path: &str, headers: &[String]) -> (u16, String, String) {
     send(address, &format!("GET {path}"), headers, "")
 }
 
-/// The answer to a key in the portal's form.
+/// Sends a key in the login form of the portal.
 fn log_in(address: &str, key: &str, from: &str) -> (u16, String, String) {
     let form = format!("key={key}");
     let mut headers = vec![forwarded_for(from), format!("content-length: {}", form.len())];
@@ -73,7 +73,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_metrics_tell_results_and_states_and_no_key() {
+fn metrics_report_results_and_states_and_no_key() {
     let (home, root) = home();
     let metrics = free_address();
     let inactive = home.key("inactive", "api.read");
@@ -113,20 +113,20 @@ fn the_metrics_tell_results_and_states_and_no_key() {
     ] {
         assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
     }
-    // A server that is alone says nothing of replicas.
+    // A server with a local store has no metrics of replicas.
     assert!(!told.contains("portcullis_gate") && !told.contains("portcullis_replica"), "{told}");
     for key in [&root, &inactive] {
         let id = key.split('_').nth(1).unwrap();
         assert!(!told.contains(id), "{told}");
     }
-    // A listener of its own: neither serves what the other does.
+    // The listeners are separate: neither serves the routes of the other.
     assert_eq!(ask(&metrics, "/v1/whoami", &[with_key(&root)]).0, 404);
     assert_eq!(ask(server.address(), "/metrics", &[]).0, 404);
     assert!(server.stop().success());
 }
 
 #[test]
-fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
+fn bad_keys_are_rate_limited_and_valid_keys_are_not() {
     let (home, root) = home();
     let inactive = home.key("inactive", "api.read");
     home.done(&["key", "revoke", &id_of(&inactive)]);
@@ -134,14 +134,14 @@ fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
     let options =
         ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--metrics-listen", &metrics];
     let server = home.serve(&options);
-    let slowed = Cell::new(0);
+    let limited_count = Cell::new(0);
     let from = |source: &str, key: &str| {
         let answer = ask(server.address(), "/v1/whoami", &[with_key(key), forwarded_for(source)]);
-        slowed.set(slowed.get() + u32::from(answer.0 == 429));
+        limited_count.set(limited_count.get() + u32::from(answer.0 == 429));
         answer
     };
-    // After the first ones, one is let through each second.
-    let is_slowed = |source: &str, key: &str| (0..5).any(|_| from(source, key).0 == 429);
+    // After the burst, one bad key is accepted each second.
+    let is_limited = |source: &str, key: &str| (0..5).any(|_| from(source, key).0 == 429);
     let (flood, neighbour) = ("203.0.113.9", "203.0.113.10");
     let answers: Vec<_> = (0..100).map(|_| from(flood, "pcl_nonsense")).collect();
     assert_eq!(answers[0].0, 401);
@@ -150,17 +150,17 @@ fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
     assert!(wait.parse::<u64>().unwrap() >= 1, "{wait}");
     assert!(head.contains("application/problem+json") && body.contains("\"message\""), "{body}");
 
-    // The same source: a valid key passes, and an inactive one looks like any other bad one.
+    // The same source: a valid key passes, and an inactive key counts as a bad one.
     for _ in 0..20 {
         assert_eq!(from(flood, &root).0, 200);
     }
-    assert!(is_slowed(flood, &inactive));
-    // No key at all is no bad key: clients ask for the challenge that way.
+    assert!(is_limited(flood, &inactive));
+    // A request without a key is not a bad key: clients request the challenge that way.
     assert_eq!(ask(server.address(), "/v1/whoami", &[forwarded_for(flood)]).0, 401);
-    // What the client wrote itself neither helps it nor hurts who is named there.
-    assert!(is_slowed(&format!("{neighbour}, {flood}"), "pcl_nonsense"));
+    // Addresses that the client wrote itself neither help it nor count against those addresses.
+    assert!(is_limited(&format!("{neighbour}, {flood}"), "pcl_nonsense"));
     assert_eq!(from(neighbour, "pcl_nonsense").0, 401);
-    // The proxy that asks on behalf of others is never told to wait.
+    // An auth request of a proxy is never limited.
     let authz = ["/authz?scope=api.read", "/authz"].map(|path| {
         ask(server.address(), path, &[with_key("pcl_nonsense"), forwarded_for(flood)]).0
     });
@@ -168,13 +168,13 @@ fn a_flood_of_bad_keys_is_slowed_and_a_valid_key_never_is() {
 
     let (_, _, told) = ask(&metrics, "/metrics", &[]);
     let limited = told.lines().find_map(|l| l.strip_prefix("portcullis_auth_limited_total "));
-    assert_eq!(limited.unwrap().parse::<u32>().unwrap(), slowed.get(), "{told}");
+    assert_eq!(limited.unwrap().parse::<u32>().unwrap(), limited_count.get(), "{told}");
     assert!(server.stop().success());
     assert!(home.log().contains("too many bad keys"), "{}", home.log());
 }
 
 #[test]
-fn a_bad_key_at_the_login_counts_like_any_other() {
+fn bad_key_at_login_counts_against_the_same_limit() {
     let (home, root) = home();
     let metrics = free_address();
     let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "5"];
@@ -184,14 +184,14 @@ fn a_bad_key_at_the_login_counts_like_any_other() {
         (0..50).map(|_| log_in(server.address(), "pcl_nonsense", flood)).collect();
     assert!(answers[..5].iter().all(|(status, ..)| *status == 401));
     let limited: Vec<_> = answers.iter().filter(|(status, ..)| *status == 429).collect();
-    // A person reads it.
+    // The response is a page.
     let (_, head, page) = limited[0];
     assert!(head.contains("content-type: text/html") && head.contains("retry-after: 1"), "{head}");
     assert!(page.contains("too many invalid keys") && page.contains("name=\"key\""), "{page}");
 
-    // One account for both ways in; a valid key passes, and nobody else is held up.
+    // Header and login share a limit. A valid key passes, and other sources are not limited.
     let bad = [with_key("pcl_nonsense"), forwarded_for(flood)];
-    // One is let through each second.
+    // One bad key is accepted each second.
     let passed = (0..5).take_while(|_| ask(server.address(), "/v1/whoami", &bad).0 != 429).count();
     assert!(passed < 5);
     assert_eq!(log_in(server.address(), &root, flood).0, 303);
@@ -212,12 +212,12 @@ fn a_bad_key_at_the_login_counts_like_any_other() {
 }
 
 #[test]
-fn a_flood_of_bad_keys_writes_a_few_lines_to_the_log_and_nothing_to_the_disk() {
+fn flood_of_bad_keys_writes_few_log_lines_and_no_file() {
     const EACH: usize = 100;
-    /// Of one kind, in a second.
+    /// Log lines of one kind in a second.
     const LINES: usize = 5;
     let (home, _) = home();
-    // No answer is 429, so that each key reaches its handler.
+    // The limit is not reached, so that each key reaches its handler.
     let options = ["--behind-proxy", "--trusted-proxy", "127.0.0.0/8", "--max-bad-keys", "100000"];
     let server = home.serve(&options);
     let start = Instant::now();
@@ -240,16 +240,20 @@ fn a_flood_of_bad_keys_writes_a_few_lines_to_the_log_and_nothing_to_the_disk() {
     assert!((1..=LINES * seconds).contains(&lines.len()), "{seconds} s: {lines:#?}");
     assert!(lines.iter().all(|line| line.contains("refused a caller reason=\"unknown\"")));
 
-    // What was left out is counted.
+    // Suppressed lines are counted.
     sleep(Duration::from_secs(1));
     log_in(server.address(), "pcl_nonsense", "203.0.113.9");
     let lines = warned();
-    let unsaid = |line: &String| -> usize { line.rsplit('=').next().unwrap().parse().unwrap() };
-    assert_eq!(lines.len() + lines.iter().map(unsaid).sum::<usize>(), 3 * EACH + 1, "{lines:#?}");
+    let suppressed = |line: &String| -> usize { line.rsplit('=').next().unwrap().parse().unwrap() };
+    assert_eq!(
+        lines.len() + lines.iter().map(suppressed).sum::<usize>(),
+        3 * EACH + 1,
+        "{lines:#?}"
+    );
     assert!(server.stop().success());
 }
 
-/// What is in a store's directory, byte for byte.
+/// Returns the files of a store's directory with their contents.
 fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
@@ -265,27 +269,27 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn the_trail_has_the_address_that_a_trusted_proxy_names_and_no_other() {
+fn audit_log_records_the_address_from_a_trusted_proxy_only() {
     let (home, _) = home();
     let clerk = home.key("clerk", "api.read");
     let hops = forwarded_for("198.51.100.1, 203.0.113.9");
     for trusted in [true, false] {
         let proxy: &[&str] = if trusted { &["--trusted-proxy", "127.0.0.1"] } else { &[] };
         let server = home.serve(&[&["--behind-proxy"], proxy].concat());
-        // It lacks the scope, which is written to the trail.
+        // The key lacks the scope, so the refusal is written to the audit log.
         let (status, ..) = ask(server.address(), "/v1/keys", &[with_key(&clerk), hops.clone()]);
         assert_eq!(status, 403);
         assert!(server.stop().success());
-        // By a process of its own, with which every lock ends.
-        let trail = home.done(&["--json", "audit"]);
-        let last: Value = serde_json::from_str(trail.lines().last().unwrap()).unwrap();
+        // A separate process releases every lock when it ends.
+        let audit = home.done(&["--json", "audit"]);
+        let last: Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
         assert_eq!(last["actor"], id_of(&clerk));
         assert_eq!(last["source"], if trusted { "203.0.113.9" } else { "127.0.0.1" });
     }
 }
 
 #[test]
-fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
+fn draining_server_is_not_ready_and_still_serves() {
     let (home, root) = home();
     let server = home.serve(&["--behind-proxy", "--drain-delay", "2s"]);
     assert_eq!(ask(server.address(), "/readyz", &[]).0, 200);
@@ -296,16 +300,16 @@ fn a_server_that_drains_says_that_it_is_not_ready_and_serves_meanwhile() {
 
     let server = home.serve(&["--behind-proxy", "--drain-delay", "1h"]);
     server.signal("TERM");
-    eventually("it says that it is not ready", || ask(server.address(), "/readyz", &[]).0 == 503);
+    eventually("the server is not ready", || ask(server.address(), "/readyz", &[]).0 == 503);
     assert_eq!(ask(server.address(), "/v1/whoami", &[with_key(&root)]).0, 200);
     assert_eq!(ask(server.address(), "/healthz", &[]).0, 200);
-    // Whoever is in a hurry says so twice.
+    // A second signal ends the drain delay.
     server.signal("TERM");
     assert!(server.wait().success());
 }
 
 #[test]
-fn bad_key_beside_a_session_is_answered_401() {
+fn bad_key_with_a_session_gets_401() {
     let (home, _) = home();
     let server = home.serve(&["--behind-proxy", "--max-bad-keys", "1"]);
     let bad = with_key("pcl_nonsense");
@@ -320,7 +324,7 @@ fn bad_key_beside_a_session_is_answered_401() {
 }
 
 #[test]
-fn one_connection_too_many_is_closed_and_room_comes_back() {
+fn connection_beyond_the_limit_is_closed_until_another_ends() {
     let (home, root) = home();
     let metrics = free_address();
     let options = [
@@ -351,7 +355,7 @@ fn one_connection_too_many_is_closed_and_room_comes_back() {
     drop(second);
 }
 
-/// A certificate for this machine, as a server of its own made it.
+/// Returns a server with its self-signed certificate.
 fn certificate() -> (Home, Serving) {
     let home = Home::new();
     home.done(&["init"]);
@@ -361,7 +365,7 @@ fn certificate() -> (Home, Serving) {
 
 #[needs("curl")]
 #[test]
-fn sighup_reads_the_certificate_again_and_an_error_keeps_the_old_one() {
+fn sighup_reloads_the_certificate_and_keeps_the_old_one_on_error() {
     let (old, _server) = certificate();
     let (new, _other) = certificate();
     let (home, _) = home();
@@ -373,31 +377,33 @@ fn sighup_reads_the_certificate_again_and_an_error_keeps_the_old_one() {
     install(&old.data(), "key.pem", &key);
     let paths = [cert.to_str().unwrap(), key.to_str().unwrap()];
     let server = home.serve(&["--tls-cert", paths[0], "--tls-key", paths[1]]);
-    let vouched_by = |home: &Home| {
+    let is_trusted_by = |home: &Home| {
         let mut curl = Command::new("curl");
         curl.args(["-s", "--max-time", "20", "--cacert"]).arg(home.data().join("tls/cert.pem"));
         runs(curl.arg(format!("{}/healthz", server.url)))
     };
-    assert!(vouched_by(&old) && !vouched_by(&new));
+    assert!(is_trusted_by(&old) && !is_trusted_by(&new));
 
-    // A certificate whose key is still the old one.
+    // The new certificate with the old key.
     install(&new.data(), "cert.pem", &cert);
     server.signal("HUP");
-    eventually("it says so", || home.log().contains("the old certificate stays"));
-    assert!(vouched_by(&old));
+    eventually("the error is logged", || home.log().contains("the old certificate stays"));
+    assert!(is_trusted_by(&old));
     install(&new.data(), "key.pem", &key);
     server.signal("HUP");
-    eventually("the new one is served", || vouched_by(&new));
-    assert!(!vouched_by(&old));
+    eventually("the new one is served", || is_trusted_by(&new));
+    assert!(!is_trusted_by(&old));
     fs::write(&cert, "not a certificate").unwrap();
     server.signal("HUP");
-    eventually("it says so again", || home.log().matches("the old certificate stays").count() == 2);
-    assert!(vouched_by(&new));
+    eventually("the error is logged again", || {
+        home.log().matches("the old certificate stays").count() == 2
+    });
+    assert!(is_trusted_by(&new));
     assert!(server.stop().success());
 }
 
 #[test]
-fn the_service_manager_is_told_of_each_change_of_state() {
+fn service_manager_is_notified_of_each_state() {
     let (home, _) = home();
     let path = home.room().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -418,7 +424,7 @@ fn the_service_manager_is_told_of_each_change_of_state() {
 }
 
 #[test]
-fn what_is_no_network_is_named() {
+fn malformed_network_is_refused_with_the_reason() {
     let (home, _) = home();
     let output = home
         .command(&["serve", "--behind-proxy", "--trusted-proxy", "10.0.0.0/40"])
@@ -430,7 +436,7 @@ fn what_is_no_network_is_named() {
 
 #[needs("systemd-analyze")]
 #[test]
-fn the_unit_is_exposed_no_more_than_it_says() {
+fn systemd_unit_keeps_its_documented_exposure() {
     let unit = Path::new(WORKSPACE).join("deploy/portcullis.service");
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=12"])
@@ -443,7 +449,7 @@ fn the_unit_is_exposed_no_more_than_it_says() {
 
 /// The build stage of the container file copies all that a build reads.
 #[test]
-fn container_file_copies_what_the_build_reads() {
+fn container_file_copies_every_file_that_the_build_reads() {
     let (from, to) = (Path::new(WORKSPACE), tempfile::tempdir().unwrap());
     let file = fs::read_to_string(from.join("deploy/Containerfile")).unwrap();
     let copies = file.lines().filter_map(|line| line.strip_prefix("COPY "));
@@ -503,15 +509,16 @@ fn due_certificate(key: &rcgen::KeyPair) -> String {
         params.not_after = (now + Duration::from_hours(10 * 24)).into();
         params
     };
-    let mut above = params("Portcullis self-signed authority");
-    above.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-    above.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    let authority = above.self_signed(key).unwrap();
+    let mut authority_params = params("Portcullis self-signed authority");
+    authority_params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    authority_params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let authority = authority_params.self_signed(key).unwrap();
     let mut own = params("Portcullis self-signed certificate");
     let hosts = rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(String::from));
     own.subject_alt_names = hosts.unwrap().subject_alt_names;
     own.use_authority_key_identifier_extension = true;
-    own.signed_by(key, &rcgen::Issuer::from_params(&above, key)).unwrap().pem() + &authority.pem()
+    own.signed_by(key, &rcgen::Issuer::from_params(&authority_params, key)).unwrap().pem()
+        + &authority.pem()
 }
 
 #[needs("curl", "python3", "node")]

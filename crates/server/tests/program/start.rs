@@ -1,4 +1,4 @@
-//! The start of a server: signals that come while it opens its store, and listeners that cannot be had.
+//! The start of a server: signals while it opens its store, and addresses in use.
 
 use portcullis_testkit::{
     needs,
@@ -15,8 +15,8 @@ use std::{
 
 const PEPPER: &str = "a pepper of 24 characters";
 
-/// A store with a pepper, which a server reads from a named pipe: it is opening its store until
-/// the test has written the pepper.
+/// A store with a pepper that a server reads from a named pipe. The server is opening its store until the
+/// test writes the pepper.
 struct Opening {
     home: Home,
     pepper: String,
@@ -57,7 +57,7 @@ fn start(command: &mut Command) -> (Child, BufReader<ChildStdout>) {
 }
 
 #[test]
-fn hang_up_while_the_store_is_being_opened_is_ignored() {
+fn sighup_while_the_store_is_opened_is_ignored() {
     let opening = Opening::new();
     let (mut server, mut output) = start(&mut opening.home.command(&opening.arguments()));
     let mut pepper = opening.begun();
@@ -72,11 +72,11 @@ fn hang_up_while_the_store_is_being_opened_is_ignored() {
 }
 
 #[test]
-fn signal_to_stop_ends_a_server_that_is_opening_its_store() {
+fn stop_signal_ends_a_server_that_is_opening_its_store() {
     for signal in ["TERM", "INT"] {
         let opening = Opening::new();
         let (server, mut output) = start(&mut opening.home.command(&opening.arguments()));
-        // Held open, so that the opening would never end.
+        // Held open, so that the server waits for the pepper.
         let _pepper = opening.begun();
         send(signal, server.id());
         let done = server.wait_with_output().unwrap();
@@ -95,7 +95,7 @@ fn first_process(unshare: u32) -> u32 {
 
 #[needs("a namespace for processes: unshare -r --pid --fork --kill-child true")]
 #[test]
-fn signal_to_stop_ends_the_first_process_of_a_container_while_it_opens_its_store() {
+fn stop_signal_ends_process_1_of_a_container_while_it_opens_its_store() {
     let unshare = || {
         let mut command = Command::new("unshare");
         command.args(["-r", "--pid", "--fork", "--kill-child"]);
@@ -123,7 +123,7 @@ fn exists(path: &Path) -> bool {
 }
 
 #[test]
-fn listener_that_is_taken_leaves_no_store_no_root_key_and_no_certificate() {
+fn address_in_use_leaves_no_store_no_root_key_and_no_certificate() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let free = free_address();
@@ -135,7 +135,7 @@ fn listener_that_is_taken_leaves_no_store_no_root_key_and_no_certificate() {
         assert!(said.contains(&format!("listening on {taken}")), "{said}");
         assert!(!exists(&home.data()), "{serve:?}");
 
-        // The same where there is a store: nothing new is in its directory.
+        // The same with an existing store: nothing new is in its directory.
         home.done(&["init"]);
         let (code, said) = says_nothing_on_standard_output(&home, &serve);
         assert_eq!(code, Some(1), "{said}");
@@ -144,10 +144,10 @@ fn listener_that_is_taken_leaves_no_store_no_root_key_and_no_certificate() {
 }
 
 #[test]
-fn failed_first_start_leaves_nothing_that_hinders_the_next_one() {
+fn failed_first_start_can_be_repeated() {
     let home = Home::new();
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0"]);
-    // The engine's first file has 512 KiB.
+    // The first file of sled has 512 KiB.
     let limited = {
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; ulimit -S -f 100; exec \"$0\" \"$@\""]);
@@ -167,7 +167,7 @@ fn failed_first_start_leaves_nothing_that_hinders_the_next_one() {
 }
 
 #[test]
-fn second_server_is_told_of_the_first_one_and_not_of_its_port() {
+fn second_server_reports_the_open_store_and_not_the_port() {
     let home = Home::new();
     let root = home.done(&["init"]);
     let server = home.serve(&[]);
@@ -180,7 +180,7 @@ fn second_server_is_told_of_the_first_one_and_not_of_its_port() {
 }
 
 #[test]
-fn certificate_that_cannot_be_used_is_reported_before_the_store_is_opened() {
+fn unusable_certificate_is_reported_before_the_store_is_opened() {
     let home = Home::new();
     let file = home.room().join("cert.pem");
     fs::write(&file, "not a certificate").unwrap();

@@ -1,9 +1,9 @@
-//! The store, said once more: clear rather than efficient. The oracle of the walks and of the fuzz
-//! target `store`. It shares plain values with the crate (ids, moments, actors, the words of
-//! refusals) and none of its decisions.
+//! A naive model of the store, clear rather than efficient: the oracle of the property tests and of the
+//! fuzz target `store`. It shares plain values with the crate (ids, times, actors, texts of refusals) and
+//! none of its decisions.
 //!
-//! Keys are a list in the order of their making, scopes are strings, an end is a number of seconds,
-//! and every question is answered by looking at all there is.
+//! Keys are a list in the order of creation, scopes are strings, an expiry is a number of seconds, and
+//! every query scans all keys.
 
 mod run;
 mod step;
@@ -13,7 +13,7 @@ pub use self::{run::run, step::Step};
 use portcullis::{Actor, Attempt, KeyId, Refusal, Timestamp, error::Field, error::Forbidden};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a key may do.
+/// The grant of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Powers {
     All,
@@ -37,7 +37,7 @@ impl Powers {
     }
 }
 
-/// The second from which on a key is refused, if there is one.
+/// The expiry of a key: the second from which it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Never,
@@ -61,7 +61,7 @@ impl End {
     }
 }
 
-/// What people say about a key.
+/// The fields of a key that a caller sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fields {
     name: String,
@@ -72,7 +72,7 @@ struct Fields {
     metadata: BTreeMap<String, String>,
 }
 
-/// Some of the fields.
+/// A change of some fields.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[expect(clippy::option_option, reason = "the inner option is an owner that may be removed")]
 struct Edit {
@@ -118,7 +118,7 @@ impl Fields {
         edit
     }
 
-    /// Whether this lets a key pass, or do, or live for more than `other` does.
+    /// Whether this is less strict than `other`: active, a wider grant, or a later expiry.
     fn are_looser_than(&self, other: &Self) -> bool {
         (self.active && !other.active)
             || !self.powers.are_within(&other.powers)
@@ -165,12 +165,12 @@ impl Fields {
     }
 }
 
-/// Of the keys in these walks only whole ones are pasted, so the length of their tail will do.
+/// Whether the text contains a key. The steps insert only complete keys, so the length is enough.
 fn holds_a_key(text: &str) -> bool {
     text.split(' ').any(|word| word.starts_with("pcl_") && word.len() == 54)
 }
 
-/// All that is kept of a key but its id.
+/// The record of a key, without its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
     fields: Fields,
@@ -185,8 +185,7 @@ struct Record {
 }
 
 impl Record {
-    /// The length of its frame when it has all the marks of a long life, by the description of
-    /// the format.
+    /// Returns the length of the frame with every optional mark set, as the format description has it.
     fn length(&self) -> usize {
         let text = |text: &String| 8 + text.len();
         let fields = &self.fields;
@@ -200,38 +199,38 @@ impl Record {
     }
 }
 
-/// A key that was made.
+/// A key that was issued.
 struct Key {
     id: KeyId,
     text: String,
-    /// Nothing once it is deleted.
+    /// `None` once the key is deleted.
     record: Option<Record>,
 }
 
-/// What an entry of the trail must say.
+/// An expected audit entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct ExpectedEntry {
     sequence: u64,
     actor: Actor,
     act: &'static str,
     attempt: Option<Attempt>,
-    /// The text of the refusal, where the act was refused.
+    /// The text of the refusal, if the act was refused.
     reason: Option<String>,
-    /// How often the act was refused again, where the entry is about that.
+    /// How often the act was refused again, if the entry is a summary.
     again: u64,
     key: Option<KeyId>,
     before: Edit,
     after: Edit,
 }
 
-/// Refused acts of one actor, act and reason: the first is in the trail, the others are counted.
+/// Refused acts of one actor, act and reason: the first has an audit entry, the others are counted.
 struct Counted {
     actor: Actor,
     attempt: Attempt,
     /// `None` for all reasons beyond those that are counted one by one.
     reason: Option<String>,
     again: u64,
-    /// Of those that are counted, if it was always the same.
+    /// The key of the counted acts, if it was always the same.
     key: Option<KeyId>,
 }
 
@@ -257,41 +256,42 @@ struct Filter {
     size: Option<usize>,
 }
 
-/// Where a page ended.
-type Place = (Timestamp, KeyId);
+/// The position at which a page ended.
+type Position = (Timestamp, KeyId);
 
 #[derive(Default)]
 struct Model {
     keys: Vec<Key>,
-    trail: Vec<Told>,
+    audit: Vec<ExpectedEntry>,
     sequence: u64,
-    /// What was refused just now, until its reason is known.
+    /// The last refused act, until its reason is known.
     refused: Option<(Actor, Attempt, Option<KeyId>, Edit)>,
-    /// What was refused since the store was opened.
+    /// The refused acts since the store was opened.
     counted: Vec<Counted>,
-    /// The scope names that have a number.
+    /// The scope names in the catalogue.
     known: Vec<String>,
-    /// Those that may be given.
-    offered: Vec<String>,
+    /// The scope names that may be granted.
+    grantable: Vec<String>,
 }
 
 impl Model {
-    /// Closes the store, which writes what was counted.
+    /// Closes the store, which writes the counted refusals.
     fn close(&mut self) {
         for Counted { actor, attempt, reason, again, key } in std::mem::take(&mut self.counted) {
             if again > 0 {
-                self.tell(actor, "refuse", key, Edit::default(), Edit::default());
-                if let Some(told) = self.trail.last_mut() {
+                self.record(actor, "refuse", key, Edit::default(), Edit::default());
+                if let Some(entry) = self.audit.last_mut() {
                     let reason = reason.unwrap_or_else(|| "(several other reasons)".into());
-                    (told.attempt, told.reason, told.again) = (Some(attempt), Some(reason), again);
+                    (entry.attempt, entry.reason, entry.again) =
+                        (Some(attempt), Some(reason), again);
                 }
             }
         }
     }
 
-    /// The caller was told why its act was refused. No walk takes as long as the minute after which
-    /// repetitions are written.
-    fn told_why(&mut self, reason: String) {
+    /// Records a refusal with its reason. No run takes as long as the minute after which repetitions are
+    /// written.
+    fn record_refusal(&mut self, reason: String) {
         let Some((actor, attempt, key, asked)) = self.refused.take() else { return };
         let of_actor = self.counted.iter().filter(|counted| counted.actor == actor).count();
         let has = |counted: &Counted, reason: Option<&str>| {
@@ -307,13 +307,13 @@ impl Model {
             return;
         }
         self.counted.push(Counted { actor, attempt, reason: own, again: 0, key: None });
-        self.tell(actor, "refuse", key, Edit::default(), asked);
-        if let Some(told) = self.trail.last_mut() {
-            (told.attempt, told.reason) = (Some(attempt), Some(reason));
+        self.record(actor, "refuse", key, Edit::default(), asked);
+        if let Some(entry) = self.audit.last_mut() {
+            (entry.attempt, entry.reason) = (Some(attempt), Some(reason));
         }
     }
 
-    /// Opens the store with a host that brings these scopes; a store on disk tells of new ones.
+    /// Opens the store with a host that adds these scopes. A store on disk records new ones.
     fn open(&mut self, host: Option<&[&str]>, on_disk: bool) {
         const BUILT_IN: [&str; 13] = [
             "admin.account.create",
@@ -338,9 +338,9 @@ impl Model {
                 self.known.push(name.clone());
             }
         }
-        self.offered = if host.is_some() { wanted } else { self.known.clone() };
+        self.grantable = if host.is_some() { wanted } else { self.known.clone() };
         if on_disk && self.known.len() > before {
-            self.tell(Actor::Host, "extend_catalogue", None, Edit::default(), Edit::default());
+            self.record(Actor::Host, "extend_catalogue", None, Edit::default(), Edit::default());
         }
     }
 
@@ -348,7 +348,7 @@ impl Model {
         self.keys.iter().find(|key| key.id == id)?.record.as_ref()
     }
 
-    /// What presenting the key must lead to.
+    /// Returns the expected outcome of authenticating the key.
     fn decision(key: &Key, now: Timestamp) -> Result<Powers, Refusal> {
         let Some(record) = &key.record else { return Err(Refusal::Unknown) };
         if !record.fields.active {
@@ -360,23 +360,25 @@ impl Model {
         Ok(record.fields.powers.clone())
     }
 
-    /// The set of these names.
+    /// Checks that all of these names may be granted.
     fn powers(&self, powers: &Powers) -> Result<(), Fault> {
         match powers {
             Powers::All => Ok(()),
-            Powers::Scopes(names) if names.iter().all(|name| self.offered.contains(name)) => Ok(()),
+            Powers::Scopes(names) if names.iter().all(|name| self.grantable.contains(name)) => {
+                Ok(())
+            }
             Powers::Scopes(_) => Err(Fault::UnknownScope),
         }
     }
 
-    /// Whether this key may be made; if so, its record.
+    /// Checks whether this key may be issued. Returns its record.
     fn issue(&mut self, by: Actor, mut new: Fields, now: Timestamp) -> Result<Record, Fault> {
-        let maker = self.authority(by, Attempt::Create, None, now)?;
-        if let (Some(maker), None) = (&maker, &new.owner) {
-            new.owner.clone_from(&maker.owner);
+        let issuer = self.authority(by, Attempt::Create, None, now)?;
+        if let (Some(issuer), None) = (&issuer, &new.owner) {
+            new.owner.clone_from(&issuer.owner);
         }
         new.check_limits()?;
-        if let Err(reason) = maker.map_or(Ok(()), |maker| may_issue(&maker, &new)) {
+        if let Err(reason) = issuer.map_or(Ok(()), |issuer| may_issue(&issuer, &new)) {
             return Err(self.refuse(
                 by,
                 Attempt::Create,
@@ -405,13 +407,13 @@ impl Model {
         Ok(record)
     }
 
-    /// The key was made.
+    /// Records the issued key.
     fn issued(&mut self, id: KeyId, text: String, record: Record) {
-        self.tell(record.created_by, "create", Some(id), Edit::default(), record.fields.all());
+        self.record(record.created_by, "create", Some(id), Edit::default(), record.fields.all());
         self.keys.push(Key { id, text, record: Some(record) });
     }
 
-    /// The record after this change, which is the same one where the change alters nothing.
+    /// Returns the record after this change, or the old record if the change alters nothing.
     fn update(
         &mut self,
         by: Actor,
@@ -456,7 +458,7 @@ impl Model {
             return Err(Fault::Invalid(Field::Record));
         }
         let unlike = (before.fields.unlike(&after.fields), after.fields.unlike(&before.fields));
-        self.tell(by, "update", Some(id), unlike.0, unlike.1);
+        self.record(by, "update", Some(id), unlike.0, unlike.1);
         for key in &mut self.keys {
             if key.id == id {
                 key.record = Some(after.clone());
@@ -465,7 +467,7 @@ impl Model {
         Ok(after)
     }
 
-    /// Whether a new key may take the place of this one; if so, the new one's record.
+    /// Checks whether this key may be rotated. Returns the record of the new key.
     fn rotate(
         &mut self,
         by: Actor,
@@ -506,7 +508,7 @@ impl Model {
             let end = End::At(now.as_millis().div_ceil(1000) + grace_hours * 3600);
             old.fields.end = if before.end.is_after(end) { end } else { before.end };
         }
-        self.tell(by, "rotate", Some(id), before.unlike(&old.fields), old.fields.unlike(&before));
+        self.record(by, "rotate", Some(id), before.unlike(&old.fields), old.fields.unlike(&before));
         for key in &mut self.keys {
             if key.id == id {
                 key.record = Some(old.clone());
@@ -515,7 +517,7 @@ impl Model {
         Ok(new)
     }
 
-    /// The new key was made.
+    /// Records the new key of a rotation.
     fn rotated(&mut self, id: KeyId, text: String, record: Record) {
         for key in &mut self.keys {
             if let Some(old) = key.record.as_mut().filter(|_| Some(key.id) == record.replaces) {
@@ -538,7 +540,7 @@ impl Model {
         if let Some(fault) = fault {
             return Err(self.refuse(by, Attempt::Delete, Some(id), Edit::default(), fault));
         }
-        self.tell(by, "delete", Some(id), before.all(), Edit::default());
+        self.record(by, "delete", Some(id), before.all(), Edit::default());
         for key in &mut self.keys {
             if key.id == id {
                 key.record = None;
@@ -547,18 +549,18 @@ impl Model {
         Ok(())
     }
 
-    /// A page of the keys that are older than `place`, newest first, and where it ended if there
-    /// are more.
+    /// Returns a page of the keys that are older than `position`, newest first, and its end if there are
+    /// more.
     fn list(
         &self,
         filter: &Filter,
-        place: Option<Place>,
-    ) -> Result<(Vec<KeyId>, Option<Place>), Fault> {
+        position: Option<Position>,
+    ) -> Result<(Vec<KeyId>, Option<Position>), Fault> {
         let size = filter.size.unwrap_or(50);
         if !(1..=200).contains(&size) {
             return Err(Fault::Invalid(Field::PageSize));
         }
-        let mut found: Vec<Place> = Vec::new();
+        let mut found: Vec<Position> = Vec::new();
         for key in &self.keys {
             let Some(record) = &key.record else { continue };
             let fields = &record.fields;
@@ -576,14 +578,14 @@ impl Model {
         }
         found.sort();
         found.reverse();
-        found.retain(|found| place.is_none_or(|place| *found < place));
+        found.retain(|found| position.is_none_or(|position| *found < position));
         let more = found.len() > size;
         found.truncate(size);
         let last = found.last().copied().filter(|_| more);
         Ok((found.into_iter().map(|(_, id)| id).collect(), last))
     }
 
-    /// What the actor holds, if it is a key; it must be valid.
+    /// Returns the fields of the actor, if it is a key. The key must be valid.
     fn authority(
         &mut self,
         by: Actor,
@@ -603,7 +605,7 @@ impl Model {
         }
     }
 
-    /// The key that is to be changed; whoever may change none does not learn which there are.
+    /// Returns the key to change. An actor without the scope is not told whether the key exists.
     fn target(
         &mut self,
         by: Actor,
@@ -635,16 +637,16 @@ impl Model {
         mut asked: Edit,
         fault: Fault,
     ) -> Fault {
-        // No walk asks for anything between what certainly fits an entry and what does not.
-        let room = |metadata: &BTreeMap<String, String>| {
+        // No step has metadata of a size between one that certainly fits an entry and one that does not.
+        let fits = |metadata: &BTreeMap<String, String>| {
             metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() < 3000
         };
-        asked.metadata = asked.metadata.filter(room);
+        asked.metadata = asked.metadata.filter(fits);
         self.refused = Some((by, attempt, key, asked));
         fault
     }
 
-    fn tell(
+    fn record(
         &mut self,
         actor: Actor,
         act: &'static str,
@@ -654,30 +656,40 @@ impl Model {
     ) {
         self.sequence += 1;
         let (sequence, attempt, reason, again) = (self.sequence, None, None, 0);
-        self.trail.push(Told { sequence, actor, act, attempt, reason, again, key, before, after });
+        self.audit.push(ExpectedEntry {
+            sequence,
+            actor,
+            act,
+            attempt,
+            reason,
+            again,
+            key,
+            before,
+            after,
+        });
     }
 }
 
-/// A key makes no key that may do more, lives longer, or speaks for another owner.
-fn may_issue(maker: &Fields, new: &Fields) -> Result<(), Forbidden> {
-    if !maker.powers.have("admin.key.create") {
+/// A key issues no key with a wider grant, a later expiry or another owner.
+fn may_issue(issuer: &Fields, new: &Fields) -> Result<(), Forbidden> {
+    if !issuer.powers.have("admin.key.create") {
         return Err(lacks("admin.key.create"));
     }
     if new.powers == Powers::All {
         return Err(Forbidden::RootIsLocal);
     }
-    covers(maker, new)?;
-    if maker.powers != Powers::All && new.owner != maker.owner {
+    covers(issuer, new)?;
+    if issuer.powers != Powers::All && new.owner != issuer.owner {
         return Err(Forbidden::ForeignOwner);
     }
     Ok(())
 }
 
-/// A key may always take itself away. Else it needs the scope; what becomes looser in any way must
-/// result in no more than it holds; an owner changes hands only where both hands are its own.
+/// A key may always revoke itself. For other changes it needs the scope. A less strict change must not
+/// exceed its own grant and expiry. It may change an owner only between no owner and its own.
 fn may_update(actor: &Fields, own: bool, before: &Fields, after: &Fields) -> Result<(), Forbidden> {
-    let takes_itself_away = own && *after == Fields { active: false, ..before.clone() };
-    if !takes_itself_away && !actor.powers.have("admin.key.update") {
+    let revokes_itself = own && *after == Fields { active: false, ..before.clone() };
+    if !revokes_itself && !actor.powers.have("admin.key.update") {
         return Err(lacks("admin.key.update"));
     }
     if after.powers == Powers::All && before.powers != Powers::All {
@@ -693,7 +705,7 @@ fn may_update(actor: &Fields, own: bool, before: &Fields, after: &Fields) -> Res
     Ok(())
 }
 
-/// A rotation hands out a key like this one.
+/// A rotation issues a key with the same grant, so the actor must hold that grant.
 fn may_rotate(actor: &Fields, old: &Fields) -> Result<(), Forbidden> {
     if !actor.powers.have("admin.key.update") {
         return Err(lacks("admin.key.update"));

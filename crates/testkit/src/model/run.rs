@@ -1,8 +1,8 @@
-//! A walk: each step is taken by the store and by the model, and both must come out at the same
-//! place. After each step every key is presented, every record read, and the end of the trail told.
+//! Runs steps on the store and on the model, and compares them. After each step it authenticates every
+//! key, reads every record and compares the new audit entries.
 
 use super::{
-    Edit, End, Fault, Fields, Filter, Key, Model, Place, Powers, Record, Told,
+    Edit, End, ExpectedEntry, Fault, Fields, Filter, Key, Model, Position, Powers, Record,
     step::{Asked, By, Draft, Partial, Revision, Size, Step, When},
 };
 use portcullis::{
@@ -16,38 +16,38 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How far the store's clock may be behind ours, in milliseconds.
-const COARSE: u64 = 1000;
+/// How far the store's clock may be behind, in milliseconds.
+const CLOCK_RESOLUTION: u64 = 1000;
 
-/// Takes the steps: in the directory `home`, or in memory, where nothing can be reopened.
+/// Runs the steps on a store in the directory `home`, or in memory, where reopening is skipped.
 pub fn run(steps: &[Step], home: Option<&Path>) {
-    let mut walk = Walk { home, store: None, model: Model::default(), turn: None, told: 0 };
-    walk.open(Some(&["ledger.close"]));
+    let mut run = Run { home, store: None, model: Model::default(), next_page: None, audited: 0 };
+    run.open(Some(&["ledger.close"]));
     for step in steps {
-        walk.take(step);
-        walk.look();
+        run.apply(step);
+        run.check();
     }
     if home.is_some() {
-        walk.open(Some(&["ledger.close"]));
-        walk.look();
+        run.open(Some(&["ledger.close"]));
+        run.check();
     }
 }
 
-/// How the next page is asked for, and where the last one ended.
-type Turn = (ListQuery, Filter, Place);
+/// The query of the next page, and the end of the last one.
+type NextPage = (ListQuery, Filter, Position);
 
-struct Walk<'h> {
+struct Run<'h> {
     home: Option<&'h Path>,
-    /// Nothing only while it is reopened.
+    /// `None` only while the store is reopened.
     store: Option<Store>,
     model: Model,
     /// The last page that had more.
-    turn: Option<Turn>,
-    /// How much of the trail was compared.
-    told: usize,
+    next_page: Option<NextPage>,
+    /// The number of compared audit entries.
+    audited: usize,
 }
 
-impl Walk<'_> {
+impl Run<'_> {
     fn open(&mut self, host: Option<&'static [&'static str]>) {
         self.store = None;
         self.model.close();
@@ -67,14 +67,14 @@ impl Walk<'_> {
         self.store.as_ref().expect("an open store")
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match step {
             Step::Issue { by, new } => self.issue(*by, new),
             Step::Update { by, key, edit, revision } => self.update(*by, *key, edit, *revision),
             Step::Revoke { by, key } => self.revoke(*by, *key),
             Step::Rotate { by, key, grace_hours } => self.rotate(*by, *key, *grace_hours),
             Step::Delete { by, key } => self.delete(*by, *key),
-            Step::GiveForeign { key, name } => self.give_foreign(*key, name),
+            Step::GrantForeign { key, name } => self.grant_foreign(*key, name),
             Step::List { active, scope: held, text, size } => {
                 let filter = Filter {
                     active: *active,
@@ -92,12 +92,12 @@ impl Walk<'_> {
                 };
                 self.list_all(query, &filter);
             }
-            Step::TurnPage => {
-                if let Some((query, filter, place)) = self.turn.take() {
-                    self.turn = self.list(query, filter, Some(place));
+            Step::NextPage => {
+                if let Some((query, filter, position)) = self.next_page.take() {
+                    self.next_page = self.list(query, filter, Some(position));
                 }
             }
-            Step::Mangle { key, how, at } => self.mangle(*key, *how, *at),
+            Step::Corrupt { key, how, at } => self.corrupt(*key, *how, *at),
             Step::Reopen { host } => {
                 if self.home.is_some() {
                     self.open(*host);
@@ -112,7 +112,7 @@ impl Walk<'_> {
         let asked = self.model.powers(&fields.powers);
         let grant = self.grant(&fields.powers);
         let Ok(grant) = grant else { return same_fault(&grant, &asked) };
-        asked.expect("powers that the store gave");
+        asked.expect("a grant that the store accepted");
         let new = NewKey {
             name: fields.name.clone(),
             grant,
@@ -235,8 +235,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The bits of another store's set mean other scopes here: the names count.
-    fn give_foreign(&mut self, key: usize, name: &'static str) {
+    /// Grants a scope set of another store. Its bits mean other scopes here, so the names must decide.
+    fn grant_foreign(&mut self, key: usize, name: &'static str) {
         let id = self.id(key);
         let host = ["foreign.one", "ledger.close"].map(|name| (scope(name), String::new()));
         let foreign = Store::builder().scopes(host).in_memory().expect("another store");
@@ -251,21 +251,26 @@ impl Walk<'_> {
         self.change(Actor::Host, id, &edit, None, |store| store.update(id, change));
     }
 
-    /// Every page. A later step may go on from the first one, when much may have changed.
+    /// Lists every page. A later step may continue from the first page after other changes.
     fn list_all(&mut self, query: ListQuery, filter: &Filter) {
         let first = self.list(query, filter.clone(), None);
         let mut next = first.clone();
-        while let Some((query, filter, place)) = next {
-            next = self.list(query, filter, Some(place));
+        while let Some((query, filter, position)) = next {
+            next = self.list(query, filter, Some(position));
         }
-        self.turn = first.or(self.turn.take());
+        self.next_page = first.or(self.next_page.take());
     }
 
-    /// One page, and how to go on.
-    fn list(&self, mut query: ListQuery, filter: Filter, place: Option<Place>) -> Option<Turn> {
+    /// Lists one page. Returns the query of the next one.
+    fn list(
+        &self,
+        mut query: ListQuery,
+        filter: Filter,
+        position: Option<Position>,
+    ) -> Option<NextPage> {
         let real = self.store().list(&query);
-        let bad_token = place.is_none() && query.page_token.is_some();
-        let expected = self.model.list(&filter, place).and_then(|page| {
+        let bad_token = position.is_none() && query.page_token.is_some();
+        let expected = self.model.list(&filter, position).and_then(|page| {
             let token = Fault::Invalid(Field::PageToken);
             if bad_token { Err(token) } else { Ok(page) }
         });
@@ -287,7 +292,7 @@ impl Walk<'_> {
         }
     }
 
-    fn mangle(&self, key: usize, how: u8, at: usize) {
+    fn corrupt(&self, key: usize, how: u8, at: usize) {
         let Some(key) = self.model.keys.get(key % self.model.keys.len().max(1)) else { return };
         let mut text = key.text.clone().into_bytes();
         let at = at % text.len();
@@ -306,20 +311,20 @@ impl Walk<'_> {
         assert!(decision.is_err_and(|refusal| refused.contains(&refusal)));
     }
 
-    /// Every key, every record, and the end of the trail.
-    fn look(&mut self) {
+    /// Compares every key, every record and the new audit entries.
+    fn check(&mut self) {
         for key in &self.model.keys {
-            self.present(key);
+            self.check_key(key);
             match (self.store().get(key.id), &key.record) {
                 (Ok(record), Some(expected)) => assert_eq!(plain(&record), *expected),
                 (Err(Error::NoSuchKey(id)), None) => assert_eq!(id, key.id),
                 (real, expected) => panic!("{real:?} for {expected:?}"),
             }
         }
-        self.listen();
+        self.check_audit();
     }
 
-    fn present(&self, key: &Key) {
+    fn check_key(&self, key: &Key) {
         let store = self.store();
         let expected = Model::decision(key, now());
         let decision = store.authenticate_key(key.text.as_bytes());
@@ -337,22 +342,22 @@ impl Walk<'_> {
         }
     }
 
-    fn listen(&mut self) {
-        let after = u64::try_from(self.told).expect("a short trail");
-        let told = self.store().audit(after, 1000).expect("the trail");
+    fn check_audit(&mut self) {
+        let after = u64::try_from(self.audited).expect("a short audit log");
+        let entries = self.store().audit(after, 1000).expect("the audit log");
         if self.home.is_none() {
-            return assert_eq!(told, []);
+            return assert_eq!(entries, []);
         }
-        let told: Vec<Told> = told.iter().map(plain_entry).collect();
-        assert_eq!(told, self.model.trail[self.told..]);
-        self.told = self.model.trail.len();
+        let entries: Vec<ExpectedEntry> = entries.iter().map(plain_entry).collect();
+        assert_eq!(entries, self.model.audit[self.audited..]);
+        self.audited = self.model.audit.len();
     }
 
-    /// Both must fail, and alike; a refusal is told with the words that the caller got.
+    /// Checks that both fail alike, and records the refusal with the text of the error.
     fn fail<R: Debug, E: Debug>(&mut self, real: &Result<R, Error>, expected: &Result<E, Fault>) {
         same_fault(real, expected);
         if let Err(error) = real {
-            self.model.told_why(error.to_string());
+            self.model.record_refusal(error.to_string());
         }
     }
 
@@ -365,17 +370,19 @@ impl Walk<'_> {
     }
 
     fn id(&self, key: usize) -> KeyId {
-        let nobody = "key_00000000000".parse().expect("an id");
-        self.model.keys.get(key % (self.model.keys.len() + 1)).map_or(nobody, |key| key.id)
+        let unknown = "key_00000000000".parse().expect("an id");
+        self.model.keys.get(key % (self.model.keys.len() + 1)).map_or(unknown, |key| key.id)
     }
 
     fn fields(&self, draft: &Draft) -> (Fields, Expiry) {
-        let pasted = self.model.keys.get(draft.key % (self.model.keys.len() + 1));
-        let pasted = pasted.map_or("pcl_", |key| &key.text);
-        let fill = |text: &String| text.replace("{key}", pasted);
+        let inserted = self.model.keys.get(draft.key % (self.model.keys.len() + 1));
+        let inserted = inserted.map_or("pcl_", |key| &key.text);
+        let fill = |text: &String| text.replace("{key}", inserted);
         let expiry = match draft.when {
             When::Never => Expiry::Never,
-            When::JustNow => Expiry::At(Timestamp::from_millis(now().as_millis() - COARSE)),
+            When::JustNow => {
+                Expiry::At(Timestamp::from_millis(now().as_millis() - CLOCK_RESOLUTION))
+            }
             When::AtMillis(millis) => Expiry::At(Timestamp::from_millis(millis)),
         };
         let fields = Fields {
@@ -406,9 +413,9 @@ fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
-/// A change is dated between its call and its return.
+/// Checks that the time of a change is between its call and its return.
 fn check_moment(start: Timestamp, moment: Timestamp) {
-    assert!(start.as_millis() <= moment.as_millis() + COARSE, "{start:?} {moment:?}");
+    assert!(start.as_millis() <= moment.as_millis() + CLOCK_RESOLUTION, "{start:?} {moment:?}");
     assert!(moment <= now(), "{moment:?}");
 }
 
@@ -423,7 +430,7 @@ fn basic(key: &[u8]) -> String {
 fn same_fault<R: Debug, E: Debug>(real: &Result<R, Error>, expected: &Result<E, Fault>) {
     match (real, expected) {
         (Err(error), Err(expected)) => assert_eq!(fault(error), *expected),
-        _ => panic!("the store says {real:?}, the model {expected:?}"),
+        _ => panic!("the store returned {real:?}, the model {expected:?}"),
     }
 }
 
@@ -489,7 +496,7 @@ fn plain_change(change: &Change) -> Edit {
     }
 }
 
-fn plain_entry(entry: &AuditEntry) -> Told {
+fn plain_entry(entry: &AuditEntry) -> ExpectedEntry {
     assert_eq!(entry.source, None);
     let (attempt, reason, again) = match &entry.act {
         Act::Refuse { attempt, reason } => (Some(*attempt), Some(reason.clone()), 0),
@@ -499,7 +506,7 @@ fn plain_entry(entry: &AuditEntry) -> Told {
         }
         _ => (None, None, 0),
     };
-    Told {
+    ExpectedEntry {
         sequence: entry.sequence,
         actor: entry.actor,
         act: entry.act.as_str(),

@@ -1,36 +1,36 @@
-//! One step of a walk, and how it is drawn: ten bytes each, so that the property test and the fuzz
-//! target walk the same ground, and small bytes are simple steps.
+//! One step of a run, decoded from ten bytes: the property test and the fuzz target share the decoding,
+//! and small bytes are simple steps.
 
-/// How many bytes make a step.
-const BYTES: usize = 10;
+/// The number of bytes of a step.
+const STEP_BYTES: usize = 10;
 
-/// Something that is done to a store. Keys are counted in the order of their making, round and
-/// round, with one more that nobody made.
+/// An operation on a store. A key is a number modulo the keys in the order of creation and one unknown
+/// key.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Make a key.
+    /// Issue a key.
     Issue { by: By, new: Draft },
-    /// Change the fields that are said, if the revision is right.
+    /// Change the chosen fields, if the revision matches.
     Update { by: By, key: usize, edit: Partial, revision: Revision },
-    /// Take a key away.
+    /// Revoke a key.
     Revoke { by: By, key: usize },
-    /// Put a new key in the place of one, which works on for some hours.
+    /// Rotate a key; the old one stays valid for some hours.
     Rotate { by: By, key: usize, grace_hours: u64 },
     /// Delete a key.
     Delete { by: By, key: usize },
-    /// Give a key scopes of another store.
-    GiveForeign { key: usize, name: &'static str },
+    /// Grant a key scopes of another store.
+    GrantForeign { key: usize, name: &'static str },
     /// List keys from the start.
     List { active: Option<bool>, scope: Option<&'static str>, text: Option<String>, size: Size },
-    /// Go on from the last page that had more.
-    TurnPage,
-    /// Present a key that is not quite one.
-    Mangle { key: usize, how: u8, at: usize },
-    /// Close the store and open it again with what the host brings.
+    /// List the page after the last one that had more.
+    NextPage,
+    /// Present a corrupted key.
+    Corrupt { key: usize, how: u8, at: usize },
+    /// Close the store and open it again with the scopes of the host.
     Reopen { host: Option<&'static [&'static str]> },
 }
 
-/// Who acts.
+/// The actor of a step.
 #[derive(Clone, Copy, Debug)]
 pub enum By {
     Host,
@@ -38,23 +38,23 @@ pub enum By {
     Key(usize),
 }
 
-/// Which powers are asked for.
+/// The requested grant.
 #[derive(Clone, Debug)]
 pub enum Asked {
     All,
     Scopes(Vec<&'static str>),
 }
 
-/// When a key shall end.
+/// The expiry of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum When {
     Never,
-    /// A second ago, with the rest of its second cut off.
+    /// A second ago, rounded down.
     JustNow,
     AtMillis(u64),
 }
 
-/// The fields of a new key. `{key}` stands for the text of the key that the step names.
+/// The fields of a new key. `{key}` is replaced by the text of the key that the step names.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub key: usize,
@@ -66,7 +66,7 @@ pub struct Draft {
     pub metadata: Vec<(String, String)>,
 }
 
-/// Which fields of a draft a change takes over.
+/// The fields of a draft that a change sets.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each field")]
 pub struct Partial {
@@ -79,7 +79,7 @@ pub struct Partial {
     pub metadata: bool,
 }
 
-/// Which revision a change insists on.
+/// The revision that a change requires.
 #[derive(Clone, Copy, Debug)]
 pub enum Revision {
     Any,
@@ -87,21 +87,23 @@ pub enum Revision {
     Stale,
 }
 
-/// How long a page shall be, and whether with a token that no page gave.
+/// The requested size of a page, or an invalid page token.
 #[derive(Clone, Copy, Debug)]
 pub enum Size {
-    Unsaid,
+    Default,
     At(usize),
     BadToken,
 }
 
 impl Step {
-    /// The steps that these bytes stand for.
+    /// Decodes bytes into steps.
     pub fn decode(bytes: &[u8]) -> Vec<Self> {
-        bytes.as_chunks::<BYTES>().0.iter().copied().map(Self::draw).collect()
+        bytes.as_chunks::<STEP_BYTES>().0.iter().copied().map(Self::decode_one).collect()
     }
 
-    fn draw([kind, who, which, mask, name, asked, when, owner, metadata, rest]: [u8; 10]) -> Self {
+    fn decode_one(
+        [kind, who, which, mask, name, asked, when, owner, metadata, rest]: [u8; 10],
+    ) -> Self {
         let key = usize::from(which);
         let by = match who % 8 {
             0..=2 => By::Host,
@@ -140,14 +142,14 @@ impl Step {
             18 | 19 => Self::Revoke { by, key },
             20 => Self::Revoke { by: By::Key(key), key },
             21 | 22 => Self::Update { by, key, edit: activation(draft()), revision: Revision::Any },
-            // The longest grace is a year, and the last one here longer.
+            // The longest grace is a year; the last value is longer.
             17 | 24 => Self::Rotate {
                 by,
                 key,
                 grace_hours: [0, 0, 1, 366 * 24, 366 * 24 + 1][usize::from(mask % 5)],
             },
             23 => Self::Delete { by, key },
-            25 => Self::GiveForeign {
+            25 => Self::GrantForeign {
                 key,
                 name: ["foreign.one", "ledger.close"][usize::from(mask % 2)],
             },
@@ -159,7 +161,7 @@ impl Step {
                     [usize::from(name % 6)]
                 .map(str::to_owned),
                 size: match rest % 8 {
-                    0 => Size::Unsaid,
+                    0 => Size::Default,
                     1..=3 => Size::At(usize::from(rest % 8)),
                     4 => Size::At(200),
                     5 => Size::At(201),
@@ -167,8 +169,8 @@ impl Step {
                     _ => Size::BadToken,
                 },
             },
-            28 => Self::TurnPage,
-            29 => Self::Mangle { key, how: mask, at: usize::from(rest) },
+            28 => Self::NextPage,
+            29 => Self::Corrupt { key, how: mask, at: usize::from(rest) },
             _ => Self::Reopen {
                 host: [None, None, Some(&[][..]), Some(&["ledger.close"][..])]
                     [usize::from(mask % 4)],
@@ -269,7 +271,7 @@ fn metadata_of(byte: u8) -> Vec<(String, String)> {
         23 => some(16, 1),
         24 => some(17, 1),
         25 => some(16, 256),
-        // Around the longest record.
+        // Around the limit on the size of a record.
         26..=29 => some(5, 225 + usize::from(byte / 8)),
         30 => some(5, 256),
         _ => some(2, usize::from(byte)),

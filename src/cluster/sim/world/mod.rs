@@ -1,15 +1,15 @@
-//! Some replicas under random disruptions, and the promise that they keep.
+//! Several replicas under random disruptions, and the check of the promise.
 //!
-//! Keys are issued, revoked, reactivated and deleted through any replica, while links are cut,
-//! slowed and restored, the consensus store stands still, forgets its history or is restored to an earlier
-//! state, and replicas crash, leave and come. Others ask for keys all the time. *A validation that
-//! starts after `revoke` has returned never accepts, on any replica*: one that does is a violation.
+//! Keys are issued, revoked, reactivated and deleted through any replica. Meanwhile links are cut, slowed
+//! and restored. The consensus store stops, is compacted, or is restored to an earlier state. Replicas
+//! crash, leave and join. Keys are validated all the time. *A validation that starts after `revoke` has
+//! returned never accepts, on any replica*: a validation that does is a violation.
 
 mod disruptions;
 mod users;
 
 use super::{
-    Dice,
+    Rng,
     link::{Conditions, Link},
     memory::Memory,
     node::{self, Node},
@@ -30,46 +30,46 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Replicas need not have the same.
-const FRESHNESS: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1300), LONGEST];
-const LONGEST: Duration = Duration::from_millis(2200);
+/// The freshness of a replica is one of these.
+const FRESHNESS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_millis(1300), MAX_FRESHNESS];
+const MAX_FRESHNESS: Duration = Duration::from_millis(2200);
 const REPLICAS: u64 = 3;
 
-/// A key, and what is known of it from outside.
+/// A key, and its state as its users know it.
 struct Key {
     id: KeyId,
     digest: Digest,
-    /// A revocation of it has returned, and nobody has begun to bring it back: the number of that
-    /// revocation.
+    /// The number of the last revocation that has returned; `None` from the start of a reactivation on.
     revoked: Cell<Option<u64>>,
     /// The revision at which it was revoked.
     revoked_at: Cell<u64>,
-    /// Someone is changing it.
+    /// Whether a task is changing it.
     busy: Cell<bool>,
     exists: Cell<bool>,
 }
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Tally {
     pub(super) violations: Vec<String>,
     pub(super) revocations: u64,
-    pub(super) waited_out: u64,
+    pub(super) timed_out: u64,
     pub(super) validations: u64,
     pub(super) accepted: u64,
     pub(super) refused_by_gates: u64,
     pub(super) restores: u64,
     pub(super) unrecovered: Vec<String>,
-    /// What happened, to be read when a seed fails.
+    /// The log, which is printed for a failed seed.
     pub(super) log: Vec<String>,
-    /// What the consensus store did, revision by revision.
+    /// The history of the consensus store, by revision.
     pub(super) memory: Vec<String>,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, other: &Self) {
         self.revocations += other.revocations;
-        self.waited_out += other.waited_out;
+        self.timed_out += other.timed_out;
         self.validations += other.validations;
         self.accepted += other.accepted;
         self.refused_by_gates += other.refused_by_gates;
@@ -77,9 +77,9 @@ impl Tally {
     }
 }
 
-/// All of it.
+/// The state of a run.
 pub(super) struct World {
-    dice: Dice,
+    rng: Rng,
     memory: Arc<Memory>,
     is_down: Arc<Mutex<bool>>,
     seals: Arc<Seals>,
@@ -87,8 +87,9 @@ pub(super) struct World {
     start: Instant,
     nodes: RefCell<Vec<Rc<Node>>>,
     keys: RefCell<Vec<Rc<Key>>>,
-    /// Rises when the consensus store is restored: what was under way then promises nothing.
-    era: Cell<u64>,
+    /// The number of the current history: rises when the consensus store is restored. Revocations that were
+    /// in flight then guarantee nothing.
+    history: Cell<u64>,
     count: Cell<u64>,
     nodes_made: Cell<u64>,
     is_over: Cell<bool>,
@@ -98,7 +99,7 @@ pub(super) struct World {
 impl World {
     pub(super) async fn run(seed: u64, seconds: u64) -> Tally {
         let world = Rc::new(Self {
-            dice: Dice::new(seed),
+            rng: Rng::new(seed),
             memory: Memory::new(),
             is_down: Arc::default(),
             seals: Arc::new(Seals::derive(None)),
@@ -106,7 +107,7 @@ impl World {
             start: Instant::now(),
             nodes: RefCell::default(),
             keys: RefCell::default(),
-            era: Cell::new(0),
+            history: Cell::new(0),
             count: Cell::new(0),
             nodes_made: Cell::new(0),
             is_over: Cell::new(false),
@@ -137,19 +138,19 @@ impl World {
     }
 
     fn link(&self) -> Link {
-        Link::new(Arc::clone(&self.memory), self.dice.clone(), Arc::clone(&self.is_down))
+        Link::new(Arc::clone(&self.memory), self.rng.clone(), Arc::clone(&self.is_down))
     }
 
-    /// A replica with a clock of its own.
+    /// Starts a replica with its own clock.
     async fn add_node(&self) {
-        let rate = *self.dice.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
-        let origin = 1_000_000_000 + self.dice.below(1 << 40);
-        let freshness = *self.dice.pick(&FRESHNESS);
+        let rate = *self.rng.pick(&[0.99, 0.996, 1.0, 1.003, 1.01]);
+        let origin = 1_000_000_000 + self.rng.below(1 << 40);
+        let freshness = *self.rng.pick(&FRESHNESS);
         let timing = timing(freshness, (self.start, origin), rate, &self.members);
         let name = format!("n{}", self.nodes_made.get());
         self.nodes_made.set(self.nodes_made.get() + 1);
         let starting = Node::start(name, self.link(), timing, Arc::clone(&self.seals));
-        // Where the consensus store is away for long, or no store of its own writers can be read.
+        // It fails if the consensus store is unavailable for long, or if a faulty writer has damaged it.
         if let Ok(node) = timeout(Duration::from_secs(5), starting).await {
             self.nodes.borrow_mut().push(Rc::new(node));
         }
@@ -157,23 +158,23 @@ impl World {
 
     fn some_node(&self) -> Option<Rc<Node>> {
         let nodes = self.nodes.borrow();
-        (!nodes.is_empty()).then(|| Rc::clone(self.dice.pick(&nodes)))
+        (!nodes.is_empty()).then(|| Rc::clone(self.rng.pick(&nodes)))
     }
 
     async fn pause(&self, most: u64) {
-        sleep(Duration::from_millis(self.dice.below(most) + 1)).await;
+        sleep(Duration::from_millis(self.rng.below(most) + 1)).await;
     }
 
-    /// Once all is well again every replica answers, has what the consensus store has, and acknowledges.
+    /// Checks that after the disruptions every replica validates, has all records, and acknowledges.
     async fn recover(self: &Rc<Self>) {
         *self.is_down.lock().unwrap() = false;
-        // What was cut last is restored by then.
-        sleep(LONGEST * 4).await;
+        // The last cut link is restored by then.
+        sleep(MAX_FRESHNESS * 4).await;
         let nodes = self.nodes.borrow().clone();
         for node in &nodes {
             node.link.set(Conditions { delay: 12, ..Conditions::default() });
         }
-        sleep(LONGEST * 6).await;
+        sleep(MAX_FRESHNESS * 6).await;
         for _ in 0..3 {
             Rc::clone(self).issue().await;
         }
@@ -184,7 +185,7 @@ impl World {
                 unrecovered.push(format!(
                     "the gate of {} is shut: {:?}",
                     node.name,
-                    node.trouble()
+                    node.replication_error()
                 ));
             }
             if node.frames() != self.memory.records() {
@@ -192,18 +193,18 @@ impl World {
                     .push(format!("{} has other records than the consensus store", node.name));
             }
         }
-        // The first one counts out what crashed and what joined without hearing of it.
-        let mut settled = None;
+        // The first wait removes members that crashed, and members that joined with a lost answer.
+        let mut wait = None;
         for _ in 0..2 {
             let Some(node) = nodes.iter().find(|node| !node.is_gone()) else { return };
-            settled = match node.confirm_newest().await {
+            wait = match node.confirm_newest().await {
                 Some(receipt) => Some(node.wait(receipt).await),
                 None => None,
             };
-            sleep(LONGEST * 3).await;
+            sleep(MAX_FRESHNESS * 3).await;
         }
-        if settled.is_none_or(|settled| settled.waited_out > 0 || settled.acknowledged == 0) {
-            unrecovered.push(format!("a revocation waits for nobody's answer: {settled:?}"));
+        if wait.is_none_or(|wait| wait.timed_out > 0 || wait.acknowledged == 0) {
+            unrecovered.push(format!("not every replica acknowledges a revocation: {wait:?}"));
         }
         self.tally.borrow_mut().unrecovered = unrecovered;
     }

@@ -1,4 +1,4 @@
-//! Those who change keys through any replica, and those who ask for them all the time.
+//! The tasks that change keys through any replica, and the tasks that validate keys all the time.
 
 use super::{Key, World};
 use crate::{
@@ -21,18 +21,18 @@ impl World {
                 .filter(|k| !k.busy.get() && k.exists.get())
                 .cloned()
                 .collect();
-            if keys.len() < 4 && self.dice.one_in(2) {
+            if keys.len() < 4 && self.rng.one_in(2) {
                 Rc::clone(&self).issue().await;
                 continue;
             }
             if keys.is_empty() {
                 continue;
             }
-            let key = Rc::clone(self.dice.pick(&keys));
+            let key = Rc::clone(self.rng.pick(&keys));
             key.busy.set(true);
             match key.revoked.get() {
                 None => self.revoke(&key).await,
-                Some(_) if self.dice.one_in(6) => self.delete(&key).await,
+                Some(_) if self.rng.one_in(6) => self.delete(&key).await,
                 Some(_) => self.reactivate(&key).await,
             }
             key.busy.set(false);
@@ -73,15 +73,15 @@ impl World {
                 }));
                 return;
             }
-            // Without an answer it may be there; another name costs nothing.
+            // Without an answer the key may exist. A retry uses the same key.
             self.pause(50).await;
         }
     }
 
-    /// Revokes a key, and tries again until a revocation has returned.
+    /// Revokes a key, and retries until a revocation has returned.
     async fn revoke(self: &Rc<Self>, key: &Rc<Key>) {
         for _ in 0..20 {
-            let (era, Some(node)) = (self.era.get(), self.some_node()) else { return };
+            let (history, Some(node)) = (self.history.get(), self.some_node()) else { return };
             let Some((record, digest)) = node.record(key.id) else {
                 self.pause(40).await;
                 continue;
@@ -102,8 +102,8 @@ impl World {
                     key.id, node.name, record.active
                 )
             });
-            let settled = node.wait(receipt).await;
-            if self.era.get() != era {
+            let wait = node.wait(receipt).await;
+            if self.history.get() != history {
                 continue;
             }
             let number = self.count.get();
@@ -112,9 +112,9 @@ impl World {
             key.revoked_at.set(revision);
             let mut tally = self.tally.borrow_mut();
             tally.revocations += 1;
-            tally.waited_out += u64::from(settled.waited_out > 0);
+            tally.timed_out += u64::from(wait.timed_out > 0);
             drop(tally);
-            self.log(|| format!("{} at {revision}: {settled:?}", key.id));
+            self.log(|| format!("{} at {revision}: {wait:?}", key.id));
             self.check_everywhere(key);
             spawn_local(Rc::clone(self).watch_key(Rc::clone(key)));
             return;
@@ -122,7 +122,7 @@ impl World {
     }
 
     async fn reactivate(&self, key: &Key) {
-        // From here on it may be accepted, whatever the outcome is.
+        // From now on the key may be accepted, even if the reactivation fails.
         self.log(|| format!("{} is reactivated", key.id));
         key.revoked.set(None);
         for _ in 0..8 {
@@ -152,16 +152,16 @@ impl World {
         }
     }
 
-    // ── what callers do
+    // ── validations
 
-    /// Asks for keys, as threads do that may be held up for a while.
+    /// Validates keys in threads that may be delayed.
     pub(super) async fn validations(self: Rc<Self>) {
         while !self.is_over.get() {
             self.pause(20).await;
             let Some(node) = self.some_node() else { continue };
-            let key = Rc::clone(self.dice.pick(&self.keys.borrow()));
+            let key = Rc::clone(self.rng.pick(&self.keys.borrow()));
             let before = key.revoked.get();
-            let stall = if self.dice.one_in(3) { self.dice.below(250) } else { self.dice.below(6) };
+            let stall = if self.rng.one_in(3) { self.rng.below(250) } else { self.rng.below(6) };
             let accepted = node.accepts_slowly(&key.digest, stall).await;
             let mut tally = self.tally.borrow_mut();
             tally.validations += 1;
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// Right after a revocation has returned, and again and again for a while.
+    /// Validates a revoked key on all replicas repeatedly for a while.
     async fn watch_key(self: Rc<Self>, key: Rc<Key>) {
         let revoked = key.revoked.get();
         for _ in 0..80 {

@@ -1,5 +1,5 @@
-//! The attacks. Each goes on until it is told to stop; then it keeps its connections open, without
-//! a word, until it is told to close them.
+//! The attacks. Each runs until `over` is set. Then it keeps its connections open and silent until
+//! `gone` is set.
 
 use super::wire::{Http, Target, Two, ask, read_answer, request};
 use portcullis_testkit::basic;
@@ -11,20 +11,20 @@ use std::{
     time::Duration,
 };
 
-/// All attacks come from here.
+/// The address of all attacks.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
-/// As many streams as the server lets one connection have.
+/// The maximum of streams that the server grants a connection.
 const STREAMS: usize = 64;
 const TICK: Duration = Duration::from_millis(50);
 
-/// What an attacker has.
+/// The target and the keys of an attacker.
 pub(crate) struct Attacker<'a> {
     pub(crate) target: &'a Target,
     /// A key with `api.read` alone.
     pub(crate) reader: &'a str,
     /// A key with `admin.key.list` alone.
     pub(crate) lister: &'a str,
-    /// How many connections the greatest attacks open.
+    /// How many connections the largest attacks open.
     pub(crate) connections: usize,
     /// The attack is over.
     pub(crate) over: &'a AtomicBool,
@@ -33,11 +33,11 @@ pub(crate) struct Attacker<'a> {
 }
 
 impl Attacker<'_> {
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.over.load(Relaxed)
     }
 
-    /// Keeps what is open as it is.
+    /// Keeps the connections open until they may be closed.
     fn hold<T>(&self, open: T) {
         while !self.gone.load(Relaxed) {
             sleep(TICK);
@@ -45,11 +45,11 @@ impl Attacker<'_> {
         drop(open);
     }
 
-    /// Opens so many connections with all their streams, each with this request, and fills up what
-    /// the server ends.
+    /// Opens this many connections, each with the maximum of streams with this request. Replaces those
+    /// that the server closes.
     fn hold_streams(&self, connections: usize, window: u32, each: Each<'_>) {
         let mut open: Vec<Option<Two>> = (0..connections).map(|_| None).collect();
-        while self.goes_on() {
+        while self.is_running() {
             for held in &mut open {
                 if held.as_mut().is_none_or(|two| two.ping().is_err()) {
                     *held = self.filled(window, each).ok();
@@ -84,7 +84,7 @@ pub(crate) const LISTS: &str = "lists that nobody reads, pipelined on each conne
 /// An attack and what it is called.
 pub(crate) type Attack = (&'static str, fn(&Attacker<'_>));
 
-/// All of them.
+/// All attacks.
 pub(crate) const ATTACKS: &[Attack] = &[
     ("logins without a body, 20 connections of 64 streams", logins_without_a_body),
     ("changes without a body by a valid key, 20 connections of 64 streams", changes_without_a_body),
@@ -92,8 +92,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     (LISTS, lists_that_nobody_reads),
     ("connections that say nothing", silent_connections),
     ("connections that send their headers byte by byte", slow_headers),
-    ("handshakes that are broken off", broken_handshakes),
-    ("streams that are taken back at once", rapid_resets),
+    ("incomplete handshakes", incomplete_handshakes),
+    ("streams that are reset at once", rapid_resets),
     ("large bodies with a wrong key", large_bodies),
     ("lists by a key that may not list", refused_lists),
     ("60 kB of unknown members", unknown_members),
@@ -130,7 +130,7 @@ fn lists_that_nobody_reads(attacker: &Attacker<'_>) {
     let key = basic(attacker.lister.as_bytes());
     let one = request("GET /v1/keys?page_size=200", &format!("authorization: {key}\r\n"), "");
     let mut open = Vec::new();
-    while attacker.goes_on() {
+    while attacker.is_running() {
         if open.len() < attacker.connections
             && let Ok(mut stream) = attacker.target.tls(ATTACKER, Http::One)
         {
@@ -146,7 +146,7 @@ fn lists_that_nobody_reads(attacker: &Attacker<'_>) {
 
 fn silent_connections(attacker: &Attacker<'_>) {
     let mut open = Vec::new();
-    while attacker.goes_on() {
+    while attacker.is_running() {
         open.retain(is_open);
         match attacker.target.tcp(ATTACKER) {
             Ok(stream) if open.len() < attacker.connections => open.push(stream),
@@ -164,7 +164,7 @@ fn is_open(stream: &std::net::TcpStream) -> bool {
 
 fn slow_headers(attacker: &Attacker<'_>) {
     let mut open = Vec::new();
-    while attacker.goes_on() {
+    while attacker.is_running() {
         open.retain_mut(|stream: &mut super::wire::Tls| stream.write_all(b"x").is_ok());
         if open.len() < attacker.connections / 4
             && let Ok(mut stream) = attacker.target.tls(ATTACKER, Http::One)
@@ -178,13 +178,13 @@ fn slow_headers(attacker: &Attacker<'_>) {
     attacker.hold(open);
 }
 
-fn broken_handshakes(attacker: &Attacker<'_>) {
+fn incomplete_handshakes(attacker: &Attacker<'_>) {
     scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
-                while attacker.goes_on() {
+                while attacker.is_running() {
                     if let Ok(mut stream) = attacker.target.tcp(ATTACKER) {
-                        // A record of a handshake, of which half comes.
+                        // The first half of a handshake record.
                         let _ = stream.write_all(&[0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3]);
                     }
                 }
@@ -195,12 +195,12 @@ fn broken_handshakes(attacker: &Attacker<'_>) {
 
 fn rapid_resets(attacker: &Attacker<'_>) {
     let headers = form();
-    while attacker.goes_on() {
+    while attacker.is_running() {
         let Ok(mut two) = attacker.target.http2(ATTACKER, 65_535) else {
             sleep(TICK);
             continue;
         };
-        while attacker.goes_on() {
+        while attacker.is_running() {
             let opened = two.open("POST", "/login", &headers, false);
             if opened.and_then(|id| two.reset(id)).is_err() {
                 break;
@@ -215,7 +215,7 @@ fn large_bodies(attacker: &Attacker<'_>) {
     scope(|threads| {
         for _ in 0..8 {
             threads.spawn(|| {
-                while attacker.goes_on() {
+                while attacker.is_running() {
                     if let Ok(mut stream) = attacker.target.tls(ATTACKER, Http::One) {
                         let _ =
                             stream.write_all(request("POST /v1/keys", headers, &body).as_bytes());
@@ -232,12 +232,12 @@ fn repeat(attacker: &Attacker<'_>, request: &str) {
     scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
-                while attacker.goes_on() {
+                while attacker.is_running() {
                     let Ok(mut stream) = attacker.target.tls(ATTACKER, Http::One) else {
                         sleep(TICK);
                         continue;
                     };
-                    while attacker.goes_on() {
+                    while attacker.is_running() {
                         match ask(&mut stream, request) {
                             Ok(answer) if answer.is_reusable => {}
                             _ => break,
@@ -249,7 +249,7 @@ fn repeat(attacker: &Attacker<'_>, request: &str) {
     });
 }
 
-/// Where a key's own record is.
+/// Returns the path of a key's own record.
 fn own_path(key: &str) -> String {
     format!("/v1/keys/key_{}", key.split('_').nth(1).unwrap_or_default())
 }
@@ -270,7 +270,7 @@ fn unknown_members(attacker: &Attacker<'_>) {
 fn wrong_keys(attacker: &Attacker<'_>) {
     let headers = [("authorization", "Basic bm9ib2R5Og==")];
     let each = Each { method: "GET", path: "/v1/whoami", headers: &headers, is_whole: true };
-    while attacker.goes_on() {
+    while attacker.is_running() {
         if attacker.filled(65_535, each).is_err() {
             sleep(TICK);
         }

@@ -1,5 +1,5 @@
-//! Connections to the server by hand: TLS from a chosen loopback address, HTTP/1.1 as text and
-//! HTTP/2 as frames, so that a client can stop wherever it likes.
+//! Low-level connections to the server: TLS from a chosen loopback address, HTTP/1.1 as text and HTTP/2
+//! as frames, so that a client can stop at any point.
 
 use portcullis_testkit::frames::{
     CANCEL, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE, RST_STREAM,
@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-/// No answer may take longer: a client that waits for ever would hide a failure.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a response, so that a hanging client fails.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The protocol that a connection asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Http {
     Two,
 }
 
-/// Where the server is and whom it proves to be.
+/// The address of the server and the certificates that it may present.
 #[derive(Clone)]
 pub(crate) struct Target {
     address: SocketAddr,
@@ -57,13 +57,14 @@ impl Target {
         let stream = runtime.block_on(async {
             let socket = tokio::net::TcpSocket::new_v4()?;
             socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
-            let connected = tokio::time::timeout(PATIENCE, socket.connect(self.address)).await;
+            let connected =
+                tokio::time::timeout(RESPONSE_TIMEOUT, socket.connect(self.address)).await;
             connected.map_err(io::Error::other)??.into_std()
         })?;
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+        stream.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
         Ok(stream)
     }
 
@@ -88,7 +89,7 @@ impl Target {
         Ok(StreamOwned::new(client, stream))
     }
 
-    /// An HTTP/2 connection that lets the server send so many bytes a stream.
+    /// An HTTP/2 connection with this flow-control window for each stream.
     pub(crate) fn http2(&self, from: Ipv4Addr, window: u32) -> io::Result<Two> {
         let mut stream = self.tls(from, Http::Two)?;
         stream.write_all(PREFACE)?;
@@ -108,7 +109,7 @@ pub(crate) struct Answer {
     pub(crate) is_reusable: bool,
 }
 
-/// A request as HTTP/1.1 has it.
+/// Formats a request of HTTP/1.1.
 pub(crate) fn request(what: &str, headers: &str, body: &str) -> String {
     let length = if body.is_empty() && what.starts_with("GET") {
         String::new()
@@ -142,7 +143,7 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> io::Result<Answer> {
     Ok(Answer { status, body, is_reusable })
 }
 
-/// An HTTP/2 connection whose frames are written by hand. Its client never reads unless told to.
+/// An HTTP/2 connection whose client writes its own frames and does not read.
 pub(crate) struct Two {
     pub(crate) stream: Tls,
     next: u32,
@@ -153,8 +154,8 @@ impl Two {
         self.stream.write_all(&frame(kind, flags, id, payload))
     }
 
-    /// Opens a stream with this request; `is_whole` says whether a body is still to come. Gives the
-    /// stream's number.
+    /// Opens a stream with this request; `is_whole` means that no body follows. Returns the
+    /// id of the stream.
     pub(crate) fn open(
         &mut self,
         method: &str,
@@ -189,12 +190,12 @@ impl Two {
         Ok(id)
     }
 
-    /// Takes a stream back.
+    /// Resets a stream.
     pub(crate) fn reset(&mut self, id: u32) -> io::Result<()> {
         self.frame(RST_STREAM, 0, id, &CANCEL.to_be_bytes())
     }
 
-    /// Asks for a sign of life.
+    /// Sends a ping.
     pub(crate) fn ping(&mut self) -> io::Result<()> {
         self.frame(PING, 0, 0, &[0; 8])
     }

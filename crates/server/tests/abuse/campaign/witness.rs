@@ -1,5 +1,5 @@
-//! The people who must notice nothing: a client with a valid key, an administrator who revokes, a
-//! probe; and what the process takes meanwhile.
+//! The valid clients during an attack: a client with a valid key, an administrator who revokes, a probe.
+//! Also measures memory and connections of the server.
 
 use super::wire::{Http, Target, Tls, ask, request};
 use portcullis_testkit::basic;
@@ -16,15 +16,15 @@ const ADMINISTRATOR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const PROBE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
 /// The time between two requests of one witness.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A client opens a connection anew after so many requests.
-const REQUESTS_EACH: usize = 20;
+/// A client opens a new connection after this many requests.
+const REQUESTS_PER_CONNECTION: usize = 20;
 
-/// What a witness saw.
+/// The measurements of one valid client.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// How long each request took, its connection included where it needed one.
     pub(crate) took: Vec<Duration>,
-    /// Each request that was not answered as it should be.
+    /// Each request with an unexpected response.
     pub(crate) failed: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl<'t> Connection<'t> {
         }
         let answer = ask(&mut stream, &request(what, &headers, body))?;
         self.requests += 1;
-        if answer.is_reusable && !self.requests.is_multiple_of(REQUESTS_EACH) {
+        if answer.is_reusable && !self.requests.is_multiple_of(REQUESTS_PER_CONNECTION) {
             self.open = Some(stream);
         }
         Ok((answer.status, answer.body))
@@ -90,7 +90,7 @@ pub(crate) fn client(target: &Target, key: &str, over: &AtomicBool) -> Seen {
     seen
 }
 
-/// An administrator who makes a key, sees it work, revokes it and sees it refused.
+/// An administrator who creates a key, uses it, revokes it and checks that it is refused.
 pub(crate) fn administrator(target: &Target, key: &str, over: &AtomicBool) -> Seen {
     let (mut seen, mut connection) = (Seen::default(), Connection::new(target, ADMINISTRATOR));
     while !over.load(Relaxed) {
