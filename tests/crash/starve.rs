@@ -13,7 +13,7 @@
 //!   attempt did not reach the disk: validation continues from memory;
 //! * the store can be opened again, with every acknowledged change and without undone revocations.
 //!
-//! On a run_real full disk the reserve is used as well. A small volume is filled by the store itself, by
+//! On a disk that is really full the reserve is used as well. A small volume is filled by the store itself, by
 //! another process, or by a process that takes each freed block. Keys are revoked until the reserve is
 //! used up, the store is opened on the full disk, and it continues without a restart after space is
 //! freed. No acknowledged revocation is lost, and changes that permit more are refused without effect.

@@ -5,10 +5,13 @@
 //! `cargo bench -p portcullis-server --bench pages`.
 
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a bench fails by a panic and prints its figures"
+    reason = "a bench fails by a panic, and prints rounded figures"
 )]
 
 #[path = "../../../benches/support"]

@@ -432,7 +432,7 @@ impl Observer for Run {
         self.counts.lock().unwrap().refused += 1;
         match error {
             Error::Poisoned(_) | Error::NoRoom { .. } => {
-                self.acknowledged.lock().unwrap().refused(name)
+                self.acknowledged.lock().unwrap().refused(name);
             }
             Error::NotDurable(_) => {}
             // A new writer starts from the committed state, not from its attempts.

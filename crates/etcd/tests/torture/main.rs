@@ -9,7 +9,6 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::similar_names,
     clippy::unwrap_used,
     reason = "a test fails by a panic, in its helper functions too, and prints its counts"
 )]
