@@ -50,6 +50,7 @@ pub(super) struct Metrics {
     seconds: Histogram,
     keys: Family<ByState, Gauge>,
     answering: Gauge,
+    poisoned: Gauge,
     overloads: Family<ByKind, Counter>,
     disk: Option<Disk>,
     clock_ahead: Gauge,
@@ -123,6 +124,11 @@ impl Metrics {
             "answering",
             "1 if keys are checked; 0 if a replica cannot prove that it is up to date",
         );
+        let poisoned = register(
+            &mut registry,
+            "poisoned",
+            "1 after a failed write: nothing is written until the server is restarted",
+        );
         let disk = store.health().disk.map(|_| Disk::new(&mut registry));
         let clock_ahead = register(
             &mut registry,
@@ -146,6 +152,7 @@ impl Metrics {
             seconds,
             keys,
             answering,
+            poisoned,
             overloads,
             disk,
             clock_ahead,
@@ -188,6 +195,7 @@ async fn render(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     }
     let health = store.health();
     metrics.answering.set(health.is_answering.into());
+    metrics.poisoned.set(health.poisoned.is_some().into());
     if let (Some(gauges), Some(disk)) = (&metrics.disk, &health.disk) {
         gauges.set(disk);
     }
@@ -221,6 +229,7 @@ mod tests {
             "portcullis_disk_reserve_bytes 8388608",
             "portcullis_disk_reserve_wanted_bytes 9437184",
             "portcullis_disk_reserve_in_use 1",
+            "portcullis_poisoned 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         }
