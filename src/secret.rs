@@ -204,9 +204,26 @@ impl Secret {
             && checksum(body) == check
     }
 
-    /// Whether this text contains a key, alone or among other words.
-    pub(crate) fn is_pasted_in(text: &str) -> bool {
-        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(Self::is_well_formed)
+    /// Whether `text` contains a key of any deployment, even without a separator around it. Refuse such a
+    /// text where it would be stored or repeated.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
+    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// let line = issued.secret.reveal(|key| format!("GET /?key={key}"));
+    /// assert!(Secret::occurs_in(&line));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn occurs_in(text: &str) -> bool {
+        // The prefix has no fixed length: try each that ends at an underscore.
+        text.match_indices('_').any(|(underscore, _)| {
+            let end = underscore + TAIL_LEN;
+            let starts = underscore.saturating_sub(Prefix::MAX_LEN)..underscore;
+            text.as_bytes().get(underscore + 1 + ID_DIGITS) == Some(&b'_') && { starts }
+                .any(|start| text.get(start..end).is_some_and(Self::is_well_formed))
+        })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -332,15 +349,22 @@ mod tests {
     fn pasted_key_is_found_in_other_text() {
         let secret = Secret::generate(Prefix::default(), KeyId::from_u64(7)).unwrap();
         secret.reveal(|text| {
-            for around in ["{}", "made with {} by hand", "key={}", "\"{}\",", "{}:", "ü{}ü"] {
-                assert!(Secret::is_pasted_in(&around.replace("{}", text)), "{around}");
+            for around in [
+                "{}",
+                "made with {} by hand",
+                "key={}",
+                "\"{}\",",
+                "{}:",
+                "ü{}ü",
+                "x{}y",
+                "_{}_",
+                "x_{}0",
+            ] {
+                assert!(Secret::occurs_in(&around.replace("{}", text)), "{around}");
             }
-            assert!(!Secret::is_pasted_in(&text[..53]));
+            assert!(!Secret::occurs_in(&text[..53]));
         });
-        assert!(!Secret::is_pasted_in(&format!(
-            "see {}",
-            Prefix::default().hint(KeyId::from_u64(7))
-        )));
+        assert!(!Secret::occurs_in(&format!("see {}", Prefix::default().hint(KeyId::from_u64(7)))));
     }
 
     #[test]

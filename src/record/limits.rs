@@ -92,7 +92,7 @@ impl Record {
             .into_iter()
             .chain(owner.map(|owner| (Field::Owner, owner)))
             .chain(metadata.map(|text| (Field::Metadata, text)));
-        match fields.into_iter().find(|(_, text)| Secret::is_pasted_in(text)) {
+        match fields.into_iter().find(|(_, text)| Secret::occurs_in(text)) {
             Some((field, _)) => Err(Error::invalid(
                 field,
                 "looks like an API key; remove it, and revoke that key if others may have seen it",

@@ -65,7 +65,7 @@ impl Caller<'_> {
         asked: Change,
         reason: &str,
     ) -> Result<(), UnwrittenRefusal> {
-        let reason = if Secret::is_pasted_in(reason) {
+        let reason = if Secret::occurs_in(reason) {
             "(a reason that held what looks like an API key)"
         } else {
             reason.get(..reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default()

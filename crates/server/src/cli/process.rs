@@ -6,7 +6,7 @@ use rustix::{
     fs::Mode,
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
-use std::{env, io};
+use std::{env, ffi::OsStr, io};
 
 /// Closes new files to other users, and keeps other processes of the user from reading this one's memory,
 /// alive or as a core image.
@@ -17,17 +17,26 @@ pub(crate) fn protect() -> Result<(), Failure> {
         .map_err(|error| Failure::io("disabling core images")(io::Error::from(error)))
 }
 
-/// Refuses a key among the arguments: every user of the machine can read them, the shell's history keeps
-/// them, and an error would repeat them.
+/// Refuses a key in an argument or in a variable of this program. Every user of the machine can read
+/// arguments, the shell's history keeps them, and an error would repeat both.
 pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
-    let is_key = |text: &str| text.split(['=', ':', '/']).any(Secret::is_well_formed);
-    if env::args_os().skip(1).any(|argument| argument.to_str().is_some_and(is_key)) {
+    let has_key = |text: &OsStr| Secret::occurs_in(&text.to_string_lossy());
+    if env::args_os().skip(1).any(|argument| has_key(&argument)) {
         return Err(Failure::usage(
             "a key was passed as an argument, where others can read it; pass it on standard input, and replace it \
              if others could have seen it",
         ));
     }
-    Ok(())
+    let variable = env::vars_os().find(|(name, value)| {
+        name.as_encoded_bytes().starts_with(b"PORTCULLIS_") && has_key(value)
+    });
+    match variable {
+        Some((name, _)) => Err(Failure::usage(format!(
+            "a key is in the environment variable {}, which takes none; pass it on standard input",
+            name.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

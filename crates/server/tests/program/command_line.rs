@@ -345,3 +345,23 @@ fn incomplete_file_on_a_full_disk_is_removed() {
         assert_eq!(done.status.code(), Some(1), "{arguments:?}: {}", text(&done.stderr));
     }
 }
+
+#[test]
+fn key_in_an_argument_or_variable_is_refused_and_not_repeated() {
+    let (home, key) = home_with_key();
+    let around = |text: &str| text.replace("KEY", &key);
+    let arguments =
+        ["KEY", "x KEY", "a,KEY", "xKEYx", "https://KEY:@host/", "--name=KEY"].map(around);
+    for argument in &arguments {
+        for command in [&["verify", argument][..], &["key", "list", "--active", argument]] {
+            let error = home.fails(2, command);
+            assert!(error.contains("passed as an argument"), "{error}");
+            assert!(!error.contains(&key[20..]), "the error repeats the key");
+        }
+    }
+    let variable =
+        home.command(&["key", "list"]).env("PORTCULLIS_ETCD_SPACE", &key).output().unwrap();
+    let error = text(&variable.stderr);
+    assert_eq!(variable.status.code(), Some(2), "{error}");
+    assert!(error.contains("PORTCULLIS_ETCD_SPACE") && !error.contains(&key[20..]));
+}
