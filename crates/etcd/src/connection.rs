@@ -92,6 +92,11 @@ pub(super) fn is_at(key: &[u8], at: Revision) -> Compare {
     Compare::mod_revision(key, CompareOp::Equal, number(at))
 }
 
+/// Compares that a member joined at this revision, and was not fenced since: its row was written once.
+pub(super) fn is_joined_at(row: &[u8], at: Revision) -> [Compare; 2] {
+    [is_at(row, at), Compare::version(row, CompareOp::Equal, 1)]
+}
+
 /// Returns the revision of an answer.
 pub(super) fn at(answer: &TxnResponse) -> Revision {
     revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision))

@@ -19,9 +19,14 @@ pub(super) fn joined(info: &[u8]) -> Vec<u8> {
     [&[MEMBER], info].concat()
 }
 
-/// The value of a member that is fenced.
-pub(super) fn fenced(info: &[u8]) -> Vec<u8> {
-    [&[FENCED], info].concat()
+/// The value of a member with this value once it is fenced.
+pub(super) fn fenced(value: &[u8]) -> Vec<u8> {
+    [&[FENCED], value.get(1..).unwrap_or_default()].concat()
+}
+
+/// Only the letter of a fenced member means that it is fenced: any other member may still prove.
+pub(super) fn is_fenced(value: &[u8]) -> bool {
+    value.first() == Some(&FENCED)
 }
 
 pub(super) fn acknowledgement(applied: Revision) -> Vec<u8> {
@@ -65,9 +70,8 @@ pub(super) fn event(event: &Event, keys: &Keyspace) -> Option<MemberEvent> {
     }
 }
 
-/// Only the letter of a fenced member means that it is fenced: any other member may still prove.
 fn member(id: MemberId, pair: &KeyValue) -> MemberRow {
-    let (letter, info) = pair.value().split_first().unwrap_or((&MEMBER, &[]));
+    let info = pair.value().get(1..).unwrap_or_default().to_vec();
     let (revision, applied) = (revision(pair.mod_revision()), Revision::default());
-    MemberRow { id, info: info.to_vec(), revision, is_fenced: *letter == FENCED, applied }
+    MemberRow { id, info, revision, is_fenced: is_fenced(pair.value()), applied }
 }

@@ -6,7 +6,7 @@
 
 use super::{
     config::{ConfigError, Etcd},
-    connection::{Connection, PAGE, at, epoch, found, is_at, revision, value},
+    connection::{Connection, PAGE, at, epoch, found, is_at, is_joined_at, revision, value},
     members,
     nodes::{CHANGING, PROVING, READING, RequestError},
     watch::{EtcdMemberWatch, EtcdWatch},
@@ -164,15 +164,16 @@ impl ConsensusStore for EtcdStore {
         if answer.succeeded() {
             return Ok(at(&answer));
         }
-        // An id is used once, so the row was written by an earlier attempt of this call.
-        let joined = found(&answer, 0).map(|pair| revision(pair.mod_revision()));
+        // An id is used once, so the row was created by an earlier attempt of this call. If it was fenced since,
+        // the caller must not take it for a row of its own: the revision of the fence proves nothing.
+        let joined = found(&answer, 0).map(|pair| revision(pair.create_revision()));
         joined.ok_or_else(|| ConsensusError::Unavailable("the new member was removed".into()))
     }
 
     async fn prove(&self, id: MemberId, joined: Revision) -> Result<Option<Proof>, ConsensusError> {
         let Connection { nodes, keys, .. } = &*self.0;
         let proof = Txn::new()
-            .when([is_at(&keys.member(id), joined)])
+            .when(is_joined_at(&keys.member(id), joined))
             .and_then([TxnOp::get(keys.epoch(), None), TxnOp::get(keys.acknowledgement(id), None)]);
         let (answer, _) = nodes.txn(PROVING, &proof).await?;
         // Without an epoch there is no store.
@@ -192,7 +193,7 @@ impl ConsensusStore for EtcdStore {
     ) -> Result<bool, ConsensusError> {
         let Connection { nodes, keys, .. } = &*self.0;
         let put = TxnOp::put(keys.acknowledgement(id), members::acknowledgement(applied), None);
-        let change = Txn::new().when([is_at(&keys.member(id), joined)]).and_then([put]);
+        let change = Txn::new().when(is_joined_at(&keys.member(id), joined)).and_then([put]);
         Ok(nodes.txn(PROVING, &change).await?.0.succeeded())
     }
 
@@ -209,10 +210,28 @@ impl ConsensusStore for EtcdStore {
 
     async fn fence(&self, member: &MemberRow) -> Result<Option<Revision>, ConsensusError> {
         let key = self.0.keys.member(member.id);
-        let put = TxnOp::put(key.as_slice(), members::fenced(&member.info), None);
-        let change = Txn::new().when([is_at(&key, member.revision)]).and_then([put]);
-        let answer = self.0.change(&change).await?;
-        Ok(answer.succeeded().then(|| at(&answer)))
+        // The row keeps its information, so it must be known. As a rule the caller has read it.
+        let mut row = members::joined(&member.info);
+        loop {
+            let is_row = Compare::value(key.as_slice(), CompareOp::Equal, row.as_slice());
+            let fence = Txn::new()
+                .when([is_at(&key, member.revision), is_row])
+                .and_then([TxnOp::put(key.as_slice(), members::fenced(&row), None)])
+                .or_else([TxnOp::get(key.as_slice(), None)]);
+            let answer = self.0.change(&fence).await?;
+            if answer.succeeded() {
+                return Ok(Some(at(&answer)));
+            }
+            let is_other = |pair: &KeyValue| {
+                revision(pair.mod_revision()) == member.revision
+                    && !members::is_fenced(pair.value())
+                    && pair.value() != row
+            };
+            match found(&answer, 0).filter(is_other) {
+                Some(pair) => row = value(pair),
+                None => return Ok(None),
+            }
+        }
     }
 
     async fn remove_member(
@@ -221,8 +240,9 @@ impl ConsensusStore for EtcdStore {
         revision: Revision,
     ) -> Result<bool, ConsensusError> {
         let (member, row) = (self.0.keys.member(id), self.0.keys.acknowledgement(id));
+        let exists = Compare::version(member.as_slice(), CompareOp::Greater, 0);
         let delete = Txn::new()
-            .when([is_at(&member, revision)])
+            .when([is_at(&member, revision), exists])
             .and_then([TxnOp::delete(member, None), TxnOp::delete(row, None)]);
         Ok(self.0.change(&delete).await?.succeeded())
     }

@@ -326,6 +326,48 @@ async fn fenced_member_proves_and_acknowledges_nothing() {
     assert_eq!(told, ["till false", "applied 9", "till true", "gone"]);
 }
 
+/// A member is fenced after its join, whose answer is lost, and before the join is repeated.
+#[needs("etcd", "etcdctl")]
+#[tokio::test]
+async fn join_that_is_repeated_after_a_fence_proves_and_acknowledges_nothing() {
+    let etcd = Nodes::start(1);
+    let direct = store(&etcd.urls());
+    committed(&direct, Revision(0), &[]).await;
+    let deaf = Proxy::to(&etcd.address(0));
+    let urls = [deaf.url(), etcd.urls()[0].clone()];
+    let mut is_lost = false;
+    for _ in 0..STORES {
+        let (id, lossy) = (member_id(), store(&urls));
+        // It is connected.
+        lossy.latest().await.unwrap();
+        deaf.swallow_answers();
+        let [heard, _] = deaf.bytes();
+        let fence = async {
+            loop {
+                let members = direct.members().await.unwrap().members;
+                if let Some(row) = members.into_iter().find(|member| member.id == id) {
+                    return (row.revision, direct.fence(&row).await.unwrap().unwrap());
+                }
+            }
+        };
+        let both = async { tokio::join!(lossy.join(id, b"till"), fence) };
+        let (again, (joined, fenced)) = timeout(WATCHDOG, Box::pin(both)).await.unwrap();
+        is_lost = deaf.bytes()[0] > heard;
+        deaf.pass();
+        let again = again.unwrap();
+        for revision in [joined, again, fenced] {
+            let proof = direct.prove(id, revision).await.unwrap();
+            assert!(proof.is_none(), "{joined:?}, {fenced:?}, {again:?}: {proof:?}");
+            assert!(!direct.acknowledge(id, revision, Revision(9)).await.unwrap());
+        }
+        assert_eq!(again, joined);
+        if is_lost {
+            break;
+        }
+    }
+    assert!(is_lost, "no answer was lost");
+}
+
 #[needs("etcd", "etcdctl")]
 #[tokio::test]
 async fn late_member_watch_ends_and_the_next_one_misses_nothing() {

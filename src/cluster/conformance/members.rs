@@ -18,6 +18,7 @@ const FENCED: &str = "16 fencing and removal";
 
 pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     member_lifecycle(fixture).await?;
+    repeated_join_of_a_fenced_member(fixture).await?;
     members_of_a_transaction(fixture).await?;
     one_of_two_fences_and_removes(fixture).await?;
     watch(fixture).await
@@ -58,7 +59,14 @@ async fn member_lifecycle<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
             && proof.applied.is_none()
     });
     require(is_right, PROOF, || format!("a new member proves {proof:?}"))?;
-    for (id, joined) in [(id(2), early), (id(3), joined), (id(2), Revision(joined.0 + 1))] {
+    let later = Revision(joined.0 + 1);
+    for (id, joined) in [
+        (id(2), early),
+        (id(3), joined),
+        (id(2), later),
+        (id(2), Revision(0)),
+        (id(3), Revision(0)),
+    ] {
         let proof = answer(|| store.prove(id, joined)).await?;
         require(proof.is_none(), PROOF, || format!("at {joined:?}: {proof:?}"))?;
         let written = answer(|| store.acknowledge(id, joined, Revision(5))).await?;
@@ -82,15 +90,25 @@ async fn member_lifecycle<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     let store = &writer.store;
     let member = MemberRow { applied: Revision(1 << 40), ..expected };
     let stale = MemberRow { revision: early, ..member.clone() };
-    let fenced = answer(|| store.fence(&stale)).await?;
-    require(fenced.is_none(), FENCED, || "a row of another revision was fenced".into())?;
-    let fenced = fence(store, &member).await?;
+    let unknown = MemberRow { id: id(3), revision: Revision(0), ..member.clone() };
+    for row in [stale, unknown] {
+        let fenced = answer(|| store.fence(&row)).await?;
+        let removed = answer(|| store.remove_member(row.id, row.revision)).await?;
+        require(fenced.is_none() && !removed, FENCED, || {
+            format!("no row is at {:?}: fenced {fenced:?}, removed {removed}", row.revision)
+        })?;
+    }
+    // Only the id and the revision count.
+    let outdated = MemberRow { info: b"other".to_vec(), applied: Revision(9), ..member.clone() };
+    let fenced = fence(store, &outdated).await?;
     require(fenced > joined, FENCED, || format!("fenced at {fenced:?}, joined at {joined:?}"))?;
     let row = listed(&other, id(2)).await?;
     let expected = MemberRow { is_fenced: true, revision: fenced, ..member.clone() };
     require(row.as_ref() == Some(&expected), FENCED, || format!("a fenced row is {row:?}"))?;
-    let again = answer(|| store.fence(&member)).await?;
-    require(again.is_none(), FENCED, || "a member was fenced twice".into())?;
+    for row in [&member, &expected] {
+        let again = answer(|| store.fence(row)).await?;
+        require(again.is_none(), FENCED, || format!("fenced at {fenced:?}, and again: {again:?}"))?;
+    }
     let proof = answer(|| other.prove(id(2), joined)).await?;
     let written = answer(|| other.acknowledge(id(2), joined, Revision(10))).await?;
     require(proof.is_none() && !written, PROOF, || {
@@ -104,6 +122,36 @@ async fn member_lifecycle<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     require(!again && row.is_none(), FENCED, || format!("after its removal: {again}, {row:?}"))?;
     let proof = answer(|| other.prove(id(2), joined)).await?;
     require(proof.is_none(), PROOF, || format!("a removed member proves {proof:?}"))
+}
+
+/// A replica repeats a join whose answer was lost. If the member was fenced meanwhile, neither attempt makes a
+/// member that proves or acknowledges.
+async fn repeated_join_of_a_fenced_member<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
+    let writer = Writer::create(fixture.create().await).await?;
+    let (store, other) = (&writer.store, fixture.connect().await);
+    let joined = answer(|| store.join(id(1), b"joined")).await?;
+    let Some(member) = listed(&other, id(1)).await? else {
+        return violation(JOINED, "a member that joined is not listed");
+    };
+    let fenced = fence(&other, &member).await?;
+    let again = answer(|| store.join(id(1), b"joined")).await?;
+    for revision in [joined, again, fenced] {
+        let proof = answer(|| store.prove(id(1), revision)).await?;
+        let written = answer(|| store.acknowledge(id(1), revision, Revision(7))).await?;
+        require(proof.is_none() && !written, PROOF, || {
+            format!(
+                "joined at {joined:?}, fenced at {fenced:?}, joined again at {again:?}; with {revision:?} the \
+                 member proves {proof:?} and acknowledges: {written}"
+            )
+        })?;
+    }
+    require(again == joined, JOINED, || {
+        format!("joined at {joined:?}, fenced at {fenced:?}, joined again at {again:?}")
+    })?;
+    let row = listed(&other, id(1)).await?.map(|row| (row.revision, row.is_fenced, row.applied));
+    require(row == Some((fenced, true, Revision(0))), JOINED, || {
+        format!("fenced at {fenced:?}, joined again: {row:?}")
+    })
 }
 
 /// Fences a member. On a busy host the answer may be lost.

@@ -66,14 +66,18 @@ use std::future::Future;
 ///
 /// # Members
 ///
-/// 14. **Joining** makes a member that is not fenced, at a revision of its own.
+/// 14. **Joining** makes a member that is not fenced, at a revision of its own. A call with an id that
+///     is in use changes nothing and succeeds, whoever made the member. It returns the revision at which
+///     the id joined, even if the row was fenced since: never the revision of a fence.
 /// 15. **Proofs and acknowledgements** succeed only while the member's row has the revision at which
-///     it joined: not once it is fenced or removed. The check and the read or write are one atomic
-///     step. A proof is read after [`prove`](Self::prove) was called: the replica's clock starts there.
-/// 16. **Fencing and removal** succeed only while the member's row has the given revision. Each
-///     succeeds once, even if several callers try. An implementation that repeats a call after a lost
-///     answer may report a failure although its first attempt succeeded. Fencing gives the row a new
-///     revision and keeps its information and acknowledgement. Removal also deletes the acknowledgement.
+///     it joined, and the row is not fenced: never again once it was fenced or removed. The check and the
+///     read or write are one atomic step. A proof is read after [`prove`](Self::prove) was called: the
+///     replica's clock starts there.
+/// 16. **Fencing and removal** succeed only while the member's row has the given revision, and fencing
+///     only if the row is not fenced already. Each succeeds once, even if several callers try. An
+///     implementation that repeats a call after a lost answer may report a failure although its first
+///     attempt succeeded. Fencing gives the row a new revision. It keeps the information that the row
+///     has, whatever the caller passes, and the acknowledgement. Removal also deletes the acknowledgement.
 ///
 /// # Calls
 ///
@@ -170,8 +174,10 @@ pub trait ConsensusStore: Send + Sync + 'static {
     /// Writes a transaction, and reads all members at its revision.
     fn commit(&self, transaction: Transaction) -> impl Future<Output = TransactionOutcome> + Send;
 
-    /// Adds a member and returns the revision of its row. An id that is in use since an earlier
-    /// attempt of the same call succeeds with that attempt's revision.
+    /// Adds a member and returns the revision at which it joined.
+    ///
+    /// A call that is repeated after a lost answer returns the revision of the attempt that added the
+    /// member, although the row may have been fenced since.
     fn join(
         &self,
         id: MemberId,
@@ -179,7 +185,7 @@ pub trait ConsensusStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Revision, ConsensusError>> + Send;
 
     /// Reads the newest revision, the epoch and the member's acknowledgement, if the member's row has
-    /// the revision `joined`. `None` if it has not, or if there is no epoch.
+    /// the revision `joined` and is not fenced. `None` if it is not so, or if there is no epoch.
     fn prove(
         &self,
         id: MemberId,
@@ -187,7 +193,9 @@ pub trait ConsensusStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Proof>, ConsensusError>> + Send;
 
     /// Replaces the member's acknowledgement by `applied`, if the member's row has the revision
-    /// `joined`; returns whether it has.
+    /// `joined` and is not fenced; returns whether it is so.
+    ///
+    /// The last acknowledgement counts, not the highest. Revision 0 is valid.
     fn acknowledge(
         &self,
         id: MemberId,
@@ -201,7 +209,8 @@ pub trait ConsensusStore: Send + Sync + 'static {
     /// Watches members after a revision. It connects when the first events are awaited.
     fn watch_members(&self, after: Revision) -> Self::MemberWatch;
 
-    /// Fences the member, if its row has the revision that is given; returns the row's new revision.
+    /// Fences the member, if its row has the revision that is given and is not fenced; returns the row's
+    /// new revision. Only the id and the revision of `member` count.
     fn fence(
         &self,
         member: &MemberRow,

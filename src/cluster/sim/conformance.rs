@@ -46,9 +46,12 @@ enum Fault {
     HidesCompaction,
     HidesAnOutage,
     SkipsAcknowledgements,
+    JoinsAsFenced,
     ProvesWhenFenced,
     AcknowledgesWhenFenced,
     FencesTwice,
+    FencesAFencedRow,
+    ComparesInformationToFence,
     RemovesAtAnyRevision,
     RestartsImports,
     ContinuesAStaleImport,
@@ -56,7 +59,7 @@ enum Fault {
     AnswersWhileStopped,
 }
 
-const FAULTS: [Fault; 29] = [
+const FAULTS: [Fault; 32] = [
     Fault::ComparesTheRevisionAlone,
     Fault::ComparesNothing,
     Fault::CommitsInTwoParts,
@@ -78,9 +81,12 @@ const FAULTS: [Fault; 29] = [
     Fault::HidesCompaction,
     Fault::HidesAnOutage,
     Fault::SkipsAcknowledgements,
+    Fault::JoinsAsFenced,
     Fault::ProvesWhenFenced,
     Fault::AcknowledgesWhenFenced,
     Fault::FencesTwice,
+    Fault::FencesAFencedRow,
+    Fault::ComparesInformationToFence,
     Fault::RemovesAtAnyRevision,
     Fault::RestartsImports,
     Fault::ContinuesAStaleImport,
@@ -153,6 +159,22 @@ struct Faulty {
 impl Faulty {
     fn has(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
+    }
+
+    /// Returns the row of a fenced member that a fault takes for one that is not fenced: whatever revision is
+    /// given, or only with the revision of the fenced row.
+    async fn taken_for_joined(
+        &self,
+        fault: Fault,
+        id: MemberId,
+        joined: Revision,
+    ) -> Result<Option<MemberRow>, ConsensusError> {
+        if !self.has(fault) && !self.has(Fault::JoinsAsFenced) {
+            return Ok(None);
+        }
+        let members = self.link.members().await?.members.into_iter();
+        let mut fenced = members.filter(|member| member.id == id && member.is_fenced);
+        Ok(fenced.find(|member| self.has(fault) || member.revision == joined))
     }
 }
 
@@ -282,18 +304,20 @@ impl ConsensusStore for Faulty {
     }
 
     async fn join(&self, id: MemberId, info: &[u8]) -> Result<Revision, ConsensusError> {
-        self.link.join(id, info).await
+        let joined = self.link.join(id, info).await?;
+        if self.has(Fault::JoinsAsFenced) {
+            let members = self.link.members().await?.members;
+            let found = members.into_iter().find(|member| member.id == id);
+            return Ok(found.map_or(joined, |member| member.revision));
+        }
+        Ok(joined)
     }
 
-    async fn prove(
-        &self,
-        id: MemberId,
-        mut joined: Revision,
-    ) -> Result<Option<Proof>, ConsensusError> {
-        if self.has(Fault::ProvesWhenFenced) {
-            let members = self.link.members().await?.members;
-            let fenced = members.into_iter().find(|member| member.id == id && member.is_fenced);
-            joined = fenced.map_or(joined, |member| member.revision);
+    async fn prove(&self, id: MemberId, joined: Revision) -> Result<Option<Proof>, ConsensusError> {
+        if let Some(member) = self.taken_for_joined(Fault::ProvesWhenFenced, id, joined).await? {
+            let Latest { revision, epoch } = self.link.latest().await?;
+            let applied = Some(member.applied);
+            return Ok(epoch.map(|epoch| Proof { revision, epoch, applied }));
         }
         self.link.prove(id, joined).await
     }
@@ -301,15 +325,11 @@ impl ConsensusStore for Faulty {
     async fn acknowledge(
         &self,
         id: MemberId,
-        mut joined: Revision,
+        joined: Revision,
         applied: Revision,
     ) -> Result<bool, ConsensusError> {
-        if self.has(Fault::AcknowledgesWhenFenced) {
-            let members = self.link.members().await?.members;
-            let fenced = members.into_iter().find(|member| member.id == id && member.is_fenced);
-            joined = fenced.map_or(joined, |member| member.revision);
-        }
-        self.link.acknowledge(id, joined, applied).await
+        let fenced = self.taken_for_joined(Fault::AcknowledgesWhenFenced, id, joined).await?;
+        Ok(fenced.is_some() || self.link.acknowledge(id, joined, applied).await?)
     }
 
     async fn members(&self) -> Result<MemberList, ConsensusError> {
@@ -321,6 +341,21 @@ impl ConsensusStore for Faulty {
     }
 
     async fn fence(&self, member: &MemberRow) -> Result<Option<Revision>, ConsensusError> {
+        if self.has(Fault::FencesAFencedRow) || self.has(Fault::ComparesInformationToFence) {
+            let members = self.link.members().await?.members.into_iter();
+            let mut rows = members.filter(|m| m.id == member.id && m.revision == member.revision);
+            match rows.next() {
+                Some(row) if row.is_fenced && self.has(Fault::FencesAFencedRow) => {
+                    return Ok(Some(Revision(row.revision.0 + 1)));
+                }
+                Some(row)
+                    if row.info != member.info && self.has(Fault::ComparesInformationToFence) =>
+                {
+                    return Ok(None);
+                }
+                _ => {}
+            }
+        }
         let fenced = self.link.fence(member).await?;
         Ok(fenced.or(Some(member.revision).filter(|_| self.has(Fault::FencesTwice))))
     }

@@ -20,6 +20,9 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(600);
 /// The timeout of a call in real time, on a host that may be busy.
 const REAL_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a join is sent if no answer comes.
+const JOIN_ATTEMPTS: usize = 3;
+
 /// The conditions on a link.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "the faults are independent of one another")]
@@ -188,6 +191,12 @@ impl ConsensusStore for Link {
     }
 
     async fn join(&self, id: MemberId, info: &[u8]) -> Result<Revision, ConsensusError> {
+        // A store repeats it within one call. The first attempt may have succeeded long before.
+        for _ in 1..JOIN_ATTEMPTS {
+            if let Ok(joined) = self.call(|memory| memory.join(id, info)).await {
+                return Ok(joined);
+            }
+        }
         self.call(|memory| memory.join(id, info)).await
     }
 

@@ -30,6 +30,22 @@ struct Entry {
     deleted: Option<Revision>,
 }
 
+/// A member, and the revision at which it joined. Fencing changes the revision of its row only.
+#[derive(Clone)]
+struct Member {
+    row: MemberRow,
+    joined: Revision,
+    /// The last acknowledgement, even of revision 0.
+    acknowledged: Option<Revision>,
+}
+
+impl Member {
+    /// Whether a replica that joined at this revision may prove and acknowledge.
+    fn is_joined_at(&self, revision: Revision) -> bool {
+        self.joined == revision && !self.row.is_fenced
+    }
+}
+
 #[derive(Clone, Default)]
 struct State {
     revision: Revision,
@@ -37,9 +53,7 @@ struct State {
     values: Arc<Values>,
     epoch: Option<Epoch>,
     audit: BTreeMap<u64, Entry>,
-    members: BTreeMap<MemberId, MemberRow>,
-    /// Members that have acknowledged, even revision 0.
-    acknowledged: BTreeMap<MemberId, Revision>,
+    members: BTreeMap<MemberId, Member>,
     last_uses: BTreeMap<u64, (Revision, Vec<u8>)>,
     import: Option<ImportProgress>,
     transactions: Vec<Committed>,
@@ -257,30 +271,31 @@ impl Memory {
     pub(crate) fn join(&self, id: MemberId, info: &[u8]) -> Revision {
         self.change_member(|state, revision| {
             if let Some(member) = state.members.get(&id) {
-                return (member.revision, None);
+                return (member.joined, None);
             }
             let (info, applied) = (info.to_vec(), Revision(0));
-            let member = MemberRow { id, info, revision, is_fenced: false, applied };
-            state.members.insert(id, member.clone());
-            (revision, Some(MemberEvent::Changed(member)))
+            let row = MemberRow { id, info, revision, is_fenced: false, applied };
+            let member = Member { row: row.clone(), joined: revision, acknowledged: None };
+            state.members.insert(id, member);
+            (revision, Some(MemberEvent::Changed(row)))
         })
     }
 
     pub(crate) fn prove(&self, id: MemberId, joined: Revision) -> Option<Proof> {
         let state = self.state.lock().unwrap();
-        state.members.get(&id).filter(|member| member.revision == joined)?;
-        let epoch = state.epoch.clone()?;
-        let applied = state.acknowledged.get(&id).copied();
+        let member = state.members.get(&id).filter(|member| member.is_joined_at(joined))?;
+        let (epoch, applied) = (state.epoch.clone()?, member.acknowledged);
         Some(Proof { revision: state.revision, epoch, applied })
     }
 
     pub(crate) fn acknowledge(&self, id: MemberId, joined: Revision, applied: Revision) -> bool {
         self.change_member(|state, _| {
-            let found = state.members.get(&id).is_some_and(|member| member.revision == joined);
-            if found {
-                state.acknowledged.insert(id, applied);
-            }
-            (found, found.then_some(MemberEvent::Applied(id, applied)))
+            let member = state.members.get_mut(&id);
+            let Some(member) = member.filter(|member| member.is_joined_at(joined)) else {
+                return (false, None);
+            };
+            member.acknowledged = Some(applied);
+            (true, Some(MemberEvent::Applied(id, applied)))
         })
     }
 
@@ -292,21 +307,21 @@ impl Memory {
 
     pub(crate) fn fence(&self, member: &MemberRow) -> Option<Revision> {
         self.change_member(|state, revision| {
-            let found = state.members.get_mut(&member.id);
-            let Some(found) = found.filter(|found| found.revision == member.revision) else {
+            let found = state.members.get_mut(&member.id).map(|found| &mut found.row);
+            let is_at = |row: &&mut MemberRow| row.revision == member.revision && !row.is_fenced;
+            let Some(row) = found.filter(is_at) else {
                 return (None, None);
             };
-            (found.revision, found.is_fenced) = (revision, true);
-            (Some(revision), Some(MemberEvent::Changed(found.clone())))
+            (row.revision, row.is_fenced) = (revision, true);
+            (Some(revision), Some(MemberEvent::Changed(row.clone())))
         })
     }
 
     pub(crate) fn remove_member(&self, id: MemberId, revision: Revision) -> bool {
         self.change_member(|state, _| {
-            let found = state.members.get(&id).is_some_and(|member| member.revision == revision);
+            let found = state.members.get(&id).is_some_and(|found| found.row.revision == revision);
             if found {
                 state.members.remove(&id);
-                state.acknowledged.remove(&id);
             }
             (found, found.then_some(MemberEvent::Removed(id)))
         })
@@ -413,9 +428,11 @@ impl State {
     }
 
     fn all_members(&self) -> Vec<MemberRow> {
-        let applied = |id| self.acknowledged.get(id).copied().unwrap_or_default();
-        let members = self.members.iter();
-        members.map(|(id, m)| MemberRow { applied: applied(id), ..m.clone() }).collect()
+        let row = |member: &Member| {
+            let applied = member.acknowledged.unwrap_or_default();
+            MemberRow { applied, ..member.row.clone() }
+        };
+        self.members.values().map(row).collect()
     }
 }
 

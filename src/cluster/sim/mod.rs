@@ -10,6 +10,7 @@ pub(crate) mod memory;
 pub(crate) mod link;
 mod node;
 mod failed_bootstrap;
+mod repeated_join;
 mod tests;
 mod world;
 

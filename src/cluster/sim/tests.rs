@@ -12,6 +12,7 @@
 use super::{
     cut_off::{Cut, CutOff, Waits},
     failed_bootstrap::failed_bootstrap,
+    repeated_join::repeated_join,
     world::{Tally, World},
 };
 use std::{
@@ -166,4 +167,9 @@ fn revocation_that_cannot_read_the_members_waits_for_the_longest_freshness() {
 #[test]
 fn bootstrap_that_failed_leaves_no_part_of_a_lost_history() {
     assert_eq!(simulated(failed_bootstrap()), 0, "keys of a lost history are accepted");
+}
+
+#[test]
+fn replica_that_was_fenced_before_its_join_was_repeated_accepts_no_revoked_key() {
+    assert!(!simulated(repeated_join()), "keys were accepted");
 }
