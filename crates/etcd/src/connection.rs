@@ -50,6 +50,10 @@ impl Connection {
         at: Revision,
         limit: i64,
     ) -> Result<(Vec<KeyValue>, bool), RequestError> {
+        // etcd would read its newest state.
+        if at == Revision(0) {
+            return Err(RequestError::Compacted);
+        }
         let (mut all, mut left) = (Vec::new(), limit);
         loop {
             let options = GetOptions::new()

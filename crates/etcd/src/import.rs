@@ -12,6 +12,10 @@ use etcd_client::{DeleteOptions, GetOptions, Txn, TxnOp};
 use portcullis::cluster::{ConsensusError, ImportProgress, Key, Revision};
 use std::ops::Range;
 
+/// Why no store is created over the values of an import.
+pub(super) const UNFINISHED_IMPORT: &str =
+    "an import is unfinished; repeat the import to continue it, or begin another one";
+
 impl Connection {
     /// Starts or resumes the import of this source. Values of an unfinished import of another source are
     /// deleted.
@@ -21,28 +25,29 @@ impl Connection {
     ) -> Result<ImportProgress, ConsensusError> {
         let progress = |done, revision| ImportProgress { source: source.to_vec(), done, revision };
         loop {
-            let (epoch, marker) = (self.keys.epoch(), self.keys.import());
-            let read =
-                Txn::new().and_then([TxnOp::get(epoch, None), TxnOp::get(marker.as_slice(), None)]);
+            let read = Txn::new().and_then([
+                TxnOp::get(self.keys.epoch(), None),
+                TxnOp::get(self.keys.import(), None),
+            ]);
             let (answer, _) = self.nodes.txn(READING, &read).await?;
             if found(&answer, 0).is_some() {
                 return Err(refused(
                     "there is a store already; import into an empty etcd, or with another --etcd-space",
                 ));
             }
-            let Some(pair) = found(&answer, 1) else {
-                if let Some(revision) = self.put_marker(source).await? {
-                    return Ok(progress(0, revision));
-                }
-                continue;
-            };
-            let at = revision(pair.mod_revision());
-            match pair.value().split_last_chunk::<8>() {
+            let begun = found(&answer, 1);
+            let at_marker =
+                begun.as_ref().map_or(Revision(0), |pair| revision(pair.mod_revision()));
+            match begun.as_ref().and_then(|pair| pair.value().split_last_chunk::<8>()) {
                 Some((begun, done)) if begun == source => {
-                    return Ok(progress(u64::from_be_bytes(*done), at));
+                    return Ok(progress(u64::from_be_bytes(*done), at_marker));
                 }
-                // Another process may do the same. The next round reads its marker.
-                _ => self.delete_import(at).await?,
+                _ => {
+                    // Another process may do the same. The next round reads its marker.
+                    if let Some(revision) = self.start_import(source, at_marker).await? {
+                        return Ok(progress(0, revision));
+                    }
+                }
             }
         }
     }
@@ -100,14 +105,13 @@ impl Connection {
             .or_else([TxnOp::get(marker, None)])
     }
 
-    async fn put_marker(&self, source: &[u8]) -> Result<Option<Revision>, RequestError> {
-        let put = vec![TxnOp::put(self.keys.import(), marker(source, 0), None)];
-        let answer = self.change(&self.if_marker_is_at(Revision(0), put)).await?;
-        Ok(answer.succeeded().then(|| at(&answer)))
-    }
-
-    /// Deletes the values of an unfinished import, and its marker.
-    async fn delete_import(&self, revision: Revision) -> Result<(), RequestError> {
+    /// Replaces the marker, and deletes the values of an unfinished import. There is a marker at any time from
+    /// the first import on, so nobody creates a store meanwhile. `None` if the marker has changed.
+    async fn start_import(
+        &self,
+        source: &[u8],
+        at_marker: Revision,
+    ) -> Result<Option<Revision>, RequestError> {
         let delete = |Range { start, end }: Range<Vec<u8>>| {
             TxnOp::delete(start, Some(DeleteOptions::new().with_range(end)))
         };
@@ -115,9 +119,10 @@ impl Connection {
             delete(self.keys.state()),
             delete(self.keys.last_uses()),
             delete(self.keys.audit_entries(0..=u64::MAX)),
-            TxnOp::delete(self.keys.import(), None),
+            TxnOp::put(self.keys.import(), marker(source, 0), None),
         ];
-        self.change(&self.if_marker_is_at(revision, operations)).await.map(|_| ())
+        let answer = self.change(&self.if_marker_is_at(at_marker, operations)).await?;
+        Ok(answer.succeeded().then(|| at(&answer)))
     }
 }
 

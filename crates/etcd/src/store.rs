@@ -7,6 +7,7 @@
 use super::{
     config::{ConfigError, Etcd},
     connection::{Connection, PAGE, at, epoch, found, is_at, is_joined_at, revision, value},
+    import::UNFINISHED_IMPORT,
     members,
     nodes::{CHANGING, PROVING, READING, RequestError},
     watch::{EtcdMemberWatch, EtcdWatch},
@@ -74,10 +75,10 @@ impl ConsensusStore for EtcdStore {
                 return Ok(RecordPage { records: records(&self.0, pairs), is_last: true });
             }
         }
-        // A page always ends with the last record of its range.
-        let first = after.map_or(0, |[first, ..]| usize::from(first) + 1);
+        // A page ends with the last record of a range, but a caller may pass any digest.
+        let first = after.map_or(0, |[first, ..]| usize::from(first));
         for first in (first..256).step_by(CONCURRENT_RANGES) {
-            let records = self.ranges_of_records(first, at).await?;
+            let records = self.ranges_of_records(first, after, at).await?;
             let is_last = first + CONCURRENT_RANGES >= 256;
             if is_last || !records.is_empty() {
                 return Ok(RecordPage { records, is_last });
@@ -133,16 +134,24 @@ impl ConsensusStore for EtcdStore {
         let compares = match &transaction.expected {
             Some(Epoch { revision, value }) => vec![
                 is_at(&epoch, *revision),
-                Compare::value(epoch, CompareOp::Equal, value.as_slice()),
+                Compare::value(epoch.as_slice(), CompareOp::Equal, value.as_slice()),
             ],
-            None => vec![is_at(&epoch, Revision(0))],
+            None => vec![is_at(&epoch, Revision(0)), is_at(&keys.import(), Revision(0))],
         };
-        let change = Txn::new().when(compares).and_then(operations);
+        let change = Txn::new()
+            .when(compares)
+            .and_then(operations)
+            .or_else([TxnOp::get(epoch, None), TxnOp::get(keys.import(), None)]);
+        let is_importing = |answer| found(answer, 0).is_none() && found(answer, 1).is_some();
         match nodes.txn(CHANGING, &change).await {
             Ok((answer, _)) if answer.succeeded() => TransactionOutcome::Committed {
                 revision: at(&answer),
                 members: self.members_of(&answer),
             },
+            // No attempt succeeds later: an import keeps its marker until it writes the epoch.
+            Ok((answer, _)) if transaction.expected.is_none() && is_importing(&answer) => {
+                TransactionOutcome::Refused(UNFINISHED_IMPORT.into())
+            }
             Ok((_, 1)) => TransactionOutcome::Conflict,
             Ok(_) => self.find_own(&transaction).await,
             Err(RequestError::Refused(reason)) => TransactionOutcome::Refused(reason.into()),
@@ -297,14 +306,23 @@ impl EtcdStore {
         }
     }
 
-    /// Reads some of the 256 ranges at the same time.
-    async fn ranges_of_records(&self, first: usize, at: Revision) -> Result<Records, RequestError> {
+    /// Reads some of the 256 ranges at the same time, without the records up to the digest `after`.
+    async fn ranges_of_records(
+        &self,
+        first: usize,
+        after: Option<[u8; 32]>,
+        at: Revision,
+    ) -> Result<Records, RequestError> {
+        let after = after.map(|digest| [self.0.keys.key(Key::Record(digest)), vec![0]].concat());
         let mut reads = JoinSet::new();
         for byte in (first..256).take(CONCURRENT_RANGES).filter_map(|byte| u8::try_from(byte).ok())
         {
             let connection = Arc::clone(&self.0);
+            let mut range = connection.keys.records_from(byte);
+            if let Some(after) = &after {
+                range.start = range.start.max(after.clone());
+            }
             reads.spawn(async move {
-                let range = connection.keys.records_from(byte);
                 connection.range(range, at, i64::MAX).await.map(|(pairs, _)| (byte, pairs))
             });
         }

@@ -52,14 +52,14 @@ async fn reads_at_a_revision<F: Fixture>(fixture: &mut F) -> Result<(), Violatio
         let names = answer(|| store.scope_names(after)).await?;
         require(names == [b"a", b"b", b"c"], SNAPSHOT, || format!("scope names {names:?}"))?;
     }
+    // Revision 0 is before every transaction.
+    are_compacted(&other, Revision(0)).await?;
     fixture.compact().await;
     let newest = answer(|| other.latest()).await?.revision;
     let seen = state(&other, newest).await?;
     require(seen.0 == [b"changed"], SNAPSHOT, || format!("after compaction: {seen:?}"))?;
-    is_compacted(async || other.records(before, None).await.map(drop)).await?;
-    is_compacted(async || other.scope_names(before).await.map(drop)).await?;
-    is_compacted(async || other.audit_start(before).await.map(drop)).await?;
-    is_compacted(async || other.audit_entries(before, 0, 9).await.map(drop)).await
+    are_compacted(&other, Revision(0)).await?;
+    are_compacted(&other, before).await
 }
 
 /// The values of records, the number of scope names, the audit start, the number of audit entries.
@@ -89,6 +89,13 @@ async fn all_records<S: ConsensusStore>(
             return Ok(all);
         }
     }
+}
+
+async fn are_compacted<S: ConsensusStore>(store: &S, at: Revision) -> Result<(), Violation> {
+    is_compacted(async || store.records(at, None).await.map(drop)).await?;
+    is_compacted(async || store.scope_names(at).await.map(drop)).await?;
+    is_compacted(async || store.audit_start(at).await.map(drop)).await?;
+    is_compacted(async || store.audit_entries(at, 0, 9).await.map(drop)).await
 }
 
 async fn is_compacted(
@@ -123,7 +130,20 @@ async fn pages_of_records<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     let expected = |n: u64| {
         all.iter().any(|(d, v)| Key::Record(*d) == record(n) && *v == n.to_string().as_bytes())
     };
-    require((0..RECORDS).all(expected), PAGES, || "a record has another value".into())
+    require((0..RECORDS).all(expected), PAGES, || "a record has another value".into())?;
+    // A page follows any digest, whether a page ended with it, and whether a record has it.
+    for (number, (digest, _)) in all.iter().enumerate().step_by(23) {
+        let [start @ .., last] = *digest;
+        let between = [&start[..], &[last.saturating_add(1)]].concat();
+        for after in [Some(*digest), between.try_into().ok()] {
+            let page = answer(|| writer.store.records(at, after)).await?;
+            let (found, next) = (page.records.first(), all.get(number + 1));
+            require(found == next, PAGES, || {
+                format!("after {after:?} follows {found:?} instead of {next:?}")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 async fn audit_log<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {

@@ -2,11 +2,15 @@
 
 use super::{
     fixture::{Fixture, Violation, answer, require, soon, violation},
+    watches::{Follower, same},
     writer::{Writer, record},
 };
-use crate::cluster::{ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction};
+use crate::cluster::{
+    Committed, ConsensusError, ConsensusStore, ImportProgress, Key, Revision, Transaction,
+    TransactionOutcome, Write,
+};
 
-const IMPORT: &str = "imports";
+const IMPORT: &str = "20 imports";
 
 pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let store = fixture.create().await;
@@ -23,28 +27,34 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
         (Key::LastUse(1), b"other".to_vec()),
         (Key::ScopeName(9), b"other".to_vec()),
     ]);
+    create_is_refused(&store, "nothing is imported yet").await?;
     let stale = import(&store, stale, others).await?;
     require(stale.done == 6, IMPORT, || format!("{stale:?} after six values"))?;
+    create_is_refused(&store, "six values are imported").await?;
 
     let other = fixture.connect().await;
     let mut progress = answer(|| other.begin_import(b"second")).await?;
     require(progress.done == 0, IMPORT, || format!("another source resumes {progress:?}"))?;
     refused(&store, stale, "an import that was replaced goes on").await?;
     let most = Transaction::MAX_WRITES as u64;
+    let start = progress.revision;
     progress = import(&other, progress, values(0..most)).await?;
+    let mut watched = vec![delivered(&progress, values(0..most))];
     let resumed = answer(|| store.begin_import(b"second")).await?;
     require(resumed == progress, IMPORT, || format!("{progress:?} is resumed as {resumed:?}"))?;
     let old = progress.clone();
     progress = import(&store, resumed, values(most..most + 10)).await?;
-    progress = import(
-        &store,
-        progress,
-        vec![(Key::AuditEntry(1), b"entry".to_vec()), (Key::ScopeName(0), b"name".to_vec())],
-    )
-    .await?;
+    watched.push(delivered(&progress, values(most..most + 10)));
+    let name = (Key::ScopeName(0), b"name".to_vec());
+    let entry = (Key::AuditEntry(1), b"entry".to_vec());
+    progress = import(&store, progress, vec![entry, name.clone()]).await?;
+    watched.push(delivered(&progress, vec![name]));
     refused(&other, old, "an import goes on that another process has continued").await?;
+    create_is_refused(&store, "all values are imported").await?;
     let latest = answer(|| store.latest()).await?;
     require(latest.epoch.is_none(), IMPORT, || "a part of an import is a store".into())?;
+    let page = answer(|| other.records(latest.revision, None)).await?;
+    require(!page.records.is_empty(), IMPORT, || "imported values cannot be read".into())?;
 
     let finish = soon("17 timeouts", "an answer", store.finish_import(progress.clone(), b"epoch"));
     let finished = match finish.await? {
@@ -64,6 +74,9 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     require(latest.epoch.as_ref().is_some_and(|epoch| epoch.value == b"epoch"), IMPORT, || {
         format!("finished, and there is {latest:?}")
     })?;
+    let revision = latest.epoch.as_ref().map_or(start, |epoch| epoch.revision);
+    watched.push(Committed { revision, epoch: Some(b"epoch".to_vec()), writes: Vec::new() });
+    same(&Follower::after(&other, start).until(revision, false).await?, &watched)?;
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = answer(|| other.records(latest.revision, after)).await?;
@@ -96,6 +109,28 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     // Changes continue on the imported epoch.
     let mut writer = Writer { store: other, epoch: latest.epoch, sequence: 1 };
     writer.write(Vec::new()).await.map(drop)
+}
+
+/// What a watch delivers of an import of these values.
+fn delivered(progress: &ImportProgress, values: Vec<(Key, Vec<u8>)>) -> Committed {
+    let writes = values.into_iter().map(|(key, value)| Write { key, value: Some(value) });
+    Committed { revision: progress.revision, epoch: None, writes: writes.collect() }
+}
+
+/// A store that is created over an unfinished import could neither be opened nor be imported into.
+async fn create_is_refused<S: ConsensusStore>(store: &S, when: &str) -> Result<(), Violation> {
+    let epoch = b"created".to_vec();
+    let transaction = Transaction { expected: None, writes: Vec::new(), epoch };
+    loop {
+        let commit = store.commit(transaction.clone());
+        match soon("17 timeouts", "the outcome of a transaction", commit).await? {
+            TransactionOutcome::Refused(_) => return Ok(()),
+            TransactionOutcome::Unknown(_) => {}
+            other => {
+                return violation(IMPORT, format!("a store is created while {when}: {other:?}"));
+            }
+        }
+    }
 }
 
 /// Writes values. On a busy host the answer may be lost.

@@ -10,8 +10,8 @@ use crate::cluster::{
 use std::future::Future;
 use tokio::join;
 
-const LISTED: &str = "7 members";
-const WATCHED: &str = "13 members";
+const LISTED: &str = "7 members of a transaction";
+const WATCHED: &str = "13 watches over members";
 const JOINED: &str = "14 joining";
 const PROOF: &str = "15 proofs and acknowledgements";
 const FENCED: &str = "16 fencing and removal";
@@ -124,8 +124,8 @@ async fn member_lifecycle<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     require(proof.is_none(), PROOF, || format!("a removed member proves {proof:?}"))
 }
 
-/// A replica repeats a join whose answer was lost. If the member was fenced meanwhile, neither attempt makes a
-/// member that proves or acknowledges.
+/// A join is repeated because its answer was lost. If the member was fenced meanwhile, neither attempt makes
+/// a member that proves or acknowledges.
 async fn repeated_join_of_a_fenced_member<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let writer = Writer::create(fixture.create().await).await?;
     let (store, other) = (&writer.store, fixture.connect().await);

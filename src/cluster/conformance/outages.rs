@@ -40,7 +40,9 @@ async fn hanging_nodes<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let at = answer(|| store.latest()).await?.revision;
     let (mut watch, mut member_watch) = (store.watch(at), store.watch_members(at));
     // Both wait for an event that does not come, so they are connected.
-    let _ = timeout(Duration::from_secs(1), watch.next()).await;
+    if let Ok(WatchEvent::Lost) = timeout(Duration::from_secs(1), watch.next()).await {
+        watch = store.watch(at);
+    }
     let mut member_watch_ended = false;
     if let Ok(None) = timeout(Duration::from_secs(1), member_watch.next()).await {
         member_watch_ended = true;

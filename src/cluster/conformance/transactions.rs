@@ -30,6 +30,7 @@ async fn compare_and_set<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     let store = fixture.create().await;
     let empty = answer(|| store.latest()).await?;
     require(empty.epoch.is_none(), COMPARE, || format!("an empty store has {empty:?}"))?;
+    require(empty.revision > Revision(0), REVISIONS, || format!("an empty store is at {empty:?}"))?;
     let invented = Epoch { revision: Revision(1), value: b"invented".to_vec() };
     conflicts(&store, Some(invented), "an epoch that does not exist").await?;
     let mut writer = Writer::create(store).await?;

@@ -56,6 +56,7 @@ impl<'s, S: ConsensusStore> Follower<'s, S> {
             };
             match event {
                 WatchEvent::Committed(transactions) => {
+                    require(!transactions.is_empty(), ORDER, || "an event is empty".into())?;
                     for committed in &transactions {
                         require(committed.revision > self.after, ORDER, || {
                             format!("{:?} after {:?}", committed.revision, self.after)
@@ -135,7 +136,7 @@ async fn delivers_what_replicas_follow<F: Fixture>(fixture: &mut F) -> Result<()
     Ok(())
 }
 
-fn same(seen: &[Committed], expected: &[Committed]) -> Result<(), Violation> {
+pub(super) fn same(seen: &[Committed], expected: &[Committed]) -> Result<(), Violation> {
     let sorted = |committed: &Committed| {
         let mut writes = committed.writes.clone();
         writes.sort_by_key(|Write { key, .. }| *key);

@@ -33,7 +33,9 @@ enum Fault {
     CommitsAgain,
     ReadsStaleEpochs,
     ReadsTheNewestRecords,
+    ReadsTheNewestAtRevisionZero,
     EndsPagesEarly,
+    ContinuesAfterTheFirstByte,
     PrunesWithoutComparing,
     LimitsAuditEntriesByCount,
     ForgetsLastUses,
@@ -55,11 +57,13 @@ enum Fault {
     RemovesAtAnyRevision,
     RestartsImports,
     ContinuesAStaleImport,
+    CreatesOverAnImport,
+    HidesImportedValues,
     NeverEnds,
     AnswersWhileStopped,
 }
 
-const FAULTS: [Fault; 32] = [
+const FAULTS: [Fault; 36] = [
     Fault::ComparesTheRevisionAlone,
     Fault::ComparesNothing,
     Fault::CommitsInTwoParts,
@@ -68,7 +72,9 @@ const FAULTS: [Fault; 32] = [
     Fault::CommitsAgain,
     Fault::ReadsStaleEpochs,
     Fault::ReadsTheNewestRecords,
+    Fault::ReadsTheNewestAtRevisionZero,
     Fault::EndsPagesEarly,
+    Fault::ContinuesAfterTheFirstByte,
     Fault::PrunesWithoutComparing,
     Fault::LimitsAuditEntriesByCount,
     Fault::ForgetsLastUses,
@@ -90,6 +96,8 @@ const FAULTS: [Fault; 32] = [
     Fault::RemovesAtAnyRevision,
     Fault::RestartsImports,
     Fault::ContinuesAStaleImport,
+    Fault::CreatesOverAnImport,
+    Fault::HidesImportedValues,
     Fault::NeverEnds,
     Fault::AnswersWhileStopped,
 ];
@@ -112,7 +120,13 @@ impl Fixture for Simulated {
     async fn connect(&mut self) -> Faulty {
         let is_down = Arc::clone(&self.is_down);
         let link = Link::new(Arc::clone(&self.memory), Rng::new(7), is_down);
-        Faulty { link, fault: self.fault, stale: Mutex::default() }
+        Faulty {
+            link,
+            fault: self.fault,
+            stale: Mutex::default(),
+            page_ends: Mutex::default(),
+            import: Mutex::default(),
+        }
     }
 
     async fn compact(&mut self) {
@@ -154,6 +168,10 @@ struct Faulty {
     fault: Option<Fault>,
     /// The result of an earlier read.
     stale: Mutex<Option<Latest>>,
+    /// The last digests of the pages that were read.
+    page_ends: Mutex<Vec<[u8; 32]>>,
+    /// The newest progress of an import.
+    import: Mutex<Option<ImportProgress>>,
 }
 
 impl Faulty {
@@ -202,15 +220,24 @@ impl ConsensusStore for Faulty {
     async fn records(
         &self,
         mut at: Revision,
-        after: Option<[u8; 32]>,
+        mut after: Option<[u8; 32]>,
     ) -> Result<RecordPage, ConsensusError> {
-        if self.has(Fault::ReadsTheNewestRecords) {
+        if self.has(Fault::ReadsTheNewestRecords)
+            || self.has(Fault::ReadsTheNewestAtRevisionZero) && at == Revision(0)
+        {
             at = self.link.latest().await?.revision;
+        }
+        let is_inner = |after: &[u8; 32]| !self.page_ends.lock().unwrap().contains(after);
+        if self.has(Fault::ContinuesAfterTheFirstByte)
+            && let Some([_, rest @ ..]) = after.as_mut().filter(|after| is_inner(after))
+        {
+            rest.fill(0xff);
         }
         let mut page = self.link.records(at, after).await?;
         if self.has(Fault::EndsPagesEarly) && after.is_some() {
             page.is_last = true;
         }
+        self.page_ends.lock().unwrap().extend(page.records.last().map(|(digest, _)| *digest));
         Ok(page)
     }
 
@@ -293,6 +320,15 @@ impl ConsensusStore for Faulty {
             }
             TransactionOutcome::Unknown(_) if self.has(Fault::CallsAnUnknownOutcomeAConflict) => {
                 TransactionOutcome::Conflict
+            }
+            TransactionOutcome::Refused(why) if self.has(Fault::CreatesOverAnImport) => {
+                let progress = self.import.lock().unwrap().clone();
+                let Some(progress) = progress else { return TransactionOutcome::Refused(why) };
+                let revision = Revision(progress.revision.0 + 1);
+                match self.link.finish_import(progress, &transaction.epoch).await {
+                    Ok(()) => TransactionOutcome::Committed { revision, members: Vec::new() },
+                    Err(_) => TransactionOutcome::Refused(why),
+                }
             }
             TransactionOutcome::Conflict if self.has(Fault::CommitsAgain) => {
                 let latest = self.link.latest().await;
@@ -377,7 +413,9 @@ impl ConsensusStore for Faulty {
         if self.has(Fault::RestartsImports) {
             self.link.begin_import(b"nothing").await?;
         }
-        self.link.begin_import(source).await
+        let progress = self.link.begin_import(source).await?;
+        self.import.lock().unwrap().replace(progress.clone());
+        Ok(progress)
     }
 
     async fn import(
@@ -388,7 +426,9 @@ impl ConsensusStore for Faulty {
         if self.has(Fault::ContinuesAStaleImport) {
             progress = self.link.begin_import(&progress.source).await?;
         }
-        self.link.import(progress, values).await
+        let progress = self.link.import(progress, values).await?;
+        self.import.lock().unwrap().replace(progress.clone());
+        Ok(progress)
     }
 
     async fn finish_import(
@@ -430,6 +470,9 @@ impl Watch for FaultyWatch {
                 match fault {
                     Some(Fault::SkipsATransaction) if before < 5 && self.seen >= 5 => {
                         transactions.pop();
+                    }
+                    Some(Fault::HidesImportedValues) => {
+                        transactions.retain(|committed| committed.epoch.is_some());
                     }
                     Some(Fault::DeliversTwice) => self.kept.push(event.clone()),
                     Some(Fault::SplitsTransactions) => {

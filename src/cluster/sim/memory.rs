@@ -19,6 +19,10 @@ const MAX_DELETED: usize = 1000;
 const MAX_OPERATIONS: usize = 128;
 const MAX_REQUEST: usize = 3 << 19;
 
+/// Why no store is created over the values of an import.
+const UNFINISHED_IMPORT: &str =
+    "an import is unfinished; repeat the import to continue it, or begin another one";
+
 /// The values of keys at one revision, except last uses and audit entries.
 type Values = BTreeMap<Key, Vec<u8>>;
 
@@ -137,9 +141,7 @@ impl Memory {
 
     fn values_at(&self, at: Revision) -> Result<Arc<Values>, ConsensusError> {
         let state = self.state.lock().unwrap();
-        if at < state.compacted {
-            return Err(ConsensusError::Compacted);
-        }
+        state.check_readable(at)?;
         let found = state.snapshots.range(..=at).next_back();
         Ok(found.map(|(_, values)| Arc::clone(values)).unwrap_or_default())
     }
@@ -175,9 +177,7 @@ impl Memory {
         limit: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, ConsensusError> {
         let state = self.state.lock().unwrap();
-        if at < state.compacted {
-            return Err(ConsensusError::Compacted);
-        }
+        state.check_readable(at)?;
         let last = after.saturating_add(u64::try_from(limit).unwrap());
         let exists =
             |entry: &Entry| entry.written <= at && entry.deleted.is_none_or(|deleted| deleted > at);
@@ -248,20 +248,14 @@ impl Memory {
         if state.epoch != *expected {
             return TransactionOutcome::Conflict;
         }
-        let refused = *self.refuses.lock().unwrap();
+        let unfinished = state.import.as_ref().map(|_| UNFINISHED_IMPORT);
+        let refused = unfinished.or(*self.refuses.lock().unwrap());
         if let Some(reason) = refused.or_else(|| too_large(transaction)) {
             return TransactionOutcome::Refused(reason.into());
         }
-        let revision = Revision(state.revision.0 + 1);
-        state.write(revision, writes.iter().cloned());
         // An empty epoch represents a faulty writer that omits the epoch.
         let epoch = Some(epoch).filter(|epoch| !epoch.is_empty()).cloned();
-        if let Some(value) = epoch.clone() {
-            state.epoch = Some(Epoch { revision, value });
-        }
-        let is_followed = |key| !matches!(key, Key::AuditEntry(_) | Key::LastUse(_));
-        let writes = writes.iter().filter(|write| is_followed(write.key)).cloned().collect();
-        state.transactions.push(Committed { revision, epoch, writes });
+        let revision = state.write(writes.clone(), epoch);
         let members = state.all_members();
         drop(state);
         self.changed.notify_waiters();
@@ -351,14 +345,14 @@ impl Memory {
         if let Some(begun) = state.import.as_ref().filter(|begun| begun.source == source) {
             return Ok(begun.clone());
         }
-        let revision = Revision(state.revision.0 + 1);
-        state.revision = revision;
-        state.values = Arc::default();
-        state.snapshots.insert(revision, Arc::default());
         state.audit.clear();
         state.last_uses.clear();
+        let deletions = state.values.keys().map(|key| Write { key: *key, value: None }).collect();
+        let revision = state.write(deletions, None);
         let progress = ImportProgress { source: source.to_vec(), done: 0, revision };
         state.import = Some(progress.clone());
+        drop(state);
+        self.changed.notify_waiters();
         Ok(progress)
     }
 
@@ -369,12 +363,13 @@ impl Memory {
     ) -> Result<ImportProgress, ConsensusError> {
         let mut state = self.state.lock().unwrap();
         state.check_import(&progress)?;
-        let revision = Revision(state.revision.0 + 1);
         let done = progress.done + values.len() as u64;
-        let writes = values.into_iter().map(|(key, value)| Write { key, value: Some(value) });
-        state.write(revision, writes);
+        let write = |(key, value)| Write { key, value: Some(value) };
+        let revision = state.write(values.into_iter().map(write).collect(), None);
         let progress = ImportProgress { done, revision, ..progress };
         state.import = Some(progress.clone());
+        drop(state);
+        self.changed.notify_waiters();
         Ok(progress)
     }
 
@@ -385,12 +380,8 @@ impl Memory {
     ) -> Result<(), ConsensusError> {
         let mut state = self.state.lock().unwrap();
         state.check_import(progress)?;
-        let revision = Revision(state.revision.0 + 1);
-        state.revision = revision;
         state.import = None;
-        state.epoch = Some(Epoch { revision, value: epoch.to_vec() });
-        let (epoch, writes) = (Some(epoch.to_vec()), Vec::new());
-        state.transactions.push(Committed { revision, epoch, writes });
+        state.write(Vec::new(), Some(epoch.to_vec()));
         drop(state);
         self.changed.notify_waiters();
         Ok(())
@@ -398,10 +389,20 @@ impl Memory {
 }
 
 impl State {
-    fn write(&mut self, revision: Revision, writes: impl Iterator<Item = Write>) {
+    /// Revision 0 is before every transaction, and never kept.
+    fn check_readable(&self, at: Revision) -> Result<(), ConsensusError> {
+        if at < self.compacted || at == Revision(0) {
+            return Err(ConsensusError::Compacted);
+        }
+        Ok(())
+    }
+
+    /// Writes values and the epoch as one transaction, which watches deliver if replicas follow a part of it.
+    fn write(&mut self, writes: Vec<Write>, epoch: Option<Vec<u8>>) -> Revision {
+        let revision = Revision(self.revision.0 + 1);
         self.revision = revision;
         let mut values = (*self.values).clone();
-        for Write { key, value } in writes {
+        for Write { key, value } in writes.iter().cloned() {
             match (key, value) {
                 (Key::AuditEntry(sequence), Some(value)) => {
                     let entry = Entry { value, written: revision, deleted: None };
@@ -418,11 +419,21 @@ impl State {
         }
         self.values = Arc::new(values);
         self.snapshots.insert(revision, Arc::clone(&self.values));
+        if let Some(value) = epoch.clone() {
+            self.epoch = Some(Epoch { revision, value });
+        }
+        let is_followed =
+            |write: &Write| !matches!(write.key, Key::AuditEntry(_) | Key::LastUse(_));
+        let writes: Vec<_> = writes.into_iter().filter(is_followed).collect();
+        if epoch.is_some() || !writes.is_empty() {
+            self.transactions.push(Committed { revision, epoch, writes });
+        }
+        revision
     }
 
     fn check_import(&self, progress: &ImportProgress) -> Result<(), ConsensusError> {
         match &self.import {
-            Some(begun) if begun == progress => Ok(()),
+            Some(begun) if begun == progress && self.epoch.is_none() => Ok(()),
             _ => Err(ConsensusError::Refused("another import is running".into())),
         }
     }

@@ -689,3 +689,16 @@ fn replica_with_slow_answers_does_not_bootstrap_again() {
         most = active;
     }
 }
+
+#[test]
+fn store_is_not_created_over_an_unfinished_import() {
+    let cluster = Cluster::new();
+    let begun = cluster.0.begin_import(b"source").unwrap();
+    for mode in [Mode::Create, Mode::OpenOrCreate] {
+        let error = cluster.try_store(mode, &[], LONG).err().unwrap();
+        let said = error.to_string();
+        assert!(matches!(error, Error::ConsensusRefused(_)), "{said}");
+        assert!(said.contains("repeat the import to continue it"), "{said}");
+    }
+    assert_eq!(cluster.0.begin_import(b"source").unwrap(), begun, "it can be continued");
+}
