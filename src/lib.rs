@@ -11,6 +11,7 @@
 //! response does not show the reason. An [`Error`] is a failure of the store, and names the remedy.
 //!
 //! Features: `axum` guards a host's routes, `cluster` shares one store between several processes,
+//! `conformance` checks another consensus store than etcd against the contract of the protocol, and
 //! `testing` has stores with a controllable disk, clock and availability. Without features the crate is
 //! the store alone. The crates `portcullis-admin` (Administration API and portal) and
 //! `portcullis-server` (the program) build on it.

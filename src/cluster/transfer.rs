@@ -198,7 +198,7 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
             }
         }
         if found != expected {
-            return Err(Error::damaged("the values in etcd do not match its epoch"));
+            return Err(Error::damaged("the values in the consensus store do not match its epoch"));
         }
         // Last uses are read at no particular revision. No decision depends on them, so unreadable ones are
         // skipped.

@@ -37,7 +37,8 @@ impl StoreVersion {
         seals: &Seals,
     ) -> Result<Self, Error> {
         let Latest { revision: at, epoch } = newest;
-        let epoch = epoch.ok_or_else(|| Error::NotFound(Path::new("etcd").into()))?;
+        let epoch =
+            epoch.ok_or_else(|| Error::NotFound(Path::new("the consensus store").into()))?;
         let (meta, _) = codec::decode_epoch(&epoch.value, &seals.meta, seals.pepper_check)?;
         Ok(Self { at, meta, audit_start: bootstrap::decode_audit_start(frame, seals)? })
     }

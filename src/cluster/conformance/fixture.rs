@@ -9,7 +9,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// The pause before a call without an answer is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An implementation under test.
+/// An implementation under test. No method can fail: a fixture that cannot do its task panics.
 pub trait Fixture {
     /// The implementation.
     type Store: ConsensusStore;
@@ -21,13 +21,20 @@ pub trait Fixture {
     /// have it.
     fn connect(&mut self) -> impl Future<Output = Self::Store>;
 
-    /// Discards the history before the newest revision.
+    /// Discards the history before the newest revision: earlier revisions must be reported as compacted.
+    /// An implementation that discards nothing by itself needs a way to do it for this check.
     fn compact(&mut self) -> impl Future<Output = ()>;
 
-    /// Makes all nodes hang: they keep their connections and answer nothing.
+    /// Makes all nodes hang: they keep their connections and answer nothing until [`start`](Self::start).
+    ///
+    /// From now on no call may succeed, and open watches must be lost within seconds. A store in memory has
+    /// no nodes. Its fixture needs a switch after which each call fails as unavailable and each watch ends.
     fn stop(&mut self) -> impl Future<Output = ()>;
 
-    /// Starts the nodes again. Crashes them first, if their state survives a crash.
+    /// Starts the nodes again, and returns once they answer. Crashes them first, if their state survives a
+    /// crash.
+    ///
+    /// Everything that was reported as written must be there, with the same revisions and the whole history.
     fn start(&mut self) -> impl Future<Output = ()>;
 }
 

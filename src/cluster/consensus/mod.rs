@@ -15,24 +15,33 @@ use std::future::Future;
 ///
 /// The protocol promises that every replica refuses a revoked key once `revoke` has returned. This promise
 /// depends only on this contract. The module `cluster::conformance` (feature `conformance`) checks an
-/// implementation against it.
+/// implementation against it. A reference implementation to read, in memory and with about 500 lines, is
+/// `src/cluster/sim/memory.rs` in the sources of this crate. A replica opens its store with
+/// [`Builder::cluster`](crate::Builder::cluster), which takes any implementation.
 ///
 /// # Data
 ///
-/// A consensus store holds the values of one Portcullis store: the values under each [`Key`], one
-/// [`Epoch`], and the members. All values are opaque bytes of at most 4096, and are returned as they
-/// were written. It also holds at most one unfinished import.
+/// A *consensus store* holds the values of one *store*, that is of one Portcullis store: the values under
+/// each [`Key`], one [`Epoch`], and the members. It also holds at most one unfinished import. There is a
+/// store once there is an epoch.
+///
+/// All values are opaque bytes, and are returned as they were written. Callers keep these limits: 4096 bytes
+/// for a value, 512 for the information of a member and for the source of an import, the limits of a
+/// [`Transaction`], and no key twice in one call. An implementation need not check them. It may refuse a call
+/// that exceeds them, but must not execute a part of it.
 ///
 /// # History
 ///
 /// 1. **Revisions.** Each transaction that writes anything gets a revision, which is greater than
-///    every earlier one. Members, acknowledgements and last uses are written by transactions too.
+///    every earlier one. Members, acknowledgements and last uses are written by transactions too. The
+///    newest revision is above 0 even before the first transaction.
 /// 2. **Linearizability.** Each write takes effect at one instant between call and return, or never.
 ///    Each read without a revision returns the state at one instant between call and return. So a node
 ///    that lost its quorum answers no call.
 /// 3. **Reads at a revision** return the state right after that revision, whatever was written
 ///    later, or [`ConsensusError::Compacted`]. An implementation may discard old history at any
-///    time, but never the newest state; it should keep at least ten minutes.
+///    time, but never the newest state; it should keep at least ten minutes. A read at revision 0 is
+///    always `Compacted`. Callers read at no revision above the newest one.
 /// 4. **Durability.** A write that was reported as done survives the crash of any minority of nodes.
 ///
 /// # Transactions
@@ -40,9 +49,10 @@ use std::future::Future;
 /// 5. **Atomicity.** [`commit`](Self::commit) writes everything in the transaction or nothing.
 /// 6. **Compare and set.** It writes only if the current epoch equals the expected one in revision
 ///    *and* value. (A store that was restored from a backup assigns revisions a second time.) Otherwise
-///    it is a [`Conflict`](TransactionOutcome::Conflict), and nothing is written.
-/// 7. **Members.** A committed transaction returns the members that there were at its revision. Only
-///    members that joined or were removed after it may be added or missing.
+///    it is a [`Conflict`](TransactionOutcome::Conflict), and nothing is written. While an import is
+///    unfinished, a transaction that expects no epoch is refused: see 20.
+/// 7. **Members of a transaction.** A committed transaction returns the members that there were at its
+///    revision. Only members that joined or were removed after it may be added or missing.
 /// 8. **Size.** A transaction of [`Transaction::MAX_WRITES`] and [`Transaction::MAX_BYTES`] fits.
 /// 9. **Unknown outcomes.** An implementation may send a transaction again after a lost answer, but
 ///    it takes effect at most once. [`Conflict`](TransactionOutcome::Conflict) and
@@ -50,19 +60,24 @@ use std::future::Future;
 ///    not certain, the outcome is [`Unknown`](TransactionOutcome::Unknown): the transaction may take effect
 ///    even after the call has returned. Every transaction but the first has exactly one new
 ///    [`Key::AuditEntry`] for each change, which nothing overwrites: by it an implementation
-///    recognises its own transaction.
+///    recognises its own transaction. A transaction never deletes an audit entry. It may write and delete
+///    all other keys, last uses too.
 ///
 /// # Watches
 ///
 /// 10. **Order and completeness.** A [`Watch`] delivers each transaction after the given revision that
 ///     wrote the epoch, a record, a scope name or the audit start: in the order of their revisions,
-///     none twice, none left out, and each as a whole. It delivers no other writes.
+///     none twice, none left out, and each as a whole. It delivers no other writes, and no event without
+///     a transaction. Imports are delivered too: their values, and the deletion of an earlier import's
+///     values, come without an epoch.
 /// 11. **Timeliness.** It delivers a transaction soon after the commit, without another request. If it
 ///     cannot, for example because its node hangs, it reports [`WatchEvent::Lost`] within seconds.
 /// 12. **Compaction.** If a transaction that it has to deliver is discarded, it reports
-///     [`WatchEvent::Compacted`] instead of skipping it.
-/// 13. **Members.** A [`MemberWatch`] delivers the events of members after the given revision, in order
-///     and without a gap. If it cannot, it returns `None`, and the caller reads all members.
+///     [`WatchEvent::Compacted`] instead of skipping it. It may do so whenever history after the given
+///     revision is discarded.
+/// 13. **Watches over members.** A [`MemberWatch`] delivers the events of members after the given
+///     revision, in order and without a gap. If it cannot, it returns `None`, and the caller reads all
+///     members.
 ///
 /// # Members
 ///
@@ -81,14 +96,24 @@ use std::future::Future;
 ///
 /// # Calls
 ///
-/// 17. **Timeouts.** Each call ends within 20 seconds, and reports
+/// 17. **Timeouts.** Each call ends by itself within 20 seconds, and reports
 ///     [`Unavailable`](ConsensusError::Unavailable) if no node has answered. `prove` and `acknowledge`
-///     should give up after about 3 seconds. A watch has no timeout.
+///     should give up after about 3 seconds. Replicas drop some calls earlier, but not all. A watch has no
+///     timeout.
 /// 18. **Cancellation.** A caller may drop any future. A dropped read has no effect. The outcome of a
 ///     dropped write is unknown. A watch loses nothing: the next call delivers the events of the dropped
 ///     call.
 /// 19. **Runtime.** Calls run within a Tokio runtime with I/O and time enabled, several at a time. A
 ///     value may outlive one runtime and be used in another.
+///
+/// # Imports
+///
+/// 20. **Imports.** An import fills a consensus store that has no epoch. Its values can be read at once
+///     like any others, also while it is unfinished. Meanwhile a [`commit`](Self::commit) that expects
+///     no epoch is [`Refused`](TransactionOutcome::Refused). The reason names the remedy: to continue the
+///     import, or to begin another one. So there is never both an unfinished import and an epoch.
+///     [`import`](Self::import) and [`finish_import`](Self::finish_import) succeed only with the newest
+///     progress, and while there is no epoch.
 ///
 /// # Errors
 ///
@@ -103,7 +128,8 @@ pub trait ConsensusStore: Send + Sync + 'static {
     /// Returns the newest revision, and the epoch at it.
     fn latest(&self) -> impl Future<Output = Result<Latest, ConsensusError>> + Send;
 
-    /// Returns all scope names at a revision, in the order of their numbers.
+    /// Returns all scope names at a revision, in the order of their numbers. Callers number them from 0
+    /// without a gap.
     fn scope_names(
         &self,
         at: Revision,
@@ -111,8 +137,9 @@ pub trait ConsensusStore: Send + Sync + 'static {
 
     /// Returns some records at a revision: those that follow the digest `after`, or the first ones.
     ///
-    /// The implementation chooses the size of the page, which may be 0. A caller passes the last
-    /// digest of a page to get the next one, until a page is the last.
+    /// The implementation chooses the size of the page. Only the last page may be empty. A caller passes
+    /// the last digest of a page to get the next one, until a page is the last. Any other digest is valid
+    /// too, whether there is a record with it or not.
     fn records(
         &self,
         at: Revision,
@@ -127,6 +154,8 @@ pub trait ConsensusStore: Send + Sync + 'static {
 
     /// Returns the audit entries at a revision whose sequence numbers are in
     /// `after + 1 ..= after + limit`, in ascending order.
+    ///
+    /// `limit` counts sequence numbers, not entries: pruned entries are not replaced by later ones.
     fn audit_entries(
         &self,
         at: Revision,
@@ -228,7 +257,7 @@ pub trait ConsensusStore: Send + Sync + 'static {
     ///
     /// If an import of the same `source` was begun before, its progress is returned, and the caller
     /// continues after the values that are done. The values of any other unfinished import are deleted
-    /// first. [`ConsensusError::Refused`] if there is an epoch.
+    /// first, in the transaction that begins the new one. [`ConsensusError::Refused`] if there is an epoch.
     fn begin_import(
         &self,
         source: &[u8],
@@ -246,7 +275,8 @@ pub trait ConsensusStore: Send + Sync + 'static {
 
     /// Writes the epoch and deletes the progress, as one atomic step: from now on there is a store.
     ///
-    /// [`ConsensusError::Refused`] if another process continued or finished the import meanwhile.
+    /// [`ConsensusError::Refused`] if another process continued or finished the import meanwhile, or if
+    /// there is an epoch.
     fn finish_import(
         &self,
         progress: ImportProgress,
@@ -257,12 +287,13 @@ pub trait ConsensusStore: Send + Sync + 'static {
 /// Committed transactions as they happen: see the [contract](ConsensusStore#watches).
 pub trait Watch: Send {
     /// Waits for the next event. After [`WatchEvent::Lost`] or [`WatchEvent::Compacted`] the watch has
-    /// ended.
+    /// ended: callers drop it, and do not call this again.
     fn next(&mut self) -> impl Future<Output = WatchEvent> + Send;
 }
 
 /// Events of members as they happen: see the [contract](ConsensusStore#watches).
 pub trait MemberWatch: Send {
-    /// Waits for the next events. After `None` the watch has ended.
+    /// Waits for the next events, at least one. After `None` the watch has ended: callers drop it, and do
+    /// not call this again.
     fn next(&mut self) -> impl Future<Output = Option<Vec<MemberEvent>>> + Send;
 }

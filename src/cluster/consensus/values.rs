@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The number of a transaction in the history of a consensus store.
 ///
-/// It starts above 0 and rises with each transaction that writes something.
+/// It rises with each transaction that writes something. No transaction has revision 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -97,7 +97,8 @@ pub struct LastUses {
 /// An atomic write on top of a known state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// The epoch that must be current, by revision and value; `None`: there must be none.
+    /// The epoch that must be current, by revision and value; `None`: there must be none, and no
+    /// unfinished import.
     pub expected: Option<Epoch>,
     /// The writes; no key occurs twice.
     pub writes: Vec<Write>,
@@ -138,7 +139,7 @@ pub enum TransactionOutcome {
 pub struct Committed {
     /// Its revision.
     pub revision: Revision,
-    /// The new epoch; `None` if it wrote none. Replicas always write one.
+    /// The new epoch. Replicas always write one; the transactions of an import write none until its end.
     pub epoch: Option<Vec<u8>>,
     /// Its writes to records, scope names and the audit start, in any order.
     pub writes: Vec<Write>,
@@ -147,7 +148,7 @@ pub struct Committed {
 /// An event of a [`Watch`](super::Watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// The next transactions, in order and without a gap.
+    /// The next transactions, at least one, in order and without a gap.
     Committed(Vec<Committed>),
     /// The connection was lost. A new watch continues after the last transaction.
     Lost,
@@ -166,7 +167,7 @@ pub struct MemberRow {
     pub revision: Revision,
     /// A fenced member can neither prove nor acknowledge anything.
     pub is_fenced: bool,
-    /// Its newest acknowledgement; 0 before the first.
+    /// Its last acknowledgement; 0 before the first, and 0 may also be acknowledged.
     pub applied: Revision,
 }
 
@@ -199,7 +200,7 @@ pub struct Proof {
     pub revision: Revision,
     /// The epoch at the read.
     pub epoch: Epoch,
-    /// The member's newest acknowledgement; `None` before the first.
+    /// The member's last acknowledgement; `None` before the first. So revision 0 is distinguished from none.
     pub applied: Option<Revision>,
 }
 
