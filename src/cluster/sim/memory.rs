@@ -1,4 +1,6 @@
 //! A consensus store in memory: linearizable because it is one mutex, with its whole history.
+//!
+//! Also a reference implementation of the contract. `link` calls it as a client does, with faults.
 
 use crate::cluster::consensus::{
     Committed, ConsensusError, Epoch, ImportProgress, Key, LastUses, Latest, MemberEvent, MemberId,
