@@ -62,7 +62,7 @@ impl CutOff {
     /// Returns how often the replica that is cut off accepted the key after the revocation had returned.
     pub(super) async fn run(self) -> u64 {
         let Self { rates, freshness, cut, waits } = self;
-        let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 16) };
+        let (delay, rounds) = if cut == Cut::AfterProof { (1, 4) } else { (290, 64) };
         let rng = Rng::new(rounds);
         let (memory, members) = (Memory::new(), Arc::<AtomicU64>::default());
         let (seals, start) = (Arc::new(Seals::derive(None)), Instant::now());
