@@ -144,7 +144,7 @@ pub(crate) struct Create {
     /// A memorable name.
     #[arg(long)]
     pub(crate) name: String,
-    /// A scope; may be repeated.
+    /// A scope; may be repeated. Without one, pass --no-scopes or --root.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
         required_unless_present_any = ["root", "no_scopes"], conflicts_with = "root")]
     pub(crate) scopes: Vec<String>,
@@ -179,7 +179,7 @@ pub(crate) struct List {
     /// Only keys with this scope.
     #[arg(long)]
     pub(crate) scope: Option<String>,
-    /// Only keys with this text in their name.
+    /// Only keys with this text in their name or id.
     #[arg(long, value_name = "TEXT")]
     pub(crate) search: Option<String>,
 }

@@ -38,8 +38,8 @@ pub(crate) async fn run(
             .verify_backup(open(&options.file)?, |progress| bar.report(progress))?;
         bar.done();
         let text = format!(
-            "{} keys as of change {}, taken {}: complete and unaltered",
-            checked.records,
+            "{} as of change {}, taken {}: complete and unaltered",
+            output::keys(checked.records),
             checked.sequence,
             values::rfc3339(checked.taken)
         );
@@ -56,7 +56,11 @@ pub(crate) async fn run(
     if json && !is_stream(&options.file) {
         output::line(as_json(&taken).as_bytes())?;
     }
-    output::say(&format!("backed up {} keys as of change {}", taken.records, taken.sequence));
+    output::say(&format!(
+        "backed up {} as of change {}",
+        output::keys(taken.records),
+        taken.sequence
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

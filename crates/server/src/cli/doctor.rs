@@ -58,7 +58,8 @@ fn as_text(report: &Report) -> String {
     }
     if report.was_read {
         let (records, entries) = (report.records, report.entries);
-        let _ = writeln!(text, "intact: {records} keys, {entries} entries of the audit log");
+        let _ =
+            writeln!(text, "intact: {}, {entries} entries of the audit log", output::keys(records));
     }
     if report.is_healthy() {
         text.push_str("nothing is wrong\n");
@@ -111,7 +112,8 @@ fn repair(
         output::print(repaired_text(&done, location, new).as_bytes())
     };
     printed.map_err(output::although("the new store was created"))?;
-    Ok(if done.issues.is_empty() { ExitCode::SUCCESS } else { FAULT.into() })
+    let is_complete = done.is_proved && done.issues.is_empty();
+    Ok(if is_complete { ExitCode::SUCCESS } else { FAULT.into() })
 }
 
 fn repaired_text(done: &Repaired, location: &Location, new: &Path) -> String {
@@ -129,9 +131,10 @@ fn repaired_text(done: &Repaired, location: &Location, new: &Path) -> String {
     let (current, data) = (done.current, location.data.display());
     let _ = writeln!(
         text,
-        "{current} keys were copied unchanged; the new store is in {}\n\
+        "copied unchanged: {}; the new store is in {}\n\
          check each other key before you activate it (key update ID --active yes)\n\
          keep {data}: it holds the audit log up to now, and nothing in it was changed",
+        output::keys(current),
         new.display()
     );
     text

@@ -39,6 +39,11 @@ pub(crate) struct Key {
     pub(crate) secret: Option<String>,
 }
 
+/// Returns a number of keys in words.
+pub(crate) fn keys(count: u64) -> String {
+    if count == 1 { "1 key".into() } else { format!("{count} keys") }
+}
+
 /// How many replicas acknowledged a revocation.
 #[derive(Deserialize)]
 pub(crate) struct Settled {

@@ -53,7 +53,11 @@ pub(crate) fn run(location: &Location, options: &Restore, json: bool) -> Result<
             values::rfc3339(to)
         ));
     }
-    output::say(&format!("restored {} keys into {}", restored.records, location.data.display()));
+    output::say(&format!(
+        "restored {} into {}",
+        output::keys(restored.records),
+        location.data.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

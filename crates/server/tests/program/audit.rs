@@ -83,6 +83,20 @@ fn running_server_exports_prunes_and_verifies() {
 }
 
 #[test]
+fn repair_that_proves_no_key_is_no_success() {
+    let home = Home::new();
+    home.done(&["init"]);
+    home.key("a", "api.read");
+    let db = home.data().join("ledger/sled/db");
+    let mut bytes = fs::read(&db).unwrap();
+    bytes[64..].fill(0x5a);
+    fs::write(&db, bytes).unwrap();
+    let said = run(&home, 4, &["doctor", "--repair", "new"]);
+    assert!(said.contains("does not reach the anchor"), "{said}");
+    assert!(said.contains("copied unchanged: 0 keys"), "{said}");
+}
+
+#[test]
 fn damaged_entry_is_named_and_repair_saves_the_keys() {
     let home = Home::new();
     home.done(&["init"]);
