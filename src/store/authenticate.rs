@@ -90,6 +90,8 @@ impl Store {
     }
 
     /// Not public: a digest is not a credential.
+    // Inlined into each caller, which saves the hot path a call.
+    #[inline(always)]
     pub(super) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
         gate.pass(|| index.admit(digest, || clock.now()))?
