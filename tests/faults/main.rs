@@ -85,6 +85,8 @@ fn every_patch_applies_and_names_a_test() {
             let exists = sources.values().any(|text| text.contains(&function));
             assert!(exists, "{}: there is no test {test}", fault.name);
         }
+        let is_printed = sources.values().any(|text| text.contains(&fault.message));
+        assert!(is_printed, "{}: no test prints {:?}", fault.name, fault.message);
     }
 }
 
