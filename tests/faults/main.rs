@@ -78,8 +78,9 @@ fn every_patch_applies_and_names_a_test() {
     let mut sources = BTreeMap::new();
     read_sources(root(), &mut sources);
     for fault in faults() {
-        let patched = fault.patched(|file| sources[Path::new(file)].clone());
-        assert!(!patched.is_empty(), "{}: it changes nothing", fault.name);
+        assert!(!fault.hunks.is_empty(), "{}: it changes nothing", fault.name);
+        let read = |file: &str| sources[Path::new(file)].clone();
+        fault.apply(&mut BTreeMap::new(), read).unwrap_or_else(|why| panic!("{why}"));
         for Search { test, .. } in &fault.found_by {
             let function = format!("fn {}(", test.rsplit("::").next().unwrap());
             let exists = sources.values().any(|text| text.contains(&function));
@@ -98,8 +99,14 @@ fn every_patched_copy_compiles_and_its_fault_is_found() {
     let selection = env::var("PORTCULLIS_INJECT").unwrap_or_else(|_| today().to_string());
     let (selected, start) = (selected(&all, &selection), Instant::now());
     if selection.parse::<usize>().is_ok() {
-        for fault in &all {
-            copy.with(fault, || copy.check(fault));
+        for group in copy.groups(&all) {
+            // A fault may hinder another one of its group from compiling.
+            if copy.with(&group, || copy.check(&group)).is_err() {
+                for fault in group {
+                    let checked = copy.with(&[fault], || copy.check(&[fault]));
+                    checked.unwrap_or_else(|why| panic!("{} does not compile: {why}", fault.name));
+                }
+            }
         }
         println!("faults: {} compile, in {} s", all.len(), start.elapsed().as_secs());
     }
@@ -112,7 +119,7 @@ fn every_patched_copy_compiles_and_its_fault_is_found() {
     for fault in &selected {
         for search in &fault.found_by {
             count += 1;
-            if !copy.with(fault, || copy.finds(fault, search)) {
+            if !copy.with(&[fault], || copy.finds(fault, search)) {
                 missed.push(format!("{}, by {}", fault.name, search.test));
             }
         }
@@ -176,20 +183,27 @@ impl Fault {
         Self { hunks: hunks(diff), name, found_by, message }
     }
 
-    /// Returns the files that the fault changes, with the fault.
-    fn patched(&self, mut source: impl FnMut(&str) -> String) -> BTreeMap<&str, String> {
-        let mut files = BTreeMap::new();
+    /// Puts the fault into its files. Reads those that are not among `files`. Changes nothing if it does
+    /// not apply.
+    fn apply(
+        &self,
+        files: &mut BTreeMap<String, String>,
+        read: impl Fn(&str) -> String,
+    ) -> Result<(), String> {
+        let mut patched = files.clone();
         for Hunk { file, original, faulty } in &self.hunks {
-            let text = files.entry(file.as_str()).or_insert_with(|| source(file));
-            let places = text.matches(original).count();
-            assert_eq!(
-                places, 1,
-                "{}: these lines occur {places} times in {file}:{original}",
-                self.name
-            );
+            let text = patched.entry(file.clone()).or_insert_with(|| read(file));
+            let count = text.matches(original).count();
+            if count != 1 {
+                let name = &self.name;
+                return Err(format!(
+                    "{name}: these lines occur {count} times in {file}:{original}"
+                ));
+            }
             *text = text.replace(original, faulty);
         }
-        files
+        *files = patched;
+        Ok(())
     }
 }
 
@@ -250,32 +264,53 @@ impl Copy {
         self.home.join("copy")
     }
 
-    /// Runs `act` while a fault is in the copy.
-    fn with<T>(&self, fault: &Fault, act: impl FnOnce() -> T) -> T {
-        let path = |file: &str| self.sources().join(file);
-        let mut originals = BTreeMap::new();
-        let patched = fault.patched(|file| {
-            let text = fs::read_to_string(path(file)).unwrap();
-            originals.insert(file.to_owned(), text.clone());
-            text
-        });
-        for (file, text) in patched {
-            fs::write(path(file), text).unwrap();
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.sources().join(file)).unwrap()
+    }
+
+    /// Divides the faults into groups that apply together, so that few builds compile all.
+    fn groups<'f>(&self, faults: &'f [Fault]) -> Vec<Vec<&'f Fault>> {
+        let (mut rest, mut groups): (Vec<_>, _) = (faults.iter().collect(), Vec::new());
+        while !rest.is_empty() {
+            let mut files = BTreeMap::new();
+            let applies = |fault: &&Fault| fault.apply(&mut files, |file| self.read(file)).is_ok();
+            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(applies);
+            assert!(!group.is_empty(), "{} does not apply", others[0].name);
+            groups.push(group);
+            rest = others;
+        }
+        groups
+    }
+
+    /// Runs `act` while faults are in the copy.
+    fn with<T>(&self, faults: &[&Fault], act: impl FnOnce() -> T) -> T {
+        let mut files = BTreeMap::new();
+        for fault in faults {
+            fault.apply(&mut files, |file| self.read(file)).unwrap();
+        }
+        let write = |file: &str, text| fs::write(self.sources().join(file), text).unwrap();
+        let originals: Vec<_> = files.keys().map(|file| (file.clone(), self.read(file))).collect();
+        for (file, text) in files {
+            write(&file, text);
         }
         let outcome = act();
         for (file, text) in originals {
-            fs::write(path(&file), text).unwrap();
+            write(&file, text);
         }
         outcome
     }
 
-    fn check(&self, fault: &Fault) {
-        let builds = fault.found_by.iter().map(|search| (search.flags(), search));
+    /// Compiles each test target that the faults name.
+    fn check(&self, faults: &[&Fault]) -> Result<(), String> {
+        let searches = faults.iter().flat_map(|fault| &fault.found_by);
+        let builds = searches.map(|search| ((search.flags(), &search.target), search));
         for search in builds.collect::<BTreeMap<_, _>>().into_values() {
             let checked = self.cargo("check", search, &["--profile", "test"]).output().unwrap();
-            let complaints = String::from_utf8_lossy(&checked.stderr);
-            assert!(checked.status.success(), "{} does not compile: {complaints}", fault.name);
+            if !checked.status.success() {
+                return Err(String::from_utf8_lossy(&checked.stderr).into_owned());
+            }
         }
+        Ok(())
     }
 
     /// Whether a test finds a fault. Prints the message of the failed test.
@@ -315,13 +350,18 @@ impl Copy {
         (output.status.success(), shown(&output))
     }
 
+    /// Returns the target directory for these compiler flags. Without flags it is the one of this test, which
+    /// has the dependencies.
+    fn target(&self, flags: &str) -> PathBuf {
+        match flags {
+            "plain" => self.home.parent().unwrap().to_owned(),
+            flags => self.home.join(flags),
+        }
+    }
+
     fn cargo(&self, act: &str, search: &Search, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO"));
-        command
-            .arg(act)
-            .args(&search.target)
-            .arg("--target-dir")
-            .arg(self.home.join(search.flags()));
+        command.arg(act).args(&search.target).arg("--target-dir").arg(self.target(search.flags()));
         command.args(more).current_dir(self.sources());
         // The variables of this test run belong to another package.
         for name in
