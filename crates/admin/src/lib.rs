@@ -57,6 +57,10 @@ pub mod fuzzing {
     }
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/getting-started/rust.md")]
+mod getting_started {}
+
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
