@@ -74,7 +74,7 @@ fn script(page: &str, port: u16) -> Option<String> {
             .replace("cargo run --release -- ", "portcullis ")
             .replace("127.0.0.1:8443", &format!("127.0.0.1:{port}"));
         match info.as_str() {
-            "sh" => script.push_str(&format!("echo \"── line {line}\"\n{text}")),
+            "sh" => script.extend([&format!("echo '── line {line}'\n"), &*text]),
             "sh server" => script.push_str(&start_server(text.trim(), port)),
             _ => continue,
         }
