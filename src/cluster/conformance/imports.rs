@@ -111,7 +111,7 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     writer.write(Vec::new()).await.map(drop)
 }
 
-/// Returns the events of a watch during an import of these values.
+/// Returns the event of a watch for an import of these values.
 fn delivered(progress: &ImportProgress, values: Vec<(Key, Vec<u8>)>) -> Committed {
     let writes = values.into_iter().map(|(key, value)| Write { key, value: Some(value) });
     Committed { revision: progress.revision, epoch: None, writes: writes.collect() }

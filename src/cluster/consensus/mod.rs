@@ -82,8 +82,8 @@ use std::future::Future;
 /// # Members
 ///
 /// 14. **Joining** makes a member that is not fenced, at a revision of its own. A call with an id that
-///     is in use changes nothing and succeeds, even if another caller made the member. It returns the revision at which
-///     the id joined, even if the row was fenced since: never the revision of a fence.
+///     is in use changes nothing and succeeds, even if another caller made the member. It returns the
+///     revision at which the id joined, even if the row was fenced since: never the revision of a fence.
 /// 15. **Proofs and acknowledgements** succeed only while the member's row has the revision at which
 ///     it joined, and the row is not fenced: never again once it was fenced or removed. The check and the
 ///     read or write are one atomic step. A proof is read after [`prove`](Self::prove) was called: the
