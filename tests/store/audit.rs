@@ -1,28 +1,16 @@
 //! The audit log: retention, the entry of every act, and the count of repeated refusals.
 
 use portcullis::{
-    Act, Actor, Attempt, AuditEntry, Change, Error, Expiry, Grant, Idempotency, KeyId, NewKey,
-    Outcome, Store, Timestamp,
+    Act, Actor, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, NewKey, Outcome, Store,
+    Timestamp,
     error::{Field, Forbidden},
 };
 use portcullis_testkit::{
+    audit::{AuditedStore, SOURCE, hours_ago, now, store_with_old_entries},
     home, issue, new_key, scopes,
     surgery::{age, entry, operate},
 };
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
-
-const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-
-fn now() -> u64 {
-    Timestamp::from(SystemTime::now()).as_millis()
-}
-
-fn hours_ago(hours: u64) -> Timestamp {
-    Timestamp::from_millis(now() - hours * 3_600_000)
-}
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn log_with_acts_and_refusals_survives_reopen() {
@@ -79,20 +67,6 @@ fn refusal_by_the_host_is_recorded() {
 
 mod pruning {
     use super::*;
-
-    /// Creates a store with ten entries that are four days old and one new entry.
-    fn store_with_old_entries() -> (tempfile::TempDir, std::path::PathBuf, Store) {
-        let (dir, home) = home();
-        let store = Store::open(&home).unwrap();
-        for n in 2..=10 {
-            issue(&store, new_key(&store, &format!("key {n}"), &["api.read"]));
-        }
-        drop(store);
-        age(&home, 100);
-        let store = Store::open(&home).unwrap();
-        issue(&store, new_key(&store, "new", &["api.read"]));
-        (dir, home, store)
-    }
 
     fn prune(store: &Store) -> Result<Option<portcullis::Pruned>, Error> {
         store.acting_as(Actor::Local(7), Some(SOURCE)).prune_audit(hours_ago(30))
@@ -197,52 +171,9 @@ mod pruning {
 mod recorded_acts {
     use super::*;
 
-    struct Fixture {
-        _dir: tempfile::TempDir,
-        store: Store,
-        /// The sequence of the last entry that a test has read.
-        read: u64,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let (dir, home) = home();
-            let store = Store::open(home).unwrap();
-            Self { _dir: dir, store, read: 1 }
-        }
-
-        fn key(&mut self, name: &str, names: &[&str]) -> (KeyId, Vec<u8>) {
-            let issued = issue(&self.store, new_key(&self.store, name, names));
-            self.read += 1;
-            issued
-        }
-
-        /// Returns the only entry that was written since the last read.
-        #[track_caller]
-        fn entry(&mut self) -> AuditEntry {
-            let before = now();
-            let mut entries = self.store.audit(self.read, 100).unwrap();
-            assert_eq!(entries.len(), 1, "{entries:?}");
-            self.read += 1;
-            let entry = entries.pop().unwrap();
-            assert!(entry.at.as_millis().abs_diff(before) < 60_000);
-            entry
-        }
-
-        #[track_caller]
-        fn assert_refused(&mut self, actor: Actor, attempt: &str, key: Option<KeyId>) {
-            let entry = self.entry();
-            let Act::Refuse { attempt: recorded, .. } = &entry.act else { panic!("{entry:?}") };
-            assert_eq!(
-                (recorded.as_str(), entry.actor, entry.source, entry.key),
-                (attempt, actor, Some(SOURCE), key)
-            );
-        }
-    }
-
     #[test]
     fn every_change_is_recorded_with_actor_source_before_and_after() {
-        let mut fixture = Fixture::new();
+        let mut fixture = AuditedStore::new();
         let names =
             ["admin.key.create", "admin.key.update", "admin.key.delete", "api.read", "api.write"];
         let (clerk, _) = fixture.key("clerk", &names);
@@ -287,7 +218,7 @@ mod recorded_acts {
 
     #[test]
     fn every_refused_act_is_recorded() {
-        let mut fixture = Fixture::new();
+        let mut fixture = AuditedStore::new();
         let (clerk, _) =
             fixture.key("clerk", &["admin.key.create", "admin.key.update", "admin.key.delete"]);
         let (unprivileged, _) = fixture.key("unprivileged", &[]);

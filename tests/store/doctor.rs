@@ -6,6 +6,7 @@ use portcullis::{
     doctor::{Finding, RepairIssue, Repaired, Report, Severity},
 };
 use portcullis_testkit::{
+    audit::hours_ago,
     copy, issue, needs, new_key,
     surgery::{age, entry, flip, operate, put_sealed, record},
 };
@@ -796,8 +797,7 @@ mod repair {
         age(&fixture.home, 100);
         let store = Store::open(&fixture.home).unwrap();
         let acting = store.acting_as(Actor::Host, None);
-        let pruned =
-            acting.prune_audit(Timestamp::from_millis(now() - 50 * 3_600_000)).unwrap().unwrap();
+        let pruned = acting.prune_audit(hours_ago(50)).unwrap().unwrap();
         assert_eq!((pruned.through, pruned.removed), (10, 10));
         drop(store);
         assert!(fixture.examine().is_healthy());
@@ -849,8 +849,4 @@ mod repair {
         };
         assert_eq!(unlocked(snapshot(&other)), unlocked(before));
     }
-}
-
-fn now() -> u64 {
-    Timestamp::from(std::time::SystemTime::now()).as_millis()
 }

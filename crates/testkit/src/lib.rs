@@ -6,6 +6,7 @@ mod disk;
 mod keys;
 mod needs;
 
+pub mod audit;
 pub mod etcd;
 pub mod frames;
 pub mod model;

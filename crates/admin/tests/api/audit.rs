@@ -8,33 +8,19 @@ use axum::{
     http::{Request, StatusCode},
 };
 use http_body_util::BodyExt;
-use portcullis::{
-    Act, Actor, AuditEntry, Builder, Error, Grant, KeyId, NewKey, Offline, Store, Timestamp,
-};
+use portcullis::{Act, Actor, AuditEntry, Builder, Error, Grant, NewKey, Offline, Store};
 use portcullis_admin::{ExportError, ExportReader, LocalUser, Portal, router};
 use portcullis_testkit::{
+    audit::{AuditedStore, SOURCE, fill_to_ten_entries, hours_ago, store_with_old_entries},
     basic, issue, new_key,
     surgery::{age, entry, operate, seal},
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use serde_json::{Value, json};
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    time::SystemTime,
-};
+use std::{net::SocketAddr, path::Path};
 use tower::ServiceExt;
 
 const PEPPER: &[u8] = b"sixteen bytes at least";
-const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-
-fn now() -> u64 {
-    Timestamp::from(SystemTime::now()).as_millis()
-}
-
-fn hours_ago(hours: u64) -> Timestamp {
-    Timestamp::from_millis(now() - hours * 3_600_000)
-}
 
 /// Sends a request to the API: with a key from `SOURCE`, or as a local user without a key.
 fn request(
@@ -97,9 +83,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Creates a store whose audit log has ten entries: 1 is the catalogue, 2 to 10 are keys.
 fn store_with_ten_entries(home: &Path, builder: Builder) -> Store {
     let store = builder.open(home).unwrap();
-    for n in 2..=10 {
-        issue(&store, new_key(&store, &format!("key {n}"), &["api.read"]));
-    }
+    fill_to_ten_entries(&store);
     store
 }
 
@@ -299,16 +283,6 @@ mod exports {
 mod pruning {
     use super::*;
 
-    /// Creates a store with ten entries that are four days old and one new entry.
-    fn store_with_old_entries() -> (tempfile::TempDir, std::path::PathBuf, Store) {
-        let (dir, home) = portcullis_testkit::home();
-        drop(store_with_ten_entries(&home, Store::builder()));
-        age(&home, 100);
-        let store = Store::open(&home).unwrap();
-        issue(&store, new_key(&store, "new", &["api.read"]));
-        (dir, home, store)
-    }
-
     fn prune(store: &Store) -> Result<Option<portcullis::Pruned>, Error> {
         store.acting_as(Actor::Local(7), Some(SOURCE)).prune_audit(hours_ago(30))
     }
@@ -394,52 +368,9 @@ mod pruning {
 mod recorded_acts {
     use super::*;
 
-    struct Fixture {
-        _dir: tempfile::TempDir,
-        store: Store,
-        /// The sequence of the last entry that a test has read.
-        read: u64,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let (dir, home) = portcullis_testkit::home();
-            let store = Store::open(home).unwrap();
-            Self { _dir: dir, store, read: 1 }
-        }
-
-        fn key(&mut self, name: &str, names: &[&str]) -> (KeyId, Vec<u8>) {
-            let issued = issue(&self.store, new_key(&self.store, name, names));
-            self.read += 1;
-            issued
-        }
-
-        /// Returns the only entry that was written since the last read.
-        #[track_caller]
-        fn entry(&mut self) -> AuditEntry {
-            let before = now();
-            let mut entries = self.store.audit(self.read, 100).unwrap();
-            assert_eq!(entries.len(), 1, "{entries:?}");
-            self.read += 1;
-            let entry = entries.pop().unwrap();
-            assert!(entry.at.as_millis().abs_diff(before) < 60_000);
-            entry
-        }
-
-        #[track_caller]
-        fn assert_refused(&mut self, actor: Actor, attempt: &str, key: Option<KeyId>) {
-            let entry = self.entry();
-            let Act::Refuse { attempt: recorded, .. } = &entry.act else { panic!("{entry:?}") };
-            assert_eq!(
-                (recorded.as_str(), entry.actor, entry.source, entry.key),
-                (attempt, actor, Some(SOURCE), key)
-            );
-        }
-    }
-
     #[test]
     fn every_route_records_its_act_or_refusal() {
-        let mut fixture = Fixture::new();
+        let mut fixture = AuditedStore::new();
         let (other, _) = fixture.key("other", &["api.read"]);
         let store = fixture.store.clone();
         let one = format!("/v1/keys/{other}");
@@ -490,7 +421,7 @@ mod recorded_acts {
 
     #[test]
     fn failed_authentication_is_not_recorded() {
-        let mut fixture = Fixture::new();
+        let mut fixture = AuditedStore::new();
         let (revoked, revoked_key) = fixture.key("revoked", &["api.read"]);
         let store = fixture.store.clone();
         store.revoke(revoked).unwrap();

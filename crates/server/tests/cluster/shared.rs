@@ -1,10 +1,9 @@
 //! Operations on a whole store in etcd: backup, audit verification, pruning.
 
-use portcullis::{
-    Act, Actor, Builder, Error, ListQuery, Offline, Store, Timestamp, cluster::Replica,
-};
+use portcullis::{Act, Actor, Builder, Error, ListQuery, Offline, Store, cluster::Replica};
 use portcullis_testkit::serving::{Home, id_of, text};
 use portcullis_testkit::{
+    audit::hours_ago,
     etcd::Etcd,
     issue, needs, new_key,
     surgery::{age, operate},
@@ -13,7 +12,7 @@ use std::{
     fs::File,
     path::Path,
     thread::{scope, sleep},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 const WATCHDOG: Duration = Duration::from_mins(1);
@@ -52,11 +51,6 @@ fn whoami(url: &str, key: &str) -> u16 {
 fn keys(store: &Store) -> Vec<(String, bool)> {
     let found = store.list(&ListQuery::default()).unwrap().records;
     found.into_iter().map(|record| (record.name.clone(), record.active)).collect()
-}
-
-fn hours_ago(hours: u64) -> Timestamp {
-    let now = Timestamp::from(SystemTime::now()).as_millis();
-    Timestamp::from_millis(now - hours * 3_600_000)
 }
 
 #[needs("etcd", "etcdctl")]
