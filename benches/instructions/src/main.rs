@@ -1,5 +1,5 @@
 //! The number of instructions to authenticate a header. valgrind's callgrind counts them, so the
-//! number does not depend on other load. The bench fails above the limit.
+//! number does not depend on other load. The program fails above the limit.
 //!
 //! The count covers all of `Store::authenticate`, from the bytes of the header to a principal.
 
@@ -7,12 +7,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a bench prints its figures and fails by panicking"
+    reason = "a measurement prints its figures and fails by panicking"
 )]
-
-mod support {
-    pub(crate) mod run;
-}
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis::{Expiry, Grant, Metadata, NewKey, Store, Timestamp};
@@ -29,9 +25,6 @@ const CASE: &str = "PORTCULLIS_CASE";
 fn main() {
     if let Ok(case) = env::var(CASE) {
         return run(&case);
-    }
-    if !support::run::is_measured() {
-        return CASES.into_iter().for_each(run);
     }
     let [no_expiry, expiry, malformed, hash] = CASES.map(count);
     println!("instructions a call, mean of {CALLS} over {KEYS} keys:");
