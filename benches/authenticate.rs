@@ -18,7 +18,7 @@ mod support {
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{BenchmarkId, Criterion, criterion_group};
-use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use portcullis::{Expiry, KeyId, NewKey, Store};
 use std::{
     collections::HashMap,
     hash::{Hash as _, Hasher},
@@ -129,14 +129,7 @@ impl Fixture {
         let mut map = HashMap::new();
         let mut keys = Vec::new();
         for number in 0..KEYS {
-            let issued = store.issue(NewKey {
-                name: format!("key {number}"),
-                grant: Grant::Scopes(scopes),
-                active: true,
-                expiry: Expiry::Never,
-                owner: None,
-                metadata: Metadata::new(),
-            });
+            let issued = store.issue(NewKey::new(format!("key {number}"), scopes, Expiry::Never));
             let issued = issued.unwrap();
             let id = issued.record.id;
             let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
@@ -169,7 +162,8 @@ impl Fixture {
     fn assert_that_contenders_agree(&self) {
         for (name, inputs) in self.inputs_by_name() {
             for header in (0..inputs.headers.count()).map(|at| inputs.headers.row(at)) {
-                let id = self.store.authenticate(header).ok().map(|principal| principal.id());
+                let id =
+                    self.store.authenticate_header(header).ok().map(|principal| principal.id());
                 assert_eq!(id.is_none(), inputs.refused, "{name}");
                 assert_eq!(id, look_up(&self.map, header), "{name}");
                 assert_ne!(id.map(bits), Some(0), "an id has no number to depend on");
@@ -191,7 +185,7 @@ impl Fixture {
         match contender {
             Contender::Store => {
                 self.chain(inputs, calls, |at| {
-                    match self.store.authenticate(inputs.headers.row(at)) {
+                    match self.store.authenticate_header(inputs.headers.row(at)) {
                         Ok(principal) => bits(principal.id()),
                         Err(refusal) => u64::from(refusal.status()),
                     }

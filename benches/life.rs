@@ -26,7 +26,7 @@ mod support {
     pub(crate) mod synthetic;
 }
 
-use portcullis::{Change, ListQuery, Store, scope::catalogue};
+use portcullis::{Change, Store, list::ListQuery, scope::catalogue};
 use std::{
     env, fs,
     fs::File,
@@ -99,9 +99,9 @@ fn measure(dir: &Path, keys: u32, measured: usize) -> ! {
 
 /// Returns the longest time of the newest page, and the longest page of the slowest query.
 fn pages(store: &Store, keys: u32, repetitions: usize) -> [f64; 2] {
-    let text = |text: &str| ListQuery { text: Some(text.into()), ..ListQuery::default() };
-    let inactive = |query| ListQuery { active: Some(false), ..query };
-    let scope = ListQuery { scope: Some(catalogue::ADMIN_KEY_LIST), ..ListQuery::default() };
+    let text = |text: &str| ListQuery::default().with_text(text);
+    let inactive = |query: ListQuery| query.with_active(false);
+    let scope = ListQuery::default().with_scope(catalogue::ADMIN_KEY_LIST);
     let mut longest = [
         ListQuery::default(),
         inactive(ListQuery::default()),

@@ -19,7 +19,7 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Change, ListQuery, Store, scope::catalogue};
+use portcullis::{Change, Store, list::ListQuery, scope::catalogue};
 use std::{
     sync::{
         Mutex,
@@ -43,21 +43,18 @@ fn main() {
         });
         let revoked = second.into_inner().unwrap().unwrap();
         let rare = "Branch rare".to_owned();
-        store.update(revoked, Change { name: Some(rare), ..Change::default() }).unwrap();
-        let text = |text: &str| ListQuery { text: Some(text.into()), ..ListQuery::default() };
+        store.update(revoked, Change::default().with_name(rare)).unwrap();
+        let text = |text: &str| ListQuery::default().with_text(text);
         let queries = [
             ("newest", ListQuery::default()),
-            ("inactive", ListQuery { active: Some(false), ..ListQuery::default() }),
-            (
-                "scope of no key",
-                ListQuery { scope: Some(catalogue::ADMIN_KEY_LIST), ..ListQuery::default() },
-            ),
+            ("inactive", ListQuery::default().with_active(false)),
+            ("scope of no key", ListQuery::default().with_scope(catalogue::ADMIN_KEY_LIST)),
             ("frequent name", text("till")),
             ("name of the oldest key", text("branch rare")),
             ("no name", text("zebra crossing")),
             ("no name, similar prefix", text("tilz")),
             ("an id", text(&revoked.to_string())),
-            ("no name, inactive", ListQuery { active: Some(false), ..text("zebra") }),
+            ("no name, inactive", text("zebra").with_active(false)),
         ];
         for (name, query) in &queries {
             let done = AtomicBool::new(false);

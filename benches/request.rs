@@ -28,7 +28,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{Criterion, criterion_group};
 use http_body_util::BodyExt as _;
 use portcullis::{
-    Expiry, Grant, Metadata, NewKey, Store,
+    Expiry, NewKey, Store,
     web::{ApiKey, DataApi, scopes::ApiRead},
 };
 use std::{
@@ -100,14 +100,7 @@ impl Fixture {
         let store = Store::in_memory().unwrap();
         let scopes = store.scopes(["api.read"]).unwrap();
         let header = |number: usize| {
-            let new = NewKey {
-                name: format!("key {number}"),
-                grant: Grant::Scopes(scopes),
-                active: true,
-                expiry: Expiry::Never,
-                owner: None,
-                metadata: Metadata::new(),
-            };
+            let new = NewKey::new(format!("key {number}"), scopes, Expiry::Never);
             let secret = store.issue(new).unwrap().secret;
             secret.reveal(|text| format!("Basic {}", BASE64_STANDARD.encode(format!("{text}:"))))
         };

@@ -25,7 +25,7 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use portcullis::{Change, Expiry, KeyId, NewKey, Store};
 use std::{
     hint::spin_loop,
     sync::{
@@ -157,14 +157,7 @@ impl Fixture {
 
     fn issue(&self) {
         let scopes = self.store.scopes(["api.read"]).unwrap();
-        let new = NewKey {
-            name: "Nightly export".into(),
-            grant: Grant::Scopes(scopes),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        };
+        let new = NewKey::new("Nightly export", scopes, Expiry::Never);
         self.store.issue(new).unwrap();
     }
 }

@@ -118,8 +118,7 @@ impl Fixture {
 }
 
 fn inactive(store: &Store) -> Vec<portcullis::KeyId> {
-    let mut query =
-        portcullis::ListQuery { active: Some(false), page_size: Some(200), ..Default::default() };
+    let mut query = portcullis::list::ListQuery::default().with_active(false).with_page_size(200);
     let mut ids = Vec::new();
     loop {
         let page = store.list(&query).unwrap();

@@ -1,6 +1,6 @@
 //! The time of a store, which never goes back.
 
-use crate::time::Timestamp;
+use crate::{record::Expiry, time::Timestamp};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -12,6 +12,31 @@ const REPORTED_JUMP: Duration = Duration::from_hours(24);
 /// less, also those of several replicas.
 const REPORTED_LEAD: Duration = Duration::from_mins(1);
 
+impl Timestamp {
+    /// Returns the time of the system clock. [`Store::now`](crate::Store::now) never goes back.
+    ///
+    /// ```
+    /// assert!(portcullis::Timestamp::now() > portcullis::Timestamp::from_secs(1_700_000_000));
+    /// ```
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+}
+
+impl Expiry {
+    /// Returns the expiry after this duration from now by the system clock, in whole seconds, rounded
+    /// up.
+    ///
+    /// ```
+    /// use portcullis::{Expiry, Timestamp};
+    /// let hour = Expiry::after(std::time::Duration::from_hours(1));
+    /// assert!(!hour.has_come(Timestamp::now()));
+    /// ```
+    pub fn after(duration: Duration) -> Self {
+        Self::after_since(Timestamp::now(), duration)
+    }
+}
+
 /// The clock of a store: the later of the wall clock and the newest committed time. So no expired key is
 /// accepted again when the wall clock is set back.
 pub(crate) struct Clock {
@@ -22,7 +47,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(newest: Timestamp) -> Self {
-        let wall = Timestamp::from(SystemTime::now());
+        let wall = Timestamp::now();
         Self { newest: AtomicU64::new(newest.as_millis()), opened: (Instant::now(), wall) }
     }
 
@@ -72,7 +97,7 @@ fn wall() -> Timestamp {
 
 #[cfg(not(target_os = "linux"))]
 fn wall() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+    Timestamp::now()
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -119,7 +144,7 @@ mod tests {
 
     #[test]
     fn coarse_clock_is_within_a_second_of_the_exact_clock() {
-        let exact = Timestamp::from(SystemTime::now()).as_millis();
+        let exact = Timestamp::now().as_millis();
         assert!(exact.abs_diff(wall().as_millis()) < 1000);
     }
 }

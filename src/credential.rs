@@ -33,8 +33,7 @@ const ROOM: usize = MAX_TEXT_LEN.div_ceil(CHARS) * BYTES;
 /// Two values are refused even if they are identical: a proxy could read another one than this
 /// program.
 #[inline]
-pub(crate) fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Refusal> {
-    let mut values = values.into_iter();
+pub(crate) fn only<V>(mut values: impl Iterator<Item = V>) -> Result<V, Refusal> {
     let first = values.next().ok_or(Refusal::Missing)?;
     if values.next().is_some() { Err(Refusal::Ambiguous) } else { Ok(first) }
 }

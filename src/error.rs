@@ -180,12 +180,12 @@ pub enum Error {
         doing: &'static str,
     },
     /// Another input or output error.
-    #[error("the storage failed while {doing}: {source}")]
+    #[error("the storage failed while {doing}: {cause}")]
     Io {
         /// The operation.
         doing: &'static str,
-        /// The cause.
-        source: Box<io::Error>,
+        /// The cause, which the message contains.
+        cause: Box<io::Error>,
     },
     /// The operating system returned no random bytes.
     #[error(transparent)]
@@ -231,7 +231,7 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 Self::ReadOnly { doing }
             }
-            _ => Self::Io { doing, source: Box::new(source) },
+            _ => Self::Io { doing, cause: Box::new(source) },
         }
     }
 

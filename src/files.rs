@@ -23,6 +23,7 @@ const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// An open directory.
+#[derive(Debug)]
 pub struct Dir {
     handle: File,
     /// Absolute and without links.

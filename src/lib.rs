@@ -10,7 +10,7 @@
 //! There are two kinds of failure. A [`Refusal`] concerns the request: it is expected and cheap, and its
 //! response does not show the reason. An [`Error`] is a failure of the store, and names the remedy.
 //!
-//! Features: `axum` guards a host's routes, `cluster` shares one store between several processes,
+//! Features: `axum` guards a host's routes, `serde` serializes records, `cluster` shares one store between several processes,
 //! `conformance` checks another consensus store than etcd against the contract of the protocol, and
 //! `testing` has stores with a controllable disk, clock and availability. Without features the crate is
 //! the store alone. The crates `portcullis-admin` (Administration API and portal) and
@@ -36,7 +36,7 @@ pub mod error;
 mod pepper;
 mod record;
 mod principal;
-mod audit;
+mod audit_entry;
 
 // ── request
 mod credential;
@@ -61,8 +61,24 @@ pub mod doctor;
 // ── interfaces: each a feature
 #[cfg(feature = "axum")]
 pub mod web;
+#[cfg(feature = "serde")]
+mod serialize;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+
+/// The audit log: its entries, ranges that verify without the store, and what pruning removed.
+pub mod audit {
+    pub use crate::{
+        audit_entry::{Act, Attempt, AuditEntry},
+        proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
+        store::Pruned,
+    };
+}
+
+/// Lists of keys: filters, pages and their tokens. [`Store::records`] iterates over all keys.
+pub mod list {
+    pub use crate::store::{ListQuery, Page};
+}
 
 /// The design of Portcullis, and the formats that it writes.
 #[doc = include_str!("../docs/design.md")]
@@ -72,7 +88,6 @@ pub mod design {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use audit::{Act, Attempt, AuditEntry};
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
@@ -80,7 +95,6 @@ pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
 pub use offline::Offline;
 pub use principal::Principal;
-pub use proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError};
 pub use random::{NoRandomness, array as random_bytes};
 pub use record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey, Record};
 pub use refusal::Refusal;
@@ -89,8 +103,5 @@ pub use secret::{ParsePrefixError, Prefix, Secret};
 pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
-pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, ListQuery, Outcome, Page,
-    Pruned, Store,
-};
+pub use store::{Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, Store};
 pub use time::Timestamp;

@@ -4,7 +4,7 @@ use crate::{
     digest::Seals,
     error::{Error, Field},
 };
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
 const SHORTEST: usize = 16;
@@ -12,6 +12,12 @@ const SHORTEST: usize = 16;
 /// The pepper of a deployment, if it has one.
 #[derive(Default)]
 pub(crate) struct Pepper(Option<Zeroizing<Vec<u8>>>);
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Pepper(<elided>)" } else { "Pepper(None)" })
+    }
+}
 
 impl Pepper {
     pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {

@@ -8,7 +8,7 @@
 //! work of someone who computes them anew.
 
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec,
     digest::{Seal, Seals},
     scope::{Catalogue, Scope},
@@ -125,6 +125,12 @@ pub struct AuditVerifier {
     first: u64,
     /// The number of the next entry. A continuation may repeat entries.
     next: u64,
+}
+
+impl std::fmt::Debug for AuditVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditVerifier").finish_non_exhaustive()
+    }
 }
 
 impl AuditRangeStart {

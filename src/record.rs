@@ -32,7 +32,7 @@ impl Expiry {
     }
 
     /// The end of a time span that begins now, in whole seconds, rounded up.
-    fn after(now: Timestamp, span: Duration) -> Self {
+    pub(crate) fn after_since(now: Timestamp, span: Duration) -> Self {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let end = now.as_millis().saturating_add(millis).div_ceil(1000);
         Self::At(Timestamp::from_secs(end))
@@ -68,8 +68,17 @@ impl fmt::Display for Actor {
     }
 }
 
-/// The fields of a new key. There is no default: the caller states each of them.
+/// The fields of a new key. Name, scopes and expiry have no default.
+///
+/// ```
+/// # use portcullis::*;
+/// # let store = Store::in_memory()?;
+/// let new = NewKey::new("Till 4", store.scopes(["api.read"])?, Expiry::Never).with_owner("shop-17");
+/// assert!(new.active);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewKey {
     /// The name: 1 to 128 characters, at least one of them visible, none that is invisible or changes
     /// the direction of text. It need not be unique.
@@ -86,14 +95,65 @@ pub struct NewKey {
     pub metadata: Metadata,
 }
 
+impl NewKey {
+    /// An active key without an owner or metadata. A set of scopes is a grant, too.
+    pub fn new(name: impl Into<String>, grant: impl Into<Grant>, expiry: Expiry) -> Self {
+        Self {
+            name: name.into(),
+            grant: grant.into(),
+            active: true,
+            expiry,
+            owner: None,
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// Sets the name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Sets the scopes.
+    #[must_use]
+    pub fn with_grant(self, grant: impl Into<Grant>) -> Self {
+        Self { grant: grant.into(), ..self }
+    }
+
+    /// Sets whether the key is active.
+    #[must_use]
+    pub fn with_active(self, active: bool) -> Self {
+        Self { active, ..self }
+    }
+
+    /// Sets the expiry.
+    #[must_use]
+    pub fn with_expiry(self, expiry: Expiry) -> Self {
+        Self { expiry, ..self }
+    }
+
+    /// Sets the owner.
+    #[must_use]
+    pub fn with_owner(self, owner: impl Into<String>) -> Self {
+        Self { owner: Some(owner.into()), ..self }
+    }
+
+    /// Sets the metadata.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
+    }
+}
+
 /// A change of a key. A field that is `None` stays unchanged.
 ///
 /// ```
 /// use portcullis::Change;
-/// let change = Change { active: Some(false), ..Change::default() };
+/// let change = Change::default().with_active(false);
 /// assert_eq!(change, Change::deactivate());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Change {
     /// The name.
     pub name: Option<String>,
@@ -118,6 +178,48 @@ impl Change {
     /// A change that reactivates the key.
     pub fn activate() -> Self {
         Self { active: Some(true), ..Self::default() }
+    }
+
+    /// Sets the name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Sets the scopes.
+    #[must_use]
+    pub fn with_grant(self, grant: impl Into<Grant>) -> Self {
+        Self { grant: Some(grant.into()), ..self }
+    }
+
+    /// Sets whether the key is active.
+    #[must_use]
+    pub fn with_active(self, active: bool) -> Self {
+        Self { active: Some(active), ..self }
+    }
+
+    /// Sets the expiry.
+    #[must_use]
+    pub fn with_expiry(self, expiry: Expiry) -> Self {
+        Self { expiry: Some(expiry), ..self }
+    }
+
+    /// Sets the owner.
+    #[must_use]
+    pub fn with_owner(self, owner: impl Into<String>) -> Self {
+        Self { owner: Some(Some(owner.into())), ..self }
+    }
+
+    /// Removes the owner.
+    #[must_use]
+    pub fn without_owner(self) -> Self {
+        Self { owner: Some(None), ..self }
+    }
+
+    /// Replaces the metadata as a whole.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata: Some(metadata), ..self }
     }
 
     /// Sets the metadata to that of the record with `patch` merged into it, unless the patch is empty.

@@ -256,6 +256,12 @@ pub enum Grant {
     Scopes(ScopeSet),
 }
 
+impl From<ScopeSet> for Grant {
+    fn from(scopes: ScopeSet) -> Self {
+        Self::Scopes(scopes)
+    }
+}
+
 impl Grant {
     /// Whether it includes `scope`.
     pub fn allows(&self, scope: &Scope) -> bool {

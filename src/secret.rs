@@ -123,14 +123,8 @@ pub struct ParsePrefixError;
 /// ```
 /// # use portcullis::*;
 /// # let store = Store::in_memory()?;
-/// let issued = store.issue(NewKey {
-///     name: "Nightly export".into(),
-///     grant: Grant::Scopes(store.scopes(["api.read"])?),
-///     active: true,
-///     expiry: Expiry::Never,
-///     owner: None,
-///     metadata: Metadata::new(),
-/// })?;
+/// let new = NewKey::new("Nightly export", store.scopes(["api.read"])?, Expiry::Never);
+/// let issued = store.issue(new)?;
 /// issued.secret.reveal(|text| assert!(text.starts_with("pcl_")));
 /// # Ok::<(), Error>(())
 /// ```
@@ -210,8 +204,7 @@ impl Secret {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// let line = issued.secret.reveal(|key| format!("GET /?key={key}"));
     /// assert!(Secret::occurs_in(&line));
     /// # Ok::<(), Error>(())
@@ -247,7 +240,8 @@ mod tests {
     use crate::{
         credential::KeyBuffer,
         digest::{Digester, Seals},
-        store::{Builder, Issued},
+        offline::Offline,
+        store::{Builder, Issued, KeyHandle},
     };
     use serde::Serialize;
     use std::marker::PhantomData;
@@ -293,8 +287,10 @@ mod tests {
             leaking_traits!(Secret),
             leaking_traits!(Issued),
             leaking_traits!(KeyBuffer),
+            leaking_traits!(KeyHandle),
             // The pepper, and what is derived from it.
             leaking_traits!(Builder),
+            leaking_traits!(Offline),
             leaking_traits!(Seals),
             leaking_traits!(Digester),
         ];
@@ -302,12 +298,18 @@ mod tests {
         let expected = [
             ("Secret", debug.clone()),
             ("Issued", debug.clone()),
-            ("KeyBuffer", debug),
-            ("Builder", vec![]),
+            ("KeyBuffer", debug.clone()),
+            ("KeyHandle", debug.clone()),
+            ("Builder", debug.clone()),
+            ("Offline", debug),
             ("Seals", vec![]),
             ("Digester", vec![]),
         ];
         assert_eq!(found, expected);
+        let pepper = b"sixteen bytes at least";
+        let shown = format!("{:?}", Builder::default().pepper(*pepper));
+        assert!(shown.contains("Pepper(<elided>)"), "{shown}");
+        assert!(!shown.contains("115, 105") && !shown.contains("sixteen"), "{shown}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! more memory, and no authentication waits for the allocator.
 
 use allocation_counter::measure;
-use portcullis::{Expiry, NewKey, Refusal, Store, Timestamp, scope::catalogue};
+use portcullis::{Expiry, Refusal, Store, Timestamp, scope::catalogue};
 use portcullis_testkit::{basic, issue, new_key};
 use std::hint::black_box;
 
@@ -22,12 +22,12 @@ fn authentication_allocates_nothing() {
         ("accepted", accepted, None),
         (
             "accepted before its expiry",
-            vec![issue(NewKey { expiry: expiry(9_000_000_000), ..good() })],
+            vec![issue(good().with_expiry(expiry(9_000_000_000)))],
             None,
         ),
         ("unknown", vec![unknown, basic(b"nobody")], Some(Refusal::Unknown)),
-        ("inactive", vec![issue(NewKey { active: false, ..good() })], Some(Refusal::Inactive)),
-        ("expired", vec![issue(NewKey { expiry: expiry(1), ..good() })], Some(Refusal::Expired)),
+        ("inactive", vec![issue(good().with_active(false))], Some(Refusal::Inactive)),
+        ("expired", vec![issue(good().with_expiry(expiry(1)))], Some(Refusal::Expired)),
         (
             "malformed",
             ["", "Basic", "Basic !", "Bearer x", "Basic Og==", &"x".repeat(2000)]
@@ -37,12 +37,12 @@ fn authentication_allocates_nothing() {
         ),
     ];
     // The first authentication of a thread assigns a stripe of the index to it.
-    store.authenticate(b"").unwrap_err();
+    store.authenticate_header(b"").unwrap_err();
     for (name, headers, refusal) in &decisions {
         let mut wrong = 0;
         let allocations = measure(|| {
             for header in headers {
-                let decision = store.authenticate_all([black_box(header.as_bytes())]);
+                let decision = store.authenticate([black_box(header.as_bytes())].into_iter());
                 wrong += usize::from(decision.as_ref().err() != refusal.as_ref());
                 if let Ok(principal) = decision {
                     wrong += usize::from(principal.require(&catalogue::API_READ).is_err());
@@ -54,8 +54,11 @@ fn authentication_allocates_nothing() {
         assert_eq!((wrong, allocations.count_total), (0, 0), "{name}");
     }
     let allocations = measure(|| {
-        assert_eq!(store.authenticate_all([]).unwrap_err(), Refusal::Missing);
-        assert_eq!(store.authenticate_all([&b""[..], b""]).unwrap_err(), Refusal::Ambiguous);
+        assert_eq!(store.authenticate(std::iter::empty::<&[u8]>()).unwrap_err(), Refusal::Missing);
+        assert_eq!(
+            store.authenticate([&b""[..], b""].into_iter()).unwrap_err(),
+            Refusal::Ambiguous
+        );
     });
     assert_eq!(allocations.count_total, 0);
 }

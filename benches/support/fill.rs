@@ -1,6 +1,6 @@
 //! Filling a store with many keys.
 
-use portcullis::{Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use portcullis::{Expiry, KeyId, NewKey, Store};
 use std::thread;
 
 /// Concurrent writers, so that the store commits their keys in batches.
@@ -17,14 +17,15 @@ pub(crate) fn fill(store: &Store, keys: usize, each: impl Fn(usize, KeyId, &str)
             scope.spawn(move || {
                 for number in (writer..keys).step_by(WRITERS) {
                     let scopes = if number % 3 == 0 { &read[..] } else { &both };
-                    let issued = store.issue(NewKey {
-                        name: format!("{} {number}", NAMES[number % NAMES.len()]),
-                        grant: Grant::Scopes(store.scopes(scopes).unwrap()),
-                        active: number % 8 != 0,
-                        expiry: Expiry::Never,
-                        owner: Some(format!("shop-{}", number % 1000)),
-                        metadata: Metadata::new(),
-                    });
+                    let issued = store.issue(
+                        NewKey::new(
+                            format!("{} {number}", NAMES[number % NAMES.len()]),
+                            store.scopes(scopes).unwrap(),
+                            Expiry::Never,
+                        )
+                        .with_active(number % 8 != 0)
+                        .with_owner(format!("shop-{}", number % 1000)),
+                    );
                     let issued = issued.unwrap();
                     issued.secret.reveal(|text| each(number, issued.record.id, text));
                 }

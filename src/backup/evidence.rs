@@ -4,7 +4,7 @@
 //! audit log had come, and it counts only if its entries reach that far without a gap.
 
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, Mark},
     digest::Seals,
     error::Error,

@@ -5,7 +5,7 @@
 //! only revoke. Name, owner and metadata follow the audit log.
 
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::Grant,

@@ -8,7 +8,7 @@ use super::{
     summary::{Progress, Summary},
 };
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, AuditStart, DbKey, Mark, Meta},
     digest::{Digest, Seals},
     error::Error,

@@ -12,7 +12,7 @@ use super::{
     summary::{Progress, Summary},
 };
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     clock::Clock,
     codec::{self, DbKey},
     digest::Seals,

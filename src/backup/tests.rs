@@ -25,7 +25,7 @@ fn parts() -> (Vec<(Kind, Vec<u8>)>, Trailer) {
             owner: None,
             metadata: Metadata::new(),
         };
-        store.acting_as(Actor::Host, None).issue(new).unwrap().record.id
+        store.acting_as(Actor::Host).issue(new).unwrap().record.id
     });
     store.revoke(ids[0]).unwrap();
     let mut bytes = Vec::new();

@@ -7,7 +7,7 @@ use super::{
     version::{StoreVersion, missing},
 };
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, AuditStart},
     error::Error,
     id::KeyId,

@@ -2,7 +2,7 @@
 
 use super::{DbKey, HEAD, MAX_VALUE, damaged, pack, stored::StoredEntry, unpack};
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     digest::Seal,
     error::{Error, Field},
     scope::Catalogue,

@@ -1,9 +1,9 @@
 //! The bytes on disk. A test that must change its bytes needs a new format version.
 
 use super::*;
-use crate::audit::AuditEntry;
+use crate::audit_entry::AuditEntry;
 use crate::{
-    audit::{Act, Attempt, Once},
+    audit_entry::{Act, Attempt, Once},
     digest::Seals,
     id::KeyId,
     record::{Actor, Change, Expiry},

@@ -1,7 +1,7 @@
 //! The contents of a damaged or intact store, and what the audit log proves about its keys.
 
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     codec::Mark,
     id::KeyId,
     ledger::inspect::{EntryFault, Inspection},

@@ -30,7 +30,6 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 const RESTORE: &str =
@@ -120,7 +119,7 @@ impl Offline {
                 );
                 findings.push(Finding::fault("sum", text, RESTORE));
             }
-            let now = Timestamp::from(SystemTime::now()).as_millis();
+            let now = Timestamp::now().as_millis();
             if now.saturating_add(CLOCK_SLACK_MS) < *newest {
                 let text =
                     format!("the clock is {} s behind the newest change", (newest - now) / 1000);
@@ -332,7 +331,7 @@ impl Keys {
 
     fn add_intact(&mut self, record: &Record) {
         let id = record.id;
-        let now = Timestamp::from(SystemTime::now());
+        let now = Timestamp::now();
         self.expired += u64::from(record.expiry.has_come(now));
         if self.revisions.insert(id, record.revision).is_some() {
             self.found

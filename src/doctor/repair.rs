@@ -8,7 +8,7 @@
 
 use super::contents::{Consistency, Contents};
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     codec::{self, AuditStart, DbKey},
     digest::{Digest, Seals},
     error::Error,
@@ -23,7 +23,7 @@ use crate::{
     secret::Prefix,
     time::Timestamp,
 };
-use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 /// The reason why a key differs from the damaged store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -184,7 +184,7 @@ impl<'i> Repair<'i> {
             seals,
             bulk,
             actor,
-            now: Timestamp::from(SystemTime::now()).max(newest),
+            now: Timestamp::now().max(newest),
             sequence,
             catalogue: Catalogue::new(names.clone(), None)?,
             names,

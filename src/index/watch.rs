@@ -39,7 +39,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// The value for a key that never expires.
@@ -177,7 +177,7 @@ impl Revocation {
         let (instant, then) = self.created;
         let passed = u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = then.as_millis().saturating_add(passed);
-        let now = now.max(Timestamp::from(SystemTime::now()).as_millis());
+        let now = now.max(Timestamp::now().as_millis());
         Some(Duration::from_millis(end.as_millis().saturating_sub(now)))
     }
 }

@@ -202,7 +202,7 @@ fn create_dir(shown: &Path) -> Result<Dir, Error> {
         }
         io::ErrorKind::AlreadyExists => bad(shown, "it is a link without a target; remove it"),
         _ => match open_error(shown, e) {
-            Error::Io { source, .. } => Error::io("creating the data directory", *source),
+            Error::Io { cause, .. } => Error::io("creating the data directory", *cause),
             other => other,
         },
     })

@@ -36,7 +36,7 @@ pub use self::{
 };
 
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{AuditStart, DbKey, Mark, Meta},
     error::Error,
     id::KeyId,

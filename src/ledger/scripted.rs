@@ -32,6 +32,7 @@ pub(crate) struct Scripted {
 }
 
 /// The controls of a store whose commits wait for an outcome.
+#[derive(Debug)]
 pub struct Script {
     began: Receiver<usize>,
     outcomes: Sender<CommitOutcome>,

@@ -31,8 +31,7 @@ impl Offline {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
     /// # let store = Store::open(&old)?;
-    /// # let id = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?.record.id;
+    /// # let id = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?.record.id;
     /// let mut bytes = Vec::new();
     /// store.backup(&mut bytes, |_| ())?;
     /// store.revoke(id)?;

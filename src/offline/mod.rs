@@ -23,7 +23,7 @@ use std::{path::PathBuf, sync::Arc};
 /// assert!(report.is_healthy());
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Default)]
+#[derive(Default, Debug)]
 #[must_use = "it does nothing by itself"]
 pub struct Offline {
     pepper: Pepper,

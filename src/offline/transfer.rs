@@ -13,7 +13,7 @@ use crate::{
     secret::Prefix,
     time::Timestamp,
 };
-use std::{io::Read, path::Path, sync::Arc, time::SystemTime};
+use std::{io::Read, path::Path, sync::Arc};
 
 impl Offline {
     /// Creates a store in an empty consensus store from a [backup](crate::Store::backup).
@@ -89,7 +89,7 @@ impl Offline {
         let told = |done| progress(Progress { done, all });
         runtime.block_on(found.read(&seals, put, told))?;
         bulk.finish(Tip { sequence: mark.sequence, head: mark.head, newest })?;
-        let taken = Timestamp::from(SystemTime::now());
+        let taken = Timestamp::now();
         Ok(Summary { taken, sequence: mark.sequence, records: mark.records, bytes })
     }
 }

@@ -66,7 +66,7 @@ impl Record {
         if grace.is_zero() {
             (old.active, old.inactive_since) = (false, Some(now));
         } else {
-            old.expiry = self.expiry.min(Expiry::after(now, grace));
+            old.expiry = self.expiry.min(Expiry::after_since(now, grace));
         }
         old
     }

@@ -24,7 +24,7 @@ use super::{
     planning::{FreshKey, Planning, Rotation, Update, Updated},
 };
 use crate::{
-    audit::Attempt,
+    audit_entry::Attempt,
     error::Error,
     id::KeyId,
     ledger::ReplicaWait,
@@ -37,7 +37,7 @@ use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 ///
 /// A key acts with the rights that it has when the change is planned. It grants no more than it holds,
 /// and a revoked key changes nothing. Refused acts are recorded in the audit log.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Acting<'s> {
     store: &'s Store,
     actor: Actor,
@@ -45,8 +45,23 @@ pub struct Acting<'s> {
 }
 
 impl<'s> Acting<'s> {
-    pub(super) fn new(store: &'s Store, actor: Actor, source: Option<IpAddr>) -> Self {
-        Self { store, actor, source }
+    pub(super) fn new(store: &'s Store, actor: Actor) -> Self {
+        Self { store, actor, source: None }
+    }
+
+    /// Sets the address that the request comes from, which the audit log records.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let id = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?.record.id;
+    /// let address = "192.0.2.7".parse().unwrap();
+    /// store.acting_as(Actor::Local(1000)).with_address(address).revoke(id)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_address(self, address: IpAddr) -> Self {
+        Self { source: Some(address), ..self }
     }
 
     /// [`Store::issue`] for this actor. A key without an owner gets the owner of the actor.
@@ -56,6 +71,20 @@ impl<'s> Acting<'s> {
         caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             Planning::begin(caller, Attempt::Create, None)?.create(fresh, new.clone(), None)
+        })
+    }
+
+    /// Issues a key if the store has none.
+    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
+    pub(super) fn issue_first(&self, new: NewKey) -> Result<Option<Issued>, Error> {
+        let caller = self.caller();
+        caller.core.retry(|| {
+            let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
+            let planning = Planning::begin(caller, Attempt::Create, None)?;
+            if planning.has_keys() {
+                return Ok(None);
+            }
+            planning.create(fresh, new.clone(), None).map(Some)
         })
     }
 
@@ -99,11 +128,11 @@ impl<'s> Acting<'s> {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::from([("team".into(), "till".into())]) };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never)
+    /// #     .with_metadata(Metadata::from([("team".into(), "till".into())]));
     /// # let id = store.issue(new)?.record.id;
     /// let reason = MetadataPatch::from([("reason".into(), Some("leaked".into()))]);
-    /// let record = store.acting_as(Actor::Host, None).patch(id, Change::deactivate(), reason)?;
+    /// let record = store.acting_as(Actor::Host).patch(id, Change::deactivate(), reason)?;
     /// assert!(!record.active);
     /// assert_eq!((&*record.metadata["team"], &*record.metadata["reason"]), ("till", "leaked"));
     /// # Ok::<(), Error>(())
@@ -193,15 +222,15 @@ impl<'s> Acting<'s> {
     ///
     /// The first such act is durable when this returns. Repetitions have the same actor, act and reason.
     /// They are counted for a minute and then written as one
-    /// [`Act::RefuseRepeated`](crate::Act::RefuseRepeated). Closing the store writes them at once.
+    /// [`Act::RefuseRepeated`](crate::audit::Act::RefuseRepeated). Closing the store writes them at once.
     ///
     /// ```
-    /// # use portcullis::*;
+    /// # use portcullis::{*, audit::{Act, Attempt}};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let dir = dir.path().join("keys");
     /// let store = Store::open(&dir)?;
     /// for _ in 0..1000 {
-    ///     store.acting_as(Actor::Host, None).refuse(Attempt::List, None, "not today")?;
+    ///     store.acting_as(Actor::Host).refuse(Attempt::List, None, "not today")?;
     /// }
     /// drop(store);
     /// let entries = Store::open(&dir)?.audit(1, 10)?;

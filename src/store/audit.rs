@@ -2,7 +2,7 @@
 
 use super::handle::Store;
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, Mark},
     error::Error,
     proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
@@ -24,7 +24,7 @@ impl Store {
     }
 
     /// Returns up to `limit` audit entries after the one numbered `after`, with the proof of them that
-    /// needs no store: see [`AuditVerifier`](crate::AuditVerifier).
+    /// needs no store: see [`AuditVerifier`](crate::audit::AuditVerifier).
     pub fn audit_range(&self, after: u64, limit: usize) -> Result<AuditRange, Error> {
         let (seals, catalogue) = (&self.writer.seals, self.writer.catalogue());
         let Some(range) = self.writer.ledger.audit_range(after, limit)? else {

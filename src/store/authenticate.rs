@@ -8,32 +8,44 @@ use crate::{
     principal::Principal,
     refusal::Refusal,
 };
+use std::fmt;
 
 impl Store {
-    /// Authenticates one `Authorization` header value. Runs in memory without allocating; its time
-    /// depends neither on the number of keys nor on where two digests differ.
+    /// Authenticates a request by all its `Authorization` header values. Runs in memory without
+    /// allocating; its time depends neither on the number of keys nor on where two digests differ.
     ///
     /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
-    /// set. Use [`authenticate_all`](Self::authenticate_all) for a request, which may have several
-    /// such headers.
+    /// set. No value is [`Refusal::Missing`]. More than one value, even the same one twice, is
+    /// [`Refusal::Ambiguous`]: another program in the chain could read the other value.
     ///
     /// ```
     /// # let store = portcullis::Store::in_memory()?;
-    /// let refused = store.authenticate(b"Basic bm90LWEta2V5Og==").unwrap_err();
+    /// // With the crate `http`: store.authenticate(headers.get_all(AUTHORIZATION).iter())
+    /// let values = ["Basic bm90LWEta2V5Og=="];
+    /// let refused = store.authenticate(values.iter()).unwrap_err();
     /// assert_eq!((refused.status(), refused.code()), (401, "unknown"));
     /// # Ok::<(), portcullis::Error>(())
     /// ```
-    pub fn authenticate(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
-        self.authenticate_encoded(Encoded::find(authorization)?)
+    ///
+    /// An `Option` is no iterator, so the first of several values cannot be passed by mistake:
+    ///
+    /// ```compile_fail,E0277
+    /// # let store = portcullis::Store::in_memory()?;
+    /// let values = ["Basic bm90LWEta2V5Og=="];
+    /// let refused = store.authenticate(values.first());
+    /// # Ok::<(), portcullis::Error>(())
+    /// ```
+    pub fn authenticate(
+        &self,
+        values: impl Iterator<Item: AsRef<[u8]>>,
+    ) -> Result<Principal, Refusal> {
+        self.authenticate_header(credential::only(values)?.as_ref())
     }
 
-    /// Authenticates a request by all its `Authorization` values: none is [`Refusal::Missing`], and
-    /// more than one, even the same twice, is [`Refusal::Ambiguous`].
-    pub fn authenticate_all<'h>(
-        &self,
-        values: impl IntoIterator<Item = &'h [u8]>,
-    ) -> Result<Principal, Refusal> {
-        self.authenticate(credential::only(values)?)
+    /// Authenticates one `Authorization` header value, where the host knows that the request has no
+    /// other. Use [`authenticate`](Self::authenticate) for a request.
+    pub fn authenticate_header(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        self.authenticate_encoded(Encoded::find(authorization)?)
     }
 
     // A separate function, so that the fast path of a refusal saves no registers for the rest.
@@ -67,8 +79,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// let (principal, handle) = store.authenticate_with_handle(key.as_bytes()).unwrap();
     /// assert!(store.authenticate_again(&handle).is_ok());
@@ -104,8 +115,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
     /// let watch = store.revocation(&principal); // a future, for any runtime
@@ -127,7 +137,7 @@ impl Store {
 /// A handle of an authenticated key, with which a session authenticates the key again without its text.
 ///
 /// A handle cannot be stored or sent as a credential. Only authentication creates one, and its bytes
-/// are not accessible. It can be neither copied nor printed:
+/// are not accessible. It cannot be copied, and `Debug` does not show it:
 ///
 /// ```
 /// fn keep(handle: portcullis::KeyHandle) -> portcullis::KeyHandle { handle }
@@ -135,7 +145,10 @@ impl Store {
 /// ```compile_fail,E0599
 /// fn keep(handle: portcullis::KeyHandle) -> portcullis::KeyHandle { handle.clone() }
 /// ```
-/// ```compile_fail,E0277
-/// fn keep(handle: portcullis::KeyHandle) { println!("{handle:?}") }
-/// ```
 pub struct KeyHandle(Digest);
+
+impl fmt::Debug for KeyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHandle(<elided>)")
+    }
+}

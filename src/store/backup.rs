@@ -68,7 +68,7 @@ mod tests {
         drop(store);
         let store = Store::open(&old).unwrap();
         store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
-        let host = store.acting_as(Actor::Host, None);
+        let host = store.acting_as(Actor::Host);
         let pruned = host.prune_audit(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
         assert_eq!((pruned.through, pruned.sequence), (2, 3));
         let mut bytes = Vec::new();

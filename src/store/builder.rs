@@ -29,7 +29,7 @@ use std::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Default)]
+#[derive(Default, Debug)]
 #[must_use = "a builder opens nothing by itself"]
 pub struct Builder {
     pub(super) prefix: Option<Prefix>,
@@ -111,7 +111,8 @@ impl Builder {
         let names = ScopeNames::new(Vec::new(), self.scopes)?;
         let (ledger, tip) = (Box::new(Memory), Tip::default());
         let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::INTERVAL)?;
-        Ok(Store { writer: Arc::new(writer), prefix: self.prefix.unwrap_or_default() })
+        let prefix = self.prefix.unwrap_or_default();
+        Ok(Store { writer: Arc::new(writer), prefix, is_created: true })
     }
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
@@ -128,6 +129,6 @@ impl Builder {
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::INTERVAL)?;
         writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix })
+        Ok(Store { writer: Arc::new(writer), prefix, is_created: mode == Mode::Create })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{core::Core, refusal_counters::RefusedAct};
 use crate::{
-    audit::{Act, Attempt, AuditEntry},
+    audit_entry::{Act, Attempt, AuditEntry},
     error::Error,
     id::KeyId,
     record::{Actor, Change},

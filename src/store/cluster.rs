@@ -68,6 +68,6 @@ impl Builder {
         let prefix = worker.start(consensus, Arc::clone(&core), options)?;
         let writer = Writer::begin(core, uses::SHARED_INTERVAL)?;
         writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix })
+        Ok(Store { writer: Arc::new(writer), prefix, is_created: mode == Mode::Create })
     }
 }

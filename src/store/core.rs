@@ -6,7 +6,7 @@ use super::{
     scope_names::ScopeNames,
 };
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     clock::Clock,
     codec::{self, DbKey},
     digest::{Digest, Seals},

@@ -6,20 +6,17 @@ use std::{fmt, sync::Arc};
 
 /// An embedded key store. A handle is cheap to clone; dropping the last handle closes the store.
 ///
+/// Authentication and reads of records run in memory. A change blocks until it is durable: an async host
+/// calls it through `web::unblock` (feature `axum`), or on a thread that may block.
+///
 /// ```
-/// use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, scope::catalogue};
+/// use portcullis::{Expiry, NewKey, Refusal, Store, scope::catalogue};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path().join("keys");
 /// let store = Store::open(dir)?;
-/// let issued = store.issue(NewKey {
-///     name: "Nightly export".into(),
-///     grant: Grant::Scopes(store.scopes(["api.read"])?),
-///     active: true,
-///     expiry: Expiry::Never,
-///     owner: None,
-///     metadata: Metadata::new(),
-/// })?;
+/// let new = NewKey::new("Nightly export", store.scopes(["api.read"])?, Expiry::Never);
+/// let issued = store.issue(new)?;
 /// let key = issued.secret.reveal(|text| text.to_owned()); // shown once
 ///
 /// let principal = store.authenticate_key(key.as_bytes())?; // memory only
@@ -34,6 +31,8 @@ use std::{fmt, sync::Arc};
 pub struct Store {
     pub(super) writer: Arc<Writer>,
     pub(super) prefix: Prefix,
+    /// Whether this process asked for the creation of the store.
+    pub(super) is_created: bool,
 }
 
 impl fmt::Debug for Store {

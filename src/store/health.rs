@@ -60,8 +60,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// let issued = store.issue(new)?;
     /// assert!(store.now() >= issued.record.created_at);
     /// # Ok::<(), Error>(())

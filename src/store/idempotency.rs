@@ -2,7 +2,7 @@
 
 use super::issued::Issued;
 use crate::{
-    audit::Once,
+    audit_entry::Once,
     digest::Seal,
     record::{Actor, Record},
 };

@@ -12,12 +12,12 @@ use crate::{
     error::Error,
     id::KeyId,
     ledger::ReplicaWait,
-    record::{Actor, Change, NewKey, Record},
-    scope::{Catalogue, ScopeSet},
+    record::{Actor, Change, Expiry, NewKey, Record},
+    scope::{Catalogue, Grant, ScopeSet},
     secret::Prefix,
     time::Timestamp,
 };
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 impl Store {
     /// Opens the store in `dir`, or creates it if the directory is absent or empty.
@@ -44,44 +44,70 @@ impl Store {
         Self::builder().in_memory()
     }
 
-    /// Issues a key. When this returns, the key is durable and accepted.
+    /// Issues a key. Blocks until the key is durable and accepted.
     ///
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// let issued = store.issue(NewKey {
-    ///     name: "Till 4".into(),
-    ///     grant: Grant::Scopes(store.scopes(["api.read", "api.write"])?),
-    ///     active: true,
-    ///     expiry: Expiry::At(Timestamp::from_secs(4_000_000_000)),
-    ///     owner: Some("shop-17".into()),
-    ///     metadata: Metadata::from([("floor".into(), "2".into())]),
-    /// })?;
+    /// let year = Expiry::after(std::time::Duration::from_hours(365 * 24));
+    /// let new = NewKey::new("Till 4", store.scopes(["api.read", "api.write"])?, year)
+    ///     .with_owner("shop-17")
+    ///     .with_metadata(Metadata::from([("floor".into(), "2".into())]));
+    /// let issued = store.issue(new)?;
     /// issued.secret.reveal(|text| assert_eq!(text.len(), 54));
     /// # Ok::<(), Error>(())
     /// ```
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
-        self.acting_as(Actor::Host, None).issue(new)
+        self.acting_as(Actor::Host).issue(new)
     }
 
-    /// Changes a key. Stricter parts of the change take effect before it is durable, looser parts once it
-    /// is durable. A change that alters nothing is no error.
+    /// Issues the first key of a store that this process created with [`Builder::create`]: a root key,
+    /// with which an operator issues all others. Returns `None` if the store was opened, or if it has
+    /// a key.
+    ///
+    /// [`open`](Self::open) also creates a store, but a volume that is not mounted looks like an absent
+    /// store. So it never leads to a root key.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path().join("keys");
+    /// let store = Store::builder().create(&dir)?;
+    /// let first = store.issue_first_key("root")?.unwrap();
+    /// first.secret.reveal(|text| println!("{text}"));
+    /// assert!(store.issue_first_key("root")?.is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn issue_first_key(&self, name: impl Into<String>) -> Result<Option<Issued>, Error> {
+        if self.is_created { self.issue_first_key_of_opened(name) } else { Ok(None) }
+    }
+
+    /// Issues a root key if the store has no key, also if the store was only opened. Of several replicas
+    /// that do this at once, one issues a key. Call it only where an operator asks for it.
+    pub fn issue_first_key_of_opened(
+        &self,
+        name: impl Into<String>,
+    ) -> Result<Option<Issued>, Error> {
+        self.acting_as(Actor::Host).issue_first(NewKey::new(name, Grant::All, Expiry::Never))
+    }
+
+    /// Changes a key. Blocks until the change is durable. Stricter parts take effect before, looser parts
+    /// afterwards. A change that alters nothing is no error.
     ///
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
-    /// let record = store.update(id, Change { name: Some("Till 5".into()), ..Change::default() })?;
+    /// let record = store.update(id, Change::default().with_name("Till 5"))?;
     /// assert_eq!(record.name, "Till 5");
     /// # Ok::<(), Error>(())
     /// ```
     pub fn update(&self, id: KeyId, change: Change) -> Result<Arc<Record>, Error> {
-        self.acting_as(Actor::Host, None).update(id, change)
+        self.acting_as(Actor::Host).update(id, change)
     }
 
-    /// Revokes a key. A validation that starts after this returned refuses it, on every thread.
+    /// Revokes a key. Blocks until the revocation is durable. A validation that starts after this returned refuses it, on every thread.
     ///
     /// If the disk fails, this is an error, and the key still stays refused in this process. An
     /// [`update`](Self::update) with [`Change::activate`] reactivates the key.
@@ -96,8 +122,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?; // not shared
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
     /// let (record, wait) = store.revoke_everywhere(id)?;
     /// assert!(!record.active);
@@ -105,18 +130,18 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn revoke_everywhere(&self, id: KeyId) -> Result<(Arc<Record>, ReplicaWait), Error> {
-        self.acting_as(Actor::Host, None).revoke_everywhere(id)
+        self.acting_as(Actor::Host).revoke_everywhere(id)
     }
 
     /// Replaces a key by a new one with the same name, scopes, expiry, owner and metadata, and with
-    /// another secret. The same change ends the old key: now, or after the grace.
+    /// another secret. The same change ends the old key: now, or after the grace. Blocks until it is
+    /// durable.
     ///
     /// ```
     /// # use portcullis::*;
     /// # use std::time::Duration;
     /// # let store = Store::in_memory()?;
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let old = store.issue(new)?.record.id;
     /// let new = store.rotate(old, Duration::from_secs(3600))?; // the old one works for an hour more
     /// assert_eq!(new.record.replaces, Some(old));
@@ -125,16 +150,15 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn rotate(&self, id: KeyId, grace: Duration) -> Result<Issued, Error> {
-        self.acting_as(Actor::Host, None).rotate(id, grace)
+        self.acting_as(Actor::Host).rotate(id, grace)
     }
 
-    /// Deletes an inactive key for good. Its audit entries stay.
+    /// Deletes an inactive key permanently. Blocks until it is durable. The key's audit entries stay.
     ///
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let new = NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
+    /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
     /// assert!(matches!(store.delete(id), Err(Error::StillActive(_))));
     /// store.revoke(id)?;
@@ -143,7 +167,7 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn delete(&self, id: KeyId) -> Result<(), Error> {
-        self.acting_as(Actor::Host, None).delete(id)
+        self.acting_as(Actor::Host).delete(id)
     }
 
     /// Returns the committed record of a key.
@@ -161,13 +185,12 @@ impl Store {
     /// Returns a page of records, newest first.
     ///
     /// ```
-    /// # use portcullis::*;
+    /// # use portcullis::{*, list::ListQuery};
     /// # let store = Store::in_memory()?;
     /// # for name in ["a", "b", "c"] {
-    /// #     store.issue(NewKey { name: name.into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-    /// #         expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// #     store.issue(NewKey::new(name, store.scopes(["api.read"])?, Expiry::Never))?;
     /// # }
-    /// let mut query = ListQuery { active: Some(true), page_size: Some(2), ..ListQuery::default() };
+    /// let mut query = ListQuery::default().with_active(true).with_page_size(2);
     /// let first = store.list(&query)?;
     /// query.page_token = first.next_page_token;
     /// assert_eq!((first.records.len(), store.list(&query)?.records.len()), (2, 1));
@@ -175,6 +198,20 @@ impl Store {
     /// ```
     pub fn list(&self, query: &ListQuery) -> Result<Page, Error> {
         list::page(&self.writer.index, query)
+    }
+
+    /// Returns the records of all keys, newest first. A key that is changed meanwhile occurs once, as it
+    /// was before or after. A key that is created meanwhile may be absent.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # store.issue(NewKey::new("Till 4", store.scopes(["api.read"])?, Expiry::Never))?;
+    /// assert_eq!(store.records().map(|record| record.name.clone()).collect::<Vec<_>>(), ["Till 4"]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn records(&self) -> impl Iterator<Item = Arc<Record>> {
+        list::records(&self.writer.index)
     }
 
     /// Returns the number of keys, in constant time.
@@ -207,17 +244,18 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let new = |name: &str, grant| NewKey { name: name.into(), grant, active: true,
-    /// #     expiry: Expiry::Never, owner: None, metadata: Metadata::new() };
-    /// let clerk = store.issue(new("clerk", Grant::Scopes(store.scopes(["admin.key.create", "api.read"])?)))?;
-    /// let acting = store.acting_as(Actor::Key(clerk.record.id), None);
-    /// assert!(acting.issue(new("reader", Grant::Scopes(store.scopes(["api.read"])?))).is_ok());
-    /// let refused = acting.issue(new("writer", Grant::Scopes(store.scopes(["api.write"])?)));
+    /// # let new = |name: &str, scopes: &[&str]| -> Result<NewKey, Error> {
+    /// #     Ok(NewKey::new(name, store.scopes(scopes)?, Expiry::Never))
+    /// # };
+    /// let clerk = store.issue(new("clerk", &["admin.key.create", "api.read"])?)?;
+    /// let acting = store.acting_as(Actor::Key(clerk.record.id));
+    /// assert!(acting.issue(new("reader", &["api.read"])?).is_ok());
+    /// let refused = acting.issue(new("writer", &["api.write"])?);
     /// assert!(matches!(refused, Err(Error::Forbidden(_))));
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn acting_as(&self, actor: Actor, source: Option<IpAddr>) -> Acting<'_> {
-        Acting::new(self, actor, source)
+    pub fn acting_as(&self, actor: Actor) -> Acting<'_> {
+        Acting::new(self, actor)
     }
 
     /// Returns the set of the scopes with these names. An unknown name is an error that lists the
@@ -261,8 +299,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let store = Store::in_memory()?;
-    /// # let issued = store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?),
-    /// #     active: true, expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+    /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// assert_eq!(store.last_used(issued.record.id), None);
     /// store.authenticate_key(key.as_bytes()).unwrap();

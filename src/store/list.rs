@@ -17,6 +17,7 @@ const NUMBER_DIGITS: usize = 11;
 
 /// Which keys to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListQuery {
     /// Only active or only inactive ones.
     pub active: Option<bool>,
@@ -29,6 +30,38 @@ pub struct ListQuery {
     pub page_size: Option<usize>,
     /// The token of the page before. The filters must be those of that page; the size may differ.
     pub page_token: Option<String>,
+}
+
+impl ListQuery {
+    /// Selects only active or only inactive keys.
+    #[must_use]
+    pub fn with_active(self, active: bool) -> Self {
+        Self { active: Some(active), ..self }
+    }
+
+    /// Selects keys that are entitled to this scope.
+    #[must_use]
+    pub fn with_scope(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+
+    /// Selects keys whose name or id contains this text.
+    #[must_use]
+    pub fn with_text(self, text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..self }
+    }
+
+    /// Sets the page size.
+    #[must_use]
+    pub fn with_page_size(self, size: usize) -> Self {
+        Self { page_size: Some(size), ..self }
+    }
+
+    /// Continues after the page that returned this token.
+    #[must_use]
+    pub fn with_page_token(self, token: impl Into<String>) -> Self {
+        Self { page_token: Some(token.into()), ..self }
+    }
 }
 
 /// A page of records.
@@ -68,6 +101,19 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     records.truncate(size);
     let next_page_token = records.last().filter(|_| !is_last).map(|last| token_after(last, filter));
     Ok(Page { records, next_page_token })
+}
+
+/// Returns the records of all keys. The index is unlocked after each batch.
+pub(super) fn records(index: &Index) -> impl Iterator<Item = Arc<Record>> {
+    let wanted = RecordFilter { active: None, scope: None };
+    let mut next = Some(None);
+    std::iter::from_fn(move || {
+        let (batch, position) = index.search(next?, &Search::new(None), wanted, MAX_PAGE_SIZE);
+        next = position.map(Some);
+        Some(batch)
+    })
+    .flatten()
+    .map(Arc::new)
 }
 
 /// Distinguishes the filters of two lists. It is no secret and protects nothing: a forged token returns

@@ -5,7 +5,7 @@
 
 use super::{Store, plans::PlannedKey, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
@@ -59,7 +59,7 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
     let names = ScopeNames::new(Vec::new(), None).unwrap();
     let (ledger, seals) = (Box::new(ledger), Arc::clone(&SEALS));
     let writer = Writer::start(ledger, Index::new(), seals, names, Tip::default(), uses::INTERVAL);
-    (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default() }, log)
+    (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default(), is_created: true }, log)
 }
 
 fn digest(store: &Store, id: u64) -> Digest {

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     codec::{self, DbKey},
     error::Error,
     ledger::Put,

@@ -11,7 +11,7 @@ use super::{
     rules::{self, Authority},
 };
 use crate::{
-    audit::{Act, Attempt, AuditEntry, Once},
+    audit_entry::{Act, Attempt, AuditEntry, Once},
     codec::{self, AuditStart, DbKey},
     digest::Digest,
     error::{Error, Field, Forbidden},
@@ -137,6 +137,12 @@ impl<'s> Planning<'s> {
         core.wait(self.plans, done.sequence)?;
         let found = core.index.get(done.id).ok_or(Error::NoSuchKey(done.id))?;
         Ok(Outcome::Before(found.0))
+    }
+
+    /// Whether the store has a key, or has one once everything that is queued is applied.
+    pub(super) fn has_keys(&self) -> bool {
+        let (keys, _) = self.caller.core.index.count();
+        keys > 0 || self.plans.pending.values().any(|pending| pending.record.is_some())
     }
 
     /// Creates a key.

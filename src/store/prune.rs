@@ -6,7 +6,7 @@
 
 use super::{acting::Acting, planning::Planning, pruned::Pruned, requests::RETENTION};
 use crate::{
-    audit::Attempt,
+    audit_entry::Attempt,
     error::{Error, Field, Forbidden},
     time::Timestamp,
 };
@@ -22,7 +22,7 @@ impl Acting<'_> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let store = Store::open(dir.path().join("keys"))?;
     /// let long_ago = Timestamp::from_secs(1_700_000_000);
-    /// let acting = store.acting_as(Actor::Host, None);
+    /// let acting = store.acting_as(Actor::Host);
     /// assert_eq!(acting.prune_audit(long_ago)?, None); // nothing is that old
     /// # Ok::<(), Error>(())
     /// ```

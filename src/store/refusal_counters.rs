@@ -20,7 +20,7 @@
 //! other actors share one counter for each act.
 
 use crate::{
-    audit::{Act, Attempt, AuditEntry},
+    audit_entry::{Act, Attempt, AuditEntry},
     id::KeyId,
     record::Actor,
     time::Timestamp,

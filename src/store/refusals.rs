@@ -94,7 +94,7 @@ fn log_missing(counted: &[CountedActs], error: &Error) {
 #[cfg(test)]
 mod tests {
     use crate::{
-        audit::{Act, Attempt},
+        audit_entry::{Act, Attempt},
         record::Actor,
         store::Store,
     };
@@ -104,7 +104,7 @@ mod tests {
     fn counted_refusals_are_written_after_one_minute() {
         let room = tempfile::tempdir().unwrap();
         let store = Store::open(room.path().join("keys")).unwrap();
-        let acting = store.acting_as(Actor::Local(7), None);
+        let acting = store.acting_as(Actor::Local(7));
         for _ in 0..5 {
             acting.refuse(Attempt::List, None, "no").unwrap();
         }

@@ -17,7 +17,7 @@ mod read;
 pub(super) use self::read::{NO_LIMIT, UNLINKED_LIMIT, read};
 
 use crate::{
-    audit::{Act, AuditEntry, Once},
+    audit_entry::{Act, AuditEntry, Once},
     error::Error,
     id::KeyId,
     record::Actor,

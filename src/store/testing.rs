@@ -7,8 +7,7 @@
 //! # use portcullis::*;
 //! let (store, script) = testing::scripted_store();
 //! script.verdict(true); // the next commit succeeds
-//! store.issue(NewKey { name: "a".into(), grant: Grant::Scopes(store.scopes(["api.read"])?), active: true,
-//!     expiry: Expiry::Never, owner: None, metadata: Metadata::new() })?;
+//! store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
 //! script.fill_disk();
 //! assert!(store.health().disk.is_some_and(|disk| disk.is_low));
 //! # Ok::<(), Error>(())
@@ -29,7 +28,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    audit::{Act, AuditEntry, Once},
+    audit_entry::{Act, AuditEntry, Once},
     clock::Clock,
     digest::Seals,
     gate::Gate,
@@ -56,7 +55,7 @@ pub(crate) fn scripted(every: Duration) -> (Store, Script) {
     let seals = Arc::new(Seals::derive(None));
     let (ledger, tip) = (Box::new(ledger), Tip::default());
     let writer = Writer::start(ledger, Index::new(), seals, names, tip, every).unwrap();
-    (Store { writer: Arc::new(writer), prefix: Prefix::default() }, script)
+    (Store { writer: Arc::new(writer), prefix: Prefix::default(), is_created: true }, script)
 }
 
 /// Returns a store in memory whose wall clock has jumped ahead since the store was opened.
@@ -71,7 +70,7 @@ pub fn store_with_clock_jump(ahead: Duration) -> Store {
     };
     let core = Core::new(parts, Plans::new(Some(Tip::default()), Requests::default()));
     let writer = Writer::begin(Arc::new(core), uses::INTERVAL).unwrap();
-    Store { writer: Arc::new(writer), prefix: Prefix::default() }
+    Store { writer: Arc::new(writer), prefix: Prefix::default(), is_created: true }
 }
 
 /// Returns a store in memory whose newest change is ahead of the wall clock.

@@ -2,9 +2,10 @@
 
 use super::testing::{Script, scripted_store, store_with_clock_jump};
 use crate::{
-    Error, Idempotency, KeyId, ListQuery, Outcome, Store,
+    Error, Idempotency, KeyId, Outcome, Store,
     error::Field,
     ledger::{CommitOutcome, Room},
+    list::ListQuery,
     record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey},
     refusal::Refusal,
     scope::Grant,
@@ -260,7 +261,7 @@ fn metadata_patch_merges_into_changes_that_are_queued() {
     let patch = |change, entry: &str, value: Option<&str>| {
         let metadata = MetadataPatch::from([(entry.to_owned(), value.map(str::to_owned))]);
         spawn(&store, move |store| {
-            store.acting_as(Actor::Host, None).patch(id, change, metadata).unwrap()
+            store.acting_as(Actor::Host).patch(id, change, metadata).unwrap()
         })
     };
     let first = patch(Change::default(), "shift", Some("night"));
@@ -284,7 +285,7 @@ fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
     let issued = store.issue(new_key(&store, &["api.read"], true)).unwrap();
     let (before, id) = (issued.record, store.list(&ListQuery::default()).unwrap().records[0].id);
     let patch = MetadataPatch::from([("reason".into(), Some("x".repeat(257)))]);
-    let refused = store.acting_as(Actor::Host, None).patch(id, Change::deactivate(), patch);
+    let refused = store.acting_as(Actor::Host).patch(id, Change::deactivate(), patch);
     assert!(matches!(refused, Err(Error::Invalid { field: Field::Metadata, .. })));
     assert_eq!(store.get(id).unwrap(), before);
     issued.secret.reveal(|key| assert_eq!(decision(&store, key), Ok(())));
@@ -346,7 +347,7 @@ fn rejected_plan_changes_nothing() {
     let (id, key) = issue(&store, &script, root);
     script.verdict(true); // For the audit entry of the refusal.
     assert!(matches!(store.revoke(id), Err(Error::LastRoot(_))));
-    let stale = store.acting_as(Actor::Host, None).update_if(
+    let stale = store.acting_as(Actor::Host).update_if(
         id,
         99,
         Change { name: Some("x".into()), ..Change::default() },
@@ -364,12 +365,12 @@ fn expected_revision_includes_pending_changes() {
     let named = Change { name: Some("a".into()), ..Change::default() };
     let renaming = spawn(&store, move |store| store.update(id, named));
     script.begun();
-    let host = store.acting_as(Actor::Host, None);
+    let host = store.acting_as(Actor::Host);
     assert!(matches!(host.update_if(id, seen, Change::deactivate()), Err(Error::Changed(_))));
     assert!(matches!(host.delete_if(id, seen), Err(Error::Changed(_))));
     assert_eq!(decision(&store, &key), Ok(()));
     let revoking = spawn(&store, move |store| {
-        store.acting_as(Actor::Host, None).update_if(id, seen + 1, Change::deactivate())
+        store.acting_as(Actor::Host).update_if(id, seen + 1, Change::deactivate())
     });
     planned(&store, seen + 2);
     script.verdict(true);
@@ -386,11 +387,10 @@ fn key_with_a_pending_revocation_can_change_nothing() {
     let (other, other_key) = issue(&store, &script, new_key(&store, &["api.read"], true));
     let revoking = spawn(&store, move |store| store.revoke(clerk));
     script.begun();
-    let takeover =
-        spawn(&store, move |store| store.acting_as(Actor::Key(clerk), None).revoke(other));
+    let takeover = spawn(&store, move |store| store.acting_as(Actor::Key(clerk)).revoke(other));
     planned(&store, 4);
     let minting = spawn(&store, move |store| {
-        store.acting_as(Actor::Key(clerk), None).issue(new_key(store, &["api.read"], true))
+        store.acting_as(Actor::Key(clerk)).issue(new_key(store, &["api.read"], true))
     });
     planned(&store, 5);
     assert_eq!(decision(&store, &other_key), Ok(()));
@@ -456,7 +456,7 @@ fn duplicate_request_waits_for_the_first_one() {
     let once = |store: &Store| {
         let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
         let new = new_key(store, &["api.read"], true);
-        store.acting_as(Actor::Host, None).issue_once(new, &request)
+        store.acting_as(Actor::Host).issue_once(new, &request)
     };
     let first = spawn(&store, once);
     script.begun();
@@ -483,7 +483,7 @@ fn log_reports_each_refused_act_missing_from_the_audit_log() {
     tracing::subscriber::with_default(lines.finish(), || {
         script.verdict(false);
         assert!(matches!(store.revoke(root), Err(Error::LastRoot(_))));
-        let clerk = store.acting_as(Actor::Key(clerk), None);
+        let clerk = store.acting_as(Actor::Key(clerk));
         let wider = clerk.issue(new_key(&store, &["api.write"], true));
         assert!(matches!(wider, Err(Error::Forbidden(_))));
         assert!(matches!(store.delete(root), Err(Error::StillActive(_))));
@@ -540,7 +540,7 @@ fn full_disk_accepts_only_stricter_changes() {
 fn full_disk_writes_no_refused_acts() {
     let (store, script, id, _) = with_room(Room::Reserve);
     // The key has no scope to issue keys. The refusal would be an audit entry.
-    let acting = store.acting_as(Actor::Key(id), None);
+    let acting = store.acting_as(Actor::Key(id));
     let refused = acting.issue(new_key(&store, &["api.read"], true));
     assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
     script.set_room(Room::Enough);

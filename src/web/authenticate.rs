@@ -20,7 +20,7 @@ use std::fmt;
 /// }
 /// ```
 pub fn authenticate(store: &Store, headers: &HeaderMap) -> Result<Principal, Refusal> {
-    store.authenticate_all(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))
+    store.authenticate(headers.get_all(AUTHORIZATION).iter())
 }
 
 /// The outcome of authenticating one request. As a request extension it tells inner layers and
@@ -94,15 +94,14 @@ impl fmt::Debug for Authentication {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Expiry, Grant, Metadata, NewKey, scope::catalogue};
+    use crate::{Expiry, NewKey, scope::catalogue};
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     /// A store with one key, and the headers of a request with that key.
     fn store_and_headers() -> (Store, HeaderMap) {
         let store = Store::in_memory().unwrap();
-        let grant = Grant::Scopes(store.scopes([catalogue::API_READ.as_str()]).unwrap());
-        let (name, owner, metadata) = ("a".into(), None, Metadata::new());
-        let new = NewKey { name, grant, active: true, expiry: Expiry::Never, owner, metadata };
+        let scopes = store.scopes([catalogue::API_READ.as_str()]).unwrap();
+        let new = NewKey::new("a", scopes, Expiry::Never);
         let key = store.issue(new).unwrap().secret.reveal(str::to_owned);
         let mut headers = HeaderMap::new();
         let basic = format!("Basic {}", STANDARD.encode(format!("{key}:")));

@@ -1,6 +1,6 @@
 //! The router in which each route states a scope of its own plane.
 
-use super::{Administration, Data, Problem, RequireScope, TypedScope, require_complete_body};
+use super::{Administration, Data, Problem, RequireScope, ScopeOf, require_complete_body};
 use crate::Store;
 use axum::{
     Router,
@@ -41,7 +41,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 ///
 /// A route of the Data API that requires a scope of the Administration API does not compile:
 ///
-/// ```compile_fail,E0271
+/// ```compile_fail,E0277
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{DataApi, scopes::AdminAccountList}};
 /// # let store = Store::in_memory()?;
@@ -59,9 +59,21 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 ///
-/// Nor does a route of the other plane after the first route has determined the plane:
+/// A handler may ask for a scope that its route does not require. Then the request needs both: one handler
+/// can serve routes with different scopes.
 ///
-/// ```compile_fail,E0271
+/// ```
+/// # use axum::routing::get;
+/// # use portcullis::{Store, web::{ApiKey, DataApi, scopes::{ApiRead, ApiWrite}}};
+/// # let store = Store::in_memory()?;
+/// let both = get(async |key: ApiKey<ApiWrite>| key.id().to_string());
+/// let app = DataApi::new(store).route(ApiRead, "/ledgers", both);
+/// # Ok::<(), portcullis::Error>(())
+/// ```
+///
+/// A route of the other plane does not compile after the first route has determined the plane:
+///
+/// ```compile_fail,E0277
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{Guarded, scopes::{AdminAccountList, ApiRead}}};
 /// # let store = Store::in_memory()?;
@@ -76,6 +88,12 @@ pub struct Guarded<P, T = Store> {
     store: Store,
     routes: Vec<(String, MethodRouter<T>)>,
     plane: PhantomData<fn() -> P>,
+}
+
+impl<P, T> std::fmt::Debug for Guarded<P, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded").finish_non_exhaustive()
+    }
 }
 
 impl<P, T> Guarded<P, T>
@@ -96,12 +114,7 @@ where
     /// As axum's own `route` does: if a method of a path is given twice, or a path is malformed.
     /// Also if no method is named, as in `any(handler)`: the fallback of a `MethodRouter` is replaced
     /// by 405, since it would run without a key.
-    pub fn route<S: TypedScope<Plane = P>>(
-        mut self,
-        scope: S,
-        path: &str,
-        methods: MethodRouter<T>,
-    ) -> Self {
+    pub fn route<S: ScopeOf<P>>(mut self, scope: S, path: &str, methods: MethodRouter<T>) -> Self {
         let methods = methods.route_layer(middleware::from_fn(require_complete_body));
         let methods = methods.route_layer(RequireScope::new(self.store.clone(), scope));
         let Some(index) = self.routes.iter().position(|(other, _)| other == path) else {

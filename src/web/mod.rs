@@ -12,6 +12,7 @@ mod layer;
 mod responses;
 pub mod scopes;
 mod streams;
+mod unblock;
 
 pub use authenticate::{Authentication, authenticate};
 pub use complete_body::require_complete_body;
@@ -19,5 +20,6 @@ pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};
 pub use layer::{Protected, RequireScope};
 pub use responses::{FieldError, Problem};
-pub use scopes::{Administration, Data, OnPlane, TypedScope};
+pub use scopes::{Administration, Data, OnPlane, ScopeOf, TypedScope};
 pub use streams::{Revoked, UntilRevoked, WhenRevoked, until_revoked};
+pub use unblock::unblock;

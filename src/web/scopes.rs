@@ -12,12 +12,23 @@ pub type Data = OnPlane<false>;
 pub struct OnPlane<const ADMINISTRATION: bool>;
 
 /// A scope as a type; [`scopes!`](crate::scopes!) defines such types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the type of a scope",
+    label = "not the type of a scope",
+    note = "define it with `portcullis::scopes!`, or use one of `portcullis::web::scopes`"
+)]
 pub trait TypedScope: Copy + Send + Sync + 'static {
-    /// [`Administration`] or [`Data`], depending on the name of the scope.
-    type Plane;
     /// The scope.
     const SCOPE: Scope;
 }
+
+/// A scope of this plane: [`Administration`] if its name begins with `admin.`, else [`Data`].
+#[diagnostic::on_unimplemented(
+    message = "the scope `{Self}` is not of the plane of these routes",
+    label = "a scope of the other plane",
+    note = "`AdministrationApi` has the routes whose scopes begin with `admin.`, `DataApi` all others"
+)]
+pub trait ScopeOf<Plane>: TypedScope {}
 
 /// Defines a type for each scope, and a function `registry()` that lists all of them for
 /// [`Builder::scopes`](crate::Builder::scopes).
@@ -59,10 +70,21 @@ macro_rules! scopes {
             $visibility struct $name;
 
             impl $crate::web::TypedScope for $name {
-                type Plane = $crate::web::OnPlane<{
-                    ::core::matches!($crate::Plane::of($text), $crate::Plane::Administration)
-                }>;
                 const SCOPE: $crate::Scope = $crate::Scope::from_static($text);
+            }
+
+            impl
+                $crate::web::ScopeOf<
+                    $crate::web::OnPlane<
+                        {
+                            ::core::matches!(
+                                $crate::Plane::of($text),
+                                $crate::Plane::Administration
+                            )
+                        },
+                    >,
+                > for $name
+            {
             }
 
             const _: $crate::Scope = <$name as $crate::web::TypedScope>::SCOPE;

@@ -20,7 +20,7 @@ use axum::{
 };
 use futures_util::stream;
 use portcullis::{
-    Change, Expiry, Grant, KeyId, NewKey, Refusal, Store, Timestamp,
+    Change, Expiry, Grant, KeyId, Refusal, Store, Timestamp,
     scope::catalogue::API_READ,
     web::{self, Revoked, WhenRevoked},
 };
@@ -135,10 +135,7 @@ async fn started_at(work: impl FnOnce() + Send + 'static) -> Instant {
 fn restrict(store: &Store, kind: &str, id: KeyId) {
     let change = match kind {
         "revoke" => Change::deactivate(),
-        _ => Change {
-            grant: Some(Grant::Scopes(store.scopes(["api.write"]).unwrap())),
-            ..Change::default()
-        },
+        _ => Change::default().with_grant(Grant::Scopes(store.scopes(["api.write"]).unwrap())),
     };
     store.update(id, change).unwrap();
 }
@@ -183,13 +180,13 @@ async fn stream_ends_at_an_expiry_that_was_moved_earlier() {
         Expiry::At(Timestamp::from_secs(now.as_secs() + secs))
     };
     for path in ["/body", "/events", "/socket"] {
-        let new = NewKey { expiry: in_secs(3600), ..new_key(&store, "brief", &["api.read"]) };
+        let new = new_key(&store, "brief", &["api.read"]).with_expiry(in_secs(3600));
         let (id, key) = issue(&store, new);
         let mut stream = connect(address, path, &key).await;
         let start = started_at({
             let (store, expiry) = (store.clone(), in_secs(2));
             move || {
-                store.update(id, Change { expiry: Some(expiry), ..Change::default() }).unwrap();
+                store.update(id, Change::default().with_expiry(expiry)).unwrap();
             }
         })
         .await;

@@ -283,12 +283,12 @@ impl<'s, W: Observer> Writer<'s, W> {
             0 if !active && !old => self.delete(at),
             1 => {
                 let new = format!("owner-{}", owner + 1);
-                let change = Change { owner: Some(Some(new)), ..Change::default() };
+                let change = Change::default().with_owner(new);
                 self.update(at, State { owner: owner + 1, ..own.state }, change)
             }
             2 | 3 => {
                 let grant = scopes(self.store, if wide { NARROW } else { WIDE });
-                let change = Change { grant: Some(grant), ..Change::default() };
+                let change = Change::default().with_grant(grant);
                 self.update(at, State { wide: !wide, ..own.state }, change)
             }
             4 | 5 if active && !old => self.rotate(at),

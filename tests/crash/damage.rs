@@ -16,8 +16,8 @@ mod kind;
 
 use kind::DamageKind;
 use portcullis::{
-    AuditEntry, Change, Error, Expiry, Grant, KeyId, NewKey, Offline, Record, Refusal, Store,
-    Timestamp,
+    Change, Error, Expiry, Grant, KeyId, Offline, Record, Refusal, Store, Timestamp,
+    audit::AuditEntry,
 };
 use portcullis_testkit::{
     Chance, copy, grouped, issue, needs, new_key, number, records, replace, room, seeded,
@@ -58,7 +58,7 @@ impl TestStore {
         let home = dir.path().join("keys");
         let mut keys = Vec::new();
         let store = Store::create(&home);
-        let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+        let root = new_key(&store, "root", &[]).with_grant(Grant::All);
         let (id, key) = issue(&store, root);
         keys.push((id, key, None));
         for n in 0..count {
@@ -101,8 +101,8 @@ impl TestStore {
         let mut fixture = Self::with_keys(40);
         let store = Store::open_existing(&fixture.home);
         for n in 0..ENTRIES {
-            let name = Some(format!("name {n}"));
-            store.update(fixture.keys[0].0, Change { name, ..Change::default() }).unwrap();
+            let name = format!("name {n}");
+            store.update(fixture.keys[0].0, Change::default().with_name(name)).unwrap();
         }
         drop(store);
         age(&fixture.home, 100);
@@ -569,7 +569,7 @@ mod database {
         let early = fixture.copy("early");
         let (id, _, _) = fixture.keys[0];
         let store = Store::open_existing(&fixture.home);
-        store.update(id, Change { name: Some("renamed".into()), ..Change::default() }).unwrap();
+        store.update(id, Change::default().with_name("renamed")).unwrap();
         drop(store);
         fixture.record_content();
         let mut old = Vec::new();

@@ -305,10 +305,8 @@ impl Copy {
         let mut command = self.cargo("check", "plain");
         command.args(["-p", "portcullis", "--lib", "--profile", "test", "--all-features"]);
         let checked = command.output().unwrap();
-        match checked.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&checked.stderr).into_owned()),
-        }
+        let output = String::from_utf8_lossy(&checked.stderr);
+        checked.status.success().then_some(()).ok_or_else(|| output.into_owned())
     }
 
     /// Whether a test finds a fault. Prints the message of the failed test.

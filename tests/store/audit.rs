@@ -1,8 +1,8 @@
 //! The audit log: retention, the entry of every act, and the count of repeated refusals.
 
 use portcullis::{
-    Act, Actor, Attempt, Change, Error, Expiry, Grant, Idempotency, KeyId, NewKey, Outcome, Store,
-    Timestamp,
+    Actor, Change, Error, Expiry, Grant, Idempotency, KeyId, Outcome, Store, Timestamp,
+    audit::{Act, Attempt},
     error::{Field, Forbidden},
 };
 use portcullis_testkit::{
@@ -17,8 +17,8 @@ fn log_with_acts_and_refusals_survives_reopen() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();
     let (clerk, _) = issue(&store, new_key(&store, "clerk", &["admin.key.create", "api.read"]));
-    let source = Some("192.0.2.7".parse().unwrap());
-    let acting = store.acting_as(Actor::Key(clerk), source);
+    let source = "192.0.2.7".parse().unwrap();
+    let acting = store.acting_as(Actor::Key(clerk)).with_address(source);
     acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
     let child = acting.issue(new_key(&store, "child", &["api.read"])).unwrap().record.id;
     store.revoke(child).unwrap();
@@ -44,7 +44,10 @@ fn log_with_acts_and_refusals_survives_reopen() {
     assert!(
         matches!(&entries[2].act, Act::Refuse { reason, .. } if reason.contains("its own scopes"))
     );
-    assert_eq!((entries[2].after.name.as_deref(), entries[2].source), (Some("thief"), source));
+    assert_eq!(
+        (entries[2].after.name.as_deref(), entries[2].source),
+        (Some("thief"), Some(source))
+    );
     assert_eq!(
         (&entries[4].before, &entries[4].after),
         (&Change::activate(), &Change::deactivate())
@@ -57,7 +60,7 @@ fn log_with_acts_and_refusals_survives_reopen() {
 fn refusal_by_the_host_is_recorded() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();
-    store.acting_as(Actor::Local(7), None).refuse(Attempt::List, None, "no scope").unwrap();
+    store.acting_as(Actor::Local(7)).refuse(Attempt::List, None, "no scope").unwrap();
     let entries = store.audit(0, 10).unwrap();
     let refused = entries.last().unwrap();
     assert_eq!(refused.actor, Actor::Local(7));
@@ -68,24 +71,22 @@ fn refusal_by_the_host_is_recorded() {
 mod pruning {
     use super::*;
 
-    fn prune(store: &Store) -> Result<Option<portcullis::Pruned>, Error> {
-        store.acting_as(Actor::Local(7), Some(SOURCE)).prune_audit(hours_ago(30))
+    fn prune(store: &Store) -> Result<Option<portcullis::audit::Pruned>, Error> {
+        store.acting_as(Actor::Local(7)).with_address(SOURCE).prune_audit(hours_ago(30))
     }
 
     #[test]
     fn last_day_is_never_pruned_so_idempotent_requests_are_still_known() {
         let (_dir, _home, store) = store_with_old_entries();
-        let acting = store.acting_as(Actor::Host, None);
+        let acting = store.acting_as(Actor::Host);
         let refused = acting.prune_audit(hours_ago(23));
         assert!(matches!(refused, Err(Error::Invalid { field: Field::Before, .. })), "{refused:?}");
         let request = Idempotency { key: b"once", route: "POST", payload: b"a" };
         let issued = acting.issue_once(new_key(&store, "a", &[]), &request).unwrap();
         let Outcome::Issued(issued) = issued else { panic!("{issued:?}") };
         acting.prune_audit(hours_ago(25)).unwrap().unwrap();
-        let again = store
-            .acting_as(Actor::Host, None)
-            .issue_once(new_key(&store, "a", &[]), &request)
-            .unwrap();
+        let again =
+            store.acting_as(Actor::Host).issue_once(new_key(&store, "a", &[]), &request).unwrap();
         let Outcome::Before(again) = again else { panic!("{again:?}") };
         assert_eq!(again.id, issued.record.id);
     }
@@ -94,21 +95,20 @@ mod pruning {
     fn idempotent_request_is_known_after_prune_and_reopen() {
         let (_dir, home, store) = store_with_old_entries();
         let request = Idempotency { key: b"once", route: "POST", payload: b"a" };
-        store.acting_as(Actor::Host, None).issue_once(new_key(&store, "a", &[]), &request).unwrap();
+        store.acting_as(Actor::Host).issue_once(new_key(&store, "a", &[]), &request).unwrap();
         prune(&store).unwrap().unwrap();
         drop(store);
         let store = Store::open(&home).unwrap();
-        let again =
-            store.acting_as(Actor::Host, None).issue_once(new_key(&store, "a", &[]), &request);
+        let again = store.acting_as(Actor::Host).issue_once(new_key(&store, "a", &[]), &request);
         assert!(matches!(again, Ok(Outcome::Before(_))), "{again:?}");
     }
 
     #[test]
     fn root_key_may_not_prune() {
         let (_dir, _home, store) = store_with_old_entries();
-        let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+        let root = new_key(&store, "root", &[]).with_grant(Grant::All);
         let (root, _) = issue(&store, root);
-        let refused = store.acting_as(Actor::Key(root), None).prune_audit(hours_ago(30));
+        let refused = store.acting_as(Actor::Key(root)).prune_audit(hours_ago(30));
         assert!(matches!(refused, Err(Error::Forbidden(Forbidden::PruneIsLocal))), "{refused:?}");
     }
 
@@ -131,7 +131,7 @@ mod pruning {
         let store = Store::open(&home).unwrap();
         assert_eq!(store.audit(0, 100).unwrap()[0].sequence, 11);
         let deadline = SystemTime::now() + Duration::from_secs(20);
-        while store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap().is_some() {
+        while store.acting_as(Actor::Host).prune_audit(hours_ago(30)).unwrap().is_some() {
             assert!(SystemTime::now() < deadline);
         }
         issue(&store, new_key(&store, "wakes the writer", &[]));
@@ -151,8 +151,8 @@ mod pruning {
             for thread in 0..8 {
                 scope.spawn(move || {
                     for n in 0..320 {
-                        let name = Some(format!("{thread} {n}"));
-                        store_ref.update(id, Change { name, ..Change::default() }).unwrap();
+                        let name = format!("{thread} {n}");
+                        store_ref.update(id, Change::default().with_name(name)).unwrap();
                     }
                 });
             }
@@ -178,18 +178,16 @@ mod recorded_acts {
             ["admin.key.create", "admin.key.update", "admin.key.delete", "api.read", "api.write"];
         let (clerk, _) = fixture.key("clerk", &names);
         let store = fixture.store.clone();
-        let acting = store.acting_as(Actor::Key(clerk), Some(SOURCE));
+        let acting = store.acting_as(Actor::Key(clerk)).with_address(SOURCE);
         let record = acting.issue(new_key(&store, "a", &["api.read", "api.write"])).unwrap().record;
         let create = fixture.entry();
         assert_eq!((create.act.clone(), create.key), (Act::Create, Some(record.id)));
         assert_eq!(create.before, Change::default());
         assert_eq!(create.after.grant, Some(record.grant));
         assert_eq!((create.after.active, create.after.name.as_deref()), (Some(true), Some("a")));
-        let narrow = Change {
-            grant: Some(scopes(&store, &["api.read"])),
-            expiry: Some(Expiry::At(Timestamp::from_secs(4_000_000_000))),
-            ..Change::default()
-        };
+        let narrow = Change::default()
+            .with_grant(scopes(&store, &["api.read"]))
+            .with_expiry(Expiry::At(Timestamp::from_secs(4_000_000_000)));
         acting.update(record.id, narrow.clone()).unwrap();
         let update = fixture.entry();
         assert_eq!((update.act.clone(), &update.after), (Act::Update, &narrow));
@@ -224,12 +222,12 @@ mod recorded_acts {
         let (unprivileged, _) = fixture.key("unprivileged", &[]);
         let (strong, _) = fixture.key("strong", &["api.write"]);
         let (root, _) = {
-            let new = NewKey { grant: Grant::All, ..new_key(&fixture.store, "root", &[]) };
+            let new = new_key(&fixture.store, "root", &[]).with_grant(Grant::All);
             fixture.read += 1;
             issue(&fixture.store, new)
         };
         let store = fixture.store.clone();
-        let as_clerk = store.acting_as(Actor::Key(clerk), Some(SOURCE));
+        let as_clerk = store.acting_as(Actor::Key(clerk)).with_address(SOURCE);
         as_clerk.issue(new_key(&store, "x", &["api.write"])).unwrap_err();
         fixture.assert_refused(Actor::Key(clerk), "create", None);
         as_clerk.rotate(strong, Duration::ZERO).unwrap_err();
@@ -241,14 +239,15 @@ mod recorded_acts {
         as_clerk.prune_audit(hours_ago(30)).unwrap_err();
         fixture.assert_refused(Actor::Key(clerk), "cut", None);
         store
-            .acting_as(Actor::Key(unprivileged), Some(SOURCE))
+            .acting_as(Actor::Key(unprivileged))
+            .with_address(SOURCE)
             .issue(new_key(&store, "x", &[]))
             .unwrap_err();
         fixture.assert_refused(Actor::Key(unprivileged), "create", None);
         for id in [strong, "key_00000000000".parse().unwrap()] {
             // A new key for each id: a repeated refusal of one key would only be counted.
             let (weak, _) = fixture.key("weak", &[]);
-            let as_weak = store.acting_as(Actor::Key(weak), Some(SOURCE));
+            let as_weak = store.acting_as(Actor::Key(weak)).with_address(SOURCE);
             as_weak.revoke(id).unwrap_err();
             fixture.assert_refused(Actor::Key(weak), "update", Some(id));
             as_weak.rotate(id, Duration::ZERO).unwrap_err();
@@ -285,7 +284,7 @@ mod repeated_refusals {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let acting = store.acting_as(Actor::Key(id), Some(SOURCE));
+                    let acting = store.acting_as(Actor::Key(id)).with_address(SOURCE);
                     for _ in 0..REFUSALS / 4 {
                         acting.refuse(Attempt::List, None, "lacks it").unwrap();
                     }
@@ -346,7 +345,7 @@ mod repeated_refusals {
     #[test]
     fn refusal_with_another_actor_attempt_or_reason_has_its_own_entry() {
         let (_dir, _home, store, id) = store_with_weak_key();
-        let acting = |actor| store.acting_as(actor, None);
+        let acting = |actor| store.acting_as(actor);
         let acts = [
             (Actor::Key(id), Attempt::List, "a"),
             (Actor::Key(id), Attempt::List, "b"),
@@ -372,7 +371,7 @@ mod repeated_refusals {
     #[test]
     fn crash_loses_only_the_unwritten_count() {
         let (dir, home, store, id) = store_with_weak_key();
-        let acting = store.acting_as(Actor::Key(id), None);
+        let acting = store.acting_as(Actor::Key(id));
         let copied = |name: &str| {
             let copy = dir.path().join(name);
             portcullis_testkit::copy(&home, &copy);
@@ -397,7 +396,7 @@ mod repeated_refusals {
     #[test]
     fn many_reasons_of_one_key_share_one_count() {
         let (_dir, home, store, id) = store_with_weak_key();
-        let acting = store.acting_as(Actor::Key(id), None);
+        let acting = store.acting_as(Actor::Key(id));
         for reason in 0..1000 {
             acting.refuse(Attempt::Rotate, None, &format!("reason {reason}")).unwrap();
         }

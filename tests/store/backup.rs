@@ -2,9 +2,10 @@
 //! never re-enables a key that was revoked later, and it never overwrites anything.
 
 use portcullis::{
-    Act, Actor, Change, Error, Expiry, Grant, KeyId, ListQuery, Offline, Record, Refusal, Store,
-    Timestamp,
+    Actor, Change, Error, Expiry, Grant, KeyId, Offline, Record, Refusal, Store, Timestamp,
+    audit::Act,
     backup::{LaterEffect, LaterEvidence, Restored},
+    list::ListQuery,
 };
 use portcullis_testkit::{Chance, copy, home, issue, new_key, records};
 use std::{
@@ -159,14 +160,12 @@ fn backup_during_concurrent_writes_is_consistent() {
             let (store, stop) = (&store, &stop);
             scope.spawn(move || {
                 let mut chance = Chance(seed);
-                let query = ListQuery { page_size: Some(200), ..ListQuery::default() };
+                let query = ListQuery::default().with_page_size(200);
                 while !stop.load(Ordering::Relaxed) {
                     let page = store.list(&query).unwrap().records;
                     let id = page[chance.below(page.len())].id;
-                    let narrowed = Change {
-                        grant: Some(portcullis_testkit::scopes(store, &["api.read"])),
-                        ..Change::default()
-                    };
+                    let narrowed = Change::default()
+                        .with_grant(portcullis_testkit::scopes(store, &["api.read"]));
                     // The change fails if the other thread changed the key first.
                     let _ = match chance.below(5) {
                         0 => store.revoke(id).map(drop),
@@ -317,18 +316,16 @@ fn restore_applies_every_kind_of_later_restriction() {
     store.revoke(revoked).unwrap();
     store.revoke(deleted).unwrap();
     store.delete(deleted).unwrap();
-    let change = |grant: &[&str]| Change {
-        grant: Some(portcullis_testkit::scopes(&store, grant)),
-        ..Change::default()
-    };
+    let change =
+        |grant: &[&str]| Change::default().with_grant(portcullis_testkit::scopes(&store, grant));
     store.update(narrowed, change(&["api.read"])).unwrap();
-    let past = Change { expiry: Some(Expiry::At(Timestamp::from_secs(9))), ..Change::default() };
+    let past = Change::default().with_expiry(Expiry::At(Timestamp::from_secs(9)));
     store.update(shortened, past).unwrap();
     store.rotate(rotated, Duration::ZERO).unwrap();
     let successor = store.rotate(graced, Duration::from_hours(1)).unwrap().record.id;
     store.revoke(reactivated).unwrap();
     store.update(reactivated, Change::activate()).unwrap();
-    let other = Change { owner: Some(Some("another".into())), ..Change::default() };
+    let other = Change::default().with_owner("another");
     store.update(owned, other).unwrap();
     store.update(inactive, Change::activate()).unwrap();
     let (lost, lost_key) = make("issued after the backup");
@@ -396,10 +393,8 @@ fn scopes_added_after_the_backup_keep_their_numbers() {
     drop(store);
     let with_scope = |name: &str| Store::builder().scopes([(name.parse().unwrap(), String::new())]);
     let store = with_scope("late.one").open(&old).unwrap();
-    let widened = Change {
-        grant: Some(portcullis_testkit::scopes(&store, &["api.read", "late.one"])),
-        ..Change::default()
-    };
+    let widened =
+        Change::default().with_grant(portcullis_testkit::scopes(&store, &["api.read", "late.one"]));
     store.update(id, widened).unwrap();
     drop(store);
     restore(&bytes, &new_directory(&old), &directory(&old)).unwrap();
@@ -441,7 +436,7 @@ fn restore_needs_an_audit_log_that_reaches_the_anchor() {
     drop(store);
     copy(&old, &earlier);
     let store = Store::open(&old).unwrap();
-    store.update(id, Change { name: Some("b".into()), ..Change::default() }).unwrap();
+    store.update(id, Change::default().with_name("b")).unwrap();
     let bytes = backup(&store);
     store.revoke(id).unwrap();
 
@@ -495,7 +490,7 @@ fn restore_accepts_an_export_instead_of_the_old_directory() {
     let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
     let (_, kept_key) = issue(&store, new_key(&store, "kept", &["api.read"]));
     let early = export(&store, 0);
-    store.update(gone, Change { name: Some("b".into()), ..Change::default() }).unwrap();
+    store.update(gone, Change::default().with_name("b")).unwrap();
     let bytes = backup(&store);
     store.revoke(gone).unwrap();
     let (lost, _) = issue(&store, new_key(&store, "lost", &["api.read"]));
@@ -506,7 +501,7 @@ fn restore_accepts_an_export_instead_of_the_old_directory() {
         Err(Error::UnknownRevocations(why)) => why.into_string(),
         other => panic!("{other:?}"),
     };
-    let altered = |alter: &dyn Fn(&mut Vec<portcullis::AuditEntry>)| {
+    let altered = |alter: &dyn Fn(&mut Vec<portcullis::audit::AuditEntry>)| {
         let LaterEvidence::Export { entries, end } = complete.clone() else { panic!() };
         let mut entries = entries;
         alter(&mut entries);
@@ -516,7 +511,7 @@ fn restore_accepts_an_export_instead_of_the_old_directory() {
     assert!(refused(&export(&store, 5)).contains("entry 5"));
     assert!(refused(&altered(&|entries| drop(entries.pop()))).contains("the log reached 6"));
     assert!(refused(&altered(&|entries| drop(entries.remove(2)))).contains("missing"));
-    let reactivate = |entries: &mut Vec<portcullis::AuditEntry>| {
+    let reactivate = |entries: &mut Vec<portcullis::audit::AuditEntry>| {
         entries[2].after = Change::activate();
     };
     assert!(refused(&altered(&reactivate)).contains("another history"));

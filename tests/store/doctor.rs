@@ -48,8 +48,8 @@ impl Fixture {
         store.revoke(deleted.0).unwrap();
         store.delete(deleted.0).unwrap();
         let new = store.rotate(old.0, Duration::from_hours(1)).unwrap().record.id;
-        let name = Some("kept, renamed".into());
-        store.update(kept.0, portcullis::Change { name, ..Default::default() }).unwrap();
+        let renamed = portcullis::Change::default().with_name("kept, renamed");
+        store.update(kept.0, renamed).unwrap();
         drop(store);
         Self { dir, home, kept, revoked, deleted, new, active_frames }
     }
@@ -387,7 +387,7 @@ mod records {
         let store = Store::open(&fixture.home).unwrap();
         for name in ["a", "b"] {
             let expiry = Expiry::At(Timestamp::from_secs(1_000_000));
-            issue(&store, portcullis::NewKey { expiry, ..new_key(&store, name, &[]) });
+            issue(&store, new_key(&store, name, &[]).with_expiry(expiry));
         }
         drop(store);
         let note = fixture.finding("expired");
@@ -796,7 +796,7 @@ mod repair {
         let fixture = Fixture::new();
         age(&fixture.home, 100);
         let store = Store::open(&fixture.home).unwrap();
-        let acting = store.acting_as(Actor::Host, None);
+        let acting = store.acting_as(Actor::Host);
         let pruned = acting.prune_audit(hours_ago(50)).unwrap().unwrap();
         assert_eq!((pruned.through, pruned.removed), (10, 10));
         drop(store);

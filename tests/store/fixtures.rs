@@ -11,8 +11,9 @@
 //! The second command writes a store whose audit log was pruned.
 
 use portcullis::{
-    Act, Actor, Attempt, AuditEntry, Change, Expiry, Grant, KeyId, NewKey, Offline, Record,
-    Refusal, Store, Timestamp, scope::catalogue,
+    Actor, Change, Expiry, Grant, KeyId, NewKey, Offline, Record, Refusal, Store, Timestamp,
+    audit::{Act, Attempt, AuditEntry},
+    scope::catalogue,
 };
 use portcullis_testkit::{copy, issue, new_key, records, room, scopes, surgery::age};
 use std::{fmt::Write, fs, path::Path};
@@ -124,7 +125,7 @@ fn grant_text(grant: &Grant) -> String {
 }
 
 fn change_text(change: &Change) -> String {
-    let Change { name, grant, active, expiry, owner, metadata } = change;
+    let Change { name, grant, active, expiry, owner, metadata, .. } = change;
     let grant = grant.as_ref().map(grant_text);
     format!("{{{name:?} {grant:?} {active:?} {expiry:?} {owner:?} {metadata:?}}}")
 }
@@ -149,7 +150,7 @@ fn write_fixture(target: &Path) {
         keys.push((key, answer));
         id
     };
-    let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+    let root = new_key(&store, "root", &[]).with_grant(Grant::All);
     issue_with_answer(&store, root, "ok");
     let mut full = new_key(&store, "Nachtläufer ☾", &["api.read", "api.write", "ledger.close"]);
     full.owner = Some("shop-17".into());
@@ -157,7 +158,7 @@ fn write_fixture(target: &Path) {
     full.expiry = Expiry::At(Timestamp::from_secs(16_000_000_000));
     issue_with_answer(&store, full, "ok");
     let revoked = issue_with_answer(&store, new_key(&store, "off", &["api.read"]), "inactive");
-    store.acting_as(Actor::Local(1000), None).revoke(revoked).unwrap();
+    store.acting_as(Actor::Local(1000)).revoke(revoked).unwrap();
     let mut short = new_key(&store, "short", &["api.read"]);
     short.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
     issue_with_answer(&store, short, "expired");
@@ -171,15 +172,15 @@ fn write_fixture(target: &Path) {
     let store = builder().open_existing(&home).unwrap();
     let held = ["admin.key.create", "admin.key.update", "api.read"];
     let clerk = issue_with_answer(&store, new_key(&store, "clerk", &held), "ok");
-    let acting = store.acting_as(Actor::Key(clerk), Some("192.0.2.7".parse().unwrap()));
-    let renamed = Change { name: Some("off, renamed".into()), ..Change::default() };
+    let acting = store.acting_as(Actor::Key(clerk)).with_address("192.0.2.7".parse().unwrap());
+    let renamed = Change::default().with_name("off, renamed");
     acting.update(revoked, renamed).unwrap();
     acting.issue(new_key(&store, "thief", &["api.write"])).unwrap_err();
-    let source = Some("2001:db8::7".parse().unwrap());
-    store.acting_as(Actor::Key(clerk), source).refuse(Attempt::List, None, "no scope").unwrap();
-    let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
-    store.update(clerk, Change { owner: Some(Some("desk".into())), ..narrowed }).unwrap();
-    store.update(clerk, Change { owner: Some(None), ..Change::deactivate() }).unwrap();
+    let acting = store.acting_as(Actor::Key(clerk)).with_address("2001:db8::7".parse().unwrap());
+    acting.refuse(Attempt::List, None, "no scope").unwrap();
+    let narrowed = Change::default().with_grant(scopes(&store, &["api.read"]));
+    store.update(clerk, narrowed.with_owner("desk")).unwrap();
+    store.update(clerk, Change::deactivate().without_owner()).unwrap();
     store.update(clerk, Change::activate()).unwrap();
     assert!(store.scopes([catalogue::API_READ.as_str()]).is_ok());
     let names = store.catalogue().entries().len();
@@ -201,9 +202,9 @@ fn write_cut_fixture(target: &Path) {
     store.revoke(gone.0).unwrap();
     let now = Timestamp::from(std::time::SystemTime::now()).as_secs();
     let before = Timestamp::from_secs(now - 30 * 3600);
-    store.acting_as(Actor::Local(1000), None).prune_audit(before).unwrap().unwrap();
+    store.acting_as(Actor::Local(1000)).prune_audit(before).unwrap().unwrap();
     store.delete(gone.0).unwrap();
-    let narrowed = Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() };
+    let narrowed = Change::default().with_grant(scopes(&store, &["api.read"]));
     store.update(kept.0, narrowed).unwrap();
     let names = store.catalogue().entries().len();
     fs::write(target.join("expected.txt"), describe(&store, names, usize::MAX)).unwrap();

@@ -76,9 +76,9 @@ fn refused_authentication_writes_nothing() {
     let before = on_disk(&home);
     let store = Store::open(&home).unwrap();
     for (header, refusal) in headers.iter().cycle().take(5_000) {
-        assert_eq!(store.authenticate(header.as_bytes()).unwrap_err(), *refusal);
+        assert_eq!(store.authenticate_header(header.as_bytes()).unwrap_err(), *refusal);
         let twice = [header.as_bytes(); 2];
-        assert_eq!(store.authenticate_all(twice).unwrap_err(), Refusal::Ambiguous);
+        assert_eq!(store.authenticate(twice.into_iter()).unwrap_err(), Refusal::Ambiguous);
     }
     assert_eq!(store.audit(0, 99).unwrap(), entries);
     // Closing the store writes the uses that are still in memory.

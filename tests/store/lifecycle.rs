@@ -1,8 +1,9 @@
 //! The lifecycle of keys through the public API, also over reopening the store.
 
 use portcullis::{
-    Act, Actor, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, NewKey, Outcome,
-    Prefix, Refusal, Store, Timestamp, error::Field, error::Forbidden, scope::catalogue,
+    Actor, Change, Error, Expiry, Grant, Idempotency, KeyId, NewKey, Outcome, Prefix, Refusal,
+    Store, Timestamp, audit::Act, error::Field, error::Forbidden, list::ListQuery,
+    scope::catalogue,
 };
 use portcullis_testkit::{basic, home, issue, new_key, scopes, surgery};
 use std::time::{Duration, SystemTime};
@@ -36,8 +37,7 @@ fn every_key_state_survives_reopen() {
     store.revoke(gone).unwrap();
     store.delete(gone).unwrap();
     let metadata = [("team".to_owned(), "blue".to_owned())].into();
-    let change =
-        Change { owner: Some(Some("shop".into())), metadata: Some(metadata), ..Change::default() };
+    let change = Change::default().with_owner("shop").with_metadata(metadata);
     let changed = store.update(on, change).unwrap();
     drop(store);
 
@@ -56,7 +56,7 @@ fn expired_key_is_refused() {
     new.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
     let (id, key) = issue(&store, new);
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Expired);
-    store.update(id, Change { expiry: Some(Expiry::Never), ..Change::default() }).unwrap();
+    store.update(id, Change::default().with_expiry(Expiry::Never)).unwrap();
     assert!(store.authenticate_key(&key).is_ok());
 }
 
@@ -91,14 +91,14 @@ fn header_and_key_authentication_agree() {
     let store = Store::in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "header", &["api.read"]));
     let header = basic(&key);
-    assert_eq!(store.authenticate(header.as_bytes()).unwrap().id(), id);
-    assert_eq!(store.authenticate_all([header.as_bytes()]).unwrap().id(), id);
-    assert_eq!(store.authenticate_all([]).unwrap_err(), Refusal::Missing);
+    assert_eq!(store.authenticate_header(header.as_bytes()).unwrap().id(), id);
+    assert_eq!(store.authenticate([header.as_bytes()].into_iter()).unwrap().id(), id);
+    assert_eq!(store.authenticate(std::iter::empty::<&[u8]>()).unwrap_err(), Refusal::Missing);
     assert_eq!(
-        store.authenticate_all([header.as_bytes(), header.as_bytes()]).unwrap_err(),
+        store.authenticate([header.as_bytes(), header.as_bytes()].into_iter()).unwrap_err(),
         Refusal::Ambiguous
     );
-    assert_eq!(store.authenticate(b"Bearer x").unwrap_err(), Refusal::Malformed);
+    assert_eq!(store.authenticate_header(b"Bearer x").unwrap_err(), Refusal::Malformed);
 }
 
 #[test]
@@ -128,15 +128,12 @@ fn only_inactive_key_can_be_deleted() {
 #[test]
 fn last_active_root_key_cannot_be_revoked_narrowed_or_expired() {
     let store = Store::in_memory().unwrap();
-    let root = |name: &str| NewKey { grant: Grant::All, ..new_key(&store, name, &[]) };
+    let root = |name: &str| new_key(&store, name, &[]).with_grant(Grant::All);
     let (first, _) = issue(&store, root("first"));
     let changes = [
         Change::deactivate(),
-        Change { grant: Some(scopes(&store, &["api.read"])), ..Change::default() },
-        Change {
-            expiry: Some(Expiry::At(Timestamp::from_secs(9_000_000_000))),
-            ..Change::default()
-        },
+        Change::default().with_grant(scopes(&store, &["api.read"])),
+        Change::default().with_expiry(Expiry::At(Timestamp::from_secs(9_000_000_000))),
     ];
     for change in &changes {
         assert!(
@@ -154,7 +151,7 @@ fn one_of_two_root_keys_can_be_revoked_after_reopen() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();
     let [first, second] = ["first", "second"]
-        .map(|name| issue(&store, NewKey { grant: Grant::All, ..new_key(&store, name, &[]) }).0);
+        .map(|name| issue(&store, new_key(&store, name, &[]).with_grant(Grant::All)).0);
     drop(store);
     let store = Store::open(&home).unwrap();
     assert!(!store.revoke(first).unwrap().active);
@@ -166,12 +163,10 @@ fn rotation_copies_all_fields_and_revokes_the_old_key() {
     let (_dir, home) = home();
     let store = Store::open(&home).unwrap();
     let end = Expiry::At(Timestamp::from_secs(9_000_000_000));
-    let new = NewKey {
-        expiry: end,
-        owner: Some("shop".into()),
-        metadata: [("team".into(), "blue".into())].into(),
-        ..new_key(&store, "till", &["api.read"])
-    };
+    let new = new_key(&store, "till", &["api.read"])
+        .with_expiry(end)
+        .with_owner("shop")
+        .with_metadata([("team".into(), "blue".into())].into());
     let (old, old_key) = issue(&store, new);
     let rotated = store.rotate(old, Duration::ZERO).unwrap();
     let (new, new_key) = (rotated.record.id, rotated.secret.reveal(|k| k.as_bytes().to_vec()));
@@ -204,7 +199,7 @@ fn rotated_key_stays_valid_for_the_grace_period_or_until_its_expiry() {
     assert_eq!(store.get(id).unwrap().expiry, Expiry::At(Timestamp::from_secs(end)));
     assert_eq!(issued.expiry, Expiry::Never);
     let soon = Expiry::At(Timestamp::from_secs(issued.created_at.as_secs() + 60));
-    let (id, _) = issue(&store, NewKey { expiry: soon, ..new_key(&store, "short", &["api.read"]) });
+    let (id, _) = issue(&store, new_key(&store, "short", &["api.read"]).with_expiry(soon));
     store.rotate(id, Duration::from_hours(1)).unwrap();
     assert_eq!(store.get(id).unwrap().expiry, soon);
     let (id, _) = issue(&store, new_key(&store, "greedy", &["api.read"]));
@@ -226,7 +221,7 @@ fn only_valid_key_can_be_rotated_and_only_once() {
     store.revoke(off).unwrap();
     assert_eq!(refused_state(off), "inactive");
     let past = Expiry::At(Timestamp::from_secs(1_000_000));
-    let (over, _) = issue(&store, NewKey { expiry: past, ..new_key(&store, "a", &[]) });
+    let (over, _) = issue(&store, new_key(&store, "a", &[]).with_expiry(past));
     assert_eq!(refused_state(over), "expired");
     let unknown = "key_00000000000".parse().unwrap();
     assert!(matches!(store.rotate(unknown, Duration::ZERO), Err(Error::NoSuchKey(_))));
@@ -235,8 +230,8 @@ fn only_valid_key_can_be_rotated_and_only_once() {
 #[test]
 fn last_root_key_is_rotated_by_the_host_only() {
     let store = Store::in_memory().unwrap();
-    let (first, key) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "r", &[]) });
-    let by_itself = store.acting_as(Actor::Key(first), None).rotate(first, Duration::ZERO);
+    let (first, key) = issue(&store, new_key(&store, "r", &[]).with_grant(Grant::All));
+    let by_itself = store.acting_as(Actor::Key(first)).rotate(first, Duration::ZERO);
     assert!(matches!(by_itself, Err(Error::Forbidden(Forbidden::RootIsLocal))));
     let second = store.rotate(first, Duration::ZERO).unwrap().record;
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
@@ -250,11 +245,11 @@ fn key_with_the_largest_record_can_be_revoked_and_rotated() {
     let store = Store::open(&home).unwrap();
     let with_metadata = |bytes: usize| {
         let entry = |i: usize| (i.to_string(), "x".repeat(bytes.saturating_sub(i * 256).min(256)));
-        NewKey { metadata: (0..6).map(entry).collect(), ..new_key(&store, "long", &["api.read"]) }
+        new_key(&store, "long", &["api.read"]).with_metadata((0..6).map(entry).collect())
     };
     let largest = (0..1536).rev().find(|bytes| store.issue(with_metadata(*bytes)).is_ok()).unwrap();
     let (id, key) = issue(&store, with_metadata(largest));
-    let acting = store.acting_as(Actor::Local(7), None);
+    let acting = store.acting_as(Actor::Local(7));
     let next = acting.rotate(id, Duration::from_hours(1)).unwrap();
     acting.revoke(id).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
@@ -267,10 +262,8 @@ fn update_with_a_stale_revision_is_refused() {
     let store = Store::in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "shared", &["api.read"]));
     let seen = store.get(id).unwrap().revision;
-    let acting = store.acting_as(Actor::Local(0), None);
-    let renamed = acting
-        .update_if(id, seen, Change { name: Some("mine".into()), ..Change::default() })
-        .unwrap();
+    let acting = store.acting_as(Actor::Local(0));
+    let renamed = acting.update_if(id, seen, Change::default().with_name("mine")).unwrap();
     assert!(matches!(acting.update_if(id, seen, Change::deactivate()), Err(Error::Changed(_))));
     assert!(store.get(id).unwrap().active);
     assert!(!acting.update_if(id, renamed.revision, Change::deactivate()).unwrap().active);
@@ -282,7 +275,7 @@ fn delete_with_a_stale_revision_is_refused() {
     let (id, _) = issue(&store, new_key(&store, "old", &["api.read"]));
     let seen = store.get(id).unwrap().revision;
     let now = store.revoke(id).unwrap().revision;
-    let acting = store.acting_as(Actor::Host, None);
+    let acting = store.acting_as(Actor::Host);
     assert!(matches!(acting.delete_if(id, seen), Err(Error::Changed(_))));
     acting.delete_if(id, now).unwrap();
 }
@@ -292,10 +285,10 @@ fn invalid_value_is_reported_by_field_and_changes_nothing() {
     let store = Store::in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "good", &["api.read"]));
     let before = store.get(id).unwrap();
-    let long = Change { name: Some("x".repeat(1 << 20)), ..Change::default() };
+    let long = Change::default().with_name("x".repeat(1 << 20));
     assert!(matches!(store.update(id, long), Err(Error::Invalid { field: Field::Name, .. })));
     let wide = (0..16).map(|n| (format!("{n}{}", "k".repeat(60)), "v".repeat(256))).collect();
-    let wide = Change { metadata: Some(wide), ..Change::default() };
+    let wide = Change::default().with_metadata(wide);
     assert!(matches!(store.update(id, wide), Err(Error::Invalid { field: Field::Record, .. })));
     assert_eq!(store.get(id).unwrap(), before);
     let unknown = store.scopes(["api.raed"]).unwrap_err().to_string();
@@ -325,12 +318,15 @@ mod escalation_is_refused {
 
         fn key(&self, scopes: &[&str], active: bool) -> KeyId {
             let expiry = Expiry::At(Timestamp::from_secs(4_000_000_000));
-            issue(&self.store, NewKey { active, expiry, ..new_key(&self.store, "target", scopes) })
-                .0
+            issue(
+                &self.store,
+                new_key(&self.store, "target", scopes).with_active(active).with_expiry(expiry),
+            )
+            .0
         }
 
         fn update(&self, id: KeyId, change: Change) -> Result<(), Forbidden> {
-            let acting = self.store.acting_as(Actor::Key(self.clerk), None);
+            let acting = self.store.acting_as(Actor::Key(self.clerk));
             forbidden(acting.update(id, change).map(|_| ()))
         }
 
@@ -338,7 +334,7 @@ mod escalation_is_refused {
             let mut new = new_key(&self.store, "child", &["api.read"]);
             new.expiry = Expiry::At(Timestamp::from_secs(5_000_000_000));
             alter(&mut new);
-            let issued = self.store.acting_as(Actor::Key(self.clerk), None).issue(new);
+            let issued = self.store.acting_as(Actor::Key(self.clerk)).issue(new);
             forbidden(issued.map(|issued| issued.record.owner.clone()))
         }
     }
@@ -368,19 +364,17 @@ mod escalation_is_refused {
     fn by_adding_scopes_or_changing_the_owner() {
         let fixture = Fixture::new();
         let target = fixture.key(&["api.read"], true);
-        let wider = Change {
-            grant: Some(scopes(&fixture.store, &["api.read", "api.write"])),
-            ..Change::default()
-        };
+        let wider =
+            Change::default().with_grant(scopes(&fixture.store, &["api.read", "api.write"]));
         assert_eq!(fixture.update(target, wider.clone()), Err(Forbidden::ExceedsScopes));
         assert_eq!(fixture.update(fixture.clerk, wider), Err(Forbidden::ExceedsScopes));
-        let root = Change { grant: Some(Grant::All), ..Change::default() };
+        let root = Change::default().with_grant(Grant::All);
         assert_eq!(fixture.update(target, root), Err(Forbidden::RootIsLocal));
-        let owner = Change { owner: Some(Some("rival".into())), ..Change::default() };
+        let owner = Change::default().with_owner("rival");
         assert_eq!(fixture.update(target, owner), Err(Forbidden::ForeignOwner));
-        let rivals = Change { owner: Some(Some("rival".into())), ..Change::default() };
+        let rivals = Change::default().with_owner("rival");
         fixture.store.update(target, rivals).unwrap();
-        let taken = Change { owner: Some(Some("shop".into())), ..Change::default() };
+        let taken = Change::default().with_owner("shop");
         assert_eq!(fixture.update(target, taken), Err(Forbidden::ForeignOwner));
     }
 
@@ -396,10 +390,7 @@ mod escalation_is_refused {
     #[test]
     fn by_extending_an_expiry() {
         let fixture = Fixture::new();
-        let until = |secs| Change {
-            expiry: Some(Expiry::At(Timestamp::from_secs(secs))),
-            ..Change::default()
-        };
+        let until = |secs| Change::default().with_expiry(Expiry::At(Timestamp::from_secs(secs)));
         let stronger = fixture.key(&["api.write"], true);
         assert_eq!(fixture.update(stronger, until(4_500_000_000)), Err(Forbidden::ExceedsScopes));
         let own = fixture.key(&["api.read"], true);
@@ -410,11 +401,12 @@ mod escalation_is_refused {
     #[test]
     fn by_rotating_a_stronger_key() {
         let fixture = Fixture::new();
-        let acting = fixture.store.acting_as(Actor::Key(fixture.clerk), None);
+        let acting = fixture.store.acting_as(Actor::Key(fixture.clerk));
         let rotate = |id| forbidden(acting.rotate(id, Duration::ZERO).map(|_| ()));
         let key = |scopes: &[&str], expiry, owner: Option<&str>| {
-            let new = NewKey { expiry, ..new_key(&fixture.store, "target", scopes) };
-            issue(&fixture.store, NewKey { owner: owner.map(String::from), ..new }).0
+            let mut new = new_key(&fixture.store, "target", scopes).with_expiry(expiry);
+            new.owner = owner.map(String::from);
+            issue(&fixture.store, new).0
         };
         let end = Expiry::At(Timestamp::from_secs(4_000_000_000));
         let stronger = key(&["api.write"], end, Some("shop"));
@@ -427,7 +419,7 @@ mod escalation_is_refused {
         assert_eq!(rotate(without_owner), Err(Forbidden::ForeignOwner));
         assert_eq!(rotate(key(&["api.read"], end, Some("shop"))), Ok(()));
         let (reader, _) = issue(&fixture.store, new_key(&fixture.store, "reader", &["api.read"]));
-        let acting = fixture.store.acting_as(Actor::Key(reader), None);
+        let acting = fixture.store.acting_as(Actor::Key(reader));
         assert_eq!(
             forbidden(acting.rotate(reader, Duration::ZERO).map(|_| ())),
             Err(Forbidden::LacksScope(catalogue::ADMIN_KEY_UPDATE))
@@ -438,8 +430,7 @@ mod escalation_is_refused {
     fn but_narrowing_and_revoking_a_stronger_key_is_allowed() {
         let fixture = Fixture::new();
         let stronger = fixture.key(&["api.read", "api.write"], true);
-        let narrowed =
-            Change { grant: Some(scopes(&fixture.store, &["api.write"])), ..Change::default() };
+        let narrowed = Change::default().with_grant(scopes(&fixture.store, &["api.write"]));
         assert_eq!(fixture.update(stronger, narrowed), Ok(()));
         assert_eq!(fixture.update(stronger, Change::deactivate()), Ok(()));
     }
@@ -458,7 +449,7 @@ mod escalation_is_refused {
         let fixture = Fixture::new();
         let (reader, _) = issue(&fixture.store, new_key(&fixture.store, "reader", &["api.read"]));
         let target = fixture.key(&["api.read"], true);
-        let acting = fixture.store.acting_as(Actor::Key(reader), None);
+        let acting = fixture.store.acting_as(Actor::Key(reader));
         let lacks = |scope: portcullis::Scope| Err(Forbidden::LacksScope(scope));
         assert_eq!(
             forbidden(acting.revoke(target).map(|_| ())),
@@ -474,7 +465,7 @@ mod escalation_is_refused {
         assert_eq!(forbidden(acting.delete(unknown)), lacks(catalogue::ADMIN_KEY_DELETE));
         let new = new_key(&fixture.store, "child", &["api.read"]);
         assert_eq!(forbidden(acting.issue(new).map(|_| ())), lacks(catalogue::ADMIN_KEY_CREATE));
-        let renamed = Change { name: Some("x".into()), active: Some(false), ..Change::default() };
+        let renamed = Change::default().with_name("x").with_active(false);
         assert_eq!(
             forbidden(acting.update(reader, renamed).map(|_| ())),
             lacks(catalogue::ADMIN_KEY_UPDATE)
@@ -488,7 +479,7 @@ fn page_token_stays_valid_after_inserts_and_deletions() {
     let store = Store::in_memory().unwrap();
     let ids: Vec<KeyId> =
         (0..5).map(|n| issue(&store, new_key(&store, &format!("k{n}"), &[])).0).collect();
-    let mut query = ListQuery { page_size: Some(2), ..ListQuery::default() };
+    let mut query = ListQuery::default().with_page_size(2);
     let first = store.list(&query).unwrap();
     let last_seen = first.records[1].id;
     store.revoke(last_seen).unwrap();
@@ -517,15 +508,15 @@ fn list_is_filtered_by_name_state_and_scope() {
     let ids = |query: ListQuery| {
         store.list(&query).unwrap().records.iter().map(|r| r.id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(ListQuery { text: Some("EXPORT".into()), ..ListQuery::default() }), [read]);
-    assert_eq!(ids(ListQuery { text: Some(write.to_string()), ..ListQuery::default() }), [write]);
-    assert_eq!(ids(ListQuery { active: Some(false), ..ListQuery::default() }), [write]);
-    assert_eq!(ids(ListQuery { scope: Some(catalogue::API_READ), ..ListQuery::default() }), [read]);
+    assert_eq!(ids(ListQuery::default().with_text("EXPORT")), [read]);
+    assert_eq!(ids(ListQuery::default().with_text(write.to_string())), [write]);
+    assert_eq!(ids(ListQuery::default().with_active(false)), [write]);
+    assert_eq!(ids(ListQuery::default().with_scope(catalogue::API_READ)), [read]);
     for wrong in [0, 201] {
-        let query = ListQuery { page_size: Some(wrong), ..ListQuery::default() };
+        let query = ListQuery::default().with_page_size(wrong);
         assert!(matches!(store.list(&query), Err(Error::Invalid { field: Field::PageSize, .. })));
     }
-    let query = ListQuery { page_token: Some("nonsense".into()), ..ListQuery::default() };
+    let query = ListQuery::default().with_page_token("nonsense");
     assert!(matches!(store.list(&query), Err(Error::Invalid { field: Field::PageToken, .. })));
 }
 
@@ -574,7 +565,7 @@ fn store_counts_its_keys_and_debug_shows_only_the_prefix() {
     assert_eq!(store.count_expired(), 0);
     for name in ["ended", "ended too"] {
         let ended = Expiry::At(Timestamp::from_secs(1_000_000));
-        issue(&store, NewKey { expiry: ended, ..new_key(&store, name, &["api.read"]) });
+        issue(&store, new_key(&store, name, &["api.read"]).with_expiry(ended));
     }
     assert_eq!((store.count().active, store.count_expired()), (5, 2));
     assert_eq!(store.prefix(), Prefix::new("acme").unwrap());
@@ -586,7 +577,7 @@ fn idempotent_request_is_known_after_reopen() {
     let (_dir, home) = home();
     let request = Idempotency { key: b"a", route: "POST /v1/keys", payload: b"{}" };
     let send = |store: &Store| {
-        store.acting_as(Actor::Host, None).issue_once(new_key(store, "a", &["api.read"]), &request)
+        store.acting_as(Actor::Host).issue_once(new_key(store, "a", &["api.read"]), &request)
     };
     let store = Store::open(&home).unwrap();
     let Outcome::Issued(issued) = send(&store).unwrap() else { panic!("executed before") };
@@ -597,7 +588,7 @@ fn idempotent_request_is_known_after_reopen() {
 
     let request = Idempotency { key: b"b", route: "POST rotate", payload: b"{}" };
     let rotate = |store: &Store| {
-        store.acting_as(Actor::Host, None).rotate_once(record.id, Duration::ZERO, &request)
+        store.acting_as(Actor::Host).rotate_once(record.id, Duration::ZERO, &request)
     };
     let Outcome::Issued(issued) = rotate(&store).unwrap() else { panic!("executed before") };
     drop(store);
@@ -609,8 +600,38 @@ fn idempotent_request_is_known_after_reopen() {
 #[test]
 fn unknown_user_is_malformed_only_if_the_user_name_is_invalid() {
     let store = Store::in_memory().unwrap();
-    let refusal = |user: &[u8]| store.authenticate(basic(user).as_bytes()).unwrap_err();
+    let refusal = |user: &[u8]| store.authenticate_header(basic(user).as_bytes()).unwrap_err();
     assert_eq!(refusal(b"somebody"), Refusal::Unknown);
     assert_eq!(refusal(b"some body"), Refusal::Malformed);
     assert_eq!(refusal(b"some:body"), Refusal::Malformed);
+}
+
+#[test]
+fn first_key_is_issued_by_the_process_that_created_the_store_only() {
+    let (_dir, home) = home();
+    // As with a volume that is not mounted.
+    assert!(Store::open(&home).unwrap().issue_first_key("root").unwrap().is_none());
+    let (_dir, home) = portcullis_testkit::home();
+    let store = Store::builder().create(&home).unwrap();
+    let first = store.issue_first_key("root").unwrap().unwrap();
+    assert_eq!((first.record.grant, first.record.expiry), (Grant::All, Expiry::Never));
+    assert!(store.issue_first_key("root").unwrap().is_none());
+    assert!(store.issue_first_key_of_opened("root").unwrap().is_none());
+    drop(store);
+    let (_dir, home) = portcullis_testkit::home();
+    drop(Store::builder().create(&home).unwrap());
+    let store = Store::builder().open_existing(&home).unwrap();
+    assert!(store.issue_first_key("root").unwrap().is_none());
+    assert!(store.issue_first_key_of_opened("root").unwrap().is_some());
+}
+
+#[test]
+fn records_of_all_keys_are_iterated() {
+    let (_dir, home) = home();
+    let store = Store::open(&home).unwrap();
+    let ids: Vec<_> =
+        (0..450).map(|n| issue(&store, new_key(&store, &n.to_string(), &["api.read"])).0).collect();
+    let found: Vec<_> = store.records().map(|record| record.id).collect();
+    assert_eq!(found.len(), 450);
+    assert!(ids.iter().all(|id| found.contains(id)));
 }

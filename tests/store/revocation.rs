@@ -62,12 +62,12 @@ impl Restriction {
             Self::Revoke | Self::RevokeAgain => store.revoke(id).map(|_| ()),
             Self::Deactivate => store.update(id, Change::deactivate()).map(|_| ()),
             Self::Narrow => {
-                let narrow = Some(scopes(store, &["api.read"]));
-                store.update(id, Change { grant: narrow, ..Change::default() }).map(|_| ())
+                let narrow = scopes(store, &["api.read"]);
+                store.update(id, Change::default().with_grant(narrow)).map(|_| ())
             }
             Self::Expire => {
-                let past = Some(Expiry::At(Timestamp::from_secs(1_000_000)));
-                store.update(id, Change { expiry: past, ..Change::default() }).map(|_| ())
+                let past = Expiry::At(Timestamp::from_secs(1_000_000));
+                store.update(id, Change::default().with_expiry(past)).map(|_| ())
             }
             Self::Delete => store.delete(id),
         }
@@ -110,7 +110,7 @@ impl Experiment {
                 by_header = !by_header;
                 let started = self.draw();
                 let result = if by_header {
-                    store.authenticate(target.header.as_bytes())
+                    store.authenticate_header(target.header.as_bytes())
                 } else {
                     store.authenticate_key(&target.key)
                 };

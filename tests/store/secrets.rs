@@ -2,8 +2,8 @@
 //! output or error text of the library contains a part of its secret, in any usual encoding.
 
 use portcullis::{
-    Acting, Actor, Attempt, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Prefix, Scope,
-    Secret, Store, Timestamp,
+    Acting, Actor, Change, Error, Expiry, Grant, KeyId, Prefix, Scope, Secret, Store, Timestamp,
+    audit::Attempt, list::ListQuery,
 };
 use portcullis_testkit::{base64, basic, home, new_key, scopes};
 use std::{
@@ -135,11 +135,11 @@ fn secret_is_in_no_file_and_no_output() {
     let key = issued.secret.reveal(str::to_owned);
     let search = Search::new(&key);
 
-    output.debug(store.authenticate(basic(key.as_bytes()).as_bytes()).unwrap());
+    output.debug(store.authenticate_header(basic(key.as_bytes()).as_bytes()).unwrap());
     output.debug((&store, store.prefix(), store.health(), store.catalogue().entries()));
     present_wrongly(&store, &key, &mut output);
     paste_everywhere(&store, id, &key, &mut output);
-    let acting = store.acting_as(Actor::Key(id), Some("192.0.2.7".parse().unwrap()));
+    let acting = store.acting_as(Actor::Key(id)).with_address("192.0.2.7".parse().unwrap());
     change_wrongly(&store, acting, id, &mut output);
     acting.refuse(Attempt::List, Some(id), &format!("{key} may not")).unwrap();
     output.failure(Store::open(&home));
@@ -152,8 +152,8 @@ fn secret_is_in_no_file_and_no_output() {
     output.failure(store.authenticate_key(key.as_bytes()));
     output.failure(acting.revoke(id));
     output.debug(store.update(id, Change::activate()).unwrap());
-    let end = Some(Expiry::At(Timestamp::from_secs(1)));
-    output.debug(store.update(id, Change { expiry: end, ..Change::default() }).unwrap());
+    let end = Expiry::At(Timestamp::from_secs(1));
+    output.debug(store.update(id, Change::default().with_expiry(end)).unwrap());
     output.failure(store.authenticate_key(key.as_bytes()));
     output.debug(store.list(&ListQuery::default()).unwrap());
     store.revoke(id).unwrap();
@@ -188,10 +188,10 @@ fn present_wrongly(store: &Store, key: &str, output: &mut Output) {
         user(format!("{key}x:")),
         user(format!("x{key}:")),
     ] {
-        output.failure(store.authenticate(header.as_bytes()));
+        output.failure(store.authenticate_header(header.as_bytes()));
     }
     let header = basic(key.as_bytes());
-    output.failure(store.authenticate_all([header.as_bytes(), header.as_bytes()]));
+    output.failure(store.authenticate([header.as_bytes(), header.as_bytes()].into_iter()));
     output.failure(store.authenticate_key(&key.as_bytes()[1..]));
 }
 
@@ -201,25 +201,21 @@ fn paste_everywhere(store: &Store, id: KeyId, key: &str, output: &mut Output) {
     let text = format!("key={key};");
     let pair = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
     for new in [
-        NewKey { name: text.clone(), ..good() },
-        NewKey { name: key.repeat(3), ..good() },
-        NewKey { name: format!("{key}\0"), ..good() },
-        NewKey { owner: Some(text.clone()), ..good() },
-        NewKey { owner: Some(key.repeat(3)), ..good() },
-        NewKey { metadata: pair("note", key), ..good() },
-        NewKey { metadata: pair(key, "note"), ..good() },
-        NewKey { metadata: pair(&key.repeat(2), "note"), ..good() },
+        good().with_name(text.clone()),
+        good().with_name(key.repeat(3)),
+        good().with_name(format!("{key}\0")),
+        good().with_owner(text.clone()),
+        good().with_owner(key.repeat(3)),
+        good().with_metadata(pair("note", key)),
+        good().with_metadata(pair(key, "note")),
+        good().with_metadata(pair(&key.repeat(2), "note")),
     ] {
-        let change = Change {
-            name: Some(new.name.clone()),
-            owner: Some(new.owner.clone()),
-            metadata: Some(new.metadata.clone()),
-            ..Change::default()
-        };
+        let mut change = Change::default().with_name(&new.name).with_metadata(new.metadata.clone());
+        change.owner = Some(new.owner.clone());
         output.failure(store.issue(new.clone()));
         output.failure(store.update(id, change.clone()));
-        output.failure(store.acting_as(Actor::Key(id), None).issue(new));
-        output.failure(store.acting_as(Actor::Key(id), None).update(id, change));
+        output.failure(store.acting_as(Actor::Key(id)).issue(new));
+        output.failure(store.acting_as(Actor::Key(id)).update(id, change));
     }
     output.failure(store.scopes([key]));
     output.failure(store.scopes([format!("api.{key}")]));
@@ -228,9 +224,9 @@ fn paste_everywhere(store: &Store, id: KeyId, key: &str, output: &mut Output) {
     output.failure(key.parse::<KeyId>());
     output.failure(Prefix::new(key));
     output.debug(Secret::is_well_formed(key));
-    let token = ListQuery { page_token: Some(key.to_owned()), ..ListQuery::default() };
+    let token = ListQuery::default().with_page_token(key.to_owned());
     output.failure(store.list(&token));
-    let search = ListQuery { text: Some(key.to_owned()), ..ListQuery::default() };
+    let search = ListQuery::default().with_text(key.to_owned());
     output.debug(store.list(&search).unwrap());
 }
 
@@ -240,11 +236,10 @@ fn change_wrongly(store: &Store, acting: Acting<'_>, id: KeyId, output: &mut Out
     output.failure(acting.delete(id));
     output.failure(acting.issue(new_key(store, "child", &["api.read"])));
     output.failure(acting.update_if(id, 0, Change::deactivate()));
-    let wider = Some(scopes(store, &["api.write"]));
-    output.failure(acting.update(id, Change { grant: wider, ..Change::default() }));
-    output.failure(acting.update(id, Change { grant: Some(Grant::All), ..Change::default() }));
-    let foreign = Some(Some("rival".to_owned()));
-    output.failure(acting.update(id, Change { owner: foreign, ..Change::default() }));
+    let wider = scopes(store, &["api.write"]);
+    output.failure(acting.update(id, Change::default().with_grant(wider)));
+    output.failure(acting.update(id, Change::default().with_grant(Grant::All)));
+    output.failure(acting.update(id, Change::default().with_owner("rival")));
     let unknown = "key_00000000000".parse().unwrap();
     output.failure(store.update(unknown, Change::deactivate()));
     output.failure(store.get(unknown));

@@ -50,14 +50,14 @@ fn revoking_narrowing_and_expiring_complete_the_watches_of_that_key_only() {
     let past = Expiry::At(Timestamp::from_secs(1));
     let changes: [(&str, Change); 3] = [
         ("revoke", Change::deactivate()),
-        ("narrow", Change { grant: Some(narrowed), ..Change::default() }),
-        ("expire", Change { expiry: Some(past), ..Change::default() }),
+        ("narrow", Change::default().with_grant(narrowed)),
+        ("expire", Change::default().with_expiry(past)),
     ];
     let bystander = store.revocation(&holder(&store, &["api.read"]));
     for (kind, change) in changes {
         let holder = holder(&store, &["api.read", "api.write"]);
         let watch = store.revocation(&holder);
-        let renamed = Change { name: Some("renamed".into()), ..Change::default() };
+        let renamed = Change::default().with_name("renamed");
         store.update(holder.id(), renamed).unwrap();
         assert!(!watch.is_over(), "{kind}");
         store.update(holder.id(), change).unwrap();
@@ -87,7 +87,7 @@ fn watch_follows_changes_of_the_expiry() {
     assert_eq!((watch.expires_at(), watch.remaining()), (Expiry::Never, None));
     let soon = Timestamp::from(SystemTime::now() + Duration::from_hours(1));
     let soon = Expiry::At(Timestamp::from_secs(soon.as_secs()));
-    let expiry = |expiry| Change { expiry: Some(expiry), ..Change::default() };
+    let expiry = |expiry| Change::default().with_expiry(expiry);
     store.update(holder.id(), expiry(soon)).unwrap();
     assert_eq!(watch.expires_at(), soon);
     let left = watch.remaining().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::Rival;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis::{Expiry, Grant, NewKey, Principal, Store};
+use portcullis::{Expiry, NewKey, Principal, Store};
 use std::{collections::BTreeMap, sync::Arc, thread};
 
 /// Makes keys at once, since a store commits in groups.
@@ -102,14 +102,11 @@ fn issue(store: &Store, count: usize) -> Vec<u8> {
     let scopes = store.scopes([SCOPE]).unwrap();
     let mut keys = Vec::new();
     for number in 0..count as u64 {
-        let issued = store.issue(NewKey {
-            name: name(number),
-            grant: Grant::Scopes(scopes),
-            active: true,
-            expiry: Expiry::Never,
-            owner: Some(owner(number)),
-            metadata: metadata(number),
-        });
+        let issued = store.issue(
+            NewKey::new(name(number), scopes, Expiry::Never)
+                .with_owner(owner(number))
+                .with_metadata(metadata(number)),
+        );
         issued.unwrap().secret.reveal(|text| keys.extend_from_slice(text.as_bytes()));
     }
     keys
@@ -126,7 +123,7 @@ impl Rival for Portcullis {
 
     #[inline]
     fn check(&self, header: &[u8]) -> u64 {
-        self.store.authenticate(header).as_ref().map_or(0, number)
+        self.store.authenticate_header(header).as_ref().map_or(0, number)
     }
 }
 

@@ -20,7 +20,7 @@ use axum::{
     routing::{delete, get, patch, post},
 };
 use portcullis::{
-    Expiry, Grant, ListQuery, Metadata, NewKey, Store,
+    Store,
     web::{
         AdministrationApi, ApiKey, DataApi,
         scopes::{
@@ -312,18 +312,8 @@ impl IntoResponse for Failure {
 
 /// Issues a root key and returns its text, unless the store has keys already.
 pub(crate) fn first_key(store: &Store) -> Result<Option<String>, portcullis::Error> {
-    if !store.list(&ListQuery::default())?.records.is_empty() {
-        return Ok(None);
-    }
-    let issued = store.issue(NewKey {
-        name: "root".into(),
-        grant: Grant::All,
-        active: true,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    })?;
-    Ok(Some(issued.secret.reveal(str::to_owned)))
+    let first = store.issue_first_key_of_opened("root")?;
+    Ok(first.map(|issued| issued.secret.reveal(str::to_owned)))
 }
 
 /// Returns commands to try, one for each line.

@@ -11,7 +11,8 @@ use super::{
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use data_encoding::HEXLOWER;
 use portcullis::{
-    Act, Attempt, AuditEntry, Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
+    Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
+    audit::{Act, Attempt, AuditEntry},
     scope::catalogue,
     web::{FieldError, Problem},
 };

@@ -6,7 +6,8 @@ use axum::{
     http::{Extensions, request::Parts},
 };
 use portcullis::{
-    Acting, Actor, Attempt, Error, KeyId, Principal, Refusal, Scope, Store, web::Authentication,
+    Acting, Actor, Error, KeyId, Principal, Refusal, Scope, Store, audit::Attempt,
+    web::Authentication,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -125,6 +126,10 @@ impl Caller {
         work: impl FnOnce(Acting<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, ApiError> {
         let (store, actor, source) = (store.clone(), self.actor(), self.source());
-        blocking::run(move || work(store.acting_as(actor, source))).await
+        let run = move || {
+            let acting = store.acting_as(actor);
+            work(source.map_or(acting, |address| acting.with_address(address)))
+        };
+        blocking::run(run).await
     }
 }

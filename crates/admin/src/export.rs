@@ -11,7 +11,8 @@ use axum::{
     response::Response,
 };
 use portcullis::{
-    Attempt, Store,
+    Store,
+    audit::Attempt,
     scope::catalogue,
     web::{FieldError, Problem},
 };

@@ -2,7 +2,7 @@
 
 use super::{api_error::ApiError, blocking, caller::Caller, openapi, wire};
 use axum::{extract::State, http::StatusCode, response::Response};
-use portcullis::{Attempt, Error, Plane, Refusal, Store, scope::catalogue, web::Problem};
+use portcullis::{Error, Plane, Refusal, Store, audit::Attempt, scope::catalogue, web::Problem};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -154,14 +154,11 @@ mod tests {
     async fn change_on_a_full_disk_returns_507_with_the_free_space() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
-        let new = portcullis::NewKey {
-            name: "a".into(),
-            grant: portcullis::Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: portcullis::Expiry::Never,
-            owner: None,
-            metadata: portcullis::Metadata::new(),
-        };
+        let new = portcullis::NewKey::new(
+            "a",
+            store.scopes(["api.read"]).unwrap(),
+            portcullis::Expiry::Never,
+        );
         let denied: ApiError = store.issue(new).unwrap_err().into();
         let response = denied.into_response();
         assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);

@@ -131,7 +131,9 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
         Given::Null | Given::Absent => Metadata::new(),
     };
     fields.finish(FIELDS)?;
-    Ok(NewKey { name, grant: grant(store, &scopes)?, active, expiry, owner, metadata })
+    let mut new = NewKey::new(name, grant(store, &scopes)?, expiry);
+    (new.active, new.owner, new.metadata) = (active, owner, metadata);
+    Ok(new)
 }
 
 /// The body of a request that changes a key. The metadata is a merge patch (RFC 7396), which the
@@ -163,7 +165,9 @@ impl KeyPatch {
         };
         fields.finish(FIELDS)?;
         let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
-        let change = Change { name, grant, active, expiry, owner, metadata: replaced };
+        let mut change = Change::default();
+        (change.name, change.grant, change.active) = (name, grant, active);
+        (change.expiry, change.owner, change.metadata) = (expiry, owner, replaced);
         Ok(Self { change, metadata })
     }
 

@@ -16,7 +16,10 @@ use axum::{
     response::Response,
 };
 use portcullis::{
-    Acting, Attempt, Error, KeyId, ListQuery, Outcome, Page, Record, Store, scope::catalogue,
+    Acting, Error, KeyId, Outcome, Record, Store,
+    audit::Attempt,
+    list::{ListQuery, Page},
+    scope::catalogue,
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};

@@ -31,6 +31,7 @@ mod forward_auth;
 #[cfg(feature = "cluster")]
 mod replicas;
 mod portal;
+pub mod control;
 
 use axum::{
     Router,
@@ -49,7 +50,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 /// The private writer of exports, opened to the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use portcullis::{AuditRange, Error};
+    use portcullis::{Error, audit::AuditRange};
 
     /// Formats a range of an audit log as an export.
     pub fn write_export(part: &AuditRange) -> Result<Vec<u8>, Error> {

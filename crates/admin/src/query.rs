@@ -6,7 +6,8 @@ use axum::{
     http::StatusCode,
 };
 use portcullis::{
-    ListQuery, Scope, Store,
+    Scope, Store,
+    list::ListQuery,
     web::{FieldError, Problem},
 };
 use std::{collections::HashSet, str::FromStr};

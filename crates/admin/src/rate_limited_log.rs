@@ -20,7 +20,7 @@ const LINES_PER_SECOND: u64 = 5;
 ///     eprintln!("refused a key; {suppressed} earlier lines were suppressed");
 /// }
 /// ```
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct RateLimitedLog {
     start: OnceLock<Instant>,
     /// The second, since `start`, to which `written` applies.

@@ -2,7 +2,7 @@
 
 use super::{api_error::ApiError, blocking, caller::Caller, rfc3339, wire};
 use axum::{extract::State, response::Response};
-use portcullis::{Attempt, Store, cluster::Member, scope::catalogue};
+use portcullis::{Store, audit::Attempt, cluster::Member, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -4,7 +4,7 @@ use super::{
     api_error::ApiError, blocking, caller::Caller, fields::Fields, json_body::JSON, openapi, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
-use portcullis::{Attempt, Grant, Refusal, Scope, Store, scope::catalogue};
+use portcullis::{Grant, Refusal, Scope, Store, audit::Attempt, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;

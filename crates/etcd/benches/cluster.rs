@@ -121,7 +121,7 @@ fn cost(ours: &Portcullis) {
     let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
     for (id, text) in &ours.keys {
         let start = Instant::now();
-        let renamed = Change { name: Some("renamed".into()), ..Change::default() };
+        let renamed = Change::default().with_name("renamed");
         ours.stores[0].update(*id, renamed).unwrap();
         changes.push(ms(start));
         let start = Instant::now();

@@ -121,7 +121,7 @@ fn measure_revocations(stores: &[Store], keys: usize) {
     let (mut seen, mut seen_last) = (Vec::new(), Vec::new());
     for (id, text) in issue(stores, keys) {
         let start = Instant::now();
-        let renamed = Change { name: Some("renamed".into()), ..Change::default() };
+        let renamed = Change::default().with_name("renamed");
         stores[0].update(id, renamed).unwrap();
         changes.push(ms(start));
         // Wait until the other replicas have applied it.

@@ -42,6 +42,12 @@ type Records = Vec<([u8; 32], Vec<u8>)>;
 /// ```
 pub struct EtcdStore(Arc<Connection>);
 
+impl std::fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdStore").finish_non_exhaustive()
+    }
+}
+
 impl EtcdStore {
     /// Checks the configuration. The first call connects.
     pub fn new(etcd: &Etcd) -> Result<Self, ConfigError> {

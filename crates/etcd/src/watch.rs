@@ -42,6 +42,12 @@ const PROBE: i64 = 2;
 /// A watch over records, scope names, the audit start and the epoch.
 pub struct EtcdWatch(Stream);
 
+impl std::fmt::Debug for EtcdWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdWatch").finish_non_exhaustive()
+    }
+}
+
 /// A watch over members and acknowledgements.
 ///
 /// etcd updates a watch that begins in the past only ten times a second. A revocation that waited for that
@@ -51,6 +57,12 @@ pub struct EtcdWatch(Stream);
 pub struct EtcdMemberWatch {
     stream: Stream,
     after: Revision,
+}
+
+impl std::fmt::Debug for EtcdMemberWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdMemberWatch").finish_non_exhaustive()
+    }
 }
 
 /// An older spare watch has more events than there are members.

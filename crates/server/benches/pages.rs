@@ -22,8 +22,9 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
-use portcullis_server::{Operation, Signals, Transport, control::Control, serve};
+use portcullis::{Expiry, Grant, NewKey, Store};
+use portcullis_admin::control::ControlSocket;
+use portcullis_server::{Operation, Signals, Transport, serve};
 use reqwest::{
     blocking::{Client, RequestBuilder},
     redirect::Policy,
@@ -81,10 +82,7 @@ fn store_scopes(store: &Store) -> Grant {
 }
 
 fn issue(store: &Store, name: &str, grant: Grant) -> (portcullis::KeyId, String) {
-    let (owner, metadata) = (None, Metadata::new());
-    let (name, expiry) = (name.to_owned(), Expiry::Never);
-    let new = NewKey { name, grant, active: true, expiry, owner, metadata };
-    let issued = store.issue(new).unwrap();
+    let issued = store.issue(NewKey::new(name, grant, Expiry::Never)).unwrap();
     (issued.record.id, issued.secret.reveal(str::to_owned))
 }
 
@@ -96,7 +94,7 @@ fn start_server(store: Store) -> String {
     let (ready, is_ready) = channel();
     thread::spawn(move || {
         let directory = tempfile::tempdir().unwrap();
-        let control = Control::bind(directory.path()).unwrap();
+        let control = ControlSocket::bind(directory.path()).unwrap();
         let operation = Operation {
             public_origin: None,
             metrics: None,

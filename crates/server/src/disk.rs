@@ -77,7 +77,7 @@ fn log(state: State, disk: &DiskSpace) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis::{Expiry, Grant, Metadata, NewKey};
+    use portcullis::{Expiry, Grant, NewKey};
     use std::{
         io::{self, Seek},
         sync::Arc,
@@ -107,15 +107,12 @@ mod tests {
         assert!(log.contains("ERROR") && log.contains("the disk is full"), "{log}");
         assert!(log.contains("free_mib=0") && log.contains("reserve_mib=8"), "{log}");
     }
+
     #[test]
     fn failed_write_is_logged_once() {
         let (store, script) = portcullis::testing::scripted_store();
         script.verdict(false);
-        let (name, metadata) = ("root".into(), Metadata::new());
-        let (grant, expiry) = (Grant::All, Expiry::Never);
-        store
-            .issue(NewKey { name, grant, active: true, expiry, owner: None, metadata })
-            .unwrap_err();
+        store.issue(NewKey::new("root", Grant::All, Expiry::Never)).unwrap_err();
         let log = log_of(store);
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(log.contains("ERROR") && log.contains("a write failed"), "{log}");

@@ -13,7 +13,7 @@ mod metrics;
 
 // ── a connection
 mod accept;
-pub mod control;
+mod control;
 mod self_signed;
 mod tls;
 
@@ -36,12 +36,12 @@ use axum::{
     response::Response,
 };
 use axum_server::{Address, Handle, Server, accept::DefaultAcceptor};
-use control::{Control, OwnerOnly};
+use control::OwnerOnly;
 use guard::Guard;
 use limits::Overload;
 use metrics::Metrics;
 use portcullis::{Network, Store};
-use portcullis_admin::{Origin, Portal};
+use portcullis_admin::{Origin, Portal, control::ControlSocket};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
@@ -79,6 +79,7 @@ const READ_BUFFER: usize = 128 * 1024;
 const MAX_LOCAL_CONNECTIONS: usize = 64;
 
 /// How keys are encrypted on the network.
+#[derive(Debug)]
 pub enum Transport {
     /// The server speaks TLS itself and refuses anything else.
     Tls(Certificate),
@@ -97,6 +98,7 @@ impl Transport {
 }
 
 /// The operator's settings for a server.
+#[derive(Debug)]
 pub struct Operation {
     /// The origin by which browsers reach the portal, if it is not the server's own address.
     pub public_origin: Option<Origin>,
@@ -121,7 +123,7 @@ pub async fn serve(
     store: Store,
     listener: TcpListener,
     transport: Transport,
-    control: Control,
+    control: ControlSocket,
     operation: Operation,
     signals: Signals,
     ready: impl FnOnce(),

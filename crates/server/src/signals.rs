@@ -19,6 +19,7 @@ use tokio::{
 };
 
 /// Handlers of SIGINT, SIGTERM and SIGHUP, which replace the default actions.
+#[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,

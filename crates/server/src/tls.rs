@@ -5,6 +5,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use portcullis::files::Dir;
 use rustls::crypto::aws_lc_rs;
 use std::{
+    fmt,
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -28,12 +29,21 @@ pub struct Certificate {
     key: PathBuf,
 }
 
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("cert", &self.cert)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The files are not a certificate chain and its key.
     #[error(
-        "{cert} and {key} cannot serve as a certificate ({source}); both must be PEM files that belong together"
+        "{cert} and {key} cannot serve as a certificate ({cause}); both must be PEM files that belong together"
     )]
     Unusable {
         /// The file of the certificate chain.
@@ -41,27 +51,27 @@ pub enum CertificateError {
         /// The file of the private key.
         key: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// One of the files cannot be read, or everybody can read the private key.
-    #[error("the {what} {path} cannot be used: {source}")]
+    #[error("the {what} {path} cannot be used: {cause}")]
     Unreadable {
         /// Which of the two files.
         what: &'static str,
         /// The path of the file.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The self-signed certificate could not be created.
     #[error(
-        "no certificate could be created in {dir} ({source}); pass one with --tls-cert and --tls-key"
+        "no certificate could be created in {dir} ({cause}); pass one with --tls-cert and --tls-key"
     )]
     NotGenerated {
         /// The directory for the certificate.
         dir: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -74,7 +84,7 @@ impl Certificate {
         let (chain, secret) = Self::read_files(&cert, &key)?;
         match RustlsConfig::from_pem(chain, secret).await {
             Ok(config) => Ok(Self { config, cert, key }),
-            Err(source) => Err(CertificateError::Unusable { cert, key, source }),
+            Err(cause) => Err(CertificateError::Unusable { cert, key, cause }),
         }
     }
 
@@ -82,7 +92,7 @@ impl Certificate {
     fn read_files(cert: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
         let unreadable = |what, path: &Path| {
             let path = path.to_path_buf();
-            move |source| CertificateError::Unreadable { what, path, source }
+            move |cause| CertificateError::Unreadable { what, path, cause }
         };
         let secret = read_private(key, MAX_FILE_BYTES).map_err(unreadable("private key", key))?;
         let mut chain = Vec::new();
@@ -97,8 +107,8 @@ impl Certificate {
     pub(crate) async fn reload(&self) -> Result<(), CertificateError> {
         let (cert, key) = (&self.cert, &self.key);
         let (chain, secret) = Self::read_files(cert, key)?;
-        self.config.reload_from_pem(chain, secret).await.map_err(|source| {
-            CertificateError::Unusable { cert: cert.clone(), key: key.clone(), source }
+        self.config.reload_from_pem(chain, secret).await.map_err(|cause| {
+            CertificateError::Unusable { cert: cert.clone(), key: key.clone(), cause }
         })
     }
 
@@ -107,7 +117,7 @@ impl Certificate {
     /// signed it: a client must trust the file (`curl --cacert`) or skip verification (`curl -k`).
     pub async fn self_signed(data: &Path) -> Result<Self, CertificateError> {
         let _ = aws_lc_rs::default_provider().install_default();
-        let not_generated = |source| CertificateError::NotGenerated { dir: data.join(DIR), source };
+        let not_generated = |cause| CertificateError::NotGenerated { dir: data.join(DIR), cause };
         let dir = certificate_directory(data).map_err(not_generated)?;
         if !dir.has(CERT.as_ref()).map_err(not_generated)? {
             create(&dir).map_err(not_generated)?;

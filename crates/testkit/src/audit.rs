@@ -1,7 +1,10 @@
 //! A store whose audit log is read entry by entry, and the times that tests of the log use.
 
 use super::{home, issue, new_key};
-use portcullis::{Act, Actor, AuditEntry, KeyId, Store, Timestamp};
+use portcullis::{
+    Actor, KeyId, Store, Timestamp,
+    audit::{Act, AuditEntry},
+};
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,

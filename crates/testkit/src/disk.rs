@@ -1,6 +1,6 @@
 //! Temporary directories, copies of directories, and all records of a store.
 
-use portcullis::{ListQuery, Record, Store};
+use portcullis::{Record, Store};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 /// Creates a temporary directory, in memory if the host has `/dev/shm`.
@@ -39,14 +39,5 @@ pub fn replace(from: &Path, to: &Path) {
 
 /// Returns every record, newest first.
 pub fn records(store: &Store) -> Vec<Arc<Record>> {
-    let mut query = ListQuery { page_size: Some(200), ..ListQuery::default() };
-    let mut all = Vec::new();
-    loop {
-        let page = store.list(&query).unwrap();
-        all.extend(page.records);
-        query.page_token = page.next_page_token;
-        if query.page_token.is_none() {
-            return all;
-        }
-    }
+    store.records().collect()
 }

@@ -1,7 +1,7 @@
 //! A directory for a store, keys, and the header of a request.
 
 use super::base64;
-use portcullis::{Change, Expiry, Grant, KeyId, Metadata, NewKey, Store};
+use portcullis::{Change, Expiry, Grant, KeyId, NewKey, Store};
 use std::{path::PathBuf, time::SystemTime};
 
 /// Creates a temporary directory, and returns it with the path of a store in it.
@@ -18,14 +18,7 @@ pub fn scopes(store: &Store, names: &[&str]) -> Grant {
 
 /// Returns an active key without an owner that never expires.
 pub fn new_key(store: &Store, name: &str, names: &[&str]) -> NewKey {
-    NewKey {
-        name: name.into(),
-        grant: scopes(store, names),
-        active: true,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    }
+    NewKey::new(name, scopes(store, names), Expiry::Never)
 }
 
 /// Issues a key and returns its id and text. A past expiry is set after the key is issued.
@@ -33,8 +26,8 @@ pub fn issue(store: &Store, mut new: NewKey) -> (KeyId, Vec<u8>) {
     let is_past = new.expiry.has_come(SystemTime::now().into());
     let end = is_past.then(|| std::mem::replace(&mut new.expiry, Expiry::Never));
     let issued = store.issue(new).unwrap();
-    if end.is_some() {
-        store.update(issued.record.id, Change { expiry: end, ..Change::default() }).unwrap();
+    if let Some(end) = end {
+        store.update(issued.record.id, Change::default().with_expiry(end)).unwrap();
     }
     (issued.record.id, issued.secret.reveal(|text| text.as_bytes().to_vec()))
 }

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use crate::{
-    audit::{Act, AuditEntry},
+    audit_entry::{Act, AuditEntry},
     cluster::{
         self,
         bootstrap::bootstrap,

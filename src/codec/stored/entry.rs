@@ -5,7 +5,7 @@ use super::{
     stored_metadata,
 };
 use crate::{
-    audit::{Act, Attempt, AuditEntry, Once},
+    audit_entry::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
     record::Change,
     scope::Catalogue,

@@ -2,7 +2,7 @@
 
 use super::{Disk, entries};
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, DbKey},
     error::Error,
     ledger::{

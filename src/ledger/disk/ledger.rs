@@ -2,7 +2,7 @@
 
 use super::{Disk, snapshot::DiskSnapshot};
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::AuditStart,
     error::Error,
     id::KeyId,

@@ -2,7 +2,7 @@
 
 use super::{Doing, Inspection, contained};
 use crate::{
-    audit::AuditEntry,
+    audit_entry::AuditEntry,
     codec::{self, DbKey},
 };
 

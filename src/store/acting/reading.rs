@@ -2,7 +2,7 @@
 
 use super::Acting;
 use crate::{
-    audit::Attempt,
+    audit_entry::Attempt,
     error::Error,
     id::KeyId,
     record::{Change, Record},
@@ -73,17 +73,17 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let key = |names: &[&str]| store.issue(new_key(&store, names, true)).unwrap().record.id;
         let (plain, clerk) = (key(&["api.read"]), key(&["admin.key.list", "admin.key.verify"]));
-        let plainly = store.acting_as(Actor::Key(plain), None);
+        let plainly = store.acting_as(Actor::Key(plain));
         assert!(matches!(plainly.why_refused(clerk), Err(Error::Forbidden(_))));
         assert!(matches!(plainly.newest_change(), Err(Error::Forbidden(_))));
-        let clerk = store.acting_as(Actor::Key(clerk), None);
+        let clerk = store.acting_as(Actor::Key(clerk));
         assert!(clerk.why_refused(plain).is_ok() && clerk.newest_change().is_ok());
     }
 
     #[test]
     fn newest_change_is_the_last_durable_one() {
         let (store, script) = scripted_store();
-        let newest = |store: &Store| store.acting_as(Actor::Host, None).newest_change().unwrap();
+        let newest = |store: &Store| store.acting_as(Actor::Host).newest_change().unwrap();
         issue(&store, &script, new_key(&store, &["api.read"], true));
         issue(&store, &script, new_key(&store, &["api.read"], true));
         let other = store.clone();

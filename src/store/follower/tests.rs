@@ -1,8 +1,9 @@
 //! Several stores that share one consensus store in memory: the guarantees of one store hold for all.
 
 use crate::{
-    Act, Change, Error, Expiry, Grant, Idempotency, KeyId, ListQuery, Metadata, MetadataPatch,
-    NewKey, Outcome, Prefix, Refusal, Store,
+    Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch, NewKey, Outcome,
+    Prefix, Refusal, Store,
+    audit::Act,
     cluster::{
         Replica, Revision,
         follower::Follower,
@@ -14,6 +15,7 @@ use crate::{
         },
     },
     ledger::Mode,
+    list::ListQuery,
     record::Actor,
     scope::Scope,
     store::uses::Uses,
@@ -262,7 +264,7 @@ fn lost_idempotent_request_is_executed_when_sent_again() {
     let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
     let ask = |key: &[u8]| {
         let request = Idempotency { key, route: "POST /v1/keys", payload: b"{}" };
-        one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
+        one.acting_as(Actor::Host).issue_once(new_key(&one), &request)
     };
     // Twice, so that all requests are read.
     ask(b"n-16").unwrap();
@@ -288,7 +290,7 @@ fn idempotent_request_that_conflicts_is_retried() {
             let asking = scope.spawn(|| {
                 let key = [round];
                 let request = Idempotency { key: &key, route: "POST /v1/keys", payload: b"{}" };
-                one.acting_as(Actor::Host, None).issue_once(new_key(&one), &request)
+                one.acting_as(Actor::Host).issue_once(new_key(&one), &request)
             });
             eventually("it is in flight", || one.writer.plan().in_flight.is_some());
             link.set(Conditions::default());
@@ -296,6 +298,23 @@ fn idempotent_request_that_conflicts_is_retried() {
         });
         assert!(matches!(outcome, Ok(Outcome::Issued(_))), "{outcome:?}");
     }
+}
+
+#[test]
+fn of_replicas_that_issue_a_first_key_at_once_one_succeeds() {
+    let cluster = Cluster::new();
+    let ((one, link), (two, _b)) = (cluster.store(), cluster.store());
+    // Planned before the key of the other replica is applied, and answered after it.
+    link.set(Conditions { delay: 200, no_watch: true, ..Conditions::default() });
+    assert!(two.issue_first_key_of_opened("root").unwrap().is_some());
+    let outcome = thread::scope(|scope| {
+        let asking = scope.spawn(|| one.issue_first_key_of_opened("root"));
+        eventually("it is in flight", || one.writer.plan().in_flight.is_some());
+        link.set(Conditions::default());
+        asking.join().unwrap()
+    });
+    assert!(outcome.unwrap().is_none());
+    assert_eq!(two.count().active, 1);
 }
 
 #[test]
@@ -398,7 +417,7 @@ fn metadata_patches_of_two_replicas_all_take_effect() {
     let (id, key) = issue(&one);
     let patch = |store: &Store, change: Change, entry: String| {
         let metadata = MetadataPatch::from([(entry, Some("1".into()))]);
-        store.acting_as(Actor::Host, None).patch(id, change, metadata).unwrap()
+        store.acting_as(Actor::Host).patch(id, change, metadata).unwrap()
     };
     thread::scope(|scope| {
         for (store, name) in [(&one, "a"), (&two, "b")] {
@@ -455,7 +474,7 @@ fn request_sent_to_two_replicas_is_executed_once() {
     let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());
     let request = Idempotency { key: b"n-17", route: "POST /v1/keys", payload: b"{}" };
     let ask = |store: &Store| {
-        let outcome = store.acting_as(Actor::Host, None).issue_once(new_key(store), &request);
+        let outcome = store.acting_as(Actor::Host).issue_once(new_key(store), &request);
         match outcome.unwrap() {
             Outcome::Issued(issued) => (true, issued.record.id),
             Outcome::Before(record) => (false, record.id),

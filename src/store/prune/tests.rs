@@ -2,7 +2,8 @@
 
 use super::Planning;
 use crate::{
-    Actor, Attempt, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
+    Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
+    audit::Attempt,
     cluster::{
         Replica,
         sim::{Rng, link::Link, memory::Memory},
@@ -43,14 +44,14 @@ fn prune_after_a_longer_prune_changes_nothing() {
     let short = Timestamp::from_secs(first + day);
     let place = two.writer.ledger.prune_point(short, two.writer.catalogue()).unwrap().unwrap();
     let longer = Timestamp::from_secs(second + day);
-    let pruned = one.acting_as(Actor::Host, None).prune_audit(longer).unwrap().unwrap();
+    let pruned = one.acting_as(Actor::Host).prune_audit(longer).unwrap().unwrap();
     assert!(place.through < pruned.through);
     let start = Instant::now();
     while two.writer.ledger.audit_start().through < pruned.through {
         assert!(start.elapsed() < Duration::from_mins(1), "the other does not follow");
         sleep(Duration::from_millis(10));
     }
-    let caller = two.acting_as(Actor::Host, None).caller();
+    let caller = two.acting_as(Actor::Host).caller();
     let planning = Planning::begin(caller, Attempt::Prune, None).unwrap();
     assert_eq!(planning.prune(place).unwrap(), None);
     assert_eq!(two.audit(0, 100).unwrap()[0].sequence, pruned.through + 1);

@@ -1,7 +1,7 @@
 //! Finds the idempotent requests of the last 24 hours in the audit log.
 
 use super::has_expired;
-use crate::{audit::AuditEntry, error::Error, time::Timestamp};
+use crate::{audit_entry::AuditEntry, error::Error, time::Timestamp};
 use std::ops::Range;
 
 /// The maximum number of entries without a link that are read when a store is opened. An older version

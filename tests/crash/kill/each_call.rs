@@ -11,7 +11,7 @@ use crate::{
     campaign::{Acknowledged, Findings, Observer, State, Writer},
     faults::{Faults, Shim},
 };
-use portcullis::{Actor, AuditRange, Error, Offline, Store, Timestamp};
+use portcullis::{Actor, Error, Offline, Store, Timestamp, audit::AuditRange};
 use portcullis_testkit::{copy, number, room, surgery::age};
 use std::{
     fs,
@@ -144,7 +144,7 @@ pub(crate) fn work(home: &Path, task: &str) -> ! {
     let store = Store::open(home).unwrap();
     if task == "prune" {
         faults.kill(call);
-        store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap().unwrap();
+        store.acting_as(Actor::Local(7)).prune_audit(yesterday()).unwrap().unwrap();
     }
     print_line("done");
     if faults.failed() == 0 {
@@ -195,7 +195,7 @@ fn kill_during_prune_leaves_the_audit_log_complete_or_pruned_and_valid() {
         assert!(!done || remaining.start.after == through);
         assert_is_continued(&complete, &remaining);
         // The audit log can be pruned now, or was pruned before.
-        let again = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
+        let again = store.acting_as(Actor::Local(7)).prune_audit(yesterday()).unwrap();
         assert_eq!(again.is_some(), remaining.start.after == 0);
         assert_is_continued(&complete, &audit_range(&store));
         drop(store);

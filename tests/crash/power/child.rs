@@ -55,7 +55,7 @@ pub(crate) fn work(home: &Path) -> ! {
     let found = records(&store);
     marks.write(&Mark::Opened(found.iter().map(|record| Facts::of(record)).collect()));
     if std::env::var_os(PRUNE).is_some() {
-        let pruned = store.acting_as(Actor::Local(7), None).prune_audit(yesterday()).unwrap();
+        let pruned = store.acting_as(Actor::Local(7)).prune_audit(yesterday()).unwrap();
         marks.write(&Mark::Pruned { sequence: pruned.unwrap().sequence });
         drop(store);
         std::process::exit(0)
@@ -106,7 +106,7 @@ impl Writer<'_> {
                 self.delete(at, &record);
             }
             0..4 => {
-                let flipped = Change { active: Some(!record.active), ..Change::default() };
+                let flipped = Change::default().with_active(!record.active);
                 self.update(at, &record, flipped);
             }
             4 => {
@@ -115,18 +115,18 @@ impl Writer<'_> {
                     1 => &["api.read", "api.write"],
                     _ => &["api.write"],
                 };
-                let grant = Some(scopes(self.store, names));
-                self.update(at, &record, Change { grant, ..Change::default() });
+                let grant = scopes(self.store, names);
+                self.update(at, &record, Change::default().with_grant(grant));
             }
             5 => {
                 let end = Timestamp::from_secs(2_000_000_000 + self.chance.below(1 << 20) as u64);
                 let expiry =
-                    Some(if self.chance.below(3) == 0 { Expiry::Never } else { Expiry::At(end) });
-                self.update(at, &record, Change { expiry, ..Change::default() });
+                    if self.chance.below(3) == 0 { Expiry::Never } else { Expiry::At(end) };
+                self.update(at, &record, Change::default().with_expiry(expiry));
             }
             _ => {
-                let metadata = Some(self.random_metadata());
-                self.update(at, &record, Change { metadata, ..Change::default() });
+                let metadata = self.random_metadata();
+                self.update(at, &record, Change::default().with_metadata(metadata));
             }
         }
     }

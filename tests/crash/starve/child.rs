@@ -258,7 +258,7 @@ impl Run {
         let acknowledged = self.acknowledged.lock().unwrap();
         acknowledged.compare_now(&store, &mut self.counts.lock().unwrap().found);
         drop(acknowledged);
-        let _ = self.call("listing", || store.list(&portcullis::ListQuery::default()));
+        let _ = self.call("listing", || store.list(&portcullis::list::ListQuery::default()));
         let _ = self.call("reading the audit log", || store.audit(0, 10));
         self.call("closing", || drop(store));
     }

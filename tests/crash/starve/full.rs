@@ -179,7 +179,7 @@ fn assert_state(store: &Store, revoked: &[Key], working: &[Key]) {
 
 fn assert_permitting_changes_are_refused(store: &Store, (id, key): &Key) {
     let (count, change) = (store.count(), entries(store));
-    let renamed = Change { name: Some("other".into()), ..Change::default() };
+    let renamed = Change::default().with_name("other");
     let outcomes = [
         store.issue(new_key(store, "no", &["api.read"])).map(drop),
         store.rotate(*id, Duration::ZERO).map(drop),

@@ -5,7 +5,11 @@
 
 use crate::{audit::Entry, rfc3339};
 use data_encoding::HEXLOWER;
-use portcullis::{AuditRangeEnd, AuditRangeStart, Error, Scope, Timestamp, web};
+use portcullis::{
+    Error, Scope, Timestamp,
+    audit::{AuditRangeEnd, AuditRangeStart},
+    web,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -106,7 +110,7 @@ fn array<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// Formats a range of the audit log as the lines of an export.
 #[cfg(any(fuzzing, test))]
-pub(crate) fn write(part: &portcullis::AuditRange) -> Result<Vec<u8>, Error> {
+pub(crate) fn write(part: &portcullis::audit::AuditRange) -> Result<Vec<u8>, Error> {
     let mut lines = Vec::new();
     append(&mut lines, &Header::of(&part.start))?;
     for (entry, frame) in &part.entries {

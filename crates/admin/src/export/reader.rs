@@ -3,7 +3,10 @@
 use super::format::{FORMAT, Header, ReadLine, Trailer};
 use crate::audit::Entry;
 use data_encoding::HEXLOWER;
-use portcullis::{AuditEntry, AuditRangeEnd, AuditVerifier, AuditVerifyError, Offline};
+use portcullis::{
+    Offline,
+    audit::{AuditEntry, AuditRangeEnd, AuditVerifier, AuditVerifyError},
+};
 
 /// Why an exported audit log is not valid.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,7 @@ pub enum ExportError {
 
 /// Reads and verifies an exported audit log, line by line. Several exports may follow one another;
 /// each must continue or overlap the one before.
+#[derive(Debug)]
 pub struct ExportReader<'b> {
     offline: &'b Offline,
     verifier: Option<AuditVerifier>,

@@ -9,7 +9,10 @@ use crate::{audit::Entry, rate_limited_log::RateLimitedLog};
 use axum::body::Body;
 use data_encoding::HEXLOWER;
 use futures_util::{StreamExt, stream};
-use portcullis::{AuditRange, AuditRangeEnd, Error, Store};
+use portcullis::{
+    Error, Store,
+    audit::{AuditRange, AuditRangeEnd},
+};
 use std::io;
 use tokio::task::spawn_blocking;
 
@@ -111,7 +114,7 @@ mod tests {
     use super::*;
     use crate::export::format::write;
     use http_body_util::BodyExt;
-    use portcullis::{Actor, Change, Expiry, Grant, Metadata, NewKey, Timestamp};
+    use portcullis::{Actor, Change, Expiry, Metadata, NewKey, Timestamp};
 
     const ENTRIES: usize = 400;
 
@@ -121,18 +124,11 @@ mod tests {
         let metadata = |n: usize| -> Metadata {
             (0..4).map(|entry| (entry.to_string(), format!("{n:0200}"))).collect()
         };
-        let new = NewKey {
-            name: "a".into(),
-            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: metadata(0),
-        };
+        let new = NewKey::new("a", store.scopes(["api.read"]).unwrap(), Expiry::Never)
+            .with_metadata(metadata(0));
         let id = store.issue(new).unwrap().record.id;
         for n in 3..=ENTRIES {
-            let metadata = Some(metadata(n).into_iter().collect());
-            store.update(id, Change { metadata, ..Change::default() }).unwrap();
+            store.update(id, Change::default().with_metadata(metadata(n))).unwrap();
         }
         store
     }
@@ -174,7 +170,7 @@ mod tests {
         // Retention keeps the last day.
         let later = Timestamp::from_millis(before + 2 * 86_400_000);
         portcullis::testing::advance_time(&store, later);
-        let local = store.acting_as(Actor::Local(0), None);
+        let local = store.acting_as(Actor::Local(0));
         let pruned = local.prune_audit(Timestamp::from_millis(before)).unwrap().unwrap();
         assert!(pruned.through > 300, "{pruned:?}");
         assert!(body.frame().await.unwrap().is_err(), "the chunk was read too early");
@@ -206,7 +202,7 @@ mod tests {
         }
         // Entries written after the start are not part of the export.
         let body = Export::start(&store, 0, 1000).unwrap().into_body();
-        store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "no").unwrap();
+        store.acting_as(Actor::Host).refuse(portcullis::audit::Attempt::List, None, "no").unwrap();
         let lines = String::from_utf8(collected(body).await.unwrap()).unwrap();
         assert_eq!(lines.lines().count(), 1 + ENTRIES + 1);
         let end: Trailer = serde_json::from_str(lines.lines().last().unwrap()).unwrap();

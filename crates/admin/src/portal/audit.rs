@@ -8,7 +8,8 @@ use crate::{blocking::read_many, rfc3339};
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Act, Actor, Attempt, AuditEntry, Change, Error, Expiry, Grant, KeyId, Scope, Store,
+    Actor, Change, Error, Expiry, Grant, KeyId, Scope, Store,
+    audit::{Act, Attempt, AuditEntry},
     scope::catalogue::ADMIN_KEY_LIST,
 };
 

@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
-use portcullis::{Attempt, Error, Grant, Metadata, NewKey, scope::catalogue::ADMIN_KEY_CREATE};
+use portcullis::{Error, NewKey, audit::Attempt, scope::catalogue::ADMIN_KEY_CREATE};
 
 /// `GET /keys/new`
 pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
@@ -55,9 +55,8 @@ pub(crate) async fn create(
     };
     let (store, values) = (user.state.store.clone(), form.clone());
     let issued = submission::execute(&user, token, move |acting| {
-        let grant = Grant::Scopes(store.scopes(&values.scopes)?);
-        let (name, owner, metadata) = (values.name, None, Metadata::new());
-        acting.issue(NewKey { name, grant, active, expiry, owner, metadata })
+        let grant = store.scopes(&values.scopes)?;
+        acting.issue(NewKey::new(values.name, grant, expiry).with_active(active))
     });
     match issued.await {
         Ok(issued) => Ok(reveal(&user, &origin(&user, &uri, &headers), issued)),

@@ -18,7 +18,8 @@ use axum::{
 };
 use maud::{Markup, html};
 use portcullis::{
-    Acting, Attempt, Grant, Record,
+    Acting, Grant, Record,
+    audit::Attempt,
     scope::catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_UPDATE},
 };
 use std::sync::Arc;

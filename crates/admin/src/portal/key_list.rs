@@ -8,7 +8,9 @@ use crate::blocking::read_many;
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Attempt, Grant, ListQuery, Page, Record, Scope,
+    Grant, Record, Scope,
+    audit::Attempt,
+    list::{ListQuery, Page},
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
 };
 
@@ -42,17 +44,14 @@ pub(crate) async fn list(
             _ => {}
         }
     }
-    let query = ListQuery {
-        active: match filter.status.as_str() {
-            "active" => Some(true),
-            "inactive" => Some(false),
-            _ => None,
-        },
-        text: Some(filter.text.clone()).filter(|text| !text.is_empty()),
-        page_size: Some(PAGE_SIZE),
-        page_token: filter.page.clone(),
-        scope: None,
+    let mut query = ListQuery::default().with_page_size(PAGE_SIZE);
+    query.active = match filter.status.as_str() {
+        "active" => Some(true),
+        "inactive" => Some(false),
+        _ => None,
     };
+    query.text = Some(filter.text.clone()).filter(|text| !text.is_empty());
+    query.page_token.clone_from(&filter.page);
     let page = read_many(store, move |store| store.list(&query)).await;
     let page = page.map_err(|error| user.error_page(error))?;
     Ok(show(&user, &filter, &page))

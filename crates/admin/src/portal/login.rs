@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
-use portcullis::{Attempt, Refusal, scope::catalogue::ADMIN_KEY_LIST};
+use portcullis::{Refusal, audit::Attempt, scope::catalogue::ADMIN_KEY_LIST};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 

@@ -57,6 +57,7 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// # let _: axum::Router = app;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Debug)]
 pub struct Portal {
     store: Store,
     origin: Option<Origin>,
@@ -128,7 +129,7 @@ async fn redirect_to_key(base: BasePath, Path(id): Path<String>) -> Response {
 mod tests {
     use super::*;
     use axum::{body::Body, http::Request};
-    use portcullis::{Expiry, Grant, Metadata, NewKey, Timestamp};
+    use portcullis::{Expiry, Grant, NewKey, Timestamp};
     use tower::ServiceExt;
 
     /// A change made with a clock three days ahead advances the time by which keys expire.
@@ -137,9 +138,8 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let tomorrow = Timestamp::from_millis(store.now().as_millis() + 86_400_000);
         let new = |name: &str, grant, expiry| {
-            let (name, owner, metadata) = (name.into(), None, Metadata::new());
-            let new = NewKey { name, grant, active: true, expiry, owner, metadata };
-            store.issue(new).unwrap().secret.reveal(str::to_owned)
+            let issued = store.issue(NewKey::new(name, grant, expiry)).unwrap();
+            issued.secret.reveal(str::to_owned)
         };
         let root = new("root", Grant::All, Expiry::Never);
         let read = Grant::Scopes(store.scopes(["api.read"]).unwrap());

@@ -8,7 +8,8 @@ use super::{
 use axum::{extract::Path, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Acting, Attempt, Change, Error, Record,
+    Acting, Change, Error, Record,
+    audit::Attempt,
     scope::catalogue::{ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
 };
 

@@ -8,7 +8,8 @@ use crate::blocking;
 use axum::{http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Attempt, Store,
+    Store,
+    audit::Attempt,
     cluster::{Member, MemberState},
     scope::catalogue::ADMIN_KEY_LIST,
 };

@@ -13,7 +13,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
-use portcullis::{Attempt, Error, scope::catalogue::ADMIN_KEY_UPDATE};
+use portcullis::{Error, audit::Attempt, scope::catalogue::ADMIN_KEY_UPDATE};
 use std::time::Duration;
 
 /// The grace periods, in seconds.

@@ -199,7 +199,7 @@ fn most_frequent_key(sessions: &HashMap<Token, Session>, own: KeyId) -> KeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
+    use portcullis::{Expiry, Grant, NewKey, Store};
     use std::sync::LazyLock;
 
     fn id(number: u64) -> KeyId {
@@ -208,8 +208,7 @@ mod tests {
 
     fn any_handle() -> KeyHandle {
         let store = Store::in_memory().unwrap();
-        let (grant, expiry, metadata) = (Grant::All, Expiry::Never, Metadata::new());
-        let new = NewKey { name: "a".into(), grant, active: true, expiry, owner: None, metadata };
+        let new = NewKey::new("a", Grant::All, Expiry::Never);
         let key = store.issue(new).unwrap().secret.reveal(str::to_owned);
         store.authenticate_with_handle(key.as_bytes()).unwrap().1
     }

@@ -177,13 +177,11 @@ pub(crate) fn origin(user: &User, uri: &Uri, headers: &HeaderMap) -> String {
 mod tests {
     use super::*;
     use crate::{caller::Caller, portal::base_path::BasePath};
-    use portcullis::{Expiry, Grant, Metadata, NewKey, Store};
+    use portcullis::{Expiry, Grant, NewKey, Store};
 
     fn user() -> User {
         let store = Store::in_memory().unwrap();
-        let (name, owner, metadata) = ("root".into(), None, Metadata::new());
-        let (grant, expiry) = (Grant::All, Expiry::Never);
-        let issued = store.issue(NewKey { name, grant, active: true, expiry, owner, metadata });
+        let issued = store.issue(NewKey::new("root", Grant::All, Expiry::Never));
         let key = issued.unwrap().secret.reveal(|key| key.as_bytes().to_vec());
         let (principal, handle) = store.authenticate_with_handle(&key).unwrap();
         let state = PortalState::new(store, None);
@@ -223,9 +221,7 @@ mod tests {
         let (start, wait) = std::sync::mpsc::channel::<()>();
         let work = move |acting: Acting<'_>| {
             wait.recv().unwrap();
-            let (name, owner, metadata) = ("a".into(), None, Metadata::new());
-            let (grant, expiry) = (Grant::Scopes(scopes), Expiry::Never);
-            acting.issue(NewKey { name, grant, active: true, expiry, owner, metadata })
+            acting.issue(NewKey::new("a", scopes, Expiry::Never))
         };
         let dropped = tokio::time::timeout(std::time::Duration::ZERO, execute(&user, form, work));
         assert!(dropped.await.is_err());

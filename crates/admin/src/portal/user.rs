@@ -16,7 +16,7 @@ use axum::{
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
 };
-use portcullis::{Attempt, KeyId, Principal, Record, Refusal, Scope, Timestamp};
+use portcullis::{KeyId, Principal, Record, Refusal, Scope, Timestamp, audit::Attempt};
 use std::sync::Arc;
 
 /// The text of a page when this server cannot authenticate any key.

@@ -8,7 +8,10 @@ use axum::{
     http::{Request, StatusCode},
 };
 use http_body_util::BodyExt;
-use portcullis::{Act, Actor, AuditEntry, Builder, Error, Grant, NewKey, Offline, Store};
+use portcullis::{
+    Actor, Builder, Error, Grant, Offline, Store,
+    audit::{Act, AuditEntry},
+};
 use portcullis_admin::{ExportError, ExportReader, LocalUser, Portal, router};
 use portcullis_testkit::{
     audit::{AuditedStore, SOURCE, fill_to_ten_entries, hours_ago, store_with_old_entries},
@@ -283,8 +286,8 @@ mod exports {
 mod pruning {
     use super::*;
 
-    fn prune(store: &Store) -> Result<Option<portcullis::Pruned>, Error> {
-        store.acting_as(Actor::Local(7), Some(SOURCE)).prune_audit(hours_ago(30))
+    fn prune(store: &Store) -> Result<Option<portcullis::audit::Pruned>, Error> {
+        store.acting_as(Actor::Local(7)).with_address(SOURCE).prune_audit(hours_ago(30))
     }
 
     #[test]
@@ -349,7 +352,7 @@ mod pruning {
     #[test]
     fn root_key_may_not_prune_and_the_attempt_is_recorded() {
         let (_dir, _home, store) = store_with_old_entries();
-        let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+        let root = new_key(&store, "root", &[]).with_grant(Grant::All);
         let (id, key) = issue(&store, root);
         let before = store.audit(0, 100).unwrap().len();
         let body = json!({"before": "2001-01-01T00:00:00Z"});
@@ -460,7 +463,7 @@ fn entries_of_repeated_exports_are_counted_once() {
     let count = verify(&offline, &all).unwrap().len();
     assert!(count > 2);
     assert_eq!(verify(&offline, all.iter().chain(&all)).unwrap().len(), count);
-    store.acting_as(Actor::Host, None).refuse(portcullis::Attempt::List, None, "x").unwrap();
+    store.acting_as(Actor::Host).refuse(portcullis::audit::Attempt::List, None, "x").unwrap();
     let longer = export(&store);
     // The trailer with the highest sequence counts, wherever its export is in the input.
     for exports in [[&all, &longer, &all], [&longer, &all, &all], [&all, &all, &longer]] {

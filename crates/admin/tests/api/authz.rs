@@ -7,7 +7,7 @@ use axum::{
     response::IntoResponse,
 };
 use http_body_util::BodyExt;
-use portcullis::{Grant, NewKey, Refusal, Store, scope::catalogue};
+use portcullis::{Grant, Refusal, Store, scope::catalogue};
 use portcullis_admin::{forward_auth, router};
 use portcullis_testkit::{basic, issue, new_key};
 use tower::ServiceExt;
@@ -38,13 +38,11 @@ async fn request(app: &Router, method: Method, uri: &str, key: &str) -> (u16, He
 #[tokio::test]
 async fn response_identifies_the_key_in_four_headers() {
     let store = Store::in_memory().unwrap();
-    let named = NewKey {
-        owner: Some("shop 17, Zürich".into()),
-        ..new_key(&store, "Käse\u{a0}100%", &["api.read", "api.write"])
-    };
+    let named =
+        new_key(&store, "Käse\u{a0}100%", &["api.read", "api.write"]).with_owner("shop 17, Zürich");
     let (id, full) = issue(&store, named);
     let (_, bare) = issue(&store, new_key(&store, "till", &["api.read"]));
-    let (_, root) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
+    let (_, root) = issue(&store, new_key(&store, "root", &[]).with_grant(Grant::All));
     let nested = Router::new().nest("/keys-admin", router(store.clone()));
     for (app, prefix) in
         [(router(store.clone()), ""), (forward_auth(store.clone()), ""), (nested, "/keys-admin")]
@@ -105,7 +103,7 @@ async fn refusals_equal_those_of_other_routes_and_all_scopes_are_required() {
 async fn invalid_request_of_the_proxy_returns_500_for_every_key() {
     let store = Store::in_memory().unwrap();
     let app = router(store.clone());
-    let (_, root) = issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
+    let (_, root) = issue(&store, new_key(&store, "root", &[]).with_grant(Grant::All));
     for uri in [
         "/authz",
         "/authz?scope=",

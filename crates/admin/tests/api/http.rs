@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use http_body_util::BodyExt;
-use portcullis::{Actor, Grant, KeyId, NewKey, Store};
+use portcullis::{Actor, Grant, KeyId, Store};
 use portcullis_admin::{LocalUser, router};
 use portcullis_testkit::{basic, issue, new_key};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl Server {
     }
 
     fn over(store: Store) -> Self {
-        let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+        let root = new_key(&store, "root", &[]).with_grant(Grant::All);
         let (root_id, root) = issue(&store, root);
         let root = String::from_utf8(root).unwrap();
         Self { router: router(store.clone()), store, root, root_id }
@@ -106,10 +106,8 @@ async fn every_401_has_the_same_bytes() {
     let server = Server::new();
     let (inactive, inactive_key) = server.key(&["api.read"]);
     server.store.revoke(inactive).unwrap();
-    let expired = NewKey {
-        expiry: portcullis::Expiry::At(portcullis::Timestamp::from_secs(1)),
-        ..new_key(&server.store, "old", &["api.read"])
-    };
+    let expired = new_key(&server.store, "old", &["api.read"])
+        .with_expiry(portcullis::Expiry::At(portcullis::Timestamp::from_secs(1)));
     let (_, expired_key) = issue(&server.store, expired);
     let last = if server.root.ends_with('x') { "y" } else { "x" };
     let unknown = format!("{}{last}", &server.root[..server.root.len() - 1]);
@@ -879,19 +877,17 @@ mod escalation_is_refused {
         fn new() -> Self {
             let (dir, home) = portcullis_testkit::home();
             let server = Server::over(Store::open(home).unwrap());
-            let new = NewKey {
-                expiry: until(4_000_000_000),
-                owner: Some("shop".into()),
-                ..new_key(&server.store, "clerk", &HELD)
-            };
+            let new = new_key(&server.store, "clerk", &HELD)
+                .with_expiry(until(4_000_000_000))
+                .with_owner("shop");
             let (clerk_id, clerk) = issue(&server.store, new);
             Self { _dir: dir, server, clerk_id, clerk: String::from_utf8(clerk).unwrap() }
         }
 
         fn target(&self, scopes: &[&str], expiry: Expiry, owner: &str, active: bool) -> KeyId {
             let new = new_key(&self.server.store, "target", scopes);
-            let owner = Some(owner.to_owned());
-            issue(&self.server.store, NewKey { expiry, owner, active, ..new }).0
+            let new = new.with_expiry(expiry).with_owner(owner).with_active(active);
+            issue(&self.server.store, new).0
         }
 
         /// Asserts that the clerk may not do this.
@@ -1010,7 +1006,7 @@ async fn pages_end_at_the_size_limit_and_omit_nothing() {
     let before = server.store.count().active;
     for n in 0..150 {
         let metadata = (0..5).map(|entry| (entry.to_string(), format!("{n:0240}"))).collect();
-        issue(&server.store, NewKey { metadata, ..new_key(&server.store, "long", &[]) });
+        issue(&server.store, new_key(&server.store, "long", &[]).with_metadata(metadata));
     }
     let (mut keys, mut pages, mut token) = (0, 0, String::new());
     loop {

@@ -4,7 +4,8 @@
 use axum::{Router, body::Body, http::Request};
 use http_body_util::BodyExt;
 use portcullis::{
-    Actor, Error, Grant, KeyId, ListQuery, NewKey, Refusal, Store,
+    Actor, Error, Grant, KeyId, Refusal, Store,
+    list::ListQuery,
     testing::{Script, planned_changes, remember_requests, scripted_store, set_available},
 };
 use portcullis_testkit::new_key;
@@ -159,7 +160,7 @@ fn send_to_portal(app: &Router, method_and_path: &str, cookie: &str, form: &str)
 #[test]
 fn unavailable_store_returns_503_to_a_login_and_keeps_sessions() {
     let store = Store::in_memory().unwrap();
-    let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+    let root = new_key(&store, "root", &[]).with_grant(Grant::All);
     let form = store.issue(root).unwrap().secret.reveal(|key| format!("key={key}"));
     let app = portcullis_admin::Portal::new(store.clone()).router();
     let (status, cookie) = send_to_portal(&app, "POST /login", "", &form);

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Request, StatusCode},
 };
 use http_body_util::BodyExt;
-use portcullis::{Actor, Change, Expiry, Grant, KeyId, NewKey, Record, Secret, Store, Timestamp};
+use portcullis::{Actor, Change, Expiry, Grant, KeyId, Record, Secret, Store, Timestamp};
 use portcullis_admin::{Portal, router};
 use portcullis_testkit::{issue, new_key, scopes};
 use std::{net::SocketAddr, sync::Arc};
@@ -133,8 +133,7 @@ struct Browser {
 
 impl Browser {
     fn over(store: Store) -> Self {
-        let (root_id, root) =
-            issue(&store, NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) });
+        let (root_id, root) = issue(&store, new_key(&store, "root", &[]).with_grant(Grant::All));
         let portal = Portal::new(store.clone()).at(ORIGIN.parse().unwrap());
         let app = router(store.clone()).merge(portal.router());
         let root = String::from_utf8(root).unwrap();
@@ -300,7 +299,10 @@ async fn repeated_submission_of_a_form_issues_one_key() {
     let unknown = browser.submit("/keys", &fields.without("form")).await;
     assert_eq!((unknown.status, unknown.keys().len()), (StatusCode::CONFLICT, 0));
     // The root key and the new key.
-    assert_eq!(browser.store.list(&portcullis::ListQuery::default()).unwrap().records.len(), 2);
+    assert_eq!(
+        browser.store.list(&portcullis::list::ListQuery::default()).unwrap().records.len(),
+        2
+    );
 
     // A form with errors can be corrected and submitted again.
     let fields = browser.open_new().await.with("name", "x").with_scopes(&["api.read"]);
@@ -402,7 +404,7 @@ async fn revocation_or_expiry_of_the_key_ends_its_session() {
 
     browser.log_in(&key).await;
     let end = Expiry::At(Timestamp::from_secs(1));
-    browser.store.update(id, Change { expiry: Some(end), ..Change::default() }).unwrap();
+    browser.store.update(id, Change::default().with_expiry(end)).unwrap();
     browser.get("/").await.assert_redirects_to("/login?ended=1");
 }
 
@@ -468,14 +470,12 @@ async fn get_of_a_form_address_redirects_to_a_page() {
 #[tokio::test]
 async fn names_and_owners_have_bidirectional_isolation() {
     let mut browser = Browser::logged_in().await;
-    let new = NewKey {
-        owner: Some("متجر".into()),
-        ..new_key(&browser.store, "مفتاح", &["admin.key.list", "admin.key.update"])
-    };
+    let new = new_key(&browser.store, "مفتاح", &["admin.key.list", "admin.key.update"])
+        .with_owner("متجر");
     let (id, key) = issue(&browser.store, new);
     let here = format!("/keys/{id}");
     browser.log_in(&String::from_utf8(key).unwrap()).await;
-    browser.store.update(id, Change { name: Some("חדש".into()), ..Change::default() }).unwrap();
+    browser.store.update(id, Change::default().with_name("חדש")).unwrap();
     for path in ["/", &here, "/audit", &format!("{here}/rotate")] {
         let page = browser.get(path).await.text;
         let (head, body) = page.split_once("<body>").unwrap();
@@ -605,7 +605,7 @@ async fn last_root_key_cannot_be_revoked() {
 async fn saving_keeps_the_time_of_day_of_an_expiry() {
     let browser = Browser::logged_in().await;
     let end = Expiry::At(Timestamp::from_secs(4_073_551_200));
-    let new = NewKey { expiry: end, ..new_key(&browser.store, "noon", &["api.read"]) };
+    let new = new_key(&browser.store, "noon", &["api.read"]).with_expiry(end);
     let (id, _) = issue(&browser.store, new);
     let here = format!("/keys/{id}");
     let page = browser.get(&here).await;

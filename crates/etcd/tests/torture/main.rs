@@ -16,7 +16,7 @@
 mod harness;
 
 use harness::{ReplicaUnderTest, Validation, partition, rejoin, run_as_replica, torture, until};
-use portcullis::{Expiry, Grant, Metadata, NewKey, Refusal, Store, cluster::Replica};
+use portcullis::{Expiry, Grant, NewKey, Refusal, Store, cluster::Replica};
 use portcullis_testkit::{etcd::Etcd, needs, number, proxy::Proxy};
 use std::{
     collections::HashSet,
@@ -72,14 +72,11 @@ impl ReplicaUnderTest for Process {
     }
 
     fn issue(&self, name: &str) -> Result<(String, String), String> {
-        let new = NewKey {
-            name: name.into(),
-            grant: Grant::Scopes(self.store.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        };
+        let new = NewKey::new(
+            name,
+            Grant::Scopes(self.store.scopes(["api.read"]).unwrap()),
+            Expiry::Never,
+        );
         let issued = self.store.issue(new).map_err(|error| error.to_string())?;
         let id = issued.record.id.to_string();
         Ok((id, issued.secret.reveal(str::to_owned)))

@@ -10,7 +10,10 @@ use super::{
     terminal_text::escape,
 };
 use axum::http::Method;
-use portcullis::{AuditEntry, AuditRangeEnd, Offline};
+use portcullis::{
+    Offline,
+    audit::{AuditEntry, AuditRangeEnd},
+};
 use portcullis_admin::{ExportError, ExportReader};
 use serde::Deserialize;
 use serde_json::{Value, json};

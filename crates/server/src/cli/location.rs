@@ -3,7 +3,7 @@
 use super::{disk::DiskReserve, etcd::Nodes, failure::Failure, secret_file};
 use clap::Args;
 use portcullis::{Builder, Offline, Store};
-use portcullis_server::control;
+use portcullis_admin::control;
 use std::{env, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 const MAX_PEPPER_BYTES: u64 = 4096;

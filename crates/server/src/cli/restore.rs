@@ -5,7 +5,8 @@ use super::{
     progress::Bar, values,
 };
 use portcullis::{
-    Actor, AuditEntry, Offline,
+    Actor, Offline,
+    audit::AuditEntry,
     backup::{LaterChange, LaterEffect, LaterEvidence, Restored},
 };
 use rustix::process::geteuid;

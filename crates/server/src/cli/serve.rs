@@ -9,11 +9,8 @@ use super::{
     log, output,
 };
 use portcullis::{Store, wipe_stack};
-use portcullis_server::{
-    Certificate, CertificateError, Operation, Signals, Transport,
-    control::{self, Control},
-    serve,
-};
+use portcullis_admin::control::{self, ControlSocket};
+use portcullis_server::{Certificate, CertificateError, Operation, Signals, Transport, serve};
 use std::{
     fs::{self, DirBuilder},
     net::{SocketAddr, TcpListener},
@@ -178,7 +175,7 @@ async fn initialise(
     location: &Location,
     builder: portcullis::Builder,
     listener: &TcpListener,
-) -> Result<(Store, Control), Failure> {
+) -> Result<(Store, ControlSocket), Failure> {
     let address = address(listener)?;
     let reader = delivery::check_standard_output()?;
     // Bind the socket before the store is created. If the directory is unusable, creating the store
@@ -237,9 +234,9 @@ fn certificate_failure(error: CertificateError) -> Failure {
     Failure::failed(error.to_string())
 }
 
-fn bind_control(location: &Location) -> Result<Control, Failure> {
+fn bind_control(location: &Location) -> Result<ControlSocket, Failure> {
     let doing = format!("creating the control socket in {}", location.data.display());
-    Control::bind(&location.data).map_err(Failure::io(doing))
+    ControlSocket::bind(&location.data).map_err(Failure::io(doing))
 }
 
 /// Binds an address. If the port is taken by a server of this store, the failure names the server.

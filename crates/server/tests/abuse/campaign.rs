@@ -11,7 +11,7 @@ mod wire;
 mod witness;
 
 use attacks::{ATTACKS, Attacker};
-use portcullis::{Grant, Metadata, NewKey, Store};
+use portcullis::{Grant, Metadata, Store};
 use portcullis_testkit::serving::Home;
 use portcullis_testkit::{issue, new_key, number};
 use std::{
@@ -51,7 +51,7 @@ fn create_store(home: &Home) -> Keys {
     let key = |name: &str, scopes: &[&str]| {
         String::from_utf8(issue(&store, new_key(&store, name, scopes)).1).unwrap()
     };
-    let root = NewKey { grant: Grant::All, ..new_key(&store, "root", &[]) };
+    let root = new_key(&store, "root", &[]).with_grant(Grant::All);
     issue(&store, root);
     let administrator = ["admin.key.create", "admin.key.update", "admin.key.list", "api.read"];
     let keys = Keys {
@@ -65,10 +65,8 @@ fn create_store(home: &Home) -> Keys {
         for _ in 0..8 {
             threads.spawn(|| {
                 for _ in 0..50 {
-                    let new = NewKey {
-                        metadata: metadata.clone(),
-                        ..new_key(&store, &"long ".repeat(20), &["api.read"])
-                    };
+                    let new = new_key(&store, &"long ".repeat(20), &["api.read"])
+                        .with_metadata(metadata.clone());
                     store.issue(new).unwrap();
                 }
             });

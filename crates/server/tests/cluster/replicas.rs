@@ -2,7 +2,7 @@
 
 use axum::{Router, body::Body, http::Request};
 use http_body_util::BodyExt;
-use portcullis::{Grant, NewKey, Store, cluster::Replica};
+use portcullis::{Grant, Store, cluster::Replica};
 use portcullis_admin::{Portal, router};
 use portcullis_testkit::{
     etcd::Etcd,
@@ -132,7 +132,7 @@ impl Client {
 }
 
 fn root_of(store: &Store) -> String {
-    let root = NewKey { grant: Grant::All, ..portcullis_testkit::new_key(store, "root", &[]) };
+    let root = portcullis_testkit::new_key(store, "root", &[]).with_grant(Grant::All);
     String::from_utf8(portcullis_testkit::issue(store, root).1).unwrap()
 }
 

@@ -38,9 +38,9 @@ fn store(home: &Home, keys: usize) {
             portcullis_testkit::new_key(&store, &name, &["api.read", "ledger.close"]),
         );
     }
-    let newest = store.list(&portcullis::ListQuery::default()).unwrap().records;
+    let newest = store.list(&portcullis::list::ListQuery::default()).unwrap().records;
     store.revoke(newest[0].id).unwrap();
-    let renamed = Change { name: Some("renamed".into()), ..Change::default() };
+    let renamed = Change::default().with_name("renamed");
     store.update(newest[1].id, renamed).unwrap();
     drop(store);
     // sled releases its lock shortly after the store is closed.

@@ -1,6 +1,8 @@
 //! Operations on a whole store in etcd: backup, audit verification, pruning.
 
-use portcullis::{Act, Actor, Builder, Error, ListQuery, Offline, Store, cluster::Replica};
+use portcullis::{
+    Actor, Builder, Error, Offline, Store, audit::Act, cluster::Replica, list::ListQuery,
+};
 use portcullis_testkit::serving::{Home, id_of, text};
 use portcullis_testkit::{
     audit::hours_ago,
@@ -287,8 +289,7 @@ fn concurrent_prunes_by_replicas_take_effect_once() {
     let (home, url) = (Home::new(), etcd.url());
     let old = aged(&home, &url, "portcullis/");
     let stores = [(); 3].map(|()| replica(&etcd, "portcullis/"));
-    let prune =
-        |store: &Store| store.acting_as(Actor::Host, None).prune_audit(hours_ago(30)).unwrap();
+    let prune = |store: &Store| store.acting_as(Actor::Host).prune_audit(hours_ago(30)).unwrap();
     let done = scope(|scope| {
         let threads = stores.each_ref().map(|store| scope.spawn(|| prune(store)));
         threads.map(|thread| thread.join().unwrap())

@@ -9,7 +9,7 @@ use crate::{
     http1::{Http1, connect, request},
     servers::keys_in,
 };
-use portcullis::{Expiry, Grant, Metadata, NewKey, Store, wipe_stack};
+use portcullis::{Expiry, Grant, NewKey, Store, wipe_stack};
 use portcullis_admin as admin;
 use std::{
     thread,
@@ -60,14 +60,7 @@ fn cost_of_wiping_the_stack() {
 
 fn store() -> (Store, String) {
     let store = Store::in_memory().unwrap();
-    let issued = store.issue(NewKey {
-        name: "load".into(),
-        grant: Grant::All,
-        active: true,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    });
+    let issued = store.issue(NewKey::new("load", Grant::All, Expiry::Never));
     let key = issued.unwrap().secret.reveal(|text| keys_in(text)[0].clone());
     (store, key)
 }

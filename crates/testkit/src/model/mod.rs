@@ -10,7 +10,9 @@ mod step;
 
 pub use self::{run::run, step::Step};
 
-use portcullis::{Actor, Attempt, KeyId, Refusal, Timestamp, error::Field, error::Forbidden};
+use portcullis::{
+    Actor, KeyId, Refusal, Timestamp, audit::Attempt, error::Field, error::Forbidden,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The grant of a key.

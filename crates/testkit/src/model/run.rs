@@ -6,8 +6,11 @@ use super::{
     step::{Asked, By, Draft, Partial, Revision, Size, Step, When},
 };
 use portcullis::{
-    Act, Actor, AuditEntry, Change, Error, Expiry, Grant, KeyId, ListQuery, NewKey, Principal,
-    Refusal, Scope, Store, Timestamp, error::Field,
+    Actor, Change, Error, Expiry, Grant, KeyId, NewKey, Principal, Refusal, Scope, Store,
+    Timestamp,
+    audit::{Act, AuditEntry},
+    error::Field,
+    list::ListQuery,
 };
 use std::{
     fmt::Debug,
@@ -83,13 +86,10 @@ impl Run<'_> {
                     size: if let Size::At(size) = size { Some(*size) } else { None },
                 };
                 let bad = matches!(size, Size::BadToken).then(|| "not a token".to_owned());
-                let query = ListQuery {
-                    active: filter.active,
-                    scope: filter.scope.map(scope),
-                    text: filter.text.clone(),
-                    page_size: filter.size,
-                    page_token: bad,
-                };
+                let mut query = ListQuery::default();
+                (query.active, query.scope) = (filter.active, filter.scope.map(scope));
+                (query.text, query.page_size) = (filter.text.clone(), filter.size);
+                query.page_token = bad;
                 self.list_all(query, &filter);
             }
             Step::NextPage => {
@@ -113,16 +113,10 @@ impl Run<'_> {
         let grant = self.grant(&fields.powers);
         let Ok(grant) = grant else { return same_fault(&grant, &asked) };
         asked.expect("a grant that the store accepted");
-        let new = NewKey {
-            name: fields.name.clone(),
-            grant,
-            active: fields.active,
-            expiry,
-            owner: fields.owner.clone(),
-            metadata: fields.metadata.clone(),
-        };
+        let mut new = NewKey::new(&fields.name, grant, expiry).with_active(fields.active);
+        (new.owner, new.metadata) = (fields.owner.clone(), fields.metadata.clone());
         let start = now();
-        let real = self.store().acting_as(by, None).issue(new);
+        let real = self.store().acting_as(by).issue(new);
         let moment = real.as_ref().map_or(start, |issued| issued.record.created_at);
         let expected = self.model.issue(by, fields, moment);
         match (real, expected) {
@@ -157,14 +151,10 @@ impl Run<'_> {
             owner: all.owner.filter(|_| partial.owner),
             metadata: all.metadata.filter(|_| partial.metadata),
         };
-        let change = Change {
-            name: edit.name.clone(),
-            grant,
-            active: edit.active,
-            expiry: partial.when.then_some(expiry),
-            owner: edit.owner.clone(),
-            metadata: edit.metadata.clone(),
-        };
+        let mut change = Change::default();
+        (change.name, change.grant, change.active) = (edit.name.clone(), grant, edit.active);
+        change.expiry = partial.when.then_some(expiry);
+        (change.owner, change.metadata) = (edit.owner.clone(), edit.metadata.clone());
         let seen = self.model.find(id).map_or(0, |record| record.revision);
         let revision = match revision {
             Revision::Any => None,
@@ -172,7 +162,7 @@ impl Run<'_> {
             Revision::Stale => Some(seen.wrapping_sub(1)),
         };
         self.change(by, id, &edit, revision, |store| {
-            let acting = store.acting_as(by, None);
+            let acting = store.acting_as(by);
             match revision {
                 None => acting.update(id, change),
                 Some(revision) => acting.update_if(id, revision, change),
@@ -183,7 +173,7 @@ impl Run<'_> {
     fn revoke(&mut self, by: By, key: usize) {
         let (by, id) = (self.actor(by), self.id(key));
         let edit = Edit { active: Some(false), ..Edit::default() };
-        self.change(by, id, &edit, None, |store| store.acting_as(by, None).revoke(id));
+        self.change(by, id, &edit, None, |store| store.acting_as(by).revoke(id));
     }
 
     fn change(
@@ -213,7 +203,7 @@ impl Run<'_> {
         let (by, id) = (self.actor(by), self.id(key));
         let start = now();
         let grace = Duration::from_secs(grace_hours * 3600);
-        let real = self.store().acting_as(by, None).rotate(id, grace);
+        let real = self.store().acting_as(by).rotate(id, grace);
         let moment = real.as_ref().map_or(start, |issued| issued.record.created_at);
         match (real, self.model.rotate(by, id, grace_hours, moment)) {
             (Ok(issued), Ok(expected)) => {
@@ -228,7 +218,7 @@ impl Run<'_> {
 
     fn delete(&mut self, by: By, key: usize) {
         let (by, id) = (self.actor(by), self.id(key));
-        let real = self.store().acting_as(by, None).delete(id);
+        let real = self.store().acting_as(by).delete(id);
         let expected = self.model.delete(by, id, now());
         if real.is_err() || expected.is_err() {
             self.fail(&real, &expected);
@@ -242,7 +232,7 @@ impl Run<'_> {
         let foreign = Store::builder().scopes(host).in_memory().expect("another store");
         let set = foreign.scopes([name]).expect("its scope");
         let powers = Powers::Scopes([name.to_owned()].into());
-        let change = Change { grant: Some(Grant::Scopes(set)), ..Change::default() };
+        let change = Change::default().with_grant(Grant::Scopes(set));
         if self.model.find(id).is_some() && self.model.powers(&powers).is_err() {
             let real = self.store().update(id, change);
             return same_fault(&real, &Err::<(), _>(Fault::UnknownScope));
@@ -307,7 +297,7 @@ impl Run<'_> {
         assert_eq!(self.store().authenticate_key(&text).map(|_| ()), Err(Refusal::Unknown));
         let refused = [Refusal::Unknown, Refusal::Malformed];
         let header = basic(&text);
-        let decision = self.store().authenticate(header.as_bytes()).map(|_| ());
+        let decision = self.store().authenticate_header(header.as_bytes()).map(|_| ());
         assert!(decision.is_err_and(|refusal| refused.contains(&refusal)));
     }
 
@@ -328,7 +318,7 @@ impl Run<'_> {
         let store = self.store();
         let expected = Model::decision(key, now());
         let decision = store.authenticate_key(key.text.as_bytes());
-        let header = store.authenticate(basic(key.text.as_bytes()).as_bytes());
+        let header = store.authenticate_header(basic(key.text.as_bytes()).as_bytes());
         assert_eq!(header.as_ref().map(Principal::id), decision.as_ref().map(Principal::id));
         match (decision, expected) {
             (Ok(principal), Ok(powers)) => {

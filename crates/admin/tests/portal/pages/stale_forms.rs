@@ -88,11 +88,11 @@ impl Scene {
 }
 
 fn named(name: &str) -> Change {
-    Change { name: Some(name.into()), ..Change::default() }
+    Change::default().with_name(name)
 }
 
 fn ending(seconds: u64) -> Change {
-    Change { expiry: Some(Expiry::At(Timestamp::from_secs(seconds))), ..Change::default() }
+    Change::default().with_expiry(Expiry::At(Timestamp::from_secs(seconds)))
 }
 
 #[tokio::test]
@@ -127,11 +127,11 @@ async fn corrected_stale_form_does_not_reactivate_a_revoked_key() {
 #[tokio::test]
 async fn unedited_field_is_not_written() {
     let scene = Scene::with(&["api.read", "api.write"]).await;
-    scene.change_concurrently(Change {
-        grant: Some(scene.grant(&["api.read"])),
-        expiry: Some(Expiry::At(Timestamp::from_secs(JANUARY))),
-        ..named("theirs")
-    });
+    scene.change_concurrently(
+        named("theirs")
+            .with_grant(scene.grant(&["api.read"]))
+            .with_expiry(Expiry::At(Timestamp::from_secs(JANUARY))),
+    );
     scene.save_without_conflict(&scene.form.clone().with("active", "no")).await;
     let record = scene.record();
     assert_eq!((record.name.as_str(), record.active), ("theirs", false));
@@ -143,7 +143,7 @@ async fn unedited_field_is_not_written() {
 async fn form_without_the_active_field_does_not_change_it() {
     for active in [true, false] {
         let scene = Scene::new().await;
-        scene.change_concurrently(Change { active: Some(active), ..Change::default() });
+        scene.change_concurrently(Change::default().with_active(active));
         let form = scene.browser.open(&scene.here).await;
         for form in [&form, &scene.form] {
             scene
@@ -206,10 +206,7 @@ async fn concurrently_removed_scope_is_restored_only_by_choice() {
     let mine = ["admin.account.list", "api.read", "api.write"];
     for (choice, scopes) in [("now", &both[..1]), ("mine", &mine)] {
         let scene = Scene::with(&both).await;
-        scene.change_concurrently(Change {
-            grant: Some(scene.grant(&both[..1])),
-            ..Change::default()
-        });
+        scene.change_concurrently(Change::default().with_grant(scene.grant(&both[..1])));
         let form = scene.form.clone().with_scopes(&mine);
         let values = ["api.read", "admin.account.list, api.read, api.write"];
         let page = scene.save_with_conflict(&form, "scopes", values).await;
@@ -218,7 +215,7 @@ async fn concurrently_removed_scope_is_restored_only_by_choice() {
     }
     // Removing scopes needs no choice and restores no removed scope.
     let scene = Scene::with(&mine).await;
-    scene.change_concurrently(Change { grant: Some(scene.grant(&both)), ..Change::default() });
+    scene.change_concurrently(Change::default().with_grant(scene.grant(&both)));
     scene
         .save_without_conflict(&scene.form.clone().with_scopes(&["admin.account.list", "api.read"]))
         .await;
@@ -254,10 +251,9 @@ async fn revocation_or_expiry_is_applied_although_another_field_conflicts() {
     assert_eq!((scene.record().name.as_str(), scene.record().active), ("theirs", false));
 
     let scene = Scene::new().await;
-    scene.change_concurrently(Change {
-        expiry: Some(Expiry::At(Timestamp::from_secs(JANUARY))),
-        ..named("theirs")
-    });
+    scene.change_concurrently(
+        named("theirs").with_expiry(Expiry::At(Timestamp::from_secs(JANUARY))),
+    );
     let mine = scene.form.clone().with("name", "mine").with("expires", "2026-01-01");
     let page = scene.save(&mine).await;
     assert_eq!(page.status, StatusCode::CONFLICT);
@@ -344,7 +340,7 @@ async fn deletion_needs_a_confirmation_of_the_current_key() {
     let active = scene.browser.submit(&path, &form).await;
     assert_eq!(active.status, StatusCode::CONFLICT);
     active.assert_contains("deactivate it before deleting it");
-    scene.change_concurrently(Change { active: Some(false), ..named("needed again") });
+    scene.change_concurrently(named("needed again").with_active(false));
     let changed = scene.browser.submit(&path, &form).await;
     assert_eq!(changed.status, StatusCode::CONFLICT);
     changed.assert_contains("<bdi>needed again</bdi>");
