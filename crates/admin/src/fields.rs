@@ -128,6 +128,13 @@ impl Fields {
         self.value(name, expected, |value| value.as_str().and_then(rfc3339::parse))
     }
 
+    /// Reads the time at which a key expires.
+    pub(crate) fn expiry(&mut self, name: &'static str) -> Given<Timestamp> {
+        let expected = "must be a time from 1970 to 2499 such as 2030-01-31T12:00:00Z (RFC 3339), a date such as \
+                        2030-01-31, which means the midnight at its end (UTC), or null for none";
+        self.value(name, expected, |value| value.as_str().and_then(rfc3339::parse_expiry))
+    }
+
     /// Reads a patch of metadata: an object of strings and `null`s, or `null` for the whole.
     pub(crate) fn metadata(&mut self, name: &'static str) -> Given<MetadataPatch> {
         let expected = "must be an object whose values are strings";

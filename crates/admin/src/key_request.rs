@@ -116,7 +116,7 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
     let name = fields.plain_text("name").unwrap_or_default();
     let scopes = fields.texts("scopes").unwrap_or_default();
     let active = fields.flag("active").unwrap_or(true);
-    let expiry = match fields.timestamp("expires_at") {
+    let expiry = match fields.expiry("expires_at") {
         Given::Value(end) => Expiry::At(end),
         Given::Null | Given::Absent => Expiry::Never,
     };
@@ -148,7 +148,7 @@ impl KeyPatch {
         let name = fields.plain_text("name");
         let scopes = fields.texts("scopes");
         let active = fields.flag("active");
-        let expiry = match fields.timestamp("expires_at") {
+        let expiry = match fields.expiry("expires_at") {
             Given::Value(end) => Some(Expiry::At(end)),
             Given::Null => Some(Expiry::Never),
             Given::Absent => None,

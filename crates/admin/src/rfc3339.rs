@@ -16,9 +16,43 @@ pub fn parse(text: &str) -> Option<Timestamp> {
     u64::try_from(timestamp.as_millisecond()).ok().map(Timestamp::from_millis)
 }
 
+/// Parses the time at which a key expires: a timestamp, or a date such as `2030-01-31`, which means the
+/// midnight at its end (UTC).
+pub fn parse_expiry(text: &str) -> Option<Timestamp> {
+    parse(text).or_else(|| end_of_day(text))
+}
+
+/// Parses a date, and returns the midnight at its end (UTC).
+pub(crate) fn end_of_day(date: &str) -> Option<Timestamp> {
+    let is_date = date.len() == "2030-01-31".len();
+    let date: jiff::civil::Date = date.parse().ok().filter(|_| is_date)?;
+    parse(&format!("{}T00:00:00Z", date.tomorrow().ok()?))
+}
+
+/// Formats the last day of an expiry, the inverse of [`end_of_day`].
+pub(crate) fn last_day(expiry: Timestamp) -> String {
+    let last = Timestamp::from_millis(expiry.as_millis().saturating_sub(1));
+    format(last).get(..10).unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn date_is_the_midnight_at_its_end() {
+        assert_eq!(parse_expiry("2030-01-31"), parse("2030-02-01T00:00:00Z"));
+        assert_eq!(parse_expiry("2028-02-29"), parse("2028-03-01T00:00:00Z"));
+        assert_eq!(parse_expiry("2030-01-31T12:00:00Z"), parse("2030-01-31T12:00:00Z"));
+        for wrong in ["2030-02-30", "20300131", "2030-1-31", "2030-01-31T12:00:00", "soon", ""] {
+            assert_eq!(parse_expiry(wrong), None, "{wrong}");
+        }
+        for (time, day) in
+            [("2030-02-01T00:00:00Z", "2030-01-31"), ("2030-01-31T00:00:01Z", "2030-01-31")]
+        {
+            assert_eq!(last_day(parse(time).unwrap()), day);
+        }
+    }
 
     #[test]
     fn formatted_timestamp_parses_to_the_same_value() {

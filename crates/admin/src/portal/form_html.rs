@@ -184,10 +184,10 @@ impl FormHtml<'_> {
             div .field .invalid[error.is_some()] {
                 label for="expires" { "Expires" }
                 p .hint #expires-hint {
-                    "The key expires when this day begins (UTC). Leave the field empty for a key that never expires."
-                    @if self.held.is_some() { " With a day that has begun, the key expires at once." }
+                    "The key expires at the end of this day (UTC). Leave the field empty for a key that never expires."
+                    @if self.held.is_some() { " With a past day, the key expires at once." }
                     @if own_expiry != Expiry::Never {
-                        " Your own key expires on " (day(own_expiry)) "; a key that you create expires no later."
+                        " Your own key expires at the end of " (day(own_expiry)) " or before; a key that you create expires no later."
                     }
                 }
                 (error_line(error, "expires-error"))

@@ -59,8 +59,8 @@ impl KeyForm {
         }
     }
 
-    /// Parses the expiry: the first instant of the date. For a new key it must be in the future; an
-    /// existing key expires at once if the date has begun.
+    /// Parses the expiry: the end of the date. For a new key it must be in the future; an existing key
+    /// expires at once if the date is past.
     pub(crate) fn expiry(
         &self,
         errors: &mut FormErrors,
@@ -69,12 +69,10 @@ impl KeyForm {
         if self.expires.is_empty() {
             return Some(Expiry::Never);
         }
-        let is_day = self.expires.len() == "2030-01-31".len();
-        let at = rfc3339::parse(&format!("{}T00:00:00Z", self.expires)).filter(|_| is_day);
-        match at {
+        match rfc3339::end_of_day(&self.expires) {
             Some(at) if earliest.is_none_or(|time| at > time) => return Some(Expiry::At(at)),
             Some(_) => {
-                errors.add(Field::Expires, "This date has begun or is past; choose a later one.");
+                errors.add(Field::Expires, "This date is past; choose a later one.");
             }
             None => errors.add(Field::Expires, "This is not a date; write it as 2030-01-31."),
         }
@@ -82,10 +80,10 @@ impl KeyForm {
     }
 }
 
-/// Formats the date of an expiry for a form; empty for a key that never expires.
+/// Formats the last day of an expiry for a form; empty for a key that never expires.
 pub(crate) fn day(expiry: Expiry) -> String {
     match expiry {
-        Expiry::At(at) => rfc3339::format(at).get(..10).unwrap_or_default().to_owned(),
+        Expiry::At(at) => rfc3339::last_day(at),
         Expiry::Never => String::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     location::Location,
-    values::{address, drain_delay, metadata_entry, moment, seconds},
+    values::{address, drain_delay, expiry, metadata_entry, moment, seconds},
 };
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use portcullis::Network;
@@ -19,41 +19,62 @@ use tracing::level_filters::LevelFilter;
                   or something is wrong with a store or its audit log, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    pub(crate) location: Location,
     /// Print JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) location: Location,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Create a store and its first root key, which is shown once.
+    /// Create a store and its first root key.
+    ///
+    /// The root key is shown once.
     Init(Init),
-    /// Serve the portal and the Administration API over HTTPS.
+    /// Serve the portal and the API over HTTPS.
     Serve(Serve),
     /// Create, list, change and revoke keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// List the scopes that a key can have.
     Scopes,
-    /// Check a key given on standard input.
+    /// Check a key, which is read from standard input.
     Verify(Verify),
-    /// Print the audit log, oldest entry first; with --json, one entry per line.
+    /// Print, verify, export or prune the audit log.
+    ///
+    /// Prints the oldest entry first; with --json, one entry per line.
     Audit(Audit),
     /// Move keys into etcd and back, and list the replicas.
-    #[command(subcommand)]
+    #[command(subcommand, hide = super::etcd::HIDDEN)]
     Cluster(super::etcd::ClusterCommand),
-    /// Examine a store's directory without changing it.
+    /// Examine a store without changing it, or repair it into a new one.
+    ///
+    /// While a server has the store open, the server's state and its audit log are examined.
     Doctor(Doctor),
-    /// Write a complete backup to a file or to standard output, also while the store is served.
+    /// Write a complete backup, also while the store is served.
     Backup(Backup),
-    /// Create a store from a backup; keys that were revoked after the backup stay revoked.
+    /// Create a store from a backup.
+    ///
+    /// Keys that were revoked after the backup stay revoked.
     Restore(Restore),
-    /// Print every key as JSON, one per line, for other programs. This is no backup: it cannot be restored.
+    /// Print all keys as lines of JSON, for other programs.
+    ///
+    /// This is no backup: it cannot be restored.
     Export,
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory, which is created if it is absent.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -135,7 +156,7 @@ pub(crate) enum KeyCommand {
 
 #[derive(Args)]
 pub(crate) struct One {
-    /// The key's id, key_…
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
 }
 
@@ -157,8 +178,8 @@ pub(crate) struct Create {
     /// The key is inactive until it is activated.
     #[arg(long)]
     pub(crate) inactive: bool,
-    /// When the key expires, such as 2030-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// When the key expires, such as 2030-01-31T12:00:00Z; a date means the midnight at its end (UTC).
+    #[arg(long, value_name = "TIME|DATE", value_parser = expiry)]
     pub(crate) expires_at: Option<String>,
     /// After how long the key expires, such as 90d, 12h or 30m.
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
@@ -182,11 +203,34 @@ pub(crate) struct List {
     /// Only keys with this text in their name or id.
     #[arg(long, value_name = "TEXT")]
     pub(crate) search: Option<String>,
+    /// Show at most this many keys.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
+    /// Sort the keys: by creation (newest first), name, last use (longest unused first) or expiry (soonest
+    /// first).
+    #[arg(long, value_name = "FIELD", default_value = "created")]
+    pub(crate) sort: Sort,
+}
+
+impl List {
+    /// Selects all keys.
+    pub(crate) fn all() -> Self {
+        Self { active: None, scope: None, search: None, limit: None, sort: Sort::Created }
+    }
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Created,
+    Name,
+    Used,
+    Expires,
 }
 
 #[derive(Args)]
 pub(crate) struct Update {
-    /// The key's id, key_…
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) changes: Changes,
@@ -207,11 +251,14 @@ pub(crate) struct Changes {
     /// Whether the key is active.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) active: Option<YesNo>,
-    /// When the key expires, such as 2030-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// When the key expires, such as 2030-01-31T12:00:00Z; a date means the midnight at its end (UTC).
+    #[arg(long, value_name = "TIME|DATE", value_parser = expiry)]
     pub(crate) expires_at: Option<String>,
+    /// After how long the key expires, such as 90d, 12h or 30m.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
+    pub(crate) expires_in: Option<u32>,
     /// Remove the expiry: the key never expires.
-    #[arg(long, conflicts_with = "expires_at")]
+    #[arg(long, conflicts_with_all = ["expires_at", "expires_in"])]
     pub(crate) never_expires: bool,
     /// The owner on whose behalf the key acts.
     #[arg(long)]
@@ -229,7 +276,7 @@ pub(crate) struct Changes {
 
 #[derive(Args)]
 pub(crate) struct Rotate {
-    /// The id of the key to replace, key_…
+    /// The key to replace: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
     /// How long the old key stays valid, such as 1h or 7d; without this it is inactive at once.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
@@ -238,16 +285,17 @@ pub(crate) struct Rotate {
 
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// The key's id, key_…
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
-    /// Confirm the deletion: it cannot be undone.
-    #[arg(long, required = true)]
+    /// Confirm the deletion, which cannot be undone; without this the command asks on the terminal.
+    #[arg(long)]
     pub(crate) yes: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Audit {
-    /// Only the entries about this key, key_…
+    /// Only the entries about this key: its id key_…, the beginning pcl_… of its text, or its name if no
+    /// other key has it.
     #[arg(long, value_name = "ID")]
     pub(crate) key: Option<String>,
     /// Only the entries after this one.
@@ -268,6 +316,9 @@ pub(crate) struct Audit {
     /// ones first.
     #[arg(long, alias = "cut", conflicts_with_all = ["key", "after"])]
     pub(crate) prune: bool,
+    /// With --prune: confirm it; without this the command asks if it runs on a terminal.
+    #[arg(long, requires = "prune")]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) age: Age,
 }
@@ -279,7 +330,7 @@ pub(crate) struct Age {
     /// With --prune: the entries before this moment, such as 2026-01-31T00:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) before: Option<String>,
-    /// With --prune: the entries that are older than this, such as 365d.
+    /// With --prune: keep the entries of this duration up to now, such as 365d, and remove all older ones.
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub(crate) keep: Option<u32>,
 }
@@ -306,6 +357,9 @@ pub(crate) struct Backup {
     /// Verify that backup instead: report whether it is complete and unaltered.
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Replace an existing backup in that file.
+    #[arg(long, conflicts_with = "verify")]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]

@@ -1,8 +1,9 @@
 //! `audit`: prints the entries of the audit log.
 
-use super::{args::Audit, client::Client, failure::Failure, output};
+use super::{
+    args::Audit, client::Client, failure::Failure, key_argument::find, output, table::aligned,
+};
 use axum::http::Method;
-use portcullis::KeyId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::process::ExitCode;
@@ -49,11 +50,7 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let key = match &options.key {
-        Some(id) => {
-            let id: KeyId =
-                id.parse().map_err(|error| Failure::usage(format!("--key: {error}")))?;
-            format!("&key={id}")
-        }
+        Some(key) => format!("&key={}", find(client, key).await?.id),
         None => String::new(),
     };
     let mut after = Some(options.after);
@@ -80,7 +77,7 @@ fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
     let entries = entries
         .map_err(|_| Failure::failed("the response is from another version of the server"))?;
     let rows: Vec<[String; 6]> = entries.into_iter().map(row).collect();
-    output::print_page(output::aligned(rows.iter()).as_bytes())
+    output::print_page(aligned(rows.iter(), None).as_bytes())
 }
 
 fn row(entry: Entry) -> [String; 6] {

@@ -1,10 +1,11 @@
 //! `audit --verify`, `--export` and `--prune`: verifies, exports and prunes the audit log.
 
 use super::{
-    args::{Age, Audit},
+    args::Audit,
     client::Client,
     doctor::{self, FAULT},
     failure::Failure,
+    key_argument::confirm,
     location::{self, Location},
     output,
     terminal_text::escape,
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -45,18 +46,8 @@ pub(crate) async fn verify(
         client => client,
     };
     if let Some(mut client) = client {
-        let offline = location.offline()?;
-        let mut reader = ExportReader::new(&offline);
-        let mut broken = None;
-        pages(&mut client, 0, |line| {
-            if broken.is_none() {
-                broken = reader.line(line).err();
-            }
-            Ok(())
-        })
-        .await?;
-        let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
-        return print_result("the audit log", checked.map(|(entries, _)| entries), json);
+        let checked = verify_pages(&mut client, location).await?;
+        return print_result("the audit log", checked, json);
     }
     let report = location.offline()?.examine(&location.data, &location::scratch())?;
     if !report.was_read && report.faults().any(|finding| finding.code == "in-use") {
@@ -78,6 +69,25 @@ pub(crate) async fn verify(
         }
     }
     Ok(FAULT.into())
+}
+
+/// Verifies the audit log that a client reads. Returns the number of entries.
+pub(crate) async fn verify_pages(
+    client: &mut Client,
+    location: &Location,
+) -> Result<Result<u64, ExportError>, Failure> {
+    let offline = location.offline()?;
+    let mut reader = ExportReader::new(&offline);
+    let mut broken = None;
+    pages(client, 0, |line| {
+        if broken.is_none() {
+            broken = reader.line(line).err();
+        }
+        Ok(())
+    })
+    .await?;
+    let checked = broken.map_or(Ok(()), Err).and_then(|()| reader.finish());
+    Ok(checked.map(|(entries, _)| entries))
 }
 
 fn verify_files(location: &Location, files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {
@@ -231,7 +241,7 @@ async fn pages(
 /// `audit --prune`: removes the entries before a moment.
 pub(crate) async fn prune(
     client: &mut Client,
-    options: &Age,
+    options: &Audit,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     #[derive(Deserialize)]
@@ -240,7 +250,7 @@ pub(crate) async fn prune(
         through: Option<u64>,
         sequence: Option<u64>,
     }
-    let before = match (&options.before, options.keep) {
+    let before = match (&options.age.before, options.age.keep) {
         (Some(before), _) => before.clone(),
         (None, Some(seconds)) => jiff::Timestamp::now()
             .checked_sub(std::time::Duration::from_secs(seconds.into()))
@@ -248,6 +258,9 @@ pub(crate) async fn prune(
             .to_string(),
         (None, None) => return Err(Failure::usage("--prune needs --before or --keep")),
     };
+    if io::stdin().is_terminal() {
+        confirm(&format!("removing the entries of the audit log before {before}"), options.yes)?;
+    }
     let body = json!({"before": before});
     let answer = client.send(Method::POST, "/v1/audit/cut", Some(&body)).await?;
     let done: Done = answer.read()?;
@@ -257,10 +270,11 @@ pub(crate) async fn prune(
     }
     let text = match (done.through, done.sequence) {
         (Some(through), Some(sequence)) => format!(
-            "removed {} entries, through entry {through}; entry {sequence} records it",
+            "removed {} entries, through entry {through}; entry {sequence} records it; the entries since {before} \
+             are kept",
             done.removed
         ),
-        _ => "no entry is that old".to_owned(),
+        _ => format!("no entry is older than {before}; all are kept"),
     };
     output::line(text.as_bytes()).map_err(output::although("the audit log was pruned"))?;
     Ok(ExitCode::SUCCESS)

@@ -47,7 +47,7 @@ pub(crate) async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     // Check the target first: opening the store may take a while.
-    let mut target = Target::begin(&options.file)?;
+    let mut target = Target::begin(&options.file, options.force)?;
     let bar = Bar::new();
     let mut client = Client::open(location).await?;
     client.backup(&mut target, &bar).await?;
@@ -99,7 +99,7 @@ struct Target {
 }
 
 impl Target {
-    fn begin(file: &Path) -> Result<Self, Failure> {
+    fn begin(file: &Path, is_forced: bool) -> Result<Self, Failure> {
         let (to, names) = if is_stream(file) {
             if io::stdout().is_terminal() {
                 return Err(Failure::usage(
@@ -112,7 +112,7 @@ impl Target {
             (to, None)
         } else {
             let file = &resolve_links(file)?;
-            refuse_other_files(file)?;
+            refuse_existing(file, is_forced)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let part = file.with_file_name(format!(".{name}.{}.part", std::process::id()));
             let doing = format!("creating {}", part.display());
@@ -223,7 +223,7 @@ fn resolve_links(file: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Refuses to replace a file that is no backup.
-fn refuse_other_files(file: &Path) -> Result<(), Failure> {
+fn refuse_existing(file: &Path, is_forced: bool) -> Result<(), Failure> {
     let mut begin = Vec::new();
     match File::open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -232,7 +232,11 @@ fn refuse_other_files(file: &Path) -> Result<(), Failure> {
             .map_err(Failure::io(format!("reading {}", file.display())))?,
     };
     if begin == Summary::BEGINS {
-        return Ok(());
+        let text = format!(
+            "{} already holds a backup; name another file, or pass --force to replace it",
+            file.display()
+        );
+        return if is_forced { Ok(()) } else { Err(Failure::usage(text)) };
     }
     Err(Failure::usage(format!("{} exists and is not a backup; name another file", file.display())))
 }

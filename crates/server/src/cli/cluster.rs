@@ -6,6 +6,7 @@ use super::{
     location::Location,
     output,
     progress::Bar,
+    table::{aligned, terminal_width},
     values,
 };
 use portcullis::{
@@ -51,7 +52,7 @@ fn members(etcd: &EtcdStore, json: bool) -> Result<ExitCode, Failure> {
     } else {
         let head = ["NAME", "VERSION", "FRESHNESS", "JOINED", "APPLIED", "BEHIND", "STATE", "ID"];
         let (head, rows) = (head.map(String::from), members.iter().map(row).collect::<Vec<_>>());
-        let table = output::aligned(std::iter::once(&head).chain(&rows));
+        let table = aligned(std::iter::once(&head).chain(&rows), terminal_width());
         output::print(table.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use clap::Args;
 
 /// The disk reserve.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Options of the store")]
 pub(crate) struct DiskReserve {
     /// Keep this much of the disk for revocations, such as 64MiB; 0 keeps nothing, and then a full
     /// disk ends all writing. Without this it is 64MiB, or 5 % of the volume if that is less.

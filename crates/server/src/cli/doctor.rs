@@ -2,11 +2,15 @@
 
 use super::{
     args::Doctor,
+    audit_export::verify_pages,
+    client::Client,
     failure::Failure,
     location::{self, Location},
     output,
+    table::aligned,
     terminal_text::escape,
 };
+use axum::http::Method;
 use portcullis::{
     Actor, Prefix,
     doctor::{Finding, Repaired, Report, Severity},
@@ -19,8 +23,13 @@ use std::{fmt::Write, path::Path, process::ExitCode};
 pub(crate) const FAULT: u8 = 4;
 const IN_USE: u8 = 5;
 
-/// Exits with 0 if nothing is wrong, 4 if something is wrong, and 5 if a process has the store open.
-pub(crate) fn run(location: &Location, options: &Doctor, json: bool) -> Result<ExitCode, Failure> {
+/// Exits with 0 if nothing is wrong, 4 if something is wrong, and 5 if a process has the store open and
+/// does not respond.
+pub(crate) async fn run(
+    location: &Location,
+    options: &Doctor,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     location.etcd.refuse_for(
         "doctor examines a store in a directory; for a store in etcd, audit --verify checks the audit log, and \
          backup reads all keys",
@@ -29,19 +38,42 @@ pub(crate) fn run(location: &Location, options: &Doctor, json: bool) -> Result<E
     if let Some(new) = &options.repair {
         return repair(location, options, new, &scratch, json);
     }
-    let report = location.offline()?.examine(&location.data, &scratch)?;
+    let mut report = location.offline()?.examine(&location.data, &scratch)?;
+    let served = examine_server(location, &mut report).await?;
     if json {
-        output::line(as_json(&report).to_string().as_bytes())?;
+        output::line(as_json(&report, served).to_string().as_bytes())?;
     } else {
-        output::print(as_text(&report).as_bytes())?;
+        output::print(as_text(&report, served).as_bytes())?;
     }
-    Ok(code(&report))
+    Ok(code(&report, served))
+}
+
+/// Examines a store that a server has open, over its control socket: the server must be ready, and its
+/// audit log intact. Returns the number of entries, or `None` if no server responds.
+async fn examine_server(location: &Location, report: &mut Report) -> Result<Option<u64>, Failure> {
+    if report.is_healthy() || report.faults().any(|finding| finding.code != "in-use") {
+        return Ok(None);
+    }
+    let Some(mut client) = Client::of_server(location).await? else { return Ok(None) };
+    client.send(Method::GET, "/readyz", None).await?;
+    match verify_pages(&mut client, location).await? {
+        Ok(entries) => {
+            report.findings.retain(|finding| finding.code != "in-use");
+            Ok(Some(entries))
+        }
+        Err(broken) => Err(Failure::failed(format!("the audit log: {broken}"))),
+    }
+}
+
+/// Whether nothing is wrong: in the files, or else in what the server reports.
+fn is_healthy(report: &Report, served: Option<u64>) -> bool {
+    report.is_healthy() || served.is_some() && report.faults().next().is_none()
 }
 
 /// Returns the exit code for a report.
-fn code(report: &Report) -> ExitCode {
+fn code(report: &Report, served: Option<u64>) -> ExitCode {
     let mut codes = report.faults().map(|finding| finding.code);
-    if report.is_healthy() {
+    if is_healthy(report, served) {
         ExitCode::SUCCESS
     } else if codes.all(|code| code == "in-use") {
         IN_USE.into()
@@ -50,7 +82,7 @@ fn code(report: &Report) -> ExitCode {
     }
 }
 
-fn as_text(report: &Report) -> String {
+fn as_text(report: &Report, served: Option<u64>) -> String {
     let mut text = String::new();
     for Finding { severity, text: found, remedy, .. } in &report.findings {
         let word = if *severity == Severity::Fault { "wrong" } else { "note" };
@@ -61,19 +93,27 @@ fn as_text(report: &Report) -> String {
         let _ =
             writeln!(text, "intact: {}, {entries} entries of the audit log", output::keys(records));
     }
-    if report.is_healthy() {
+    if let Some(entries) = served {
+        let _ = writeln!(
+            text,
+            "a server has it open and is ready; its audit log of {entries} entries is intact\n\
+             stop the server to examine the files, too"
+        );
+    }
+    if is_healthy(report, served) {
         text.push_str("nothing is wrong\n");
     }
     text
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &Report, served: Option<u64>) -> Value {
     let findings: Vec<Value> = report.findings.iter().map(finding).collect();
     json!({
-        "healthy": report.is_healthy(),
+        "healthy": is_healthy(report, served),
         "was_read": report.was_read,
         "keys": report.records,
-        "entries": report.entries,
+        "entries": served.unwrap_or(report.entries),
+        "is_served": served.is_some(),
         "findings": findings,
     })
 }
@@ -122,7 +162,7 @@ fn repaired_text(done: &Repaired, location: &Location, new: &Path) -> String {
         let key = key.map_or_else(|| "a key".to_owned(), |id| id.to_string());
         rows.push([key, issue.as_str().to_owned()]);
     }
-    let mut text = output::aligned(rows.iter());
+    let mut text = aligned(rows.iter(), None);
     if !done.is_proved {
         text.push_str(
             "the audit log does not reach the anchor, so no key could be proved current\n",

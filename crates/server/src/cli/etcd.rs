@@ -17,14 +17,19 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 #[cfg(feature = "cluster")]
 const MAX_PASSWORD_BYTES: u64 = 1024;
 
+/// Whether the options are hidden: a program without the feature refuses them, with the remedy.
+pub(crate) const HIDDEN: bool = !cfg!(feature = "cluster");
+
 /// The nodes and the credentials for them. Secrets are in files: other users see the arguments of a
 /// process.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Options of a store in etcd")]
 pub(crate) struct Nodes {
     /// The etcd nodes that hold the keys of a cluster; instead of a store in a directory.
     #[arg(
         long = "etcd",
         global = true,
+        hide = HIDDEN,
         value_name = "URL[,URL…]",
         env = "PORTCULLIS_ETCD",
         action = ArgAction::Append,
@@ -36,6 +41,7 @@ pub(crate) struct Nodes {
         id = "etcd_ca",
         long = "etcd-ca",
         global = true,
+        hide = HIDDEN,
         value_name = "FILE",
         env = "PORTCULLIS_ETCD_CA"
     )]
@@ -45,6 +51,7 @@ pub(crate) struct Nodes {
         id = "etcd_cert",
         long = "etcd-cert",
         global = true,
+        hide = HIDDEN,
         value_name = "FILE",
         env = "PORTCULLIS_ETCD_CERT"
     )]
@@ -54,6 +61,7 @@ pub(crate) struct Nodes {
         id = "etcd_key",
         long = "etcd-key",
         global = true,
+        hide = HIDDEN,
         value_name = "FILE",
         env = "PORTCULLIS_ETCD_KEY"
     )]
@@ -63,6 +71,7 @@ pub(crate) struct Nodes {
         id = "etcd_user",
         long = "etcd-user",
         global = true,
+        hide = HIDDEN,
         value_name = "NAME",
         env = "PORTCULLIS_ETCD_USER"
     )]
@@ -72,6 +81,7 @@ pub(crate) struct Nodes {
         id = "etcd_password_file",
         long = "etcd-password-file",
         global = true,
+        hide = HIDDEN,
         value_name = "FILE",
         env = "PORTCULLIS_ETCD_PASSWORD_FILE"
     )]
@@ -81,6 +91,7 @@ pub(crate) struct Nodes {
         id = "etcd_space",
         long = "etcd-space",
         global = true,
+        hide = HIDDEN,
         value_name = "TEXT",
         env = "PORTCULLIS_ETCD_SPACE",
         default_value = "portcullis/"
@@ -91,13 +102,14 @@ pub(crate) struct Nodes {
         long = "replica-name",
         alias = "replica",
         global = true,
+        hide = HIDDEN,
         value_name = "NAME",
         env = "PORTCULLIS_REPLICA_NAME"
     )]
     replica: Option<String>,
     /// How long this replica may answer after it last reached etcd, such as 3s; at most 60s. A
     /// revocation waits slightly longer for a replica that does not respond.
-    #[arg(long, global = true, value_name = "DURATION", value_parser = super::values::seconds, default_value = "3s")]
+    #[arg(long, global = true, hide = HIDDEN, value_name = "DURATION", value_parser = super::values::seconds, default_value = "3s")]
     freshness: u32,
 }
 

@@ -1,18 +1,25 @@
 //! `key …` and `scopes`.
 
 use super::{
-    args::{Changes, Create, Delete, List, Rotate, Update, YesNo},
+    args::{Changes, Create, Delete, List, Rotate, Sort, Update, YesNo},
     client::{Answer, Client},
     delivery::{self, Undelivered},
     failure::Failure,
+    key_argument::{confirm, find},
     output::{self, Key},
+    table::{aligned, terminal_width},
 };
 use axum::http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
-use std::{fmt::Write, process::ExitCode, time::Duration};
+use std::{
+    fmt::Write,
+    ops::ControlFlow::{self, Break, Continue},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// The largest page of the API.
 const PAGE_SIZE: usize = 200;
@@ -78,49 +85,68 @@ pub(crate) async fn list(
     options: &List,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut keys: Vec<Box<RawValue>> = Vec::new();
+    let (mut keys, limit) = (Vec::new(), options.limit.unwrap_or(usize::MAX));
+    // In the order of the API, which is that of creation, no more pages than needed are read.
+    let read = match options.sort {
+        Sort::Created => limit,
+        Sort::Name | Sort::Used | Sort::Expires => usize::MAX,
+    };
+    let other_version = |_| Failure::failed("the response is from another version of the server");
     each_page(client, options, |page| {
-        keys.extend(page);
-        Ok(())
+        for raw in page {
+            let key: Key = serde_json::from_str(raw.get()).map_err(other_version)?;
+            keys.push((key, raw));
+        }
+        Ok(if keys.len() < read { Continue(()) } else { Break(()) })
     })
     .await?;
+    match options.sort {
+        Sort::Created => {}
+        Sort::Name => keys.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name)),
+        // A key that was never used is the longest unused one.
+        Sort::Used => keys.sort_by(|(a, _), (b, _)| a.last_used_at.cmp(&b.last_used_at)),
+        Sort::Expires => {
+            keys.sort_by_key(|(key, _)| (key.expires_at.is_none(), key.expires_at.clone()));
+        }
+    }
+    keys.truncate(limit);
     if json {
         #[derive(Serialize)]
         struct Listing {
             keys: Vec<Box<RawValue>>,
             next_page_token: Option<String>,
         }
+        let keys = keys.into_iter().map(|(_, raw)| raw).collect();
         let text = serde_json::to_vec(&Listing { keys, next_page_token: None });
         output::line(&text.unwrap_or_default())?;
     } else {
-        let keys: Result<Vec<Key>, _> =
-            keys.iter().map(|key| serde_json::from_str(key.get())).collect();
-        let keys = keys
-            .map_err(|_| Failure::failed("the response is from another version of the server"))?;
-        output::print(output::table(&keys).as_bytes())?;
+        let keys: Vec<Key> = keys.into_iter().map(|(key, _)| key).collect();
+        let table = output::table(&keys, jiff::Timestamp::now(), terminal_width());
+        output::print(table.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `export`: prints one key per line, with one page in memory at a time.
 pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
-    let all = List { active: None, scope: None, search: None };
-    each_page(client, &all, |page| {
+    each_page(client, &List::all(), |page| {
         let mut lines = String::new();
         for key in page {
             lines.push_str(key.get());
             lines.push('\n');
         }
-        output::print_page(lines.as_bytes())
+        output::print_page(lines.as_bytes())?;
+        Ok(Continue(()))
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn each_page(
+/// Passes each page to `each`, until there is no other page or `each` breaks.
+pub(crate) async fn each_page(
     client: &mut Client,
     options: &List,
-    mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<(), Failure>,
+    mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Listing {
@@ -142,9 +168,9 @@ async fn each_page(
             }
         }
         let page: Listing = client.send(Method::GET, &path, None).await?.read()?;
-        each(page.keys)?;
+        let flow = each(page.keys)?;
         page_token = page.next_page_token;
-        if page_token.is_none() {
+        if page_token.is_none() || flow.is_break() {
             return Ok(());
         }
     }
@@ -152,7 +178,8 @@ async fn each_page(
 
 /// `key show`: prints a key.
 pub(crate) async fn show(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
-    let answer = client.send(Method::GET, &path_of(id)?, None).await?;
+    let path = find(client, id).await?.path();
+    let answer = client.send(Method::GET, &path, None).await?;
     show_one(&answer, json)
 }
 
@@ -162,15 +189,16 @@ pub(crate) async fn update(
     options: Update,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let path = path_of(&options.id)?;
-    let answer = client.send(Method::PATCH, &path, Some(&patch(options.changes))).await?;
+    let path = find(client, &options.id).await?.path();
+    let answer = client.send(Method::PATCH, &path, Some(&patch(options.changes)?)).await?;
     show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
 /// `key revoke`: the key is refused everywhere when the command returns.
 pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let body = json!({"active": false});
-    let answer = client.send(Method::PATCH, &path_of(id)?, Some(&body)).await?;
+    let path = find(client, id).await?.path();
+    let answer = client.send(Method::PATCH, &path, Some(&body)).await?;
     if json {
         return show_one(&answer, json).map_err(output::although("the key was revoked"));
     }
@@ -186,14 +214,15 @@ pub(crate) async fn rotate(
     options: &Rotate,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let path = format!("{}/rotate", path_of(&options.id)?);
+    let key = find(client, &options.id).await?;
+    let path = format!("{}/rotate", key.path());
     let grace = options.grace.unwrap_or(0);
     let reader = delivery::check_standard_output()?;
     delivery::finish_before_signals()?;
     let answer = client.send(Method::POST, &path, Some(&json!({"grace_seconds": grace}))).await?;
     let old = match options.grace {
-        None | Some(0) => format!("{} is inactive", options.id),
-        Some(grace) => format!("{} stays valid for at most {grace} s", options.id),
+        None | Some(0) => format!("{key} is inactive"),
+        Some(grace) => format!("{key} stays valid for at most {grace} s"),
     };
     delivery::show(&answer, reader, json).map_err(|undelivered| {
         undelivered.failure(&format!("{old}, and was replaced by"), delivery::rotate_again)
@@ -204,8 +233,10 @@ pub(crate) async fn rotate(
 
 /// `key delete`: deletes an inactive key.
 pub(crate) async fn delete(client: &mut Client, options: &Delete) -> Result<ExitCode, Failure> {
-    client.send(Method::DELETE, &path_of(&options.id)?, None).await?;
-    output::say(&format!("deleted {}", options.id));
+    let key = find(client, &options.id).await?;
+    confirm(&format!("deleting {key}"), options.yes)?;
+    client.send(Method::DELETE, &key.path(), None).await?;
+    output::say(&format!("deleted {key}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -226,7 +257,7 @@ pub(crate) async fn scopes(client: &mut Client, json: bool) -> Result<ExitCode, 
     } else {
         let Scopes { scopes } = answer.read()?;
         let rows: Vec<[String; 2]> = scopes.into_iter().map(|s| [s.name, s.description]).collect();
-        output::print(output::aligned(rows.iter()).as_bytes())?;
+        output::print(aligned(rows.iter(), terminal_width()).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -240,7 +271,7 @@ fn show_one(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn patch(changes: Changes) -> Value {
+fn patch(changes: Changes) -> Result<Value, Failure> {
     let mut body = Map::new();
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -252,17 +283,18 @@ fn patch(changes: Changes) -> Value {
     set("scopes", are_given.then(|| json!(changes.scopes)));
     set("active", changes.active.map(|active| Value::from(active == YesNo::Yes)));
     set("expires_at", changes.never_expires.then_some(Value::Null));
-    set("expires_at", changes.expires_at.map(Value::from));
+    let end = changes.expires_in.map(from_now).transpose()?.or(changes.expires_at);
+    set("expires_at", end.map(Value::from));
     set("owner", changes.no_owner.then_some(Value::Null));
     set("owner", changes.owner.map(Value::from));
     let set_entries = changes.meta.into_iter().map(|(name, value)| (name, Value::from(value)));
     let removed = changes.no_meta.into_iter().map(|name| (name, Value::Null));
     let metadata: Map<String, Value> = set_entries.chain(removed).collect();
     set("metadata", (!metadata.is_empty()).then_some(Value::Object(metadata)));
-    Value::Object(body)
+    Ok(Value::Object(body))
 }
 
-/// Returns the path of a key. Text that is no id is not sent: it could be a key by mistake.
+/// Returns the path of a key.
 fn path_of(id: &str) -> Result<String, Failure> {
     let id: KeyId = id.parse().map_err(|error| Failure::usage(format!("ID: {error}")))?;
     Ok(format!("/v1/keys/{id}"))

@@ -10,6 +10,7 @@ const MAX_PEPPER_BYTES: u64 = 4096;
 
 /// The options that locate a store and open it.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Options of the store")]
 pub(crate) struct Location {
     /// The directory of the store.
     #[arg(
@@ -28,9 +29,9 @@ pub(crate) struct Location {
     #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_PEPPER_FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) etcd: Nodes,
-    #[command(flatten)]
     pub(crate) disk: DiskReserve,
+    #[command(flatten)]
+    pub(crate) etcd: Nodes,
 }
 
 impl Location {

@@ -14,7 +14,9 @@ mod doctor;
 mod etcd;
 mod failure;
 mod init;
+mod key_argument;
 mod keys;
+mod manual;
 mod location;
 mod log;
 mod output;
@@ -24,6 +26,7 @@ mod progress;
 mod restore;
 mod secret_file;
 mod serve;
+mod table;
 mod terminal_text;
 mod values;
 mod verify;
@@ -42,8 +45,11 @@ pub(crate) fn run() -> ExitCode {
 
 fn prepare() -> Result<Arguments, Failure> {
     process::protect()?;
-    process::refuse_keys_as_arguments()?;
-    parse::arguments().map_err(Failure::from)
+    let arguments = process::arguments()?;
+    if arguments.len() < 2 {
+        return Err(Failure::NoCommand);
+    }
+    parse::arguments(&arguments).map_err(Failure::from)
 }
 
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
@@ -63,7 +69,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit(options) => with_client(&location, async |client| match &options.export {
             Some(file) => audit_export::export(client, &options, file).await,
-            None if options.prune => audit_export::prune(client, &options.age, json).await,
+            None if options.prune => audit_export::prune(client, &options, json).await,
             None => audit::run(client, &options, json).await,
         }),
         #[cfg(feature = "cluster")]
@@ -74,8 +80,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         #[cfg(not(feature = "cluster"))]
         Command::Cluster(_) => Err(location.etcd.refuse()),
         Command::Doctor(options) => {
-            log::of_command();
-            doctor::run(&location, &options, json)
+            on_one_thread()?.block_on(doctor::run(&location, &options, json))
         }
         Command::Backup(options) => {
             on_one_thread()?.block_on(backup::run(&location, &options, json))
@@ -84,6 +89,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             log::of_command();
             restore::run(&location, &options, json)
         }
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::pages(&dir),
         Command::Export => with_client(&location, async |client| keys::export(client).await),
     }
 }

@@ -1,19 +1,15 @@
 //! The output of commands: tables, single keys and messages.
 
-use super::{
-    failure::Failure,
-    terminal_text::{escape, escape_lines},
-};
+use super::{failure::Failure, table::aligned, terminal_text::escape_lines};
+use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     fs::File,
     io::{self, Write},
     os::fd::AsFd,
 };
-use unicode_width::UnicodeWidthStr;
 
 /// A key as in the responses of the API.
 #[derive(Deserialize)]
@@ -25,13 +21,15 @@ pub(crate) struct Key {
     active: bool,
     owner: Option<String>,
     metadata: BTreeMap<String, String>,
-    created_at: String,
+    pub(crate) created_at: String,
     created_by: String,
     updated_at: String,
     updated_by: String,
     inactive_since: Option<String>,
-    last_used_at: Option<String>,
-    expires_at: Option<String>,
+    pub(crate) last_used_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    replaces: Option<String>,
+    replaced_by: Option<String>,
     /// Only of a key that was just revoked in a shared store.
     pub(crate) settled: Option<Settled>,
     /// Only of a key that was just created.
@@ -123,39 +121,32 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", escape_lines(text));
 }
 
-/// Formats keys as a table.
-pub(crate) fn table(keys: &[Key]) -> String {
-    let rows: Vec<[String; 7]> = keys.iter().map(row).collect();
+/// Formats keys as a table, with times relative to `now`.
+pub(crate) fn table(keys: &[Key], now: Timestamp, width: Option<usize>) -> String {
+    let rows: Vec<[String; 7]> = keys.iter().map(|key| row(key, now)).collect();
     let head =
         ["ID", "NAME", "SCOPES", "ACTIVE", "EXPIRES", "LAST USED", "CREATED"].map(String::from);
-    aligned(std::iter::once(&head).chain(&rows))
+    aligned(std::iter::once(&head).chain(&rows), width)
 }
 
-/// Aligns the columns of rows for a terminal, with control characters escaped.
-pub(crate) fn aligned<'r, const N: usize>(rows: impl Iterator<Item = &'r [String; N]>) -> String {
-    let rows: Vec<[String; N]> = rows.map(|row| row.each_ref().map(|cell| escape(cell))).collect();
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.width().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut cells = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            // The padding of `format` counts characters; a terminal shows a wide one in two columns and a
-            // combining one in none.
-            let padding = width.saturating_sub(cell.width());
-            let _ = write!(cells, "{cell}{:padding$}  ", "");
-        }
-        text.push_str(cells.trim_end());
-        text.push('\n');
-    }
-    text
+/// Formats a time of the API relative to `now`, such as "3 d ago" or "in 2 h".
+pub(crate) fn relative(time: &str, now: Timestamp) -> String {
+    let Ok(at) = time.parse::<Timestamp>() else { return time.to_owned() };
+    let seconds = at.as_second() - now.as_second();
+    let distance = seconds.unsigned_abs();
+    let text = match distance {
+        ..60 => return "now".into(),
+        60..3_600 => format!("{} min", distance / 60),
+        3_600..86_400 => format!("{} h", distance / 3_600),
+        86_400..63_072_000 => format!("{} d", distance / 86_400),
+        _ => format!("{} y", distance / 31_536_000),
+    };
+    if seconds < 0 { format!("{text} ago") } else { format!("in {text}") }
 }
 
-fn row(key: &Key) -> [String; 7] {
+fn row(key: &Key, now: Timestamp) -> [String; 7] {
+    let or_never =
+        |time: Option<&String>| time.map_or_else(|| "never".to_owned(), |time| relative(time, now));
     [
         key.id.clone(),
         key.name.clone(),
@@ -163,7 +154,7 @@ fn row(key: &Key) -> [String; 7] {
         yes_no(key.active).into(),
         or_never(key.expires_at.as_ref()),
         or_never(key.last_used_at.as_ref()),
-        key.created_at.clone(),
+        relative(&key.created_at, now),
     ]
 }
 
@@ -179,7 +170,7 @@ fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-/// Formats one key, one field per line.
+/// Formats one key, one field per line, with exact times.
 pub(crate) fn details(key: &Key) -> String {
     let mut rows = vec![
         ["id".into(), key.id.clone()],
@@ -193,11 +184,13 @@ pub(crate) fn details(key: &Key) -> String {
         ["changed".into(), format!("{} by {}", key.updated_at, key.updated_by)],
     ];
     rows.extend(key.inactive_since.iter().map(|since| ["inactive since".into(), since.clone()]));
+    rows.extend(key.replaces.iter().map(|old| ["replaces".into(), old.clone()]));
+    rows.extend(key.replaced_by.iter().map(|new| ["replaced by".into(), new.clone()]));
     rows.extend(key.owner.iter().map(|owner| ["owner".into(), owner.clone()]));
     rows.extend(
         key.metadata.iter().map(|(name, value)| [format!("metadata {name}"), value.clone()]),
     );
-    aligned(rows.iter())
+    aligned(rows.iter(), None)
 }
 
 #[cfg(test)]
@@ -205,17 +198,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_by_display_width() {
-        let rows =
-            [["\u{65e5}\u{672c}", "a"], ["e\u{301}", "b"], ["\u{1f511}", "c"], ["abcd", "d"]];
-        let rows = rows.map(|row| row.map(String::from));
-        let blanks = |count| " ".repeat(count);
-        let expected = [
-            format!("\u{65e5}\u{672c}{}a\n", blanks(2)),
-            format!("e\u{301}{}b\n", blanks(5)),
-            format!("\u{1f511}{}c\n", blanks(4)),
-            format!("abcd{}d\n", blanks(2)),
-        ];
-        assert_eq!(aligned(rows.iter()), expected.concat());
+    fn time_is_shown_relative_to_now() {
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        for (time, expected) in [
+            ("2026-11-30T12:00:00Z", "now"),
+            ("2026-11-30T11:59:01Z", "now"),
+            ("2026-11-30T11:55:00Z", "5 min ago"),
+            ("2026-11-30T14:30:00Z", "in 2 h"),
+            ("2026-11-27T12:00:00Z", "3 d ago"),
+            ("2036-11-30T12:00:00Z", "in 10 y"),
+            ("no time", "no time"),
+        ] {
+            assert_eq!(relative(time, now), expected);
+        }
     }
 }

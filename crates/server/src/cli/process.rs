@@ -1,12 +1,16 @@
 //! Protects the secrets in this process: no core image, no readable files, no keys as arguments.
 
-use super::failure::Failure;
-use portcullis::Secret;
+use super::{failure::Failure, output};
+use portcullis::{KeyId, Secret};
 use rustix::{
     fs::Mode,
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
-use std::{env, ffi::OsStr, io};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io,
+};
 
 /// Closes new files to other users, and keeps other processes of the user from reading this one's memory,
 /// alive or as a core image.
@@ -17,11 +21,26 @@ pub(crate) fn protect() -> Result<(), Failure> {
         .map_err(|error| Failure::io("disabling core images")(io::Error::from(error)))
 }
 
-/// Refuses a key in an argument or in a variable of this program. Every user of the machine can read
-/// arguments, the shell's history keeps them, and an error would repeat both.
-pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
+/// Returns the arguments. Refuses a key in an argument or in a variable of this program: every user of the
+/// host can read arguments, the shell's history keeps them, and an error would repeat both.
+///
+/// After `portcullis key`, a whole key in place of an id becomes its id, since an operator who revokes a
+/// leaked key may have nothing else.
+pub(crate) fn arguments() -> Result<Vec<OsString>, Failure> {
     let has_key = |text: &OsStr| Secret::occurs_in(&text.to_string_lossy());
-    if env::args_os().skip(1).any(|argument| has_key(&argument)) {
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "key") {
+        for argument in &mut arguments {
+            if let Some(id) = argument.to_str().and_then(id_of_key) {
+                output::say(&format!(
+                    "warning: a whole key was passed as an argument; only its id {id} is used. Other users of \
+                     this host could read it, and the shell's history keeps it: rotate the key if it stays in use"
+                ));
+                *argument = id.to_string().into();
+            }
+        }
+    }
+    if arguments.iter().skip(1).any(|argument| has_key(argument)) {
         return Err(Failure::usage(
             "a key was passed as an argument, where others can read it; pass it on standard input, and replace it \
              if others could have seen it",
@@ -35,8 +54,14 @@ pub(crate) fn refuse_keys_as_arguments() -> Result<(), Failure> {
             "a key is in the environment variable {}, which takes none; pass it on standard input",
             name.display()
         ))),
-        None => Ok(()),
+        None => Ok(arguments),
     }
+}
+
+/// Returns the id of a whole key.
+fn id_of_key(text: &str) -> Option<KeyId> {
+    let digits = text.split('_').nth(1).filter(|_| Secret::is_well_formed(text))?;
+    format!("key_{digits}").parse().ok()
 }
 
 #[cfg(test)]

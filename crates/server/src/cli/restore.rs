@@ -2,7 +2,7 @@
 
 use super::{
     args::Restore, audit_export, backup, failure::Failure, location::Location, output,
-    progress::Bar, values,
+    progress::Bar, table::aligned, values,
 };
 use portcullis::{
     Actor, Offline,
@@ -30,7 +30,7 @@ pub(crate) fn run(location: &Location, options: &Restore, json: bool) -> Result<
         output::line(as_json(&restored).to_string().as_bytes())
     } else {
         let rows: Vec<[String; 5]> = restored.changes.iter().map(row).collect();
-        output::print(output::aligned(rows.iter()).as_bytes())
+        output::print(aligned(rows.iter(), None).as_bytes())
     };
     printed.map_err(output::although("the new store was created"))?;
     let lost = restored.changes.iter().filter(|change| change.effect == LaterEffect::Lost).count();

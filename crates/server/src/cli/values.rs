@@ -69,9 +69,26 @@ pub(crate) fn moment(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the time at which a key expires, as the API does: a moment, or a date, which means the midnight
+/// at its end (UTC).
+pub(crate) fn expiry(text: &str) -> Result<String, String> {
+    match portcullis_admin::rfc3339::parse_expiry(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => moment(text).map_err(|why| format!("{why}; or give a date such as 2030-01-31, which means the midnight at its end (UTC)")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expiry_is_a_moment_or_a_date() {
+        assert!(expiry("2030-01-31").is_ok() && expiry("2030-01-31T12:00:00Z").is_ok());
+        for wrong in ["soon", "2030-02-30", "2030-01-31T12:00:00"] {
+            assert!(expiry(wrong).unwrap_err().contains("a date such as"), "{wrong}");
+        }
+    }
 
     #[test]
     fn duration_is_a_number_and_a_unit() {

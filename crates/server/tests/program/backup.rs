@@ -161,7 +161,10 @@ fn backup_replaces_an_older_backup_and_no_other_file() {
     assert_eq!(fs::read(home.room().join("thesis.txt")).unwrap(), b"years of work");
     home.done(&["backup", "keys.backup"]);
     home.key("another", "api.read");
-    let said = run_ok(&home, &["backup", "keys.backup"]);
+    let said = fails(&home, 2, &["backup", "keys.backup"]);
+    assert!(said.contains("already holds a backup") && said.contains("--force"), "{said}");
+    assert!(home.done(&["backup", "--verify", "keys.backup"]).starts_with("1 key as"));
+    let said = run_ok(&home, &["backup", "--force", "keys.backup"]);
     assert!(said.contains("2 keys"), "{said}");
     let said = fails(&home, 1, &["backup", "nowhere/keys.backup"]);
     assert!(said.starts_with("error: creating nowhere/"), "{said}");
@@ -252,7 +255,8 @@ fn backup_to_a_pipe_or_a_link_replaces_neither() {
     run_ok(&home, &["backup", "real"]);
     std::os::unix::fs::symlink("real", home.room().join("link")).unwrap();
     home.key("later", "api.read");
-    run_ok(&home, &["backup", "link"]);
+    assert!(fails(&home, 2, &["backup", "link"]).contains("--force"));
+    run_ok(&home, &["backup", "--force", "link"]);
     assert!(fs::symlink_metadata(home.room().join("link")).unwrap().is_symlink());
     assert!(home.done(&["backup", "--verify", "real"]).starts_with("2 keys"));
     std::os::unix::fs::symlink("nowhere", home.room().join("dangling")).unwrap();

@@ -243,6 +243,7 @@ fn invalid_input_is_named_with_its_exit_code() {
     let absent = home.fails(1, &["key", "list"]);
     assert!(absent.contains("no store in") && absent.contains("init"), "{absent}");
     let root = home.done(&["init"]);
+    let glued = format!("x{}", root.trim());
     let before = home.done(&["key", "list", "--json"]);
     let long = "x".repeat(129);
     for (code, arguments, named) in [
@@ -266,7 +267,8 @@ fn invalid_input_is_named_with_its_exit_code() {
         (1, vec!["key", "show", "key_00000000000"], "no key key_00000000000"),
         (1, vec!["key", "revoke", &id_of(&root)], "last active root key"),
         (1, vec!["key", "delete", &id_of(&root), "--yes"], "active"),
-        (2, vec!["key", "show", root.trim()], "standard input"),
+        (2, vec!["verify", root.trim()], "standard input"),
+        (2, vec!["key", "show", &glued], "standard input"),
         (2, vec!["nonsense"], "nonsense"),
     ] {
         let said = home.fails(code, &arguments);
@@ -403,4 +405,100 @@ fn audit_log_is_printed_and_verified() {
     assert_eq!(home.done(&["audit", "--key", &id_of(&key)]).lines().count(), 2);
     assert_eq!(home.done(&["audit", "--verify"]), "4 entries, all intact");
     home.fails(2, &["audit", "--key", "nonsense"]);
+}
+
+#[test]
+fn key_is_named_by_id_beginning_or_unique_name() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.key("Till 4", "api.read");
+    let id = id_of(&key);
+    let shown = home.done(&["key", "show", &id]);
+    for named in ["Till 4", &key[..15], &format!("{}_", &key[..15])] {
+        assert_eq!(home.done(&["key", "show", named]), shown, "{named}");
+    }
+    assert!(home.fails(2, &["key", "show", "till 4"]).contains("no key has this id or name"));
+    let other = id_of(&home.key("Till 4", "api.read"));
+    let said = home.fails(2, &["key", "revoke", "Till 4"]);
+    assert!(said.contains("2 keys have this name") && said.contains(&id) && said.contains(&other));
+    assert!(home.done(&["audit", "--key", &key[..15]]).contains("create"));
+}
+
+#[test]
+fn whole_key_in_place_of_an_id_revokes_it_and_is_not_repeated() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let key = home.key("leaked", "api.read");
+    let output = home.command(&["key", "revoke", &key]).output().unwrap();
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("the shell's history keeps it") && said.contains("is inactive"),
+        "{said}"
+    );
+    assert!(keys_in(&said).is_empty(), "{said}");
+    assert_eq!(home.verify(&key, &[]), 3);
+}
+
+#[test]
+fn deletion_shows_the_key_and_needs_a_confirmation() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let id = id_of(&home.key("old", "api.read"));
+    home.done(&["key", "revoke", "old"]);
+    let said = home.fails(2, &["key", "delete", "old"]);
+    assert!(said.contains(&format!("deleting {id} (old) cannot be undone")), "{said}");
+    assert!(said.contains("--yes"), "{said}");
+    home.done(&["key", "delete", "old", "--yes"]);
+    home.fails(1, &["key", "show", &id]);
+}
+
+#[test]
+fn list_is_sorted_and_limited() {
+    let home = Home::new();
+    home.done(&["init"]);
+    for (name, expiry) in [("b", "2031-01-31"), ("c", "2030-01-31"), ("a", "2032-01-31")] {
+        home.done(&["key", "create", "--name", name, "--no-scopes", "--expires-at", expiry]);
+    }
+    let names = |arguments: &[&str]| {
+        let list = home.done(&[&["key", "list", "--json"], arguments].concat());
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        let keys = list["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(&[]), "a c b root");
+    assert_eq!(names(&["--limit", "2"]), "a c");
+    assert_eq!(names(&["--sort", "name"]), "a b c root");
+    assert_eq!(names(&["--sort", "expires", "--limit", "3"]), "c b a");
+    // The midnight at the end of the date.
+    assert!(home.done(&["key", "show", "c"]).contains("2030-02-01T00:00:00Z"));
+    let table = home.done(&["key", "list"]);
+    assert!(table.lines().nth(1).unwrap().ends_with("now"), "{table}");
+}
+
+#[test]
+fn help_groups_commands_by_subject_and_suggests_the_complete_command() {
+    let home = Home::new();
+    let help = home.done(&["--help"]);
+    for part in ["Keys:\n  key ", "Server:\n  init ", "Options of the store:\n", "\nExit codes: "] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    assert_eq!(help.contains("--etcd"), cfg!(feature = "cluster"), "{help}");
+    let said = home.fails(2, &[]);
+    assert!(said.contains("portcullis serve") && said.lines().count() < 10, "{said}");
+    let said = home.fails(2, &["create", "--name", "a"]);
+    assert!(said.contains("portcullis key create"), "{said}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(home.done(&["completions", shell]).contains("revoke"), "{shell}");
+    }
+    home.done(&["man", "pages"]);
+    for page in ["portcullis.1", "portcullis-key-revoke.1"] {
+        let text = fs::read_to_string(home.room().join("pages").join(page)).unwrap();
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
 }

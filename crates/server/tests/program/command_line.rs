@@ -269,7 +269,7 @@ fn invalid_option_value_is_refused_with_the_reason() {
     }
     for (expiry, reason) in [
         (["--expires-at", "9999-12-31T23:59:59Z"], "not after 9999-12-30"),
-        (["--expires-at", "2030-01-31"], "a date, a time and a zone"),
+        (["--expires-at", "2030-02-30"], "a date, a time and a zone"),
         (["--expires-at", "1969-12-31T23:59:59Z"], "before 1970"),
         (["--expires-in", "+1d"], "such as 90d"),
         (["--expires-in", "7102w"], "at most 7101w"),

@@ -11,9 +11,9 @@ use std::{
     thread,
 };
 
-/// 2099-01-31 and 2099-02-28, at midnight.
-const JANUARY: u64 = 4_073_500_800;
-const FEBRUARY: u64 = 4_075_920_000;
+/// The midnight at the end of 2099-01-31 and of 2099-02-28.
+const JANUARY: u64 = 4_073_587_200;
+const FEBRUARY: u64 = 4_076_006_400;
 
 /// A key, and an open form of it.
 struct Scene {
@@ -258,7 +258,7 @@ async fn revocation_or_expiry_is_applied_although_another_field_conflicts() {
     let page = scene.save(&mine).await;
     assert_eq!(page.status, StatusCode::CONFLICT);
     page.assert_contains("The key has expired now; nothing else was saved yet.");
-    assert_eq!(scene.record().expiry, Expiry::At(Timestamp::from_secs(1_767_225_600)));
+    assert_eq!(scene.record().expiry, Expiry::At(Timestamp::from_secs(1_767_312_000)));
     scene.browser.get(&scene.here).await.assert_contains("Expired");
 }
 
