@@ -3,8 +3,8 @@
 use super::{
     args::Audit,
     client::Client,
-    doctor::{self, FAULT},
     failure::Failure,
+    finding::{FAULT, finding},
     key_argument::confirm,
     location::{self, Location},
     output,
@@ -60,7 +60,7 @@ pub(crate) async fn verify(
         return print_result("the audit log", Ok(report.entries), json);
     }
     if json {
-        let faults: Vec<Value> = faults.into_iter().map(doctor::finding).collect();
+        let faults: Vec<Value> = faults.into_iter().map(finding).collect();
         let text = json!({"entries": report.entries, "intact": false, "findings": faults});
         output::line(text.to_string().as_bytes())?;
     } else {

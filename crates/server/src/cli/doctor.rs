@@ -5,6 +5,7 @@ use super::{
     audit_export::verify_pages,
     client::Client,
     failure::Failure,
+    finding::{FAULT, finding},
     location::{self, Location},
     output,
     table::aligned,
@@ -19,8 +20,6 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-/// The exit code of a report with a fault.
-pub(crate) const FAULT: u8 = 4;
 const IN_USE: u8 = 5;
 
 /// Exits with 0 if nothing is wrong, 4 if something is wrong, and 5 if a process has the store open and
@@ -115,18 +114,6 @@ fn as_json(report: &Report, served: Option<u64>) -> Value {
         "entries": served.unwrap_or(report.entries),
         "is_served": served.is_some(),
         "findings": findings,
-    })
-}
-
-/// Formats a finding as JSON.
-pub(crate) fn finding(found: &Finding) -> Value {
-    json!({
-        "code": found.code,
-        "is_fault": found.severity == Severity::Fault,
-        "text": found.text,
-        "remedy": found.remedy,
-        "key": found.key.map(|id| id.to_string()),
-        "sequence": found.sequence,
     })
 }
 

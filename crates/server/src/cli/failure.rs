@@ -1,6 +1,6 @@
 //! The failures of a command, and their exit codes.
 
-use super::{parse::START, terminal_text::escape_lines};
+use super::terminal_text::escape_lines;
 use portcullis::Error;
 use serde::Deserialize;
 use std::{
@@ -20,8 +20,8 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// The reader of standard output is gone. The command ends with success.
     ReaderGone,
-    /// The program was started without a command. Prints how to start.
-    NoCommand,
+    /// The program was started without a command. This text shows how to start.
+    NoCommand(String),
     /// An error of clap, printed by clap.
     Arguments(clap::Error),
 }
@@ -63,7 +63,7 @@ impl Failure {
         match self {
             Self::ReaderGone => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::FAILURE,
-            Self::Usage(_) | Self::NoCommand => ExitCode::from(2),
+            Self::Usage(_) | Self::NoCommand(_) => ExitCode::from(2),
             Self::Unreachable(_) => ExitCode::from(5),
             Self::Arguments(error) => u8::try_from(error.exit_code()).unwrap_or(2).into(),
         }
@@ -74,7 +74,7 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         let printed = match self {
             Self::ReaderGone => Ok(()),
-            Self::NoCommand => io::stderr().write_all(START.as_bytes()),
+            Self::NoCommand(start) => io::stderr().write_all(start.as_bytes()),
             Self::Arguments(error) => error.print(),
             failure => writeln!(io::stderr(), "error: {}", escape_lines(&failure.to_string())),
         };
@@ -89,9 +89,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(text) | Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::Unreachable(text)
+            | Self::NoCommand(text) => f.write_str(text),
             Self::ReaderGone => f.write_str("standard output has no reader"),
-            Self::NoCommand => f.write_str(START),
             Self::Arguments(error) => error.fmt(f),
         }
     }

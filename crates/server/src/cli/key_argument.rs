@@ -1,10 +1,10 @@
 //! The key that an argument names: by its id, by the beginning of its text, or by its name.
 
 use super::{
-    args::List,
     client::Client,
     failure::Failure,
-    keys::each_page,
+    key_args::List,
+    key_pages::each_page,
     output::{self, Key},
 };
 use portcullis::KeyId;

@@ -1,28 +1,24 @@
 //! `key …` and `scopes`.
 
 use super::{
-    args::{Changes, Create, Delete, List, Rotate, Sort, Update, YesNo},
     client::{Answer, Client},
     delivery::{self, Undelivered},
     failure::Failure,
+    key_args::{Changes, Create, Delete, List, Rotate, Sort, Update, YesNo},
     key_argument::{confirm, find},
+    key_pages::each_page,
     output::{self, Key},
     table::{aligned, terminal_width},
 };
 use axum::http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{
-    fmt::Write,
-    ops::ControlFlow::{self, Break, Continue},
+    ops::ControlFlow::{Break, Continue},
     process::ExitCode,
     time::Duration,
 };
-
-/// The largest page of the API.
-const PAGE_SIZE: usize = 200;
 
 /// `key create`: prints only the secret to standard output.
 pub(crate) async fn create(
@@ -140,40 +136,6 @@ pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
     })
     .await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Passes each page to `each`, until there is no other page or `each` breaks.
-pub(crate) async fn each_page(
-    client: &mut Client,
-    options: &List,
-    mut each: impl FnMut(Vec<Box<RawValue>>) -> Result<ControlFlow<()>, Failure>,
-) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Listing {
-        keys: Vec<Box<RawValue>>,
-        next_page_token: Option<String>,
-    }
-    let mut page_token = None;
-    loop {
-        let mut path = format!("/v1/keys?page_size={PAGE_SIZE}");
-        let active = options.active.map(|active| (active == YesNo::Yes).to_string());
-        for (name, value) in [
-            ("active", &active),
-            ("scope", &options.scope),
-            ("q", &options.search),
-            ("page_token", &page_token),
-        ] {
-            if let Some(value) = value {
-                let _ = write!(path, "&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
-            }
-        }
-        let page: Listing = client.send(Method::GET, &path, None).await?.read()?;
-        let flow = each(page.keys)?;
-        page_token = page.next_page_token;
-        if page_token.is_none() || flow.is_break() {
-            return Ok(());
-        }
-    }
 }
 
 /// `key show`: prints a key.

@@ -13,8 +13,11 @@ mod disk;
 mod doctor;
 mod etcd;
 mod failure;
+mod finding;
 mod init;
 mod key_argument;
+mod key_args;
+mod key_pages;
 mod keys;
 mod manual;
 mod location;
@@ -31,9 +34,10 @@ mod terminal_text;
 mod values;
 mod verify;
 
-use args::{Arguments, Command, KeyCommand};
+use args::{Arguments, Command};
 use client::Client;
 use failure::Failure;
+use key_args::KeyCommand;
 use location::Location;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -47,7 +51,7 @@ fn prepare() -> Result<Arguments, Failure> {
     process::protect()?;
     let arguments = process::arguments()?;
     if arguments.len() < 2 {
-        return Err(Failure::NoCommand);
+        return Err(Failure::NoCommand(parse::start()));
     }
     parse::arguments(&arguments).map_err(Failure::from)
 }

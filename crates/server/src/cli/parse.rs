@@ -16,15 +16,23 @@ const SUBJECTS: [(&str, &[&str]); 4] = [
     ("This program", &["completions", "man", "help"]),
 ];
 
-/// What the program prints without arguments.
-pub(crate) const START: &str = "\
-Portcullis issues API keys, checks them, and revokes one at once.
+/// The first commands of a new user, and what each does.
+const START: [(&str, &str); 4] = [
+    ("portcullis serve", "serve the portal and the API on this host"),
+    ("portcullis key create --name \"Till 4\" --scope api.read", "issue a key"),
+    ("portcullis key list", "list the keys"),
+    ("portcullis --help", "list all commands and options"),
+];
 
-  portcullis serve                                         serve the portal and the API on this host
-  portcullis key create --name \"Till 4\" --scope api.read   issue a key
-  portcullis key list                                      list the keys
-  portcullis --help                                        list all commands and options
-";
+/// Returns what the program prints without arguments.
+pub(crate) fn start() -> String {
+    let mut text =
+        "Portcullis issues API keys, checks them, and revokes one at once.\n\n".to_owned();
+    for (command, meaning) in START {
+        let _ = writeln!(text, "{:2}{command:<56} {meaning}", "");
+    }
+    text
+}
 
 /// Parses these arguments and the environment of this process.
 pub(crate) fn arguments(given: &[OsString]) -> Result<Arguments, clap::Error> {

@@ -1,0 +1,166 @@
+//! The definition of the commands for keys.
+
+use super::values::{expiry, metadata_entry, seconds};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
+
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create a key; only its text is printed to standard output, once.
+    Create(Create),
+    /// List the keys, newest first.
+    List(List),
+    /// Show a key.
+    Show(One),
+    /// Change a key.
+    Update(Update),
+    /// Revoke a key at once; an update with --active yes reactivates it.
+    Revoke(One),
+    /// Replace a key by a new one; only its text is printed to standard output, once.
+    Rotate(Rotate),
+    /// Delete an inactive key; this cannot be undone.
+    Delete(Delete),
+}
+
+#[derive(Args)]
+pub(crate) struct One {
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// A memorable name.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// A scope; may be repeated. Without one, pass --no-scopes or --root.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
+        required_unless_present_any = ["root", "no_scopes"], conflicts_with = "root")]
+    pub(crate) scopes: Vec<String>,
+    /// Grant no scope: the key identifies its holder, and no route that requires a scope accepts it.
+    #[arg(long, conflicts_with_all = ["root", "scopes"])]
+    pub(crate) no_scopes: bool,
+    /// Grant every scope, also those that are added later.
+    #[arg(long)]
+    pub(crate) root: bool,
+    /// The key is inactive until it is activated.
+    #[arg(long)]
+    pub(crate) inactive: bool,
+    /// When the key expires, such as 2030-01-31T12:00:00Z; a date means the midnight at its end (UTC).
+    #[arg(long, value_name = "TIME|DATE", value_parser = expiry)]
+    pub(crate) expires_at: Option<String>,
+    /// After how long the key expires, such as 90d, 12h or 30m.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
+    pub(crate) expires_in: Option<u32>,
+    /// The owner on whose behalf the key acts.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// An entry of metadata; may be repeated.
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
+    pub(crate) meta: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Only active, or only inactive keys.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) active: Option<YesNo>,
+    /// Only keys with this scope.
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+    /// Only keys with this text in their name or id.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+    /// Show at most this many keys.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
+    /// Sort the keys: by creation (newest first), name, last use (longest unused first) or expiry (soonest
+    /// first).
+    #[arg(long, value_name = "FIELD", default_value = "created")]
+    pub(crate) sort: Sort,
+}
+
+impl List {
+    /// Selects all keys.
+    pub(crate) fn all() -> Self {
+        Self { active: None, scope: None, search: None, limit: None, sort: Sort::Created }
+    }
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Created,
+    Name,
+    Used,
+    Expires,
+}
+
+#[derive(Args)]
+pub(crate) struct Update {
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Changes {
+    /// The new name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A scope of the new set; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+    /// Remove every scope.
+    #[arg(long, conflicts_with = "scopes")]
+    pub(crate) no_scopes: bool,
+    /// Whether the key is active.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) active: Option<YesNo>,
+    /// When the key expires, such as 2030-01-31T12:00:00Z; a date means the midnight at its end (UTC).
+    #[arg(long, value_name = "TIME|DATE", value_parser = expiry)]
+    pub(crate) expires_at: Option<String>,
+    /// After how long the key expires, such as 90d, 12h or 30m.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
+    pub(crate) expires_in: Option<u32>,
+    /// Remove the expiry: the key never expires.
+    #[arg(long, conflicts_with_all = ["expires_at", "expires_in"])]
+    pub(crate) never_expires: bool,
+    /// The owner on whose behalf the key acts.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Remove the owner.
+    #[arg(long, conflicts_with = "owner")]
+    pub(crate) no_owner: bool,
+    /// An entry of metadata to set; may be repeated.
+    #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
+    pub(crate) meta: Vec<(String, String)>,
+    /// An entry of metadata to remove; may be repeated.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) no_meta: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// The key to replace: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    pub(crate) id: String,
+    /// How long the old key stays valid, such as 1h or 7d; without this it is inactive at once.
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) grace: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Delete {
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    pub(crate) id: String,
+    /// Confirm the deletion, which cannot be undone; without this the command asks on the terminal.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
