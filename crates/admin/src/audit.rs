@@ -31,6 +31,7 @@ const MAX_BATCHES: usize = 20;
 #[schema(as = AuditPage)]
 pub(crate) struct Listing<'e> {
     entries: Vec<Entry<'e>>,
+    /// The `after` of the next page; null on the last page.
     next_after: Option<u64>,
 }
 
@@ -38,15 +39,27 @@ pub(crate) struct Listing<'e> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub(crate) struct Entry<'e> {
+    /// 1, 2, 3, … without a gap.
     sequence: u64,
+    /// When the act was recorded.
+    #[schema(format = DateTime)]
     at: String,
+    /// The id of a key, `local:UID`, or `host`.
     actor: String,
+    /// The client's IP address, if the act came over the network.
     source: Option<String>,
+    /// `create`, `update`, `rotate`, `delete`, `extend_catalogue`, `cut`, `repair`, `restore` or
+    /// `refuse`.
     act: &'static str,
+    /// The key that the act concerns.
     key: Option<String>,
+    /// The new key of a `rotate`.
     replaced_by: Option<String>,
+    /// The old values of the changed fields.
     before: ChangedFields<'e>,
+    /// The new values; of a refused act, the requested values.
     after: ChangedFields<'e>,
+    /// The refused act, if `act` is `refuse`.
     refused: Option<Refused<'e>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<Pruned>,
@@ -60,7 +73,9 @@ pub(crate) struct Entry<'e> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = RestoredFrom)]
 struct Restored {
+    /// The newest sequence number in the backup.
     backup: u64,
+    /// Whether later revocations were known to the restore.
     later_known: bool,
 }
 
@@ -68,7 +83,9 @@ struct Restored {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CutAway)]
 struct Pruned {
+    /// The sequence number of the newest removed entry.
     through: u64,
+    /// The hash of the chain at that entry.
     head: String,
 }
 
@@ -83,7 +100,9 @@ struct Repaired {
 /// The act that was refused, and the reason.
 #[derive(Serialize, ToSchema)]
 struct Refused<'e> {
+    /// The act that was refused, or `list` or `verify`.
     attempt: &'static str,
+    /// Why it was refused.
     reason: &'e str,
     #[serde(skip_serializing_if = "Option::is_none")]
     repeated: Option<Repeated>,
@@ -238,13 +257,17 @@ impl PageRequest {
     }
 }
 
-/// Returns `{entries, next_after}`. A page may have fewer entries than `limit`, even none, and ends
-/// early at 128 KiB. The last page is the one whose `next_after` is null.
+/// Lists the entries of the audit log, oldest first
+///
+/// A page may have fewer entries than `limit`, even none, and ends early at 128 KiB. The last page is
+/// the one whose `next_after` is null.
 #[utoipa::path(
     get,
     path = "/v1/audit",
+    operation_id = "list_audit_entries",
+    tag = "Audit log",
     params(
-        ("after" = Option<u64>, Query, description = "Only entries after this one"),
+        ("after" = Option<u64>, Query, description = "Only entries with a greater sequence number; 0 by default"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "The maximum number of entries; 100 by default"),
         ("key" = Option<String>, Query, description = "Only entries about this key")
     ),

@@ -24,13 +24,18 @@ pub use reader::{ExportError, ExportReader};
 const MAX_LIMIT: usize = 1000;
 const LIMITS: &str = "must be a number from 1 to 1000";
 
-/// Streams lines of JSON. If the last entry has a lower sequence than the trailer, more entries
-/// follow: request them with `after`. A response without a trailer is incomplete.
+/// Exports the audit log as lines of JSON
+///
+/// Streams a header, entries and a trailer, which a reader can verify. If the last entry has a lower
+/// sequence number than the trailer, more entries follow: request them with `after`. A response
+/// without a trailer is incomplete.
 #[utoipa::path(
     get,
     path = "/v1/audit/export",
+    operation_id = "export_audit_log",
+    tag = "Audit log",
     params(
-        ("after" = Option<u64>, Query, description = "Only entries after this one"),
+        ("after" = Option<u64>, Query, description = "Only entries with a greater sequence number; 0 by default"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "The maximum number of entries; 1000 by default")
     ),
     responses(

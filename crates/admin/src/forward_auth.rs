@@ -16,6 +16,7 @@ use portcullis::{
     Grant, KeyId, Record, Refusal, Scope, Store,
     web::{Authentication, Problem},
 };
+use utoipa::OpenApi;
 
 const KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
 const KEY_NAME: HeaderName = HeaderName::from_static("x-auth-key-name");
@@ -29,6 +30,11 @@ const SCOPES_IN_PATH: &str = "/authz/scope/";
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 static MISCONFIGURED: RateLimitedLog = RateLimitedLog::new();
+
+/// The description of the routes, with the method GET only.
+#[derive(OpenApi)]
+#[openapi(paths(authorize, authorize_by_path))]
+pub(crate) struct ForwardAuthApi;
 
 /// Creates a router that tells a proxy whether to forward a request: `/authz?scope=api.read`, with
 /// any method. If the query names several scopes, the key needs all of them. The proxy passes on
@@ -63,10 +69,34 @@ pub fn forward_auth(store: Store) -> Router {
     Router::new()
         .route("/authz", any(authorize))
         .route("/authz/", any(authorize))
-        .route("/authz/{*question}", any(authorize))
+        .route("/authz/{*question}", any(authorize_by_path))
         .with_state(store)
 }
 
+/// Tells a proxy whether to forward a request
+///
+/// Any method works. The key needs all the scopes that the query names. The proxy must set all four
+/// `X-Auth-…` headers on the request that it forwards, so that a client cannot supply its own. The
+/// response is never 429.
+#[utoipa::path(
+    get,
+    path = "/authz",
+    operation_id = "authorize",
+    tag = "Forward auth",
+    params(
+        ("scope" = Vec<String>, Query, min_items = 1, description = "A required scope. Repeat the parameter to require several", example = json!(["api.read"]))
+    ),
+    responses(
+        (status = 200, description = "forward the request with these headers",
+            headers(
+                ("X-Auth-Key-Id" = String, description = "The id of the key"),
+                ("X-Auth-Key-Name" = String, description = "The name, percent-encoded"),
+                ("X-Auth-Scopes" = String, description = "The scopes, joined by commas; `*` for a root key"),
+                ("X-Auth-Owner" = String, description = "The owner, percent-encoded; empty if there is none")
+            ))
+    ),
+    security(("key" = []))
+)]
 async fn authorize(State(store): State<Store>, request: Request) -> Response {
     let mut response = match required_scopes(&store, request.uri()) {
         Ok(scopes) => match identify(&store, &request, &scopes) {
@@ -89,6 +119,33 @@ async fn authorize(State(store): State<Store>, request: Request) -> Response {
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Tells a proxy that appends the client's path whether to forward a request
+///
+/// Any method works. The rest of the path and the query belong to the client's request and are
+/// ignored.
+#[utoipa::path(
+    get,
+    path = "/authz/scope/{scopes}",
+    operation_id = "authorize_by_path",
+    tag = "Forward auth",
+    params(
+        ("scopes" = Vec<String>, Path, min_items = 1, description = "The required scopes, joined by commas", example = json!(["api.read"]))
+    ),
+    responses(
+        (status = 200, description = "forward the request with these headers",
+            headers(
+                ("X-Auth-Key-Id" = String, description = "The id of the key"),
+                ("X-Auth-Key-Name" = String, description = "The name, percent-encoded"),
+                ("X-Auth-Scopes" = String, description = "The scopes, joined by commas; `*` for a root key"),
+                ("X-Auth-Owner" = String, description = "The owner, percent-encoded; empty if there is none")
+            ))
+    ),
+    security(("key" = []))
+)]
+async fn authorize_by_path(state: State<Store>, request: Request) -> Response {
+    authorize(state, request).await
 }
 
 /// Parses the scopes in the proxy's request. It is an error to name none, or one that no key can

@@ -1,6 +1,6 @@
 //! Routes that describe the service: the caller's key, the scopes, and health.
 
-use super::{api_error::ApiError, blocking, caller::Caller, openapi, wire};
+use super::{api_error::ApiError, blocking, caller::Caller, wire};
 use axum::{extract::State, http::StatusCode, response::Response};
 use portcullis::{Error, Plane, Refusal, Store, audit::Attempt, scope::catalogue, web::Problem};
 use serde::Serialize;
@@ -16,15 +16,18 @@ pub(crate) struct Scopes {
 /// A scope.
 #[derive(Serialize, ToSchema)]
 struct Scope {
+    /// The name, as `scopes` of a key has it.
     name: &'static str,
     /// `administration` or `data`.
     plane: &'static str,
+    /// What the scope allows.
     description: &'static str,
 }
 
 /// The health of the service.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
+    /// `ok`.
     status: &'static str,
     /// `full` while the disk is full: only revocations and other stricter changes are written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,12 +38,16 @@ pub(crate) struct Health {
     clock_ahead_seconds: Option<u64>,
 }
 
-/// Returns the caller's own key.
+/// Shows the caller's own key
+///
+/// Needs a valid key and no scope.
 #[utoipa::path(
     get,
     path = "/v1/whoami",
+    operation_id = "whoami",
+    tag = "Verification",
     responses(
-        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String)))
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String, description = "The revision of the key, for `If-Match`")))
     ),
     security(("key" = []))
 )]
@@ -64,10 +71,14 @@ pub(crate) async fn whoami(
     }
 }
 
-/// Lists the scopes that a key can have.
+/// Lists the scopes
+///
+/// Returns the scopes that a key can have, with their planes and descriptions.
 #[utoipa::path(
     get,
     path = "/v1/scopes",
+    operation_id = "list_scopes",
+    tag = "Keys",
     responses(
         (status = 200, description = "the scopes", body = Scopes)
     ),
@@ -90,10 +101,14 @@ pub(crate) async fn scopes(
     Ok(wire::json(&Scopes { scopes: scopes.collect() }))
 }
 
+/// Liveness probe
+///
 /// Returns 200 while the process runs.
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "healthz",
+    tag = "Health",
     responses(
         (status = 200, description = "the process runs", body = Health)
     )
@@ -102,14 +117,17 @@ pub(crate) async fn alive() -> Response {
     wire::json(&Health { status: "ok", disk: None, clock_ahead_seconds: None })
 }
 
-/// Returns 200 while the store authenticates keys and accepts changes. The server's log has the cause of a failure, which may name files.
+/// Readiness probe
+///
+/// Returns 200 while the store authenticates keys and accepts changes. The server's log has the
+/// cause of a failure, which may name files.
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "readyz",
+    tag = "Health",
     responses(
-        (status = 200, description = "the store is ready", body = Health),
-        (status = 503, description = "the store is not ready", body = openapi::ProblemDetails,
-            content_type = "application/problem+json")
+        (status = 200, description = "the store is ready", body = Health)
     )
 )]
 pub(crate) async fn ready(State(store): State<Store>) -> Result<Response, Problem> {

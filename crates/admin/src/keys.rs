@@ -30,14 +30,19 @@ use utoipa::ToSchema;
 #[schema(as = KeyPage)]
 pub(crate) struct Listing<'r> {
     keys: Vec<wire::Key<'r>>,
+    /// The `page_token` of the next page; null on the last page.
     next_page_token: Option<String>,
 }
 
-/// Lists keys, newest first. A page ends early at 128 KiB, so it may have fewer keys than
-/// `page_size`. The last page is the one whose `next_page_token` is null.
+/// Lists keys, newest first
+///
+/// A page ends early at 128 KiB, so it may have fewer keys than `page_size`. The last page is the
+/// one whose `next_page_token` is null.
 #[utoipa::path(
     get,
     path = "/v1/keys",
+    operation_id = "list_keys",
+    tag = "Keys",
     params(
         ("active" = Option<bool>, Query, description = "Only active, or only inactive keys"),
         ("scope" = Option<String>, Query, description = "Only keys that have this scope"),
@@ -81,19 +86,26 @@ fn bounded_page(store: &Store, mut query: ListQuery) -> Result<Page, Error> {
     }
 }
 
-/// Issues a key. The response is the only one that contains it.
+/// Creates a key
+///
+/// A key grants at most its own scopes, its own lifetime and its own owner. The new key is
+/// accepted, and on disk, when the response arrives. Only this response contains the secret.
 #[utoipa::path(
     post,
     path = "/v1/keys",
+    operation_id = "create_key",
+    tag = "Keys",
     params(
         ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A unique name for this request. A repetition within 24 hours is not executed again. The store remembers 10,000 names for each key and 100,000 in all; a request beyond that is answered with 429")
     ),
     request_body(content = openapi::NewKey),
     responses(
         (status = 201, description = "the key; only this response contains it", body = wire::Key<'_>,
-            headers(("Location" = String), ("ETag" = String))),
+            headers(("Location" = String, description = "The path of the new key"),
+                ("ETag" = String, description = "The revision of the key, for `If-Match`"))),
         (status = 200, description = "an earlier request with this Idempotency-Key issued the key", body = wire::Key<'_>,
-            headers(("Idempotency-Replayed" = String), ("ETag" = String)))
+            headers(("Idempotency-Replayed" = String, description = "`true`"),
+                ("ETag" = String, description = "The revision of the key, for `If-Match`")))
     ),
     security(("key" = ["admin.key.create"]))
 )]
@@ -129,15 +141,19 @@ fn issued_response(store: &Store, outcome: Outcome, collection: &str) -> Respons
     }
 }
 
+/// Shows a key
+///
 /// Returns the record of a key, without its secret.
 #[utoipa::path(
     get,
     path = "/v1/keys/{id}",
+    operation_id = "show_key",
+    tag = "Keys",
     params(
-        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`")
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The id of the key", example = "key_Js6wD689RZ5")
     ),
     responses(
-        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String)))
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String, description = "The revision of the key, for `If-Match`")))
     ),
     security(("key" = ["admin.key.list"]))
 )]
@@ -152,22 +168,25 @@ pub(crate) async fn show(
     Ok(wire::key(&store, &record))
 }
 
-/// Changes a key. A deactivation, an earlier expiry or the removal of a scope takes effect at once. Any key may deactivate itself.
+/// Changes, revokes or reactivates a key
+///
+/// A deactivation, an earlier expiry or the removal of a scope takes effect at once: a check that
+/// starts after the response refuses. Any key may deactivate itself, without the scope.
 #[utoipa::path(
     patch,
     path = "/v1/keys/{id}",
+    operation_id = "update_key",
+    tag = "Keys",
     params(
-        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read")
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The id of the key", example = "key_Js6wD689RZ5"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read, or `*`. If the key has another revision, the response is 412 and nothing is changed")
     ),
     request_body(content(
         (openapi::KeyChange = "application/merge-patch+json"),
         (openapi::KeyChange = "application/json")
     )),
     responses(
-        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String))),
-        (status = 409, description = "the key is the last active root key", body = openapi::ProblemDetails,
-            content_type = "application/problem+json")
+        (status = 200, description = "the key", body = wire::Key<'_>, headers(("ETag" = String, description = "The revision of the key, for `If-Match`")))
     ),
     security(("key" = ["admin.key.update"]))
 )]
@@ -214,22 +233,27 @@ fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::S
     acting.revoke(id).map(|record| (record, None))
 }
 
-/// Issues a replacement with the same name, scopes, owner and metadata, and ends the old key.
+/// Rotates a key
+///
+/// Issues a replacement with the same name, scopes, owner and metadata, and ends the old key. A
+/// grace never extends the expiry of the old key.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",
+    operation_id = "rotate_key",
+    tag = "Keys",
     params(
-        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The id of the key", example = "key_Js6wD689RZ5"),
         ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A unique name for this request. A repetition within 24 hours is not executed again. The store remembers 10,000 names for each key and 100,000 in all; a request beyond that is answered with 429")
     ),
     request_body(content = Option<openapi::Rotation>),
     responses(
         (status = 201, description = "the key; only this response contains it", body = wire::Key<'_>,
-            headers(("Location" = String), ("ETag" = String))),
+            headers(("Location" = String, description = "The path of the new key"),
+                ("ETag" = String, description = "The revision of the key, for `If-Match`"))),
         (status = 200, description = "an earlier request with this Idempotency-Key issued the key", body = wire::Key<'_>,
-            headers(("Idempotency-Replayed" = String), ("ETag" = String))),
-        (status = 409, description = "the key is inactive, expired or already replaced",
-            body = openapi::ProblemDetails, content_type = "application/problem+json")
+            headers(("Idempotency-Replayed" = String, description = "`true`"),
+                ("ETag" = String, description = "The revision of the key, for `If-Match`")))
     ),
     security(("key" = ["admin.key.update"]))
 )]
@@ -259,18 +283,20 @@ pub(crate) async fn rotate(
     Ok(issued_response(&store, outcome, collection))
 }
 
-/// Deletes an inactive key permanently.
+/// Deletes an inactive key
+///
+/// Deletes the record permanently. Its entries stay in the audit log.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
+    operation_id = "delete_key",
+    tag = "Keys",
     params(
-        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The key's id, `key_…`"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read")
+        ("id" = String, Path, pattern = "^key_[0-9A-Za-z]{11}$", description = "The id of the key", example = "key_Js6wD689RZ5"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key when it was read, or `*`. If the key has another revision, the response is 412 and nothing is changed")
     ),
     responses(
-        (status = 204, description = "the key is deleted"),
-        (status = 409, description = "the key is active", body = openapi::ProblemDetails,
-            content_type = "application/problem+json")
+        (status = 204, description = "the key is deleted")
     ),
     security(("key" = ["admin.key.delete"]))
 )]

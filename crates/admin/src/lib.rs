@@ -19,6 +19,7 @@ mod json_body;
 mod fields;
 mod query;
 mod key_request;
+mod documented_problems;
 mod openapi;
 
 // ── the routes
@@ -90,7 +91,9 @@ pub use rate_limited_log::RateLimitedLog;
 pub fn router(store: Store) -> Router {
     // Outside the layers: a proxy forwards requests of pages of any origin.
     let forward_auth = forward_auth(store.clone());
-    let router = OpenApiRouter::with_openapi(openapi::Api::openapi())
+    let mut description = openapi::Api::openapi();
+    description.merge(forward_auth::ForwardAuthApi::openapi());
+    let router = OpenApiRouter::with_openapi(description)
         .routes(routes!(info::whoami))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
@@ -104,7 +107,9 @@ pub fn router(store: Store) -> Router {
     #[cfg(feature = "cluster")]
     let router = router.routes(routes!(replicas::replicas));
     let (router, document) = router.split_for_parts();
-    openapi::with_document(router, document, store.catalogue())
+    let document = openapi::complete(document, store.catalogue());
+    router
+        .merge(openapi::route(&document))
         .route("/v1/audit/cut", post(audit::prune))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -1,8 +1,9 @@
 //! `GET /openapi.json`: the handlers' descriptions as an `OpenAPI` 3.1 document.
 //!
-//! Each handler describes its parameters, scope and responses. This file adds the responses that
-//! follow from those in the same way everywhere, such as 401 for an operation that needs a key.
+//! Each handler describes its parameters, scope and responses. This file describes the API as a
+//! whole and the bodies of requests, and adds the error responses that follow from the former.
 
+use super::documented_problems;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -17,7 +18,7 @@ use utoipa::{
     OpenApi, ToSchema,
     openapi::{
         OpenApi as Document,
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
@@ -26,8 +27,28 @@ use utoipa::{
 #[openapi(
     info(
         title = "Portcullis Administration API",
-        description = "Issue, change and revoke API keys. A revocation takes effect at once.\n\nEvery \
-            error is a problem (RFC 9457) that also has a `message`."
+        description = "Issue, change and revoke API keys. A revocation takes effect at once.\n\n\
+            The key is the user name of Basic authentication; the password is empty. A request body is \
+            a JSON object of at most 64 KiB. Unknown fields and parameters are refused.\n\n\
+            Every error is a problem (RFC 9457) that also has a `message`. Its `type` is \
+            `urn:portcullis:` and a code.",
+        contact(name = "The operator of this server")
+    ),
+    servers((
+        url = "/",
+        description = "This server. If a host mounts the API below a path, put that path first."
+    )),
+    tags(
+        (name = "Keys", description = "Create, list, change, rotate and delete keys. \
+            A response with one key has its revision as the entity tag `ETag`. A change with \
+            `If-Match` is executed only if the key still has that revision."),
+        (name = "Verification", description = "Check a key: your own, or one that a client sent to \
+            a service of yours."),
+        (name = "Forward auth", description = "A proxy asks whether to forward a request. It passes \
+            on the client's `Authorization` header."),
+        (name = "Audit log", description = "Every change and every refused administrative act."),
+        (name = "Health", description = "Probes for a supervisor, and the replicas that share the \
+            store.")
     ),
     components(schemas(ProblemDetails))
 )]
@@ -40,10 +61,13 @@ pub(crate) struct Api;
 pub(crate) struct ProblemDetails {
     /// The type of the problem, `urn:portcullis:…`.
     r#type: String,
+    /// The reason phrase of the status.
     title: String,
+    /// The HTTP status.
     status: u16,
     /// What failed and what to do.
     detail: String,
+    /// The same text; of a 401 always `Invalid username/account key`.
     message: String,
     /// The invalid values of a 422.
     #[schema(nullable = false)]
@@ -57,16 +81,20 @@ pub(crate) struct ProblemDetails {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `web::FieldError` writes")]
 struct WrongValue {
+    /// A field of the body, as a JSON pointer; empty for the whole body.
     #[schema(nullable = false)]
     pointer: Option<String>,
+    /// The name of a parameter or header.
     #[schema(nullable = false)]
     parameter: Option<String>,
+    /// What the value must be.
     detail: String,
 }
 
 /// A new key.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `key_request::new_key` reads")]
+#[schema(examples(json!({"name": "Nightly export", "scopes": ["api.read"]})))]
 pub(crate) struct NewKey {
     /// A memorable name; need not be unique.
     #[schema(min_length = 1, max_length = 128)]
@@ -82,29 +110,38 @@ pub(crate) struct NewKey {
     /// The owner that the key acts for. Only a root key sets it; other keys pass on their own owner.
     #[schema(min_length = 1, max_length = 128)]
     owner: Option<String>,
+    /// At most 16 entries: names of 1 to 64 bytes, values of at most 256 bytes.
     metadata: Option<BTreeMap<String, String>>,
 }
 
 /// A change (RFC 7396): absent fields stay, and `null` removes a value.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `key_request::KeyPatch` reads")]
+#[schema(examples(json!({"active": false})))]
 pub(crate) struct KeyChange {
+    /// A memorable name; need not be unique.
     #[schema(nullable = false, min_length = 1, max_length = 128)]
     name: Option<String>,
+    /// The whole set of scopes.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
+    /// False revokes the key, true reactivates it.
     #[schema(nullable = false)]
     active: Option<bool>,
+    /// When the key expires; null means never.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// The owner that the key acts for. Only a root key sets it.
     #[schema(min_length = 1, max_length = 128)]
     owner: Option<String>,
+    /// Entries to set or, with null, to remove. Null removes all entries.
     metadata: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// The options of a rotation.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `keys::rotate` reads")]
+#[schema(examples(json!({"grace_seconds": 3600})))]
 pub(crate) struct Rotation {
     /// How many seconds the old key stays valid; by default it becomes inactive at once.
     #[schema(nullable = false, maximum = 31_622_400)]
@@ -114,21 +151,19 @@ pub(crate) struct Rotation {
 /// A key to verify.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `verify` reads")]
+#[schema(examples(json!({"key": "pcl_…", "scopes": ["api.read"]})))]
 pub(crate) struct Presented {
+    /// The key, as a client sent it.
     key: String,
     /// The scopes that the key must have.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
 }
 
-/// Adds the route of the document to the router.
-pub(crate) fn with_document<S: Clone + Send + Sync + 'static>(
-    router: Router<S>,
-    document: Document,
-    catalogue: &Catalogue,
-) -> Router<S> {
-    let text = Bytes::from(complete(document, catalogue).to_string());
-    router.route("/openapi.json", get(move || async { respond(text) }))
+/// The route of the document.
+pub(crate) fn route<S: Clone + Send + Sync + 'static>(document: &Value) -> Router<S> {
+    let text = Bytes::from(document.to_string());
+    Router::new().route("/openapi.json", get(move || async { respond(text) }))
 }
 
 fn respond(text: Bytes) -> Response {
@@ -141,79 +176,65 @@ fn respond(text: Bytes) -> Response {
     response
 }
 
-/// Adds the security scheme, the schemas' common parts, and the common responses of each operation.
-fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
-    let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
+/// Adds the security scheme, the schemas' common parts, and the error responses of each operation.
+pub(crate) fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
+    let key = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some("The API key is the user name; the password is empty."));
+    let key = SecurityScheme::Http(key.build());
     document.components.get_or_insert_default().add_security_scheme("key", key);
     let mut document = serde_json::to_value(document).unwrap_or_default();
+    let entries = catalogue.entries().iter().filter(|entry| entry.offered);
+    let offered: Value = entries.map(|entry| entry.scope.as_str()).collect();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    for operation in paths.into_iter().flat_map(Map::values_mut) {
-        for operation in operation.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            let problems = problems(operation);
-            let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
-            let Some(responses) = responses else { continue };
-            for (status, description) in problems {
-                responses.entry(status).or_insert_with(|| problem(description));
+    for operations in paths.into_iter().flat_map(Map::values_mut) {
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+            documented_problems::add(method, operation);
+            move_scopes(operation);
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            for parameter in parameters.into_iter().flatten() {
+                forbid_null(parameter.pointer_mut("/schema/type"));
+                restrict(parameter.pointer_mut("/schema/items"), &offered);
             }
         }
     }
-    let entries = catalogue.entries().iter().filter(|entry| entry.offered);
-    let offered: Value = entries.map(|entry| entry.scope.as_str()).collect();
     for body in ["NewKey", "KeyChange", "Rotation", "Presented"] {
         let schema = document.pointer_mut(&format!("/components/schemas/{body}"));
-        let Some(schema) = schema.and_then(Value::as_object_mut) else { continue };
-        schema.insert("additionalProperties".into(), false.into());
-        let scopes = schema.get_mut("properties").and_then(|fields| fields.get_mut("scopes"));
-        if let Some(Value::Object(items)) = scopes.and_then(|scopes| scopes.get_mut("items")) {
-            items.insert("enum".into(), offered.clone());
+        let Some(schema) = schema else { continue };
+        restrict(schema.pointer_mut("/properties/scopes/items"), &offered);
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("additionalProperties".into(), false.into());
         }
     }
     document
 }
 
-fn problem(description: &str) -> Value {
-    let schema = json!({"$ref": "#/components/schemas/Problem"});
-    json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
+/// Moves the required scope from the security requirement to the description and to an extension.
+/// `OpenAPI` 3.1 allows scopes of Basic authentication, but Spectral knows those of `OAuth` only.
+fn move_scopes(operation: &mut Value) {
+    let Some(operation) = operation.as_object_mut() else { return };
+    // Without it, tools cannot distinguish an open operation from a forgotten scheme.
+    let security = operation.entry("security").or_insert_with(|| json!([]));
+    let Some(scopes) = security.pointer_mut("/0/key").and_then(Value::as_array_mut) else { return };
+    let scopes = std::mem::take(scopes);
+    let Some(scope) = scopes.first().and_then(Value::as_str) else { return };
+    if let Some(Value::String(description)) = operation.get_mut("description") {
+        description.push_str(&format!("\n\nRequires the scope `{scope}`."));
+    }
+    operation.insert("x-required-scopes".into(), scopes.into());
 }
 
-fn problems(operation: &Value) -> Vec<(&'static str, &'static str)> {
-    let has = |place: &str, name: Option<&str>| {
-        let parameters = operation.get("parameters").and_then(Value::as_array);
-        parameters.into_iter().flatten().any(|parameter| {
-            parameter.get("in").is_some_and(|found| found == place)
-                && name.is_none_or(|name| parameter.get("name").is_some_and(|found| found == name))
-        })
-    };
-    let mut problems = Vec::new();
-    if operation.get("security").is_some() {
-        problems.push(("401", "the key is missing or not valid"));
-        problems.push(("403", "the key may not do this"));
-        problems.push(("503", "the store cannot execute this now"));
+/// Removes null from the types of a parameter: an optional parameter is absent, never null.
+fn forbid_null(types: Option<&mut Value>) {
+    let Some(types) = types else { return };
+    if let Some(kind) = types.get(0).filter(|_| types.is_array()) {
+        *types = kind.clone();
     }
-    if has("header", Some("If-Match")) || has("header", Some("Idempotency-Key")) {
-        problems.push(("507", "the disk is full, so only stricter changes are written"));
+}
+
+/// Restricts the items of a list of scopes to the offered ones.
+fn restrict(items: Option<&mut Value>, offered: &Value) {
+    if let Some(Value::Object(items)) = items {
+        items.insert("enum".into(), offered.clone());
     }
-    if operation.get("requestBody").is_some() {
-        problems.push(("400", "the request is malformed"));
-        problems.push(("408", "the body did not arrive in time"));
-        problems.push(("413", "the body is too large"));
-        problems.push(("415", "the body has another content type"));
-        problems.push(("422", "a value is not valid"));
-    }
-    if has("query", None) {
-        problems.push(("400", "the query is malformed"));
-        problems.push(("422", "a value is not valid"));
-    }
-    if has("path", None) {
-        problems.push(("404", "no key has this id"));
-    }
-    if has("header", Some("Idempotency-Key")) {
-        problems
-            .push(("429", "too many idempotent requests; repeat the request after Retry-After"));
-    }
-    if has("header", Some("If-Match")) {
-        problems.push(("400", "the condition is malformed"));
-        problems.push(("412", "the key has changed since it was read"));
-    }
-    problems
 }

@@ -19,7 +19,9 @@ struct Replica {
     incarnation: String,
     /// The name that the operator gave it; `null` if this version cannot read its entry.
     name: Option<String>,
+    /// The version of its program.
     version: Option<String>,
+    /// When it joined.
     #[schema(format = DateTime)]
     joined_at: Option<String>,
     /// How long it may answer after its last contact with etcd, in milliseconds.
@@ -51,10 +53,14 @@ impl Replica {
     }
 }
 
-/// Lists the replicas in etcd, by name. The list is empty where the store is not shared.
+/// Lists the replicas
+///
+/// Returns the replicas in etcd, by name. The list is empty where the store is not shared.
 #[utoipa::path(
     get,
     path = "/v1/replicas",
+    operation_id = "list_replicas",
+    tag = "Health",
     responses(
         (status = 200, description = "the replicas", body = Replicas)
     ),

@@ -13,17 +13,23 @@ use zeroize::Zeroizing;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Verdict)]
 pub(crate) struct Verification<'r> {
+    /// Whether the key is valid and has all the scopes.
     valid: bool,
     /// `VALID`, `UNKNOWN`, `INACTIVE`, `EXPIRED` or `INSUFFICIENT_SCOPE`.
     code: &'static str,
+    /// The key; null if the store does not have it.
     key: Option<wire::Key<'r>>,
 }
 
+/// Verifies a key
+///
 /// Returns 200 with `{valid, code, key}`, also for an invalid key. Only callers with the scope
 /// `admin.key.verify` are told why a key is refused.
 #[utoipa::path(
     post,
     path = "/v1/verify",
+    operation_id = "verify_key",
+    tag = "Verification",
     request_body(content = openapi::Presented),
     responses(
         (status = 200, description = "the result", body = Verification<'_>)

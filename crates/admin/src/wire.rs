@@ -27,26 +27,48 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// A key. Only the response that issues it contains the secret.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Key<'r> {
+    /// `key_` and 11 letters or digits.
     id: String,
+    /// A memorable name; need not be unique.
     name: &'r str,
+    /// The beginning of the key's text; not secret.
     hint: String,
+    /// The granted scopes; `["*"]` for a root key.
     scopes: Vec<&'static str>,
+    /// Whether the key is active; false after a revocation.
     active: bool,
+    /// The owner on whose behalf the key acts.
     owner: Option<&'r str>,
+    /// Names and values that the service keeps with the key.
     #[schema(value_type = BTreeMap<String, String>)]
     metadata: &'r Metadata,
+    /// When the key was created, to the millisecond.
+    #[schema(format = DateTime)]
     created_at: String,
+    /// The actor that created the key: the id of a key, `local:UID`, or `host`.
     created_by: String,
+    /// When the record was last changed, to the millisecond.
+    #[schema(format = DateTime)]
     updated_at: String,
+    /// The actor that last changed the record.
     updated_by: String,
+    /// When the key was deactivated.
+    #[schema(format = DateTime)]
     inactive_since: Option<String>,
+    /// When the key was last accepted, to the minute.
+    #[schema(format = DateTime)]
     last_used_at: Option<String>,
+    /// The key is refused from this moment on; null means never.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// The key that this key replaces after a rotation.
     replaces: Option<String>,
+    /// The key that replaces this key after a rotation.
     replaced_by: Option<String>,
     /// With replicas, in the response to a revocation: how many replicas confirmed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     settled: Option<Settled>,
+    /// The secret, once: in the response that issues the key.
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     secret: Option<Option<&'r str>>,
