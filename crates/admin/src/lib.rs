@@ -73,7 +73,8 @@ pub use rate_limited_log::RateLimitedLog;
 
 /// Creates the router of the Administration API: `/v1/keys`, `/v1/scopes`, `/v1/audit`,
 /// `/v1/whoami`, `/v1/verify`, `/v1/replicas` (with the feature `cluster`), `/healthz`, `/readyz`,
-/// their description at `/openapi.json`, and `/authz` for proxies ([`forward_auth`]).
+/// their description at `/openapi.json` and, for people, at `/docs`, and `/authz` for proxies
+/// ([`forward_auth`]).
 ///
 /// The router authenticates each request, and each route requires its own scope; the host need not
 /// add a guard. If the host provides [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), the
@@ -110,6 +111,7 @@ pub fn router(store: Store) -> Router {
     let document = openapi::complete(document, store.catalogue());
     router
         .merge(openapi::route(&document))
+        .merge(portal::reference::router(&document))
         .route("/v1/audit/cut", post(audit::prune))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -219,7 +219,7 @@ fn move_scopes(operation: &mut Value) {
     let scopes = std::mem::take(scopes);
     let Some(scope) = scopes.first().and_then(Value::as_str) else { return };
     if let Some(Value::String(description)) = operation.get_mut("description") {
-        description.push_str(&format!("\n\nRequires the scope `{scope}`."));
+        *description = format!("{description}\n\nRequires the scope `{scope}`.");
     }
     operation.insert("x-required-scopes".into(), scopes.into());
 }
@@ -234,7 +234,7 @@ fn forbid_null(types: Option<&mut Value>) {
 
 /// Restricts the items of a list of scopes to the offered ones.
 fn restrict(items: Option<&mut Value>, offered: &Value) {
-    if let Some(Value::Object(items)) = items {
+    if let Some(items) = items.and_then(Value::as_object_mut) {
         items.insert("enum".into(), offered.clone());
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn page(layout: &Layout<'_>, status: StatusCode, body: &Markup) -> Re
                 a .skip href="#main" { "Skip to the content" }
                 @if let Some(name) = layout.user_name { (header(layout, name)) }
                 main #main .narrow[layout.user_name.is_none()] { (body) }
-                @if layout.user_name.is_some() { footer { "All times are UTC." } }
+                @if layout.user_name.is_some() { footer { "All times are UTC. " a href=(layout.base.path("/docs")) { "API reference" } } }
             }
         }
     };

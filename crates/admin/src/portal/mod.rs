@@ -31,6 +31,7 @@ mod edit;
 mod rotate;
 #[cfg(feature = "cluster")]
 mod replicas;
+pub(crate) mod reference;
 
 use super::{body, origin::Origin};
 use axum::{

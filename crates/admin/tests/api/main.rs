@@ -11,3 +11,4 @@ mod authz;
 mod example;
 mod http;
 mod pending;
+mod reference;

@@ -1,4 +1,4 @@
-//! The OpenAPI document of a running server passes the recommended rules of Redocly and Spectral.
+//! The `/openapi.json` of a running server passes the recommended rules of Redocly and Spectral.
 //!
 //! It needs Node and `npm ci --prefix crates/server/tests/openapi_lint`.
 
