@@ -149,7 +149,7 @@ pub enum Error {
         /// The operation.
         doing: &'static str,
     },
-    /// The disk is full and its reserve is kept for changes that make a key stricter; nothing was
+    /// The disk is full and its reserve is kept for changes that restrict a key; nothing was
     /// changed.
     #[error(
         "the disk is full ({} free), so only revocations and other stricter changes are written; this change was \

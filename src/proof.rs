@@ -4,8 +4,8 @@
 //! the entry before the range and that entry's chain head. The end states the last entry of the
 //! whole audit log and its chain head, at one time. Each entry is chained to the one before it. So
 //! no entry of the range can be edited, removed, added or reordered unnoticed, and a truncated range
-//! does not reach its end. Without a pepper the seals are checksums: they show accidents, not the
-//! work of someone who computes them anew.
+//! does not reach its end. Without a pepper the seals are checksums: they detect accidents, but
+//! not a person who recomputes them.
 
 use crate::{
     audit_entry::AuditEntry,

@@ -55,7 +55,7 @@ pub(super) struct Evidence<'a> {
 type FrameOf<'a> = dyn Fn(u64, &[u8; 32]) -> Result<Option<Vec<u8>>, Error> + 'a;
 
 impl<'a> Evidence<'a> {
-    /// Uses the entries of an export. Their chain is computed anew, so it proves only what the
+    /// Uses the entries of an export. Their chain is recomputed, so it proves only what the
     /// entries contain.
     pub(super) fn of_export(
         entries: &'a [AuditEntry],

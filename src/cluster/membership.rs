@@ -7,7 +7,7 @@
 //! | – fenced | its row was changed or removed | shuts the gate; joining |
 //! | – behind | the changes it needs are compacted | reads the store again as the same member, the gate open as long as proved; serving |
 //! | – diverged | the history is not the one that it has applied | shuts the gate, reads the store again; joining |
-//! | leaving | closes the gate for good, then removes its row | – |
+//! | leaving | closes the gate permanently, then removes its row | – |
 
 use super::{
     consensus::{MemberId, Revision},

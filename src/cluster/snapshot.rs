@@ -1,4 +1,4 @@
-//! A snapshot of a ledger that replicas share, read in batches while changes go on.
+//! A snapshot of a ledger that replicas share, read in batches while changes continue.
 
 use super::{
     consensus::RecordPage,

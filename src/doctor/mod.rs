@@ -230,7 +230,7 @@ fn add_consistency(
         Consistency::Foreign => Finding::fault(
             "foreign-anchor",
             "the anchor belongs to another store",
-            "give the anchor of this store (--anchor), or put the right file back",
+            "give the anchor of this store (--anchor), or restore the right file",
         ),
         Consistency::RolledBack { found, anchored } => Finding::fault(
             "rolled-back",

@@ -52,7 +52,7 @@ impl Gate {
         self.pass(|| ()).is_ok()
     }
 
-    /// Shuts the gate for good: no later proof opens it.
+    /// Shuts the gate permanently: no later proof opens it.
     pub(crate) fn close(&self) {
         self.until.close();
     }
@@ -100,7 +100,7 @@ fn boot_time() -> u64 {
     u64::try_from(nanos).unwrap_or(0)
 }
 
-/// Elsewhere the monotonic clock, which may stand still while the host sleeps.
+/// Elsewhere the monotonic clock, which may stop while the host sleeps.
 #[cfg(not(target_os = "linux"))]
 fn boot_time() -> u64 {
     use std::{sync::OnceLock, time::Instant};

@@ -78,7 +78,7 @@ pub(crate) struct PrunePoint {
 /// Values and their database keys.
 pub(crate) type Values = Vec<(DbKey, Vec<u8>)>;
 
-/// A consistent snapshot of a ledger, read in batches while changes go on.
+/// A consistent snapshot of a ledger, read in batches while changes continue.
 pub(crate) trait Snapshot {
     /// The meta record, whose mark covers all values.
     fn meta(&self) -> &Meta;

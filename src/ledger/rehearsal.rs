@@ -48,7 +48,7 @@ pub(super) fn rehearse(sled_dir: &Path, dir: &Path, scratch: &Path) -> Result<()
         return Ok(());
     }
     let rehearsed = open_copy(sled_dir, dir, scratch);
-    // Also after an error: the copy is of no use, and it may be what fills the disk.
+    // Also after an error: the copy is useless, and it may have filled the disk.
     let removed = remove(scratch).map_err(opening);
     rehearsed.and(removed)
 }

@@ -37,7 +37,7 @@ impl Offline {
         let all = reader.values().saturating_add(source.len() as u64);
         let (mut summary, mut uses) = (None, Vec::new());
         // Last uses come last: another backup of the same state may have others, and an import that
-        // goes on counts what is there already.
+        // is resumed counts what is there already.
         let next = || {
             if summary.is_none() {
                 match reader.next()? {

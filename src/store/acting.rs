@@ -65,7 +65,7 @@ impl<'s> Acting<'s> {
     }
 
     /// [`Store::issue`] for this actor. A key without an owner gets the owner of the actor.
-    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
+    #[expect(clippy::needless_pass_by_value, reason = "a repeated plan clones it")]
     pub fn issue(&self, new: NewKey) -> Result<Issued, Error> {
         let caller = self.caller();
         caller.core.retry(|| {
@@ -75,7 +75,7 @@ impl<'s> Acting<'s> {
     }
 
     /// Issues a key if the store has none.
-    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
+    #[expect(clippy::needless_pass_by_value, reason = "a repeated plan clones it")]
     pub(super) fn issue_first(&self, new: NewKey) -> Result<Option<Issued>, Error> {
         let caller = self.caller();
         caller.core.retry(|| {
@@ -89,7 +89,7 @@ impl<'s> Acting<'s> {
     }
 
     /// Like [`issue`](Self::issue), but executes the same request only once.
-    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
+    #[expect(clippy::needless_pass_by_value, reason = "a repeated plan clones it")]
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
         let caller = self.caller();
         let once = request.once(self.actor, &caller.core.seals.request);

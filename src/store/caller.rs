@@ -57,7 +57,7 @@ impl Caller<'_> {
     }
 
     /// Writes a refusal to the audit log, or counts it if it repeats one of the last minute.
-    #[expect(clippy::needless_pass_by_value, reason = "a plan that is made anew clones it")]
+    #[expect(clippy::needless_pass_by_value, reason = "a repeated plan clones it")]
     pub(super) fn note_refusal(
         &self,
         attempt: Attempt,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Acting<'_> {
-    /// Removes the entries of the audit log that are older than `before`, for good; `None` if there
+    /// Permanently removes the entries of the audit log that are older than `before`; `None` if there
     /// are none. Export them first if they may be needed. Entries that the last day's idempotent
     /// requests need stay, and so do entries that the anchor has not seen. Only the host and local
     /// operators may prune: no key removes its own traces.

@@ -86,7 +86,7 @@ pub fn advance_time(store: &Store, to: Timestamp) {
     store.writer.clock.advance(to);
 }
 
-/// Makes a store refuse every validation as unavailable, or answer again.
+/// Sets whether the store answers validations. If not, it refuses each one as unavailable.
 pub fn set_available(store: &Store, available: bool) {
     if available { store.writer.gate.extend(u64::MAX) } else { store.writer.gate.shut() }
 }
@@ -96,7 +96,7 @@ pub fn planned_changes(store: &Store) -> u64 {
     store.writer.plan().next_sequence() - 1
 }
 
-/// Makes a store remember so many idempotent requests of an actor.
+/// Records this number of idempotent requests of an actor.
 pub fn remember_requests(store: &Store, actor: Actor, count: u64) {
     for n in 1..=count {
         store.writer.plan().requests.note(&AuditEntry {

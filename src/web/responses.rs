@@ -145,14 +145,14 @@ pub enum FieldError {
     Field {
         /// A JSON pointer.
         pointer: String,
-        /// What the value must be.
+        /// The requirement on the value.
         detail: String,
     },
     /// A parameter of the query.
     Parameter {
         /// The name of the parameter.
         parameter: String,
-        /// What the value must be.
+        /// The requirement on the value.
         detail: String,
     },
 }

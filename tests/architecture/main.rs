@@ -1,9 +1,10 @@
 //! The rules of the architecture, checked on the sources. A module imports only from modules above it;
 //! the uses of files form no cycle; an external crate is named in its own modules only; the first
-//! line of each file describes its purpose.
+//! line of each file describes its purpose; no text that people read has an idiom of `idioms.txt`.
 //!
-//! `rules` has the rules and `rule_tests` tests them. `modules` reads the crates, `references` finds
-//! the names in their code, and `cycles` builds the dependency graph.
+//! `rules` has the rules and `rule_tests` tests them; `prose` and `prose_tests` do so for the idioms.
+//! `modules` reads the crates, `references` finds the names in their code, and `cycles` builds the
+//! dependency graph.
 
 #![expect(
     clippy::expect_used,
@@ -14,6 +15,8 @@
 
 mod cycles;
 mod modules;
+mod prose;
+mod prose_tests;
 mod reading;
 mod references;
 mod rule_tests;
@@ -21,6 +24,20 @@ mod rules;
 
 use modules::{FOR_TESTS, crates};
 use reading::{Source, files, read};
+
+/// Files in which `#` begins a comment.
+const SCRIPTS: &[&str] = &[
+    ".ci/provision",
+    ".ci/public-api/check",
+    ".ci/run",
+    "deploy/Caddyfile",
+    "deploy/Containerfile",
+    "deploy/envoy.yaml",
+    "deploy/local-cluster",
+    "deploy/nginx.conf",
+    "deploy/portcullis.service",
+    "deploy/traefik.yaml",
+];
 
 #[test]
 fn modules_import_only_from_those_above_them() {
@@ -91,6 +108,20 @@ fn manifests_add_nothing_by_default_and_forbid_unsafe_code() {
             .iter()
             .flat_map(|path| rules::has_no_defaults_and_no_unsafe_code(path, &text(path))),
     );
+}
+
+#[test]
+fn texts_that_people_read_have_no_idioms() {
+    let text = |path: &str| read(path).unwrap_or_else(|| panic!("{path} cannot be read"));
+    let code = product_files().into_iter().chain(files(&["crates/admin/examples"], "rs"));
+    let code = code.map(|path| (prose::of_source(&source(&path)), path));
+    let pages = ["README.md", "CHANGELOG.md", "SECURITY.md", "tests/mutants.md"].map(str::to_owned);
+    let pages = pages.into_iter().chain(files(&["docs"], "md"));
+    let pages = pages.map(|path| (prose::of_page(&text(&path)), path));
+    let scripts = SCRIPTS.iter().map(|path| (prose::of_script(&text(path)), (*path).to_owned()));
+    let violations = code.chain(pages).chain(scripts);
+    let violations = violations.flat_map(|(blocks, path)| prose::has_no_idioms(&path, &blocks));
+    assert_no_violations(prose::is_well_formed().into_iter().chain(violations));
 }
 
 /// Returns path and text of each file of the product, without tests and simulations.

@@ -1,5 +1,5 @@
-//! How much dearer is a password hash? What protects a weak password is of no use for a key of 190
-//! random bits, and would cost this on every request.
+//! How much slower is a password hash? It protects weak passwords, but is useless for a key of 190
+//! random bits, and every request would pay for it.
 
 use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use rivals::{keys::Portcullis, timing};

@@ -1,9 +1,9 @@
-//! Rivals that ask an embedded database on each request, and one that remembers its answers.
+//! Rivals that query an embedded database on each request, and one that caches the answers.
 //!
-//! What they keep of a key is what Portcullis keeps of it: name, scopes, whether it is active, its
-//! end, its owner, a little metadata, when it was made and changed. On each request they make the
-//! program's own struct of it, as one does, and look whether the key is active and has not ended;
-//! no key here has an end, so that nobody reads a clock. Both databases fit their caches.
+//! They store the same fields of a key as Portcullis: name, scopes, whether it is active, its expiry,
+//! its owner, a little metadata, and the times of its creation and last change. On each request they
+//! decode the row into a struct, as a program usually does, and check that the key is active and has
+//! not expired. No key here expires, so no rival reads a clock. Both databases fit their caches.
 
 use crate::{
     Rival,
@@ -19,7 +19,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A key as the program knows it, made anew for each request.
+/// A key as the program uses it, decoded again for each request.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     number: u64,
@@ -181,8 +181,8 @@ impl Rival for Sqlite {
     }
 }
 
-/// moka in front of SQLite, warm: every answer comes from the cache. It goes on letting a key in
-/// for as long as an entry lives.
+/// moka in front of SQLite, warm: every answer comes from the cache. It still accepts a revoked
+/// key until the entry expires.
 pub struct Cached {
     sqlite: Sqlite,
     cache: moka::sync::Cache<blake3::Hash, u64>,

@@ -100,10 +100,10 @@ impl Rival for Asking {
     }
 }
 
-/// How many requests share one exchange below.
+/// The number of requests in one exchange.
 pub const AT_ONCE: usize = 100;
 
-/// A hundred GETs in one exchange: what only a service that may wait for others can do.
+/// A hundred GETs in one exchange. Only a service that may delay a request for others can do this.
 pub struct Pipelined(pub Asking);
 
 impl Rival for Pipelined {
@@ -119,7 +119,7 @@ impl Rival for Pipelined {
     fn check(&self, header: &[u8]) -> u64 {
         let headers = &self.0.headers;
         let mut pipe = pipe();
-        // Where this one lies is of no matter: a hundred others cost the same.
+        // The position of this header does not matter: every hundred headers cost the same.
         for at in 0..AT_ONCE.min(headers.count()) {
             let header = if at == 0 { header } else { headers.row(at) };
             pipe.get(with_key(header, blake3::hash).as_bytes());

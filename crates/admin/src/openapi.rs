@@ -65,7 +65,7 @@ pub(crate) struct ProblemDetails {
     title: String,
     /// The HTTP status.
     status: u16,
-    /// What failed and what to do.
+    /// The failure and its remedy.
     detail: String,
     /// The same text; of a 401 always `Invalid username/account key`.
     message: String,

@@ -35,7 +35,7 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     let other = fixture.connect().await;
     let mut progress = answer(|| other.begin_import(b"second")).await?;
     require(progress.done == 0, IMPORT, || format!("another source resumes {progress:?}"))?;
-    refused(&store, stale, "an import that was replaced goes on").await?;
+    refused(&store, stale, "an import that was replaced continues").await?;
     let most = Transaction::MAX_WRITES as u64;
     let start = progress.revision;
     progress = import(&other, progress, values(0..most)).await?;
@@ -49,7 +49,7 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     let entry = (Key::AuditEntry(1), b"entry".to_vec());
     progress = import(&store, progress, vec![entry, name.clone()]).await?;
     watched.push(delivered(&progress, vec![name]));
-    refused(&other, old, "an import goes on that another process has continued").await?;
+    refused(&other, old, "an import continues that another process has taken over").await?;
     create_is_refused(&store, "all values are imported").await?;
     let latest = answer(|| store.latest()).await?;
     require(latest.epoch.is_none(), IMPORT, || "a part of an import is a store".into())?;
@@ -98,7 +98,7 @@ pub(super) async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> 
     require(is_clean, IMPORT, || {
         format!("the first import left something: {names:?}, {entries:?}, {uses:?}")
     })?;
-    refused(&other, progress, "an import goes on after its end").await?;
+    refused(&other, progress, "an import continues after its end").await?;
     loop {
         match soon("17 timeouts", "an answer", other.begin_import(b"second")).await? {
             Err(ConsensusError::Refused(_)) => break,

@@ -98,7 +98,7 @@ use std::future::Future;
 ///
 /// 17. **Timeouts.** Each call ends by itself within 20 seconds, and reports
 ///     [`Unavailable`](ConsensusError::Unavailable) if no node has answered. `prove` and `acknowledge`
-///     should give up after about 3 seconds. Replicas drop some calls earlier, but not all. A watch has no
+///     should time out after about 3 seconds. Replicas drop some calls earlier, but not all. A watch has no
 ///     timeout.
 /// 18. **Cancellation.** A caller may drop any future. A dropped read has no effect. The outcome of a
 ///     dropped write is unknown. A watch loses nothing: the next call delivers the events of the dropped

@@ -1,4 +1,4 @@
-//! A bootstrap that fails half-way. Before the retry, the consensus store is restored to a state without
+//! A bootstrap that fails after its first page. Before the retry, the consensus store is restored to a state without
 //! the changes in the first page.
 
 use super::{

@@ -1,4 +1,4 @@
-//! A snapshot of a disk ledger, read in batches while changes go on.
+//! A snapshot of a disk ledger, read in batches while changes continue.
 //!
 //! Between two batches a change may replace a value that the reader has not read yet. The commit then
 //! keeps the before-image for the reader. So the snapshot has the values of the moment when reading

@@ -112,7 +112,7 @@ impl FormHtml<'_> {
                 aria-describedby=[error.map(|_| "scopes-error")]
                 tabindex=[error.map(|_| "-1")] autofocus[self.first(Field::Scopes)] {
                 span .label #scopes-label { "Scopes" }
-                p .hint { "What the key may do. Choose only what its holder needs. A key without scopes cannot do anything." }
+                p .hint { "The rights of the key. Choose only the scopes that its holder needs. A key without scopes cannot do anything." }
                 (error_line(error, "scopes-error"))
                 @if matches!(self.held, Some(Grant::Scopes(set)) if set.is_empty()) {
                     p .hint { strong { "This key has no scopes, so it cannot do anything." } }

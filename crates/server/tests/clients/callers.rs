@@ -281,7 +281,7 @@ fn java_http_client() {
             ("no-key", "401"),
             ("authenticator", "200"),
             ("authenticator-http1", "200"),
-            // It tries three times and gives up.
+            // It fails after three attempts.
             ("authenticator-with-password", "IOException"),
             ("header", "200"),
             ("header-without-colon", "200"),

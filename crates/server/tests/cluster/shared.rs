@@ -274,7 +274,7 @@ fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     run(&["cluster", "import", "--from", "pruned.backup", "--etcd-space", "other/"]);
     let other = replica(&etcd, "other/");
     assert_eq!((first(&other), keys(&other)), (old + 1, keys(&one)));
-    issue(&other, new_key(&other, "goes on", &["api.read"]));
+    issue(&other, new_key(&other, "after the import", &["api.read"]));
     drop(other);
     let dir = home.room().join("exported");
     run(&["--data", &at(&dir), "cluster", "export", "--etcd-space", "other/"]);

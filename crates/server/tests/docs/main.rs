@@ -1,7 +1,7 @@
 //! Runs the shell blocks of the documents, and checks their links.
 //!
 //! All `sh` blocks of a page run in order in one bash, in an empty directory, with `portcullis` on the
-//! `PATH`. A block `sh server` starts a server in the background, and the page goes on when the server is
+//! `PATH`. A block `sh server` starts a server in the background, and the page continues when the server is
 //! ready. A block `sh untested` does not run. Rust blocks are compiled by rustdoc: see `src/lib.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, in its helper functions too")]
