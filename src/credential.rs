@@ -232,8 +232,8 @@ impl End {
         }
     }
 
-    /// The last group has at least two digits, and the bits after the last byte are zero: otherwise two
-    /// texts would decode to the same key.
+    /// Whether the last group has at least two digits, and the bits after the last byte are zero.
+    /// Otherwise two texts would decode to the same key.
     #[inline]
     fn is_sound(&self, [high, low]: [u64; 2]) -> bool {
         let [beyond_high, beyond_low] = self.beyond;

@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn invalid_value_is_named_as_in_the_api() {
-        let error = Error::invalid(Field::ExpiresAt, "it must lie ahead");
-        assert_eq!(error.to_string(), "expires_at: it must lie ahead");
+        let error = Error::invalid(Field::ExpiresAt, "it must be in the future");
+        assert_eq!(error.to_string(), "expires_at: it must be in the future");
     }
 }

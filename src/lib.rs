@@ -10,11 +10,16 @@
 //! There are two kinds of failure. A [`Refusal`] concerns the request: it is expected and cheap, and its
 //! response does not show the reason. An [`Error`] is a failure of the store, and names the remedy.
 //!
-//! Features: `axum` guards a host's routes, `serde` serializes records, `cluster` shares one store between several processes,
-//! `conformance` checks another consensus store than etcd against the contract of the protocol, and
-//! `testing` has stores with a controllable disk, clock and availability. Without features the crate is
-//! the store alone. The crates `portcullis-admin` (Administration API and portal) and
-//! `portcullis-server` (the program) build on it.
+//! Without features the crate is the store alone. The features add:
+//!
+//! - `axum`: guards for a host's routes;
+//! - `serde`: serialization of records;
+//! - `cluster`: one store that several processes share;
+//! - `conformance`: checks of other consensus stores than etcd against the contract of the protocol;
+//! - `testing`: stores with a controllable disk, clock and availability.
+//!
+//! The crates `portcullis-admin` (Administration API and portal) and `portcullis-server` (the
+//! program) build on this crate.
 //!
 //! The modules are in reading order: each imports only from those above it. A test enforces this.
 

@@ -239,9 +239,12 @@ impl Change {
 
 /// All stored fields of a key.
 //
-// A new field also needs: `Change` and `NewKey`; `record/limits.rs`; `codec/stored.rs`, where it makes a new
-// format; `backup/later.rs`, which carries later changes into a restore; and in portcullis-admin
-// `key_request.rs`, `wire.rs`, `openapi.rs`, `audit.rs` and the portal's form (`key_form.rs`, `merge.rs`).
+// A new field also needs changes in these places:
+// - `Change`, `NewKey` and `record/limits.rs`;
+// - `codec/stored.rs`, with a new format;
+// - `backup/later.rs`, which carries later changes into a restore;
+// - portcullis-admin: `key_request.rs`, `wire.rs`, `openapi.rs`, `audit.rs`, and the portal's form
+//   (`key_form.rs`, `merge.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {

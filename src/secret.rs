@@ -117,7 +117,7 @@ pub struct ParsePrefixError;
 
 /// The secret text of a key, in wiped memory, to be shown once.
 ///
-/// It has no `Clone`, `Display`, `PartialEq` or `Serialize`: each of them could put a key into a log, a
+/// It has no `Clone`, `Display`, `PartialEq` or `Serialize`. Each of them could put a key into a log, a
 /// second variable or a response by mistake. [`reveal`](Self::reveal) consumes the secret.
 ///
 /// ```

@@ -8,8 +8,8 @@ const WIPED_BYTES: usize = 256 * 1024;
 
 /// Overwrites the unused part of the calling thread's stack, 256 KiB from the caller's frame down.
 ///
-/// A key that passes through a function may stay on the stack after the function has returned:
-/// compilers spill registers and move values, and wipe neither. Call this when a thread that handled
+/// A key that passes through a function may stay on the stack after the function has returned.
+/// Compilers spill registers and move values, and wipe neither. Call this when a thread that handled
 /// keys becomes idle. The stack must have room for it.
 ///
 /// The server calls it before a worker of its runtime waits:

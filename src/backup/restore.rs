@@ -1,7 +1,7 @@
 //! Restores a backup into a new store. No key works there that was revoked after the backup.
 //!
-//! The new audit log has the entries of the backup, then the later entries as far as they are known,
-//! then an entry of the restore. It is one chain, so the next restore can continue it, and its
+//! The new audit log has the entries of the backup, then the known later entries, and then an entry
+//! of the restore. It is one chain, so the next restore can continue it, and its
 //! numbers are above all known ones. The new store gets its name only after the whole backup was
 //! read and verified.
 

@@ -23,8 +23,8 @@ impl Summary {
     /// The number of bytes at the end of a backup that [`at_end`](Self::at_end) needs.
     pub const END: usize = format::END;
 
-    /// Reads the summary from the last bytes of a backup with a total of `bytes` bytes; `None` if
-    /// they are not the end of a backup. This does not verify the backup: use it only for a file
+    /// Returns the summary from the last bytes of a backup; `None` if they are not the end of a backup.
+    /// `bytes` is the length of the whole backup. This does not verify the backup: use it only for a file
     /// that was just written.
     pub fn at_end(end: &[u8], bytes: u64) -> Option<Self> {
         let Trailer { sequence, records, taken, .. } = Trailer::at_end(end)?;

@@ -1,8 +1,14 @@
 //! The information that a member publishes when it joins, and the list of members.
 //!
-//! The information has these bytes: 1, the number of the format; the freshness in milliseconds (u32);
-//! when the member joined, in milliseconds since the epoch (u64); the length of the version (u8) and
-//! the version; and to the end the replica's name. Numbers are big-endian, texts are UTF-8.
+//! The information has these fields. Numbers are big-endian, texts are UTF-8.
+//!
+//! | field | type |
+//! |---|---|
+//! | the number of the format, 1 | u8 |
+//! | the freshness in milliseconds | u32 |
+//! | the time of the join, in milliseconds since the epoch | u64 |
+//! | the length of the version, and the version | u8, text |
+//! | the replica's name | text, to the end |
 
 use super::consensus::{MemberId, MemberList, MemberRow, Revision};
 use crate::{

@@ -8,8 +8,8 @@
 //! | it is fenced | a hold after this replica first saw it fenced |
 //! | none of these | a hold after the change was committed |
 //!
-//! A hold is the time after which a member without a new proof must have shut its gate, whatever the
-//! rates of the two clocks are.
+//! A hold is the time after which a member without a new proof must have shut its gate. It allows for
+//! the different rates of the two clocks.
 
 use super::{
     consensus::{
@@ -138,8 +138,8 @@ impl<C: ConsensusStore> RevocationBarrier<C> {
         }
     }
 
-    /// Returns when a member must have shut its gate: a hold after the answer to the change, or after the
-    /// member was seen fenced, whichever is earlier.
+    /// Returns the time at which a member must have shut its gate. This is a hold after the answer to the
+    /// change, or after the member was seen fenced, whichever is earlier.
     fn end_of_wait(&self, wait: &Wait, member: &MemberRow) -> u64 {
         let fenced = self.known().fenced.get(&member.id).copied();
         let since = fenced.map_or(wait.answered, |seen| seen.min(wait.answered));

@@ -1,6 +1,6 @@
 //! The main loop of a member: apply changes, prove freshness, acknowledge.
 //!
-//! Three activities run side by side, each with at most one call in flight.
+//! Three activities run concurrently, each with at most one call in flight.
 //!
 //! | activity | idle | in flight | then |
 //! |---|---|---|---|
@@ -9,7 +9,7 @@
 //! | acknowledgement | until something newer is applied | one `acknowledge` | confirmed: the next may follow at once; failed: after a pause |
 //!
 //! The loop ends with an [`Interruption`]: the member was fenced, its next changes are compacted, or
-//! the consensus store shows another history than the one that is applied.
+//! the history of the consensus store differs from the applied one.
 
 use super::{
     acknowledgements::Acknowledgements,

@@ -110,8 +110,8 @@ impl Timing {
     }
 }
 
-/// Returns how long to wait until a member with this freshness has shut its gate: D, if the waiting clock
-/// is 1 % too fast and the member's clock is 1 % too slow.
+/// Returns the time after which a member with this freshness has shut its gate. It allows for a waiting
+/// clock that is 1 % too fast and a member's clock that is 1 % too slow.
 pub(super) fn hold(freshness: Duration) -> u64 {
     (nanos(freshness) / 99).saturating_mul(101).saturating_add(SLACK)
 }

@@ -13,8 +13,8 @@ use crate::{
     scope::Scope,
 };
 
-/// The first values of an import of one state of a store: the meta record, which authenticates all values,
-/// the scope names, and the audit start.
+/// The first values of an import of a store: the meta record, the scope names, and the audit start. The
+/// meta record authenticates all values.
 pub(crate) struct Source {
     meta: Meta,
     first: Vec<(DbKey, Vec<u8>)>,

@@ -1,7 +1,7 @@
 //! Encodes and decodes the values on disk, each in a frame that shows damage.
 //!
 //! A frame is `version ‖ payload ‖ tag`. The tag is the first 16 bytes of a keyed blake3 hash of the
-//! frame's database key and of everything before the tag, so a moved frame is as invalid as an
+//! frame's database key and of everything before the tag. So a moved frame is as invalid as an
 //! altered one. An entry of the audit log ends in its 32-byte chain head instead of a tag. The tag
 //! is checked before anything is decoded. The design document specifies each byte.
 
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 /// The format that this version writes, and the only one that it reads.
 ///
-/// A version with format 2 must also read format 1, and a record must keep one encoding: the sum of a
+/// A version with format 2 must also read format 1. A record must keep one encoding, because the sum of a
 /// shared store is computed from records that are encoded again ([`Mark`]). An older replica cannot read a
 /// newer format and stops answering, so format 2 may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;

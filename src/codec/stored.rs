@@ -74,8 +74,8 @@ pub(super) fn stored_expiry(expiry: Expiry) -> Option<u64> {
     }
 }
 
-/// The expiry of a stored one; `None` if the number is beyond the range of a [`Timestamp`], since
-/// two numbers must not mean the same time.
+/// Returns the expiry for a stored number; `None` if the number is beyond the range of a [`Timestamp`].
+/// Two numbers must not mean the same time.
 pub(super) fn expiry_of(stored: Option<u64>) -> Option<Expiry> {
     let Some(secs) = stored else { return Some(Expiry::Never) };
     let end = Timestamp::from_secs(secs);

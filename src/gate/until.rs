@@ -21,9 +21,9 @@ impl Until {
 
     /// Runs `look` if the gate is open.
     ///
-    /// The gate's word is read first, and with Acquire: a reader that sees a time also sees everything that
-    /// was applied before the time was written. If the word were read after the index, it could be newer
-    /// than the index state, and a key that was revoked in between could pass.
+    /// The gate's word is read first, and with Acquire. So a reader that sees a time also sees everything
+    /// that was applied before the time was written. If the word were read after the index, it could be
+    /// newer than the index state. Then a key that was revoked in between could pass.
     #[inline]
     pub(super) fn pass<T>(&self, now: impl FnOnce() -> u64, look: impl FnOnce() -> T) -> Option<T> {
         let until = self.0.load(Acquire);

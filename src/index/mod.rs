@@ -3,8 +3,8 @@
 //! Design. Readers and the writer share one table of slots of atomics. The state of a slot (active,
 //! expiry, grant) is one word. So a revocation is one store, and a reader sees all of one state or all of
 //! another. The table has 256 segments, selected by digest. A full segment is rebuilt beside the old one
-//! and swapped in, so the table grows by a 256th of the keys at a time. Only a swap needs the locks:
-//! there are 64 of them, each in a cache line of its own and with its own pointer to the table. A reader
+//! and swapped in, so the table grows by a 256th of the keys at a time. Only a swap needs the
+//! locks. There are 64 locks, each in its own cache line and with its own pointer to the table. A reader
 //! takes the lock of its thread's stripe, whose cache line stays with its core. The writer takes each
 //! lock in turn, only to swap.
 //!
@@ -16,8 +16,8 @@
 //! - A cache from header to key. It keeps the secret, or a forgeable tag of it, in memory.
 //!
 //! The last uses are apart from the slots. An accepted lookup reads the last use, and writes it once a
-//! minute: two threads with one busy key share no cache line that either of them writes often. The index
-//! learns the current minute once a second, so a key that never expires needs no clock.
+//! minute. So two threads with one busy key share no cache line that either of them writes often. The index
+//! receives the current minute once a second, so a key that never expires needs no clock.
 //!
 //! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).

@@ -5,9 +5,10 @@
 //! search for a text is one pass of `memchr`'s substring search over the texts of the pieces. It
 //! decodes only the records that it finds.
 //!
-//! Rejected: an index of trigrams (several times the memory, and a change of a name would update
-//! dozens of lists, although a scan is fast enough); decoding each record that is passed over (an
-//! allocation or more for each key that does not match).
+//! Rejected:
+//! - An index of trigrams. It takes several times the memory, and each change of a name would update
+//!   dozens of lists. A scan is fast enough.
+//! - Decoding each record that is skipped. This allocates for each key that does not match.
 
 use super::{fold::folded, word::Word};
 use crate::{id::KeyId, time::Timestamp};

@@ -2,8 +2,8 @@
 //!
 //! One writer at a time changes it, under the directory's lock; any number of readers read it. A
 //! slot's fingerprint and id are written once, before its word: a reader that sees the word sees them.
-//! A slot is within one cache line. The last uses are in an array of their own, four bytes each: readers
-//! write to it, and must not invalidate the cache lines of the slots.
+//! A slot is within one cache line. The last uses are in a separate array, four bytes each, because
+//! readers write to it and must not invalidate the cache lines of the slots.
 
 use super::word::Word;
 use crate::{

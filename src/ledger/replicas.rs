@@ -97,8 +97,8 @@ pub struct Following {
     pub answers_for: Duration,
     /// How many revisions of the consensus store it is behind the newest known change.
     pub behind: u64,
-    /// How often it has read all keys: once when it was opened, and again whenever the next changes were
-    /// no longer kept or belonged to another history.
+    /// How often it has read all keys. It reads them when it is opened, and whenever the next changes are
+    /// no longer kept or belong to another history.
     pub bootstraps: u64,
 }
 

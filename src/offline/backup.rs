@@ -9,8 +9,8 @@ use crate::{
 use std::{io::Read, path::Path};
 
 impl Offline {
-    /// Reads a backup to its end and says what it holds; an error if it is not whole and exactly
-    /// as it was written. Only the pepper counts.
+    /// Verifies a backup and returns its summary. Fails if the backup is incomplete or was altered.
+    /// Of the options, only the pepper is used.
     pub fn verify_backup(
         &self,
         from: impl Read,
@@ -19,12 +19,13 @@ impl Offline {
         backup::verify(from, &*self.seals()?, progress)
     }
 
-    /// Makes a new store in `dir`, which is absent or empty, from a backup. It is not opened.
+    /// Creates a new store from a backup in `dir`, which must be absent or empty. The new store is
+    /// not opened.
     ///
-    /// Every key is met with what was decided on it after the backup was taken, as `later` tells:
-    /// what was revoked, narrowed, shortened, rotated away or deleted stays so. Where that cannot be
-    /// known to its end, nothing is made. The new trail has the old one in it, and `by` is in its
-    /// last entry. Pepper and anchor count.
+    /// `later` is the evidence of the changes after the backup. They restrict every key: a key that
+    /// was revoked, narrowed, shortened, rotated or deleted stays so. If the evidence is incomplete,
+    /// nothing is created. The new audit log contains the old one. Its last entry records the restore,
+    /// with `by` as the actor. Of the options, the pepper and the anchor are used.
     ///
     /// ```
     /// # use portcullis::{*, backup::LaterEvidence};

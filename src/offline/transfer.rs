@@ -22,7 +22,7 @@ impl Offline {
     /// resumed by a call with the same backup, or with another backup of the same state.
     ///
     /// The backup does not contain changes that were made after it was taken, so stop a store that is
-    /// in use before you move it. Only the pepper counts. Must not be called within an
+    /// in use before you move it. Of the options, only the pepper is used. Must not be called within an
     /// asynchronous runtime.
     pub fn import_to<C: ConsensusStore>(
         &self,

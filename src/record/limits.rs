@@ -20,7 +20,7 @@ const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
 
 impl Record {
     /// Refuses new values that are outside their limits. A value that is unchanged since `before` is
-    /// accepted, even if an older version had other limits: otherwise no other field of that record
+    /// accepted, even if an older version had other limits. Otherwise no other field of that record
     /// could be changed.
     pub(super) fn check_limits(&self, before: Option<&Self>) -> Result<(), Error> {
         let is_short = (1..=MAX_NAME_CHARS).contains(&self.name.chars().count());

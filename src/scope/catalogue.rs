@@ -2,8 +2,8 @@
 
 use super::name::Scope;
 
-/// Passes the built-in scopes to a macro: for each the name of its type (in `web`), the name of its
-/// constant, its text and what it allows. Their order is that of their numbers.
+/// Passes the built-in scopes to a macro, in the order of their numbers. Each has the name of its type
+/// (in `web`), the name of its constant, its text, and a description of the acts that it allows.
 macro_rules! built_in_scopes {
     ($macro:ident) => {
         $macro! {

@@ -120,9 +120,9 @@ impl<'s> Acting<'s> {
         self.patch_if(id, revision, change, MetadataPatch::new())
     }
 
-    /// Like [`update`](Self::update), and merges `metadata` into that of the key in the same change:
-    /// an entry with a value is set, an entry with `None` is removed, and every other entry stays,
-    /// as in a merge patch (RFC 7396). The merge sees every change that was planned before, so that
+    /// Like [`update`](Self::update), and merges `metadata` into that of the key in the same change,
+    /// as in a merge patch (RFC 7396). An entry with a value is set, an entry with `None` is removed,
+    /// and every other entry stays. The merge sees every change that was planned before, so that
     /// concurrent patches of one key all take effect.
     ///
     /// ```

@@ -72,8 +72,8 @@ impl Builder {
     /// Sets how many bytes of the disk are reserved for revocations. The default is 64 MiB, or 5 % of
     /// the volume if that is less.
     ///
-    /// On a full disk the reserve is used to revoke and narrow keys, to shorten their expiry, to prune the
-    /// audit log and to open the store. Other changes are [`Error::NoRoom`]. The minimum is the space for
+    /// On a full disk the store uses the reserve for revocations and other stricter changes, for pruning
+    /// the audit log, and for opening the store. Other changes are [`Error::NoRoom`]. The minimum is the space for
     /// one opening and one batch of changes; smaller sizes are raised to it. 0 disables the reserve: then
     /// a full disk ends all writing. See [`Health::disk`](crate::Health::disk).
     ///

@@ -116,8 +116,8 @@ impl Store {
     }
 
     /// Revokes a key like [`revoke`](Self::revoke), and returns the result of the wait for the other
-    /// replicas: how many have applied the change, and how many were fenced after a timeout. Also waits if
-    /// the key is revoked already.
+    /// replicas. The result has the number that applied the change, and the number that were fenced
+    /// after a timeout. Also waits if the key is revoked already.
     ///
     /// ```
     /// # use portcullis::*;

@@ -1,7 +1,7 @@
 //! The authorization rules for changes. They are checked under the writers' mutex.
 //!
-//! No key grants more than it holds: not by creating, changing or rotating a key, by reactivating a
-//! stronger key, by extending an expiry, or by acting for another owner.
+//! No key grants more than it holds. This applies to creating, changing and rotating a key, to
+//! reactivating a stronger key, to extending an expiry, and to acting for another owner.
 
 use crate::{
     error::{Error, Forbidden},

@@ -14,7 +14,7 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 /// then not called. The state of the router is a [`Store`], or has one ([`FromRef`]).
 ///
 /// `Option<ApiKey<S>>` is `None` if the request has no key. A key that is not valid is still a 401,
-/// and a key without the scope a 403: a failed login is not treated as an anonymous request.
+/// and a key without the scope a 403. A failed login is not treated as an anonymous request.
 ///
 /// ```
 /// use axum::{Router, routing::get};

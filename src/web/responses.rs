@@ -29,8 +29,8 @@ const UNAUTHORIZED: &str = concat!(
 );
 
 impl IntoResponse for Refusal {
-    /// Returns 401 with the same bytes for every refusal of authentication, 403 without a challenge
-    /// if a valid key lacks a scope, and 503 if this replica may not answer.
+    /// Returns 401 for every refusal of authentication, always with the same bytes. Returns 403 without
+    /// a challenge if a valid key lacks a scope, and 503 if this replica may not answer.
     fn into_response(self) -> Response {
         match self {
             Self::LacksScope(scope) => Problem::lacks_scope(&scope).into_response(),

@@ -1,5 +1,5 @@
-//! How much dearer is a validation with another design that keeps its keys in memory, and with one
-//! that remembers a database's answers?
+//! How much slower is a validation with another design that keeps its keys in memory, or with one
+//! that caches a database's answers?
 
 use rivals::{
     Rival,
@@ -12,7 +12,7 @@ use rivals::{
 const KEYS: usize = 10_000;
 
 fn main() {
-    // Cargo passes `--bench` where figures are wanted; otherwise this run only shows that it works.
+    // `cargo bench` passes `--bench`. Without it this is only a short test run.
     let rounds = if std::env::args().any(|argument| argument == "--bench") { 101 } else { 1 };
     let dir = tempfile::tempdir().unwrap();
     let house = Portcullis::with_keys(KEYS);

@@ -1,4 +1,4 @@
-//! How much dearer is asking a database on each request: embedded, or a server on this machine?
+//! How much slower is a database query on each request, in an embedded database or a server on this host?
 
 use rivals::{
     Rival,

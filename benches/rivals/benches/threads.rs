@@ -1,4 +1,4 @@
-//! One customer's key on several threads at once: how much more do two threads do than one?
+//! One busy key on several threads: how much more do two threads validate than one?
 
 use rivals::{
     Rival,

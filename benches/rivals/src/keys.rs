@@ -1,14 +1,14 @@
-//! The keys that all contenders are asked about.
+//! The keys that every contender authenticates.
 
 use crate::Rival;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis::{Expiry, NewKey, Principal, Store};
 use std::{collections::BTreeMap, sync::Arc, thread};
 
-/// Makes keys at once, since a store commits in groups.
+/// Threads that create keys concurrently, since a store commits in groups.
 const MAKERS: usize = 8;
 
-/// Rows of one length, side by side.
+/// Rows of equal length in one buffer.
 pub struct Rows {
     bytes: Vec<u8>,
     width: usize,
@@ -49,7 +49,7 @@ fn header(key: &[u8]) -> Vec<u8> {
     format!("Basic {}", BASE64_STANDARD.encode([key, b":"].concat())).into_bytes()
 }
 
-/// Portcullis with so many keys.
+/// A Portcullis store with a given number of keys.
 pub struct Portcullis {
     pub store: Store,
     pub keys: Rows,
@@ -79,7 +79,7 @@ impl Portcullis {
     }
 }
 
-// What is known of a key, here and in the databases.
+// The fields of a key, in Portcullis and in the databases.
 
 pub const SCOPE: &str = "api.read";
 
@@ -145,7 +145,7 @@ fn number(principal: &Principal) -> u64 {
     std::hash::Hasher::finish(&bare)
 }
 
-/// blake3 of the keys alone: the floor under every scheme that stores that digest.
+/// blake3 of the keys alone: the lower bound for every scheme that stores that digest.
 pub struct Hash<'k>(pub &'k Rows);
 
 impl Rival for Hash<'_> {
@@ -163,8 +163,8 @@ impl Rival for Hash<'_> {
     }
 }
 
-/// The same and then one word of memory whose place follows from the digest: what a lookup among
-/// so many keys costs at least.
+/// blake3 of the keys, and one memory read at a position that depends on the digest. This is the lower
+/// bound for a lookup among this number of keys.
 pub struct HashAndMiss<'k> {
     keys: &'k Rows,
     memory: Vec<u64>,

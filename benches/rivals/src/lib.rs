@@ -1,8 +1,8 @@
-//! Portcullis and what one would use instead, asked the same question: whose key is in this header?
+//! Portcullis and its alternatives, with the same task: find the key of a header.
 //!
-//! Every rival gets the same keys and the same headers (but `prefixed-api-key`, whose keys have a
-//! form of their own), decodes them on the stack, and answers with the number of the key. What a
-//! rival looks up with is the digest that Portcullis looks up with: blake3 of the key.
+//! Every rival gets the same keys and the same headers, decodes them on the stack, and returns the
+//! number of the key. It looks up the same digest as Portcullis, blake3 of the key. The exception is
+//! `prefixed-api-key`, whose keys have another format.
 
 pub mod databases;
 pub mod keys;
@@ -12,13 +12,13 @@ pub mod timing;
 
 use crate::keys::Rows;
 
-/// One way to know whose key a header carries.
+/// One way to find the key of a header.
 pub trait Rival {
     fn name(&self) -> &'static str;
 
-    /// The headers to ask about; all of them carry a good key.
+    /// The headers to check; each has a valid key.
     fn headers(&self) -> &Rows;
 
-    /// A number that depends on the answer, for the next call to depend on.
+    /// Checks a header. Returns a number that depends on the result, so that the next call can depend on it.
     fn check(&self, header: &[u8]) -> u64;
 }

@@ -14,7 +14,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A digest needs no hashing again.
+/// Uses a digest as its own hash.
 #[derive(Default)]
 pub struct Bare(u64);
 
@@ -32,7 +32,7 @@ impl Hasher for Bare {
 
 type Build = BuildHasherDefault<Bare>;
 
-/// What each keeps of a key.
+/// The stored fields of a key.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub number: u64,
@@ -82,12 +82,12 @@ macro_rules! map {
 }
 
 map!(
-    /// A map under one lock, well made: no allocation, no second hashing.
+    /// A map under one lock, without allocations and without a second hash.
     Locked, "RwLock<HashMap>", RwLock<HashMap<[u8; 32], Entry, Build>>,
     |map, digest| map.read().unwrap().get(digest).copied()
 );
 map!(
-    /// A map in shards, each under a lock.
+    /// A map in shards, each with its own lock.
     Sharded, "dashmap", DashMap<[u8; 32], Entry, Build>,
     |map, digest| map.get(digest).map(|entry| *entry)
 );
@@ -115,7 +115,7 @@ impl LockFree {
     }
 }
 
-/// What one writes first: allocations, the default hasher, an `Arc` to the record, the exact time.
+/// A first implementation: allocations, the default hasher, an `Arc` to the record, the exact time.
 pub struct Naive {
     headers: Arc<Rows>,
     map: RwLock<HashMap<String, Arc<Entry>>>,
@@ -170,7 +170,7 @@ impl Prefixed {
         while keys.len() < count {
             let (key, hash) = controller.generate_key_and_hash();
             let text = key.to_string().into_bytes();
-            // Its keys have several lengths; the commonest is the first's.
+            // Its keys have several lengths; the most common one is that of the first key.
             width = if width == 0 { text.len() } else { width };
             if text.len() == width {
                 let entry = Entry { number: keys.len() as u64 + 1, active: true, end: u64::MAX };

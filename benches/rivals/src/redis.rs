@@ -1,4 +1,4 @@
-//! Rivals that ask a Redis server on the same machine.
+//! Rivals that query a Redis server on the same host.
 
 use crate::{
     Rival,
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// A server of our own, that keeps nothing on disk; it ends with this.
+/// A private Redis server that stores nothing on disk. It stops when this is dropped.
 pub struct Server {
     child: Child,
     port: u16,
@@ -22,7 +22,7 @@ pub struct Server {
 
 impl Server {
     /// # Panics
-    /// Where no `redis-server` is installed (Debian's package of that name).
+    /// If no `redis-server` is installed (Debian's package of that name).
     pub fn start(dir: &Path) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let socket = dir.join("redis.sock").display().to_string();
@@ -115,7 +115,7 @@ impl Rival for Pipelined {
         &self.0.headers
     }
 
-    /// Answers for this header and the ones after it.
+    /// Checks this header and the following ones.
     fn check(&self, header: &[u8]) -> u64 {
         let headers = &self.0.headers;
         let mut pipe = pipe();

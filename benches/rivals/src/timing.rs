@@ -1,4 +1,4 @@
-//! How contenders are timed: in turns, in chains of dependent calls, as ratios.
+//! Measures contenders alternately, in chains of dependent calls, and compares them by ratios.
 
 use crate::{Rival, keys::Rows};
 use std::{
@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The order in which keys are walked follows from it.
+/// The seed of the order of the keys.
 pub const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-/// How long a contender's turn lasts, about.
+/// The approximate duration of one measurement of a contender.
 const TURN: Duration = Duration::from_millis(4);
 const WINDOW: Duration = Duration::from_millis(400);
 
-/// Nanoseconds a call over `calls` calls, each at a place that depends on the answer before it.
+/// Returns the nanoseconds per call over `calls` calls. The input of each call depends on the result
+/// before it.
 pub fn time(rival: &(impl Rival + ?Sized), calls: u64, order: &mut Order) -> f64 {
     let (headers, zero) = (rival.headers(), black_box(0));
     let (count, mut last) = (headers.count(), 0);
@@ -27,19 +28,19 @@ pub fn time(rival: &(impl Rival + ?Sized), calls: u64, order: &mut Order) -> f64
     start.elapsed().as_nanos() as f64 / calls as f64
 }
 
-/// As many calls as fill a turn.
+/// Returns the number of calls that fill one measurement.
 pub fn calls_in_a_turn(rival: &(impl Rival + ?Sized)) -> u64 {
     let mut order = Order(SEED);
     let nanos = time(rival, 2, &mut order).min(time(rival, 20, &mut order));
     ((TURN.as_nanos() as f64 / nanos) as u64).max(1)
 }
 
-/// `rival`'s time as a multiple of `ours`: the median over rounds in which both take turns.
+/// Returns `rival`'s time as a multiple of `ours`: the median over rounds that measure both.
 pub fn ratio(rival: &(impl Rival + ?Sized), ours: &(impl Rival + ?Sized), rounds: usize) -> f64 {
     let (theirs_calls, our_calls) = (calls_in_a_turn(rival), calls_in_a_turn(ours));
     let (mut there, mut here) = (Order(SEED), Order(SEED));
     let rounds = (0..rounds).map(|round| {
-        // Neither is always the one that comes second.
+        // The order alternates, so that neither is always second.
         if round % 2 == 0 {
             let theirs = time(rival, theirs_calls, &mut there);
             theirs / time(ours, our_calls, &mut here)
@@ -51,8 +52,8 @@ pub fn ratio(rival: &(impl Rival + ?Sized), ours: &(impl Rival + ?Sized), rounds
     median(rounds.collect())
 }
 
-/// The same over headers in their order, for walks whose headers do not fit the caches: reading
-/// them ahead is then no part of what is measured.
+/// Like [`ratio`], over headers in their order. If the headers do not fit the caches, the
+/// processor then prefetches them, so that the time of reading them is not measured.
 pub fn walk_ratio(rival: &impl Rival, ours: &impl Rival, rounds: usize) -> f64 {
     let calls = [calls_in_a_turn(rival), calls_in_a_turn(ours)];
     let (mut there, mut here) = (0, 0);
@@ -83,7 +84,7 @@ fn walk(rival: &impl Rival, calls: u64, at: &mut usize) -> f64 {
     start.elapsed().as_nanos() as f64 / calls as f64
 }
 
-/// Calls a second of so many threads that all present one key.
+/// Returns the calls per second of this number of threads that all present one key.
 pub fn hammer(rival: &(impl Rival + Sync + ?Sized), threads: usize) -> f64 {
     let start = Barrier::new(threads);
     let header = rival.headers().row(0);
@@ -109,7 +110,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// A walk that looks random and is the same each time.
+/// A pseudorandom sequence that is the same in each run.
 pub struct Order(pub u64);
 
 impl Order {
@@ -118,12 +119,12 @@ impl Order {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        // Scaled, for a division would be dearer than some of what is measured.
+        // Scaled, since a division would cost more than some of the measured calls.
         (((self.0 >> 32) * count as u64) >> 32) as usize
     }
 }
 
-/// The rows in the order of a random walk, so that reading them is no part of what is measured.
+/// Returns the rows in a random order, so that the time of reading them is not measured.
 pub fn shuffled(rows: &Rows, count: usize) -> Rows {
     let mut order = Order(SEED);
     Rows::new((0..count).map(|_| rows.row(order.next(rows.count()))))

@@ -121,8 +121,8 @@ fn with_short_path<T>(data: &Path, work: impl FnOnce(&Path) -> io::Result<T>) ->
     work(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(NAME))
 }
 
-/// Returns the user of a connection to the control socket; `PermissionDenied` unless it is the host's own
-/// user or root, whatever the mode of the file.
+/// Returns the user of a connection to the control socket. Fails with `PermissionDenied` unless it is the
+/// host's own user or root; the mode of the file does not matter.
 pub fn local_user(stream: &UnixStream) -> io::Result<LocalUser> {
     let uid = stream.peer_cred()?.uid();
     if uid == geteuid().as_raw() || uid == 0 {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The order matters: one watch over the range from `e` to `s` delivers everything that replicas
-//! follow, each transaction as a whole, and neither the audit log nor acknowledgements.
+//! follow, and each transaction as a whole. It omits the audit log and the acknowledgements.
 
 use portcullis::cluster::{Key, MemberId};
 use std::ops::{Range, RangeInclusive};

@@ -11,7 +11,7 @@
 //! | any | compaction | ended |
 //!
 //! The probe is needed because a watch whose node hangs becomes silent without an error. Rejected: progress
-//! requests. Before etcd's fix of #15220 their answers arrived before older events, and later versions do not answer
+//! requests. Before etcd's fix of #15220 their answers arrived before older events. Later versions do not answer
 //! while a watch waits for its first event (#17507, #20245). Also rejected: pings of the connection, which
 //! etcd does not allow as often. Only events advance a replica.
 

@@ -2,10 +2,10 @@
 //! is discarded.
 //!
 //! A client that still sends when its connection closes may never see the response. So the rest of
-//! the body is read and dropped for at most two seconds, without a permit and without a buffer: over
-//! HTTP/1.1 after the response, over HTTP/2 before it. Over HTTP/2, curl ends its body early once it
-//! has read the head of an error; the stream is then reset for its wrong length, and the part of the
-//! response that was not sent yet would be lost.
+//! the body is read and dropped for at most two seconds, without a permit and without a buffer.
+//! Over HTTP/1.1 this happens after the response, over HTTP/2 before it. Over HTTP/2, curl ends its
+//! body early once it has read the head of an error. The stream is then reset for its wrong length,
+//! and the unsent part of the response would be lost.
 
 use super::limits::Reserved;
 use axum::{

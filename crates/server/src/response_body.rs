@@ -2,7 +2,7 @@
 //!
 //! hyper takes a whole chunk as soon as the client has granted window for one byte of it. After the last
 //! chunk hyper drops the body, and the permit with it. So chunks are small, and over HTTP/2 the last byte
-//! is a chunk of its own: the permit is held until the client has granted window for all bytes before it.
+//! is a separate chunk. The permit is held until the client has granted window for all bytes before it.
 //!
 //! | state of a response | event | effect |
 //! |---|---|---|

@@ -27,7 +27,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Call this within a tokio runtime, before the store is opened: the first
+    /// Installs the handlers. Call this within a tokio runtime, before the store is opened. The first
     /// process of a container has no default actions, so a signal before the call is lost.
     pub fn new() -> io::Result<Self> {
         Ok(Self {

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv6Addr};
 const SOURCE_BITS: u32 = 64;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Returns the address that a request came from: the peer, or if the peer is a trusted proxy the last
-/// address in `X-Forwarded-For` that is not trusted. Addresses to the left of that one are ignored:
-/// the client could have written them.
+/// Returns the address that a request came from. This is the peer. If the peer is a trusted proxy, it is
+/// the last address in `X-Forwarded-For` that is not trusted. Addresses to the left of that one are
+/// ignored, because the client could have written them.
 pub(super) fn source_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
     let mut source = peer.to_canonical();

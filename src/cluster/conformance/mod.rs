@@ -29,8 +29,8 @@ pub use self::fixture::{Fixture, Violation};
 
 /// Checks every part of the contract.
 ///
-/// Takes some seconds, and the time of the calls that must fail while all nodes hang: with etcd about one
-/// and a half minutes in all.
+/// Takes some seconds, and the timeouts of the calls that must fail while all nodes hang. With etcd this
+/// is about one and a half minutes in total.
 pub async fn check<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     Box::pin(transactions::check(fixture)).await?;
     Box::pin(data::check(fixture)).await?;

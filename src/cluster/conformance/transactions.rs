@@ -116,8 +116,8 @@ async fn writes_are_visible_to_other_clients<F: Fixture>(fixture: &mut F) -> Res
     Ok(())
 }
 
-/// Clients write at the same time: each epoch is written by one of them, and a read is never older than a
-/// write that had returned before it.
+/// Clients write at the same time. One of them writes each epoch, and a read is never older than a write
+/// that returned before the read began.
 async fn concurrent_clients<F: Fixture>(fixture: &mut F) -> Result<(), Violation> {
     const CLIENTS: u64 = 4;
     const CHANGES: u64 = 12;

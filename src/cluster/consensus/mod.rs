@@ -25,10 +25,15 @@ use std::future::Future;
 /// each [`Key`], one [`Epoch`], and the members. It also holds at most one unfinished import. There is a
 /// store once there is an epoch.
 ///
-/// All values are opaque bytes, and are returned as they were written. Callers keep these limits: 4096 bytes
-/// for a value, 512 for the information of a member and for the source of an import, the limits of a
-/// [`Transaction`], and no key twice in one call. An implementation need not check them. It may refuse a call
-/// that exceeds them, but must not execute a part of it.
+/// All values are opaque bytes, and are returned as they were written. Callers keep the limits of a
+/// [`Transaction`], and these:
+///
+/// - A value has at most 4096 bytes.
+/// - The information of a member and the source of an import have at most 512 bytes.
+/// - A call has no key twice.
+///
+/// An implementation need not check these limits. It may refuse a call that exceeds them, but must not
+/// execute a part of it.
 ///
 /// # History
 ///
@@ -66,8 +71,8 @@ use std::future::Future;
 /// # Watches
 ///
 /// 10. **Order and completeness.** A [`Watch`] delivers each transaction after the given revision that
-///     wrote the epoch, a record, a scope name or the audit start: in the order of their revisions,
-///     none twice, none left out, and each as a whole. It delivers no other writes, and no event without
+///     wrote the epoch, a record, a scope name or the audit start. It delivers each one once, as a
+///     whole, and in the order of the revisions. It delivers no other writes, and no event without
 ///     a transaction. Imports are delivered too: their values, and the deletion of an earlier import's
 ///     values, come without an epoch.
 /// 11. **Timeliness.** It delivers a transaction soon after the commit, without another request. If it
@@ -85,7 +90,7 @@ use std::future::Future;
 ///     is in use changes nothing and succeeds, even if another caller made the member. It returns the
 ///     revision at which the id joined, even if the row was fenced since: never the revision of a fence.
 /// 15. **Proofs and acknowledgements** succeed only while the member's row has the revision at which
-///     it joined, and the row is not fenced: never again once it was fenced or removed. The check and the
+///     it joined, and the row is not fenced. After a fence or a removal they never succeed. The check and the
 ///     read or write are one atomic step. A proof is read after [`prove`](Self::prove) was called: the
 ///     replica's clock starts there.
 /// 16. **Fencing and removal** succeed only while the member's row has the given revision, and fencing
@@ -206,7 +211,7 @@ pub trait ConsensusStore: Send + Sync + 'static {
     /// Adds a member and returns the revision at which it joined.
     ///
     /// A call that is repeated after a lost answer returns the revision of the attempt that added the
-    /// member, although the row may have been fenced since.
+    /// member. The row may have been fenced since.
     fn join(
         &self,
         id: MemberId,

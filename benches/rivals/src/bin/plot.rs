@@ -1,6 +1,7 @@
-//! Draws what a validation costs against the number of keys, and how many of them threads do with
-//! one hot key: `cargo run --release --manifest-path benches/rivals/Cargo.toml --bin plot`, then
-//! look at `docs/plots`. Ten million keys need about 7 GiB and three minutes; `-- 1000000` stops at a million.
+//! Plots the cost of a validation against the number of keys, and the validations of one hot key
+//! against the number of threads. Run
+//! `cargo run --release --manifest-path benches/rivals/Cargo.toml --bin plot`; it writes to
+//! `docs/plots`. Ten million keys need about 7 GiB and three minutes; `-- 1000000` stops at a million.
 
 use plotters::prelude::*;
 use rivals::{
@@ -12,7 +13,7 @@ use rivals::{
 use std::{env, error::Error, fs, iter, ops::Range, path::PathBuf};
 
 const LARGEST: usize = 10_000_000;
-/// So many headers are read in order; the keys in them lie at random.
+/// The number of headers. They are read in order; their keys are at random positions.
 const WALK: usize = 2_000_000;
 const ROUNDS: usize = 31;
 const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     draw(
         &dir.join("keys.svg"),
         "One validation, as a multiple of blake3::hash of the key",
-        ("keys, asked for at random", 10.0..largest as f64),
+        ("keys, in random order", 10.0..largest as f64),
         &lines,
     )?;
     let lines = throughput_by_threads();
