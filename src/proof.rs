@@ -76,7 +76,7 @@ pub enum AuditVerifyError {
     #[error("entry {0} is not as it was written, or does not belong here")]
     Entry(u64),
     /// An entry was removed.
-    #[error("entry {missing} is missing: entry {found} stands in its place")]
+    #[error("entry {missing} is missing: entry {found} is in its place")]
     Missing {
         /// The first missing entry.
         missing: u64,
@@ -84,7 +84,7 @@ pub enum AuditVerifyError {
         found: u64,
     },
     /// An entry was moved or repeated.
-    #[error("entry {found} stands where entry {expected} should")]
+    #[error("entry {found} is in the place of entry {expected}")]
     OutOfOrder {
         /// The entry at this place.
         found: u64,
@@ -106,7 +106,7 @@ pub enum AuditVerifyError {
     #[error("it is of another store than the part before it")]
     OtherStore,
     /// A continuation begins after a gap, or its history differs.
-    #[error("it begins after entry {after}, which the part before it does not lead to")]
+    #[error("it begins after entry {after}, but does not continue the part before it")]
     NotContinuous {
         /// The entry that the continuation begins after.
         after: u64,

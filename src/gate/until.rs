@@ -37,7 +37,7 @@ impl Until {
 
 #[cfg_attr(
     not(any(test, feature = "cluster")),
-    expect(dead_code, reason = "a store that is alone")
+    expect(dead_code, reason = "a store without replicas")
 )]
 impl Until {
     pub(super) fn shut_at_first() -> Self {

@@ -201,7 +201,7 @@ impl Disk {
             Ok(())
         } else {
             Err(Error::damaged(format!(
-                "it should hold {} records and {} scope names, but it holds {} and {}, or other ones",
+                "it should hold {} records and {} scope names, but it holds {} and {}, or different ones",
                 expected.records, expected.scopes, found.records, found.scopes
             )))
         }

@@ -75,7 +75,7 @@ impl Offline {
         let runtime = runtime()?;
         let found = runtime.block_on(Export::begin(consensus, &seals))?;
         let prefix = Prefix::new(&found.meta().prefix)
-            .map_err(|_| Error::damaged("its prefix is not one"))?;
+            .map_err(|_| Error::damaged("its prefix is not valid"))?;
         let mut bulk =
             Bulk::begin(dir.as_ref(), self.anchor.as_deref(), prefix, Arc::clone(&seals))?;
         let mark = found.meta().mark;

@@ -41,7 +41,10 @@ impl Scope {
     /// # Panics
     /// Panics outside of a constant if the name is malformed.
     pub const fn from_static(name: &'static str) -> Self {
-        assert!(is_well_formed(name), "a scope is small words joined by dots, such as api.read");
+        assert!(
+            is_well_formed(name),
+            "a scope is lower-case words joined by dots, such as api.read"
+        );
         Self(Cow::Borrowed(name))
     }
 
@@ -66,7 +69,8 @@ impl Plane {
     }
 }
 
-/// Words of small letters and digits joined by dots; from the second on with `_` and `-` as well.
+/// Whether a name is words of lower-case letters and digits joined by dots. From the second word on,
+/// `_` and `-` are allowed as well.
 const fn is_well_formed(name: &str) -> bool {
     let mut rest = name.as_bytes();
     if rest.len() > MAX_SCOPE_LEN {
@@ -116,7 +120,7 @@ impl FromStr for Scope {
 /// The text is not a scope name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a scope is words of small letters and digits joined by dots, such as api.read, at most 64 bytes"
+    "a scope is words of lower-case letters and digits joined by dots, such as api.read, at most 64 bytes"
 )]
 pub struct ParseScopeError;
 

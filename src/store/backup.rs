@@ -29,7 +29,7 @@ impl Store {
             return Err(Error::Poisoned(reason));
         }
         let Some(snapshot) = writer.ledger.snapshot()? else {
-            return Err(Error::bad_backup("a store in memory has no audit log to keep"));
+            return Err(Error::bad_backup("a store in memory does not keep its audit log"));
         };
         let last_use = |id| writer.index.last_use(id);
         backup::take(snapshot, &writer.seals, writer.clock.now(), last_use, to, progress)

@@ -262,11 +262,11 @@ fn advice(message: &str) -> &'static str {
     if says(&[NO_ROOM]) {
         "make room in etcd (compact, defragment, or raise its quota), then disarm the alarm"
     } else if says(&["permission denied"]) {
-        "let the etcd user read and write all below the space of this store"
+        "grant the etcd user read and write access to all keys in the space of this store"
     } else if says(&["auth", "user"]) {
         "check the etcd user and its password"
     } else if says(&["too many operations", "too large", "larger than"]) {
-        "let etcd take 128 operations and 1.5 MiB, as it does by default"
+        "configure etcd to accept 128 operations and 1.5 MiB, which are its defaults"
     } else if says(&["too many requests"]) {
         "repeat it in a moment"
     } else {

@@ -146,13 +146,13 @@ mod exports {
         let lines = export(&store_with_ten_entries(&home, Store::builder()));
         let mut removed = lines.clone();
         removed.remove(4);
-        assert_invalid(&removed, "entry 4 is missing: entry 5 stands in its place");
+        assert_invalid(&removed, "entry 4 is missing: entry 5 is in its place");
         let mut twice = lines.clone();
         twice.insert(5, lines[4].clone());
-        assert_invalid(&twice, "entry 4 stands where entry 5 should");
+        assert_invalid(&twice, "entry 4 is in the place of entry 5");
         let mut swapped = lines.clone();
         swapped.swap(4, 5);
-        assert_invalid(&swapped, "entry 4 is missing: entry 5 stands in its place");
+        assert_invalid(&swapped, "entry 4 is missing: entry 5 is in its place");
         // An entry of another store with the same sequence.
         let (_dir, other) = portcullis_testkit::home();
         let mut added = lines.clone();

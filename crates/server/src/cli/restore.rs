@@ -49,7 +49,7 @@ pub(crate) fn run(location: &Location, options: &Restore, json: bool) -> Result<
     if let Some((from, to)) = restored.unknown {
         output::say(&format!(
             "keys that were revoked, narrowed, shortened, rotated or deleted between {} and {} ARE VALID AGAIN: \
-             revoke those that you know of",
+             revoke those that you can name",
             values::rfc3339(from),
             values::rfc3339(to)
         ));

@@ -144,7 +144,7 @@ fn operation(options: &Serve, metrics: Option<TcpListener>) -> Result<Operation,
     }
     if options.behind_proxy && options.trusted_proxies.is_empty() {
         tracing::warn!(
-            "no --trusted-proxy: the audit log and the limit on bad keys take all clients for the proxy"
+            "no --trusted-proxy: the audit log and the limit on bad keys see only the address of the proxy"
         );
     }
     Ok(Operation {
