@@ -1,6 +1,6 @@
 //! Digests of keys, and the seals on stored values: every use of blake3.
 //!
-//! Without a pepper a digest is plain blake3 and the seals are checksums. They show accidents and moved
+//! Without a pepper a digest is plain blake3 and the seals are checksums. They detect accidents and moved
 //! records, but an attacker who can write to the directory can compute them. With a pepper all of them
 //! are keyed, and that attacker can forge nothing.
 

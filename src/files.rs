@@ -238,7 +238,7 @@ pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(trust::is_no_file(path)) }
 }
 
-/// Checks a directory that we only look for a server in, and returns its owner. Refused if others
+/// Checks a directory that is only searched for a server, and returns its owner. Refused if others
 /// than the owner and root could have put the server's socket there.
 pub fn check_of_any_owner(dir: &Path) -> io::Result<u32> {
     let dir = Dir::resolve(dir)?;

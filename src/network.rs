@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-/// An IPv4 address mapped to IPv6 begins with so many fixed bits: `::ffff:0:0/96`.
+/// An IPv4 address mapped to IPv6 begins with this number of fixed bits: `::ffff:0:0/96`.
 const MAPPED_BITS: u32 = 96;
 
 /// An address or a range of addresses, such as `10.0.0.0/8`.

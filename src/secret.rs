@@ -75,7 +75,7 @@ impl Prefix {
         format!("{}_{}", self.as_str(), str::from_utf8(&digits).unwrap_or_default())
     }
 
-    /// Returns the id that the text of a key has in it. The text is not authenticated.
+    /// Returns the id in the text of a key. The text is not authenticated.
     ///
     /// ```
     /// # use portcullis::{KeyId, Prefix};

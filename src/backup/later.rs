@@ -90,7 +90,7 @@ impl Decisions {
             Act::Update => LaterEffect::Applied,
             _ => return,
         };
-        // The later changes of a lost key are lost with it.
+        // The later changes of a lost key are lost as well.
         if effect == LaterEffect::Lost || !self.created.contains(&key) {
             self.record(&entry, key, effect);
         }

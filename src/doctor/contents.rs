@@ -156,8 +156,8 @@ impl Contents {
     }
 
     /// Whether this is proved to be the key's last revision. The audit log must reach the anchor, and
-    /// must have no later change of the key. All entries after that revision must be intact. For a change before a prune, a restore or a repair, the sum over all records is the
-    /// proof.
+    /// must have no later change of the key. All entries after that revision must be intact.
+    /// For a change before a prune, a restore or a repair, the sum over all records is the proof.
     pub(super) fn is_current(&self, key: KeyId, revision: u64) -> bool {
         if self.consistency != Consistency::Intact || !self.is_prune_recorded {
             return false;

@@ -63,7 +63,7 @@ impl Offline {
 
     /// Creates a store in `dir`, which is absent or empty, from the store in a consensus store.
     ///
-    /// It is a copy of one moment during the call. Pepper and anchor count.
+    /// It is a copy of one moment during the call. Of the options, the pepper and the anchor are used.
     /// Must not be called within an asynchronous runtime.
     pub fn export_from<C: ConsensusStore>(
         &self,

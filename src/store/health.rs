@@ -19,7 +19,7 @@ pub struct Health {
     pub is_answering: bool,
     /// Why this replica cannot apply the changes of the others; `None` while it can.
     pub replication_error: Option<Box<str>>,
-    /// How far the wall clock has jumped ahead of the time that passed, if by more than a day. Keys
+    /// How far the wall clock has jumped ahead of the elapsed time, if by more than a day. Keys
     /// may have expired early, and the store's time does not go back.
     pub clock_jump: Option<Duration>,
     /// How far the store's time is ahead of the wall clock, if by more than a minute. A change was

@@ -107,7 +107,8 @@ impl Store {
         self.acting_as(Actor::Host).update(id, change)
     }
 
-    /// Revokes a key. Blocks until the revocation is durable. A validation that starts after this returned refuses it, on every thread.
+    /// Revokes a key. Blocks until the revocation is durable. A validation that starts after this method
+    /// has returned refuses the key, on every thread.
     ///
     /// If the disk fails, this is an error, and the key still stays refused in this process. An
     /// [`update`](Self::update) with [`Change::activate`] reactivates the key.

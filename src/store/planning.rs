@@ -57,7 +57,7 @@ pub(super) struct Update {
 #[derive(Clone, Copy)]
 pub(super) struct Rotation {
     pub(super) id: KeyId,
-    /// How long the old key stays valid.
+    /// The time for which the old key stays valid.
     pub(super) grace: Duration,
 }
 

@@ -48,7 +48,7 @@ pub fn scripted_store() -> (Store, Script) {
     scripted(uses::INTERVAL)
 }
 
-/// The same with another interval between rounds of uses.
+/// Like [`scripted_store`], with another interval between rounds of uses.
 pub(crate) fn scripted(every: Duration) -> (Store, Script) {
     let (ledger, script) = Scripted::new();
     let names = ScopeNames::new(vec![], None).unwrap();

@@ -6,12 +6,14 @@
 
 use crate::reading::Source;
 use proc_macro2::{TokenStream, TokenTree};
-use std::{collections::BTreeSet, mem, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    ops::RangeInclusive,
+    sync::LazyLock,
+};
 
 const LIST: &str = include_str!("idioms.txt");
-
-/// Names that others depend on and that match an idiom: the file, the idiom, and the reason.
-const EXEMPT: &[(&str, &str, &str)] = &[];
 
 const MAX_WORDS_IN_GAP: usize = 3;
 
@@ -35,20 +37,20 @@ struct Sentence {
 
 // ── rules
 
-/// No text has an idiom of the list, except the names that are exempt.
+/// No text has an idiom of the list.
 pub(crate) fn has_no_idioms(path: &str, blocks: &[Block]) -> Vec<String> {
-    let idioms = list();
+    static BY_FIRST_WORD: LazyLock<BTreeMap<&str, Vec<Idiom>>> = LazyLock::new(|| {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for idiom in list() {
+            found.entry(idiom.words[0]).or_default().push(idiom);
+        }
+        found
+    });
     let mut found = Vec::new();
-    for sentence in blocks.iter().flat_map(|block| sentences(block)) {
+    for sentence in blocks.iter().flat_map(sentences) {
         for (at, (line, word)) in sentence.words.iter().enumerate() {
-            let is_here = |idiom: &&Idiom| {
-                idiom.words.first() == Some(&word.as_str()) && idiom.is_at(&sentence, at)
-            };
-            let is_exempt = |idiom: &Idiom| {
-                EXEMPT.iter().any(|(file, text, _)| (*file, *text) == (path, idiom.text))
-            };
-            for idiom in idioms.iter().filter(is_here).filter(|idiom| !is_exempt(idiom)) {
-                let Idiom { text, instead, .. } = idiom;
+            let idioms = BY_FIRST_WORD.get(word.as_str()).into_iter().flatten();
+            for Idiom { text, instead, .. } in idioms.filter(|idiom| idiom.is_at(&sentence, at)) {
                 found.push(format!("{path}:{line}: replace '{text}' with '{instead}'"));
             }
         }

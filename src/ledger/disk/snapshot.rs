@@ -87,7 +87,7 @@ impl Snapshot for DiskSnapshot<'_> {
             let slow = "changes are faster than the backup is written; write it to a faster disk";
             return Err(Error::io("taking the backup", io::Error::other(slow)));
         }
-        // Entries that are newer than the snapshot lie between the two ranges.
+        // Entries that are newer than the snapshot are between the two ranges.
         let (start, end) = if reader.cursor < last_entry {
             (reader.cursor.as_slice(), last_entry)
         } else {
