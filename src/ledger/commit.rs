@@ -44,7 +44,7 @@ pub(crate) struct Tip {
 pub(crate) enum CommitOutcome {
     /// The changes are durable.
     Durable,
-    /// Another replica committed first. Nothing was written and nothing will be: plan again. Only a
+    /// Another replica committed first. Nothing was written and nothing will be: plan the changes again. Only a
     /// ledger that replicas share returns this.
     Conflict,
     /// The storage refused the changes, with the reason. Nothing was written and nothing will be.

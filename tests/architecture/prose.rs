@@ -47,7 +47,7 @@ pub(crate) fn has_no_idioms(path: &str, blocks: &[Block]) -> Vec<String> {
         found
     });
     let mut found = Vec::new();
-    for sentence in blocks.iter().flat_map(sentences) {
+    for sentence in blocks.iter().flat_map(|block| sentences(block)) {
         for (at, (line, word)) in sentence.words.iter().enumerate() {
             let idioms = BY_FIRST_WORD.get(word.as_str()).into_iter().flatten();
             for Idiom { text, instead, .. } in idioms.filter(|idiom| idiom.is_at(&sentence, at)) {
@@ -106,7 +106,7 @@ fn matches(idiom: &[&str], words: &[(usize, String)]) -> bool {
 
 // ── sentences
 
-fn sentences(block: &Block) -> Vec<Sentence> {
+fn sentences(block: &[(usize, String)]) -> Vec<Sentence> {
     let mut found = Vec::new();
     let mut sentence = Sentence::default();
     for (number, line) in block {

@@ -86,8 +86,8 @@ use std::future::Future;
 ///
 /// # Members
 ///
-/// 14. **Joining** makes a member that is not fenced, at a revision of its own. A call with an id that
-///     is in use changes nothing and succeeds, even if another caller made the member. It returns the
+/// 14. **Joining** creates a member that is not fenced, at a revision of its own. A call with an id that
+///     is in use changes nothing and succeeds, even if another caller created the member. It returns the
 ///     revision at which the id joined, even if the row was fenced since: never the revision of a fence.
 /// 15. **Proofs and acknowledgements** succeed only while the member's row has the revision at which
 ///     it joined, and the row is not fenced. After a fence or a removal they never succeed. The check and the
@@ -219,7 +219,7 @@ pub trait ConsensusStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Revision, ConsensusError>> + Send;
 
     /// Reads the newest revision, the epoch and the member's acknowledgement, if the member's row has
-    /// the revision `joined` and is not fenced. `None` if it is not so, or if there is no epoch.
+    /// the revision `joined` and is not fenced. Otherwise, or without an epoch, returns `None`.
     fn prove(
         &self,
         id: MemberId,
@@ -227,7 +227,7 @@ pub trait ConsensusStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Proof>, ConsensusError>> + Send;
 
     /// Replaces the member's acknowledgement by `applied`, if the member's row has the revision
-    /// `joined` and is not fenced; returns whether it is so.
+    /// `joined` and is not fenced. Otherwise returns `false`.
     ///
     /// The last acknowledgement counts, not the highest. Revision 0 is valid.
     fn acknowledge(
@@ -250,8 +250,8 @@ pub trait ConsensusStore: Send + Sync + 'static {
         member: &MemberRow,
     ) -> impl Future<Output = Result<Option<Revision>, ConsensusError>> + Send;
 
-    /// Removes the member and its acknowledgement, if its row has this revision; returns whether it
-    /// had.
+    /// Removes the member and its acknowledgement, if its row has this revision. Otherwise
+    /// returns `false`.
     fn remove_member(
         &self,
         id: MemberId,

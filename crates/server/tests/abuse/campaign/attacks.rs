@@ -81,7 +81,7 @@ struct Each<'h> {
 pub(crate) const EXPORTS: &str = "exports that nobody reads, 6 connections of 64 streams";
 pub(crate) const LISTS: &str = "lists that nobody reads, pipelined on each connection";
 
-/// An attack and what it is called.
+/// An attack and its name.
 pub(crate) type Attack = (&'static str, fn(&Attacker<'_>));
 
 /// All attacks.
