@@ -201,7 +201,7 @@ fn invariant_6_awaiting_task_is_woken_in_any_order_of_watch_and_denial() {
                 thread::spawn(move || {
                     let holder = Principal::new(made.id, made.grant);
                     let watch = index.watch(&holder, Timestamp::from_secs(9));
-                    // Waiting for ever is a deadlock, which shuttle reports.
+                    // Waiting forever is a deadlock, which shuttle reports.
                     block_on(watch);
                 })
             })
