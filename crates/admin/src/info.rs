@@ -20,7 +20,7 @@ struct Scope {
     name: &'static str,
     /// `administration` or `data`.
     plane: &'static str,
-    /// What the scope allows.
+    /// The acts that the scope allows.
     description: &'static str,
 }
 

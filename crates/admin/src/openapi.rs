@@ -87,7 +87,7 @@ struct WrongValue {
     /// The name of a parameter or header.
     #[schema(nullable = false)]
     parameter: Option<String>,
-    /// What the value must be.
+    /// The values that are allowed.
     detail: String,
 }
 
@@ -104,8 +104,9 @@ pub(crate) struct NewKey {
     /// Whether the key is active; true by default.
     #[schema(nullable = false)]
     active: Option<bool>,
-    /// When the key expires; never by default.
-    #[schema(format = DateTime)]
+    /// When the key expires; never by default. A time (RFC 3339), or a date such as 2030-01-31, which means
+    /// the midnight at its end (UTC).
+    #[schema(examples("2030-01-31T12:00:00Z", "2030-01-31"))]
     expires_at: Option<String>,
     /// The owner that the key acts for. Only a root key sets it; other keys pass on their own owner.
     #[schema(min_length = 1, max_length = 128)]
@@ -128,8 +129,9 @@ pub(crate) struct KeyChange {
     /// False revokes the key, true reactivates it.
     #[schema(nullable = false)]
     active: Option<bool>,
-    /// When the key expires; null means never.
-    #[schema(format = DateTime)]
+    /// When the key expires; null means never. A time (RFC 3339), or a date such as 2030-01-31, which means
+    /// the midnight at its end (UTC).
+    #[schema(examples("2030-01-31T12:00:00Z", "2030-01-31"))]
     expires_at: Option<String>,
     /// The owner that the key acts for. Only a root key sets it.
     #[schema(min_length = 1, max_length = 128)]

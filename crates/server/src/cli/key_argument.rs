@@ -73,14 +73,14 @@ fn id_of_hint(text: &str) -> Option<KeyId> {
 }
 
 /// Asks on the terminal whether to destroy something. Without a terminal `--yes` is required.
-pub(crate) fn confirm(what: &str, is_confirmed: bool) -> Result<(), Failure> {
+pub(crate) fn confirm(act: &str, is_confirmed: bool) -> Result<(), Failure> {
     if is_confirmed {
         return Ok(());
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::usage(format!("{what} cannot be undone; confirm it with --yes")));
+        return Err(Failure::usage(format!("{act} cannot be undone; confirm it with --yes")));
     }
-    output::say(&format!("{what} cannot be undone. Type yes to confirm:"));
+    output::say(&format!("{act} cannot be undone. Type yes to confirm:"));
     let mut line = String::new();
     io::stdin().read_line(&mut line).map_err(Failure::io("reading the confirmation"))?;
     if line.trim() == "yes" { Ok(()) } else { Err(Failure::failed("nothing was changed")) }
