@@ -589,7 +589,7 @@ async fn user_without_write_permission_is_refused_with_a_reason() {
     let known = |password| Etcd::at(etcd.urls()).unwrap().user("reader", password);
     let reader = EtcdStore::new(&known("the password")).unwrap();
     let why = refusal(commit(&reader, start, &[change(1, [1])]).await);
-    assert!(why.contains("permission denied") && why.contains("below the space"), "{why}");
+    assert!(why.contains("permission denied") && why.contains("in the space"), "{why}");
     assert_eq!(reader.latest().await.unwrap().revision, start);
     let nobody = EtcdStore::new(&known("another")).unwrap();
     let why = refusal(commit(&nobody, start, &[change(1, [1])]).await);

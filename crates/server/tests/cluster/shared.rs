@@ -190,7 +190,7 @@ fn every_command_works_on_a_shared_store_or_names_the_alternative() {
     assert_eq!(run(&["audit", "--verify"]), "7 entries, all intact");
     run(&["audit", "--export", "audit"]);
     assert_eq!(run(&["audit", "--verify", "audit"]), "7 entries, all intact");
-    assert_eq!(run(&["audit", "--prune", "--keep", "30h"]), "no entry is that old");
+    assert!(run(&["audit", "--prune", "--keep", "30h"]).starts_with("no entry is older than"));
     run(&["backup", "all"]);
     let refused = |words: &[&str]| fails(&home, &[&["--etcd", &url], words].concat());
     assert!(refused(&["doctor"]).contains("audit --verify"));
@@ -243,7 +243,7 @@ fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     let through =
         format!("removed {old} entries, through entry {old}; entry {} records it", old + 2);
     assert_eq!(said, through);
-    assert_eq!(run(&["audit", "--prune", "--keep", "30h"]), "no entry is that old");
+    assert!(run(&["audit", "--prune", "--keep", "30h"]).starts_with("no entry is older than"));
     assert_eq!(held(&etcd), 2);
 
     // On each replica the log starts there, continues from there, and verifies.
