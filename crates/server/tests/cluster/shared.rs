@@ -242,7 +242,7 @@ fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     let said = run(&["audit", "--prune", "--keep", "30h"]);
     let through =
         format!("removed {old} entries, through entry {old}; entry {} records it", old + 2);
-    assert_eq!(said, through);
+    assert!(said.starts_with(&through), "{said}");
     assert!(run(&["audit", "--prune", "--keep", "30h"]).starts_with("no entry is older than"));
     assert_eq!(held(&etcd), 2);
 
