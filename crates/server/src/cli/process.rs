@@ -12,6 +12,9 @@ use std::{
     io,
 };
 
+/// The commands after `key` whose first argument names a key.
+const TAKING_ID: [&str; 5] = ["show", "update", "revoke", "rotate", "delete"];
+
 /// Closes new files to other users, and keeps other processes of the user from reading this one's memory,
 /// alive or as a core image.
 pub(crate) fn protect() -> Result<(), Failure> {
@@ -24,21 +27,22 @@ pub(crate) fn protect() -> Result<(), Failure> {
 /// Returns the arguments. Refuses a key in an argument or in a variable of this program: every user of the
 /// host can read arguments, the shell's history keeps them, and an error would repeat both.
 ///
-/// After `portcullis key`, a whole key in place of an id becomes its id, since an operator who revokes a
-/// leaked key may have nothing else.
+/// Directly after a command such as `key revoke`, a whole key becomes its id, since an operator who revokes
+/// a leaked key may have nothing else. Anywhere else it is refused.
 pub(crate) fn arguments() -> Result<Vec<OsString>, Failure> {
     let has_key = |text: &OsStr| Secret::occurs_in(&text.to_string_lossy());
     let mut arguments: Vec<OsString> = env::args_os().collect();
-    if arguments.iter().any(|argument| argument == "key") {
-        for argument in &mut arguments {
-            if let Some(id) = argument.to_str().and_then(id_of_key) {
-                output::say(&format!(
-                    "warning: a whole key was passed as an argument; only its id {id} is used. Other users of \
-                     this host could read it, and the shell's history keeps it: rotate the key if it stays in use"
-                ));
-                *argument = id.to_string().into();
-            }
-        }
+    let place = arguments.windows(2).position(|pair| {
+        matches!(pair, [key, act] if key == "key" && TAKING_ID.iter().any(|name| act == name))
+    });
+    if let Some(argument) = place.and_then(|place| arguments.get_mut(place + 2))
+        && let Some(id) = argument.to_str().and_then(id_of_key)
+    {
+        output::say(&format!(
+            "warning: a whole key was passed as an argument; only its id {id} is used. Other users of this host \
+             could read it, and the shell's history keeps it: rotate the key if it stays in use"
+        ));
+        *argument = id.to_string().into();
     }
     if arguments.iter().skip(1).any(|argument| has_key(argument)) {
         return Err(Failure::usage(

@@ -269,6 +269,8 @@ fn invalid_input_is_named_with_its_exit_code() {
         (1, vec!["key", "delete", &id_of(&root), "--yes"], "active"),
         (2, vec!["verify", root.trim()], "standard input"),
         (2, vec!["key", "show", &glued], "standard input"),
+        (2, vec!["key", "update", "root", "--name", root.trim()], "standard input"),
+        (2, vec!["key", "create", "--no-scopes", "--name", root.trim()], "standard input"),
         (2, vec!["nonsense"], "nonsense"),
     ] {
         let said = home.fails(code, &arguments);
