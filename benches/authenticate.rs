@@ -124,7 +124,7 @@ struct Entry {
 
 impl Fixture {
     fn new() -> Self {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         let scopes = store.scopes(["api.read"]).unwrap();
         let mut map = HashMap::new();
         let mut keys = Vec::new();

@@ -50,7 +50,7 @@ fn main() {
         let raw = raw(&dir.path().join(format!("raw {round}")), window);
         for ((writers, ratios), most) in WRITERS.into_iter().zip(&mut ratios).zip(&mut most) {
             let store_dir = dir.path().join(format!("{writers} writers {round}"));
-            let store = Store::open(&store_dir).unwrap();
+            let store = portcullis_testkit::builder().open(&store_dir).unwrap();
             issue_until(&store, 64, |count| count >= initial);
             ratios.push(issued(&store, writers, window) / raw);
             *most = store.count().active.max(*most);

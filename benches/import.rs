@@ -23,7 +23,7 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Actor, Offline, Store, backup::LaterEvidence};
+use portcullis::{Actor, Offline, backup::LaterEvidence};
 use std::{fs::File, time::Instant};
 use support::{
     arguments::child_arguments,
@@ -38,7 +38,7 @@ fn main() {
         let [operation, from, to] = arguments.try_into().unwrap();
         let begun = Instant::now();
         if operation.as_os_str() == "backup" {
-            let store = Store::open(from).unwrap();
+            let store = portcullis_testkit::builder().open(from).unwrap();
             let begun = Instant::now();
             store.backup(File::create(to).unwrap(), |_| ()).unwrap();
             print_measurement(begun);

@@ -73,7 +73,7 @@ fn main() {
 /// Opens a store, measures every operation, and prints a row.
 fn measure(dir: &Path, keys: u32, measured: usize) -> ! {
     let begun = Instant::now();
-    let store = Store::open(dir).unwrap();
+    let store = portcullis_testkit::builder().open(dir).unwrap();
     let (opening, peak, resident) =
         (begun.elapsed().as_secs_f64(), memory_mib("VmHWM"), memory_mib("VmRSS"));
     let [newest, slowest] = pages(&store, keys, 1 + measured * 10);

@@ -19,7 +19,7 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Change, Store, list::ListQuery, scope::catalogue};
+use portcullis::{Change, list::ListQuery, scope::catalogue};
 use std::{
     sync::{
         Mutex,
@@ -34,7 +34,7 @@ fn main() {
     let repetitions = if is_measured() { 31 } else { 3 };
     println!("milliseconds: median and longest page of 50; longest concurrent revocation");
     for keys in sizes(&[10_000, 100_000, 1_000_000]) {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         let second = Mutex::new(None);
         fill(&store, keys, |number, id, _| {
             if number == 1 {

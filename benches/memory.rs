@@ -20,7 +20,6 @@ mod support {
     pub(crate) mod sizes;
 }
 
-use portcullis::Store;
 use std::{process::Command, sync::atomic::AtomicUsize, sync::atomic::Ordering::Relaxed};
 use support::{fill::fill, memory::memory_mib, sizes::sizes};
 
@@ -37,7 +36,7 @@ fn main() {
 }
 
 fn measure(keys: usize) {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let text = AtomicUsize::new(0);
     fill(&store, 1, |_, _, _| {});
     let before = memory_mib("VmRSS");

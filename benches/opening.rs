@@ -28,7 +28,6 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::Store;
 use std::{fs::File, io::Read, path::Path, time::Instant};
 use support::{
     arguments::child_arguments,
@@ -52,7 +51,7 @@ fn main() {
             print_measurement(begun);
             return;
         }
-        let store = Store::open(path).unwrap();
+        let store = portcullis_testkit::builder().open(path).unwrap();
         print_measurement(begun);
         drop(store);
         return;

@@ -28,7 +28,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{Criterion, criterion_group};
 use http_body_util::BodyExt as _;
 use portcullis::{
-    Expiry, NewKey, Store,
+    Expiry, NewKey,
     web::{ApiKey, DataApi, scopes::ApiRead},
 };
 use std::{
@@ -97,7 +97,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         let scopes = store.scopes(["api.read"]).unwrap();
         let header = |number: usize| {
             let new = NewKey::new(format!("key {number}"), scopes, Expiry::Never);

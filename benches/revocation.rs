@@ -65,7 +65,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(keys: usize) -> Self {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         let texts = Mutex::new(Vec::new());
         fill(&store, keys, |number, id, text| {
             if number % 8 != 0 {

@@ -71,7 +71,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(keys: usize) -> Self {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         let texts = Mutex::new(vec![0; keys * KEY_BYTES]);
         fill(&store, keys, |number, _, text| {
             texts.lock().unwrap()[number * KEY_BYTES..][..KEY_BYTES]

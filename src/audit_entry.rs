@@ -3,6 +3,7 @@
 use crate::{
     id::KeyId,
     record::{Actor, Change},
+    scope::Scope,
     time::Timestamp,
 };
 use std::net::IpAddr;
@@ -71,6 +72,20 @@ pub enum Act {
     Delete,
     /// The host registered new scope names.
     ExtendCatalogue,
+    /// A scope was added to the store, described again, or offered again after it was hidden.
+    AddScope {
+        /// Its name.
+        scope: Scope,
+        /// Its number in the store.
+        number: u8,
+        /// The acts that it allows.
+        description: String,
+    },
+    /// A scope was hidden: keys keep it, and other keys cannot get it.
+    HideScope {
+        /// Its name.
+        scope: Scope,
+    },
     /// A key was replaced by a new key with the same fields. The entry concerns the old key.
     Rotate {
         /// The new key.
@@ -130,6 +145,8 @@ impl Act {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",
+            Self::AddScope { .. } => "add_scope",
+            Self::HideScope { .. } => "hide_scope",
             Self::Rotate { .. } => "rotate",
             Self::Prune { .. } => "cut",
             Self::Repair { .. } => "repair",
@@ -157,6 +174,8 @@ pub enum Attempt {
     Rotate,
     /// Pruning the audit log.
     Prune,
+    /// Adding or hiding a scope.
+    ChangeScopes,
 }
 
 impl Attempt {
@@ -170,18 +189,20 @@ impl Attempt {
             Self::Verify => "verify",
             Self::Rotate => "rotate",
             Self::Prune => "cut",
+            Self::ChangeScopes => "change_scopes",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Attempt::{self, Create, Delete, List, Prune, Rotate, Update, Verify};
+    use super::Attempt::{self, ChangeScopes, Create, Delete, List, Prune, Rotate, Update, Verify};
 
     #[test]
     fn each_attempt_has_its_api_name() {
-        let all = [Create, List, Update, Delete, Verify, Rotate, Prune];
-        let words = ["create", "list", "update", "delete", "verify", "rotate", "cut"];
+        let all = [Create, List, Update, Delete, Verify, Rotate, Prune, ChangeScopes];
+        let words =
+            ["create", "list", "update", "delete", "verify", "rotate", "cut", "change_scopes"];
         assert_eq!(all.map(Attempt::as_str), words);
     }
 }

@@ -11,8 +11,11 @@
 //!
 //! The design document has the figure for a base64 decoder of its own.
 
+mod accepted;
 #[cfg(test)]
 mod slow_parser;
+
+pub use self::accepted::{Credentials, KeyHeader, ParseKeyHeaderError};
 
 use crate::{refusal::Refusal, secret::MAX_KEY_LEN};
 use std::fmt;
@@ -59,6 +62,24 @@ impl<'h> Encoded<'h> {
     pub(crate) fn read(self, buffer: &mut KeyBuffer) -> Result<&[u8], Refusal> {
         decode(self.0, &mut buffer.0).ok_or(Refusal::Malformed)
     }
+}
+
+/// The key in a value whose scheme is Bearer (RFC 6750 §2.1); `None` for other values.
+pub(crate) fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let value = authorization.trim_ascii();
+    let (scheme, rest) = value.split_at_checked("Bearer".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || !rest.starts_with(b" ") {
+        return None;
+    }
+    // RFC 9110 §11.4 has 1*SP here, so other white space is refused.
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    plain_key(rest.get(spaces..)?)
+}
+
+/// The key in a header of its own: the whole value.
+pub(crate) fn plain_key(value: &[u8]) -> Option<&[u8]> {
+    let may_be_key = (1..=MAX_KEY_LEN).contains(&value.len()) && is_user(value);
+    may_be_key.then_some(value)
 }
 
 /// Whether these bytes can be a user name: visible ASCII without a colon, after which a password would

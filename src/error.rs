@@ -269,6 +269,8 @@ pub enum Field {
     Owner,
     /// The metadata.
     Metadata,
+    /// The description of a scope.
+    Description,
     /// The expiry of a key.
     ExpiresAt,
     /// The whole record.
@@ -304,6 +306,7 @@ impl Field {
             Self::Scopes => "scopes",
             Self::Owner => "owner",
             Self::Metadata => "metadata",
+            Self::Description => "description",
             Self::ExpiresAt => "expires_at",
             Self::Record => "record",
             Self::Prefix => "prefix",
@@ -355,6 +358,9 @@ pub enum Forbidden {
     /// The audit log is pruned on the local host only, so that no key removes its own traces.
     #[error("the audit log is pruned on the host only (audit --prune)")]
     PruneIsLocal,
+    /// Only root keys, the host and local operators add and hide scopes.
+    #[error("only a root key adds and hides scopes; use one, or the command scopes on the host")]
+    ScopesAreRoots,
 }
 
 impl From<Forbidden> for Error {

@@ -19,6 +19,11 @@ pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
     user(Encoded::find(authorization)?.read(&mut KeyBuffer::new())?)
 }
 
+/// Reads the key from one value whose scheme is Bearer.
+pub fn read_bearer(authorization: &[u8]) -> Option<Vec<u8>> {
+    credential::bearer(authorization).map(<[u8]>::to_vec)
+}
+
 /// Reads the key from all `Authorization` values of a request.
 pub fn read_all(values: &[&[u8]]) -> Result<Vec<u8>, Refusal> {
     read(credential::only(values.iter().copied())?)

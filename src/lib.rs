@@ -93,6 +93,7 @@ pub mod design {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+pub use credential::{Credentials, KeyHeader, ParseKeyHeaderError};
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;

@@ -11,7 +11,7 @@ use crate::{
     audit_entry::AuditEntry,
     codec,
     digest::{Seal, Seals},
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope, Scope},
     time::Timestamp,
 };
 
@@ -186,7 +186,8 @@ impl AuditVerifier {
         if start.sealed(&seals.audit) != start.seal {
             return Err(AuditVerifyError::Start);
         }
-        let catalogue = Catalogue::new(start.scopes.clone(), None);
+        let scopes = start.scopes.iter().cloned().map(NumberedScope::from).collect();
+        let catalogue = Catalogue::new(scopes, None);
         Ok(Self {
             seal: seals.audit.clone(),
             catalogue: catalogue.map_err(|_| AuditVerifyError::Start)?,
@@ -208,8 +209,8 @@ impl AuditVerifier {
         if self.head(start.after) != Some(start.head) {
             return Err(AuditVerifyError::NotContinuous { after: start.after });
         }
-        let names = start.scopes.clone();
-        self.catalogue = Catalogue::new(names, None).map_err(|_| AuditVerifyError::Start)?;
+        let scopes = start.scopes.iter().cloned().map(NumberedScope::from).collect();
+        self.catalogue = Catalogue::new(scopes, None).map_err(|_| AuditVerifyError::Start)?;
         self.next = start.after.saturating_add(1);
         Ok(())
     }

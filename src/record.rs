@@ -4,6 +4,8 @@ mod changes;
 mod characters;
 mod limits;
 
+pub(crate) use self::limits::is_description;
+
 use crate::{id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -49,6 +51,7 @@ impl Expiry {
 
 /// The actor of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Actor {
     /// The host process, which contains the store.
     Host,
@@ -72,7 +75,7 @@ impl fmt::Display for Actor {
 ///
 /// ```
 /// # use portcullis::*;
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let new = NewKey::new("Till 4", store.scopes(["api.read"])?, Expiry::Never).with_owner("shop-17");
 /// assert!(new.active);
 /// # Ok::<(), Error>(())
@@ -368,7 +371,7 @@ mod tests {
     fn sample() -> NewKey {
         NewKey {
             name: "Nightly export".into(),
-            grant: Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(["api.read"]).unwrap()),
+            grant: Grant::Scopes(Catalogue::with_preset().set(["api.read"]).unwrap()),
             active: true,
             expiry: Expiry::Never,
             owner: None,
@@ -513,7 +516,7 @@ mod tests {
 
     #[test]
     fn meet_of_two_standings_is_within_both() {
-        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let catalogue = Catalogue::with_preset();
         let grants = [
             Grant::All,
             Grant::Scopes(catalogue.empty()),

@@ -18,6 +18,10 @@ pub enum Refusal {
     /// The request has more than one credential.
     #[error("more than one credential")]
     Ambiguous,
+    /// A valid key came as a Bearer token, which the store does not accept: see
+    /// [`Credentials`](crate::Credentials).
+    #[error("a valid key as a Bearer token, which is not accepted")]
+    BearerNotAccepted,
     /// No key has this text.
     #[error("unknown key")]
     Unknown,
@@ -38,10 +42,11 @@ pub enum Refusal {
 impl Refusal {
     /// Every refusal of authentication. The remaining one, of a valid key, is
     /// [`LacksScope`](Self::LacksScope).
-    pub const OF_AUTHENTICATION: [Self; 7] = [
+    pub const OF_AUTHENTICATION: [Self; 8] = [
         Self::Missing,
         Self::Malformed,
         Self::Ambiguous,
+        Self::BearerNotAccepted,
         Self::Unknown,
         Self::Inactive,
         Self::Expired,
@@ -63,6 +68,7 @@ impl Refusal {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
             Self::Ambiguous => "ambiguous",
+            Self::BearerNotAccepted => "bearer_not_accepted",
             Self::Unknown => "unknown",
             Self::Inactive => "inactive",
             Self::Expired => "expired",
@@ -83,6 +89,7 @@ mod tests {
             (Refusal::Missing, 401, "missing"),
             (Refusal::Malformed, 401, "malformed"),
             (Refusal::Ambiguous, 401, "ambiguous"),
+            (Refusal::BearerNotAccepted, 401, "bearer_not_accepted"),
             (Refusal::Unknown, 401, "unknown"),
             (Refusal::Inactive, 401, "inactive"),
             (Refusal::Expired, 401, "expired"),

@@ -18,6 +18,7 @@ pub(crate) const MAX_SCOPES: usize = 256;
 /// No scope of this name is offered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown scope {name}; the known ones are {known}")]
+#[non_exhaustive]
 pub struct UnknownScope {
     /// The requested name, if it is well formed.
     pub name: Box<str>,
@@ -27,62 +28,107 @@ pub struct UnknownScope {
 
 /// A store numbers at most 256 scopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a store numbers at most 256 scopes, those of earlier catalogues included; register fewer new ones"
-)]
+#[error("a store numbers at most 256 scopes, hidden ones included; add fewer new ones")]
 pub struct TooManyScopes;
 
 /// One scope of a catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Its name.
     pub scope: Scope,
     /// A description of what it allows; may be empty.
     pub description: Cow<'static, str>,
-    /// Whether new keys may have it. A scope that the host no longer names stays with the keys that
-    /// have it and is granted to no other.
+    /// Whether new keys may have it. Keys keep a scope that is not offered any more, and other keys cannot
+    /// get it.
     pub offered: bool,
+}
+
+/// A scope as a store keeps it, under a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NumberedScope {
+    pub(crate) scope: Scope,
+    /// Empty if nobody described it.
+    pub(crate) description: String,
+    pub(crate) offer: Offer,
+}
+
+/// Whether a numbered scope is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// While the host names it, or names no scopes at all.
+    ByHost,
+    /// Always: it was added to the store itself.
+    Always,
+    /// Not any more: it was hidden.
+    Never,
+}
+
+impl From<Scope> for NumberedScope {
+    fn from(scope: Scope) -> Self {
+        Self { scope, description: String::new(), offer: Offer::ByHost }
+    }
+}
+
+impl NumberedScope {
+    fn entry(self, host: Option<&[(Scope, String)]>) -> Entry {
+        let by_host = host.into_iter().flatten().find(|(scope, _)| *scope == self.scope);
+        let built_in = catalogue::description(&self.scope);
+        let offered = match self.offer {
+            // Earlier versions gave every store the preset, without descriptions. Such stores keep it.
+            Offer::ByHost => {
+                host.is_none()
+                    || by_host.is_some()
+                    || (self.description.is_empty() && built_in.is_some())
+            }
+            Offer::Always => true,
+            Offer::Never => false,
+        };
+        let by_host = by_host.map(|(_, about)| about).filter(|about| !about.is_empty());
+        let description = match by_host {
+            Some(about) if self.offer == Offer::ByHost => Cow::Owned(about.clone()),
+            _ if !self.description.is_empty() => Cow::Owned(self.description),
+            Some(about) => Cow::Owned(about.clone()),
+            None => Cow::Borrowed(built_in.unwrap_or_default()),
+        };
+        Entry { scope: self.scope, description, offered }
+    }
 }
 
 /// The numbered scope names of a store.
 ///
-/// A process keeps each distinct catalogue until the process ends. A process opens few stores, so it
-/// has few catalogues. In return a set of scopes is a plain value without a lock or a reference count.
+/// A process keeps each distinct catalogue until the process ends. A process opens few stores, and their
+/// scopes change rarely. In return a set of scopes is a plain value without a lock or a reference count.
 pub struct Catalogue(Vec<Entry>);
 
 impl Catalogue {
-    /// The stored names in the order of their numbers, then the new names of the host. Without a list
-    /// from the host every stored name is offered.
+    /// The stored scopes in the order of their numbers, then the scopes for key management and those of
+    /// the host, as far as they are new. Without a list from the host every stored scope is offered that
+    /// was not hidden.
     pub(crate) fn new(
-        stored: Vec<Scope>,
+        stored: Vec<NumberedScope>,
         host: Option<&[(Scope, String)]>,
     ) -> Result<&'static Self, TooManyScopes> {
-        let wanted: Vec<(&Scope, Cow<'static, str>)> = catalogue::BUILT_IN
-            .iter()
-            .map(|(scope, about)| (scope, Cow::Borrowed(*about)))
-            .chain(
-                host.into_iter().flatten().map(|(scope, about)| (scope, Cow::Owned(about.clone()))),
-            )
-            .collect();
-        let mut entries: Vec<Entry> = stored
-            .into_iter()
-            .map(|scope| Entry { scope, description: Cow::Borrowed(""), offered: host.is_none() })
-            .collect();
-        for (scope, description) in wanted {
-            match entries.iter_mut().find(|entry| entry.scope == *scope) {
-                Some(entry) => {
-                    entry.offered = true;
-                    if entry.description.is_empty() {
-                        entry.description = description;
-                    }
-                }
-                None => entries.push(Entry { scope: scope.clone(), description, offered: true }),
+        let mut entries: Vec<Entry> =
+            stored.into_iter().map(|numbered| numbered.entry(host)).collect();
+        let key_management = catalogue::KEY_MANAGEMENT.iter().map(|(scope, _)| scope);
+        for scope in key_management.chain(host.into_iter().flatten().map(|(scope, _)| scope)) {
+            if entries.iter().all(|entry| entry.scope != *scope) {
+                entries.push(NumberedScope::from(scope.clone()).entry(host));
             }
         }
         if entries.len() > MAX_SCOPES {
             return Err(TooManyScopes);
         }
         Ok(Self(entries).interned())
+    }
+
+    /// The scopes of a store of an earlier version: the preset, then those for key management.
+    #[cfg(test)]
+    pub(crate) fn with_preset() -> &'static Self {
+        let preset = catalogue::FINANCIAL_DATA.iter().chain(catalogue::KEY_MANAGEMENT);
+        let stored = preset.map(|(scope, _)| scope.clone().into()).collect();
+        Self::new(stored, None).unwrap()
     }
 
     fn interned(self) -> &'static Self {
@@ -101,6 +147,12 @@ impl Catalogue {
         &self.0
     }
 
+    /// Returns the scope of this name, hidden or not: a check for a hidden scope still holds.
+    pub fn find(&self, name: &str) -> Result<&Entry, UnknownScope> {
+        let found = self.0.iter().find(|entry| entry.scope.as_str() == name);
+        found.ok_or_else(|| self.unknown(name))
+    }
+
     /// The number of a scope.
     pub(crate) fn number(&self, scope: &Scope) -> Option<usize> {
         self.0.iter().position(|entry| entry.scope == *scope)
@@ -116,15 +168,27 @@ impl Catalogue {
             let name = name.as_ref();
             match self.0.iter().position(|entry| entry.offered && entry.scope.as_str() == name) {
                 Some(number) => set.insert(number),
-                None => {
-                    return Err(UnknownScope {
-                        name: shown(name),
-                        known: self.offered_names().into(),
-                    });
-                }
+                None => return Err(self.unknown(name)),
             }
         }
         Ok(set)
+    }
+
+    /// The set of these scopes, whether they are offered or not.
+    pub(crate) fn set_of<'s>(
+        &'static self,
+        scopes: impl IntoIterator<Item = &'s Scope>,
+    ) -> Result<ScopeSet, UnknownScope> {
+        let mut set = self.empty();
+        for scope in scopes {
+            set.insert(self.number(scope).ok_or_else(|| self.unknown(scope.as_str()))?);
+        }
+        Ok(set)
+    }
+
+    /// The error that refuses a name and lists the offered ones.
+    pub(crate) fn unknown(&self, name: &str) -> UnknownScope {
+        UnknownScope { name: shown(name), known: self.offered_names().into() }
     }
 
     /// Converts a set of another catalogue into the set of the same names in this one.
@@ -293,9 +357,17 @@ impl Grant {
 mod tests {
     use super::*;
 
+    fn host(names: &[&str]) -> Vec<(Scope, String)> {
+        names.iter().map(|name| (name.parse().unwrap(), String::new())).collect()
+    }
+
+    fn numbered(catalogue: &Catalogue) -> Vec<NumberedScope> {
+        catalogue.entries().iter().map(|entry| entry.scope.clone().into()).collect()
+    }
+
     #[test]
     fn debug_of_scopes_sets_and_catalogues_shows_names() {
-        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let catalogue = Catalogue::with_preset();
         let set = catalogue.set(["api.write", "api.read"]).unwrap();
         assert_eq!(
             format!("{} {:?}", catalogue::API_READ, catalogue::API_READ),
@@ -314,28 +386,80 @@ mod tests {
 
     #[test]
     fn every_built_in_scope_is_well_formed_and_in_its_plane() {
-        assert_eq!(catalogue::BUILT_IN.len(), 13);
-        for (scope, about) in catalogue::BUILT_IN {
+        let (keys, preset) = (catalogue::KEY_MANAGEMENT, catalogue::FINANCIAL_DATA);
+        assert_eq!((keys.len(), preset.len()), (5, 8));
+        for (scope, about) in keys.iter().chain(preset) {
             assert_eq!(&scope.as_str().parse::<Scope>().unwrap(), scope);
             assert_eq!(scope.plane() == Plane::Data, scope.as_str().starts_with("api."));
+            assert_eq!(catalogue::description(scope), Some(*about));
             assert!(!about.is_empty());
         }
+        assert_eq!(catalogue::description(&"x.one".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn new_store_has_the_key_management_scopes_and_those_of_its_host() {
+        let names = |catalogue: &Catalogue| -> Vec<String> {
+            catalogue.entries().iter().map(|entry| entry.scope.to_string()).collect()
+        };
+        let alone = Catalogue::new(vec![], None).unwrap();
+        assert!(alone.entries().iter().all(|e| e.scope.as_str().starts_with("admin.key.")));
+        let own = Catalogue::new(vec![], Some(&host(&["x.one"]))).unwrap();
+        assert_eq!(names(own), [names(alone), vec!["x.one".to_owned()]].concat());
     }
 
     #[test]
     fn scope_number_is_never_reused() {
-        let host = |names: &[&str]| -> Vec<(Scope, String)> {
-            names.iter().map(|n| (n.parse().unwrap(), String::new())).collect()
-        };
         let first = Catalogue::new(vec![], Some(&host(&["x.one", "x.two"]))).unwrap();
         let one = first.set(["x.one"]).unwrap();
-        let stored: Vec<Scope> = first.entries().iter().map(|e| e.scope.clone()).collect();
-        let second = Catalogue::new(stored, Some(&host(&["x.three", "x.two"]))).unwrap();
+        let second = Catalogue::new(numbered(first), Some(&host(&["x.three", "x.two"]))).unwrap();
         let kept = second.set_of_bits(one.bits()).unwrap();
         assert_eq!(kept.iter().next().unwrap().as_str(), "x.one");
         assert!(matches!(second.set(["x.one"]), Err(UnknownScope { .. })));
         assert_eq!(one, kept);
         assert_ne!(second.set(["x.three"]).unwrap(), kept);
+    }
+
+    #[test]
+    fn store_of_an_earlier_version_keeps_offering_the_preset() {
+        let stored: Vec<NumberedScope> = catalogue::FINANCIAL_DATA
+            .iter()
+            .chain(catalogue::KEY_MANAGEMENT)
+            .map(|(scope, _)| scope.clone().into())
+            .collect();
+        for host in [None, Some(host(&["x.one"]))] {
+            let opened = Catalogue::new(stored.clone(), host.as_deref()).unwrap();
+            let read = opened.entries().iter().find(|e| e.scope == catalogue::API_READ).unwrap();
+            assert!(read.offered);
+            assert_eq!(read.description, "read everything in the Data API");
+        }
+    }
+
+    #[test]
+    fn hidden_scope_is_not_offered_and_an_added_one_always_is() {
+        let scope = |name: &str, offer| NumberedScope {
+            description: "as stored".to_owned(),
+            offer,
+            ..NumberedScope::from(name.parse::<Scope>().unwrap())
+        };
+        let stored = [
+            scope("x.host", Offer::ByHost),
+            scope("x.added", Offer::Always),
+            scope("x.hidden", Offer::Never),
+        ];
+        let offered = |host: Option<&[(Scope, String)]>| -> Vec<(&'static str, &'static str)> {
+            let catalogue = Catalogue::new(stored.to_vec(), host).unwrap();
+            let own =
+                catalogue.entries().iter().filter(|entry| entry.scope.as_str().starts_with("x."));
+            own.filter(|entry| entry.offered)
+                .map(|entry| (entry.scope.as_str(), entry.description.as_ref()))
+                .collect()
+        };
+        assert_eq!(offered(None), [("x.host", "as stored"), ("x.added", "as stored")]);
+        assert_eq!(offered(Some(&[])), [("x.added", "as stored")]);
+        let named = ["x.host", "x.added", "x.hidden"]
+            .map(|name| (name.parse().unwrap(), "by the host".to_owned()));
+        assert_eq!(offered(Some(&named)), [("x.host", "by the host"), ("x.added", "as stored")]);
     }
 
     #[test]
@@ -347,14 +471,14 @@ mod tests {
     #[test]
     fn scope_number_257_is_refused() {
         let host: Vec<(Scope, String)> =
-            (0..244).map(|n| (format!("x.s{n}").parse().unwrap(), String::new())).collect();
-        assert!(Catalogue::new(vec![], Some(&host[..243])).is_ok());
+            (0..252).map(|n| (format!("x.s{n}").parse().unwrap(), String::new())).collect();
+        assert!(Catalogue::new(vec![], Some(&host[..251])).is_ok());
         assert!(Catalogue::new(vec![], Some(&host)).is_err());
     }
 
     #[test]
     fn empty_set_grants_nothing_and_root_grants_everything() {
-        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let catalogue = Catalogue::with_preset();
         let (none, read) =
             (Grant::Scopes(catalogue.empty()), Grant::Scopes(catalogue.set(["api.read"]).unwrap()));
         assert!(!none.allows(&catalogue::API_READ));

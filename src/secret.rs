@@ -122,7 +122,7 @@ pub struct ParsePrefixError;
 ///
 /// ```
 /// # use portcullis::*;
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let new = NewKey::new("Nightly export", store.scopes(["api.read"])?, Expiry::Never);
 /// let issued = store.issue(new)?;
 /// issued.secret.reveal(|text| assert!(text.starts_with("pcl_")));
@@ -203,7 +203,7 @@ impl Secret {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// let line = issued.secret.reveal(|key| format!("GET /?key={key}"));
     /// assert!(Secret::occurs_in(&line));

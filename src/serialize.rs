@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn record_is_an_object_of_plain_values() {
-        let store = Store::in_memory().unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap();
         let expiry = Expiry::At(Timestamp::from_secs(4_000_000_000));
         let new = NewKey::new("Till 4", store.scopes(["api.read"]).unwrap(), expiry);
         let record = store.issue(new.with_owner("shop-17")).unwrap().record;

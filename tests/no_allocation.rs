@@ -2,7 +2,7 @@
 //! more memory, and no authentication waits for the allocator.
 
 use allocation_counter::measure;
-use portcullis::{Expiry, Refusal, Store, Timestamp, scope::catalogue};
+use portcullis::{Expiry, Refusal, Timestamp, scope::catalogue};
 use portcullis_testkit::{basic, issue, new_key};
 use std::hint::black_box;
 
@@ -10,11 +10,11 @@ const KEYS: usize = 10_000;
 
 #[test]
 fn authentication_allocates_nothing() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let issue = |new| basic(&issue(&store, new).1);
     let good = || new_key(&store, "good", &["api.read"]);
     let accepted: Vec<String> = (0..KEYS).map(|_| issue(good())).collect();
-    let other = Store::in_memory().unwrap();
+    let other = portcullis_testkit::builder().in_memory().unwrap();
     let unknown =
         basic(&portcullis_testkit::issue(&other, new_key(&other, "of another store", &[])).1);
     let expiry = |secs| Expiry::At(Timestamp::from_secs(secs));

@@ -1,7 +1,6 @@
 //! A store on disk with many keys.
 
 use super::{issue::issue, run::is_measured};
-use portcullis::Store;
 use std::{
     path::{Path, PathBuf},
     thread,
@@ -31,7 +30,7 @@ pub(crate) fn temporary_directory() -> tempfile::TempDir {
 /// keys until the store has [`keys`] of them. Returns its directory.
 pub(crate) fn populate(parent: &Path) -> PathBuf {
     let dir = std::env::var_os("STORE").map_or_else(|| parent.join("keys"), PathBuf::from);
-    let store = Store::open(&dir).unwrap();
+    let store = portcullis_testkit::builder().open(&dir).unwrap();
     let present = store.count();
     let missing = keys().saturating_sub(present.active + present.inactive);
     thread::scope(|scope| {

@@ -4,7 +4,7 @@
 //! the keys and their audit entries into it, in the format that the design document specifies. A
 //! restore verifies the result. Each key is computed from its number, so no key needs to be stored.
 
-use portcullis::{Actor, KeyId, Offline, Store, backup::LaterEvidence};
+use portcullis::{Actor, KeyId, Offline, backup::LaterEvidence};
 use serde::Serialize;
 use std::{
     io::{BufWriter, Write, pipe},
@@ -128,7 +128,7 @@ impl EmptyBackup {
     fn take() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = Vec::new();
-        Store::open(dir.path()).unwrap().backup(&mut bytes, |_| ()).unwrap();
+        portcullis_testkit::builder().open(dir.path()).unwrap().backup(&mut bytes, |_| ()).unwrap();
         let mut empty = Self { meta: Vec::new(), scopes: Vec::new(), entries: Vec::new() };
         let mut rest = &bytes[HEADER_BYTES..];
         loop {

@@ -118,7 +118,7 @@ impl OldStore {
             Err(Error::WrongPepper) => return Err(Error::WrongPepper),
             Err(_) => {}
         }
-        let known = self.inspection.scopes.iter().map(|(scope, _)| scope.clone());
+        let known = self.inspection.scopes.iter().map(|(scope, _)| scope.scope.clone());
         let names = known.enumerate().collect();
         let frame = |sequence: u64, _: &[u8; 32]| Ok(self.inspection.frame(sequence));
         Ok(Evidence { frame: Box::new(frame), reached, names })

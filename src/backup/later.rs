@@ -8,10 +8,10 @@ use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
     record::{Actor, Change, Expiry, Metadata, Record},
-    scope::Grant,
+    scope::{Grant, NumberedScope, Offer, Scope},
     time::Timestamp,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A change that was made after the backup was taken, and its effect on the new store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,51 @@ pub(super) struct Decisions {
     keys: HashMap<KeyId, Decided>,
     created: HashSet<KeyId>,
     pub(super) changes: Vec<LaterChange>,
-    /// One more than the highest scope number in the later entries.
-    pub(super) scopes: usize,
+    pub(super) scopes: LaterScopes,
+}
+
+/// The scopes of the later entries.
+#[derive(Default)]
+pub(super) struct LaterScopes {
+    /// One more than the highest number.
+    pub(super) length: usize,
+    added: BTreeMap<usize, NumberedScope>,
+    hidden: HashSet<Scope>,
+}
+
+impl LaterScopes {
+    fn add_number(&mut self, number: usize) {
+        self.length = self.length.max(number + 1);
+    }
+
+    fn add(&mut self, act: &Act) {
+        match act {
+            Act::AddScope { scope, number, description } => {
+                let (scope, description) = (scope.clone(), description.clone());
+                let added = NumberedScope { scope, description, offer: Offer::Always };
+                self.added.entry(usize::from(*number)).or_insert(added);
+                self.add_number(usize::from(*number));
+            }
+            Act::HideScope { scope } => {
+                self.hidden.insert(scope.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Names the scopes that were added after the backup, and hides those that were hidden. A scope that
+    /// was offered again stays hidden.
+    pub(super) fn apply(&self, names: &mut [NumberedScope]) {
+        for (number, name) in names.iter_mut().enumerate() {
+            match self.added.get(&number) {
+                Some(added) if name.offer == Offer::ByHost => name.clone_from(added),
+                _ => {}
+            }
+            if self.hidden.contains(&name.scope) {
+                name.offer = Offer::Never;
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -70,10 +113,13 @@ impl Decisions {
     /// Adds the decisions of the next entry.
     pub(super) fn add(&mut self, entry: AuditEntry) {
         for grant in [entry.before.grant, entry.after.grant].into_iter().flatten() {
-            if let Grant::Scopes(set) = grant {
-                self.scopes = self.scopes.max(set.numbers().last().map_or(0, |last| last + 1));
+            if let Grant::Scopes(set) = grant
+                && let Some(last) = set.numbers().last()
+            {
+                self.scopes.add_number(last);
             }
         }
+        self.scopes.add(&entry.act);
         let Some(key) = entry.key else { return };
         let effect = match entry.act {
             Act::Create => {

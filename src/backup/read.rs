@@ -13,7 +13,7 @@ use crate::{
     digest::{Digest, Seals},
     error::Error,
     record::Record,
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope},
     time::Timestamp,
 };
 use std::io::Read;
@@ -25,7 +25,7 @@ pub(crate) struct Reader<'s, R: Read> {
     meta: Meta,
     audit_start: AuditStart,
     audit_start_frame: Option<Vec<u8>>,
-    names: Vec<Scope>,
+    names: Vec<NumberedScope>,
     catalogue: &'static Catalogue,
     /// The mark of the values read so far, to be compared with that of the meta record.
     found: Mark,
@@ -66,9 +66,8 @@ impl<'s, R: Read> Reader<'s, R> {
                             .map_err(of_backup)?,
                     );
                     found.scopes += 1;
-                    let name = codec::decode_scope(&frame, number, &seals.frame);
-                    let name = name.map_err(of_backup)?.parse();
-                    names.push(name.map_err(|_| Error::bad_backup("a scope name is not valid"))?);
+                    let scope = codec::decode_scope(&frame, number, &seals.frame);
+                    names.push(scope.map_err(of_backup)?);
                     next = from.block()?;
                 }
                 other => break other,
@@ -106,7 +105,7 @@ impl<'s, R: Read> Reader<'s, R> {
     }
 
     /// The scope names, in the order of their numbers.
-    pub(crate) fn names(&self) -> &[Scope] {
+    pub(crate) fn names(&self) -> &[NumberedScope] {
         &self.names
     }
 

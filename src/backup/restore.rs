@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     ledger::{Bulk, Tip},
     record::Actor,
-    scope::{Catalogue, MAX_SCOPES, Scope},
+    scope::{Catalogue, MAX_SCOPES, NumberedScope, Scope},
     secret::Prefix,
     time::Timestamp,
 };
@@ -81,8 +81,8 @@ pub(crate) fn restore(
             follow(&old.evidence()?, start, &mut names, seals, &mut bulk)?
         }
     };
-    for (number, name) in (0..=u8::MAX).zip(&names) {
-        let frame = codec::encode_scope(name.as_str(), number, &seals.frame)?;
+    for (number, scope) in (0..=u8::MAX).zip(&names) {
+        let frame = codec::encode_scope(scope, number, &seals.frame)?;
         bulk.put(DbKey::Scope(number), frame)?;
     }
     let mut records = 0;
@@ -131,7 +131,7 @@ pub(crate) fn restore(
 fn follow(
     evidence: &Evidence<'_>,
     start: Tip,
-    names: &mut Vec<Scope>,
+    names: &mut Vec<NumberedScope>,
     seals: &Seals,
     bulk: &mut Bulk,
 ) -> Result<(Tip, Decisions), Error> {
@@ -164,19 +164,23 @@ fn follow(
         )));
     }
     // A number that an entry contains is never given to another name.
-    let entries = catalogue.entries().iter().map(|entry| entry.scope.clone());
-    names.extend(entries.take(decisions.scopes).skip(names.len()));
+    let entries = catalogue.entries().iter().map(|entry| entry.scope.clone().into());
+    names.extend(entries.take(decisions.scopes.length).skip(names.len()));
+    decisions.scopes.apply(names);
     Ok((tip, decisions))
 }
 
 /// A catalogue with a name for every number: the backup's names, the later names, and placeholders.
-fn numbered(names: &[Scope], later: &BTreeMap<usize, Scope>) -> Result<&'static Catalogue, Error> {
+fn numbered(
+    names: &[NumberedScope],
+    later: &BTreeMap<usize, Scope>,
+) -> Result<&'static Catalogue, Error> {
     let mut all = names.to_vec();
     let missing = Catalogue::new(all.clone(), None)?.entries().len() - all.len();
     for number in all.len()..MAX_SCOPES - missing {
         let placeholder = || format!("lost.scope-{number}").parse();
         let name = later.get(&number).cloned().map_or_else(placeholder, Ok);
-        all.push(name.map_err(|_| Error::bad_backup("a scope name is not valid"))?);
+        all.push(name.map_err(|_| Error::bad_backup("a scope name is not valid"))?.into());
     }
     Ok(Catalogue::new(all, None)?)
 }

@@ -15,7 +15,10 @@ use crate::{
 /// The parts of a small backup: meta, 13 scope names, 4 entries, 2 records.
 fn parts() -> (Vec<(Kind, Vec<u8>)>, Trailer) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("keys")).unwrap();
+    let store = Store::builder()
+        .scopes(crate::scope::catalogue::financial_data())
+        .open(dir.path().join("keys"))
+        .unwrap();
     let ids = ["one", "two"].map(|name| {
         let new = NewKey {
             name: name.into(),

@@ -10,7 +10,7 @@ use crate::{
     digest::{Digest, Seals},
     error::Error,
     id::KeyId,
-    scope::Scope,
+    scope::NumberedScope,
 };
 use std::{collections::HashSet, path::Path, sync::Arc};
 
@@ -52,8 +52,8 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     let mut found = meta.mark.emptied();
     let audit_start = decode_audit_start(consensus.audit_start(revision).await?, seals)?;
     follower.set_audit_start(&audit_start.0);
-    let names = read_scope_names(consensus, follower, revision, &mut found).await?;
-    follower.set_scope_names(&names)?;
+    let scopes = read_scopes(consensus, follower, revision, &mut found).await?;
+    follower.set_scopes(&scopes)?;
     let ids = read_records(consensus, follower, revision, &mut found).await?;
     if found != meta.mark {
         follower.gate().shut();
@@ -68,7 +68,7 @@ pub(crate) async fn bootstrap<C: ConsensusStore, F: Follower>(
     let sequence = meta.mark.sequence;
     let gone = gone.map(|(id, digest)| KeyState { sequence, id, digest, record: None });
     follower.apply(&meta, gone.collect())?;
-    Ok(Position { applied: revision, epoch, meta, audit_start, names })
+    Ok(Position { applied: revision, epoch, meta, audit_start, scopes })
 }
 
 /// Whether the store's history contains the last change of a known state.
@@ -100,28 +100,19 @@ pub(super) fn decode_audit_start(
     Ok((audit_start.unwrap_or_default(), frame))
 }
 
-async fn read_scope_names<C: ConsensusStore, F: Follower>(
+async fn read_scopes<C: ConsensusStore, F: Follower>(
     consensus: &C,
     follower: &F,
     at: Revision,
     found: &mut Mark,
-) -> Result<Vec<Scope>, BootstrapError> {
-    let mut names = Vec::new();
+) -> Result<Vec<NumberedScope>, BootstrapError> {
+    let (mut scopes, seal) = (Vec::new(), &follower.seals().frame);
     for (frame, number) in consensus.scope_names(at).await?.iter().zip(0u8..) {
-        names.push(decode_scope_name(frame, number, follower)?);
-        found.add(codec::frame_hash(frame, DbKey::Scope(number), &follower.seals().frame)?);
+        scopes.push(codec::decode_scope(frame, number, seal)?);
+        found.add(codec::frame_hash(frame, DbKey::Scope(number), seal)?);
         found.scopes += 1;
     }
-    Ok(names)
-}
-
-pub(super) fn decode_scope_name<F: Follower>(
-    frame: &[u8],
-    number: u8,
-    follower: &F,
-) -> Result<Scope, Error> {
-    let name = codec::decode_scope(frame, number, &follower.seals().frame)?;
-    name.parse().map_err(|_| Error::damaged("it has an invalid scope name"))
+    Ok(scopes)
 }
 
 async fn read_records<C: ConsensusStore, F: Follower>(

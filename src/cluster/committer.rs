@@ -196,15 +196,22 @@ impl<C: ConsensusStore, F: Follower> Committer<C, F> {
         Ok(())
     }
 
-    /// Returns the hash of a record's frame in the consensus store. Each record has one encoding, so the
-    /// frame can be computed from the record.
+    /// Returns the hash of the frame of a record or scope in the consensus store. Each has one encoding, so
+    /// the frame can be computed from the value.
     fn applied_frame(&self, key: DbKey) -> Result<Option<[u8; 32]>, Error> {
-        let DbKey::Record(digest) = key else { return Ok(None) };
         let (index, seal) = (self.follower.index(), &self.follower.seals().frame);
-        let found = index.find(&digest).and_then(|(id, _)| index.get(id));
-        let Some((record, _)) = found else { return Ok(None) };
-        let frame = codec::encode_record(&record, digest, seal)?;
-        codec::frame_hash(&frame, key, seal).map(Some)
+        let frame = match key {
+            DbKey::Record(digest) => {
+                let found = index.find(&digest).and_then(|(id, _)| index.get(id));
+                found.map(|(record, _)| codec::encode_record(&record, digest, seal))
+            }
+            DbKey::Scope(number) => {
+                let scope = self.follower.scope(number);
+                scope.map(|scope| codec::encode_scope(&scope, number, seal))
+            }
+            _ => None,
+        };
+        frame.transpose()?.map(|frame| codec::frame_hash(&frame, key, seal)).transpose()
     }
 }
 

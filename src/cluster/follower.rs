@@ -8,7 +8,7 @@ use crate::{
     id::KeyId,
     index::Index,
     record::Record,
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope},
 };
 use std::sync::Arc;
 
@@ -33,8 +33,11 @@ pub(crate) trait Follower: Send + Sync + 'static {
     /// Returns the scope names that have a number, and those of this host.
     fn catalogue(&self) -> &'static Catalogue;
 
-    /// Sets all scope names that have a number, in order.
-    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error>;
+    /// Returns the scope of a number.
+    fn scope(&self, number: u8) -> Option<NumberedScope>;
+
+    /// Sets all scopes that have a number, in order.
+    fn set_scopes(&self, scopes: &[NumberedScope]) -> Result<(), Error>;
 
     /// Sets where the audit log starts.
     fn set_audit_start(&self, audit_start: &AuditStart);

@@ -4,7 +4,7 @@ use super::consensus::{Epoch, Revision};
 use crate::{
     codec::{AuditStart, Meta},
     ledger::Following,
-    scope::Scope,
+    scope::NumberedScope,
 };
 use std::{
     pin::pin,
@@ -25,8 +25,8 @@ pub(crate) struct Position {
     pub(crate) meta: Meta,
     /// Where the audit log starts, and the frame of that if it was ever pruned.
     pub(crate) audit_start: (AuditStart, Option<Vec<u8>>),
-    /// The scope names that have a number.
-    pub(crate) names: Vec<Scope>,
+    /// The scopes that have a number.
+    pub(crate) scopes: Vec<NumberedScope>,
 }
 
 /// The current position, and the tasks that wait for later ones. Tasks wake in the order of their waits,

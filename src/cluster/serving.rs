@@ -13,7 +13,7 @@
 
 use super::{
     acknowledgements::Acknowledgements,
-    bootstrap::{decode_audit_start, decode_scope_name},
+    bootstrap::decode_audit_start,
     consensus::{
         Committed, ConsensusError, ConsensusStore, Epoch, Key, Proof, Revision, Watch, WatchEvent,
         Write,
@@ -255,11 +255,18 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
         }
         position.epoch = Epoch { revision, value: epoch };
         position.meta = meta;
-        let numbered = position.names.len();
+        let mut has_scopes = false;
         for Write { key, value } in &writes {
             match (key, value) {
                 (Key::ScopeName(number), Some(frame)) => {
-                    position.names.push(decode_scope_name(frame, *number, follower)?);
+                    let scope = codec::decode_scope(frame, *number, &seals.frame)?;
+                    let (number, length) = (usize::from(*number), position.scopes.len());
+                    match position.scopes.get_mut(number) {
+                        Some(before) => *before = scope,
+                        None if number == length => position.scopes.push(scope),
+                        None => return Err(Error::damaged("a scope name is missing")),
+                    }
+                    has_scopes = true;
                 }
                 (Key::AuditStart, frame) => {
                     position.audit_start = decode_audit_start(frame.clone(), seals)?;
@@ -268,8 +275,8 @@ impl<'r, C: ConsensusStore, F: Follower> Serving<'r, C, F> {
                 _ => {}
             }
         }
-        if position.names.len() > numbered {
-            follower.set_scope_names(&position.names)?;
+        if has_scopes {
+            follower.set_scopes(&position.scopes)?;
         }
         let sequence = position.meta.mark.sequence;
         let states = writes.into_iter().filter_map(|Write { key, value }| match key {

@@ -10,7 +10,7 @@ use crate::{
     digest::Seals,
     error::Error,
     random,
-    scope::Scope,
+    scope::NumberedScope,
 };
 
 /// The first values of an import of a store: the meta record, the scope names, and the audit start. The
@@ -23,16 +23,16 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(
         meta: Meta,
-        names: &[Scope],
+        scopes: &[NumberedScope],
         audit_start: Option<Vec<u8>>,
         seals: &Seals,
     ) -> Result<Self, Error> {
-        let placed = |(name, number): (&Scope, u8)| {
-            let frame = codec::encode_scope(name.as_str(), number, &seals.frame)?;
+        let placed = |(scope, number): (&NumberedScope, u8)| {
+            let frame = codec::encode_scope(scope, number, &seals.frame)?;
             Ok((DbKey::Scope(number), frame))
         };
         let mut first =
-            names.iter().zip(0..=u8::MAX).map(placed).collect::<Result<Vec<_>, Error>>()?;
+            scopes.iter().zip(0..=u8::MAX).map(placed).collect::<Result<Vec<_>, Error>>()?;
         first.extend(audit_start.map(|frame| (DbKey::AuditStart, frame)));
         Ok(Self { meta, first })
     }

@@ -7,6 +7,7 @@
 
 mod entry;
 mod resident;
+mod scope;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
 pub(crate) use self::resident::{Known, Resident, decode_resident, resident_name};
+pub(crate) use self::scope::{decode_scope, encode_scope};
 
 use self::stored::StoredRecord;
 use crate::{
@@ -27,11 +29,11 @@ use crate::{
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-/// The format that this version writes, and the only one that it reads.
+/// The format of every value but a described scope.
 ///
-/// A version with format 2 must also read format 1. A record must keep one encoding, because the sum of a
-/// shared store is computed from records that are encoded again ([`Mark`]). An older replica cannot read a
-/// newer format and stops answering, so format 2 may be written only where it is needed.
+/// A version with a newer format must also read this one. A record must keep one encoding, because the
+/// sum of a shared store is computed from records that are encoded again ([`Mark`]). An older replica
+/// cannot read a newer format and stops answering, so a newer format may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;
 /// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
@@ -191,8 +193,12 @@ fn options() -> impl Options {
 }
 
 fn pack(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    pack_as(FORMAT, value)
+}
+
+fn pack_as(format: u8, value: &impl Serialize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(USUAL_FRAME);
-    bytes.push(FORMAT);
+    bytes.push(format);
     options().serialize_into(&mut bytes, value).map_err(too_long)?;
     Ok(bytes)
 }
@@ -203,9 +209,13 @@ fn too_long(_: bincode::Error) -> Error {
 
 /// Decodes the payload of an intact frame.
 fn unpack<'a, T: Deserialize<'a>>(body: &'a [u8], key: DbKey) -> Result<T, Error> {
+    unpack_as(FORMAT, body, key)
+}
+
+fn unpack_as<'a, T: Deserialize<'a>>(format: u8, body: &'a [u8], key: DbKey) -> Result<T, Error> {
     let (&version, payload) = body.split_first().ok_or_else(|| damaged(key))?;
-    if version != FORMAT {
-        return Err(Error::NewerFormat { found: version.into(), known: FORMAT.into() });
+    if version != format {
+        return Err(Error::NewerFormat { found: version.into(), known: format.into() });
     }
     // bincode does not apply its limit to slices.
     if payload.len() > MAX_VALUE {
@@ -310,15 +320,6 @@ fn open_record<T>(
     let (body, hash) = open(frame, key, seal)?;
     let value = into(unpack(body, key)?).ok_or_else(|| damaged(key))?;
     Ok((value, hash))
-}
-
-pub(crate) fn encode_scope(name: &str, number: u8, seal: &Seal) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&name)?, DbKey::Scope(number), seal))
-}
-
-pub(crate) fn decode_scope(frame: &[u8], number: u8, seal: &Seal) -> Result<String, Error> {
-    let key = DbKey::Scope(number);
-    unpack(open(frame, key, seal)?.0, key)
 }
 
 /// Encodes the minute of a key's last use.

@@ -10,7 +10,7 @@ pub(super) use self::entry::StoredEntry;
 use crate::{
     id::KeyId,
     record::{Actor, Expiry, Metadata, Record},
-    scope::{Catalogue, Grant},
+    scope::{Catalogue, Grant, NumberedScope, Offer},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,51 @@ impl StoredGrant {
             Self::All => Some(Grant::All),
             Self::Scopes(bits) => catalogue.set_of_bits(bits).map(Grant::Scopes),
         }
+    }
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum StoredOffer {
+    ByHost,
+    Always,
+    Never,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredScope<'b> {
+    name: &'b str,
+    description: &'b str,
+    offer: StoredOffer,
+}
+
+impl<'b> From<&'b NumberedScope> for StoredScope<'b> {
+    fn from(scope: &'b NumberedScope) -> Self {
+        Self {
+            name: scope.scope.as_str(),
+            description: &scope.description,
+            offer: match scope.offer {
+                Offer::ByHost => StoredOffer::ByHost,
+                Offer::Always => StoredOffer::Always,
+                Offer::Never => StoredOffer::Never,
+            },
+        }
+    }
+}
+
+impl StoredScope<'_> {
+    pub(super) fn into_numbered(self) -> Option<NumberedScope> {
+        let numbered = NumberedScope {
+            scope: self.name.parse().ok()?,
+            description: self.description.to_owned(),
+            offer: match self.offer {
+                StoredOffer::ByHost => Offer::ByHost,
+                StoredOffer::Always => Offer::Always,
+                StoredOffer::Never => Offer::Never,
+            },
+        };
+        // A scope with only its name has the older format: each scope has one encoding.
+        let is_plain = numbered.description.is_empty() && numbered.offer == Offer::ByHost;
+        (!is_plain).then_some(numbered)
     }
 }
 

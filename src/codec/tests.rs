@@ -7,7 +7,7 @@ use crate::{
     digest::Seals,
     id::KeyId,
     record::{Actor, Change, Expiry},
-    scope::Grant,
+    scope::{Grant, NumberedScope, Offer, catalogue::API_READ},
     time::Timestamp,
 };
 
@@ -21,7 +21,7 @@ fn bytes(golden: &str) -> String {
 }
 
 fn catalogue() -> &'static Catalogue {
-    Catalogue::new(Vec::new(), None).unwrap()
+    Catalogue::with_preset()
 }
 
 fn digest() -> Digest {
@@ -152,12 +152,41 @@ fn record_length_limit_counts_fields_that_later_changes_set() {
 #[test]
 fn scope_name_has_the_documented_bytes() {
     let seal = Seals::derive(None).frame;
-    let frame = encode_scope("api.read", 3, &seal).unwrap();
+    let scope = NumberedScope::from(API_READ);
+    let frame = encode_scope(&scope, 3, &seal).unwrap();
     assert_eq!(
         hex(&frame),
         bytes("01 0800000000000000 6170692e72656164 f9f8bc314ba83917638538b0cd2cfb50")
     );
-    assert_eq!(decode_scope(&frame, 3, &seal).unwrap(), "api.read");
+    assert_eq!(decode_scope(&frame, 3, &seal).unwrap(), scope);
+}
+
+#[test]
+fn described_scope_has_the_documented_bytes() {
+    let seal = Seals::derive(None).frame;
+    let of = |description: &str, offer| NumberedScope {
+        description: description.to_owned(),
+        offer,
+        ..NumberedScope::from(API_READ)
+    };
+    for (offer, number) in [(Offer::ByHost, "00"), (Offer::Always, "01"), (Offer::Never, "02")] {
+        let frame = encode_scope(&of("read", offer), 3, &seal).unwrap();
+        let body = frame.split_last_chunk::<TAG>().unwrap().0;
+        let name = "02 0800000000000000 6170692e72656164 0400000000000000 72656164";
+        assert_eq!(hex(body), bytes(&format!("{name} {number}000000")));
+        assert_eq!(decode_scope(&frame, 3, &seal).unwrap(), of("read", offer));
+    }
+    let hidden = encode_scope(&of("", Offer::Never), 3, &seal).unwrap();
+    assert_eq!(decode_scope(&hidden, 3, &seal).unwrap(), of("", Offer::Never));
+    // A scope with only its name has one encoding, and an unknown one is newer.
+    let plain = pack_as(scope::DESCRIBED_SCOPE_FORMAT, &("api.read", "", 0u32)).unwrap();
+    let plain = close(plain, DbKey::Scope(3), &seal);
+    assert!(matches!(decode_scope(&plain, 3, &seal), Err(Error::Damaged(_))));
+    let newer = close(vec![3, 1, 2], DbKey::Scope(3), &seal);
+    assert!(matches!(
+        decode_scope(&newer, 3, &seal),
+        Err(Error::NewerFormat { found: 3, known: 2 })
+    ));
 }
 
 #[test]
@@ -312,7 +341,7 @@ fn link_to_the_last_idempotent_request_has_the_documented_bytes() {
 }
 
 #[test]
-fn prune_repair_and_repeated_refusal_have_the_documented_bytes() {
+fn prune_repair_scopes_and_repeated_refusal_have_the_documented_bytes() {
     let seal = Seals::derive(None).audit;
     let golden = [
         (
@@ -338,6 +367,18 @@ fn prune_repair_and_repeated_refusal_have_the_documented_bytes() {
         (
             Act::Refuse { attempt: Attempt::Prune, reason: String::new() },
             "04000000 06000000 0000000000000000 01".into(),
+        ),
+        (
+            Act::Refuse { attempt: Attempt::ChangeScopes, reason: String::new() },
+            "04000000 07000000 0000000000000000 01".into(),
+        ),
+        (
+            Act::AddScope { scope: API_READ, number: 3, description: "read".into() },
+            "0d000000 0800000000000000 6170692e72656164 03 0400000000000000 72656164 01".into(),
+        ),
+        (
+            Act::HideScope { scope: API_READ },
+            "0e000000 0800000000000000 6170692e72656164 01".into(),
         ),
     ];
     for (act, golden) in golden {
@@ -480,7 +521,7 @@ fn frame_is_valid_under_its_own_key_only() {
     let frame = encode_record(&full(), digest(), &seals.frame).unwrap();
     let elsewhere = Digest::from_bytes([0xd2; 32]);
     assert!(decode_record(&frame, elsewhere, &seals.frame, catalogue()).is_err());
-    let frame = encode_scope("api.read", 3, &seals.frame).unwrap();
+    let frame = encode_scope(&API_READ.into(), 3, &seals.frame).unwrap();
     assert!(decode_scope(&frame, 4, &seals.frame).is_err());
     let (frame, _) = encode_entry(&entry(Act::Update), &[5; 32], &seals.audit).unwrap();
     assert!(decode_entry(&frame, 3, &[6; 32], &seals.audit, catalogue()).is_err());

@@ -19,7 +19,7 @@ use crate::{
     },
     offline::Offline,
     record::{Actor, Record},
-    scope::{Catalogue, Grant, Scope},
+    scope::{Catalogue, Grant, NumberedScope, Scope},
     secret::Prefix,
     time::Timestamp,
 };
@@ -154,7 +154,7 @@ struct Repair<'i> {
     sequence: u64,
     /// Without the old numbers whose names cannot be read.
     catalogue: &'static Catalogue,
-    names: Vec<Scope>,
+    names: Vec<NumberedScope>,
     unreadable: Vec<Scope>,
     done: Repaired,
 }
@@ -173,10 +173,8 @@ impl<'i> Repair<'i> {
         let newest = Timestamp::from_millis(meta.map_or(0, |meta| meta.newest));
         let (names, unreadable): (Vec<_>, Vec<_>) =
             inspection.scopes.iter().partition(|(_, error)| error.is_none());
-        let owned = |named: Vec<&(Scope, Option<Error>)>| -> Vec<Scope> {
-            named.into_iter().map(|(scope, _)| scope.clone()).collect()
-        };
-        let (names, unreadable) = (owned(names), owned(unreadable));
+        let names: Vec<NumberedScope> = names.into_iter().map(|(scope, _)| scope.clone()).collect();
+        let unreadable = unreadable.into_iter().map(|(scope, _)| scope.scope.clone()).collect();
         let is_proved = contents.consistency == Consistency::Intact;
         let sequence = seen + 1;
         Ok(Self {
@@ -194,8 +192,8 @@ impl<'i> Repair<'i> {
     }
 
     fn scopes(&mut self) -> Result<(), Error> {
-        for (number, name) in (0..=u8::MAX).zip(&self.names) {
-            let frame = codec::encode_scope(name.as_str(), number, &self.seals.frame)?;
+        for (number, scope) in (0..=u8::MAX).zip(&self.names) {
+            let frame = codec::encode_scope(scope, number, &self.seals.frame)?;
             self.bulk.put(DbKey::Scope(number), frame)?;
         }
         Ok(())
@@ -234,7 +232,7 @@ impl<'i> Repair<'i> {
     fn renumber(&self, record: &mut Record) -> Result<bool, Error> {
         let Grant::Scopes(set) = record.grant else { return Ok(false) };
         let kept = set.iter().filter(|scope| !self.unreadable.contains(scope));
-        let new = self.catalogue.set(kept.map(Scope::as_str))?;
+        let new = self.catalogue.set_of(kept)?;
         record.grant = Grant::Scopes(new);
         Ok(new.len() < set.len())
     }

@@ -19,7 +19,7 @@ use std::{
 const READERS: u64 = 2;
 
 fn record(id: u64, revision: u64) -> Record {
-    let grant = Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(["api.read"]).unwrap());
+    let grant = Grant::Scopes(Catalogue::with_preset().set(["api.read"]).unwrap());
     let new = NewKey {
         name: format!("Nightly export {id}"),
         grant,

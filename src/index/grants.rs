@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn equal_grants_share_a_number_and_every_grant_is_found() {
-        let catalogue = Catalogue::new(vec![], None).unwrap();
+        let catalogue = Catalogue::with_preset();
         let (grants, mut numbers) = (Grants::new(), Numbers::default());
         let all: Vec<Grant> = std::iter::once(Grant::All)
             .chain(

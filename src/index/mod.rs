@@ -161,6 +161,13 @@ impl Index {
         Ok(Principal::new(id, standing.grant))
     }
 
+    /// Whether [`admit`](Self::admit) would accept this key. Records no use.
+    pub(crate) fn is_valid(&self, digest: &Digest, now: impl FnOnce() -> Timestamp) -> bool {
+        let Some(stripe) = self.stripe() else { return false };
+        let table = stripe.read();
+        self.look_up(&table, digest).is_some_and(|(_, _, standing, _)| standing.check(now).is_ok())
+    }
+
     #[inline]
     fn look_up<'t>(
         &self,

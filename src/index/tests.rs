@@ -24,7 +24,7 @@ pub(super) fn digest(id: u64) -> Digest {
 }
 
 pub(super) fn grant(names: &[&str]) -> Grant {
-    Grant::Scopes(Catalogue::new(vec![], None).unwrap().set(names).unwrap())
+    Grant::Scopes(Catalogue::with_preset().set(names).unwrap())
 }
 
 pub(super) fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {

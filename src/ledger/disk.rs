@@ -34,7 +34,7 @@ use crate::{
     codec::{self, AuditStart, DbKey, Mark, Meta, Resident},
     digest::{Digest, Seals},
     error::Error,
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope},
     secret::Prefix,
     time::Timestamp,
 };
@@ -147,18 +147,18 @@ impl Disk {
     }
 
     /// Reads the numbered scope names. Returns them and their share of the mark.
-    pub(crate) fn load_names(&self) -> Result<(Vec<Scope>, Mark), Error> {
+    pub(crate) fn load_names(&self) -> Result<(Vec<NumberedScope>, Mark), Error> {
         let seal = &self.seals.frame;
         let (mut found, mut names) = (self.empty_mark(), Vec::new());
         scan(&self.db, DbKey::SCOPES, |key, frame| {
             let DbKey::Scope(number) = key else { return Err(misplaced()) };
             found.add(codec::frame_hash(frame, key, seal)?);
             found.scopes += 1;
-            let name = codec::decode_scope(frame, number, seal)?;
+            let scope = codec::decode_scope(frame, number, seal)?;
             if usize::from(number) != names.len() {
                 return Err(Error::damaged("a scope name is missing"));
             }
-            names.push(name.parse().map_err(|_| Error::damaged("a scope name is not valid"))?);
+            names.push(scope);
             Ok(())
         })?;
         Ok((names, found))

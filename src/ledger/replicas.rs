@@ -54,6 +54,7 @@ pub struct Member {
 /// The state of a member. A replica that died or was disconnected keeps its state until a revocation has
 /// to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemberState {
     /// It acknowledged the newest change.
     Current,

@@ -31,7 +31,7 @@ impl Offline {
     /// # use portcullis::{*, backup::LaterEvidence};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-    /// # let store = Store::open(&old)?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).open(&old)?;
     /// # let id = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?.record.id;
     /// let mut bytes = Vec::new();
     /// store.backup(&mut bytes, |_| ())?;

@@ -11,12 +11,18 @@ use crate::{
 };
 
 const MAX_NAME_CHARS: usize = 128;
+const MAX_DESCRIPTION_CHARS: usize = 200;
 const MAX_OWNER_BYTES: usize = 128;
 const MAX_METADATA_ENTRIES: usize = 16;
 const MAX_METADATA_KEY_BYTES: usize = 64;
 const MAX_METADATA_VALUE_BYTES: usize = 256;
 /// 2500-01-01T00:00:00Z: seconds up to this time fit into the index's state word.
 const LATEST_EXPIRY: Timestamp = Timestamp::from_secs(16_725_225_600);
+
+/// Whether a text can describe a scope: 1 to 200 characters in one line, as a name has them.
+pub(crate) fn is_description(text: &str) -> bool {
+    text.chars().count() <= MAX_DESCRIPTION_CHARS && is_name(text)
+}
 
 impl Record {
     /// Refuses new values that are outside their limits. A value that is unchanged since `before` is

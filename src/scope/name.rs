@@ -93,6 +93,12 @@ const fn is_well_formed(name: &str) -> bool {
     dots > 0 && !begins
 }
 
+impl AsRef<str> for Scope {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

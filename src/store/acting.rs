@@ -53,7 +53,7 @@ impl<'s> Acting<'s> {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let id = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?.record.id;
     /// let address = "192.0.2.7".parse().unwrap();
     /// store.acting_as(Actor::Local(1000)).with_address(address).revoke(id)?;
@@ -127,7 +127,7 @@ impl<'s> Acting<'s> {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never)
     /// #     .with_metadata(Metadata::from([("team".into(), "till".into())]));
     /// # let id = store.issue(new)?.record.id;

@@ -14,7 +14,7 @@ impl Store {
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = portcullis::Store::open(dir.path().join("keys"))?;
+    /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).open(dir.path().join("keys"))?;
     /// let first = &store.audit(0, 10)?[0];
     /// assert_eq!((first.sequence, first.act.as_str()), (1, "extend_catalogue"));
     /// # Ok::<(), portcullis::Error>(())

@@ -15,11 +15,11 @@ impl Store {
     /// allocating; its time depends neither on the number of keys nor on where two digests differ.
     ///
     /// The key is the user name of Basic authentication (RFC 7617), the password is empty or not
-    /// set. No value is [`Refusal::Missing`]. More than one value, even the same one twice, is
+    /// set; [`Credentials`](crate::Credentials) adds `Bearer`. No value is [`Refusal::Missing`]. More than one value, even the same one twice, is
     /// [`Refusal::Ambiguous`]: another program in the chain could read the other value.
     ///
     /// ```
-    /// # let store = portcullis::Store::in_memory()?;
+    /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// // With the crate `http`: store.authenticate(headers.get_all(AUTHORIZATION).iter())
     /// let values = ["Basic bm90LWEta2V5Og=="];
     /// let refused = store.authenticate(values.iter()).unwrap_err();
@@ -30,7 +30,7 @@ impl Store {
     /// An `Option` is no iterator, so the first of several values cannot be passed by mistake:
     ///
     /// ```compile_fail,E0277
-    /// # let store = portcullis::Store::in_memory()?;
+    /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// let values = ["Basic bm90LWEta2V5Og=="];
     /// let refused = store.authenticate(values.first());
     /// # Ok::<(), portcullis::Error>(())
@@ -45,7 +45,62 @@ impl Store {
     /// Authenticates one `Authorization` header value, where the host knows that the request has no
     /// other. Use [`authenticate`](Self::authenticate) for a request.
     pub fn authenticate_header(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
-        self.authenticate_encoded(Encoded::find(authorization)?)
+        match Encoded::find(authorization) {
+            Ok(encoded) => self.authenticate_encoded(encoded),
+            Err(_) => self.authenticate_bearer(authorization),
+        }
+    }
+
+    /// Authenticates a request of a store that accepts a [header of its own](crate::Credentials): by all
+    /// values of `Authorization` and all values of that header. The request must have one value in all.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// let credentials = Credentials::basic().with_header(KeyHeader::new("X-API-Key")?);
+    /// let store = Store::builder().credentials(credentials).in_memory()?;
+    /// let issued = store.issue(NewKey::new("a", Grant::All, Expiry::Never))?;
+    /// let key = issued.secret.reveal(|text| text.to_owned());
+    /// let none = std::iter::empty::<&str>();
+    /// assert!(store.authenticate_request(none, [&key].into_iter()).is_ok());
+    /// let twice = store.authenticate_request(["Basic bm90LWEta2V5Og=="].iter(), [&key].into_iter());
+    /// assert_eq!(twice.unwrap_err(), Refusal::Ambiguous);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn authenticate_request(
+        &self,
+        authorization: impl Iterator<Item: AsRef<[u8]>>,
+        header: impl Iterator<Item: AsRef<[u8]>>,
+    ) -> Result<Principal, Refusal> {
+        if self.credentials.header().is_none() {
+            return self.authenticate(authorization);
+        }
+        match (credential::only(authorization), credential::only(header)) {
+            (Err(Refusal::Missing), Err(Refusal::Missing)) => Err(Refusal::Missing),
+            (Ok(value), Err(Refusal::Missing)) => self.authenticate_header(value.as_ref()),
+            (Err(Refusal::Missing), Ok(value)) => {
+                let key = credential::plain_key(value.as_ref().trim_ascii());
+                self.authenticate_key(key.ok_or(Refusal::Malformed)?)
+            }
+            _ => Err(Refusal::Ambiguous),
+        }
+    }
+
+    /// A value that is not Basic authentication. If the store does not accept Bearer, the refusal tells the
+    /// operator whether the key is valid: the client only uses another scheme.
+    #[cold]
+    fn authenticate_bearer(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        let key = credential::bearer(authorization).ok_or(Refusal::Malformed)?;
+        if self.credentials.bearer() {
+            return self.authenticate_key(key);
+        }
+        if !self.prefix.begins(key) {
+            return Err(Refusal::Malformed);
+        }
+        // Not `admit`: a refused request is no use of the key.
+        let Core { gate, index, clock, seals, .. } = &**self.writer;
+        let digest = seals.digester.digest(key);
+        let is_valid = gate.pass(|| index.is_valid(&digest, || clock.now()))?;
+        Err(if is_valid { Refusal::BearerNotAccepted } else { Refusal::Malformed })
     }
 
     // A separate function, so that the fast path of a refusal saves no registers for the rest.
@@ -78,7 +133,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// let (principal, handle) = store.authenticate_with_handle(key.as_bytes()).unwrap();
@@ -114,7 +169,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
@@ -150,5 +205,108 @@ pub struct KeyHandle(Digest);
 impl fmt::Debug for KeyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHandle(<elided>)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Credentials, Expiry, Grant, KeyHeader, NewKey, Refusal, Store};
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    /// A store with a root key, and the key.
+    fn store_and_key() -> (Store, String) {
+        let store = Store::in_memory().unwrap();
+        let issued = store.issue(NewKey::new("a", Grant::All, Expiry::Never)).unwrap();
+        (store, issued.secret.reveal(str::to_owned))
+    }
+
+    fn basic(key: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{key}:")))
+    }
+
+    #[test]
+    fn bearer_is_accepted_only_if_asked_for_and_then_like_basic() {
+        let (store, key) = store_and_key();
+        let id = store.authenticate_key(key.as_bytes()).unwrap().id();
+        let bearer = |scheme: &str, key: &str| format!("{scheme} {key}");
+        let accepting = store.clone().with_credentials(Credentials::basic().with_bearer());
+        for value in [bearer("Bearer", &key), bearer("bEARER", &key), bearer("Bearer  ", &key)] {
+            let refused = store.authenticate_header(value.as_bytes()).unwrap_err();
+            assert_eq!(refused, Refusal::BearerNotAccepted, "{value}");
+            assert_eq!(accepting.authenticate_header(value.as_bytes()).unwrap().id(), id);
+        }
+        assert_eq!(accepting.authenticate_header(basic(&key).as_bytes()).unwrap().id(), id);
+        for value in [
+            format!("Bearer{key}"),
+            format!("Bearer\t{key}"),
+            format!("Bearer {key} {key}"),
+            format!("Bearer {key},"),
+            format!("Bearer {key}:"),
+            format!("Bearer {}", "x".repeat(65)),
+            format!("Token {key}"),
+            "Bearer".into(),
+            "Bearer ".into(),
+            key.clone(),
+        ] {
+            let refused = accepting.authenticate_header(value.as_bytes()).unwrap_err();
+            assert!(
+                [Refusal::Malformed, Refusal::Unknown].contains(&refused),
+                "{value}: {refused}"
+            );
+            assert_eq!(
+                store.authenticate_header(value.as_bytes()).unwrap_err(),
+                Refusal::Malformed
+            );
+        }
+        let unknown = format!("{}0", &key[..key.len() - 1]);
+        let unknown = bearer("Bearer", if unknown == key { "pcl_x" } else { &unknown });
+        assert_eq!(store.authenticate_header(unknown.as_bytes()).unwrap_err(), Refusal::Malformed);
+        assert_eq!(
+            accepting.authenticate_header(unknown.as_bytes()).unwrap_err(),
+            Refusal::Unknown
+        );
+        // A revoked key would not have been valid.
+        let valid = bearer("Bearer", &key);
+        let other = store.issue(NewKey::new("b", Grant::All, Expiry::Never)).unwrap();
+        store.revoke(id).unwrap();
+        assert_eq!(store.authenticate_header(valid.as_bytes()).unwrap_err(), Refusal::Malformed);
+        assert_eq!(accepting.authenticate_header(valid.as_bytes()).unwrap_err(), Refusal::Inactive);
+        // A refused request is no use of the key.
+        let other_key = other.secret.reveal(|text| bearer("Bearer", text));
+        store.authenticate_header(other_key.as_bytes()).unwrap_err();
+        assert_eq!(store.last_used(other.record.id), None);
+    }
+
+    #[test]
+    fn header_of_its_own_is_read_only_if_asked_for_and_two_credentials_are_refused() {
+        let (store, key) = store_and_key();
+        let accepting = store.clone().with_credentials(
+            Credentials::basic().with_header(KeyHeader::new("X-API-Key").unwrap()),
+        );
+        let of = |store: &Store, authorization: &[&str], own: &[&str]| {
+            store.authenticate_request(authorization.iter(), own.iter()).map(|p| p.id())
+        };
+        let (basic, key) = (&*basic(&key), &*key);
+        let id = of(&store, &[basic], &[]).unwrap();
+        assert_eq!(of(&store, &[], &[key]), Err(Refusal::Missing));
+        assert_eq!(of(&store, &[basic], &["ignored"]), Ok(id));
+        assert_eq!(of(&accepting, &[], &[key]), Ok(id));
+        assert_eq!(of(&accepting, &[], &[&format!(" {key}\t")]), Ok(id));
+        assert_eq!(of(&accepting, &[basic], &[]), Ok(id));
+        assert_eq!(of(&accepting, &[], &[]), Err(Refusal::Missing));
+        for (authorization, own) in [
+            (&[basic][..], &[key][..]),
+            (&[basic], &[""]),
+            (&[], &[key, key]),
+            (&[basic, basic], &[]),
+            (&[basic, basic], &[key]),
+            (&[basic], &[key, key]),
+        ] {
+            assert_eq!(of(&accepting, authorization, own), Err(Refusal::Ambiguous));
+        }
+        for own in ["", " ", basic, &format!("{key}:"), &format!("{key} x"), &"x".repeat(65)] {
+            assert_eq!(of(&accepting, &[], &[own]), Err(Refusal::Malformed), "{own}");
+        }
+        assert_eq!(of(&accepting, &[], &["pcl_x"]), Err(Refusal::Unknown));
     }
 }

@@ -16,7 +16,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = Store::open(dir.path().join("keys"))?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).open(dir.path().join("keys"))?;
     /// let mut bytes = Vec::new();
     /// let taken = store.backup(&mut bytes, |_| ())?;
     /// let found = Offline::new().verify_backup(&bytes[..], |_| ())?;
@@ -52,7 +52,8 @@ mod tests {
     fn pruned_audit_log_is_backed_up_and_restored_from_its_start() {
         let room = tempfile::tempdir().unwrap();
         let (old, new) = (room.path().join("old"), room.path().join("new"));
-        let store = Store::open(&old).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&old).unwrap();
         let issued = store.issue(NewKey {
             name: "a".into(),
             grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
@@ -66,7 +67,8 @@ mod tests {
         let made = issued.record.created_at.as_secs();
         // Entries that the anchor does not cover yet are not pruned.
         drop(store);
-        let store = Store::open(&old).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&old).unwrap();
         store.writer.clock.advance(Timestamp::from_secs(made + 9 * 86_400));
         let host = store.acting_as(Actor::Host);
         let pruned = host.prune_audit(Timestamp::from_secs(made + 86_400)).unwrap().unwrap();
@@ -80,7 +82,8 @@ mod tests {
 
         let later = LaterEvidence::Directory { data: old, anchor: None };
         Offline::new().restore(&bytes[..], &new, &later, Actor::Host, |_| ()).unwrap();
-        let store = Store::open(&new).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&new).unwrap();
         assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
         assert_eq!(store.audit(0, 100).unwrap()[..2], entries[..]);
         assert_eq!(entries.first().map(|entry| entry.sequence), Some(3));

@@ -2,6 +2,7 @@
 
 use super::{handle::Store, scope_names::ScopeNames, uses, writer::Writer};
 use crate::{
+    credential::Credentials,
     error::Error,
     index::{Index, Loading},
     ledger::{Disk, Location, Memory, Mode, Tip},
@@ -35,6 +36,7 @@ pub struct Builder {
     pub(super) prefix: Option<Prefix>,
     pub(super) pepper: Pepper,
     pub(super) scopes: Option<Vec<(Scope, String)>>,
+    pub(super) credentials: Credentials,
     anchor: Option<PathBuf>,
     disk_reserve: Option<u64>,
 }
@@ -55,10 +57,19 @@ impl Builder {
         self
     }
 
-    /// Adds the host's own scopes, each with a description. Keys keep scopes that are no longer in the
-    /// catalogue, and other keys cannot get them. Without this call every known name is offered.
+    /// Adds the host's own scopes, each with a description; the scopes for key management are always there.
+    /// A scope that an earlier list had and this one lacks is offered no more: keys keep it, and other keys
+    /// cannot get it. Without this call the store offers all that it has. Scopes of
+    /// [`Store::add_scope`] do not depend on the list.
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = (Scope, String)>) -> Self {
         self.scopes.get_or_insert_default().extend(scopes);
+        self
+    }
+
+    /// Sets which credentials a request may have; the default is Basic authentication only. The store does
+    /// not keep this setting: it belongs to the handle. See [`Store::with_credentials`] too.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
         self
     }
 
@@ -112,7 +123,8 @@ impl Builder {
         let (ledger, tip) = (Box::new(Memory), Tip::default());
         let writer = Writer::start(ledger, Index::new(), seals, names, tip, uses::INTERVAL)?;
         let prefix = self.prefix.unwrap_or_default();
-        Ok(Store { writer: Arc::new(writer), prefix, is_created: true })
+        let credentials = self.credentials;
+        Ok(Store { writer: Arc::new(writer), prefix, credentials, is_created: true })
     }
 
     fn at(self, dir: &Path, mode: Mode) -> Result<Store, Error> {
@@ -129,6 +141,7 @@ impl Builder {
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::INTERVAL)?;
         writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix, is_created: mode == Mode::Create })
+        let is_created = mode == Mode::Create;
+        Ok(Store { writer: Arc::new(writer), prefix, credentials: self.credentials, is_created })
     }
 }

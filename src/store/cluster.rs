@@ -68,6 +68,7 @@ impl Builder {
         let prefix = worker.start(consensus, Arc::clone(&core), options)?;
         let writer = Writer::begin(core, uses::SHARED_INTERVAL)?;
         writer.number_names()?;
-        Ok(Store { writer: Arc::new(writer), prefix, is_created: mode == Mode::Create })
+        let (credentials, is_created) = (self.credentials, mode == Mode::Create);
+        Ok(Store { writer: Arc::new(writer), prefix, credentials, is_created })
     }
 }

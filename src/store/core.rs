@@ -19,7 +19,7 @@ use crate::{
     scope::Catalogue,
     sync::waiting::{Condvar, Mutex, MutexGuard},
 };
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The parts of a store.
 pub(super) struct Core {
@@ -29,6 +29,8 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) seals: Arc<Seals>,
     pub(super) names: RwLock<ScopeNames>,
+    /// Held while a scope is added or hidden.
+    pub(super) scope_changes: Mutex<()>,
     pub(super) plans: Mutex<Plans>,
     /// The counters of repeated refusals. Do not lock `plans` while holding this lock.
     pub(super) refusals: Mutex<RefusalCounters>,
@@ -61,6 +63,7 @@ impl Core {
             clock,
             seals,
             names: RwLock::new(names),
+            scope_changes: Mutex::default(),
             plans: Mutex::new(plans),
             refusals: Mutex::default(),
             wake: Condvar::new(),
@@ -79,9 +82,17 @@ impl Core {
         self.plan().poisoned.clone()
     }
 
+    pub(super) fn names(&self) -> RwLockReadGuard<'_, ScopeNames> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn names_mut(&self) -> RwLockWriteGuard<'_, ScopeNames> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the scope names, including those that other replicas added.
     pub(super) fn catalogue(&self) -> &'static Catalogue {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).catalogue()
+        self.names().catalogue()
     }
 
     /// Returns the state of a key after everything that is queued.

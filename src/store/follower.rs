@@ -15,10 +15,10 @@ use crate::{
     gate::{Gate, SteadyClock},
     index::Index,
     ledger::{Ledger, Tip},
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope, Scope},
     time::Timestamp,
 };
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 impl Core {
     /// Creates a store that is empty until its replica applies the shared state.
@@ -57,11 +57,13 @@ impl Follower for Core {
         Self::catalogue(self)
     }
 
-    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error> {
+    fn scope(&self, number: u8) -> Option<NumberedScope> {
+        self.names().numbered().get(usize::from(number)).cloned()
+    }
+
+    fn set_scopes(&self, scopes: &[NumberedScope]) -> Result<(), Error> {
         let _plans = self.plan();
-        let mut current = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        *current = ScopeNames::new(names.to_vec(), current.host.clone())?;
-        Ok(())
+        self.names_mut().set_numbered(scopes)
     }
 
     fn set_audit_start(&self, audit_start: &AuditStart) {

@@ -1,7 +1,7 @@
 //! The handle of an open store.
 
 use super::writer::Writer;
-use crate::secret::Prefix;
+use crate::{credential::Credentials, secret::Prefix};
 use std::{fmt, sync::Arc};
 
 /// An embedded key store. A handle is cheap to clone; dropping the last handle closes the store.
@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let dir = dir.path().join("keys");
-/// let store = Store::open(dir)?;
+/// let store = Store::builder().scopes(catalogue::financial_data()).open(dir)?;
 /// let new = NewKey::new("Nightly export", store.scopes(["api.read"])?, Expiry::Never);
 /// let issued = store.issue(new)?;
 /// let key = issued.secret.reveal(|text| text.to_owned()); // shown once
@@ -31,6 +31,7 @@ use std::{fmt, sync::Arc};
 pub struct Store {
     pub(super) writer: Arc<Writer>,
     pub(super) prefix: Prefix,
+    pub(super) credentials: Credentials,
     /// Whether this process asked for the creation of the store.
     pub(super) is_created: bool,
 }

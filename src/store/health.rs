@@ -59,7 +59,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// let issued = store.issue(new)?;
     /// assert!(store.now() >= issued.record.created_at);
@@ -83,7 +83,8 @@ mod tests {
     fn change_three_days_ahead_is_reported_at_every_opening() {
         let room = tempfile::tempdir().unwrap();
         let dir = room.path().join("keys");
-        let store = Store::open(&dir).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&dir).unwrap();
         assert_eq!(store.health().clock_ahead, None);
         let three_days = Duration::from_hours(72);
         let wrong = store.now().as_millis() + 72 * 3_600_000;
@@ -100,7 +101,10 @@ mod tests {
             .unwrap();
         drop(store);
         for _ in 0..2 {
-            let store = Store::open(&dir).unwrap();
+            let store = Store::builder()
+                .scopes(crate::scope::catalogue::financial_data())
+                .open(&dir)
+                .unwrap();
             let ahead = store.health().clock_ahead.unwrap();
             assert!(ahead <= three_days && ahead > Duration::from_hours(71));
             assert_eq!(store.now(), Timestamp::from_millis(wrong));

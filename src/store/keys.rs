@@ -9,6 +9,7 @@ use super::{
     list::{self, ListQuery, Page},
 };
 use crate::{
+    credential::Credentials,
     error::Error,
     id::KeyId,
     ledger::ReplicaWait,
@@ -48,7 +49,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// let year = Expiry::after(std::time::Duration::from_hours(365 * 24));
     /// let new = NewKey::new("Till 4", store.scopes(["api.read", "api.write"])?, year)
     ///     .with_owner("shop-17")
@@ -96,7 +97,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
     /// let record = store.update(id, Change::default().with_name("Till 5"))?;
@@ -122,7 +123,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?; // not shared
+    /// # let store = Store::builder().scopes(scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
     /// let (record, wait) = store.revoke_everywhere(id)?;
@@ -141,7 +142,7 @@ impl Store {
     /// ```
     /// # use portcullis::*;
     /// # use std::time::Duration;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let old = store.issue(new)?.record.id;
     /// let new = store.rotate(old, Duration::from_secs(3600))?; // the old one works for an hour more
@@ -158,7 +159,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never);
     /// # let id = store.issue(new)?.record.id;
     /// assert!(matches!(store.delete(id), Err(Error::StillActive(_))));
@@ -174,7 +175,7 @@ impl Store {
     /// Returns the committed record of a key.
     ///
     /// ```
-    /// # let store = portcullis::Store::in_memory()?;
+    /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// let nobody = "key_00000000000".parse().unwrap();
     /// assert!(matches!(store.get(nobody), Err(portcullis::Error::NoSuchKey(_))));
     /// # Ok::<(), portcullis::Error>(())
@@ -187,7 +188,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::{*, list::ListQuery};
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # for name in ["a", "b", "c"] {
     /// #     store.issue(NewKey::new(name, store.scopes(["api.read"])?, Expiry::Never))?;
     /// # }
@@ -206,7 +207,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # store.issue(NewKey::new("Till 4", store.scopes(["api.read"])?, Expiry::Never))?;
     /// assert_eq!(store.records().map(|record| record.name.clone()).collect::<Vec<_>>(), ["Till 4"]);
     /// # Ok::<(), Error>(())
@@ -232,7 +233,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// assert_eq!(store.count_expired(), 0);
     /// # Ok::<(), Error>(())
     /// ```
@@ -244,7 +245,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let new = |name: &str, scopes: &[&str]| -> Result<NewKey, Error> {
     /// #     Ok(NewKey::new(name, store.scopes(scopes)?, Expiry::Never))
     /// # };
@@ -263,7 +264,7 @@ impl Store {
     /// known names.
     ///
     /// ```
-    /// # let store = portcullis::Store::in_memory()?;
+    /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// assert_eq!(store.scopes(["api.read", "api.write"])?.len(), 2);
     /// assert!(store.scopes(["api.raed"]).unwrap_err().to_string().contains("api.read"));
     /// # Ok::<(), portcullis::Error>(())
@@ -286,6 +287,18 @@ impl Store {
         Arc::ptr_eq(&self.writer, &other.writer)
     }
 
+    /// Returns a handle of the same store that accepts these credentials, for example for the routes of
+    /// forward authentication only.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials, ..self }
+    }
+
+    /// Returns the credentials that this handle accepts.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     /// Returns the prefix of this store's keys.
     pub fn prefix(&self) -> Prefix {
         self.prefix
@@ -299,7 +312,7 @@ impl Store {
     ///
     /// ```
     /// # use portcullis::*;
-    /// # let store = Store::in_memory()?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
     /// # let issued = store.issue(NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never))?;
     /// # let key = issued.secret.reveal(|text| text.to_owned());
     /// assert_eq!(store.last_used(issued.record.id), None);

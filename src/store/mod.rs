@@ -45,6 +45,7 @@ mod retry;
 mod space;
 mod rules;
 mod scope_names;
+mod scopes;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod uses;

@@ -56,10 +56,20 @@ fn store(failing: u64) -> (Store, Arc<Log>) {
             durable
         }
     });
-    let names = ScopeNames::new(Vec::new(), None).unwrap();
+    let names =
+        ScopeNames::new(Vec::new(), Some(crate::scope::catalogue::financial_data().collect()))
+            .unwrap();
     let (ledger, seals) = (Box::new(ledger), Arc::clone(&SEALS));
     let writer = Writer::start(ledger, Index::new(), seals, names, Tip::default(), uses::INTERVAL);
-    (Store { writer: Arc::new(writer.unwrap()), prefix: Prefix::default(), is_created: true }, log)
+    (
+        Store {
+            writer: Arc::new(writer.unwrap()),
+            prefix: Prefix::default(),
+            credentials: crate::credential::Credentials::default(),
+            is_created: true,
+        },
+        log,
+    )
 }
 
 fn digest(store: &Store, id: u64) -> Digest {

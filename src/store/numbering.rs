@@ -6,10 +6,10 @@ use crate::{
     codec::{self, DbKey},
     error::Error,
     ledger::Put,
-    record::Actor,
-    scope::{Catalogue, TooManyScopes},
+    record::{Actor, is_description},
+    scope::{Catalogue, NumberedScope, TooManyScopes, catalogue::is_key_management},
 };
-use std::{ptr, sync::PoisonError};
+use std::ptr;
 
 /// The maximum number of names in one change if replicas share the store: it must fit into one
 /// transaction.
@@ -17,7 +17,7 @@ const NAMES_AT_ONCE: usize = 100;
 
 impl Core {
     pub(super) fn numbered(&self) -> usize {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).numbered
+        self.names().numbered().len()
     }
 
     /// Assigns a number to each name that has none.
@@ -40,29 +40,46 @@ impl Core {
 
     fn number_names_after(&self, numbered: usize) -> Result<(), Error> {
         let catalogue = self.catalogue();
-        let most = if self.ledger.replicas().is_some() { NAMES_AT_ONCE } else { usize::MAX };
-        let new = catalogue.entries().iter().enumerate().skip(numbered).take(most);
+        let is_shared = self.ledger.replicas().is_some();
+        let most = if is_shared { NAMES_AT_ONCE } else { usize::MAX };
+        let new: Vec<NumberedScope> = catalogue
+            .entries()
+            .iter()
+            .skip(numbered)
+            .take(most)
+            .map(|entry| {
+                let mut scope = NumberedScope::from(entry.scope.clone());
+                // The other replicas may be of an earlier version, which reads only names.
+                let has_own =
+                    !is_key_management(&entry.scope) && is_description(&entry.description);
+                if has_own && !is_shared {
+                    scope.description = entry.description.clone().into_owned();
+                }
+                scope
+            })
+            .collect();
         let puts = new
-            .map(|(number, entry)| {
+            .iter()
+            .zip(numbered..)
+            .map(|(scope, number)| {
                 let number = u8::try_from(number).map_err(|_| TooManyScopes)?;
-                let frame = codec::encode_scope(entry.scope.as_str(), number, &self.seals.frame)?;
+                let frame = codec::encode_scope(scope, number, &self.seals.frame)?;
                 Ok(Put { key: DbKey::Scope(number), frame: Some(frame) })
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        let added = puts.len();
         let mut plans = self.plan();
         self.check_space()?;
         self.check_numbered(numbered, catalogue)?;
         let entry = AuditEntry::new(Actor::Host, Act::ExtendCatalogue);
         let sequence = self.queue(&mut plans, entry, puts, Vec::new())?;
         self.wait(plans, sequence)?;
-        if self.ledger.replicas().is_none() {
-            self.names.write().unwrap_or_else(PoisonError::into_inner).numbered += added;
+        if !is_shared {
+            self.names_mut().add_numbered(new);
         }
         Ok(())
     }
 
-    /// Fails if another replica has numbered names since these were read.
+    /// Fails if another replica has numbered or changed scopes since these were read.
     pub(super) fn check_numbered(
         &self,
         numbered: usize,

@@ -1,5 +1,7 @@
 //! The planning of one change: its preconditions are checked under the writers' mutex, and it is queued.
 
+mod scopes;
+
 use super::{
     caller::Caller,
     core::Core,

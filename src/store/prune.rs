@@ -20,7 +20,7 @@ impl Acting<'_> {
     /// ```
     /// # use portcullis::*;
     /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = Store::open(dir.path().join("keys"))?;
+    /// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).open(dir.path().join("keys"))?;
     /// let long_ago = Timestamp::from_secs(1_700_000_000);
     /// let acting = store.acting_as(Actor::Host);
     /// assert_eq!(acting.prune_audit(long_ago)?, None); // nothing is that old

@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn counted_refusals_are_written_after_one_minute() {
         let room = tempfile::tempdir().unwrap();
-        let store = Store::open(room.path().join("keys")).unwrap();
+        let store = Store::builder()
+            .scopes(crate::scope::catalogue::financial_data())
+            .open(room.path().join("keys"))
+            .unwrap();
         let acting = store.acting_as(Actor::Local(7));
         for _ in 0..5 {
             acting.refuse(Attempt::List, None, "no").unwrap();

@@ -1,32 +1,58 @@
-//! The scope names of a store: which names it offers, and which of them have a number.
+//! The scopes of a store: which it offers, and which of them have a number.
 
 use crate::{
     error::Error,
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope, Scope},
 };
 
-/// The scope names of a store.
+/// The scopes of a store.
+#[derive(Clone)]
 pub(super) struct ScopeNames {
-    /// The names that have a number, in that order, and then the names that the host adds.
+    /// The numbered scopes, in that order, and then the scopes that the host adds.
     catalogue: &'static Catalogue,
-    /// How many names have a number.
-    pub(super) numbered: usize,
-    /// The host's own scopes, if any. A replica needs them when another replica numbers names.
-    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "only replicas read it"))]
-    pub(super) host: Option<Vec<(Scope, String)>>,
+    numbered: Vec<NumberedScope>,
+    /// The host's own scopes, if any.
+    host: Option<Vec<(Scope, String)>>,
 }
 
 impl ScopeNames {
-    /// Creates the catalogue of the numbered names and the host's own scopes.
+    /// Creates the catalogue of the numbered scopes and the host's own scopes.
     pub(super) fn new(
-        names: Vec<Scope>,
+        numbered: Vec<NumberedScope>,
         host: Option<Vec<(Scope, String)>>,
     ) -> Result<Self, Error> {
-        let numbered = names.len();
-        Ok(Self { catalogue: Catalogue::new(names, host.as_deref())?, numbered, host })
+        let catalogue = Catalogue::new(numbered.clone(), host.as_deref())?;
+        Ok(Self { catalogue, numbered, host })
     }
 
     pub(super) fn catalogue(&self) -> &'static Catalogue {
         self.catalogue
+    }
+
+    pub(super) fn numbered(&self) -> &[NumberedScope] {
+        &self.numbered
+    }
+
+    /// Replaces the numbered scopes, by those that another replica numbered too.
+    #[cfg(feature = "cluster")]
+    pub(super) fn set_numbered(&mut self, numbered: &[NumberedScope]) -> Result<(), Error> {
+        *self = Self::new(numbered.to_vec(), self.host.take())?;
+        Ok(())
+    }
+
+    /// Adds scopes of the catalogue that got the next numbers.
+    pub(super) fn add_numbered(&mut self, scopes: Vec<NumberedScope>) {
+        self.numbered.extend(scopes);
+    }
+
+    /// Sets the scope of this number, or adds the next one.
+    pub(super) fn set(&mut self, number: usize, scope: NumberedScope) -> Result<(), Error> {
+        let mut numbered = self.numbered.clone();
+        match numbered.get_mut(number) {
+            Some(old) => *old = scope,
+            None => numbered.push(scope),
+        }
+        *self = Self::new(numbered, self.host.take())?;
+        Ok(())
     }
 }

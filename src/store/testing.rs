@@ -36,6 +36,7 @@ use crate::{
     index::Index,
     ledger::{Memory, Tip, scripted::Scripted},
     record::Actor,
+    scope::catalogue::financial_data,
     secret::Prefix,
     time::Timestamp,
 };
@@ -51,11 +52,19 @@ pub fn scripted_store() -> (Store, Script) {
 /// Like [`scripted_store`], with another interval between rounds of uses.
 pub(crate) fn scripted(every: Duration) -> (Store, Script) {
     let (ledger, script) = Scripted::new();
-    let names = ScopeNames::new(vec![], None).unwrap();
+    let names = ScopeNames::new(vec![], Some(financial_data().collect())).unwrap();
     let seals = Arc::new(Seals::derive(None));
     let (ledger, tip) = (Box::new(ledger), Tip::default());
     let writer = Writer::start(ledger, Index::new(), seals, names, tip, every).unwrap();
-    (Store { writer: Arc::new(writer), prefix: Prefix::default(), is_created: true }, script)
+    (
+        Store {
+            writer: Arc::new(writer),
+            prefix: Prefix::default(),
+            credentials: crate::credential::Credentials::default(),
+            is_created: true,
+        },
+        script,
+    )
 }
 
 /// Returns a store in memory whose wall clock has jumped ahead since the store was opened.
@@ -66,16 +75,21 @@ pub fn store_with_clock_jump(ahead: Duration) -> Store {
         ledger: Box::new(Memory),
         clock: Clock::jumped(ahead),
         seals: Arc::new(Seals::derive(None)),
-        names: ScopeNames::new(vec![], None).unwrap(),
+        names: ScopeNames::new(vec![], Some(financial_data().collect())).unwrap(),
     };
     let core = Core::new(parts, Plans::new(Some(Tip::default()), Requests::default()));
     let writer = Writer::begin(Arc::new(core), uses::INTERVAL).unwrap();
-    Store { writer: Arc::new(writer), prefix: Prefix::default(), is_created: true }
+    Store {
+        writer: Arc::new(writer),
+        prefix: Prefix::default(),
+        credentials: crate::credential::Credentials::default(),
+        is_created: true,
+    }
 }
 
 /// Returns a store in memory whose newest change is ahead of the wall clock.
 pub fn store_with_time_ahead(ahead: Duration) -> Store {
-    let store = Store::in_memory().unwrap();
+    let store = Store::builder().scopes(financial_data()).in_memory().unwrap();
     let millis = u64::try_from(ahead.as_millis()).unwrap();
     advance_time(&store, Timestamp::from_millis(store.now().as_millis() + millis));
     store

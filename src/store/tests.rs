@@ -58,7 +58,10 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
 #[test]
 #[cfg(feature = "axum")]
 fn handle_equals_only_handles_of_its_own_store() {
-    let (one, other) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+    let (one, other) = (
+        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap(),
+        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap(),
+    );
     assert!(one.is(&one.clone()) && !one.is(&other));
 }
 
@@ -281,7 +284,8 @@ fn metadata_patch_merges_into_changes_that_are_queued() {
 
 #[test]
 fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
-    let store = Store::in_memory().unwrap();
+    let store =
+        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap();
     let issued = store.issue(new_key(&store, &["api.read"], true)).unwrap();
     let (before, id) = (issued.record, store.list(&ListQuery::default()).unwrap().records[0].id);
     let patch = MetadataPatch::from([("reason".into(), Some("x".repeat(257)))]);

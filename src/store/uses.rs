@@ -203,7 +203,8 @@ mod tests {
     fn written_uses_survive_a_crash_and_later_uses_are_lost() {
         let dir = tempfile::tempdir().unwrap();
         let (home, crashed) = (dir.path().join("keys"), dir.path().join("crashed"));
-        let store = Store::open(&home).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&home).unwrap();
         let keys: Vec<_> = (0..2 * BATCH_SIZE + 5).map(|n| made(&store, &n.to_string())).collect();
         let (unused, late) = keys.first().unwrap();
         for (_, key) in keys.iter().skip(1) {
@@ -213,7 +214,10 @@ mod tests {
         round(&store);
         store.authenticate_key(late.as_bytes()).unwrap();
         copy(&home, &crashed);
-        let reopened = Store::open(&crashed).unwrap();
+        let reopened = Store::builder()
+            .scopes(crate::scope::catalogue::financial_data())
+            .open(&crashed)
+            .unwrap();
         assert_eq!(reopened.last_used(*unused), None);
         for (id, _) in keys.iter().skip(1) {
             assert_eq!(reopened.last_used(*id), store.last_used(*id));
@@ -227,7 +231,8 @@ mod tests {
     fn deleted_key_leaves_no_use_even_if_it_was_collected() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("keys");
-        let store = Store::open(&home).unwrap();
+        let store =
+            Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&home).unwrap();
         let ((one, key), (two, other), (three, third)) =
             (made(&store, "one"), made(&store, "two"), made(&store, "three"));
         for key in [&key, &other, &third] {

@@ -20,14 +20,36 @@ use std::fmt;
 /// }
 /// ```
 pub fn authenticate(store: &Store, headers: &HeaderMap) -> Result<Principal, Refusal> {
-    store.authenticate(headers.get_all(AUTHORIZATION).iter())
+    let authorization = headers.get_all(AUTHORIZATION).iter();
+    match store.credentials().header() {
+        None => store.authenticate(authorization),
+        Some(header) => {
+            store.authenticate_request(authorization, headers.get_all(header.as_str()).iter())
+        }
+    }
+}
+
+/// Whether a request with these headers has a credential that the store reads, valid or not.
+pub fn has_credential(store: &Store, headers: &HeaderMap) -> bool {
+    credentials(store, headers).next().is_some()
+}
+
+/// Returns all credentials of a request, and of each whether it is in a header of its own.
+fn credentials<'h>(
+    store: &'h Store,
+    headers: &'h HeaderMap,
+) -> impl Iterator<Item = (bool, &'h HeaderValue)> {
+    let own = store.credentials().header().map(|header| headers.get_all(header.as_str()).iter());
+    let own = own.into_iter().flatten().map(|value| (true, value));
+    headers.get_all(AUTHORIZATION).iter().map(|value| (false, value)).chain(own)
 }
 
 /// The outcome of authenticating one request. As a request extension it tells inner layers and
 /// handlers the outcome, so that they need not authenticate the request again.
 ///
-/// Only authentication creates a value. The value applies to one store and one `Authorization`
-/// header: with another store, or after a layer has changed the header, it is ignored.
+/// Only authentication creates a value. The value applies to one store and one credential: with another
+/// store or other accepted [`Credentials`](crate::Credentials), or after a layer has changed the header, it
+/// is ignored.
 ///
 /// ```
 /// use axum::extract::Request;
@@ -40,16 +62,18 @@ pub fn authenticate(store: &Store, headers: &HeaderMap) -> Result<Principal, Ref
 #[derive(Clone)]
 pub struct Authentication {
     store: Store,
-    /// Empty where the request has no such header, and where it has several.
-    authorization: Option<HeaderValue>,
+    /// Whether it is in a header of its own, and its value; `None` where the request has no credential or
+    /// several.
+    credential: Option<(bool, HeaderValue)>,
     outcome: Result<Principal, Refusal>,
 }
 
 impl Authentication {
     /// Authenticates the request that has these headers.
     pub fn new(store: &Store, headers: &HeaderMap) -> Self {
-        let authorization = single_authorization(headers).cloned();
-        Self { store: store.clone(), authorization, outcome: authenticate(store, headers) }
+        let credential = single_credential(store, headers);
+        let credential = credential.map(|(is_own, value)| (is_own, value.clone()));
+        Self { store: store.clone(), credential, outcome: authenticate(store, headers) }
     }
 
     /// Returns the recorded outcome, or authenticates the request if its extensions have none that
@@ -72,16 +96,20 @@ impl Authentication {
     }
 
     fn applies_to(&self, store: &Store, headers: &HeaderMap) -> bool {
-        let authorization = single_authorization(headers);
+        let recorded = self.credential.as_ref().map(|(is_own, value)| (*is_own, value));
         self.store.is(store)
-            && authorization.is_some()
-            && self.authorization.as_ref() == authorization
+            && self.store.credentials() == store.credentials()
+            && recorded.is_some()
+            && recorded == single_credential(store, headers)
     }
 }
 
-fn single_authorization(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    values.next().filter(|_| values.next().is_none())
+fn single_credential<'h>(
+    store: &'h Store,
+    headers: &'h HeaderMap,
+) -> Option<(bool, &'h HeaderValue)> {
+    let mut all = credentials(store, headers);
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// Omits the header, which contains the key.
@@ -94,12 +122,12 @@ impl fmt::Debug for Authentication {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Expiry, NewKey, scope::catalogue};
+    use crate::{Credentials, Expiry, Grant, KeyHeader, NewKey, scope::catalogue};
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     /// A store with one key, and the headers of a request with that key.
     fn store_and_headers() -> (Store, HeaderMap) {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder().scopes(catalogue::financial_data()).in_memory().unwrap();
         let scopes = store.scopes([catalogue::API_READ.as_str()]).unwrap();
         let new = NewKey::new("a", scopes, Expiry::Never);
         let key = store.issue(new).unwrap().secret.reveal(str::to_owned);
@@ -107,6 +135,31 @@ mod tests {
         let basic = format!("Basic {}", STANDARD.encode(format!("{key}:")));
         headers.insert(AUTHORIZATION, HeaderValue::try_from(basic).unwrap());
         (store, headers)
+    }
+
+    #[test]
+    fn key_in_a_header_of_its_own_is_the_only_credential() {
+        let (store, mut headers) = store_and_headers();
+        let own = KeyHeader::new("X-API-Key").unwrap();
+        let accepting = store.clone().with_credentials(Credentials::basic().with_header(own));
+        let key = store.issue(NewKey::new("b", Grant::All, Expiry::Never)).unwrap().secret;
+        let value = key.reveal(|text| HeaderValue::try_from(text).unwrap());
+        assert!(authenticate(&accepting, &headers).is_ok());
+        headers.insert("x-api-key", value);
+        assert_eq!(authenticate(&accepting, &headers).unwrap_err(), Refusal::Ambiguous);
+        assert!(authenticate(&store, &headers).is_ok());
+        headers.remove(AUTHORIZATION);
+        assert!(authenticate(&accepting, &headers).is_ok());
+        assert_eq!(authenticate(&store, &headers).unwrap_err(), Refusal::Missing);
+        assert!(has_credential(&accepting, &headers) && !has_credential(&store, &headers));
+
+        // An outcome of a handle that accepts more applies to that handle only.
+        let mut extensions = Extensions::new();
+        extensions.insert(Authentication::new(&accepting, &headers));
+        let recorded = Authentication::recorded_or_new(&accepting, &headers, &extensions);
+        assert!(recorded.outcome().is_ok());
+        let strict = Authentication::recorded_or_new(&store, &headers, &extensions);
+        assert_eq!(strict.into_outcome().unwrap_err(), Refusal::Missing);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use portcullis::{Store, web::{ApiKey, scopes::ApiRead}};
+/// use portcullis::{Store, scope, web::{ApiKey, scopes::ApiRead}};
 ///
 /// async fn accounts(key: ApiKey<ApiRead>) -> String {
 ///     format!("accounts, for {}", key.id())
@@ -29,7 +29,7 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 /// let app: Router = Router::new()
 ///     .route("/accounts", get(accounts))
 ///     .route("/", get(greeting))
-///     .with_state(Store::in_memory()?);
+///     .with_state(Store::builder().scopes(scope::catalogue::financial_data()).in_memory()?);
 /// # Ok::<(), portcullis::Error>(())
 /// ```
 pub struct ApiKey<S> {

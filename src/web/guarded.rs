@@ -31,7 +31,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// ```
 /// use axum::routing::{get, post};
 /// use portcullis::{Store, web::{ApiKey, DataApi, scopes::{ApiRead, ApiWrite}}};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: axum::Router = DataApi::new(store)
 ///     .route(ApiRead, "/ledgers", get(async |key: ApiKey<ApiRead>| key.id().to_string()))
 ///     .route(ApiWrite, "/ledgers", post(async || "written"))
@@ -44,7 +44,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// ```compile_fail,E0277
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{DataApi, scopes::AdminAccountList}};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app = DataApi::new(store).route(AdminAccountList, "/accounts", get(async || "accounts"));
 /// # Ok::<(), portcullis::Error>(())
 /// ```
@@ -54,7 +54,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// ```
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{AdministrationApi, scopes::AdminAccountList}};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app = AdministrationApi::new(store).route(AdminAccountList, "/accounts", get(async || "accounts"));
 /// # Ok::<(), portcullis::Error>(())
 /// ```
@@ -65,7 +65,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// ```
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{ApiKey, DataApi, scopes::{ApiRead, ApiWrite}}};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let both = get(async |key: ApiKey<ApiWrite>| key.id().to_string());
 /// let app = DataApi::new(store).route(ApiRead, "/ledgers", both);
 /// # Ok::<(), portcullis::Error>(())
@@ -76,7 +76,7 @@ pub type AdministrationApi<T = Store> = Guarded<Administration, T>;
 /// ```compile_fail,E0277
 /// # use axum::routing::get;
 /// # use portcullis::{Store, web::{Guarded, scopes::{AdminAccountList, ApiRead}}};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app = Guarded::new(store)
 ///     .route(AdminAccountList, "/accounts", get(async || "accounts"))
 ///     .route(ApiRead, "/ledgers", get(async || "ledgers"));

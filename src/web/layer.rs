@@ -34,7 +34,7 @@ use tower::{Layer, Service};
 /// use axum::{Router, http::header::AUTHORIZATION, routing::get};
 /// use portcullis::{Store, web::{RequireScope, scopes::ApiRead}};
 /// use tower_http::{cors::CorsLayer, sensitive_headers::SetSensitiveRequestHeadersLayer, trace::TraceLayer};
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: Router = Router::new()
 ///     .route("/accounts", get(async || "accounts"))
 ///     .route_layer(RequireScope::new(store, ApiRead)) // innermost

@@ -14,7 +14,7 @@ pub mod scopes;
 mod streams;
 mod unblock;
 
-pub use authenticate::{Authentication, authenticate};
+pub use authenticate::{Authentication, authenticate, has_credential};
 pub use complete_body::require_complete_body;
 pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};

@@ -140,6 +140,7 @@ impl IntoResponse for Problem {
 /// An invalid value of a request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum FieldError {
     /// A field of the body; the pointer is empty for the whole body.
     Field {

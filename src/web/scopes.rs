@@ -1,6 +1,6 @@
 //! Scopes as types, so that the compiler checks that a route's scope belongs to its plane.
 
-use crate::{Scope, scope::catalogue::built_in_scopes};
+use crate::{Scope, scope::catalogue::known_scopes};
 
 /// The plane of the Administration API, as a type.
 pub type Administration = OnPlane<true>;
@@ -104,23 +104,25 @@ macro_rules! scopes {
 }
 
 macro_rules! types {
-    ($($name:ident $_constant:ident = $text:literal, $about:literal;)*) => {
-        scopes! { $(pub $name = $text, $about);+ }
+    ($($_list:ident { $($name:ident $_constant:ident = $text:literal, $about:literal;)* })*) => {
+        scopes! { $($(pub $name = $text, $about);+);+ }
     };
 }
 
-built_in_scopes!(types);
+known_scopes!(types);
 
 #[cfg(test)]
 mod tests {
     use crate::Store;
 
     #[test]
-    fn every_scope_of_a_new_store_has_a_type_with_the_same_description() {
-        let store = Store::in_memory().unwrap();
+    fn every_built_in_scope_has_a_type_with_the_same_description() {
+        let scopes = crate::scope::catalogue::financial_data();
+        let store = Store::builder().scopes(scopes).in_memory().unwrap();
         let known = store.catalogue().entries().iter();
-        let known: Vec<_> =
+        let mut known: Vec<_> =
             known.map(|e| (e.scope.clone(), e.description.clone().into_owned())).collect();
+        known.rotate_left(5);
         assert_eq!(super::registry(), known);
     }
 }

@@ -22,7 +22,7 @@ const WIPED_STACK_BYTES: usize = 64 * 1024;
 ///     })
 ///     .await
 /// }
-/// # let store = Store::in_memory()?;
+/// # let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// # let runtime = tokio::runtime::Runtime::new().unwrap();
 /// # assert!(runtime.block_on(issue(&store, "a".into())).is_ok());
 /// # Ok::<(), Error>(())

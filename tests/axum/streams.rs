@@ -142,7 +142,7 @@ fn restrict(store: &Store, kind: &str, id: KeyId) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_or_narrowing_ends_the_streams_of_that_key_only() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let address = serve(&store).await;
     for path in ["/body", "/events", "/socket"] {
         for kind in ["revoke", "narrow"] {
@@ -173,7 +173,7 @@ async fn revocation_or_narrowing_ends_the_streams_of_that_key_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stream_ends_at_an_expiry_that_was_moved_earlier() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let address = serve(&store).await;
     let in_secs = |secs| {
         let now = Timestamp::from(SystemTime::now());
@@ -200,7 +200,7 @@ async fn stream_ends_at_an_expiry_that_was_moved_earlier() {
 /// Prints how long one revocation takes to complete all futures of its key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_ends_a_thousand_futures_of_its_key() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "popular", &["api.read"]));
     let caller = store.authenticate_key(&key).unwrap();
     let ends: Vec<_> = (0..1000)

@@ -133,7 +133,7 @@ impl TestStore {
     }
 
     fn check_keys(&self, home: &Path, anchor: Option<&Path>) -> Result<Store, Error> {
-        let builder = Store::builder();
+        let builder = portcullis_testkit::builder();
         let builder = if let Some(anchor) = anchor { builder.anchor(anchor) } else { builder };
         let store = builder.open_existing(home)?;
         assert_eq!(records(&store), self.records);
@@ -173,11 +173,11 @@ trait OpenForTest: Sized {
 
 impl OpenForTest for Store {
     fn create(home: &Path) -> Self {
-        Self::builder().create(home).unwrap()
+        portcullis_testkit::builder().create(home).unwrap()
     }
 
     fn open_existing(home: &Path) -> Self {
-        Self::builder().open_existing(home).unwrap()
+        portcullis_testkit::builder().open_existing(home).unwrap()
     }
 }
 
@@ -248,7 +248,10 @@ mod directory {
         let dir = room();
         let home = dir.path().join("keys");
         fs::write(&home, "a letter").unwrap();
-        for builder in [Store::open(&home), Store::builder().open_existing(&home)] {
+        for builder in [
+            portcullis_testkit::builder().open(&home),
+            portcullis_testkit::builder().open_existing(&home),
+        ] {
             let error = builder.unwrap_err();
             assert!(
                 matches!(&error, Error::BadDirectory { dir, .. } if **dir == *home),
@@ -256,7 +259,7 @@ mod directory {
             );
             assert!(error.to_string().contains("it is a file"), "{error}");
         }
-        let below = Store::open(home.join("below")).unwrap_err();
+        let below = portcullis_testkit::builder().open(home.join("below")).unwrap_err();
         assert!(matches!(below, Error::BadDirectory { .. }), "{below:?}");
         assert_eq!(fs::read_to_string(&home).unwrap(), "a letter");
     }
@@ -264,7 +267,7 @@ mod directory {
     #[test]
     fn directory_without_a_parent_is_not_created() {
         let dir = room();
-        let error = Store::open(dir.path().join("absent/keys")).unwrap_err();
+        let error = portcullis_testkit::builder().open(dir.path().join("absent/keys")).unwrap_err();
         assert!(matches!(error, Error::BadDirectory { .. }), "{error:?}");
         assert!(error.to_string().contains("create that first"), "{error}");
         assert!(names(dir.path()).is_empty());
@@ -275,12 +278,12 @@ mod directory {
         let dir = room();
         let home = dir.path().join("keys");
         for _ in 0..2 {
-            let error = Store::builder().open_existing(&home).unwrap_err();
+            let error = portcullis_testkit::builder().open_existing(&home).unwrap_err();
             assert!(matches!(&error, Error::NotFound(named) if **named == *home), "{error:?}");
         }
         assert!(names(dir.path()).is_empty());
         fs::create_dir(&home).unwrap();
-        let error = Store::builder().open_existing(&home).unwrap_err();
+        let error = portcullis_testkit::builder().open_existing(&home).unwrap_err();
         assert!(matches!(&error, Error::NotFound(named) if **named == *home), "{error:?}");
         assert!(names(&home).is_empty());
     }
@@ -288,7 +291,7 @@ mod directory {
     #[test]
     fn create_fails_if_a_store_exists() {
         let fixture = TestStore::new();
-        let error = Store::builder().create(&fixture.home).unwrap_err();
+        let error = portcullis_testkit::builder().create(&fixture.home).unwrap_err();
         assert!(
             matches!(&error, Error::AlreadyExists(named) if **named == *fixture.home),
             "{error:?}"
@@ -301,7 +304,10 @@ mod directory {
         let dir = room();
         fs::write(dir.path().join("thesis.tex"), "chapter 1").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        for error in [Store::open(dir.path()), Store::builder().create(dir.path())] {
+        for error in [
+            portcullis_testkit::builder().open(dir.path()),
+            portcullis_testkit::builder().create(dir.path()),
+        ] {
             let error = error.unwrap_err();
             assert!(matches!(error, Error::BadDirectory { .. }), "{error:?}");
             assert!(error.to_string().contains("it holds other files"), "{error}");
@@ -314,7 +320,7 @@ mod directory {
     fn open_store_is_locked_and_error_names_the_holder() {
         let fixture = TestStore::new();
         let store = Store::open_existing(&fixture.home);
-        let error = Store::open(&fixture.home).unwrap_err();
+        let error = portcullis_testkit::builder().open(&fixture.home).unwrap_err();
         let me = format!("process {}", std::process::id());
         assert!(
             matches!(&error, Error::Locked { dir, holder } if **dir == *fixture.home && **holder == *me),
@@ -345,7 +351,7 @@ mod directory {
             .unwrap();
         let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with("held")));
-        let error = Store::open(&home).unwrap_err();
+        let error = portcullis_testkit::builder().open(&home).unwrap_err();
         let name = format!("process {}", holder.id());
         assert!(
             matches!(&error, Error::Locked { dir, holder } if **dir == *home && **holder == *name),
@@ -362,7 +368,7 @@ mod directory {
     fn directory_of_another_user_is_refused_and_unchanged() {
         let dir = room();
         std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
-        let refused = Store::open(dir.path());
+        let refused = portcullis_testkit::builder().open(dir.path());
         assert!(
             matches!(&refused, Err(Error::BadDirectory { reason, .. }) if reason.contains("another user"))
         );
@@ -403,9 +409,9 @@ mod directory {
         let home = dir.path().join("keys");
         fs::create_dir_all(home.join("ledger.new/sled")).unwrap();
         fs::write(home.join("ledger.new/sled/db"), "half a database").unwrap();
-        let error = Store::builder().open_existing(&home).unwrap_err();
+        let error = portcullis_testkit::builder().open_existing(&home).unwrap_err();
         assert!(matches!(error, Error::NotFound(_)), "{error:?}");
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         assert!(records(&store).is_empty());
         issue(&store, new_key(&store, "first", &["api.read"]));
         assert_eq!(names(&home), ["ledger".into(), "lock".into()].into());
@@ -430,7 +436,7 @@ mod database {
         }
         fixture.assert_damaged(&home, "database file is missing");
         // Opening must not create a new store in the place of a damaged one.
-        let error = Store::open(&home).unwrap_err();
+        let error = portcullis_testkit::builder().open(&home).unwrap_err();
         assert!(matches!(error, Error::Damaged(_)), "{error:?}");
     }
 
@@ -729,7 +735,7 @@ mod anchor_file {
     fn anchor_outside_the_directory_detects_an_older_or_forked_directory() {
         let dir = room();
         let (home, kept) = (dir.path().join("keys"), dir.path().join("kept.anchor"));
-        let open = || Store::builder().anchor(&kept).open(&home);
+        let open = || portcullis_testkit::builder().anchor(&kept).open(&home);
         let store = open().unwrap();
         let (id, key) = issue(&store, new_key(&store, "stolen", &["api.read"]));
         drop(store);
@@ -749,7 +755,7 @@ mod anchor_file {
             "{error:?}"
         );
         // With its own anchor, the older copy makes more changes than the newer anchor records.
-        let store = Store::builder().anchor(&early_anchor).open(&home).unwrap();
+        let store = portcullis_testkit::builder().anchor(&early_anchor).open(&home).unwrap();
         for n in 0..4 {
             issue(&store, new_key(&store, &format!("fork {n}"), &["api.read"]));
         }
@@ -766,10 +772,10 @@ mod anchor_file {
     fn anchor_without_its_store_is_reported_by_path() {
         let dir = room();
         let (home, kept) = (dir.path().join("keys"), dir.path().join("kept.anchor"));
-        drop(Store::builder().anchor(&kept).open(&home).unwrap());
+        drop(portcullis_testkit::builder().anchor(&kept).open(&home).unwrap());
         fs::remove_dir_all(&home).unwrap();
         let bytes = fs::read(&kept).unwrap();
-        let error = Store::builder().anchor(&kept).open(&home).unwrap_err();
+        let error = portcullis_testkit::builder().anchor(&kept).open(&home).unwrap_err();
         assert!(
             matches!(&error, Error::Damaged(text) if text.contains(kept.to_str().unwrap())),
             "{error:?}"

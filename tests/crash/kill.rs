@@ -37,7 +37,7 @@ use crate::{
     campaign::{Acknowledged, Findings, Observer, State, Writer},
     faults::Shim,
 };
-use portcullis::{Error, Store};
+use portcullis::Error;
 use portcullis_testkit::{Chance, copy, grouped, number, room};
 use std::{
     fs,
@@ -165,7 +165,7 @@ impl Harness {
             copy(&store_dir.home, &place);
         }
         let opening = Instant::now();
-        match Store::open(&place) {
+        match portcullis_testkit::builder().open(&place) {
             Ok(store) => {
                 assert!(opening.elapsed() < TIMEOUT, "opening took {:?}", opening.elapsed());
                 store_dir.acknowledged.compare(&store, &mut self.counts.found);
@@ -316,7 +316,7 @@ fn work(home: &Path) -> ! {
     // Ends the incomplete line of the test runner.
     print_line("");
     let seed = number(SEED, 0);
-    let store = Store::open(home).unwrap_or_else(|error| {
+    let store = portcullis_testkit::builder().open(home).unwrap_or_else(|error| {
         print_line(&format!("failed opening: {error}"));
         std::process::exit(1)
     });

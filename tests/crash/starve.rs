@@ -355,7 +355,7 @@ fn second_process_is_refused_with_the_name_of_the_holder_and_changes_nothing() {
     assert!(lines.any(|line| line.unwrap() == "held"));
     let before = child::files(dir.path());
     for _ in 0..3 {
-        let error = portcullis::Store::open(dir.path().join("keys")).unwrap_err();
+        let error = portcullis_testkit::builder().open(dir.path().join("keys")).unwrap_err();
         assert!(matches!(error, portcullis::Error::Locked { .. }), "{error:?}");
         assert!(error.to_string().contains(&holder.id().to_string()), "{error}");
     }
@@ -365,6 +365,6 @@ fn second_process_is_refused_with_the_name_of_the_holder_and_changes_nothing() {
     assert!(lines.any(|line| line.unwrap() == "continued"));
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let store = portcullis::Store::open(dir.path().join("keys")).unwrap();
+    let store = portcullis_testkit::builder().open(dir.path().join("keys")).unwrap();
     assert!(store.count().active > 0);
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 #[test]
 fn log_with_acts_and_refusals_survives_reopen() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let (clerk, _) = issue(&store, new_key(&store, "clerk", &["admin.key.create", "api.read"]));
     let source = "192.0.2.7".parse().unwrap();
     let acting = store.acting_as(Actor::Key(clerk)).with_address(source);
@@ -25,7 +25,7 @@ fn log_with_acts_and_refusals_survives_reopen() {
     store.delete(child).unwrap();
     drop(store);
 
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let entries = store.audit(0, 100).unwrap();
     let found: Vec<_> =
         entries.iter().map(|entry| (entry.act.as_str(), entry.actor, entry.key)).collect();
@@ -59,7 +59,7 @@ fn log_with_acts_and_refusals_survives_reopen() {
 #[test]
 fn refusal_by_the_host_is_recorded() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     store.acting_as(Actor::Local(7)).refuse(Attempt::List, None, "no scope").unwrap();
     let entries = store.audit(0, 10).unwrap();
     let refused = entries.last().unwrap();
@@ -98,7 +98,7 @@ mod pruning {
         store.acting_as(Actor::Host).issue_once(new_key(&store, "a", &[]), &request).unwrap();
         prune(&store).unwrap().unwrap();
         drop(store);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let again = store.acting_as(Actor::Host).issue_once(new_key(&store, "a", &[]), &request);
         assert!(matches!(again, Ok(Outcome::Before(_))), "{again:?}");
     }
@@ -119,7 +119,7 @@ mod pruning {
             |db: &sled::Db| (1..=10).map(|n| db.get(entry(n)).unwrap()).collect::<Vec<_>>();
         drop(store);
         let old = operate(&home, frames);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         prune(&store).unwrap().unwrap();
         drop(store);
         // Put the old entries back, as after a kill before the writer removed them.
@@ -128,7 +128,7 @@ mod pruning {
                 db.insert(entry(n), frame.as_ref().unwrap()).unwrap();
             }
         });
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         assert_eq!(store.audit(0, 100).unwrap()[0].sequence, 11);
         let deadline = SystemTime::now() + Duration::from_secs(20);
         while store.acting_as(Actor::Host).prune_audit(hours_ago(30)).unwrap().is_some() {
@@ -144,7 +144,7 @@ mod pruning {
     #[test]
     fn prune_of_many_batches_removes_every_old_entry() {
         let (_dir, home) = home();
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let (id, _) = issue(&store, new_key(&store, "a", &["api.read"]));
         let store_ref = &store;
         std::thread::scope(|scope| {
@@ -159,7 +159,7 @@ mod pruning {
         });
         drop(store);
         age(&home, 100);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let pruned = prune(&store).unwrap().unwrap();
         assert_eq!(pruned.removed, 2 + 8 * 320);
         drop(store);
@@ -275,7 +275,7 @@ mod repeated_refusals {
     /// Creates a store with a key that may not administer keys.
     fn store_with_weak_key() -> (tempfile::TempDir, std::path::PathBuf, Store, KeyId) {
         let (dir, home) = home();
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let (id, _) = issue(&store, new_key(&store, "weak", &["api.read"]));
         (dir, home, store, id)
     }
@@ -322,7 +322,7 @@ mod repeated_refusals {
             "{found:?}"
         );
         drop(store);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let entries = store.audit(2, 1000).unwrap();
         let mut sum = 0;
         for entry in &entries {
@@ -375,7 +375,7 @@ mod repeated_refusals {
         let copied = |name: &str| {
             let copy = dir.path().join(name);
             portcullis_testkit::copy(&home, &copy);
-            let store = Store::open(copy).unwrap();
+            let store = portcullis_testkit::builder().open(copy).unwrap();
             refusals(&store)
         };
         acting.refuse(Attempt::List, None, "a").unwrap();
@@ -390,7 +390,7 @@ mod repeated_refusals {
         drop(store);
         let [first] = first;
         let expected = [first, (Attempt::List, "a".to_owned(), 100)];
-        assert_eq!(refusals(&Store::open(&home).unwrap()), expected);
+        assert_eq!(refusals(&portcullis_testkit::builder().open(&home).unwrap()), expected);
     }
 
     #[test]
@@ -401,7 +401,7 @@ mod repeated_refusals {
             acting.refuse(Attempt::Rotate, None, &format!("reason {reason}")).unwrap();
         }
         drop(store);
-        let found = refusals(&Store::open(&home).unwrap());
+        let found = refusals(&portcullis_testkit::builder().open(&home).unwrap());
         // 16 reasons have their own count. The others share one, with an entry for the first.
         assert_eq!(found.len(), 16 + 1 + 1, "{found:?}");
         assert_eq!(found[17], (Attempt::Rotate, "(several other reasons)".into(), 1000 - 17));

@@ -49,7 +49,7 @@ fn by_id(store: &Store) -> BTreeMap<String, Arc<Record>> {
 #[test]
 fn restore_keeps_the_last_use_of_each_key() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let make = |name| issue(&store, new_key(&store, name, &["api.read"]));
     let (used, unused, gone) = (make("used"), make("unused"), make("gone"));
     store.authenticate_key(&used.1).unwrap();
@@ -63,7 +63,7 @@ fn restore_keeps_the_last_use_of_each_key() {
     drop(store);
     let new = new_directory(&old);
     restore(&bytes, &new, &directory(&old)).unwrap();
-    let store = Store::open(&new).unwrap();
+    let store = portcullis_testkit::builder().open(&new).unwrap();
     assert_eq!((store.last_used(used.0), store.last_used(unused.0)), (last, None));
     assert_eq!(store.last_used(gone.0), None);
     // A backup of the restored store has the last use, too.
@@ -71,7 +71,7 @@ fn restore_keeps_the_last_use_of_each_key() {
     drop(store);
     let third = old.with_file_name("third");
     restore(&again, &third, &LaterEvidence::Unknown).unwrap();
-    assert_eq!(Store::open(&third).unwrap().last_used(used.0), last);
+    assert_eq!(portcullis_testkit::builder().open(&third).unwrap().last_used(used.0), last);
     let report = Offline::new().examine(&third, old.parent().unwrap()).unwrap();
     assert!(report.is_healthy(), "{report:#?}");
 }
@@ -108,7 +108,7 @@ impl Write for ChangingWriter<'_> {
 #[test]
 fn backup_is_a_snapshot_of_the_store_at_its_start() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let keys: Vec<KeyId> = (0..1200)
         .map(|n| {
             store.issue(new_key(&store, &format!("key {n}"), &["api.read"])).unwrap().record.id
@@ -122,7 +122,7 @@ fn backup_is_a_snapshot_of_the_store_at_its_start() {
 
     let summary = restore(&to.0, &new_directory(&old), &LaterEvidence::Unknown).unwrap();
     assert_eq!((summary.records, summary.sequence), (1200, 1202));
-    let restored = Store::open(new_directory(&old)).unwrap();
+    let restored = portcullis_testkit::builder().open(new_directory(&old)).unwrap();
     assert!(by_id(&restored) == before);
     assert_eq!(restored.audit(0, 5000).unwrap()[..1201], store.audit(0, 1201).unwrap()[..]);
 }
@@ -150,7 +150,7 @@ fn replay(store: &Store, through: u64) -> BTreeMap<String, (String, bool, Grant)
 #[test]
 fn backup_during_concurrent_writes_is_consistent() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     for n in 0..400 {
         store.issue(new_key(&store, &format!("key {n}"), &["api.read", "api.write"])).unwrap();
     }
@@ -185,7 +185,7 @@ fn backup_during_concurrent_writes_is_consistent() {
         let taken = Offline::new().verify_backup(&bytes[..], |_| ()).unwrap();
         let new = old.with_file_name(format!("new {number}"));
         restore(bytes, &new, &LaterEvidence::Unknown).unwrap();
-        let restored = Store::open(&new).unwrap();
+        let restored = portcullis_testkit::builder().open(&new).unwrap();
         let found: BTreeMap<_, _> = records(&restored)
             .into_iter()
             .map(|r| (r.id.to_string(), (r.name.clone(), r.active, r.grant)))
@@ -197,15 +197,15 @@ fn backup_during_concurrent_writes_is_consistent() {
 #[test]
 fn backup_of_an_empty_store_can_be_restored() {
     let (_dir, old) = home();
-    let bytes = backup(&Store::open(&old).unwrap());
+    let bytes = backup(&portcullis_testkit::builder().open(&old).unwrap());
     assert_eq!(restore(&bytes, &new_directory(&old), &directory(&old)).unwrap().records, 0);
-    assert!(records(&Store::open(new_directory(&old)).unwrap()).is_empty());
+    assert!(records(&portcullis_testkit::builder().open(new_directory(&old)).unwrap()).is_empty());
 }
 
 #[test]
 fn progress_is_reported_up_to_the_end() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     for _ in 0..600 {
         store.issue(new_key(&store, "a", &["api.read"])).unwrap();
     }
@@ -223,7 +223,7 @@ fn progress_is_reported_up_to_the_end() {
 #[test]
 fn backup_with_any_flipped_bit_or_truncated_is_refused() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     for name in ["one", "two"] {
         let (id, _) = issue(&store, new_key(&store, name, &["api.read"]));
         store.revoke(id).unwrap();
@@ -251,7 +251,7 @@ fn backup_with_any_flipped_bit_or_truncated_is_refused() {
 #[test]
 fn restore_of_a_damaged_backup_creates_nothing() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     issue(&store, new_key(&store, "a", &["api.read"]));
     let mut bytes = backup(&store);
     drop(store);
@@ -259,14 +259,17 @@ fn restore_of_a_damaged_backup_creates_nothing() {
     *bytes.last_mut().unwrap() ^= 1;
     let refused = restore(&bytes, &new_directory(&old), &directory(&old));
     assert!(matches!(refused, Err(Error::BadBackup(_))), "{refused:?}");
-    assert!(matches!(Store::builder().open_existing(new_directory(&old)), Err(Error::NotFound(_))));
+    assert!(matches!(
+        portcullis_testkit::builder().open_existing(new_directory(&old)),
+        Err(Error::NotFound(_))
+    ));
     assert!(!new_directory(&old).exists());
 }
 
 #[test]
 fn backup_with_a_pepper_is_read_only_with_that_pepper() {
     let (_dir, old) = home();
-    let builder = |pepper: &str| Store::builder().pepper(pepper.as_bytes().to_vec());
+    let builder = |pepper: &str| portcullis_testkit::builder().pepper(pepper.as_bytes().to_vec());
     let store = builder("a long enough pepper").open(&old).unwrap();
     let (_, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let mut bytes = Vec::new();
@@ -287,7 +290,7 @@ fn backup_with_a_pepper_is_read_only_with_that_pepper() {
 #[test]
 fn backup_contains_no_secret() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (_, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let secret = &key[key.len() - 38..];
     assert!(!backup(&store).windows(8).any(|window| secret.windows(8).any(|part| part == window)));
@@ -298,7 +301,7 @@ fn backup_contains_no_secret() {
 #[test]
 fn restore_applies_every_kind_of_later_restriction() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let make = |name: &str| issue(&store, new_key(&store, name, &["api.read", "api.write"]));
     let (untouched, untouched_key) = make("untouched");
     let (revoked, revoked_key) = make("revoked");
@@ -352,7 +355,7 @@ fn restore_applies_every_kind_of_later_restriction() {
         (vec![LaterEffect::Lost], vec![LaterEffect::Lost])
     );
 
-    let new = Store::open(new_directory(&old)).unwrap();
+    let new = portcullis_testkit::builder().open(new_directory(&old)).unwrap();
     let refused = |key: &[u8]| new.authenticate_key(key).err();
     assert_eq!(refused(&untouched_key), None);
     assert_eq!(refused(&revoked_key), Some(Refusal::Inactive));
@@ -381,17 +384,18 @@ fn restore_applies_every_kind_of_later_restriction() {
     // The restored store accepts changes and can be reopened.
     issue(&new, new_key(&new, "after", &["api.read"]));
     drop(new);
-    assert!(Store::open(new_directory(&old)).is_ok());
+    assert!(portcullis_testkit::builder().open(new_directory(&old)).is_ok());
 }
 
 #[test]
 fn scopes_added_after_the_backup_keep_their_numbers() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let bytes = backup(&store);
     drop(store);
-    let with_scope = |name: &str| Store::builder().scopes([(name.parse().unwrap(), String::new())]);
+    let with_scope =
+        |name: &str| portcullis_testkit::builder().scopes([(name.parse().unwrap(), String::new())]);
     let store = with_scope("late.one").open(&old).unwrap();
     let widened =
         Change::default().with_grant(portcullis_testkit::scopes(&store, &["api.read", "late.one"]));
@@ -413,29 +417,29 @@ fn scopes_added_after_the_backup_keep_their_numbers() {
 #[test]
 fn store_can_be_restored_repeatedly() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let first = backup(&store);
     drop(store);
     let second = new_directory(&old);
     restore(&first, &second, &directory(&old)).unwrap();
-    Store::open(&second).unwrap().revoke(id).unwrap();
+    portcullis_testkit::builder().open(&second).unwrap().revoke(id).unwrap();
     // The later revocation was made in the store that was restored from the same backup.
     let third = old.with_file_name("third");
     restore(&first, &third, &directory(&second)).unwrap();
-    let store = Store::open(&third).unwrap();
+    let store = portcullis_testkit::builder().open(&third).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Inactive);
 }
 
 #[test]
 fn restore_needs_an_audit_log_that_reaches_the_anchor() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (id, _) = issue(&store, new_key(&store, "a", &["api.read"]));
     let earlier = old.with_file_name("earlier");
     drop(store);
     copy(&old, &earlier);
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     store.update(id, Change::default().with_name("b")).unwrap();
     let bytes = backup(&store);
     store.revoke(id).unwrap();
@@ -457,7 +461,7 @@ fn restore_needs_an_audit_log_that_reaches_the_anchor() {
     assert!(refused(&rolled_back).contains("the log reached 4"));
     // Another store.
     let other = old.with_file_name("other");
-    let store = Store::open(&other).unwrap();
+    let store = portcullis_testkit::builder().open(&other).unwrap();
     for _ in 0..5 {
         issue(&store, new_key(&store, "a", &["api.read"]));
     }
@@ -473,7 +477,7 @@ fn restore_needs_an_audit_log_that_reaches_the_anchor() {
 
     // None of the attempts created anything, and the complete directory is accepted.
     restore(&bytes, &new, &directory(&old)).unwrap();
-    assert!(!Store::open(&new).unwrap().get(id).unwrap().active);
+    assert!(!portcullis_testkit::builder().open(&new).unwrap().get(id).unwrap().active);
 }
 
 /// Exports the audit log.
@@ -486,7 +490,7 @@ fn export(store: &Store, after: u64) -> LaterEvidence {
 #[test]
 fn restore_accepts_an_export_instead_of_the_old_directory() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
     let (_, kept_key) = issue(&store, new_key(&store, "kept", &["api.read"]));
     let early = export(&store, 0);
@@ -526,7 +530,7 @@ fn restore_accepts_an_export_instead_of_the_old_directory() {
     let effects: Vec<_> =
         summary.changes.iter().map(|change| (change.key, change.effect)).collect();
     assert_eq!(effects, [(gone, LaterEffect::Applied), (lost, LaterEffect::Lost)]);
-    let new = Store::open(&new).unwrap();
+    let new = portcullis_testkit::builder().open(&new).unwrap();
     assert_eq!(new.authenticate_key(&gone_key).err(), Some(Refusal::Inactive));
     assert!(new.authenticate_key(&kept_key).is_ok());
 }
@@ -534,7 +538,7 @@ fn restore_accepts_an_export_instead_of_the_old_directory() {
 #[test]
 fn restore_does_not_change_the_old_directory() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let bytes = backup(&store);
     issue(&store, new_key(&store, "a", &["api.read"]));
     drop(store);
@@ -546,14 +550,14 @@ fn restore_does_not_change_the_old_directory() {
 #[test]
 fn restore_without_evidence_reports_the_unknown_period() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let (id, key) = issue(&store, new_key(&store, "a", &["api.read"]));
     let bytes = backup(&store);
     store.revoke(id).unwrap();
     let summary = restore(&bytes, &new_directory(&old), &LaterEvidence::Unknown).unwrap();
     let (from, to) = summary.unknown.unwrap();
     assert!(from == summary.backup.taken && from <= to);
-    let new = Store::open(new_directory(&old)).unwrap();
+    let new = portcullis_testkit::builder().open(new_directory(&old)).unwrap();
     // As documented for `Unknown`, the later revocation is not applied.
     assert!(new.authenticate_key(&key).is_ok());
     let entry = new.audit(summary.sequence - 1, 1).unwrap().remove(0);
@@ -566,7 +570,7 @@ fn restore_without_evidence_reports_the_unknown_period() {
 #[test]
 fn restore_never_overwrites() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     let bytes = backup(&store);
     drop(store);
     let before = contents(&old);
@@ -609,7 +613,7 @@ impl Read for FailingReader<'_> {
 #[test]
 fn failed_restore_leaves_no_directory() {
     let (_dir, old) = home();
-    let store = Store::open(&old).unwrap();
+    let store = portcullis_testkit::builder().open(&old).unwrap();
     for _ in 0..50 {
         issue(&store, new_key(&store, "a", &["api.read"]));
     }
@@ -628,7 +632,7 @@ fn failed_restore_leaves_no_directory() {
 
 #[test]
 fn in_memory_store_cannot_be_backed_up() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     assert!(store.backup(Vec::new(), |_| ()).is_err());
 }
 

@@ -2,8 +2,9 @@
 //! every provable key, and no other key stays active.
 
 use portcullis::{
-    Actor, Error, Expiry, KeyId, Offline, Refusal, Store, Timestamp,
+    Actor, Error, Expiry, KeyId, Offline, Refusal, Timestamp,
     doctor::{Finding, RepairIssue, Repaired, Report, Severity},
+    scope::catalogue::financial_data,
 };
 use portcullis_testkit::{
     audit::hours_ago,
@@ -38,12 +39,12 @@ impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("keys");
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let make = |name: &str| issue(&store, new_key(&store, name, &["api.read", "api.write"]));
         let [kept, revoked, deleted, old] = ["kept", "revoked", "deleted", "old"].map(make);
         drop(store);
         let active_frames = operate(&home, |db| vec![record(db, revoked.0), record(db, deleted.0)]);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         store.revoke(revoked.0).unwrap();
         store.revoke(deleted.0).unwrap();
         store.delete(deleted.0).unwrap();
@@ -104,7 +105,7 @@ impl Fixture {
     /// Repairs the store and returns the issue of each listed key.
     fn issues(&self) -> BTreeMap<KeyId, RepairIssue> {
         let (done, new) = self.repair();
-        let store = Store::builder().open_existing(new).unwrap();
+        let store = portcullis_testkit::builder().open_existing(new).unwrap();
         // A repair never re-enables a revoked or deleted key.
         assert_ne!(store.authenticate_key(&self.revoked.1).map(drop), Ok(()));
         assert_eq!(store.authenticate_key(&self.deleted.1).map(drop), Err(Refusal::Unknown));
@@ -160,7 +161,7 @@ fn healthy_store_has_no_findings() {
 #[test]
 fn open_store_is_not_read() {
     let fixture = Fixture::new();
-    let store = Store::open(&fixture.home).unwrap();
+    let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
     let fault = fixture.fault();
     assert_eq!(fault.code, "in-use");
     assert!(fault.text.contains(&format!("process {}", std::process::id())), "{}", fault.text);
@@ -225,7 +226,7 @@ mod files {
         assert_eq!(fault.code, "leftover");
         assert!(fault.text.starts_with(&rehearsal.display().to_string()), "{}", fault.text);
         // Opening the store removes the leftover.
-        drop(Store::open(&fixture.home).unwrap());
+        drop(portcullis_testkit::builder().open(&fixture.home).unwrap());
         assert!(!rehearsal.exists() && fixture.examine().is_healthy());
     }
 
@@ -338,11 +339,11 @@ mod records {
     #[test]
     fn last_use_is_repaired_and_a_damaged_one_is_reported() {
         let fixture = Fixture::new();
-        let store = Store::open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
         store.authenticate_key(&fixture.kept.1).unwrap();
         drop(store);
         let (_, new) = fixture.repair();
-        let store = Store::open(&new).unwrap();
+        let store = portcullis_testkit::builder().open(&new).unwrap();
         assert!(store.last_used(fixture.kept.0).is_some());
         drop(store);
         fs::remove_dir_all(new).unwrap();
@@ -352,7 +353,7 @@ mod records {
         });
         let fault = fixture.fault();
         assert_eq!((fault.code, fault.key), ("use", Some(fixture.kept.0)));
-        assert!(Store::open(&fixture.home).is_err());
+        assert!(portcullis_testkit::builder().open(&fixture.home).is_err());
         let (done, _) = fixture.repair();
         assert_eq!((done.current, done.issues.len()), (4, 0));
     }
@@ -370,11 +371,11 @@ mod records {
     fn key_with_a_scope_outside_the_catalogue_is_noted() {
         let fixture = Fixture::new();
         let closing = ("ledger.close".parse().unwrap(), String::new());
-        let store = Store::builder().scopes([closing]).open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().scopes([closing]).open(&fixture.home).unwrap();
         let (id, _) = issue(&store, new_key(&store, "closer", &["ledger.close", "api.read"]));
         drop(store);
         let other = ("ledger.open".parse().unwrap(), String::new());
-        let report = fixture.examine_with(&Offline::new().scopes([other]));
+        let report = fixture.examine_with(&Offline::new().scopes(financial_data()).scopes([other]));
         assert!(report.is_healthy(), "{report:#?}");
         let note = &report.findings[0];
         assert_eq!((note.code, note.severity, note.key), ("scope", Severity::Note, Some(id)));
@@ -384,7 +385,7 @@ mod records {
     #[test]
     fn expired_keys_are_counted() {
         let fixture = Fixture::new();
-        let store = Store::open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
         for name in ["a", "b"] {
             let expiry = Expiry::At(Timestamp::from_secs(1_000_000));
             issue(&store, new_key(&store, name, &[]).with_expiry(expiry));
@@ -463,7 +464,7 @@ mod meta_and_anchor {
         let fixture = Fixture::new();
         let older = fixture.path("older");
         copy(&fixture.home, &older);
-        let store = Store::open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
         store.revoke(fixture.kept.0).unwrap();
         drop(store);
         fs::copy(fixture.home.join("ledger/anchor"), older.join("ledger/anchor")).unwrap();
@@ -477,7 +478,7 @@ mod meta_and_anchor {
         );
         // No record can be proved: the missing change may have revoked any key.
         let (done, new) = fixture.repair();
-        let store = Store::builder().open_existing(new).unwrap();
+        let store = portcullis_testkit::builder().open_existing(new).unwrap();
         assert_eq!((done.current, done.is_proved, store.count().active), (0, false, 0));
         assert_eq!(done.sequence, 12);
     }
@@ -489,7 +490,7 @@ mod meta_and_anchor {
         copy(&fixture.home, &fork);
         fs::set_permissions(&fork, Permissions::from_mode(0o700)).unwrap();
         for (home, name) in [(&fixture.home, "one"), (&fork, "other")] {
-            let store = Store::open(home).unwrap();
+            let store = portcullis_testkit::builder().open(home).unwrap();
             issue(&store, new_key(&store, name, &[]));
         }
         fs::copy(fixture.home.join("ledger/anchor"), fork.join("ledger/anchor")).unwrap();
@@ -517,7 +518,7 @@ mod meta_and_anchor {
     fn store_with_a_pepper_is_healthy_with_that_pepper() {
         let fixture = Fixture::new();
         let home = fixture.path("peppered");
-        let store = Store::builder().pepper(PEPPER).open(&home).unwrap();
+        let store = portcullis_testkit::builder().pepper(PEPPER).open(&home).unwrap();
         issue(&store, new_key(&store, "a", &[]));
         drop(store);
         let fixture = Fixture { home, ..fixture };
@@ -666,7 +667,10 @@ mod repair {
         let (done, new) = fixture.repair();
         assert_eq!((done.current, done.issues.len(), done.sequence), (4, 0, 11));
         assert!(done.is_proved);
-        let (old, new) = (Store::open(&fixture.home).unwrap(), Store::open(new).unwrap());
+        let (old, new) = (
+            portcullis_testkit::builder().open(&fixture.home).unwrap(),
+            portcullis_testkit::builder().open(new).unwrap(),
+        );
         assert_eq!(portcullis_testkit::records(&old), portcullis_testkit::records(&new));
         assert_eq!(new.authenticate_key(&fixture.kept.1).unwrap().id(), fixture.kept.0);
         assert_eq!(new.authenticate_key(&fixture.revoked.1).map(drop), Err(Refusal::Inactive));
@@ -785,7 +789,7 @@ mod repair {
             !issues.is_empty() && issues.values().all(|issue| *issue == RepairIssue::Narrowed),
             "{issues:?}"
         );
-        let store = Store::open(fixture.path("repaired")).unwrap();
+        let store = portcullis_testkit::builder().open(fixture.path("repaired")).unwrap();
         let kept = store.authenticate_key(&fixture.kept.1).unwrap();
         assert!(kept.require(&"api.read".parse().unwrap()).is_ok());
         assert!(kept.require(&"api.write".parse().unwrap()).is_err());
@@ -795,7 +799,7 @@ mod repair {
     fn pruned_store_is_proved_by_the_sum_of_all_records() {
         let fixture = Fixture::new();
         age(&fixture.home, 100);
-        let store = Store::open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
         let acting = store.acting_as(Actor::Host);
         let pruned = acting.prune_audit(hours_ago(50)).unwrap().unwrap();
         assert_eq!((pruned.through, pruned.removed), (10, 10));
@@ -814,7 +818,7 @@ mod repair {
     #[test]
     fn restored_store_is_proved_by_the_sum_of_all_records() {
         let fixture = Fixture::new();
-        let store = Store::open(&fixture.home).unwrap();
+        let store = portcullis_testkit::builder().open(&fixture.home).unwrap();
         let mut backup = Vec::new();
         store.backup(&mut backup, |_| ()).unwrap();
         store.revoke(fixture.new).unwrap();
@@ -826,7 +830,7 @@ mod repair {
             anchor: None,
         };
         Offline::new().restore(&backup[..], &restored, &later, Actor::Host, |_| ()).unwrap();
-        let store = Store::open(&restored).unwrap();
+        let store = portcullis_testkit::builder().open(&restored).unwrap();
         store.revoke(fixture.kept.0).unwrap();
         drop(store);
         let fixture = Fixture { home: restored, ..fixture };
@@ -839,7 +843,7 @@ mod repair {
     fn existing_store_is_not_overwritten() {
         let fixture = Fixture::new();
         let other = fixture.path("other");
-        drop(Store::open(&other).unwrap());
+        drop(portcullis_testkit::builder().open(&other).unwrap());
         let before = snapshot(&other);
         let done = Offline::new().repair(&fixture.home, &other, fixture.dir.path(), Actor::Host);
         assert!(matches!(done, Err(Error::AlreadyExists(_))), "{done:?}");

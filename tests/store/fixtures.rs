@@ -1,11 +1,11 @@
 //! Compatibility: this version opens the stores that older versions wrote, with all their content.
 //!
-//! `tests/fixtures/v1` was written once, by the first version of format 1, and never changes. A
-//! new format gets a directory of its own:
+//! `tests/fixtures/v1` was written once, by the first version of format 1, and never changes. `v2` also has
+//! scopes with descriptions, added and hidden ones. A new format gets a directory of its own:
 //!
 //! ```text
-//! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v2 cargo test --test store fixtures::
-//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v2-cut cargo test --test store fixtures::
+//! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v3 cargo test --test store fixtures::
+//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v3-cut cargo test --test store fixtures::
 //! ```
 //!
 //! The second command writes a store whose audit log was pruned.
@@ -28,6 +28,12 @@ fn store_of_format_1_opens_with_all_its_content() {
     }
     let store = open_fixture("v1", 7, &["api.read", "ledger.close"]);
     assert_eq!(store.audit_range(0, usize::MAX).unwrap().start.after, 0);
+}
+
+#[test]
+fn store_with_described_and_hidden_scopes_opens_with_all_its_content() {
+    let store = open_fixture("v2", 7, &["api.read", "ledger.close", "ledger.added"]);
+    assert!(store.scopes(["ledger.hidden"]).is_err());
 }
 
 #[test]
@@ -86,7 +92,11 @@ fn open_fixture(name: &str, keys: usize, scopes: &[&str]) -> Store {
 fn describe(store: &Store, names: usize, entries: usize) -> String {
     let mut text = format!("prefix {}\n", store.prefix().as_str());
     for entry in store.catalogue().entries().iter().take(names) {
-        writeln!(text, "scope {}", entry.scope.as_str()).unwrap();
+        write!(text, "scope {}", entry.scope.as_str()).unwrap();
+        if entry.scope.as_str().starts_with("ledger.") && !entry.description.is_empty() {
+            write!(text, " {:?} offered={}", entry.description, entry.offered).unwrap();
+        }
+        text.push('\n');
     }
     for record in records(store) {
         writeln!(text, "{}", record_line(&record)).unwrap();
@@ -142,7 +152,7 @@ fn entry_line(entry: &AuditEntry) -> String {
 fn write_fixture(target: &Path) {
     let home = target.join("store");
     let closing = ("ledger.close".parse().unwrap(), "close a year".to_owned());
-    let builder = || Store::builder().scopes([closing.clone()]);
+    let builder = || portcullis_testkit::builder().scopes([closing.clone()]);
     let store = builder().create(&home).unwrap();
     let mut keys: Vec<(Vec<u8>, &str)> = Vec::new();
     let mut issue_with_answer = |store: &Store, new: NewKey, answer: &'static str| -> KeyId {
@@ -182,6 +192,10 @@ fn write_fixture(target: &Path) {
     store.update(clerk, narrowed.with_owner("desk")).unwrap();
     store.update(clerk, Change::deactivate().without_owner()).unwrap();
     store.update(clerk, Change::activate()).unwrap();
+    let own = |name: &str| name.parse::<portcullis::Scope>().unwrap();
+    store.add_scope(&own("ledger.added"), "added to the store").unwrap();
+    store.add_scope(&own("ledger.hidden"), "added and hidden").unwrap();
+    store.acting_as(Actor::Local(1000)).hide_scope(&own("ledger.hidden")).unwrap();
     assert!(store.scopes([catalogue::API_READ.as_str()]).is_ok());
     let names = store.catalogue().entries().len();
     fs::write(target.join("expected.txt"), describe(&store, names, usize::MAX)).unwrap();
@@ -192,13 +206,13 @@ fn write_fixture(target: &Path) {
 /// Writes a store with entries that are two days old and pruned.
 fn write_cut_fixture(target: &Path) {
     let home = target.join("store");
-    let store = Store::builder().create(&home).unwrap();
+    let store = portcullis_testkit::builder().create(&home).unwrap();
     let [kept, revoked, gone] = ["kept", "off", "gone"]
         .map(|name| issue(&store, new_key(&store, name, &["api.read", "api.write"])));
     store.revoke(revoked.0).unwrap();
     drop(store);
     age(&home, 48);
-    let store = Store::builder().open_existing(&home).unwrap();
+    let store = portcullis_testkit::builder().open_existing(&home).unwrap();
     store.revoke(gone.0).unwrap();
     let now = Timestamp::from(std::time::SystemTime::now()).as_secs();
     let before = Timestamp::from_secs(now - 30 * 3600);
@@ -222,7 +236,9 @@ fn finish(target: &Path, home: &Path, keys: Vec<(Vec<u8>, &str)>) {
         writeln!(text, "{} {answer}", String::from_utf8(key).unwrap()).unwrap();
     }
     fs::write(target.join("keys.txt"), text).unwrap();
-    fs::remove_file(home.join("lock")).unwrap();
+    for created_by_every_opening in ["lock", "ledger/reserve"] {
+        fs::remove_file(home.join(created_by_every_opening)).unwrap();
+    }
     let bytes = fs::read(home.join(DB)).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     fs::write(target.join("db.len"), format!("{}\n", bytes.len())).unwrap();

@@ -1,6 +1,6 @@
 //! The time when a key was last used, through the public API and over reopening the store.
 
-use portcullis::{Expiry, Refusal, Store, Timestamp};
+use portcullis::{Expiry, Refusal, Timestamp};
 use portcullis_testkit::{basic, home, issue, new_key, surgery::operate};
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use std::{
 #[test]
 fn last_use_has_minute_precision_and_survives_reopen() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let (id, key) = issue(&store, new_key(&store, "till", &["api.read"]));
     let (unused, _) = issue(&store, new_key(&store, "spare", &["api.read"]));
     assert_eq!(store.last_used(id), None);
@@ -26,7 +26,7 @@ fn last_use_has_minute_precision_and_survives_reopen() {
     let entries = store.audit(0, 99).unwrap().len();
     drop(store);
 
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     assert_eq!((store.last_used(id), store.last_used(unused)), (Some(used), None));
     assert_eq!(store.audit(0, 99).unwrap().len(), entries, "a use writes no audit entry");
     store.revoke(id).unwrap();
@@ -34,12 +34,12 @@ fn last_use_has_minute_precision_and_survives_reopen() {
     store.delete(id).unwrap();
     assert_eq!(store.last_used(id), None);
     drop(store);
-    assert_eq!(Store::open(&home).unwrap().last_used(id), None);
+    assert_eq!(portcullis_testkit::builder().open(&home).unwrap().last_used(id), None);
 }
 
 #[test]
 fn refused_authentication_is_not_a_use() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let mut new = new_key(&store, "short", &["api.read"]);
     new.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
     let (expired, key) = issue(&store, new);
@@ -53,7 +53,7 @@ fn refused_authentication_is_not_a_use() {
 #[test]
 fn refused_authentication_writes_nothing() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let (_, good) = issue(&store, new_key(&store, "good", &["api.read"]));
     let (off, inactive) = issue(&store, new_key(&store, "off", &["api.read"]));
     let (gone, deleted) = issue(&store, new_key(&store, "gone", &["api.read"]));
@@ -74,7 +74,7 @@ fn refused_authentication_writes_nothing() {
     drop(store);
 
     let before = on_disk(&home);
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     for (header, refusal) in headers.iter().cycle().take(5_000) {
         assert_eq!(store.authenticate_header(header.as_bytes()).unwrap_err(), *refusal);
         let twice = [header.as_bytes(); 2];
@@ -85,7 +85,7 @@ fn refused_authentication_writes_nothing() {
     drop(store);
     assert_eq!(on_disk(&home), before);
 
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     store.authenticate_key(&good).unwrap();
     drop(store);
     assert_ne!(on_disk(&home), before, "a use is written");
@@ -114,7 +114,7 @@ fn on_disk(home: &Path) -> BTreeMap<Vec<u8>, (Option<SystemTime>, Vec<u8>)> {
 
 #[test]
 fn key_of_a_rotation_is_unused() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "till", &["api.read"]));
     store.authenticate_key(&key).unwrap();
     let new = store.rotate(id, Duration::from_mins(1)).unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 #[test]
 fn key_is_accepted_until_revoked_and_again_after_reactivation() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let (id, key) = issue(&store, new_key(&store, "Nightly export", &["api.read"]));
     let principal = store.authenticate_key(&key).unwrap();
     assert_eq!(principal.id(), id);
@@ -29,7 +29,7 @@ fn key_is_accepted_until_revoked_and_again_after_reactivation() {
 #[test]
 fn every_key_state_survives_reopen() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let (on, on_key) = issue(&store, new_key(&store, "on", &["api.read"]));
     let (off, off_key) = issue(&store, new_key(&store, "off", &["api.read"]));
     let (gone, gone_key) = issue(&store, new_key(&store, "gone", &["api.read"]));
@@ -41,7 +41,7 @@ fn every_key_state_survives_reopen() {
     let changed = store.update(on, change).unwrap();
     drop(store);
 
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     assert_eq!(store.get(on).unwrap(), changed);
     assert!(store.authenticate_key(&on_key).is_ok());
     assert_eq!(store.authenticate_key(&off_key).unwrap_err(), Refusal::Inactive);
@@ -51,7 +51,7 @@ fn every_key_state_survives_reopen() {
 
 #[test]
 fn expired_key_is_refused() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let mut new = new_key(&store, "short", &["api.read"]);
     new.expiry = Expiry::At(Timestamp::from_secs(1_000_000));
     let (id, key) = issue(&store, new);
@@ -63,7 +63,7 @@ fn expired_key_is_refused() {
 #[test]
 fn clock_set_back_before_reopen_does_not_revive_an_expired_key() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let mut new = new_key(&store, "short", &["api.read"]);
     new.expiry = Expiry::At((SystemTime::now() + Duration::from_hours(1)).into());
     let (_, key) = issue(&store, new);
@@ -72,13 +72,13 @@ fn clock_set_back_before_reopen_does_not_revive_an_expired_key() {
 
     // Now the wall clock is two hours behind the newest change.
     surgery::shift(&home, 2);
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     assert_eq!(store.authenticate_key(&key).unwrap_err(), Refusal::Expired);
 }
 
 #[test]
 fn key_without_scopes_is_accepted_and_has_no_rights() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (_, key) = issue(&store, new_key(&store, "no scopes", &[]));
     let principal = store.authenticate_key(&key).unwrap();
     for entry in store.catalogue().entries() {
@@ -88,7 +88,7 @@ fn key_without_scopes_is_accepted_and_has_no_rights() {
 
 #[test]
 fn header_and_key_authentication_agree() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "header", &["api.read"]));
     let header = basic(&key);
     assert_eq!(store.authenticate_header(header.as_bytes()).unwrap().id(), id);
@@ -103,7 +103,7 @@ fn header_and_key_authentication_agree() {
 
 #[test]
 fn key_with_one_wrong_character_is_unknown() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (_, key) = issue(&store, new_key(&store, "exact", &["api.read"]));
     for at in 0..key.len() {
         let mut wrong = key.clone();
@@ -115,7 +115,7 @@ fn key_with_one_wrong_character_is_unknown() {
 
 #[test]
 fn only_inactive_key_can_be_deleted() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "busy", &["api.read"]));
     assert!(matches!(store.delete(id), Err(Error::StillActive(_))));
     assert!(store.authenticate_key(&key).is_ok());
@@ -127,7 +127,7 @@ fn only_inactive_key_can_be_deleted() {
 
 #[test]
 fn last_active_root_key_cannot_be_revoked_narrowed_or_expired() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let root = |name: &str| new_key(&store, name, &[]).with_grant(Grant::All);
     let (first, _) = issue(&store, root("first"));
     let changes = [
@@ -149,11 +149,11 @@ fn last_active_root_key_cannot_be_revoked_narrowed_or_expired() {
 #[test]
 fn one_of_two_root_keys_can_be_revoked_after_reopen() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let [first, second] = ["first", "second"]
         .map(|name| issue(&store, new_key(&store, name, &[]).with_grant(Grant::All)).0);
     drop(store);
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     assert!(!store.revoke(first).unwrap().active);
     assert!(matches!(store.revoke(second), Err(Error::LastRoot(id)) if id == second));
 }
@@ -161,7 +161,7 @@ fn one_of_two_root_keys_can_be_revoked_after_reopen() {
 #[test]
 fn rotation_copies_all_fields_and_revokes_the_old_key() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let end = Expiry::At(Timestamp::from_secs(9_000_000_000));
     let new = new_key(&store, "till", &["api.read"])
         .with_expiry(end)
@@ -183,7 +183,7 @@ fn rotation_copies_all_fields_and_revokes_the_old_key() {
     assert_eq!((entry.before, entry.after), (Change::activate(), Change::deactivate()));
     drop(store);
 
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     assert_eq!((store.get(old).unwrap(), store.get(new).unwrap()), (was, is));
     assert_eq!(store.authenticate_key(&old_key).unwrap_err(), Refusal::Inactive);
     assert_eq!(store.authenticate_key(&new_key).unwrap().id(), new);
@@ -191,7 +191,7 @@ fn rotation_copies_all_fields_and_revokes_the_old_key() {
 
 #[test]
 fn rotated_key_stays_valid_for_the_grace_period_or_until_its_expiry() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "long", &["api.read"]));
     let issued = store.rotate(id, Duration::from_hours(1)).unwrap().record;
     assert!(store.authenticate_key(&key).is_ok());
@@ -209,7 +209,7 @@ fn rotated_key_stays_valid_for_the_grace_period_or_until_its_expiry() {
 
 #[test]
 fn only_valid_key_can_be_rotated_and_only_once() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let refused_state = |id| match store.rotate(id, Duration::from_mins(1)) {
         Err(Error::NotCurrent { state, .. }) => state,
         other => panic!("{other:?}"),
@@ -229,7 +229,7 @@ fn only_valid_key_can_be_rotated_and_only_once() {
 
 #[test]
 fn last_root_key_is_rotated_by_the_host_only() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (first, key) = issue(&store, new_key(&store, "r", &[]).with_grant(Grant::All));
     let by_itself = store.acting_as(Actor::Key(first)).rotate(first, Duration::ZERO);
     assert!(matches!(by_itself, Err(Error::Forbidden(Forbidden::RootIsLocal))));
@@ -242,7 +242,7 @@ fn last_root_key_is_rotated_by_the_host_only() {
 #[test]
 fn key_with_the_largest_record_can_be_revoked_and_rotated() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let with_metadata = |bytes: usize| {
         let entry = |i: usize| (i.to_string(), "x".repeat(bytes.saturating_sub(i * 256).min(256)));
         new_key(&store, "long", &["api.read"]).with_metadata((0..6).map(entry).collect())
@@ -259,7 +259,7 @@ fn key_with_the_largest_record_can_be_revoked_and_rotated() {
 
 #[test]
 fn update_with_a_stale_revision_is_refused() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "shared", &["api.read"]));
     let seen = store.get(id).unwrap().revision;
     let acting = store.acting_as(Actor::Local(0));
@@ -271,7 +271,7 @@ fn update_with_a_stale_revision_is_refused() {
 
 #[test]
 fn delete_with_a_stale_revision_is_refused() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "old", &["api.read"]));
     let seen = store.get(id).unwrap().revision;
     let now = store.revoke(id).unwrap().revision;
@@ -282,7 +282,7 @@ fn delete_with_a_stale_revision_is_refused() {
 
 #[test]
 fn invalid_value_is_reported_by_field_and_changes_nothing() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, _) = issue(&store, new_key(&store, "good", &["api.read"]));
     let before = store.get(id).unwrap();
     let long = Change::default().with_name("x".repeat(1 << 20));
@@ -307,7 +307,7 @@ mod escalation_is_refused {
 
     impl Fixture {
         fn new() -> Self {
-            let store = Store::in_memory().unwrap();
+            let store = portcullis_testkit::builder().in_memory().unwrap();
             let held = ["admin.key.create", "admin.key.update", "admin.key.delete", "api.read"];
             let mut new = new_key(&store, "clerk", &held);
             new.expiry = Expiry::At(Timestamp::from_secs(5_000_000_000));
@@ -476,7 +476,7 @@ mod escalation_is_refused {
 
 #[test]
 fn page_token_stays_valid_after_inserts_and_deletions() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let ids: Vec<KeyId> =
         (0..5).map(|n| issue(&store, new_key(&store, &format!("k{n}"), &[])).0).collect();
     let mut query = ListQuery::default().with_page_size(2);
@@ -501,7 +501,7 @@ fn page_token_stays_valid_after_inserts_and_deletions() {
 
 #[test]
 fn list_is_filtered_by_name_state_and_scope() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (read, _) = issue(&store, new_key(&store, "Nightly Export", &["api.read"]));
     let (write, _) = issue(&store, new_key(&store, "import", &["api.write"]));
     store.revoke(write).unwrap();
@@ -525,7 +525,7 @@ fn prefix_scopes_and_pepper_survive_reopen() {
     let (_dir, home) = home();
     let pepper = b"sixteen bytes or more".to_vec();
     let scope: portcullis::Scope = "ledger.close".parse().unwrap();
-    let first = Store::builder()
+    let first = portcullis_testkit::builder()
         .prefix(Prefix::new("acme").unwrap())
         .pepper(pepper.clone())
         .scopes([(scope.clone(), "close a year".to_owned())]);
@@ -534,28 +534,30 @@ fn prefix_scopes_and_pepper_survive_reopen() {
     assert!(key.starts_with(b"acme_"));
     drop(store);
 
-    assert!(matches!(Store::open(&home), Err(Error::WrongPepper)));
-    let other = Store::builder().pepper(pepper.clone()).prefix(Prefix::new("pcl").unwrap());
+    assert!(matches!(portcullis_testkit::builder().open(&home), Err(Error::WrongPepper)));
+    let other =
+        portcullis_testkit::builder().pepper(pepper.clone()).prefix(Prefix::new("pcl").unwrap());
     assert!(matches!(other.open(&home), Err(Error::WrongPrefix(p)) if &*p == "acme"));
     let again = Store::builder().pepper(pepper.clone()).open_existing(&home).unwrap();
     assert!(again.authenticate_key(&key).unwrap().require(&scope).is_ok());
     assert!(again.scopes(["ledger.close"]).is_ok());
     drop(again);
-    let without = Store::builder().pepper(pepper).scopes([]).open(&home).unwrap();
+    let without = portcullis_testkit::builder().pepper(pepper).scopes([]).open(&home).unwrap();
     assert!(without.authenticate_key(&key).unwrap().require(&scope).is_ok());
     assert!(matches!(without.scopes(["ledger.close"]), Err(Error::UnknownScope(_))));
 }
 
 #[test]
 fn pepper_has_at_least_sixteen_bytes() {
-    let short = Store::builder().pepper(*b"fifteen bytes..").in_memory();
+    let short = portcullis_testkit::builder().pepper(*b"fifteen bytes..").in_memory();
     assert!(matches!(short, Err(Error::Invalid { field: Field::Pepper, .. })));
-    assert!(Store::builder().pepper(*b"sixteen bytes...").in_memory().is_ok());
+    assert!(portcullis_testkit::builder().pepper(*b"sixteen bytes...").in_memory().is_ok());
 }
 
 #[test]
 fn store_counts_its_keys_and_debug_shows_only_the_prefix() {
-    let store = Store::builder().prefix(Prefix::new("acme").unwrap()).in_memory().unwrap();
+    let store =
+        portcullis_testkit::builder().prefix(Prefix::new("acme").unwrap()).in_memory().unwrap();
     for name in ["a", "b", "c"] {
         issue(&store, new_key(&store, name, &["api.read"]));
     }
@@ -579,10 +581,10 @@ fn idempotent_request_is_known_after_reopen() {
     let send = |store: &Store| {
         store.acting_as(Actor::Host).issue_once(new_key(store, "a", &["api.read"]), &request)
     };
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let Outcome::Issued(issued) = send(&store).unwrap() else { panic!("executed before") };
     drop(store);
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let Outcome::Before(record) = send(&store).unwrap() else { panic!("executed twice") };
     assert_eq!(record.id, issued.record.id);
 
@@ -592,14 +594,14 @@ fn idempotent_request_is_known_after_reopen() {
     };
     let Outcome::Issued(issued) = rotate(&store).unwrap() else { panic!("executed before") };
     drop(store);
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let Outcome::Before(record) = rotate(&store).unwrap() else { panic!("executed twice") };
     assert_eq!(record.id, issued.record.id, "the new key, not the replaced one");
 }
 
 #[test]
 fn unknown_user_is_malformed_only_if_the_user_name_is_invalid() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let refusal = |user: &[u8]| store.authenticate_header(basic(user).as_bytes()).unwrap_err();
     assert_eq!(refusal(b"somebody"), Refusal::Unknown);
     assert_eq!(refusal(b"some body"), Refusal::Malformed);
@@ -610,17 +612,24 @@ fn unknown_user_is_malformed_only_if_the_user_name_is_invalid() {
 fn first_key_is_issued_by_the_process_that_created_the_store_only() {
     let (_dir, home) = home();
     // As with a volume that is not mounted.
-    assert!(Store::open(&home).unwrap().issue_first_key("root").unwrap().is_none());
+    assert!(
+        portcullis_testkit::builder()
+            .open(&home)
+            .unwrap()
+            .issue_first_key("root")
+            .unwrap()
+            .is_none()
+    );
     let (_dir, home) = portcullis_testkit::home();
-    let store = Store::builder().create(&home).unwrap();
+    let store = portcullis_testkit::builder().create(&home).unwrap();
     let first = store.issue_first_key("root").unwrap().unwrap();
     assert_eq!((first.record.grant, first.record.expiry), (Grant::All, Expiry::Never));
     assert!(store.issue_first_key("root").unwrap().is_none());
     assert!(store.issue_first_key_of_opened("root").unwrap().is_none());
     drop(store);
     let (_dir, home) = portcullis_testkit::home();
-    drop(Store::builder().create(&home).unwrap());
-    let store = Store::builder().open_existing(&home).unwrap();
+    drop(portcullis_testkit::builder().create(&home).unwrap());
+    let store = portcullis_testkit::builder().open_existing(&home).unwrap();
     assert!(store.issue_first_key("root").unwrap().is_none());
     assert!(store.issue_first_key_of_opened("root").unwrap().is_some());
 }
@@ -628,7 +637,7 @@ fn first_key_is_issued_by_the_process_that_created_the_store_only() {
 #[test]
 fn records_of_all_keys_are_iterated() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let ids: Vec<_> =
         (0..450).map(|n| issue(&store, new_key(&store, &n.to_string(), &["api.read"])).0).collect();
     let found: Vec<_> = store.records().map(|record| record.id).collect();

@@ -198,13 +198,13 @@ impl Drop for SetOnDrop<'_> {
 
 #[test]
 fn authentication_started_after_revocation_in_memory_is_refused() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     run(&store, number("PORTCULLIS_REVOCATIONS", 20_000), "in memory");
 }
 
 #[test]
 fn authentication_started_after_revocation_on_disk_is_refused() {
     let (_dir, home) = home();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     run(&store, number("PORTCULLIS_REVOCATIONS_ON_DISK", 300), "on disk");
 }

@@ -105,7 +105,7 @@ impl Output {
 
 #[test]
 fn search_finds_every_encoding_at_every_offset() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let issued = store.issue(new_key(&store, "leaked", &[])).unwrap();
     let key = issued.secret.reveal(str::to_owned);
     let search = Search::new(&key);
@@ -128,7 +128,7 @@ fn search_finds_every_encoding_at_every_offset() {
 fn secret_is_in_no_file_and_no_output() {
     let (_dir, home) = home();
     let mut output = Output::default();
-    let store = Store::open(&home).unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     let issued = store.issue(new_key(&store, "holder", &["api.read", "admin.key.update"])).unwrap();
     output.debug(&issued);
     let id = issued.record.id;
@@ -142,8 +142,9 @@ fn secret_is_in_no_file_and_no_output() {
     let acting = store.acting_as(Actor::Key(id)).with_address("192.0.2.7".parse().unwrap());
     change_wrongly(&store, acting, id, &mut output);
     acting.refuse(Attempt::List, Some(id), &format!("{key} may not")).unwrap();
-    output.failure(Store::open(&home));
-    output.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).create(&home));
+    output.failure(portcullis_testkit::builder().open(&home));
+    output
+        .failure(portcullis_testkit::builder().prefix(Prefix::new("acme").unwrap()).create(&home));
     let (found, read) = search.finds_below(&home);
     assert_eq!(found, None, "while the store is open");
     assert!(read > 10_000, "{read}");
@@ -163,9 +164,9 @@ fn secret_is_in_no_file_and_no_output() {
     drop(store);
     assert_eq!(search.finds_below(&home).0, None, "after the store was closed");
 
-    output.failure(Store::builder().prefix(Prefix::new("acme").unwrap()).open(&home));
-    output.failure(Store::builder().pepper(*b"sixteen bytes or more").open(&home));
-    let store = Store::open(&home).unwrap();
+    output.failure(portcullis_testkit::builder().prefix(Prefix::new("acme").unwrap()).open(&home));
+    output.failure(portcullis_testkit::builder().pepper(*b"sixteen bytes or more").open(&home));
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     output.failure(store.authenticate_key(key.as_bytes()));
     output.debug(store.audit(0, 1000).unwrap());
     assert!(output.0.contains("looks like an API key") && output.0.contains("Secret(<elided>)"));

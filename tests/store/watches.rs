@@ -45,7 +45,7 @@ fn holder(store: &Store, scopes: &[&str]) -> Principal {
 
 #[test]
 fn revoking_narrowing_and_expiring_complete_the_watches_of_that_key_only() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let narrowed = Grant::Scopes(store.scopes(["api.read"]).unwrap());
     let past = Expiry::At(Timestamp::from_secs(1));
     let changes: [(&str, Change); 3] = [
@@ -71,7 +71,7 @@ fn revoking_narrowing_and_expiring_complete_the_watches_of_that_key_only() {
 
 #[test]
 fn watch_of_a_valid_key_is_pending_and_its_debug_output_names_the_key() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let caller = holder(&store, &["api.read"]);
     let mut watch = pin!(store.revocation(&caller));
     assert_eq!(watch.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
@@ -81,7 +81,7 @@ fn watch_of_a_valid_key_is_pending_and_its_debug_output_names_the_key() {
 
 #[test]
 fn watch_follows_changes_of_the_expiry() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let holder = holder(&store, &["api.read"]);
     let watch = store.revocation(&holder);
     assert_eq!((watch.expires_at(), watch.remaining()), (Expiry::Never, None));
@@ -101,7 +101,7 @@ fn watch_follows_changes_of_the_expiry() {
 /// varying delay, and waits for it.
 #[test]
 fn no_wake_up_is_lost_when_a_watch_is_created_during_the_revocation() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (id, key) = issue(&store, new_key(&store, "contended", &["api.read"]));
     let completed = Arc::new(AtomicU64::new(0));
     let (rounds, turn) = mpsc::channel::<Principal>();

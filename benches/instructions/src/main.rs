@@ -55,7 +55,10 @@ fn count(case: &str) -> f64 {
 
 /// Runs a case.
 fn run(case: &str) {
-    let store = Store::in_memory().unwrap();
+    let store = Store::builder()
+        .scopes(portcullis::scope::catalogue::financial_data())
+        .in_memory()
+        .unwrap();
     let scopes = store.scopes(["api.read"]).unwrap();
     let expiry = match case {
         "expiry" => Expiry::At(Timestamp::from_secs(4_000_000_000)),

@@ -9,7 +9,7 @@
 //! It serves plain HTTP on the local host only. In production, use TLS, in the server or in a proxy
 //! (see `deploy/`): a key must not be sent unencrypted.
 //!
-//! Each of the eight documented scopes guards a route. A route without a scope, or a route of the
+//! Each scope of the preset for financial data guards a route. A route without a scope, or a route of the
 //! Data API with a scope of the Administration API, does not compile.
 
 use axum::{
@@ -21,6 +21,7 @@ use axum::{
 };
 use portcullis::{
     Store,
+    scope::catalogue::financial_data,
     web::{
         AdministrationApi, ApiKey, DataApi,
         scopes::{
@@ -346,9 +347,10 @@ pub(crate) fn commands(address: SocketAddr, root: &str) -> String {
 #[expect(clippy::print_stdout, reason = "an example prints what to try")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let store = Store::builder().scopes(financial_data());
     let store = match std::env::args_os().nth(1) {
-        Some(directory) => Store::open(directory)?,
-        None => Store::in_memory()?,
+        Some(directory) => store.open(directory)?,
+        None => store.in_memory()?,
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     let address = listener.local_addr()?;

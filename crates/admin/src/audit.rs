@@ -48,8 +48,8 @@ pub(crate) struct Entry<'e> {
     actor: String,
     /// The client's IP address, if the act came over the network.
     source: Option<String>,
-    /// `create`, `update`, `rotate`, `delete`, `extend_catalogue`, `cut`, `repair`, `restore` or
-    /// `refuse`.
+    /// `create`, `update`, `rotate`, `delete`, `extend_catalogue`, `add_scope`, `hide_scope`, `cut`,
+    /// `repair`, `restore` or `refuse`.
     act: &'static str,
     /// The key that the act concerns.
     key: Option<String>,
@@ -67,6 +67,22 @@ pub(crate) struct Entry<'e> {
     repair: Option<Repaired>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restore: Option<Restored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<ChangedScope<'e>>,
+}
+
+/// The scope that was added or hidden.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedScope)]
+struct ChangedScope<'e> {
+    /// Its name.
+    name: &'e str,
+    /// Its number in the store, if it was added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u8>,
+    /// Its description, if it was added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'e str>,
 }
 
 /// The backup that was restored.
@@ -142,7 +158,7 @@ struct ChangedFields<'e> {
 
 impl<'e> Entry<'e> {
     pub(crate) fn new(entry: &'e AuditEntry) -> Self {
-        let (mut cut, mut repair, mut restore) = (None, None, None);
+        let (mut cut, mut repair, mut restore, mut changed_scope) = (None, None, None, None);
         match &entry.act {
             Act::Prune { through, head } => {
                 cut = Some(Pruned { through: *through, head: HEXLOWER.encode(head) });
@@ -153,6 +169,14 @@ impl<'e> Entry<'e> {
             }
             Act::Restore { backup, later_known } => {
                 restore = Some(Restored { backup: *backup, later_known: *later_known });
+            }
+            Act::AddScope { scope, number, description } => {
+                let (name, description) = (scope.as_str(), Some(description.as_str()));
+                changed_scope = Some(ChangedScope { name, number: Some(*number), description });
+            }
+            Act::HideScope { scope } => {
+                let name = scope.as_str();
+                changed_scope = Some(ChangedScope { name, number: None, description: None });
             }
             _ => {}
         }
@@ -182,6 +206,7 @@ impl<'e> Entry<'e> {
             cut,
             repair,
             restore,
+            scope: changed_scope,
         }
     }
 }

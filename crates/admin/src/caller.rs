@@ -6,8 +6,8 @@ use axum::{
     http::{Extensions, request::Parts},
 };
 use portcullis::{
-    Acting, Actor, Error, KeyId, Principal, Refusal, Scope, Store, audit::Attempt,
-    web::Authentication,
+    Acting, Actor, Error, Grant, KeyId, Principal, Refusal, Scope, Store, audit::Attempt,
+    error::Forbidden, web::Authentication,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -108,14 +108,36 @@ impl Caller {
                 Err(refusal) => refusal,
             },
         };
-        let reason = refusal.to_string();
+        self.record_refusal(store, attempt, key, refusal.to_string()).await;
+        Err(refusal.into())
+    }
+
+    /// Accepts a local user and a root key. Records any other caller's attempt to change the scopes.
+    pub(crate) async fn require_root(&self, store: &Store) -> Result<(), ApiError> {
+        match self {
+            Self::Key(principal, _) if *principal.grant() != Grant::All => {
+                let refused = Forbidden::ScopesAreRoots;
+                let attempt = Attempt::ChangeScopes;
+                self.record_refusal(store, attempt, None, refused.to_string()).await;
+                Err(Error::from(refused).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a refused act. The caller is refused even if the audit entry cannot be written.
+    async fn record_refusal(
+        &self,
+        store: &Store,
+        attempt: Attempt,
+        key: Option<KeyId>,
+        reason: String,
+    ) {
         let recorded = self.act(store, move |acting| {
             acting.refuse_or_log(attempt, key, &reason);
             Ok(())
         });
-        // The caller is refused even if the audit entry cannot be written.
         drop(recorded.await);
-        Err(refusal.into())
     }
 
     /// Runs `work` as this caller, on a thread that may block. The work completes even if the

@@ -227,8 +227,14 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let data = tempfile::tempdir().unwrap();
         let control = ControlSocket::bind(data.path()).unwrap();
-        let serving =
-            tokio::spawn(control.serve(crate::router(portcullis::Store::in_memory().unwrap())));
+        let serving = tokio::spawn(
+            control.serve(crate::router(
+                portcullis::Store::builder()
+                    .scopes(portcullis::scope::catalogue::financial_data())
+                    .in_memory()
+                    .unwrap(),
+            )),
+        );
         let mut stream = connect(data.path()).unwrap();
         let body = r#"{"name": "root", "scopes": ["*"]}"#;
         let request = format!(

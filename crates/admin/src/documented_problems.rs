@@ -34,6 +34,12 @@ const WITH_QUERY: &[Kind] = &[
     (422, "invalid-request", "a parameter is not valid; `errors` lists the parameters"),
 ];
 const WITH_ID: &[Kind] = &[(404, "no-such-key", "no key has this id")];
+const WITH_NAME: &[Kind] = &[(422, "invalid-request", "the name is not a name of a scope")];
+const ROOT: &[Kind] = &[(403, "forbidden", "only a root key may do this")];
+const HIDE: &[Kind] = &[
+    (404, "no-such-scope", "the store has no scope of this name"),
+    (409, "key-management-scope", "the scope is for key management, which every store has"),
+];
 const CHANGE: &[Kind] = &[
     (409, "contended", "with replicas: others changed the store meanwhile; repeat the request"),
     (507, "disk-full", "the disk is full; only stricter changes are written"),
@@ -101,11 +107,14 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     }
     let is_conditional = has("header", Some("If-Match"));
     let is_idempotent = has("header", Some("Idempotency-Key"));
+    let changes_scopes = ["add_scope", "hide_scope"].contains(&id);
     let conditions = [
         (operation.get("requestBody").is_some(), WITH_BODY),
         (has("query", None), WITH_QUERY),
-        (has("path", None), WITH_ID),
-        (is_conditional || is_idempotent, CHANGE),
+        (has("path", Some("id")), WITH_ID),
+        (id == "hide_scope", WITH_NAME),
+        (is_conditional || is_idempotent || changes_scopes, CHANGE),
+        (changes_scopes, ROOT),
         (is_idempotent || id == "update_key", GRANT),
         (is_idempotent, IDEMPOTENT),
         (is_conditional, CONDITIONAL),
@@ -114,6 +123,7 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
         (id == "update_key", UPDATE),
         (id == "rotate_key", ROTATE),
         (id == "delete_key", DELETE),
+        (id == "hide_scope", HIDE),
     ];
     kinds.extend(conditions.into_iter().filter_map(|(holds, kind)| holds.then_some(kind)));
     kinds

@@ -61,7 +61,7 @@ pub(crate) struct ForwardAuthApi;
 /// [`router`](super::router) contains both routes; use this router for a separate listener.
 ///
 /// ```
-/// # let store = portcullis::Store::in_memory()?;
+/// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: axum::Router = portcullis_admin::forward_auth(store);
 /// # Ok::<(), portcullis::Error>(())
 /// ```
@@ -163,11 +163,9 @@ fn required_scopes(store: &Store, uri: &Uri) -> Result<Vec<Scope>, &'static str>
             .collect::<Option<_>>()
             .ok_or("give the required scope and no other parameter: ?scope=api.read")?,
     };
-    let known = store.catalogue().entries();
-    let scope_of = |name| known.iter().find(|entry| entry.offered && entry.scope.as_str() == name);
     names
         .into_iter()
-        .map(|name| scope_of(name).map(|entry| entry.scope.clone()))
+        .map(|name| store.catalogue().find(name).map(|entry| entry.scope.clone()).ok())
         .collect::<Option<_>>()
         .ok_or("the store has no scope of this name; `GET /v1/scopes` lists those that it has")
 }
@@ -222,7 +220,10 @@ mod tests {
 
     #[test]
     fn request_without_a_known_scope_is_refused() {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let requested = |uri: &str| {
             required_scopes(&store, &uri.parse().unwrap())
                 .map(|scopes| scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join("+"))

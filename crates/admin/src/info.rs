@@ -1,28 +1,11 @@
-//! Routes that describe the service: the caller's key, the scopes, and health.
+//! Routes that describe the service: the caller's key, and health.
 
 use super::{api_error::ApiError, blocking, caller::Caller, wire};
 use axum::{extract::State, http::StatusCode, response::Response};
-use portcullis::{Error, Plane, Refusal, Store, audit::Attempt, scope::catalogue, web::Problem};
+use portcullis::{Error, Refusal, Store, web::Problem};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
-
-/// The scopes that a key can have.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Scopes {
-    scopes: Vec<Scope>,
-}
-
-/// A scope.
-#[derive(Serialize, ToSchema)]
-struct Scope {
-    /// The name, as `scopes` of a key has it.
-    name: &'static str,
-    /// `administration` or `data`.
-    plane: &'static str,
-    /// The acts that the scope allows.
-    description: &'static str,
-}
 
 /// The health of the service.
 #[derive(Serialize, ToSchema)]
@@ -69,36 +52,6 @@ pub(crate) async fn whoami(
         Err(Error::NoSuchKey(_)) => Err(Refusal::Unknown.into()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Lists the scopes
-///
-/// Returns the scopes that a key can have, with their planes and descriptions.
-#[utoipa::path(
-    get,
-    path = "/v1/scopes",
-    operation_id = "list_scopes",
-    tag = "Keys",
-    responses(
-        (status = 200, description = "the scopes", body = Scopes)
-    ),
-    security(("key" = ["admin.key.list"]))
-)]
-pub(crate) async fn scopes(
-    State(store): State<Store>,
-    caller: Caller,
-) -> Result<Response, ApiError> {
-    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let entries = store.catalogue().entries().iter().filter(|entry| entry.offered);
-    let scopes = entries.map(|entry| Scope {
-        name: entry.scope.as_str(),
-        plane: match entry.scope.plane() {
-            Plane::Administration => "administration",
-            Plane::Data => "data",
-        },
-        description: &entry.description,
-    });
-    Ok(wire::json(&Scopes { scopes: scopes.collect() }))
 }
 
 /// Liveness probe
@@ -187,7 +140,10 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_reports_how_far_the_clock_is_ahead() {
-        let correct = Store::in_memory().unwrap();
+        let correct = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         assert_eq!(readiness(correct).await, json!({"status": "ok"}));
         let three_days = std::time::Duration::from_hours(72);
         let ahead = readiness(portcullis::testing::store_with_time_ahead(three_days)).await;

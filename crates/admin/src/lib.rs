@@ -24,6 +24,7 @@ mod openapi;
 
 // ── the routes
 mod keys;
+mod scopes;
 mod audit;
 mod export;
 mod info;
@@ -36,7 +37,11 @@ pub mod control;
 
 use axum::{
     Router,
-    http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
+    extract::Request,
+    http::{
+        HeaderValue, Method, StatusCode,
+        header::{ACCEPT, CACHE_CONTROL},
+    },
     middleware,
     response::{IntoResponse, Response},
     routing::post,
@@ -45,6 +50,7 @@ use portcullis::{
     Store,
     web::{self, Problem},
 };
+use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -85,7 +91,7 @@ pub use rate_limited_log::RateLimitedLog;
 /// complete.
 ///
 /// ```
-/// # let store = portcullis::Store::in_memory()?;
+/// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: axum::Router = axum::Router::new().nest("/admin", portcullis_admin::router(store));
 /// # Ok::<(), portcullis::Error>(())
 /// ```
@@ -99,7 +105,8 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
-        .routes(routes!(info::scopes))
+        .routes(routes!(scopes::list))
+        .routes(routes!(scopes::add, scopes::hide))
         .routes(routes!(audit::audit))
         .routes(routes!(export::export))
         .routes(routes!(verify::verify))
@@ -108,10 +115,10 @@ pub fn router(store: Store) -> Router {
     #[cfg(feature = "cluster")]
     let router = router.routes(routes!(replicas::replicas));
     let (router, document) = router.split_for_parts();
-    let document = openapi::complete(document, store.catalogue());
+    let document = Arc::new(document);
     router
-        .merge(openapi::route(&document))
-        .merge(portal::reference::router(&document))
+        .merge(openapi::route(Arc::clone(&document)))
+        .merge(portal::reference::router(document))
         .route("/v1/audit/cut", post(audit::prune))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -128,7 +135,15 @@ async fn no_store(mut response: Response) -> Response {
     response
 }
 
-async fn path_not_found() -> Response {
+async fn path_not_found(request: Request) -> Response {
+    let accept = request.headers().get_all(ACCEPT).iter();
+    // Browsers name this type; API clients send `*/*` or nothing.
+    let is_browser =
+        accept.filter_map(|value| value.to_str().ok()).any(|v| v.contains("text/html"));
+    if is_browser && matches!(*request.method(), Method::GET | Method::HEAD) {
+        let base = portal::base_path::BasePath::of(request.uri(), request.extensions());
+        return portal::not_found::page(base).await;
+    }
     let detail = "there is nothing at this path; the API is at /v1/keys, /v1/scopes, /v1/audit, /v1/whoami and /v1/verify";
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail).into_response()
 }

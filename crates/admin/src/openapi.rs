@@ -7,18 +7,22 @@ use super::documented_problems;
 use axum::{
     Router,
     body::{Body, Bytes},
+    extract::State,
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
 };
-use portcullis::{Catalogue, web::Problem};
+use portcullis::{Catalogue, Credentials, Store, web::Problem};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
         OpenApi as Document,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
@@ -42,6 +46,8 @@ use utoipa::{
         (name = "Keys", description = "Create, list, change, rotate and delete keys. \
             A response with one key has its revision as the entity tag `ETag`. A change with \
             `If-Match` is executed only if the key still has that revision."),
+        (name = "Scopes", description = "The permissions of keys. A store has the scopes for key management \
+            and those of its host."),
         (name = "Verification", description = "Check a key: your own, or one that a client sent to \
             a service of yours."),
         (name = "Forward auth", description = "A proxy asks whether to forward a request. It passes \
@@ -162,10 +168,49 @@ pub(crate) struct Presented {
     scopes: Option<Vec<String>>,
 }
 
+/// The description of a scope.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `scopes::add` reads")]
+#[schema(examples(json!({"description": "close a year"})))]
+pub(crate) struct ScopeDescription {
+    /// The acts that the scope allows, in one line.
+    #[schema(min_length = 1, max_length = 200)]
+    description: String,
+}
+
+/// A text that is made from the document, and made again when the scopes of the store change.
+pub(crate) struct Rendered {
+    document: Arc<Document>,
+    render: fn(&Value) -> String,
+    newest: Mutex<Option<(&'static Catalogue, Bytes)>>,
+}
+
+impl Rendered {
+    pub(crate) fn new(document: Arc<Document>, render: fn(&Value) -> String) -> Arc<Self> {
+        Arc::new(Self { document, render, newest: Mutex::default() })
+    }
+
+    /// Returns the text for these scopes.
+    pub(crate) fn text(&self, store: &Store) -> Bytes {
+        let catalogue = store.catalogue();
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*newest {
+            Some((of, text)) if std::ptr::eq(*of, catalogue) => text.clone(),
+            _ => {
+                let document = complete((*self.document).clone(), store);
+                let text = Bytes::from((self.render)(&document));
+                *newest = Some((catalogue, text.clone()));
+                text
+            }
+        }
+    }
+}
+
 /// The route of the document.
-pub(crate) fn route<S: Clone + Send + Sync + 'static>(document: &Value) -> Router<S> {
-    let text = Bytes::from(document.to_string());
-    Router::new().route("/openapi.json", get(move || async { respond(text) }))
+pub(crate) fn route(document: Arc<Document>) -> Router<Store> {
+    let document = Rendered::new(document, Value::to_string);
+    let respond = async move |State(store): State<Store>| respond(document.text(&store));
+    Router::new().route("/openapi.json", get(respond))
 }
 
 fn respond(text: Bytes) -> Response {
@@ -179,20 +224,30 @@ fn respond(text: Bytes) -> Response {
 }
 
 /// Adds the security scheme, the schemas' common parts, and the error responses of each operation.
-pub(crate) fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
+fn complete(mut document: Document, store: &Store) -> Value {
     let key = HttpBuilder::new()
         .scheme(HttpAuthScheme::Basic)
         .description(Some("The API key is the user name; the password is empty."));
     let key = SecurityScheme::Http(key.build());
-    document.components.get_or_insert_default().add_security_scheme("key", key);
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("key", key);
+    let others = other_schemes(store.credentials());
+    for (name, scheme) in &others {
+        components.add_security_scheme(*name, scheme.clone());
+    }
     let mut document = serde_json::to_value(document).unwrap_or_default();
-    let entries = catalogue.entries().iter().filter(|entry| entry.offered);
+    let entries = store.catalogue().entries().iter().filter(|entry| entry.offered);
     let offered: Value = entries.map(|entry| entry.scope.as_str()).collect();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for operations in paths.into_iter().flat_map(Map::values_mut) {
         for (method, operation) in operations.as_object_mut().into_iter().flatten() {
             documented_problems::add(method, operation);
             move_scopes(operation);
+            if let Some(alternatives) = operation.get_mut("security").and_then(Value::as_array_mut)
+                && !alternatives.is_empty()
+            {
+                alternatives.extend(others.iter().map(|(name, _)| json!({ *name: [] })));
+            }
             let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
             for parameter in parameters.into_iter().flatten() {
                 forbid_null(parameter.pointer_mut("/schema/type"));
@@ -200,7 +255,7 @@ pub(crate) fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
             }
         }
     }
-    for body in ["NewKey", "KeyChange", "Rotation", "Presented"] {
+    for body in ["NewKey", "KeyChange", "Rotation", "Presented", "ScopeDescription"] {
         let schema = document.pointer_mut(&format!("/components/schemas/{body}"));
         let Some(schema) = schema else { continue };
         restrict(schema.pointer_mut("/properties/scopes/items"), &offered);
@@ -209,6 +264,20 @@ pub(crate) fn complete(mut document: Document, catalogue: &Catalogue) -> Value {
         }
     }
     document
+}
+
+/// The schemes of the credentials that the store accepts beside Basic authentication.
+fn other_schemes(credentials: &Credentials) -> Vec<(&'static str, SecurityScheme)> {
+    let bearer = credentials.bearer().then(|| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let scheme = scheme.description(Some("The API key is the token."));
+        ("bearer", SecurityScheme::Http(scheme.build()))
+    });
+    let header = credentials.header().map(|header| {
+        let header = ApiKeyValue::with_description(header.as_str(), "The API key is the value.");
+        ("header", SecurityScheme::ApiKey(ApiKey::Header(header)))
+    });
+    bearer.into_iter().chain(header).collect()
 }
 
 /// Moves the required scope from the security requirement to the description and to an extension.

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
 };
 use portcullis::{
-    Scope, Store,
+    Store,
     list::ListQuery,
     web::{FieldError, Problem},
 };
@@ -22,9 +22,10 @@ pub(crate) fn list(store: &Store, parameters: Parameters) -> Result<ListQuery, P
         match name {
             "active" => query.active = Some(value.parse().map_err(|_| "must be true or false")?),
             "scope" => {
-                let known = known_scope(store, value);
-                query.scope =
-                    Some(known.ok_or("is not a scope of this store; GET /v1/scopes lists them")?);
+                let known = store.catalogue().find(value);
+                let known =
+                    known.map_err(|_| "is not a scope of this store; GET /v1/scopes lists them")?;
+                query.scope = Some(known.scope.clone());
             }
             "q" => query.text = non_empty(value),
             "page_size" => query.page_size = Some(number(value, "must be a number from 1 to 200")?),
@@ -78,10 +79,4 @@ pub(crate) fn each(
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
-}
-
-/// Finds a scope by name, also one that the catalogue no longer offers.
-fn known_scope(store: &Store, name: &str) -> Option<Scope> {
-    let entries = store.catalogue().entries().iter();
-    entries.map(|entry| &entry.scope).find(|scope| scope.as_str() == name).cloned()
 }

@@ -4,7 +4,7 @@ use super::{
     api_error::ApiError, blocking, caller::Caller, fields::Fields, json_body::JSON, openapi, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
-use portcullis::{Grant, Refusal, Scope, Store, audit::Attempt, scope::catalogue};
+use portcullis::{Error, Grant, Refusal, Scope, Store, audit::Attempt, scope::catalogue};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -48,7 +48,9 @@ pub(crate) async fn verify(
     let presented = fields.plain_text("key").map(Zeroizing::new).unwrap_or_default();
     let required = fields.texts("scopes").unwrap_or_default();
     fields.finish("key and scopes")?;
-    let required: Vec<Scope> = store.scopes(&required)?.iter().cloned().collect();
+    let known = |name: &String| store.catalogue().find(name).map(|entry| entry.scope.clone());
+    let required = required.iter().map(known).collect::<Result<Vec<_>, _>>();
+    let required = required.map_err(Error::from)?;
 
     let (checked, id) =
         (store.authenticate_key(presented.as_bytes()), store.prefix().id_within(&presented));

@@ -27,7 +27,7 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Change, Store, cluster};
+use portcullis::{Change, cluster};
 use portcullis_testkit::proxy::Proxy;
 use std::{
     sync::{
@@ -50,7 +50,7 @@ fn main() {
     // As long as Portcullis waits for a replica that is disconnected.
     let hold = freshness * 101 / 99 + Duration::from_millis(50);
     drop(
-        Store::builder()
+        portcullis_testkit::builder()
             .create_cluster(
                 portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap())
                     .unwrap(),

@@ -41,7 +41,7 @@ fn main() {
         let parent = tempfile::tempdir_in(etcd.room()).unwrap();
         let (dir, file) = (parent.path().join("keys"), parent.path().join("backup"));
         let header = Mutex::new(String::new());
-        let store = Store::open(&dir).unwrap();
+        let store = portcullis_testkit::builder().open(&dir).unwrap();
         fill(&store, keys, |number, _, text| {
             if number == 1 {
                 *header.lock().unwrap() = format!("Basic {}", BASE64_STANDARD.encode(text));
@@ -60,7 +60,7 @@ fn main() {
         for _ in 0..rounds {
             alone.push(open(&dir).1);
             let start = Instant::now();
-            drop(Store::builder().open_cluster(nodes(), replica()).unwrap());
+            drop(portcullis_testkit::builder().open_cluster(nodes(), replica()).unwrap());
             joined.push(start.elapsed().as_secs_f64());
         }
         let (alone, joined) = (percentile(&mut alone, 0.5), percentile(&mut joined, 0.5));
@@ -69,7 +69,7 @@ fn main() {
             joined / alone
         );
 
-        let store = Store::builder().open_cluster(nodes(), replica()).unwrap();
+        let store = portcullis_testkit::builder().open_cluster(nodes(), replica()).unwrap();
         let (alone, _) = open(&dir);
         let header = header.into_inner().unwrap();
         let (ratio, ns) = gate(&store, &alone, header.as_bytes());
@@ -84,7 +84,7 @@ fn main() {
 fn open(dir: &Path) -> (Store, f64) {
     loop {
         let start = Instant::now();
-        match Store::open(dir) {
+        match portcullis_testkit::builder().open(dir) {
             Ok(store) => return (store, start.elapsed().as_secs_f64()),
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }

@@ -39,7 +39,7 @@ const CONCURRENT: usize = 8;
 fn main() {
     let etcd = portcullis_testkit::etcd::Etcd::start(3);
     let (keys, idle) = if is_measured() { (200, 20) } else { (7, 1) };
-    let create = Store::builder()
+    let create = portcullis_testkit::builder()
         .create_cluster(EtcdStore::new(&Etcd::at(etcd.urls()).unwrap()).unwrap(), replica())
         .unwrap();
     drop(create);
@@ -79,7 +79,7 @@ fn replica() -> Replica {
 /// Opens a replica for each list of nodes.
 fn open(nodes: &[Vec<String>]) -> Vec<Store> {
     let open = |urls: &Vec<String>| {
-        Store::builder()
+        portcullis_testkit::builder()
             .open_cluster(EtcdStore::new(&Etcd::at(urls.clone()).unwrap()).unwrap(), replica())
             .unwrap()
     };

@@ -58,7 +58,7 @@ fn main() {
     let repetitions = if is_measured() { 101 } else { 2 };
     println!("milliseconds a page: median, p99, longest of {repetitions}");
     for keys in sizes(&[1_000_000]) {
-        let store = Store::in_memory().unwrap();
+        let store = portcullis_testkit::builder().in_memory().unwrap();
         issue(&store, "Branch rare", store_scopes(&store));
         fill(&store, keys, |_, _, _| {});
         let root = issue(&store, "root", Grant::All).1;

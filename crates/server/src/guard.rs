@@ -35,7 +35,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{
         HeaderValue, StatusCode, Version,
-        header::{AUTHORIZATION, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{COOKIE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -43,7 +43,7 @@ use axum::{
 use axum_server::ConnectionShutdown;
 use portcullis::{
     KeyId, Network, Principal, Refusal, Store,
-    web::{Authentication, Problem},
+    web::{Authentication, Problem, has_credential},
 };
 use portcullis_admin::{LoginLimiter, RateLimitedLog, SharedLoginLimiter};
 use std::{
@@ -119,7 +119,7 @@ impl Guard {
 
     /// Authenticates the request's key, if the request has one. A probe needs none.
     fn check_key(&self, request: &mut Request) -> Option<KeyCheck> {
-        if is_probe(request.uri().path()) || !request.headers().contains_key(AUTHORIZATION) {
+        if is_probe(request.uri().path()) || !has_credential(&self.store, request.headers()) {
             return None;
         }
         let start = Instant::now();
@@ -315,7 +315,10 @@ mod tests {
     }
 
     fn guard() -> Guard {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let metrics = Metrics::new(&store);
         Guard::new(store, metrics, Vec::new(), NonZeroU32::MIN)
     }

@@ -34,9 +34,9 @@ pub fn fill_to_ten_entries(store: &Store) {
 /// Creates a store with ten entries that are four days old and one new entry.
 pub fn store_with_old_entries() -> (tempfile::TempDir, PathBuf, Store) {
     let (dir, home) = home();
-    fill_to_ten_entries(&Store::open(&home).unwrap());
+    fill_to_ten_entries(&crate::builder().open(&home).unwrap());
     super::surgery::age(&home, 100);
-    let store = Store::open(&home).unwrap();
+    let store = crate::builder().open(&home).unwrap();
     issue(&store, new_key(&store, "new", &["api.read"]));
     (dir, home, store)
 }
@@ -54,7 +54,7 @@ impl AuditedStore {
     /// Creates a store without keys.
     pub fn new() -> Self {
         let (dir, home) = home();
-        Self { _dir: dir, store: Store::open(home).unwrap(), read: 1 }
+        Self { _dir: dir, store: crate::builder().open(home).unwrap(), read: 1 }
     }
 
     /// Issues a key and skips its entry.

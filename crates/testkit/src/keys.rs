@@ -1,7 +1,9 @@
 //! A directory for a store, keys, and the header of a request.
 
 use super::base64;
-use portcullis::{Change, Expiry, Grant, KeyId, NewKey, Store};
+use portcullis::{
+    Builder, Change, Expiry, Grant, KeyId, NewKey, Store, scope::catalogue::financial_data,
+};
 use std::{path::PathBuf, time::SystemTime};
 
 /// Creates a temporary directory, and returns it with the path of a store in it.
@@ -9,6 +11,11 @@ pub fn home() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("keys");
     (dir, home)
+}
+
+/// Returns the builder of a store with the preset of scopes.
+pub fn builder() -> Builder {
+    Store::builder().scopes(financial_data())
 }
 
 /// Returns a grant of these scopes.

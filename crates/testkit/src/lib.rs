@@ -19,7 +19,7 @@ pub use self::{
     base64::base64,
     chance::{Chance, grouped, number, seeded},
     disk::{copy, records, replace, room},
-    keys::{basic, home, issue, new_key, scopes},
+    keys::{basic, builder, home, issue, new_key, scopes},
     needs::check_needs,
 };
 pub use portcullis_needs::needs;

@@ -129,7 +129,7 @@ impl CutOff {
 }
 
 pub(super) fn new(id: KeyId, sequence: u64) -> Record {
-    let set = Catalogue::new(Vec::new(), None).unwrap().empty();
+    let set = Catalogue::with_preset().empty();
     let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
     let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
     let new = NewKey { name, grant, active, expiry, owner, metadata };

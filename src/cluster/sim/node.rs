@@ -23,7 +23,7 @@ use crate::{
     index::Index,
     ledger::{Commit, Put, ReplicaWait},
     record::{Actor, Record, Standing},
-    scope::{Catalogue, Scope},
+    scope::{Catalogue, NumberedScope},
     time::Timestamp,
 };
 use std::{
@@ -38,6 +38,7 @@ pub(super) struct Keys {
     index: Index,
     seals: Arc<Seals>,
     catalogue: Mutex<&'static Catalogue>,
+    scopes: Mutex<Vec<NumberedScope>>,
 }
 
 impl Keys {
@@ -68,8 +69,13 @@ impl Follower for Keys {
         *self.catalogue.lock().unwrap()
     }
 
-    fn set_scope_names(&self, names: &[Scope]) -> Result<(), Error> {
-        *self.catalogue.lock().unwrap() = Catalogue::new(names.to_vec(), None)?;
+    fn scope(&self, number: u8) -> Option<NumberedScope> {
+        self.scopes.lock().unwrap().get(usize::from(number)).cloned()
+    }
+
+    fn set_scopes(&self, scopes: &[NumberedScope]) -> Result<(), Error> {
+        *self.catalogue.lock().unwrap() = Catalogue::new(scopes.to_vec(), None)?;
+        *self.scopes.lock().unwrap() = scopes.to_vec();
         Ok(())
     }
 
@@ -110,7 +116,8 @@ impl Node {
             gate: Gate::shut_at_first(timing.clock().clone()),
             index: Index::new(),
             seals,
-            catalogue: Mutex::new(Catalogue::new(Vec::new(), None).unwrap()),
+            catalogue: Mutex::new(Catalogue::with_preset()),
+            scopes: Mutex::default(),
         });
         let start = loop {
             match bootstrap(&link, &*keys, &mut None).await {

@@ -102,6 +102,14 @@ enum StoredAct<'b> {
         first: u64,
         last: u64,
     },
+    AddScope {
+        name: &'b str,
+        number: u8,
+        description: &'b str,
+    },
+    HideScope {
+        name: &'b str,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -152,6 +160,7 @@ enum StoredAttempt {
     Verify,
     Rotate,
     Prune,
+    ChangeScopes,
 }
 
 impl<'b> From<&'b Act> for StoredAct<'b> {
@@ -161,6 +170,10 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
             Act::Update => Self::Update,
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
+            Act::AddScope { scope, number, description } => {
+                Self::AddScope { name: scope.as_str(), number: *number, description }
+            }
+            Act::HideScope { scope } => Self::HideScope { name: scope.as_str() },
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
             Act::Prune { through, head } => Self::Prune { through: *through, head: *head },
             Act::Repair { head, current, unproved } => {
@@ -191,6 +204,7 @@ impl From<Attempt> for StoredAttempt {
             Attempt::Verify => Self::Verify,
             Attempt::Rotate => Self::Rotate,
             Attempt::Prune => Self::Prune,
+            Attempt::ChangeScopes => Self::ChangeScopes,
         }
     }
 }
@@ -205,39 +219,43 @@ impl From<StoredAttempt> for Attempt {
             StoredAttempt::Verify => Self::Verify,
             StoredAttempt::Rotate => Self::Rotate,
             StoredAttempt::Prune => Self::Prune,
+            StoredAttempt::ChangeScopes => Self::ChangeScopes,
         }
     }
 }
 
-impl From<StoredAct<'_>> for Act {
-    fn from(act: StoredAct<'_>) -> Self {
-        match act {
-            StoredAct::Create | StoredAct::CreateOnce { .. } => Self::Create,
-            StoredAct::Linked { act, .. } => (*act).into(),
-            StoredAct::Update => Self::Update,
-            StoredAct::Delete => Self::Delete,
-            StoredAct::ExtendCatalogue => Self::ExtendCatalogue,
-            StoredAct::Rotate { into } | StoredAct::RotateOnce { into, .. } => {
-                Self::Rotate { into: KeyId::from_u64(into) }
+impl StoredAct<'_> {
+    /// The act; `None` if it names a malformed scope.
+    fn into_act(self) -> Option<Act> {
+        Some(match self {
+            Self::Create | Self::CreateOnce { .. } => Act::Create,
+            Self::Linked { act, .. } => return act.into_act(),
+            Self::Update => Act::Update,
+            Self::Delete => Act::Delete,
+            Self::ExtendCatalogue => Act::ExtendCatalogue,
+            Self::AddScope { name, number, description } => Act::AddScope {
+                scope: name.parse().ok()?,
+                number,
+                description: description.to_owned(),
+            },
+            Self::HideScope { name } => Act::HideScope { scope: name.parse().ok()? },
+            Self::Rotate { into } | Self::RotateOnce { into, .. } => {
+                Act::Rotate { into: KeyId::from_u64(into) }
             }
-            StoredAct::Prune { through, head } => Self::Prune { through, head },
-            StoredAct::Repair { head, current, unproved } => {
-                Self::Repair { head, current, unproved }
+            Self::Prune { through, head } => Act::Prune { through, head },
+            Self::Repair { head, current, unproved } => Act::Repair { head, current, unproved },
+            Self::Restore { backup, later_known } => Act::Restore { backup, later_known },
+            Self::Refuse { attempt, reason } => {
+                Act::Refuse { attempt: attempt.into(), reason: reason.to_owned() }
             }
-            StoredAct::Restore { backup, later_known } => Self::Restore { backup, later_known },
-            StoredAct::Refuse { attempt, reason } => {
-                Self::Refuse { attempt: attempt.into(), reason: reason.to_owned() }
-            }
-            StoredAct::RefuseRepeated { attempt, reason, count, first, last } => {
-                Self::RefuseRepeated {
-                    attempt: attempt.into(),
-                    reason: reason.to_owned(),
-                    count,
-                    first: Timestamp::from_millis(first),
-                    last: Timestamp::from_millis(last),
-                }
-            }
-        }
+            Self::RefuseRepeated { attempt, reason, count, first, last } => Act::RefuseRepeated {
+                attempt: attempt.into(),
+                reason: reason.to_owned(),
+                count,
+                first: Timestamp::from_millis(first),
+                last: Timestamp::from_millis(last),
+            },
+        })
     }
 }
 
@@ -281,7 +299,7 @@ impl StoredEntry<'_> {
             source: self.source,
             once: act.once(),
             last_once,
-            act: act.into(),
+            act: act.into_act()?,
             key: self.key.map(KeyId::from_u64),
             before: self.before.into_change(catalogue)?,
             after: self.after.into_change(catalogue)?,

@@ -20,7 +20,7 @@ use crate::{
     error::Error,
     id::KeyId,
     record::Record,
-    scope::{Catalogue, MAX_SCOPES, Scope},
+    scope::{Catalogue, MAX_SCOPES, NumberedScope, Scope},
 };
 use std::{io, ops::Bound, path::Path, sync::Arc};
 
@@ -35,7 +35,7 @@ pub(crate) struct Inspection {
     pub(crate) meta: Result<Meta, Error>,
     pub(crate) audit_start: Result<AuditStart, Error>,
     /// The scope names by number. A damaged name has a placeholder and its error.
-    pub(crate) scopes: Vec<(Scope, Option<Error>)>,
+    pub(crate) scopes: Vec<(NumberedScope, Option<Error>)>,
     /// All scope names, including placeholders.
     pub(crate) catalogue: &'static Catalogue,
 }
@@ -101,15 +101,11 @@ impl Inspection {
         if let Some(frame) = self.get(DbKey::AuditStart) {
             self.audit_start = codec::decode_audit_start(&frame, &seals.meta);
         }
-        let mut numbered: Vec<(u8, Result<Scope, Error>)> = Vec::new();
+        let mut numbered: Vec<(u8, Result<NumberedScope, Error>)> = Vec::new();
         self.scan(DbKey::SCOPES, |key, frame| {
             let Some((key, frame)) = key.zip(frame) else { return };
             if let Some(DbKey::Scope(number)) = DbKey::from_bytes(key) {
-                let name = codec::decode_scope(frame, number, &seals.frame);
-                let scope = name.and_then(|name| {
-                    name.parse().map_err(|_| Error::damaged("a scope name is not valid"))
-                });
-                numbered.push((number, scope));
+                numbered.push((number, codec::decode_scope(frame, number, &seals.frame)));
             }
         });
         let recorded = self.meta.as_ref().map_or(0, |meta| meta.mark.scopes);
@@ -124,7 +120,7 @@ impl Inspection {
             );
             self.scopes.push(match scope {
                 Ok(scope) => (scope, None),
-                Err(error) => (placeholder(number)?, Some(error)),
+                Err(error) => (placeholder(number)?.into(), Some(error)),
             });
         }
         let names = self.scopes.iter().map(|(scope, _)| scope.clone()).collect();

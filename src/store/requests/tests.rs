@@ -131,7 +131,7 @@ fn ledger(
     bulk.finish(tip).unwrap();
     let at = Location { dir: dir.to_path_buf(), mode: Mode::Open, anchor: None, reserve: None };
     let disk = Disk::open(&at, None, seals).unwrap();
-    (disk, Catalogue::new(Vec::new(), None).unwrap())
+    (disk, Catalogue::with_preset())
 }
 
 fn load((ledger, catalogue): &(Disk, &'static Catalogue), last: u64, now: Timestamp) -> Requests {

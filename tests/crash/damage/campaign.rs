@@ -23,7 +23,7 @@ impl StoreWithHistory {
         let mut older = Vec::new();
         for age in 0..3 {
             older.push(fixture.copy(&format!("older {age}")));
-            let builder = Store::builder();
+            let builder = portcullis_testkit::builder();
             let builder = match &anchor_path {
                 Some(anchor_path) => builder.anchor(anchor_path),
                 None => builder,

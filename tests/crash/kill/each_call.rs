@@ -49,7 +49,7 @@ impl Harness {
     fn prepare(enough: impl Fn(u64, u64) -> bool, days: u64) -> Self {
         let harness = Self { shim: Shim::build(), room: room(), acknowledged: Mutex::default() };
         let origin = harness.at("origin");
-        let store = Store::open(&origin).unwrap();
+        let store = portcullis_testkit::builder().open(&origin).unwrap();
         let mut writer = Writer::new(&store, &harness.acknowledged, 0, 1);
         let length = || fs::metadata(origin.join("ledger/sled/db")).unwrap().len();
         for changes in 0.. {
@@ -61,7 +61,7 @@ impl Harness {
         drop(store);
         if days > 0 {
             age(&origin, 24 * days);
-            let store = Store::open(&origin).unwrap();
+            let store = portcullis_testkit::builder().open(&origin).unwrap();
             let mut writer = Writer::new(&store, &harness.acknowledged, 0, 2);
             (0..NEW_ENTRIES).for_each(|_| writer.change().unwrap());
             // Closing the store syncs the anchor.
@@ -104,7 +104,7 @@ impl Harness {
     fn open(&self, home: &Path) -> Store {
         let deadline = Instant::now() + IN_USE_TIMEOUT;
         let store = loop {
-            match Store::open(home) {
+            match portcullis_testkit::builder().open(home) {
                 // A child of another test may have inherited the lock, as in `faults`.
                 Err(Error::Locked { .. }) if Instant::now() < deadline => thread::yield_now(),
                 opened => break opened.unwrap(),
@@ -141,7 +141,7 @@ pub(crate) fn work(home: &Path, task: &str) -> ! {
     if task == "open" {
         faults.kill(call);
     }
-    let store = Store::open(home).unwrap();
+    let store = portcullis_testkit::builder().open(home).unwrap();
     if task == "prune" {
         faults.kill(call);
         store.acting_as(Actor::Local(7)).prune_audit(yesterday()).unwrap().unwrap();
@@ -176,7 +176,7 @@ fn yesterday() -> Timestamp {
 #[test]
 fn kill_during_prune_leaves_the_audit_log_complete_or_pruned_and_valid() {
     let harness = Harness::prepare(|changes, _| changes == OLD_ENTRIES, 2);
-    let complete = audit_range(&Store::open(harness.at("origin")).unwrap());
+    let complete = audit_range(&portcullis_testkit::builder().open(harness.at("origin")).unwrap());
     // The first entry records the catalogue.
     let through = 1 + OLD_ENTRIES;
     assert_eq!(complete.entries.len() as u64, through + NEW_ENTRIES as u64);

@@ -40,7 +40,7 @@ impl Marks {
 pub(crate) fn open(home: &Path, anchor: Option<&Path>, own_scopes: usize) -> Result<Store, Error> {
     // The catalogue grows with each session.
     let own = (0..own_scopes).map(|n| (format!("shop.scope{n}").parse().unwrap(), String::new()));
-    let builder = Store::builder().scopes(own);
+    let builder = portcullis_testkit::builder().scopes(own);
     let builder = if let Some(anchor) = anchor { builder.anchor(anchor) } else { builder };
     builder.open(home)
 }

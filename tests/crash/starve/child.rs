@@ -199,7 +199,7 @@ impl Run {
         }
         // Opening during the fault may fail, but must not damage the store.
         let during_fault = if self.is_directory_gone() {
-            let gone = Store::builder().open_existing(&self.home);
+            let gone = portcullis_testkit::builder().open_existing(&self.home);
             assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
             None
         } else {
@@ -320,7 +320,7 @@ impl Run {
 
     fn open(&self) -> Option<Result<Store, Error>> {
         // Without a reserve, a full disk stops all writes. `full` tests the reserve.
-        let mut builder = Store::builder();
+        let mut builder = portcullis_testkit::builder();
         if self.scenario.fault == Fault::ReallyFull {
             builder = builder.disk_reserve(0);
         }
@@ -446,7 +446,7 @@ impl Observer for Run {
 
 /// Keeps a store open until it is killed.
 fn hold_open(home: &Path) -> ! {
-    let store = Store::open(home).unwrap();
+    let store = portcullis_testkit::builder().open(home).unwrap();
     issue(&store, new_key(&store, "held", &["api.read"]));
     println!("held");
     let mut word = String::new();

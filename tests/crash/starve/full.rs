@@ -65,7 +65,7 @@ pub(crate) fn work(home: &Path, line: &str) -> ! {
 /// Returns how many revocations were acknowledged and refused on the full disk, and whether the store could
 /// be opened there.
 fn run(home: &Path, filler: Filler, count: usize) -> (usize, usize, bool) {
-    let store = Store::open(home).unwrap();
+    let store = portcullis_testkit::builder().open(home).unwrap();
     let keys = issue(&store, count);
     assert_eq!(keys.len(), count, "the disk was full too early");
     let disk = store.health().disk.unwrap();
@@ -87,14 +87,14 @@ fn run(home: &Path, filler: Filler, count: usize) -> (usize, usize, bool) {
     }
     assert!(store.health().poisoned.is_none(), "{:?}", store.health());
     drop(store);
-    let opened = Store::open(home);
+    let opened = portcullis_testkit::builder().open(home);
     let is_opened = opened.is_ok();
     let store = match opened {
         Ok(store) => store,
         // Another process may have taken the blocks that opening needs. No change is lost.
         Err(Error::Full { .. }) if filler == Filler::Racing => {
             free(racing.take(), &ballast);
-            Store::open(home).unwrap()
+            portcullis_testkit::builder().open(home).unwrap()
         }
         Err(other) => panic!("{other:?}"),
     };
@@ -118,7 +118,7 @@ fn run(home: &Path, filler: Filler, count: usize) -> (usize, usize, bool) {
     assert!(store.authenticate_key(undone.1.as_bytes()).is_ok());
     store.revoke(undone.0).unwrap();
     drop(store);
-    assert_state(&Store::open(home).unwrap(), &revoked, &again);
+    assert_state(&portcullis_testkit::builder().open(home).unwrap(), &revoked, &again);
     counts
 }
 

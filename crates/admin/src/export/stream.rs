@@ -120,7 +120,10 @@ mod tests {
 
     /// A store whose audit log has many long entries.
     fn store(dir: &std::path::Path) -> Store {
-        let store = Store::open(dir.join("keys")).unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .open(dir.join("keys"))
+            .unwrap();
         let metadata = |n: usize| -> Metadata {
             (0..4).map(|entry| (entry.to_string(), format!("{n:0200}"))).collect()
         };
@@ -161,7 +164,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // Retention keeps entries that the anchor does not have yet; closing the store saves them.
         drop(store(dir.path()));
-        let store = Store::open(dir.path().join("keys")).unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .open(dir.path().join("keys"))
+            .unwrap();
         let mut body = Export::start(&store, 0, 1000).unwrap().into_body();
         for _ in 0..3 {
             assert!(body.frame().await.unwrap().is_ok());

@@ -150,6 +150,7 @@ pub(crate) fn actor(user: &User, actor: Actor) -> Markup {
         Actor::Local(0) => html! { "root on this host" },
         Actor::Local(uid) => html! { "User " (uid) " on this host" },
         Actor::Key(id) => key(user, id),
+        other => html! { (other) },
     }
 }
 
@@ -171,6 +172,8 @@ fn act(user: &User, entry: &AuditEntry) -> Markup {
         (Act::Delete, ..) => ("act ended", "Deleted"),
         (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
+        (Act::AddScope { .. }, ..) => ("act made", "Scope added"),
+        (Act::HideScope { .. }, ..) => ("act ended", "Scope hidden"),
         (Act::Refuse { .. } | Act::RefuseRepeated { .. }, ..) => ("act refused", "Refused"),
         (Act::Prune { .. }, ..) => ("act ended", "Pruned"),
         (Act::Repair { .. }, ..) => ("act", "Repaired"),
@@ -190,6 +193,10 @@ fn act(user: &User, entry: &AuditEntry) -> Markup {
             @if let Act::Prune { through, .. } = &entry.act {
                 li { "Entries up to number " (through) " were removed" }
             }
+            @if let Act::AddScope { scope, description, .. } = &entry.act {
+                li { (scope) ": " bdi { (description) } }
+            }
+            @if let Act::HideScope { scope } = &entry.act { li { (scope) } }
             @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(user, *into)) } }
             @if let (Act::Delete, Some(name)) = (&entry.act, &entry.before.name) {
                 li { "Name: " bdi { (name) } }
@@ -213,6 +220,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
         Attempt::Prune => "prune the audit log",
+        Attempt::ChangeScopes => "add or hide a scope",
         other => other.as_str(),
     }
 }

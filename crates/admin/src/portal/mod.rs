@@ -9,7 +9,7 @@ mod sentence;
 mod session;
 mod state;
 mod session_cookie;
-mod base_path;
+pub(crate) mod base_path;
 mod layout;
 mod security;
 
@@ -31,6 +31,7 @@ mod edit;
 mod rotate;
 #[cfg(feature = "cluster")]
 mod replicas;
+pub(crate) mod not_found;
 pub(crate) mod reference;
 
 use super::{body, origin::Origin};
@@ -52,7 +53,7 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 ///
 /// ```
 /// use portcullis_admin::{Portal, router};
-/// # let store = portcullis::Store::in_memory()?;
+/// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let portal = Portal::new(store.clone()).at("https://keys.example.com".parse()?);
 /// let app = axum::Router::new().nest("/admin", router(store).merge(portal.router()));
 /// # let _: axum::Router = app;
@@ -136,7 +137,10 @@ mod tests {
     /// A change made with a clock three days ahead advances the time by which keys expire.
     #[tokio::test]
     async fn badges_and_forms_use_the_time_of_the_store() {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let tomorrow = Timestamp::from_millis(store.now().as_millis() + 86_400_000);
         let new = |name: &str, grant, expiry| {
             let issued = store.issue(NewKey::new(name, grant, expiry)).unwrap();

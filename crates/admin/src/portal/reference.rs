@@ -1,29 +1,37 @@
 //! `GET /docs`: a reference of the API for people, made from the `OpenAPI` document.
 //!
-//! The page is rendered once. It has relative links only, so it works below every path, and it loads
+//! The page is rendered once for each set of scopes. It has relative links only, so it works below every path, and it loads
 //! nothing but its own style sheet.
 
 use super::{layout::logo, security};
+use crate::openapi::Rendered;
 use axum::{
     Router,
     body::{Body, Bytes},
+    extract::State,
     http::{HeaderValue, header::CONTENT_TYPE},
     middleware,
     response::Response,
     routing::get,
 };
 use maud::{DOCTYPE, Markup, html};
+use portcullis::Store;
 use serde_json::Value;
+use std::sync::Arc;
+use utoipa::openapi::OpenApi as Document;
 
 const STYLE: &str =
     concat!(include_str!("assets/portal.css"), include_str!("assets/reference.css"));
 
 /// The routes of the page and its style sheet.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(document: &Value) -> Router<S> {
-    let page = Bytes::from(page(document).into_string());
+pub(crate) fn router(document: Arc<Document>) -> Router<Store> {
+    let page = Rendered::new(document, |document| page(document).into_string());
+    let page = async move |State(store): State<Store>| {
+        respond("text/html; charset=utf-8", page.text(&store))
+    };
     let style = Bytes::from_static(STYLE.as_bytes());
     Router::new()
-        .route("/docs", get(move || async { respond("text/html; charset=utf-8", page) }))
+        .route("/docs", get(page))
         .route("/docs/style.css", get(move || async { respond("text/css; charset=utf-8", style) }))
         .layer(middleware::map_response(security::headers))
 }

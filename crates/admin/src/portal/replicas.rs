@@ -80,6 +80,7 @@ fn state(member: &Member) -> Markup {
         MemberState::Current => ("badge on", "Current"),
         MemberState::Behind => ("badge late", "Behind"),
         MemberState::Fenced => ("badge off", "Fenced"),
+        other => ("badge", other.as_str()),
     };
     html! { span class=(class) { (word) } }
 }

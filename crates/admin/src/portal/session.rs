@@ -207,7 +207,10 @@ mod tests {
     }
 
     fn any_handle() -> KeyHandle {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let new = NewKey::new("a", Grant::All, Expiry::Never);
         let key = store.issue(new).unwrap().secret.reveal(str::to_owned);
         store.authenticate_with_handle(key.as_bytes()).unwrap().1

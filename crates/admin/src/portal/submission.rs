@@ -180,7 +180,10 @@ mod tests {
     use portcullis::{Expiry, Grant, NewKey, Store};
 
     fn user() -> User {
-        let store = Store::in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let issued = store.issue(NewKey::new("root", Grant::All, Expiry::Never));
         let key = issued.unwrap().secret.reveal(|key| key.as_bytes().to_vec());
         let (principal, handle) = store.authenticate_with_handle(&key).unwrap();

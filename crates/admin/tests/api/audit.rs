@@ -102,7 +102,8 @@ mod exports {
     #[test]
     fn export_of_the_complete_log_verifies() {
         for pepper in [None, Some(PEPPER)] {
-            let builder = pepper.map_or(Store::builder(), |p| Store::builder().pepper(p));
+            let builder = pepper
+                .map_or(portcullis_testkit::builder(), |p| portcullis_testkit::builder().pepper(p));
             let offline = pepper.map_or(Offline::new(), |p| Offline::new().pepper(p));
             let (_dir, home) = portcullis_testkit::home();
             let store = store_with_ten_entries(&home, builder);
@@ -115,7 +116,8 @@ mod exports {
     #[test]
     fn export_verifies_only_with_the_pepper_of_its_store() {
         let (_dir, home) = portcullis_testkit::home();
-        let lines = export(&store_with_ten_entries(&home, Store::builder().pepper(PEPPER)));
+        let lines =
+            export(&store_with_ten_entries(&home, portcullis_testkit::builder().pepper(PEPPER)));
         assert_invalid(&lines, "the pepper does not match");
         let other = Offline::new().pepper(b"another of sixteen".as_slice());
         assert!(verify(&other, &lines).unwrap_err().to_string().contains("pepper"));
@@ -124,7 +126,7 @@ mod exports {
     #[test]
     fn edited_entry_is_detected() {
         let (_dir, home) = portcullis_testkit::home();
-        let lines = export(&store_with_ten_entries(&home, Store::builder()));
+        let lines = export(&store_with_ten_entries(&home, portcullis_testkit::builder()));
         // Only in the JSON.
         let mut edited = lines.clone();
         edited[5] = edited[5].replace("\"key 5\"", "\"key V\"");
@@ -143,7 +145,7 @@ mod exports {
     #[test]
     fn removed_added_and_reordered_entries_are_detected() {
         let (_dir, home) = portcullis_testkit::home();
-        let lines = export(&store_with_ten_entries(&home, Store::builder()));
+        let lines = export(&store_with_ten_entries(&home, portcullis_testkit::builder()));
         let mut removed = lines.clone();
         removed.remove(4);
         assert_invalid(&removed, "entry 4 is missing: entry 5 is in its place");
@@ -156,14 +158,15 @@ mod exports {
         // An entry of another store with the same sequence.
         let (_dir, other) = portcullis_testkit::home();
         let mut added = lines.clone();
-        added[4].clone_from(&export(&store_with_ten_entries(&other, Store::builder()))[4]);
+        added[4]
+            .clone_from(&export(&store_with_ten_entries(&other, portcullis_testkit::builder()))[4]);
         assert_invalid(&added, "entry 4 is not as it was written");
     }
 
     #[test]
     fn truncated_export_is_detected() {
         let (_dir, home) = portcullis_testkit::home();
-        let lines = export(&store_with_ten_entries(&home, Store::builder()));
+        let lines = export(&store_with_ten_entries(&home, portcullis_testkit::builder()));
         assert_invalid(&lines[..8], "it ends after entry 7 without a trailer");
         let mut truncated = lines.clone();
         truncated.drain(8..11);
@@ -183,7 +186,7 @@ mod exports {
     fn trailer_forged_without_the_pepper_is_detected() {
         let (_dir, home) = portcullis_testkit::home();
         let offline = Offline::new().pepper(PEPPER);
-        let store = store_with_ten_entries(&home, Store::builder().pepper(PEPPER));
+        let store = store_with_ten_entries(&home, portcullis_testkit::builder().pepper(PEPPER));
         let lines = export(&store);
         let trailer: Value = serde_json::from_str(&lines[11]).unwrap();
         // A trailer for a shorter log, with the seal that needs no pepper.
@@ -225,7 +228,7 @@ mod exports {
     #[test]
     fn consecutive_and_overlapping_exports_verify_together() {
         let (_dir, home) = portcullis_testkit::home();
-        let store = store_with_ten_entries(&home, Store::builder());
+        let store = store_with_ten_entries(&home, portcullis_testkit::builder());
         let part = |query: &str| {
             let (status, text) =
                 request(&store, None, "GET", &format!("/v1/audit/export?{query}"), &Value::Null);
@@ -251,7 +254,7 @@ mod exports {
         let with_gap = early.iter().chain(&part("after=11")).cloned().collect::<Vec<_>>();
         assert_invalid(&with_gap, "it begins after entry 11");
         let (_dir, other) = portcullis_testkit::home();
-        let other = export(&store_with_ten_entries(&other, Store::builder()));
+        let other = export(&store_with_ten_entries(&other, portcullis_testkit::builder()));
         let foreign = early.iter().chain(&other).cloned().collect::<Vec<_>>();
         assert_invalid(&foreign, "another store");
     }
@@ -263,7 +266,7 @@ mod exports {
             flips in vec((0usize..4096, any::<u8>()), 1..3),
         ) {
             let (_dir, home) = portcullis_testkit::home();
-            let store = Store::open(&home).unwrap();
+            let store = portcullis_testkit::builder().open(&home).unwrap();
             issue(&store, new_key(&store, "a", &["api.read"]));
             let mut bytes = export(&store).join("\n").into_bytes();
             for (at, byte) in flips {
@@ -318,7 +321,7 @@ mod pruning {
                 [11, 12]
             );
         });
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         assert_eq!(store.audit(3, 100).unwrap(), kept);
         assert_eq!(store.audit(11, 100).unwrap(), kept[1..]);
         issue(&store, new_key(&store, "newer", &[]));
@@ -336,7 +339,7 @@ mod pruning {
         let early = export(&store);
         drop(store);
         age(&home, 100);
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         issue(&store, new_key(&store, "newer", &[]));
         let pruned = prune(&store).unwrap().unwrap();
         assert_eq!((pruned.sequence, pruned.through, pruned.removed), (14, 12, 2));
@@ -458,7 +461,7 @@ mod recorded_acts {
 #[test]
 fn entries_of_repeated_exports_are_counted_once() {
     let (_dir, home) = portcullis_testkit::home();
-    let store = store_with_ten_entries(&home, Builder::default());
+    let store = store_with_ten_entries(&home, portcullis_testkit::builder());
     let (offline, all) = (Offline::new(), export(&store));
     let count = verify(&offline, &all).unwrap().len();
     assert!(count > 2);

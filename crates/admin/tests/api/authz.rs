@@ -7,7 +7,7 @@ use axum::{
     response::IntoResponse,
 };
 use http_body_util::BodyExt;
-use portcullis::{Grant, Refusal, Store, scope::catalogue};
+use portcullis::{Grant, Refusal, scope::catalogue};
 use portcullis_admin::{forward_auth, router};
 use portcullis_testkit::{basic, issue, new_key};
 use tower::ServiceExt;
@@ -37,7 +37,7 @@ async fn request(app: &Router, method: Method, uri: &str, key: &str) -> (u16, He
 
 #[tokio::test]
 async fn response_identifies_the_key_in_four_headers() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let named =
         new_key(&store, "Käse\u{a0}100%", &["api.read", "api.write"]).with_owner("shop 17, Zürich");
     let (id, full) = issue(&store, named);
@@ -72,7 +72,7 @@ async fn response_identifies_the_key_in_four_headers() {
 
 #[tokio::test]
 async fn refusals_equal_those_of_other_routes_and_all_scopes_are_required() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let app = router(store.clone());
     let (id, read) = issue(&store, new_key(&store, "till", &["api.read"]));
     let read = basic(&read);
@@ -101,7 +101,7 @@ async fn refusals_equal_those_of_other_routes_and_all_scopes_are_required() {
 
 #[tokio::test]
 async fn invalid_request_of_the_proxy_returns_500_for_every_key() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let app = router(store.clone());
     let (_, root) = issue(&store, new_key(&store, "root", &[]).with_grant(Grant::All));
     for uri in [

@@ -57,7 +57,7 @@ fn key(store: &Store, owner: Option<&str>, names: &[&str]) -> String {
 #[tokio::test]
 async fn every_printed_command_succeeds() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("keys")).unwrap();
+    let store = portcullis_testkit::builder().open(dir.path().join("keys")).unwrap();
     let root = first_key(&store).unwrap().unwrap();
     assert!(first_key(&store).unwrap().is_none());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -86,7 +86,7 @@ async fn every_printed_command_succeeds() {
 
 #[tokio::test]
 async fn every_documented_scope_grants_access_to_its_route_only() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     for (granted, ..) in ROUTES {
         let app = app(&Platform::new(store.clone()));
         let key = key(&store, None, &[granted]);
@@ -102,7 +102,7 @@ async fn every_documented_scope_grants_access_to_its_route_only() {
 
 #[tokio::test]
 async fn key_administration_works_below_its_path() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store));
     let new_key = r#"{"name":"reader","scopes":["api.read"]}"#;
@@ -124,7 +124,7 @@ async fn key_administration_works_below_its_path() {
 
 #[tokio::test]
 async fn key_with_an_owner_has_access_to_that_account_only() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store.clone()));
     request(&app, "POST", "/admin/accounts", &root, r#"{"name":"Florist"}"#).await;
@@ -143,7 +143,7 @@ async fn key_with_an_owner_has_access_to_that_account_only() {
 
 #[tokio::test]
 async fn embed_token_shows_its_account_without_a_key() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let root = first_key(&store).unwrap().unwrap();
     let app = app(&Platform::new(store));
     let (_, _, text) =

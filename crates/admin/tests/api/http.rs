@@ -38,7 +38,7 @@ impl Reply {
 
 impl Server {
     fn new() -> Self {
-        Self::over(Store::in_memory().unwrap())
+        Self::over(portcullis_testkit::builder().in_memory().unwrap())
     }
 
     fn over(store: Store) -> Self {
@@ -326,6 +326,65 @@ async fn every_route_checks_its_scope_before_the_request() {
     }
     assert_eq!(server.patch(&weak, own, json!({"active": false})).await.status, StatusCode::OK);
     assert_eq!(server.get(&weak, "/v1/whoami").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn root_key_adds_and_hides_scopes_and_no_other_key_does() {
+    let server = Server::new();
+    let (_, weak) =
+        server.key(&["api.read", "admin.key.create", "admin.key.list", "admin.key.update"]);
+    let path = "/v1/scopes/ledger.close";
+    let body = json!({"description": "close a year"});
+    let put = async |key: &str, path: &str, body: &Value| {
+        server.request(key, Method::PUT, path, Some(body.clone())).await
+    };
+    let hide = async |key: &str, path: &str| server.request(key, Method::DELETE, path, None).await;
+    let names = async |query: &str| {
+        let list = server.get(&server.root, &format!("/v1/scopes{query}")).await.json();
+        let scopes = list["scopes"].as_array().unwrap().clone();
+        scopes.into_iter().filter(|scope| scope["name"] == "ledger.close").collect::<Vec<_>>()
+    };
+    assert_eq!(put(&weak, path, &body).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(hide(&weak, path).await.status, StatusCode::FORBIDDEN);
+    assert!(names("?hidden=true").await.is_empty());
+
+    let added = put(&server.root, path, &body).await;
+    assert_eq!(added.status, StatusCode::OK);
+    let expected = json!({"name": "ledger.close", "plane": "data", "description": "close a year", "hidden": false});
+    assert_eq!(added.json(), expected);
+    assert_eq!(names("").await, [expected]);
+    let document = server.get(&server.root, "/openapi.json").await.json();
+    let offered =
+        &document["components"]["schemas"]["NewKey"]["properties"]["scopes"]["items"]["enum"];
+    assert!(offered.as_array().unwrap().contains(&json!("ledger.close")), "{offered}");
+
+    assert_eq!(hide(&server.root, path).await.status, StatusCode::NO_CONTENT);
+    assert!(names("").await.is_empty());
+    assert_eq!(names("?hidden=true").await[0]["hidden"], true);
+    assert_eq!(put(&server.root, path, &body).await.status, StatusCode::OK);
+    assert_eq!(names("").await.len(), 1);
+
+    for (path, body) in [
+        ("/v1/scopes/Ledger", body.clone()),
+        (path, json!({"description": ""})),
+        (path, json!({"description": "two\nlines"})),
+        (path, json!({"description": null})),
+        (path, json!({})),
+        (path, json!({"description": "x", "offered": true})),
+    ] {
+        let refused = put(&server.root, path, &body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}");
+    }
+    assert_eq!(hide(&server.root, "/v1/scopes/x.y").await.status, StatusCode::NOT_FOUND);
+    let kept = hide(&server.root, "/v1/scopes/admin.key.list").await;
+    assert_eq!(
+        (kept.status, &kept.json()["type"]),
+        (StatusCode::CONFLICT, &json!("urn:portcullis:key-management-scope"))
+    );
+    assert_eq!(
+        server.get(&server.root, "/v1/scopes?hidden=x").await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
 }
 
 #[tokio::test]
@@ -727,7 +786,7 @@ async fn health_checks_need_no_key() {
 #[test]
 fn refusal_is_recorded_with_key_and_address() {
     let (_dir, home) = portcullis_testkit::home();
-    let store = Store::open(home).unwrap();
+    let store = portcullis_testkit::builder().open(home).unwrap();
     let (id, key) = issue(&store, new_key(&store, "weak", &["api.read"]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let request = Request::get("/v1/keys")
@@ -745,7 +804,7 @@ fn refusal_is_recorded_with_key_and_address() {
 #[tokio::test]
 async fn audit_log_can_be_read_by_page_and_by_key() {
     let (_dir, home) = portcullis_testkit::home();
-    let server = Server::over(Store::open(home).unwrap());
+    let server = Server::over(portcullis_testkit::builder().open(home).unwrap());
     let (id, weak) = server.key(&["api.read"]);
     server.patch(&server.root, id, json!({"owner": "shop", "name": "till"})).await;
     server.get(&weak, "/v1/keys").await;
@@ -802,7 +861,7 @@ impl Server {
 #[tokio::test]
 async fn repeated_idempotent_request_issues_one_key() {
     let (_dir, home) = portcullis_testkit::home();
-    let mut server = Server::over(Store::open(&home).unwrap());
+    let mut server = Server::over(portcullis_testkit::builder().open(&home).unwrap());
     let (root, body) = (server.root.clone(), json!({"name": "till", "scopes": ["api.read"]}));
     let created = server.post_idempotent(&root, "/v1/keys", "a-1", &body).await;
     assert_eq!(created.status, StatusCode::CREATED);
@@ -839,8 +898,8 @@ async fn repeated_idempotent_request_issues_one_key() {
 
     // The idempotency key is in the transaction of the change, so it survives a restart.
     server.router = Router::new();
-    server.store = Store::in_memory().unwrap();
-    let store = Store::open(&home).unwrap();
+    server.store = portcullis_testkit::builder().in_memory().unwrap();
+    let store = portcullis_testkit::builder().open(&home).unwrap();
     server.router = router(store.clone());
     server.store = store;
     assert_eq!(replayed_id(server.post_idempotent(&root, "/v1/keys", "a-1", &body).await), id);
@@ -876,7 +935,7 @@ mod escalation_is_refused {
         /// Creates a clerk key that lacks `api.write`, expires in 2096 and belongs to `shop`.
         fn new() -> Self {
             let (dir, home) = portcullis_testkit::home();
-            let server = Server::over(Store::open(home).unwrap());
+            let server = Server::over(portcullis_testkit::builder().open(home).unwrap());
             let new = new_key(&server.store, "clerk", &HELD)
                 .with_expiry(until(4_000_000_000))
                 .with_owner("shop");
@@ -1002,7 +1061,7 @@ const PAGE_BYTES: usize = 128 << 10;
 #[tokio::test]
 async fn pages_end_at_the_size_limit_and_omit_nothing() {
     let (_dir, home) = portcullis_testkit::home();
-    let server = Server::over(Store::open(home).unwrap());
+    let server = Server::over(portcullis_testkit::builder().open(home).unwrap());
     let before = server.store.count().active;
     for n in 0..150 {
         let metadata = (0..5).map(|entry| (entry.to_string(), format!("{n:0240}"))).collect();

@@ -89,7 +89,7 @@ fn revocation_with_metadata_takes_effect_while_another_change_of_the_key_is_queu
 
 #[test]
 fn idempotent_request_above_the_limit_returns_429_and_a_repeated_one_returns_its_key() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let post = |idempotency_key: &str| {
         let request = Request::post("/v1/keys").header("idempotency-key", idempotency_key);
         send(&store, request, r#"{"name":"till","scopes":[]}"#).0
@@ -159,7 +159,7 @@ fn send_to_portal(app: &Router, method_and_path: &str, cookie: &str, form: &str)
 
 #[test]
 fn unavailable_store_returns_503_to_a_login_and_keeps_sessions() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let root = new_key(&store, "root", &[]).with_grant(Grant::All);
     let form = store.issue(root).unwrap().secret.reveal(|key| format!("key={key}"));
     let app = portcullis_admin::Portal::new(store.clone()).router();

@@ -6,7 +6,6 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use http_body_util::BodyExt;
-use portcullis::Store;
 use portcullis_admin::router;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -25,7 +24,7 @@ fn unescaped(page: &str) -> String {
 
 #[tokio::test]
 async fn page_describes_every_operation_of_the_document() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let nested = Router::new().nest("/admin", router(store.clone()));
     for (app, base) in [(router(store.clone()), ""), (nested, "/admin")] {
         let (_, _, document) = get(&app, &format!("{base}/openapi.json")).await;
@@ -54,7 +53,8 @@ async fn page_describes_every_operation_of_the_document() {
 
 #[tokio::test]
 async fn links_of_the_page_are_relative_and_lead_somewhere() {
-    let app = Router::new().nest("/admin", router(Store::in_memory().unwrap()));
+    let app =
+        Router::new().nest("/admin", router(portcullis_testkit::builder().in_memory().unwrap()));
     let (_, _, page) = get(&app, "/admin/docs").await;
     let links: Vec<_> =
         page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
@@ -70,5 +70,29 @@ async fn links_of_the_page_are_relative_and_lead_somewhere() {
     }
     for forbidden in ["<script", "<style", "style=\"", "src=\"", "url("] {
         assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn browser_that_asks_for_an_unknown_path_gets_a_page_and_a_program_a_problem() {
+    let store = portcullis_testkit::builder().in_memory().unwrap();
+    let app = Router::new().nest("/admin", router(store));
+    let ask = async |method: &str, accept: &str| {
+        let request = Request::builder().method(method).uri("/admin/nowhere");
+        let request = request.header("accept", accept).body(Body::empty());
+        let response = app.clone().oneshot(request.unwrap()).await.unwrap();
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let policy = response.headers().contains_key("content-security-policy");
+        let bytes = response.into_body().collect().await.unwrap().to_bytes().to_vec();
+        (content_type, policy, String::from_utf8(bytes).unwrap())
+    };
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let (content_type, policy, page) = ask("GET", browser).await;
+    assert!(content_type == "text/html; charset=utf-8" && policy, "{content_type}");
+    assert!(page.contains(r#"href="/admin/docs""#) && !page.contains("nowhere"), "{page}");
+    for (method, accept) in [("GET", "*/*"), ("GET", "application/json"), ("POST", browser)] {
+        let (content_type, _, body) = ask(method, accept).await;
+        assert_eq!(content_type, "application/problem+json", "{method} {accept}");
+        assert!(body.contains("urn:portcullis:not-found"), "{body}");
     }
 }

@@ -141,7 +141,7 @@ impl Browser {
     }
 
     fn new() -> Self {
-        Self::over(Store::in_memory().unwrap())
+        Self::over(portcullis_testkit::builder().in_memory().unwrap())
     }
 
     async fn logged_in() -> Self {
@@ -618,7 +618,7 @@ async fn saving_keeps_the_time_of_day_of_an_expiry() {
 
 #[tokio::test]
 async fn portal_can_be_mounted_under_a_path() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let browser = Browser::over(store.clone());
     let portal = Portal::new(store.clone()).router();
     let app = Router::new().nest("/admin", router(store).merge(portal));
@@ -636,7 +636,7 @@ async fn portal_can_be_mounted_under_a_path() {
 #[tokio::test]
 async fn changes_appear_in_the_audit_log_and_on_the_page_of_the_key() {
     let (_dir, home) = portcullis_testkit::home();
-    let mut browser = Browser::over(Store::open(home).unwrap());
+    let mut browser = Browser::over(portcullis_testkit::builder().open(home).unwrap());
     let root = browser.root.clone();
     browser.log_in(&root).await;
     let created = browser.add("Till 4", &["api.read"]).await;

@@ -37,7 +37,7 @@ impl Portcullis {
     pub(crate) fn open(nodes: &[Vec<String>], freshness: Duration) -> Self {
         let open = |(number, urls): (usize, &Vec<String>)| {
             let replica = Replica::named(format!("replica {number}")).freshness(freshness);
-            Store::builder()
+            portcullis_testkit::builder()
                 .open_cluster(EtcdStore::new(&Etcd::at(urls.clone()).unwrap()).unwrap(), replica)
                 .unwrap()
         };

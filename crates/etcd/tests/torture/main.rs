@@ -44,7 +44,7 @@ impl ReplicaUnderTest for Process {
         let freshness = Duration::from_secs(freshness);
         let name = format!("process {}", std::process::id());
         let replica = Replica::named(name).freshness(freshness);
-        let store = Store::builder().open_cluster(etcd, replica);
+        let store = portcullis_testkit::builder().open_cluster(etcd, replica);
         let accepted_keys = is_faulty.then(Arc::default);
         store.map(|store| Self { store, accepted_keys }).map_err(|error| error.to_string())
     }
@@ -102,7 +102,7 @@ fn start_etcd() -> (Etcd, Vec<Proxy>) {
     });
     let nodes =
         portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
-    Store::builder().create_cluster(nodes, Replica::named("maker")).unwrap();
+    portcullis_testkit::builder().create_cluster(nodes, Replica::named("maker")).unwrap();
     (etcd, peers)
 }
 

@@ -6,7 +6,7 @@ use super::{
     values::{address, drain_delay, moment, seconds},
 };
 use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
-use portcullis::Network;
+use portcullis::{Credentials, KeyHeader, Network};
 use portcullis_admin::Origin;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -40,8 +40,14 @@ pub(crate) enum Command {
     /// Create, list, change and revoke keys.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// List the scopes that a key can have.
-    Scopes,
+    /// List the scopes that a key can have, add one or hide one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Scopes {
+        #[command(subcommand)]
+        command: Option<ScopesCommand>,
+        #[command(flatten)]
+        list: ListScopes,
+    },
     /// Check a key, which is read from standard input.
     Verify(Verify),
     /// Print, verify, export or prune the audit log.
@@ -78,6 +84,34 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum ScopesCommand {
+    /// List the scopes that a key can have.
+    List(ListScopes),
+    /// Add a scope, describe it again, or offer a hidden one again.
+    Add {
+        /// The name: lower-case words joined by dots, such as ledger.close.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The acts that the scope allows, in one line.
+        #[arg(value_name = "DESCRIPTION")]
+        description: String,
+    },
+    /// Hide a scope: keys keep it, and other keys cannot get it.
+    Hide {
+        /// The name.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ListScopes {
+    /// Also list hidden scopes.
+    #[arg(long)]
+    pub(crate) hidden: bool,
+}
+
 #[derive(Args)]
 pub(crate) struct Init {
     /// Write the root key to this new file, closed to other users, instead of standard output.
@@ -86,9 +120,24 @@ pub(crate) struct Init {
     /// The prefix of every key.
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
-    /// A scope of your own, in addition to the built-in ones; may be repeated.
-    #[arg(long = "scope", value_name = "NAME", action = ArgAction::Append)]
+    /// Scopes in addition to those for key management: names of your own, or the preset
+    /// financial-data; may be repeated. More can be added later (scopes add).
+    #[arg(long, alias = "scope", value_name = "NAMES", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) scopes: Vec<String>,
+}
+
+impl Serve {
+    /// Returns the credentials that a request may have.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let mut credentials = Credentials::basic();
+        if self.accept_bearer {
+            credentials = credentials.with_bearer();
+        }
+        match &self.key_header {
+            Some(header) => credentials.with_header(header.clone()),
+            None => credentials,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -117,6 +166,12 @@ pub(crate) struct Serve {
     /// is never limited.
     #[arg(long, value_name = "COUNT", default_value = "60")]
     pub(crate) max_bad_keys: NonZeroU32,
+    /// Also accept keys as Authorization: Bearer KEY.
+    #[arg(long)]
+    pub(crate) accept_bearer: bool,
+    /// Also accept keys as the value of this header, such as X-API-Key.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key_header: Option<KeyHeader>,
     /// Serve at most this many connections at once, and at most half of them for one address.
     #[arg(long, value_name = "COUNT", default_value_t = 900, value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,

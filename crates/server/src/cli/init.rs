@@ -9,7 +9,10 @@ use super::{
     output,
 };
 use axum::http::Method;
-use portcullis::{Builder, Prefix, Scope, Store};
+use portcullis::{
+    Builder, Prefix, Scope, Store,
+    scope::{ParseScopeError, catalogue},
+};
 use rustix::{fs::FallocateFlags, io::Errno};
 use serde_json::json;
 use std::{
@@ -22,6 +25,8 @@ use std::{
 
 /// Bytes that hold a key and its line end.
 const KEY_FILE_BYTES: u64 = 64;
+/// The name of the preset of scopes.
+const FINANCIAL_DATA: &str = "financial-data";
 
 pub(crate) async fn run(
     location: &Location,
@@ -75,10 +80,18 @@ fn with_options(mut builder: Builder, options: &Init) -> Result<Builder, Failure
             Prefix::new(prefix).map_err(|error| Failure::usage(format!("--prefix: {error}")))?;
         builder = builder.prefix(prefix);
     }
-    if !options.scopes.is_empty() {
-        let named = options.scopes.iter().map(|name| Ok((name.parse::<Scope>()?, String::new())));
-        let scopes: Result<Vec<_>, portcullis::scope::ParseScopeError> = named.collect();
-        let scopes = scopes.map_err(|error| Failure::usage(format!("--scope: {error}")))?;
+    let mut scopes = Vec::new();
+    for name in &options.scopes {
+        if name == FINANCIAL_DATA {
+            scopes.extend(catalogue::financial_data());
+        } else {
+            let scope: Scope = name.parse().map_err(|error: ParseScopeError| {
+                Failure::usage(format!("--scopes: {error}; or use the preset {FINANCIAL_DATA}"))
+            })?;
+            scopes.push((scope, String::new()));
+        }
+    }
+    if !scopes.is_empty() {
         builder = builder.scopes(scopes);
     }
     Ok(builder)

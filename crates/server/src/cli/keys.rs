@@ -1,4 +1,4 @@
-//! `key …` and `scopes`.
+//! `key …`: creates, lists, changes, rotates and deletes keys.
 
 use super::{
     client::{Answer, Client},
@@ -8,7 +8,7 @@ use super::{
     key_argument::{confirm, find},
     key_pages::each_page,
     output::{self, Key},
-    table::{aligned, terminal_width},
+    table::terminal_width,
 };
 use axum::http::Method;
 use portcullis::KeyId;
@@ -199,28 +199,6 @@ pub(crate) async fn delete(client: &mut Client, options: &Delete) -> Result<Exit
     confirm(&format!("deleting {key}"), options.yes)?;
     client.send(Method::DELETE, &key.path(), None).await?;
     output::say(&format!("deleted {key}"));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `scopes`: lists the scopes that a key can have.
-pub(crate) async fn scopes(client: &mut Client, json: bool) -> Result<ExitCode, Failure> {
-    #[derive(Deserialize)]
-    struct Scopes {
-        scopes: Vec<Scope>,
-    }
-    #[derive(Deserialize)]
-    struct Scope {
-        name: String,
-        description: String,
-    }
-    let answer = client.send(Method::GET, "/v1/scopes", None).await?;
-    if json {
-        output::line(answer.bytes())?;
-    } else {
-        let Scopes { scopes } = answer.read()?;
-        let rows: Vec<[String; 2]> = scopes.into_iter().map(|s| [s.name, s.description]).collect();
-        output::print(aligned(rows.iter(), terminal_width()).as_bytes())?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 

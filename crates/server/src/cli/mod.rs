@@ -27,6 +27,7 @@ mod parse;
 mod process;
 mod progress;
 mod restore;
+mod scopes;
 mod secret_file;
 mod serve;
 mod table;
@@ -34,7 +35,7 @@ mod terminal_text;
 mod values;
 mod verify;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, ScopesCommand};
 use client::Client;
 use failure::Failure;
 use key_args::KeyCommand;
@@ -64,7 +65,10 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Key(command) => {
             with_client(&location, async |client| key(client, command, json).await)
         }
-        Command::Scopes => with_client(&location, async |client| keys::scopes(client, json).await),
+        Command::Scopes { command, list } => {
+            let command = command.unwrap_or(ScopesCommand::List(list));
+            with_client(&location, async |client| scopes::run(client, &command, json).await)
+        }
         Command::Verify(options) => {
             with_client(&location, async |client| verify::run(client, &options, json).await)
         }

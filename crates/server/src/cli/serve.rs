@@ -8,7 +8,7 @@ use super::{
     location::Location,
     log, output,
 };
-use portcullis::{Store, wipe_stack};
+use portcullis::{Store, scope::catalogue, wipe_stack};
 use portcullis_admin::control::{self, ControlSocket};
 use portcullis_server::{Certificate, CertificateError, Operation, Signals, Transport, serve};
 use std::{
@@ -96,6 +96,7 @@ async fn run_until_signal(
         };
         (store, bind_control(location)?)
     };
+    let store = store.with_credentials(options.credentials());
     let transport = match configured {
         Some(transport) => transport,
         None => self_signed(location).await?,
@@ -184,6 +185,7 @@ async fn initialise(
     let control = is_new_directory.then(|| bind_control(location)).transpose();
     let created = match control {
         Ok(control) => {
+            let builder = builder.scopes(catalogue::financial_data());
             builder.create(&location.data).map(|store| (store, control)).map_err(Failure::from)
         }
         Err(failure) => Err(failure),

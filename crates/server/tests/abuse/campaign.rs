@@ -11,7 +11,7 @@ mod wire;
 mod witness;
 
 use attacks::{ATTACKS, Attacker};
-use portcullis::{Grant, Metadata, Store};
+use portcullis::{Grant, Metadata};
 use portcullis_testkit::serving::Home;
 use portcullis_testkit::{issue, new_key, number};
 use std::{
@@ -47,7 +47,7 @@ struct Keys {
 /// Creates a store with these keys and enough others with long records, so that a page or an export is
 /// large.
 fn create_store(home: &Home) -> Keys {
-    let store = Store::open(home.data()).unwrap();
+    let store = portcullis_testkit::builder().open(home.data()).unwrap();
     let key = |name: &str, scopes: &[&str]| {
         String::from_utf8(issue(&store, new_key(&store, name, scopes)).1).unwrap()
     };
@@ -179,7 +179,8 @@ fn hostile_clients_do_not_disturb_valid_clients() {
         if !server.stop().success() {
             found.push(format!("{name}: the server did not exit with success"));
         }
-        let entries = Store::open(home.data()).unwrap().audit(0, usize::MAX).unwrap();
+        let entries =
+            portcullis_testkit::builder().open(home.data()).unwrap().audit(0, usize::MAX).unwrap();
         let refused = entries.iter().filter(|entry| entry.act.as_str() == "refuse").count();
         if refused > MAX_REFUSALS {
             found.push(format!("{name}: {refused} refused acts in the audit log"));

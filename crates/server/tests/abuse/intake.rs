@@ -38,7 +38,7 @@ struct Act {
 impl Fixture {
     fn new() -> Self {
         let home = Home::new();
-        let root = home.done(&["init"]);
+        let root = home.done(&["init", "--scopes=financial-data"]);
         let active = id_of(&home.key("active", "api.read"));
         let inactive = id_of(&home.key("inactive", "api.read"));
         home.done(&["key", "revoke", &inactive]);
@@ -299,7 +299,7 @@ fn ambiguous_http_1_head_is_refused() {
 #[test]
 fn refused_body_always_gets_a_response_over_http_1_and_http_2() {
     let home = Home::new();
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     let reader = home.key("reader", "api.read");
     let server = home.serve(&[]);
     let dir = home.room();
@@ -336,7 +336,7 @@ fn refused_body_always_gets_a_response_over_http_1_and_http_2() {
 #[test]
 fn client_that_expects_100_continue_is_refused_without_it() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let server = home.serve(&[]);
     std::fs::write(home.room().join("body"), "x".repeat(60_000)).unwrap();
     for version in ["--http1.1", "--http2"] {
@@ -382,7 +382,7 @@ fn every_response_has_the_security_headers() {
 #[test]
 fn hsts_is_sent_if_configured_and_zero_connections_are_refused() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let server = home.serve(&["--behind-proxy", "--hsts", "31536000"]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(b"GET /login HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();

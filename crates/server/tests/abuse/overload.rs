@@ -25,7 +25,7 @@ struct Fixture {
 impl Fixture {
     fn new(arguments: &[&str]) -> Self {
         let home = Home::new();
-        let root = home.done(&["init"]);
+        let root = home.done(&["init", "--scopes=financial-data"]);
         let metrics = free_address();
         let all = ["--behind-proxy", "--metrics-listen", &metrics];
         let server = home.serve(&[&all, arguments].concat());

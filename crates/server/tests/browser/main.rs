@@ -48,7 +48,7 @@ fn replica_page_works_in_a_browser() {
     let home = Home::new();
     drive("replicas.mjs", &home, || {
         let url = etcd.url();
-        let key = home.done(&["--etcd", &url, "init"]);
+        let key = home.done(&["--etcd", &url, "init", "--scopes=financial-data"]);
         let server = home.serve(&["--etcd", &url]);
         // A member without metadata, and a fenced one.
         for (number, row) in [(1, "m"), (2, "f")] {

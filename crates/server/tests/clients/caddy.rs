@@ -3,7 +3,7 @@
 
 use super::{
     echo::echo,
-    proxied::{adapt, free_address, serve_behind_proxy, wait_until_listening, write_certificate},
+    proxied::{adapt, serve_behind_proxy, start_proxy, write_certificate},
 };
 use portcullis_testkit::{
     needs,
@@ -33,26 +33,26 @@ impl Drop for Site {
 
 impl Site {
     fn open() -> Self {
-        let (home, portcullis) = serve_behind_proxy();
+        let (home, portcullis) = serve_behind_proxy(&[]);
         let dir = home.room();
 
-        // The backend takes its port first, because Caddy's address is only free and not yet bound.
-        let (backend, address) = (echo(), free_address());
-        let file = dir.join("Caddyfile");
-        fs::write(&file, configuration(&dir, address.port(), portcullis.address(), backend))
-            .unwrap();
-        let caddy = Command::new("caddy")
-            .args(["run", "--adapter", "caddyfile", "--config"])
-            .arg(&file)
-            .env("XDG_DATA_HOME", &dir)
-            .env("XDG_CONFIG_HOME", &dir)
-            .env("HOME", &dir)
-            .stderr(fs::File::create(dir.join("caddy.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let site = Self { home, portcullis, caddy, port: address.port() };
-        wait_until_listening(address, || site.log());
-        site
+        let (backend, file) = (echo(), dir.join("Caddyfile"));
+        let log = || fs::read_to_string(dir.join("caddy.log")).unwrap_or_default();
+        let start = |address: SocketAddr| {
+            let text = configuration(&dir, address.port(), portcullis.address(), backend);
+            fs::write(&file, text).unwrap();
+            Command::new("caddy")
+                .args(["run", "--adapter", "caddyfile", "--config"])
+                .arg(&file)
+                .env("XDG_DATA_HOME", &dir)
+                .env("XDG_CONFIG_HOME", &dir)
+                .env("HOME", &dir)
+                .stderr(fs::File::create(dir.join("caddy.log")).unwrap())
+                .spawn()
+                .unwrap()
+        };
+        let (caddy, address) = start_proxy(start, log);
+        Self { home, portcullis, caddy, port: address.port() }
     }
 
     fn log(&self) -> String {

@@ -26,7 +26,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let home = Home::new();
-        home.done(&["init"]);
+        home.done(&["init", "--scopes=financial-data"]);
         let key = home.key("clients", "api.read");
         let serving = home.serve(&[]);
         Self { home, serving, key }
@@ -295,7 +295,7 @@ fn java_http_client() {
 #[test]
 fn reqwest() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("clients", "api.read");
     let serving = home.serve(&["--behind-proxy"]);
     let url = format!("{}/v1/whoami", serving.url);

@@ -3,7 +3,7 @@
 
 use super::{
     echo::echo,
-    proxied::{adapt, free_address, serve_behind_proxy, wait_until_listening, write_certificate},
+    proxied::{adapt, serve_behind_proxy, start_proxy, write_certificate},
 };
 use portcullis_testkit::{
     needs,
@@ -33,31 +33,32 @@ impl Drop for Site {
 }
 
 impl Site {
-    fn open() -> Self {
+    fn open(options: &[&str]) -> Self {
         // Debian installs it in a directory that is not on every user's PATH.
         let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| runs(name));
         let program = found.unwrap();
-        let (home, portcullis) = serve_behind_proxy();
+        let (home, portcullis) = serve_behind_proxy(options);
         let dir = home.room();
 
-        // The backend takes its port first, because nginx's address is only free and not yet bound.
-        let (backend, address) = (echo(), free_address());
-        let file = dir.join("nginx.conf");
-        fs::write(&file, configuration(&dir, address, portcullis.address(), backend)).unwrap();
-        let nginx = Command::new(program)
-            .arg("-e")
-            .arg(dir.join("error.log"))
-            .arg("-p")
-            .arg(&dir)
-            .arg("-c")
-            .arg(&file)
-            .args(["-g", "daemon off;"])
-            .stderr(fs::File::create(dir.join("start.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let site = Self { home, portcullis, nginx, address };
-        wait_until_listening(address, || site.read("start.log"));
-        site
+        let (backend, file) = (echo(), dir.join("nginx.conf"));
+        let log = || fs::read_to_string(dir.join("start.log")).unwrap_or_default();
+        let start = |address: SocketAddr| {
+            let text = configuration(&dir, address, portcullis.address(), backend);
+            fs::write(&file, text).unwrap();
+            Command::new(program)
+                .arg("-e")
+                .arg(dir.join("error.log"))
+                .arg("-p")
+                .arg(&dir)
+                .arg("-c")
+                .arg(&file)
+                .args(["-g", "daemon off;"])
+                .stderr(fs::File::create(dir.join("start.log")).unwrap())
+                .spawn()
+                .unwrap()
+        };
+        let (nginx, address) = start_proxy(start, log);
+        Self { home, portcullis, nginx, address }
     }
 
     fn read(&self, file: &str) -> String {
@@ -115,7 +116,7 @@ fn count(head: &str, header: &str) -> usize {
 #[needs("nginx", "curl")]
 #[test]
 fn nginx_gives_the_documented_responses_and_forwards_no_key() {
-    let mut site = Site::open();
+    let mut site = Site::open(&[]);
     let read = site.key(&["--name", "Käse export", "--scope", "api.read", "--owner", "shop 17"]);
     let bare = site.key(&["--name", "bare", "--scope", "api.read"]);
     let (read_user, bare_user) = (format!("{read}:"), format!("{bare}:"));
@@ -227,6 +228,24 @@ fn nginx_gives_the_documented_responses_and_forwards_no_key() {
     assert!(site.read("access.log").contains(&format!(r#""GET /data/ledgers" 200 {id}"#)));
 }
 
+#[needs("nginx", "curl")]
+#[test]
+fn nginx_passes_other_credentials_to_portcullis_only() {
+    let site = Site::open(&["--accept-bearer", "--key-header", "X-API-Key"]);
+    let key = site.key(&["--name", "a", "--scope", "api.read"]);
+    let own = format!("x-api-key: {key}");
+    let bearer = format!("Authorization: Bearer {key}");
+    let user = format!("{key}:");
+    for credential in [["-H", &own], ["-H", &bearer], ["-u", &user]] {
+        let (status, _, upstream) = site.curl("/data/ledgers", &credential);
+        assert_eq!(status, 200, "{upstream}");
+        assert!(!upstream.contains(&key) && upstream.contains("X-Auth-Key-Id: key_"), "{upstream}");
+    }
+    for two in [["-H", &own, "-H", &bearer], ["-H", &own, "-u", &user]] {
+        assert_eq!(site.curl("/data/ledgers", &two).0, 401, "{two:?}");
+    }
+}
+
 fn read_id(site: &Site, user: &str) -> String {
     let (_, _, upstream) = site.curl("/data/who", &["-u", user]);
     let line = upstream.lines().find_map(|line| line.strip_prefix("X-Auth-Key-Id: "));
@@ -235,7 +254,7 @@ fn read_id(site: &Site, user: &str) -> String {
 
 /// Returns the body of the response to a key that lacks this scope.
 fn forbidden(scope: &str) -> String {
-    let store = portcullis::Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let (_, key) =
         portcullis_testkit::issue(&store, portcullis_testkit::new_key(&store, "none", &[]));
     let app = portcullis_admin::forward_auth(store);

@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
@@ -13,10 +14,10 @@ use std::{
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Creates a store and starts a server on it that expects a proxy in front.
-pub(crate) fn serve_behind_proxy() -> (Home, Serving) {
+pub(crate) fn serve_behind_proxy(options: &[&str]) -> (Home, Serving) {
     let home = Home::new();
-    home.done(&["init"]);
-    let server = home.serve(&["--behind-proxy"]);
+    home.done(&["init", "--scopes=financial-data"]);
+    let server = home.serve(&[&["--behind-proxy"], options].concat());
     (home, server)
 }
 
@@ -43,12 +44,27 @@ pub(crate) fn adapt(shipped: &str, replacements: &[(&str, String)]) -> String {
     text
 }
 
-/// Waits until a connection to this address succeeds.
+/// Starts a proxy that listens on a free address. Another program may take the address first; then the proxy
+/// is started again on another one.
 #[track_caller]
-pub(crate) fn wait_until_listening(address: SocketAddr, log: impl Fn() -> String) {
-    let start = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        assert!(start.elapsed() < START_TIMEOUT, "{}", log());
-        thread::sleep(Duration::from_millis(20));
+pub(crate) fn start_proxy(
+    mut start: impl FnMut(SocketAddr) -> Child,
+    log: impl Fn() -> String,
+) -> (Child, SocketAddr) {
+    loop {
+        let (address, begun) = (free_address(), Instant::now());
+        let mut proxy = start(address);
+        while TcpStream::connect(address).is_err() && proxy.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < START_TIMEOUT, "{}", log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Something else may listen there, while the proxy ends.
+        thread::sleep(Duration::from_millis(50));
+        match proxy.try_wait().unwrap() {
+            None => return (proxy, address),
+            Some(_) => {
+                assert!(log().to_lowercase().contains("address already in use"), "{}", log());
+            }
+        }
     }
 }

@@ -49,7 +49,7 @@ fn metric(text: &str, name: &str) -> Option<f64> {
 fn metrics_report_gate_lag_waits_and_members() {
     let etcd = Etcd::start(1);
     let (home, url) = (Home::new(), etcd.url());
-    home.done(&["--etcd", &url, "init"]);
+    home.done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let listener = free_address();
     let serve = ["--etcd", &url, "--behind-proxy", "--metrics-listen", &listener];
     // A busy host must not delay the freshness proof beyond this.
@@ -197,7 +197,7 @@ fn api_and_portal_list_the_replicas_and_mark_this_one() {
 
 #[test]
 fn local_store_has_no_replicas_and_no_replica_page() {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let key = root_of(&store);
     let client = Client::of(&store, &key);
     assert!(client.replicas(&key).is_empty());

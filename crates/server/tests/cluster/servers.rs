@@ -1,6 +1,6 @@
 //! The program with its keys in etcd: servers, import and export, members.
 
-use portcullis::{Change, Store, cluster};
+use portcullis::{Change, cluster};
 use portcullis_testkit::{
     WORKSPACE,
     etcd::{Etcd, Tls},
@@ -30,7 +30,7 @@ fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
 /// Creates a store with this many keys, some of them changed afterwards.
 fn store(home: &Home, keys: usize) {
     home.done(&["init", "--scope", "ledger.close"]);
-    let store = Store::builder().open_existing(home.data()).unwrap();
+    let store = portcullis_testkit::builder().open_existing(home.data()).unwrap();
     for number in 0..keys {
         let name = format!("key {number}");
         portcullis_testkit::issue(
@@ -196,8 +196,8 @@ fn key_revoked_on_one_server_is_refused_on_all() {
     let homes = [Home::new(), Home::new(), Home::new()];
     let said = fails(&homes[0], 1, &["--etcd", &url, "serve", "--behind-proxy"]);
     assert!(said.contains("no store in"), "{said}");
-    let root = homes[0].done(&["--etcd", &url, "init"]);
-    fails(&homes[1], 1, &["--etcd", &url, "init"]);
+    let root = homes[0].done(&["--etcd", &url, "init", "--scopes=financial-data"]);
+    fails(&homes[1], 1, &["--etcd", &url, "init", "--scopes=financial-data"]);
     let serve = |home: &Home| home.serve(&["--etcd", &url, "--behind-proxy"]);
     let servers: Vec<_> = homes.iter().map(serve).collect();
     let ask = |key: &str| -> Vec<u16> {
@@ -245,7 +245,7 @@ fn members_are_listed_with_their_settings_and_lag() {
     let etcd = Etcd::start(1);
     let url = etcd.url();
     let homes = [Home::new(), Home::new()];
-    homes[0].done(&["--etcd", &url, "init"]);
+    homes[0].done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let serve = |number: usize, more: &[&str]| {
         homes[number].serve(&[&["--etcd", &url, "--behind-proxy"], more].concat())
     };
@@ -300,7 +300,7 @@ fn concurrent_changes_and_many_scopes_stay_within_etcd_limits() {
     let nodes =
         portcullis_etcd::EtcdStore::new(&portcullis_etcd::Etcd::at(etcd.urls()).unwrap()).unwrap();
     let names = (0..240).map(|n| (format!("x.scope{n}").parse().unwrap(), String::new()));
-    let builder = Store::builder().scopes(names);
+    let builder = portcullis_testkit::builder().scopes(names);
     let store = builder.create_cluster(nodes, cluster::Replica::named("a")).unwrap();
     assert!(store.scopes(["x.scope0", "x.scope239"]).is_ok());
     std::thread::scope(|scope| {
@@ -315,11 +315,41 @@ fn concurrent_changes_and_many_scopes_stay_within_etcd_limits() {
 
 #[needs("etcd", "etcdctl")]
 #[test]
-fn last_used_time_survives_its_replica_and_reaches_the_others() {
+fn added_and_hidden_scopes_hold_on_every_replica_when_the_command_returns() {
     let etcd = Etcd::start(1);
     let url = etcd.url();
     let homes = [Home::new(), Home::new()];
     homes[0].done(&["--etcd", &url, "init"]);
+    let serve = |home: &Home| home.serve(&["--etcd", &url, "--behind-proxy"]);
+    let servers = homes.each_ref().map(serve);
+    for round in 0..5 {
+        let name = format!("ledger.s{round}");
+        homes[0].done(&["scopes", "add", &name, "one of the ledger"]);
+        assert!(homes[1].done(&["scopes"]).contains(&format!("{name}  ")));
+        let key = homes[1].key("a", &name);
+        homes[1].done(&["scopes", "hide", &name]);
+        homes[0].fails(2, &["key", "create", "--name", "b", "--scope", &name]);
+        assert_eq!(homes[0].verify(&key, &["--scope", &name]), 0);
+        homes[1].done(&["scopes", "add", &name, "offered again"]);
+    }
+    assert!(servers.into_iter().all(|server| server.stop().success()));
+    // A replica that reads the whole store again finds them too.
+    let _again = serve(&homes[1]);
+    let listed = homes[1].done(&["scopes"]);
+    assert_eq!(
+        listed.lines().filter(|line| line.ends_with("offered again")).count(),
+        5,
+        "{listed}"
+    );
+}
+
+#[needs("etcd", "etcdctl")]
+#[test]
+fn last_used_time_survives_its_replica_and_reaches_the_others() {
+    let etcd = Etcd::start(1);
+    let url = etcd.url();
+    let homes = [Home::new(), Home::new()];
+    homes[0].done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let serve = |home: &Home| home.serve(&["--etcd", &url, "--behind-proxy"]);
     let servers = homes.each_ref().map(serve);
     let (key, unused) = (homes[0].key("a", "api.read"), homes[0].key("b", "api.read"));
@@ -347,7 +377,7 @@ fn change_beyond_the_etcd_quota_is_refused_with_the_reason() {
     assert!(etcd.wait_until_up());
     let url = etcd.url();
     let home = Home::new();
-    home.done(&["--etcd", &url, "init"]);
+    home.done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let serving = home.serve(&["--etcd", &url, "--behind-proxy"]);
     let key = home.key("a", "api.read");
     eventually("etcd is full", || {
@@ -375,7 +405,7 @@ fn unreachable_replica_with_longer_freshness_refuses_a_revoked_key() {
     let url = etcd.url();
     let proxy = Proxy::to(&etcd.address(0));
     let homes = [Home::new(), Home::new()];
-    let root = homes[0].done(&["--etcd", &url, "init"]);
+    let root = homes[0].done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let _revoker = homes[0].serve(&["--etcd", &url, "--behind-proxy", "--freshness", "1s"]);
     let unreachable =
         homes[1].serve(&["--etcd", &proxy.url(), "--behind-proxy", "--freshness", "6s"]);

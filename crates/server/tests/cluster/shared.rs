@@ -1,8 +1,6 @@
 //! Operations on a whole store in etcd: backup, audit verification, pruning.
 
-use portcullis::{
-    Actor, Builder, Error, Offline, Store, audit::Act, cluster::Replica, list::ListQuery,
-};
+use portcullis::{Actor, Error, Offline, Store, audit::Act, cluster::Replica, list::ListQuery};
 use portcullis_testkit::serving::{Home, id_of, text};
 use portcullis_testkit::{
     audit::hours_ago,
@@ -40,7 +38,7 @@ fn replica(etcd: &Etcd, space: &str) -> Store {
         &portcullis_etcd::Etcd::at(etcd.urls()).unwrap().space(space).unwrap(),
     )
     .unwrap();
-    Builder::default().cluster(nodes, Replica::named("a")).unwrap()
+    portcullis_testkit::builder().cluster(nodes, Replica::named("a")).unwrap()
 }
 
 fn whoami(url: &str, key: &str) -> u16 {
@@ -60,7 +58,7 @@ fn keys(store: &Store) -> Vec<(String, bool)> {
 fn backup_of_a_shared_store_restores_with_and_without_a_server() {
     let etcd = Etcd::start(1);
     let (home, idle, url) = (Home::new(), Home::new(), etcd.url());
-    home.done(&["--etcd", &url, "init"]);
+    home.done(&["--etcd", &url, "init", "--scopes=financial-data"]);
     let (kept, revoked) = {
         let server = home.serve(&["--etcd", &url, "--behind-proxy"]);
         let keys = (home.key("kept", "api.read"), home.key("revoked", "api.read"));
@@ -99,7 +97,7 @@ fn backup_of_a_shared_store_restores_with_and_without_a_server() {
         let dir = back.room().join("exported");
         let export = ["--data", dir.to_str().unwrap(), "cluster", "export"];
         back.done(&[&export[..], &space].concat());
-        let exported = Store::open(dir).unwrap();
+        let exported = portcullis_testkit::builder().open(dir).unwrap();
         let used = |key: &str| exported.last_used(id_of(key).parse().unwrap()).is_some();
         assert!(used(&kept) && !used(&revoked));
     }
@@ -113,7 +111,7 @@ fn import_and_export_count_every_value() {
     let nodes = || portcullis_etcd::EtcdStore::new(&nodes).unwrap();
     let (_dir, home) = portcullis_testkit::home();
     let (used, unused, backup) = {
-        let store = Store::open(&home).unwrap();
+        let store = portcullis_testkit::builder().open(&home).unwrap();
         let (used, key) = issue(&store, new_key(&store, "used", &["api.read"]));
         let (unused, _) = issue(&store, new_key(&store, "unused", &["api.read"]));
         store.authenticate_key(&key).unwrap();
@@ -124,7 +122,7 @@ fn import_and_export_count_every_value() {
     let mut done = 0;
     let summary = Offline::new().import_to(&nodes(), &backup[..], |progress| done = progress.done);
     let summary = summary.unwrap();
-    let shared = Store::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
+    let shared = portcullis_testkit::builder().open_cluster(nodes(), Replica::named("a")).unwrap();
     assert!(shared.last_used(used).is_some() && shared.last_used(unused).is_none());
     // One use beside the counted values.
     let names = shared.catalogue().entries().len() as u64;
@@ -176,7 +174,7 @@ fn every_command_works_on_a_shared_store_or_names_the_alternative() {
     let etcd = Etcd::start(1);
     let (home, url) = (Home::new(), etcd.url());
     let run = |words: &[&str]| home.done(&[&["--etcd", &url], words].concat());
-    run(&["init"]);
+    run(&["init", "--scopes=financial-data"]);
     let key = run(&["key", "create", "--name", "a", "--scope", "api.read"]);
     let id = id_of(&key);
     assert!(run(&["key", "list"]).contains(&id) && run(&["export"]).contains(&id));
@@ -200,7 +198,7 @@ fn every_command_works_on_a_shared_store_or_names_the_alternative() {
 /// Creates a store in etcd whose first audit entries are four days old. Returns their number.
 fn aged(home: &Home, url: &str, space: &str) -> u64 {
     let data = home.data();
-    let store = Store::open(&data).unwrap();
+    let store = portcullis_testkit::builder().open(&data).unwrap();
     for number in 0..9 {
         issue(&store, new_key(&store, &format!("old {number}"), &["api.read"]));
     }
@@ -268,7 +266,7 @@ fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     let dir = home.room().join("restored");
     let at = |dir: &Path| dir.to_str().unwrap().to_owned();
     home.done(&["--data", &at(&dir), "restore", "pruned.backup", "--without-later-denials"]);
-    let restored = Store::open(&dir).unwrap();
+    let restored = portcullis_testkit::builder().open(&dir).unwrap();
     assert_eq!((first(&restored), keys(&restored)), (old + 1, keys(&one)));
     drop(restored);
     run(&["cluster", "import", "--from", "pruned.backup", "--etcd-space", "other/"]);
@@ -278,7 +276,7 @@ fn pruned_shared_audit_log_verifies_on_all_replicas_and_in_copies() {
     drop(other);
     let dir = home.room().join("exported");
     run(&["--data", &at(&dir), "cluster", "export", "--etcd-space", "other/"]);
-    let exported = Store::open(&dir).unwrap();
+    let exported = portcullis_testkit::builder().open(&dir).unwrap();
     assert_eq!((first(&exported), keys(&exported).len()), (old + 1, 11));
 }
 

@@ -59,7 +59,7 @@ fn cost_of_wiping_the_stack() {
 }
 
 fn store() -> (Store, String) {
-    let store = Store::in_memory().unwrap();
+    let store = portcullis_testkit::builder().in_memory().unwrap();
     let issued = store.issue(NewKey::new("load", Grant::All, Expiry::Never));
     let key = issued.unwrap().secret.reveal(|text| keys_in(text)[0].clone());
     (store, key)

@@ -53,7 +53,7 @@ impl Servers {
             &["--log-level", "debug", "--metrics-listen", &metrics],
             &[("PORTCULLIS_PEPPER_FILE", pepper.to_str().unwrap())],
         );
-        let plain_root = plain_home.done(&["init"]);
+        let plain_root = plain_home.done(&["init", "--scopes=financial-data"]);
         let plain = plain_home.serve(&["--behind-proxy", "--trusted-proxy", "127.0.0.1"]);
         let mut roots = keys_in(&server.said);
         // The key itself, and the command to try it.

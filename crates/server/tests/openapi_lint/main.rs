@@ -19,7 +19,7 @@ use std::{fs, path::Path, process::Command};
 #[test]
 fn document_has_no_findings() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let server = home.serve(&["--behind-proxy"]);
     let place = home.room();
     let document = reqwest::blocking::get(format!("{}/openapi.json", server.url)).unwrap();

@@ -17,7 +17,7 @@ fn run(home: &Home, code: i32, arguments: &[&str]) -> String {
 #[test]
 fn pruned_log_and_its_exports_verify_together() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     home.key("a", "api.read");
     home.done(&["audit", "--export", "old.jsonl"]);
     let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -61,7 +61,7 @@ fn pruned_log_and_its_exports_verify_together() {
 #[test]
 fn running_server_exports_prunes_and_verifies() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     age(&home.data(), 100);
     let server = home.serve(&[]);
     home.key("a", "api.read");
@@ -94,7 +94,7 @@ fn running_server_exports_prunes_and_verifies() {
 #[test]
 fn repair_that_proves_no_key_is_no_success() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     home.key("a", "api.read");
     let db = home.data().join("ledger/sled/db");
     let mut bytes = fs::read(&db).unwrap();
@@ -108,7 +108,7 @@ fn repair_that_proves_no_key_is_no_success() {
 #[test]
 fn damaged_entry_is_named_and_repair_saves_the_keys() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("a", "api.read");
     operate(&home.data(), |db| flip(db, &entry(3), 30));
     let said = run(&home, 4, &["audit", "--verify"]);

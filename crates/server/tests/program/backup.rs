@@ -58,7 +58,7 @@ fn new(home: &Home) -> PathBuf {
 #[test]
 fn backup_of_a_running_server_restores_without_a_revoked_key() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let kept = home.key("kept", "api.read");
     let revoked = home.key("gone", "api.read");
     let server = home.serve(&[]);
@@ -91,7 +91,7 @@ fn backup_of_a_running_server_restores_without_a_revoked_key() {
 #[test]
 fn restore_requires_evidence_of_later_revocations() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let revoked = home.key("gone", "api.read");
     home.done(&["backup", "keys.backup"]);
     home.done(&["key", "revoke", &id_of(&revoked)]);
@@ -136,7 +136,7 @@ fn restore_requires_evidence_of_later_revocations() {
 #[test]
 fn damaged_backup_is_refused_and_creates_no_store() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     home.done(&["backup", "keys.backup"]);
     let file = home.room().join("keys.backup");
     let mut bytes = fs::read(&file).unwrap();
@@ -154,7 +154,7 @@ fn damaged_backup_is_refused_and_creates_no_store() {
 #[test]
 fn backup_replaces_an_older_backup_and_no_other_file() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     fs::write(home.room().join("thesis.txt"), "years of work").unwrap();
     let said = fails(&home, 2, &["backup", "thesis.txt"]);
     assert!(said.contains("is not a backup"), "{said}");
@@ -173,7 +173,7 @@ fn backup_replaces_an_older_backup_and_no_other_file() {
 #[test]
 fn killed_restore_leaves_no_store_and_can_be_repeated() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     for _ in 0..5 {
         home.key("a", "api.read");
     }
@@ -202,7 +202,7 @@ fn killed_restore_leaves_no_store_and_can_be_repeated() {
 #[test]
 fn export_prints_one_key_per_line_as_in_the_api() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("till", "api.read");
     let export = home.done(&["export"]);
     let lines: Vec<Value> =
@@ -235,7 +235,7 @@ fn backup_is_not_served_over_https() {
 #[test]
 fn backup_to_a_pipe_or_a_link_replaces_neither() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let pipe = home.room().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = thread::spawn({
@@ -270,7 +270,7 @@ fn backup_to_a_pipe_or_a_link_replaces_neither() {
 #[test]
 fn failed_restore_leaves_no_directory_behind() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     home.key("kept", "api.read");
     run_ok(&home, &["backup", "keys.backup"]);
     let complete = fs::read(home.room().join("keys.backup")).unwrap();

@@ -112,7 +112,7 @@ fn plain_http_is_refused_and_not_redirected() {
 #[test]
 fn public_address_requires_tls_or_a_proxy() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let said = home.fails(2, &["serve", "--listen", "0.0.0.0:0"]);
     assert!(said.contains("--tls-cert") && said.contains("--behind-proxy"), "{said}");
     for listen in ["0.0.0.0:0", "[::]:0"] {
@@ -165,9 +165,42 @@ fn init_prints_the_root_key_once_and_refuses_a_second_time() {
     assert_eq!(home.verify(key.trim(), &["--scope", "ledger.close"]), 0);
     let mode = fs::metadata(home.data()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    let said = home.fails(1, &["init"]);
+    let said = home.fails(1, &["init", "--scopes=financial-data"]);
     assert!(said.contains("already holds a store"), "{said}");
     assert!(home.done(&["scopes"]).contains("ledger.close"));
+}
+
+#[test]
+fn scopes_are_added_and_hidden_with_and_without_a_running_server() {
+    let home = Home::new();
+    home.done(&["init"]);
+    let first = home.done(&["scopes"]);
+    assert!(
+        first.lines().count() == 5 && first.lines().all(|l| l.starts_with("admin.key.")),
+        "{first}"
+    );
+    home.fails(2, &["scopes", "add", "Ledger", "x"]);
+    home.done(&["scopes", "add", "ledger.read", "read the ledger"]);
+    let root = home.done(&["key", "create", "--root", "--name", "r"]);
+    let server = home.serve(&[]);
+    home.done(&["scopes", "add", "ledger.close", "close a year"]);
+    let listed = home.done(&["scopes"]);
+    let close = listed.lines().find(|line| line.starts_with("ledger.close")).unwrap();
+    assert!(close.ends_with("  close a year") && listed.contains("ledger.read"), "{listed}");
+    let key = home.key("a", "ledger.close");
+    home.done(&["scopes", "hide", "ledger.close"]);
+    assert!(!home.done(&["scopes", "list"]).contains("ledger.close"));
+    assert!(home.done(&["scopes", "--hidden"]).contains("ledger.close"));
+    let unknown = home.fails(2, &["key", "create", "--name", "b", "--scope", "ledger.close"]);
+    assert!(unknown.contains("unknown scope ledger.close"), "{unknown}");
+    assert_eq!(home.verify(&key, &["--scope", "ledger.close"]), 0);
+    home.fails(1, &["scopes", "hide", "admin.key.list"]);
+    home.fails(1, &["scopes", "hide", "ledger.open"]);
+    drop((server, root));
+    home.done(&["scopes", "add", "ledger.close", "close a year for good"]);
+    assert!(home.done(&["scopes"]).contains("close a year for good"));
+    let log = home.done(&["audit", "--json"]);
+    assert!(log.contains(r#""act":"add_scope""#) && log.contains(r#""act":"hide_scope""#), "{log}");
 }
 
 #[test]
@@ -194,7 +227,7 @@ fn key_file_is_new_and_private_and_removed_without_a_store() {
 #[test]
 fn only_the_secret_is_on_standard_output() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let create =
         ["key", "create", "--name", "till", "--scope", "api.read,api.write", "--meta", "floor=2"];
     let output = home
@@ -222,7 +255,7 @@ fn only_the_secret_is_on_standard_output() {
 #[test]
 fn verify_distinguishes_valid_refused_and_missing_scope() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.done(&["key", "create", "--name", "a", "--scope", "api.read"]);
     let key = key.trim();
     assert_eq!(home.verify(key, &[]), 0);
@@ -242,7 +275,7 @@ fn invalid_input_is_named_with_its_exit_code() {
     let home = Home::new();
     let absent = home.fails(1, &["key", "list"]);
     assert!(absent.contains("no store in") && absent.contains("init"), "{absent}");
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     let glued = format!("x{}", root.trim());
     let before = home.done(&["key", "list", "--json"]);
     let long = "x".repeat(129);
@@ -284,7 +317,11 @@ fn invalid_input_is_named_with_its_exit_code() {
 fn file_as_data_directory_is_refused() {
     let home = Home::new();
     fs::write(home.data(), "not a store").unwrap();
-    for arguments in [vec!["init"], vec!["key", "list"], vec!["serve", "--listen", "127.0.0.1:0"]] {
+    for arguments in [
+        vec!["init", "--scopes=financial-data"],
+        vec!["key", "list"],
+        vec!["serve", "--listen", "127.0.0.1:0"],
+    ] {
         let said = home.fails(1, &arguments);
         assert!(said.contains("cannot be a data directory"), "{arguments:?}: {said}");
     }
@@ -298,10 +335,10 @@ fn readable_pepper_file_is_refused() {
     let path = file.to_str().unwrap();
     fs::write(&file, "a pepper of 24 characters\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let said = home.fails(1, &["--pepper-file", path, "init"]);
+    let said = home.fails(1, &["--pepper-file", path, "init", "--scopes=financial-data"]);
     assert!(said.contains("chmod 600"), "{said}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    home.done(&["--pepper-file", path, "init"]);
+    home.done(&["--pepper-file", path, "init", "--scopes=financial-data"]);
     let said = home.fails(1, &["key", "list"]);
     assert!(said.contains("pepper"), "{said}");
     home.done(&["key", "list", "--pepper-file", path]);
@@ -310,7 +347,7 @@ fn readable_pepper_file_is_refused() {
 #[test]
 fn socket_of_a_dead_server_is_replaced() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let socket = home.data().join("control.sock");
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
@@ -378,7 +415,7 @@ fn oversized_body_gets_413_over_http_1_and_2() {
 #[test]
 fn rotate_prints_the_new_key_and_expires_the_old_one() {
     let home = Home::new();
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     let old = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
     let (root, old) = (keys_in(&root)[0].to_owned(), old.trim().to_owned());
     let new = home.done(&["key", "rotate", &id_of(&old), "--grace", "1h"]);
@@ -395,7 +432,7 @@ fn rotate_prints_the_new_key_and_expires_the_old_one() {
 #[test]
 fn audit_log_is_printed_and_verified() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.done(&["key", "create", "--name", "till", "--scope", "api.read"]);
     let new = home.done(&["key", "rotate", &id_of(&key)]);
     let printed = home.done(&["audit"]);
@@ -412,7 +449,7 @@ fn audit_log_is_printed_and_verified() {
 #[test]
 fn key_is_named_by_id_beginning_or_unique_name() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("Till 4", "api.read");
     let id = id_of(&key);
     let shown = home.done(&["key", "show", &id]);
@@ -429,7 +466,7 @@ fn key_is_named_by_id_beginning_or_unique_name() {
 #[test]
 fn whole_key_in_place_of_an_id_revokes_it_and_is_not_repeated() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("leaked", "api.read");
     let output = home.command(&["key", "revoke", &key]).output().unwrap();
     let said = text(&output.stderr) + &text(&output.stdout);
@@ -445,7 +482,7 @@ fn whole_key_in_place_of_an_id_revokes_it_and_is_not_repeated() {
 #[test]
 fn deletion_shows_the_key_and_needs_a_confirmation() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let id = id_of(&home.key("old", "api.read"));
     home.done(&["key", "revoke", "old"]);
     let said = home.fails(2, &["key", "delete", "old"]);
@@ -458,7 +495,7 @@ fn deletion_shows_the_key_and_needs_a_confirmation() {
 #[test]
 fn list_is_sorted_and_limited() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     for (name, expiry) in [("b", "2031-01-31"), ("c", "2030-01-31"), ("a", "2032-01-31")] {
         home.done(&["key", "create", "--name", name, "--no-scopes", "--expires-at", expiry]);
     }

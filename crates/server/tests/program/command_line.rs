@@ -19,7 +19,7 @@ use std::{
 /// A store with a root key, a second key and an entry for each.
 fn home_with_key() -> (Home, String) {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let key = home.key("till", "api.read");
     (home, key)
 }
@@ -207,7 +207,7 @@ fn empty_environment_variable_counts_as_absent() {
         command.env("TMPDIR", "").env("NOTIFY_SOCKET", "");
         command
     };
-    let made = with_empty(&["init"]).output().unwrap();
+    let made = with_empty(&["init", "--scopes=financial-data"]).output().unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
     assert!(home.room().join("portcullis-data/ledger").exists());
     let listed = with_empty(&["key", "list"]).output().unwrap();

@@ -75,7 +75,9 @@ fn verify(home: &Home, key: &str) -> i32 {
 fn no_key_is_created_if_standard_output_cannot_take_it() {
     let home = Home::new();
     for (what, prepare) in undeliverable_outputs() {
-        for arguments in [&["init"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        for arguments in
+            [&["init", "--scopes=financial-data"][..], &["serve", "--listen", "127.0.0.1:0"]]
+        {
             let done = output(home.command(arguments), &prepare);
             let said = text(&done.stderr);
             assert_eq!(done.status.code(), Some(1), "{what}, {arguments:?}: {said}");
@@ -83,7 +85,7 @@ fn no_key_is_created_if_standard_output_cannot_take_it() {
             assert!(!home.data().exists(), "{what}, {arguments:?}");
         }
     }
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let old = home.key("old", "api.read");
     let rotate = ["key", "rotate", &id_of(&old)];
     let root = ["key", "create", "--name", "second", "--root"];
@@ -109,7 +111,7 @@ fn no_key_is_created_if_standard_output_cannot_take_it() {
 #[test]
 fn undelivered_new_key_is_revoked() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     for served in [false, true] {
         let server = served.then(|| home.serve(&[]));
         for options in [&[][..], &["--json"]] {
@@ -133,7 +135,7 @@ fn undelivered_new_key_is_revoked() {
 #[test]
 fn undelivered_rotated_key_is_named_with_a_working_remedy() {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     for (served, grace) in [(false, "0s"), (true, "0s"), (false, "1h"), (true, "1h")] {
         let server = served.then(|| home.serve(&[]));
         let old = home.key("old", "api.read");
@@ -151,7 +153,11 @@ fn undelivered_rotated_key_is_named_with_a_working_remedy() {
 
 #[test]
 fn undelivered_root_key_is_named_with_a_working_remedy() {
-    for arguments in [&["init"][..], &["--json", "init"], &["serve", "--listen", "127.0.0.1:0"]] {
+    for arguments in [
+        &["init", "--scopes=financial-data"][..],
+        &["--json", "init", "--scopes=financial-data"],
+        &["serve", "--listen", "127.0.0.1:0"],
+    ] {
         let home = Home::new();
         let done = output(home.command(arguments), to_full_device);
         let said = text(&done.stderr);
@@ -189,7 +195,7 @@ fn no_store_is_created_if_the_key_file_has_no_space() {
 #[test]
 fn null_device_is_accepted_with_a_warning() {
     let home = Home::new();
-    for arguments in [&["init"][..], &CREATE] {
+    for arguments in [&["init", "--scopes=financial-data"][..], &CREATE] {
         let done = output(home.command(arguments), |command| {
             command.stdout(Stdio::null());
         });

@@ -22,7 +22,7 @@ impl Home {
 
     fn new() -> Self {
         let home = Self::empty();
-        home.done(&["init"]);
+        home.done(&["init", "--scopes=financial-data"]);
         home
     }
 
@@ -219,9 +219,9 @@ fn anchor_is_no_link_and_its_directory_is_closed_to_others() {
     let anchor = there.join("anchor");
     let given = ["--anchor", anchor.to_str().unwrap()];
     symlink(home.sentinel(), &anchor).unwrap();
-    home.refuses(&[&given[..], &["init"]].concat(), &["anchor"]);
+    home.refuses(&[&given[..], &["init", "--scopes=financial-data"]].concat(), &["anchor"]);
     fs::remove_file(&anchor).unwrap();
-    home.done(&[&given[..], &["init"]].concat());
+    home.done(&[&given[..], &["init", "--scopes=financial-data"]].concat());
     let list = [&given[..], &["key", "list"]].concat();
     home.done(&list);
     set(&there, 0o777);
@@ -250,7 +250,7 @@ fn doctor_reports_unsafe_files() {
 fn unusable_pepper_file_is_refused_with_the_reason() {
     let home = Home::empty();
     let file = home.0.room().join("pepper");
-    let init = ["--pepper-file", "pepper", "init"];
+    let init = ["--pepper-file", "pepper", "init", "--scopes=financial-data"];
     home.refuses(&init, &["pepper file pepper", "No such file"]);
     fs::create_dir(&file).unwrap();
     home.refuses(&init, &["pepper file pepper", "it is a directory"]);
@@ -267,7 +267,7 @@ fn unusable_pepper_file_is_refused_with_the_reason() {
     }
     set(&file, 0o640);
     symlink("pepper", home.0.room().join("link")).unwrap();
-    home.done(&["--pepper-file", "link", "init"]);
+    home.done(&["--pepper-file", "link", "init", "--scopes=financial-data"]);
     home.done(&["--pepper-file", "pepper", "key", "list"]);
 }
 

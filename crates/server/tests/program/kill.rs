@@ -91,7 +91,7 @@ fn client(address: &str, root: &str, killed: &AtomicBool, keys: &Mutex<Vec<Clien
 fn acknowledged_changes_survive_kills_of_a_server() {
     let rounds: u32 = std::env::var("PORTCULLIS_SERVER_KILLS").map_or(6, |n| n.parse().unwrap());
     let home = Home::new();
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     // Requests with deactivated keys count as bad keys.
     let serve = || home.serve(&["--behind-proxy", "--max-bad-keys", "1000000"]);
     let (mut checked, mut lost, mut revived) = (0u32, 0u32, 0u32);

@@ -59,7 +59,7 @@ fn forwarded_for(hops: &str) -> String {
 /// A store with a root key.
 fn home() -> (Home, String) {
     let home = Home::new();
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     (home, root)
 }
 
@@ -123,6 +123,36 @@ fn metrics_report_results_and_states_and_no_key() {
     assert_eq!(ask(&metrics, "/v1/whoami", &[with_key(&root)]).0, 404);
     assert_eq!(ask(server.address(), "/metrics", &[]).0, 404);
     assert!(server.stop().success());
+}
+
+#[test]
+fn other_credentials_are_accepted_only_if_the_server_is_started_with_them() {
+    let (home, root) = home();
+    let bearer = format!("authorization: Bearer {root}");
+    let own = format!("X-API-Key: {root}");
+    let server = home.serve(&["--behind-proxy"]);
+    let whoami =
+        |server: &Serving, headers: &[String]| ask(server.address(), "/v1/whoami", headers).0;
+    assert_eq!(whoami(&server, std::slice::from_ref(&bearer)), 401);
+    assert_eq!(whoami(&server, std::slice::from_ref(&own)), 401);
+    assert_eq!(whoami(&server, &[own.clone(), with_key(&root)]), 200);
+    // The log tells the operator that the key itself is valid.
+    assert!(home.log().contains("bearer_not_accepted"), "{}", home.log());
+    assert!(server.stop().success());
+
+    let server = home.serve(&["--behind-proxy", "--accept-bearer", "--key-header", "X-API-Key"]);
+    assert_eq!(whoami(&server, std::slice::from_ref(&bearer)), 200);
+    assert_eq!(whoami(&server, std::slice::from_ref(&own)), 200);
+    for two in [[bearer, own.clone()], [own.clone(), with_key(&root)], [own.clone(), own]] {
+        assert_eq!(whoami(&server, &two), 401);
+    }
+    let (_, _, document) = ask(server.address(), "/openapi.json", &[]);
+    for scheme in [r#""scheme":"bearer""#, r#""name":"x-api-key""#] {
+        assert!(document.contains(scheme), "{scheme}: {document}");
+    }
+    assert!(server.stop().success());
+    let said = home.fails(2, &["serve", "--key-header", "Cookie"]);
+    assert!(said.contains("such as X-API-Key"), "{said}");
 }
 
 #[test]
@@ -358,7 +388,7 @@ fn connection_beyond_the_limit_is_closed_until_another_ends() {
 /// Returns a server with its self-signed certificate.
 fn certificate() -> (Home, Serving) {
     let home = Home::new();
-    home.done(&["init"]);
+    home.done(&["init", "--scopes=financial-data"]);
     let server = home.serve(&[]);
     (home, server)
 }

@@ -136,7 +136,7 @@ fn address_in_use_leaves_no_store_no_root_key_and_no_certificate() {
         assert!(!exists(&home.data()), "{serve:?}");
 
         // The same with an existing store: nothing new is in its directory.
-        home.done(&["init"]);
+        home.done(&["init", "--scopes=financial-data"]);
         let (code, said) = says_nothing_on_standard_output(&home, &serve);
         assert_eq!(code, Some(1), "{said}");
         assert!(!exists(&home.data().join("tls")), "{serve:?}");
@@ -169,7 +169,7 @@ fn failed_first_start_can_be_repeated() {
 #[test]
 fn second_server_reports_the_open_store_and_not_the_port() {
     let home = Home::new();
-    let root = home.done(&["init"]);
+    let root = home.done(&["init", "--scopes=financial-data"]);
     let server = home.serve(&[]);
     let (code, said) =
         says_nothing_on_standard_output(&home, &["serve", "--listen", server.address()]);

@@ -318,6 +318,11 @@ impl Model {
     /// Opens the store with a host that adds these scopes. A store on disk records new ones.
     fn open(&mut self, host: Option<&[&str]>, on_disk: bool) {
         const BUILT_IN: [&str; 13] = [
+            "admin.key.create",
+            "admin.key.list",
+            "admin.key.update",
+            "admin.key.delete",
+            "admin.key.verify",
             "admin.account.create",
             "admin.account.list",
             "admin.account.update",
@@ -326,11 +331,6 @@ impl Model {
             "admin.embed.token",
             "api.read",
             "api.write",
-            "admin.key.create",
-            "admin.key.list",
-            "admin.key.update",
-            "admin.key.delete",
-            "admin.key.verify",
         ];
         let mut wanted: Vec<String> = BUILT_IN.map(String::from).to_vec();
         wanted.extend(host.unwrap_or_default().iter().map(|name| (*name).to_owned()));

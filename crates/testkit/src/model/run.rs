@@ -54,7 +54,10 @@ impl Run<'_> {
     fn open(&mut self, host: Option<&'static [&'static str]>) {
         self.store = None;
         self.model.close();
-        let mut builder = Store::builder();
+        // A new store gets the preset, and an existing one keeps its scopes.
+        let is_new = self.home.is_none_or(|home| !home.exists());
+        let has_scopes = is_new || host.is_some();
+        let mut builder = if has_scopes { crate::builder() } else { Store::builder() };
         if let Some(names) = host {
             builder = builder.scopes(names.iter().map(|name| (scope(name), String::new())));
         }

@@ -47,7 +47,7 @@ impl World {
         let record = move |sequence| {
             let new = NewKey {
                 name: "k".into(),
-                grant: Grant::Scopes(Catalogue::new(Vec::new(), None).unwrap().empty()),
+                grant: Grant::Scopes(Catalogue::with_preset().empty()),
                 active: true,
                 expiry: Expiry::Never,
                 owner: None,

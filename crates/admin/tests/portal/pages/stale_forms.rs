@@ -35,7 +35,7 @@ impl Scene {
     }
 
     async fn with(scopes: &[&str]) -> Self {
-        Self::over(Store::in_memory().unwrap(), scopes).await
+        Self::over(portcullis_testkit::builder().in_memory().unwrap(), scopes).await
     }
 
     async fn new() -> Self {
