@@ -30,7 +30,7 @@ fn fails(home: &Home, code: i32, arguments: &[&str]) -> String {
 /// Creates a store with this many keys, some of them changed afterwards.
 fn store(home: &Home, keys: usize) {
     home.done(&["init", "--scopes=financial-data,ledger.close"]);
-    let store = portcullis_testkit::builder().open_existing(home.data()).unwrap();
+    let store = Store::builder().open_existing(home.data()).unwrap();
     for number in 0..keys {
         let name = format!("key {number}");
         portcullis_testkit::issue(
