@@ -1,6 +1,6 @@
 //! The program with its keys in etcd: servers, import and export, members.
 
-use portcullis::{Change, cluster};
+use portcullis::{Change, Store, cluster};
 use portcullis_testkit::{
     WORKSPACE,
     etcd::{Etcd, Tls},
