@@ -58,7 +58,10 @@ pub struct Portcullis {
 
 impl Portcullis {
     pub fn with_keys(count: usize) -> Self {
-        let store = Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory().unwrap();
+        let store = Store::builder()
+            .scopes(portcullis::scope::catalogue::financial_data())
+            .in_memory()
+            .unwrap();
         let keys = thread::scope(|scope| {
             let share = |maker| count / MAKERS + usize::from(maker < count % MAKERS);
             let makers: Vec<_> = (0..MAKERS)
