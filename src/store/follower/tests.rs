@@ -17,7 +17,7 @@ use crate::{
     ledger::Mode,
     list::ListQuery,
     record::Actor,
-    scope::Scope,
+    scope::{Scope, catalogue::financial_data},
     store::uses::Uses,
     time::Timestamp,
 };
@@ -56,10 +56,7 @@ impl Cluster {
         let link = self.link();
         let consensus = link.clone();
         let names = scopes.iter().map(|n| (n.parse::<Scope>().unwrap(), String::new()));
-        let mut builder = Store::builder();
-        if !scopes.is_empty() {
-            builder = builder.scopes(names);
-        }
+        let builder = Store::builder().scopes(financial_data()).scopes(names);
         let options = Replica::named("test").freshness(freshness);
         let store = builder.shared(consensus, options, mode)?;
         Ok((store, link))

@@ -8,6 +8,7 @@ use crate::{
         Replica,
         sim::{Rng, link::Link, memory::Memory},
     },
+    scope::catalogue::financial_data,
 };
 use std::{
     sync::Arc,
@@ -20,7 +21,7 @@ fn prune_after_a_longer_prune_changes_nothing() {
     let memory = Memory::new();
     let replica = || {
         let link = Link::new(Arc::clone(&memory), Rng::new(1), Arc::default()).in_real_time();
-        Store::builder().cluster(link, Replica::named("a")).unwrap()
+        Store::builder().scopes(financial_data()).cluster(link, Replica::named("a")).unwrap()
     };
     let (one, two) = (replica(), replica());
     let issue = |name: &str| {
