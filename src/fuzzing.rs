@@ -9,7 +9,7 @@ use crate::{
     proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
     record::{Actor, Expiry, Metadata, NewKey, Record},
     refusal::Refusal,
-    scope::{Catalogue, Grant},
+    scope::{Catalogue, Grant, catalogue::financial_data},
     time::Timestamp,
 };
 use std::sync::LazyLock;
@@ -108,7 +108,8 @@ pub fn seal_backup(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn catalogue() -> Result<&'static Catalogue, Error> {
-    Ok(Catalogue::new(Vec::new(), None)?)
+    let preset: Vec<_> = financial_data().collect();
+    Ok(Catalogue::new(Vec::new(), Some(&preset))?)
 }
 
 fn seals() -> &'static Seals {
