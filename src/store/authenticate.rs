@@ -209,7 +209,8 @@ impl fmt::Debug for KeyHandle {
 }
 
 // The models are built without base64.
-#[cfg(all(test, not(any(shuttle, loom))))]
+#[cfg(test)]
+#[cfg(not(any(shuttle, loom)))]
 mod tests {
     use crate::{Credentials, Expiry, Grant, KeyHeader, NewKey, Refusal, Store};
     use base64::{Engine, engine::general_purpose::STANDARD};

@@ -311,12 +311,10 @@ fn past_expiry_is_refused_on_create_and_expires_a_key_on_update() {
     let before = home.done(&["--json", "key", "list"]);
     let past = ["--expires-at", "2020-01-01T00:00:00Z"];
     let create = ["key", "create", "--name", "a", "--scope", "api.read"];
-    for expiry in [past, ["--expires-in", "0s"]] {
-        let done = home.command(&[&create[..], &expiry].concat()).output().unwrap();
-        let said = text(&done.stderr);
-        assert_eq!(done.status.code(), Some(2), "{expiry:?}: {said}");
-        assert!(said.contains("expires_at: must be in the future"), "{expiry:?}: {said}");
-    }
+    let done = home.command(&[&create[..], &past].concat()).output().unwrap();
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("expires_at: must be in the future"), "{said}");
     assert_eq!(home.done(&["--json", "key", "list"]), before);
     home.done(&[&["key", "update", &id_of(&key)][..], &past].concat());
     let done = with_output(home.command(&["verify"]), Stdio::piped(), &key);
