@@ -24,6 +24,9 @@ pub struct AuditEntry {
     pub act: Act,
     /// The key that the act concerns.
     pub key: Option<KeyId>,
+    /// The owner of that key at the time of the act; `Some(None)` if it had none. `None`: the entry is of an
+    /// earlier version, or concerns no key.
+    pub owner: Option<Option<String>>,
     /// The old values of the changed fields.
     pub before: Change,
     /// The new values of the changed fields; for a refused act, the requested values.
@@ -45,6 +48,7 @@ impl AuditEntry {
             source: None,
             act,
             key: None,
+            owner: None,
             before: Change::default(),
             after: Change::default(),
             once: None,

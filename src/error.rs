@@ -349,9 +349,17 @@ pub enum Forbidden {
         "a key grants at most its own lifetime; choose an expiry that is not after the acting key's"
     )]
     ExceedsExpiry,
-    /// Only a root key sets an owner other than its own.
-    #[error("only a root key sets another owner; omit the owner to use the acting key's")]
+    /// The acting key may set no owner other than its own.
+    #[error(
+        "only a key without an owner and with the scope admin.key.owner sets another owner; omit the owner to use the \
+         acting key's"
+    )]
     ForeignOwner,
+    /// The acting key has an owner, and the act concerns the keys of all owners.
+    #[error(
+        "the acting key has an owner, and this concerns all owners; use a key without an owner"
+    )]
+    HasOwner,
     /// Root keys are created and rotated on the local host only.
     #[error("a root key is created and rotated on the host only (key create --root, key rotate)")]
     RootIsLocal,

@@ -93,6 +93,10 @@ pub mod design {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../docs/guides/owners.md")]
+mod owners_guide {}
+
 pub use credential::{Credentials, KeyHeader, ParseKeyHeaderError};
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
@@ -109,5 +113,7 @@ pub use secret::{ParsePrefixError, Prefix, Secret};
 pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
-pub use store::{Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, Store};
+pub use store::{
+    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, OwnerKeys, Store,
+};
 pub use time::Timestamp;

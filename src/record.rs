@@ -59,6 +59,9 @@ pub enum Actor {
     Local(u32),
     /// A key, through the Administration API.
     Key(KeyId),
+    /// Somebody whom the reader may not know: the reader has an owner, and the actor is not a key of that
+    /// owner. Only in what such a reader is shown, never stored.
+    Operator,
 }
 
 impl fmt::Display for Actor {
@@ -67,6 +70,7 @@ impl fmt::Display for Actor {
             Self::Host => f.write_str("host"),
             Self::Local(uid) => write!(f, "local:{uid}"),
             Self::Key(id) => write!(f, "{id}"),
+            Self::Operator => f.write_str("operator"),
         }
     }
 }

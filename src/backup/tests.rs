@@ -12,7 +12,7 @@ use crate::{
     store::Store,
 };
 
-/// The parts of a small backup: meta, 13 scope names, 4 entries, 2 records.
+/// The parts of a small backup: meta, 14 scope names, 4 entries, 2 records.
 fn parts() -> (Vec<(Kind, Vec<u8>)>, Trailer) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::builder()
@@ -65,7 +65,7 @@ fn is_refused(parts: &[(Kind, Vec<u8>)], trailer: &Trailer) -> bool {
 #[test]
 fn missing_duplicate_or_moved_block_is_detected_under_a_valid_hash() {
     let (parts, trailer) = parts();
-    assert_eq!(parts.len(), 1 + 13 + 4 + 2);
+    assert_eq!(parts.len(), 1 + 14 + 4 + 2);
     assert!(!is_refused(&parts, &trailer));
     for at in 0..parts.len() {
         let mut less = parts.clone();

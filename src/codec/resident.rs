@@ -64,7 +64,7 @@ pub(crate) struct Known {
 
 #[derive(Serialize, Deserialize)]
 struct Payload<'b> {
-    /// The first field: [`resident_name`] reads it alone.
+    /// The first fields: [`resident_name`] reads them alone.
     name: &'b str,
     owner: Option<&'b str>,
     #[serde(borrow)]
@@ -133,7 +133,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     })
 }
 
-/// Decodes only the name of a record.
-pub(crate) fn resident_name(bytes: &[u8]) -> Option<&str> {
+/// Decodes only the name and the owner of a record.
+pub(crate) fn resident_name(bytes: &[u8]) -> Option<(&str, Option<&str>)> {
     bincode::DefaultOptions::new().allow_trailing_bytes().deserialize(bytes).ok()
 }

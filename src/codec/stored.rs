@@ -94,7 +94,8 @@ pub(super) enum StoredActor {
 impl From<Actor> for StoredActor {
     fn from(actor: Actor) -> Self {
         match actor {
-            Actor::Host => Self::Host,
+            // A reader's view is never stored.
+            Actor::Host | Actor::Operator => Self::Host,
             Actor::Local(uid) => Self::Local(uid),
             Actor::Key(id) => Self::Key(id.as_u64()),
         }

@@ -72,6 +72,7 @@ fn entry(act: Act) -> AuditEntry {
         source: Some("192.0.2.7".parse().unwrap()),
         act,
         key: Some(KeyId::from_u64(7)),
+        owner: None,
         before: Change::activate(),
         after: Change {
             owner: Some(None),
@@ -204,7 +205,8 @@ fn resident_record_decodes_to_the_encoded_record() {
         let bytes = Resident::of(&record).unwrap().bytes;
         let Record { id, created_at, active, grant, .. } = record;
         let known = Known { id, created_at, active, grant };
-        assert_eq!(resident_name(&bytes), Some(record.name.as_str()));
+        let names = (record.name.as_str(), record.owner.as_deref());
+        assert_eq!(resident_name(&bytes), Some(names));
         assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));
     }
 }
@@ -331,6 +333,27 @@ fn link_to_the_last_idempotent_request_has_the_documented_bytes() {
             "0b000000 0201000000000000 06000000 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a \
              0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b 01",
         ),
+    ];
+    for (entry, golden) in golden {
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        assert!(hex(&frame).contains(&bytes(golden)), "{}", hex(&frame));
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
+    }
+}
+
+#[test]
+fn owner_of_the_key_has_the_documented_bytes() {
+    let seal = Seals::derive(None).audit;
+    let owned = |owner: Option<&str>, last_once| AuditEntry {
+        owner: Some(owner.map(str::to_owned)),
+        last_once,
+        ..entry(Act::Update)
+    };
+    let golden = [
+        (owned(Some("shop"), None), "0f000000 01 0400000000000000 73686f70 01000000 01"),
+        (owned(None, None), "0f000000 00 01000000 01"),
+        (owned(None, Some(2)), "0b000000 0200000000000000 0f000000 00 01000000 01"),
     ];
     for (entry, golden) in golden {
         let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();

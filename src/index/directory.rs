@@ -8,7 +8,8 @@
 
 use super::{
     grants::{Grants, Numbers},
-    order::{Order, Position, Search},
+    order::{Order, Position, Search, State},
+    owners::{NO_OWNER, Owners},
     word::Word,
 };
 use crate::{
@@ -86,6 +87,8 @@ pub(super) enum ApplyEffect {
 pub(crate) struct RecordFilter<'q> {
     pub(crate) active: Option<bool>,
     pub(crate) scope: Option<&'q Scope>,
+    /// `Some(None)`: only keys without an owner.
+    pub(crate) owner: Option<Option<&'q str>>,
 }
 
 pub(super) struct Directory {
@@ -97,6 +100,7 @@ pub(super) struct Directory {
     active: usize,
     lasting_roots: usize,
     pub(super) numbers: Numbers,
+    owners: Owners,
 }
 
 impl Directory {
@@ -114,6 +118,7 @@ impl Directory {
             active: 0,
             lasting_roots: 0,
             numbers: Numbers::default(),
+            owners: Owners::default(),
         }
     }
 
@@ -159,28 +164,32 @@ impl Directory {
         record: Option<&Record>,
         grants: &Grants,
     ) -> Result<ApplyEffect, Error> {
-        let old = self.row(id).map(|row| (row.applied, row.created_at, row.word));
-        if old.is_some_and(|(applied, _, word)| sequence <= applied || word == Word::GONE) {
+        let old = self.row(id);
+        if old.is_some_and(|row| sequence <= row.applied || row.word == Word::GONE) {
             return Ok(ApplyEffect::Stale);
         }
-        let old = old.map(|(_, created_at, word)| ((created_at, id), word));
+        let old = old.map(|row| {
+            let owner = codec::resident_name(&row.record).and_then(|(_, owner)| owner);
+            let owner = self.owners.find(owner).unwrap_or_default();
+            ((row.created_at, id), State { word: row.word, owner })
+        });
         let resident = record.map(Resident::of).transpose()?;
         let new = self.put(sequence, id, digest, resident, grants)?;
         match (old, new, record) {
-            (Some((position, _)), Some((same, word)), Some(record)) if position == same => {
-                self.order.update(position, word, &record.name);
+            (Some((position, _)), Some((same, state)), Some(record)) if position == same => {
+                self.order.update(position, state, &record.name);
             }
             (old, new, record) => {
                 if let Some((position, _)) = old {
                     self.order.remove(position);
                 }
-                if let (Some((position, word)), Some(record)) = (new, record) {
-                    self.order.insert(position, word, &record.name);
+                if let (Some((position, state)), Some(record)) = (new, record) {
+                    self.order.insert(position, state, &record.name);
                 }
             }
         }
-        if let Some((_, word)) = old {
-            self.count_out(word, grants);
+        if let Some((_, state)) = old {
+            self.count_out(state, grants);
         }
         if let Some(pending) = self.pending.get_mut(&id) {
             pending.retain(|(pending, _)| *pending > sequence);
@@ -199,7 +208,7 @@ impl Directory {
         grants: &Grants,
     ) -> Result<Word, Error> {
         let put = self.put(record.revision, record.id, digest, Some(record), grants)?;
-        Ok(put.map_or(Word::GONE, |(_, word)| word))
+        Ok(put.map_or(Word::GONE, |(_, state)| state.word))
     }
 
     /// Sorts the loaded records.
@@ -209,12 +218,15 @@ impl Directory {
         let mut live: Vec<(Position, &Row)> =
             live.map(|row| ((row.created_at, row.id), row)).collect();
         live.sort_unstable_by_key(|(position, _)| *position);
+        let owners = &self.owners;
         self.order = Order::of_sorted(live.chunks(PREFETCHED_RECORDS).flat_map(|batch| {
             // The records are scattered in memory: independent reads overlap their cache misses.
             let firsts = batch.iter().map(|(_, row)| row.record.first());
             hint::black_box(firsts.flatten().fold(0, |all, byte| all ^ byte));
             batch.iter().map(|(position, row)| {
-                (*position, row.word, codec::resident_name(&row.record).unwrap_or_default())
+                let (name, owner) = codec::resident_name(&row.record).unwrap_or_default();
+                let owner = owners.find(owner).unwrap_or_default();
+                (*position, State { word: row.word, owner }, name)
             })
         }));
     }
@@ -227,8 +239,9 @@ impl Directory {
         digest: Digest,
         record: Option<Resident>,
         grants: &Grants,
-    ) -> Result<Option<(Position, Word)>, Error> {
+    ) -> Result<Option<(Position, State)>, Error> {
         let (mut word, mut bytes, mut created_at) = (Word::GONE, Box::default(), None);
+        let mut owner = NO_OWNER;
         if let Some(record) = record {
             word = grants.word(&record.standing, &mut self.numbers);
             let grant = record.standing.grant;
@@ -237,6 +250,8 @@ impl Directory {
                     "it has more distinct sets of scopes than there are numbers",
                 ));
             }
+            let named = codec::resident_name(&record.bytes).and_then(|(_, owner)| owner);
+            owner = self.owners.number(named);
             (bytes, created_at) = (record.bytes, Some(record.created_at));
         }
         let Some(shard) = self.shards.get_mut(shard_number(id)) else { return Ok(None) };
@@ -252,11 +267,13 @@ impl Directory {
         self.keys += 1;
         self.active += usize::from(standing.active);
         self.lasting_roots += usize::from(standing.is_lasting_root());
-        Ok(created_at.map(|created_at| ((created_at, id), word)))
+        self.owners.count_in(owner, standing.active);
+        Ok(created_at.map(|created_at| ((created_at, id), State { word, owner })))
     }
 
-    fn count_out(&mut self, word: Word, grants: &Grants) {
+    fn count_out(&mut self, State { word, owner }: State, grants: &Grants) {
         if let Some(standing) = grants.standing(word) {
+            self.owners.count_out(owner, standing.active);
             self.keys -= 1;
             self.active -= usize::from(standing.active);
             self.lasting_roots -= usize::from(standing.is_lasting_root());
@@ -293,9 +310,18 @@ impl Directory {
         grants: &Grants,
         limit: usize,
     ) -> (Vec<Record>, Option<Position>) {
+        let owner = match wanted.owner.map(|owner| self.owners.find(owner)) {
+            // No key has this owner.
+            Some(None) => return (Vec::new(), None),
+            Some(found) => found,
+            None => None,
+        };
         // Neighbours mostly have the same grant.
         let mut last = (Word::GONE, false);
-        let fits = |word: Word| {
+        let fits = |State { word, owner: of }: State| {
+            if owner.is_some_and(|owner| owner != of) {
+                return false;
+            }
             if last.0 != word {
                 let standing = grants.standing(word);
                 let fits = standing.is_some_and(|standing| {
@@ -325,6 +351,10 @@ impl Directory {
 
     pub(super) fn lasting_roots(&self) -> usize {
         self.lasting_roots
+    }
+
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     fn row(&self, id: KeyId) -> Option<&Row> {

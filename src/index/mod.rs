@@ -45,6 +45,7 @@ mod fold;
 mod grants;
 mod load;
 mod order;
+mod owners;
 #[cfg(any(test, feature = "cluster"))]
 mod replicated;
 mod segment;
@@ -56,6 +57,7 @@ pub(crate) use self::{
     directory::RecordFilter,
     load::Loading,
     order::{Position, Search},
+    owners::OwnerCount,
 };
 use self::{
     directory::{ApplyEffect, Directory},
@@ -278,6 +280,16 @@ impl Index {
     /// Returns the number of committed keys, and of active ones.
     pub(crate) fn count(&self) -> (usize, usize) {
         self.directory.read().count()
+    }
+
+    /// Returns how many committed keys an owner has.
+    pub(crate) fn count_of_owner(&self, owner: &str) -> OwnerCount {
+        self.directory.read().owners().count(owner)
+    }
+
+    /// Returns up to `limit` owners of committed keys, in the order of their names.
+    pub(crate) fn owners(&self, after: Option<&str>, limit: usize) -> Vec<(Box<str>, OwnerCount)> {
+        self.directory.read().owners().page(after, limit)
     }
 
     /// Returns the number of committed active root keys that never expire.

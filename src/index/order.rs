@@ -27,10 +27,20 @@ pub(crate) type Position = (Timestamp, KeyId);
 
 pub(super) const FIRST: Position = (Timestamp::from_millis(0), KeyId::from_u64(0));
 
+/// The columns of a key that filters read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State {
+    pub(super) word: Word,
+    /// The number of the owner.
+    pub(super) owner: u32,
+}
+
 #[derive(Default)]
 struct Piece {
     positions: Vec<Position>,
     words: Vec<Word>,
+    /// The number of the owner of each key.
+    owners: Vec<u32>,
     /// The end of the line of each key.
     ends: Vec<u32>,
     lines: Vec<u8>,
@@ -41,25 +51,27 @@ impl Piece {
         at.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
     }
 
-    fn insert(&mut self, at: usize, position: Position, word: Word, line: &[u8]) {
+    fn insert(&mut self, at: usize, position: Position, state: State, line: &[u8]) {
         let start = self.lines_before(at);
         self.positions.insert(at, position);
-        self.words.insert(at, word);
+        self.words.insert(at, state.word);
+        self.owners.insert(at, state.owner);
         self.ends.insert(at, u32::try_from(start).unwrap_or(u32::MAX));
         self.put_line(at, start, start, line);
     }
 
     /// Adds a key that is newer than all others.
-    fn push(&mut self, position: Position, word: Word, line: &[u8]) {
+    fn push(&mut self, position: Position, state: State, line: &[u8]) {
         self.positions.push(position);
-        self.words.push(word);
+        self.words.push(state.word);
+        self.owners.push(state.owner);
         self.lines.extend_from_slice(line);
         self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
     }
 
-    fn update(&mut self, at: usize, word: Word, line: &[u8]) {
-        if let Some(old) = self.words.get_mut(at) {
-            *old = word;
+    fn update(&mut self, at: usize, state: State, line: &[u8]) {
+        if let (Some(word), Some(owner)) = (self.words.get_mut(at), self.owners.get_mut(at)) {
+            (*word, *owner) = (state.word, state.owner);
         }
         let (start, end) = (self.lines_before(at), self.lines_before(at + 1));
         if self.lines.get(start..end) != Some(line) {
@@ -72,6 +84,7 @@ impl Piece {
         self.put_line(at, start, end, &[]);
         self.positions.remove(at);
         self.words.remove(at);
+        self.owners.remove(at);
         self.ends.remove(at);
         if self.positions.len() * 4 < self.positions.capacity() {
             self.shrink();
@@ -94,12 +107,14 @@ impl Piece {
             *end -= u32::try_from(start).unwrap_or(u32::MAX);
         }
         let (positions, words) = (self.positions.split_off(at), self.words.split_off(at));
-        Self { positions, words, ends, lines: self.lines.split_off(start) }
+        let (owners, lines) = (self.owners.split_off(at), self.lines.split_off(start));
+        Self { positions, words, owners, ends, lines }
     }
 
     fn shrink(&mut self) {
         self.positions.shrink_to_fit();
         self.words.shrink_to_fit();
+        self.owners.shrink_to_fit();
         self.ends.shrink_to_fit();
         self.lines.shrink_to_fit();
     }
@@ -148,13 +163,13 @@ impl Default for Order {
 
 impl Order {
     /// Creates the order of sorted keys.
-    pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Position, Word, &'a str)>) -> Self {
+    pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Position, State, &'a str)>) -> Self {
         let (mut order, mut first) = (BTreeMap::new(), FIRST);
         let mut keys = keys.peekable();
         loop {
             let mut piece = Piece::default();
-            for (position, word, name) in keys.by_ref().take(MAX_PIECE_KEYS) {
-                piece.push(position, word, &line(name, position.1));
+            for (position, state, name) in keys.by_ref().take(MAX_PIECE_KEYS) {
+                piece.push(position, state, &line(name, position.1));
             }
             piece.shrink();
             order.insert(first, piece);
@@ -165,32 +180,32 @@ impl Order {
         }
     }
 
-    pub(super) fn insert(&mut self, position: Position, word: Word, name: &str) {
+    pub(super) fn insert(&mut self, position: Position, state: State, name: &str) {
         let line = line(name, position.1);
         let Some((_, piece)) = self.0.range_mut(..=position).next_back() else { return };
         let at = piece.positions.partition_point(|other| *other < position);
         if piece.positions.len() < MAX_PIECE_KEYS {
-            return piece.insert(at, position, word, &line);
+            return piece.insert(at, position, state, &line);
         }
         // New keys come last, so a full piece stays full.
         let mut next =
             piece.split_off(if at == MAX_PIECE_KEYS { MAX_PIECE_KEYS } else { MAX_PIECE_KEYS / 2 });
         piece.shrink();
         if at <= piece.positions.len() && at != MAX_PIECE_KEYS {
-            piece.insert(at, position, word, &line);
+            piece.insert(at, position, state, &line);
         } else {
-            next.insert(at - piece.positions.len(), position, word, &line);
+            next.insert(at - piece.positions.len(), position, state, &line);
         }
         if let Some(first) = next.positions.first() {
             self.0.insert(*first, next);
         }
     }
 
-    pub(super) fn update(&mut self, position: Position, word: Word, name: &str) {
+    pub(super) fn update(&mut self, position: Position, state: State, name: &str) {
         if let Some((_, piece)) = self.0.range_mut(..=position).next_back()
             && let Ok(at) = piece.positions.binary_search(&position)
         {
-            piece.update(at, word, &line(name, position.1));
+            piece.update(at, state, &line(name, position.1));
         }
     }
 
@@ -212,7 +227,7 @@ impl Order {
         &self,
         position: Option<Position>,
         search: &Search<'_>,
-        mut fits: impl FnMut(Word) -> bool,
+        mut fits: impl FnMut(State) -> bool,
         limit: usize,
     ) -> (Vec<KeyId>, Option<Position>) {
         let end = position.map_or(Bound::Unbounded, Bound::Excluded);
@@ -224,11 +239,9 @@ impl Order {
         });
         let mut found = Vec::new();
         for at in search.find(piece, below).into_iter().rev() {
-            let (Some(position), Some(word)) = (piece.positions.get(at), piece.words.get(at))
-            else {
-                continue;
-            };
-            if fits(*word) {
+            let columns = (piece.positions.get(at), piece.words.get(at), piece.owners.get(at));
+            let (Some(position), Some(word), Some(owner)) = columns else { continue };
+            if fits(State { word: *word, owner: *owner }) {
                 found.push(position.1);
                 if found.len() == limit {
                     return (found, Some(*position));
@@ -268,8 +281,8 @@ mod tests {
     use crate::record::Expiry;
     use proptest::prelude::*;
 
-    fn word(active: bool) -> Word {
-        Word::new(active, Expiry::Never, 0)
+    fn state(active: bool) -> State {
+        State { word: Word::new(active, Expiry::Never, 0), owner: u32::from(active) }
     }
 
     fn position(n: u64) -> Position {
@@ -281,7 +294,12 @@ mod tests {
         let (mut found, mut from) = (Vec::new(), None);
         let search = Search::new(text);
         loop {
-            let fits = |seen: Word| active.is_none_or(|active| seen == word(active));
+            let fits = |seen: State| {
+                active.is_none_or(|active| {
+                    let wanted = state(active);
+                    (seen.word, seen.owner) == (wanted.word, wanted.owner)
+                })
+            };
             let (ids, next) = order.search(from, &search, fits, limit);
             found.extend(ids.into_iter().map(KeyId::as_u64));
             if next.is_none() {
@@ -295,7 +313,7 @@ mod tests {
     fn text_is_found_in_names_and_ids_but_not_across_them() {
         let mut order = Order::default();
         for (n, name) in ["Nightly export", "ÜBERSICHT", "x"].into_iter().enumerate() {
-            order.insert(position(n as u64), word(true), name);
+            order.insert(position(n as u64), state(true), name);
         }
         let found = |text: &str| all(&order, Some(text), None, 9);
         assert_eq!(found("export"), [0]);
@@ -311,10 +329,10 @@ mod tests {
     #[test]
     fn key_inserted_into_an_emptied_order_is_found() {
         let mut order = Order::default();
-        order.insert(position(1), word(true), "a");
+        order.insert(position(1), state(true), "a");
         order.remove(position(1));
         assert_eq!(all(&order, None, None, 9), [0; 0]);
-        order.insert(position(2), word(true), "b");
+        order.insert(position(2), state(true), "b");
         assert_eq!(all(&order, None, None, 9), [2]);
     }
 
@@ -329,7 +347,7 @@ mod tests {
             let mut order = Order::default();
             if sorted {
                 let names: Vec<_> = (0..700).map(|n| format!("n{}", n % 7)).collect();
-                let keys = || names.iter().enumerate().map(|(n, name)| (position(n as u64), word(true), name.as_str()));
+                let keys = || names.iter().enumerate().map(|(n, name)| (position(n as u64), state(true), name.as_str()));
                 model.extend(keys().map(|(position, _, name)| (position, (true, name.to_owned()))));
                 order = Order::of_sorted(keys());
             }
@@ -340,9 +358,9 @@ mod tests {
                 } else {
                     let active = step % 2 == 0;
                     if model.insert(position(n), (active, name.clone())).is_some() {
-                        order.update(position(n), word(active), &name);
+                        order.update(position(n), state(active), &name);
                     } else {
-                        order.insert(position(n), word(active), &name);
+                        order.insert(position(n), state(active), &name);
                     }
                 }
             }

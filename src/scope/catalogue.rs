@@ -23,6 +23,7 @@ macro_rules! known_scopes {
                 AdminKeyUpdate ADMIN_KEY_UPDATE = "admin.key.update", "change, deactivate and rotate API keys";
                 AdminKeyDelete ADMIN_KEY_DELETE = "admin.key.delete", "delete inactive API keys permanently";
                 AdminKeyVerify ADMIN_KEY_VERIFY = "admin.key.verify", "verify keys, and see why one is not valid";
+                AdminKeyOwner ADMIN_KEY_OWNER = "admin.key.owner", "create and rotate keys for any owner, and hand keys over";
             }
         }
     };

@@ -22,6 +22,7 @@ use super::{
     idempotency::{Idempotency, Outcome},
     issued::Issued,
     planning::{FreshKey, Planning, Rotation, Update, Updated},
+    rules,
 };
 use crate::{
     audit_entry::Attempt,
@@ -93,7 +94,7 @@ impl<'s> Acting<'s> {
     pub fn issue_once(&self, new: NewKey, request: &Idempotency<'_>) -> Result<Outcome, Error> {
         let caller = self.caller();
         let once = request.once(self.actor, &caller.core.seals.request);
-        caller.core.retry(|| {
+        let outcome = caller.core.retry(|| {
             let fresh = FreshKey::generate(caller.core, self.store.prefix)?;
             caller.core.read_requests()?;
             let mut planning = Planning::begin(caller, Attempt::Create, None)?;
@@ -101,7 +102,8 @@ impl<'s> Acting<'s> {
                 Some(done) => planning.repeat(&done),
                 None => planning.create(fresh, new.clone(), Some(once)).map(Outcome::Issued),
             }
-        })
+        })?;
+        Ok(self.shown_outcome(outcome))
     }
 
     /// [`Store::update`] for this actor.
@@ -191,7 +193,7 @@ impl<'s> Acting<'s> {
             planning.replace(Rotation { id, grace }, fresh, None)
         })?;
         caller.core.wait_for_replicas();
-        Ok(issued)
+        Ok(self.shown_issued(issued))
     }
 
     /// Like [`rotate`](Self::rotate), but executes the same request only once.
@@ -214,7 +216,18 @@ impl<'s> Acting<'s> {
             planning.replace(rotation, fresh, Some(once)).map(Outcome::Issued)
         })?;
         caller.core.wait_for_replicas();
-        Ok(outcome)
+        Ok(self.shown_outcome(outcome))
+    }
+
+    fn shown_issued(&self, issued: Issued) -> Issued {
+        Issued { record: self.shown(issued.record), ..issued }
+    }
+
+    fn shown_outcome(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Issued(issued) => Outcome::Issued(self.shown_issued(issued)),
+            Outcome::Before(record) => Outcome::Before(self.shown(record)),
+        }
     }
 
     /// Records an act in the audit log that was refused elsewhere, such as a request of a key that lacks
@@ -247,6 +260,34 @@ impl<'s> Acting<'s> {
         Caller { core: &self.store.writer, actor: self.actor, source: self.source }
     }
 
+    pub(super) fn own_boundary(&self) -> Option<String> {
+        let Actor::Key(id) = self.actor else { return None };
+        let actor = self.store.get(id).ok()?;
+        rules::boundary(&actor).map(str::to_owned)
+    }
+
+    pub(super) fn is_of(&self, key: KeyId, own: &str) -> bool {
+        self.store.get(key).is_ok_and(|record| record.owner.as_deref() == Some(own))
+    }
+
+    /// A record as the actor may see it: without the keys of others.
+    pub(super) fn shown(&self, record: Arc<Record>) -> Arc<Record> {
+        let Some(own) = self.own_boundary() else { return record };
+        let actor_of = |actor: Actor| match actor {
+            Actor::Key(key) if self.is_of(key, &own) => actor,
+            _ => Actor::Operator,
+        };
+        let (created_by, updated_by) = (actor_of(record.created_by), actor_of(record.updated_by));
+        let replaces = record.replaces.filter(|key| self.is_of(*key, &own));
+        let replaced_by = record.replaced_by.filter(|key| self.is_of(*key, &own));
+        let before = (record.created_by, record.updated_by, record.replaces, record.replaced_by);
+        if (created_by, updated_by, replaces, replaced_by) == before {
+            return record;
+        }
+        let record = Record { created_by, updated_by, replaces, replaced_by, ..(*record).clone() };
+        Arc::new(record)
+    }
+
     /// Changes a key. A change that is stricter, or repeats a stricter one, waits for the other replicas.
     fn change(&self, update: &Update) -> Result<(Arc<Record>, ReplicaWait), Error> {
         let caller = self.caller();
@@ -257,7 +298,7 @@ impl<'s> Acting<'s> {
         // repeats it.
         let Updated { record, is_looser } = caller.core.retry_while(|| denies.get(), attempt)?;
         let wait = if is_looser { ReplicaWait::default() } else { caller.core.wait_for_replicas() };
-        Ok((record, wait))
+        Ok((self.shown(record), wait))
     }
 
     fn remove(&self, id: KeyId, revision: Option<u64>) -> Result<(), Error> {

@@ -30,16 +30,17 @@ pub(super) struct UnwrittenRefusal {
 }
 
 impl Caller<'_> {
-    /// An entry about an act of this caller.
+    /// An entry about an act of this caller, and about a key with its owner at this time.
     pub(super) fn entry(
         &self,
         act: Act,
-        key: Option<KeyId>,
+        key: Option<(KeyId, Option<Option<String>>)>,
         before: Change,
         after: Change,
     ) -> AuditEntry {
         let entry = AuditEntry::new(self.actor, act);
-        AuditEntry { source: self.source, key, before, after, ..entry }
+        let (key, owner) = key.map_or((None, None), |(id, owner)| (Some(id), owner));
+        AuditEntry { source: self.source, key, owner, before, after, ..entry }
     }
 
     /// Records a refusal and returns its error. The act stays refused even if this cannot be written.
@@ -89,7 +90,9 @@ impl Caller<'_> {
         let mut plans = core.plan();
         plans.check_writable()?;
         let act = Act::Refuse { attempt: refused.attempt, reason: refused.reason.to_owned() };
-        let mut entry = self.entry(act, refused.key, Change::default(), asked);
+        let owner = |id| core.planned(&plans, id).map(|(record, _)| record.owner.clone());
+        let key = refused.key.map(|id| (id, owner(id)));
+        let mut entry = self.entry(act, key, Change::default(), asked);
         let mut queued = core.queue(&mut plans, entry.clone(), Vec::new(), Vec::new());
         if matches!(queued, Err(Error::Invalid { .. })) {
             // The requested metadata does not fit into the entry.

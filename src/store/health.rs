@@ -2,6 +2,7 @@
 
 use super::handle::Store;
 use crate::{
+    index::OwnerCount,
     ledger::{DiskSpace, Replicas},
     time::Timestamp,
 };
@@ -39,6 +40,22 @@ pub struct Count {
     pub active: usize,
     /// Keys that are not active.
     pub inactive: usize,
+}
+
+impl Count {
+    pub(super) fn of(count: OwnerCount) -> Self {
+        Self { active: count.active, inactive: count.keys - count.active }
+    }
+}
+
+/// An owner, and the number of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnerKeys {
+    /// The owner.
+    pub owner: Box<str>,
+    /// The number of keys.
+    pub keys: Count,
 }
 
 impl Store {

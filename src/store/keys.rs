@@ -4,7 +4,7 @@ use super::{
     acting::Acting,
     builder::Builder,
     handle::Store,
-    health::Count,
+    health::{Count, OwnerKeys},
     issued::Issued,
     list::{self, ListQuery, Page},
 };
@@ -13,7 +13,9 @@ use crate::{
     error::Error,
     id::KeyId,
     ledger::ReplicaWait,
+    principal::Principal,
     record::{Actor, Change, Expiry, NewKey, Record},
+    refusal::Refusal,
     scope::{Catalogue, Grant, ScopeSet},
     secret::Prefix,
     time::Timestamp,
@@ -226,6 +228,39 @@ impl Store {
     pub fn count(&self) -> Count {
         let (all, active) = self.writer.index.count();
         Count { active, inactive: all - active }
+    }
+
+    /// Returns up to `limit` owners that have keys, in the order of their names, with the numbers of their
+    /// keys. `after` is the last owner of the page before.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey::new("a", store.scopes(["admin.key.list"])?, Expiry::Never);
+    /// store.issue(new.with_owner("shop-17"))?;
+    /// let owners = store.owners(None, 100)?;
+    /// assert_eq!((&*owners[0].owner, owners[0].keys.active), ("shop-17", 1));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn owners(&self, after: Option<&str>, limit: usize) -> Result<Vec<OwnerKeys>, Error> {
+        self.acting_as(Actor::Host).owners(after, limit)
+    }
+
+    /// Returns the record of an authenticated key from memory: its owner and metadata bind it to an account
+    /// of the host. [`Refusal::Unknown`] if the key was deleted since.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = NewKey::new("a", store.scopes(["admin.key.list"])?, Expiry::Never);
+    /// # let issued = store.issue(new.with_owner("shop-17"))?;
+    /// # let key = issued.secret.reveal(|text| text.to_owned());
+    /// let principal = store.authenticate_key(key.as_bytes()).unwrap();
+    /// assert_eq!(store.record_of(&principal).unwrap().owner.as_deref(), Some("shop-17"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn record_of(&self, principal: &Principal) -> Result<Arc<Record>, Refusal> {
+        self.get(principal.id()).map_err(|_| Refusal::Unknown)
     }
 
     /// Returns the number of active keys that have expired. This checks each key: about a millisecond for

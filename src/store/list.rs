@@ -23,6 +23,8 @@ pub struct ListQuery {
     pub active: Option<bool>,
     /// Only those that are entitled to this scope.
     pub scope: Option<Scope>,
+    /// Only those of this owner; `Some(None)`: only those without an owner.
+    pub owner: Option<Option<String>>,
     /// Only those whose name or id contains this text. The comparison ignores letter case and uses
     /// Unicode compatibility equivalence: `strasse` finds `Straße`.
     pub text: Option<String>,
@@ -43,6 +45,18 @@ impl ListQuery {
     #[must_use]
     pub fn with_scope(self, scope: Scope) -> Self {
         Self { scope: Some(scope), ..self }
+    }
+
+    /// Selects the keys of this owner.
+    #[must_use]
+    pub fn with_owner(self, owner: impl Into<String>) -> Self {
+        Self { owner: Some(Some(owner.into())), ..self }
+    }
+
+    /// Selects the keys without an owner.
+    #[must_use]
+    pub fn without_owner(self) -> Self {
+        Self { owner: Some(None), ..self }
     }
 
     /// Selects keys whose name or id contains this text.
@@ -85,7 +99,8 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
     let token = query.page_token.as_deref();
     let mut place = token.map(|token| parse_token(token, filter)).transpose()?;
     let search = Search::new(text.as_deref());
-    let wanted = RecordFilter { active: query.active, scope: query.scope.as_ref() };
+    let owner = query.owner.as_ref().map(Option::as_deref);
+    let wanted = RecordFilter { active: query.active, scope: query.scope.as_ref(), owner };
     let mut records = Vec::new();
     // One record more than the page, to detect the last page. The index is unlocked after each batch, so
     // no revocation waits for a long search.
@@ -105,7 +120,7 @@ pub(super) fn page(index: &Index, query: &ListQuery) -> Result<Page, Error> {
 
 /// Returns the records of all keys. The index is unlocked after each batch.
 pub(super) fn records(index: &Index) -> impl Iterator<Item = Arc<Record>> {
-    let wanted = RecordFilter { active: None, scope: None };
+    let wanted = RecordFilter::default();
     let mut next = Some(None);
     std::iter::from_fn(move || {
         let (batch, position) = index.search(next?, &Search::new(None), wanted, MAX_PAGE_SIZE);
@@ -126,7 +141,10 @@ fn filter_tag(query: &ListQuery, text: Option<&str>) -> u64 {
     };
     let scope = query.scope.as_ref().map_or("", Scope::as_str);
     // FNV-1a: replicas of different builds must agree, which std's hasher does not promise.
-    let bytes = [active, scope, text.unwrap_or_default()].join("\n").into_bytes();
+    let mut parts = vec![active, scope, text.unwrap_or_default()];
+    // Without this filter the tag is that of earlier versions, whose replicas may issue the next page.
+    parts.extend(query.owner.as_ref().map(|owner| owner.as_deref().unwrap_or("\n")));
+    let bytes = parts.join("\n").into_bytes();
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

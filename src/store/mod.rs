@@ -56,7 +56,7 @@ pub use self::{
     authenticate::KeyHandle,
     builder::Builder,
     handle::Store,
-    health::{Count, Health},
+    health::{Count, Health, OwnerKeys},
     idempotency::{Idempotency, Outcome},
     issued::Issued,
     list::{ListQuery, Page},

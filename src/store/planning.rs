@@ -135,10 +135,11 @@ impl<'s> Planning<'s> {
 
     /// The outcome of a request that was executed before, once it is durable.
     pub(super) fn repeat(self, done: &ExecutedRequest) -> Result<Outcome, Error> {
-        let core = self.caller.core;
+        let (core, authority) = (self.caller.core, self.authority);
         core.wait(self.plans, done.sequence)?;
-        let found = core.index.get(done.id).ok_or(Error::NoSuchKey(done.id))?;
-        Ok(Outcome::Before(found.0))
+        let found = core.index.get(done.id).map(|(record, _)| record);
+        let found = found.filter(|record| authority.sees(record.owner.as_deref()));
+        Ok(Outcome::Before(found.ok_or(Error::NoSuchKey(done.id))?))
     }
 
     /// Whether the store has a key, or has one once everything that is queued is applied.
@@ -173,7 +174,8 @@ impl<'s> Planning<'s> {
         self.plans.check_writable()?;
         core.check_space()?;
         let record = Arc::new(record);
-        let entry = self.caller.entry(Act::Create, Some(id), Change::default(), after);
+        let owner = Some(record.owner.clone());
+        let entry = self.caller.entry(Act::Create, Some((id, owner)), Change::default(), after);
         let change = PlannedKey { id, digest, after: Some(Arc::clone(&record)) };
         let entry = AuditEntry { once, ..entry };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
@@ -211,7 +213,7 @@ impl<'s> Planning<'s> {
         core.check_space()?;
         let entry = self.caller.entry(
             Act::Rotate { into: fresh.id },
-            Some(id),
+            Some((id, Some(before.owner.clone()))),
             before.fields_unlike(Some(&old)),
             old.fields_unlike(Some(&before)),
         );
@@ -267,7 +269,7 @@ impl<'s> Planning<'s> {
         let after = Arc::new(after);
         let entry = self.caller.entry(
             Act::Update,
-            Some(id),
+            Some((id, Some(before.owner.clone()))),
             before.fields_unlike(Some(&after)),
             after.fields_unlike(Some(&before)),
         );
@@ -292,8 +294,8 @@ impl<'s> Planning<'s> {
         }
         self.plans.check_writable()?;
         core.check_space()?;
-        let before = record.fields_unlike(None);
-        let entry = self.caller.entry(Act::Delete, Some(id), before, Change::default());
+        let (before, owner) = (record.fields_unlike(None), Some(record.owner.clone()));
+        let entry = self.caller.entry(Act::Delete, Some((id, owner)), before, Change::default());
         let change = PlannedKey { id, digest, after: None };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         core.wait(self.plans, sequence)
@@ -330,23 +332,32 @@ impl<'s> Planning<'s> {
         }
     }
 
-    /// Refuses an actor without this scope.
+    /// Refuses an actor with an owner.
+    pub(super) fn require_every_owner(self, attempt: Attempt) -> Result<(), Error> {
+        if self.authority.boundary().is_none() {
+            return Ok(());
+        }
+        Err(self.refuse(attempt, None, Change::default(), Forbidden::HasOwner.into()))
+    }
+
+    /// Refuses an actor without this scope. Returns the rights of the others.
     pub(super) fn require_scope(
         self,
         attempt: Attempt,
         key: Option<KeyId>,
         scope: &Scope,
-    ) -> Result<(), Error> {
+    ) -> Result<Authority, Error> {
         if self.authority.has(scope) {
-            return Ok(());
+            return Ok(self.authority);
         }
         let refused = Forbidden::LacksScope(scope.clone()).into();
         Err(self.refuse(attempt, key, Change::default(), refused))
     }
 
+    /// The key, unless it does not exist for the actor.
     fn target(&self, id: KeyId) -> Option<Target> {
         let (record, digest) = self.caller.core.planned(&self.plans, id)?;
-        Some(Target { record, digest })
+        self.authority.sees(record.owner.as_deref()).then_some(Target { record, digest })
     }
 
     /// Returns the error about an unknown key. Callers without the scope are not told which keys exist.

@@ -8,7 +8,7 @@ use crate::{
     record::{NewKey, Record},
     scope::{
         Grant, Scope,
-        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
+        catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_DELETE, ADMIN_KEY_OWNER, ADMIN_KEY_UPDATE},
     },
     time::Timestamp,
 };
@@ -22,7 +22,37 @@ pub(super) enum Authority {
     Key(Arc<Record>),
 }
 
+/// The owner whose keys alone this key sees and touches; `None`: all keys. Every act and every read asks
+/// this function.
+pub(super) fn boundary(actor: &Record) -> Option<&str> {
+    if actor.grant == Grant::All { None } else { actor.owner.as_deref() }
+}
+
 impl Authority {
+    /// The owner whose keys alone the actor sees and touches; `None`: all keys.
+    pub(super) fn boundary(&self) -> Option<&str> {
+        match self {
+            Self::Local => None,
+            Self::Key(actor) => boundary(actor),
+        }
+    }
+
+    /// Whether a key of this owner exists for the actor.
+    pub(super) fn sees(&self, owner: Option<&str>) -> bool {
+        self.boundary().is_none_or(|own| owner == Some(own))
+    }
+
+    /// Whether the actor may set any owner.
+    fn acts_for_every_owner(&self) -> bool {
+        match self {
+            Self::Local => true,
+            Self::Key(actor) => {
+                let has_scope = actor.owner.is_none() && actor.grant.allows(&ADMIN_KEY_OWNER);
+                actor.grant == Grant::All || has_scope
+            }
+        }
+    }
+
     /// Whether the actor is entitled to this scope.
     pub(super) fn has(&self, scope: &Scope) -> bool {
         self.require(scope).is_ok()
@@ -51,7 +81,7 @@ impl Authority {
 
     fn may_set_owner(&self, owner: Option<&str>) -> Result<(), Forbidden> {
         match self {
-            Self::Key(actor) if actor.grant != Grant::All && actor.owner.as_deref() != owner => {
+            Self::Key(actor) if actor.owner.as_deref() != owner && !self.acts_for_every_owner() => {
                 Err(Forbidden::ForeignOwner)
             }
             _ => Ok(()),

@@ -410,7 +410,7 @@ fn scopes_added_after_the_backup_keep_their_numbers() {
     let names = |store: &Store| -> Vec<String> {
         store.catalogue().entries().iter().map(|entry| entry.scope.to_string()).collect()
     };
-    assert_eq!(names(&new)[13..], ["late.one", "late.two"]);
+    assert_eq!(names(&new)[14..], ["late.one", "late.two"]);
     assert_eq!(new.audit(0, 100).unwrap().len(), 6);
 }
 

@@ -2,7 +2,6 @@
 
 use super::{
     api_error::ApiError,
-    blocking,
     caller::Caller,
     fields::{Fields, Given},
     json_body::JSON,
@@ -11,7 +10,7 @@ use super::{
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use data_encoding::HEXLOWER;
 use portcullis::{
-    Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
+    Acting, Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
     audit::{Act, Attempt, AuditEntry},
     scope::catalogue,
     web::{FieldError, Problem},
@@ -44,7 +43,7 @@ pub(crate) struct Entry<'e> {
     /// When the act was recorded.
     #[schema(format = DateTime)]
     at: String,
-    /// The id of a key, `local:UID`, or `host`.
+    /// The id of a key, `local:UID`, `host`, or `operator`: somebody whom a key with an owner may not know.
     actor: String,
     /// The client's IP address, if the act came over the network.
     source: Option<String>,
@@ -53,6 +52,11 @@ pub(crate) struct Entry<'e> {
     act: &'static str,
     /// The key that the act concerns.
     key: Option<String>,
+    /// The owner of that key at the time of the act. Absent in entries of earlier versions, and where no key is
+    /// concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    owner: Option<Option<&'e str>>,
     /// The new key of a `rotate`.
     replaced_by: Option<String>,
     /// The old values of the changed fields.
@@ -199,6 +203,7 @@ impl<'e> Entry<'e> {
             source: entry.source.map(|source| source.to_string()),
             act: entry.act.as_str(),
             key: entry.key.map(|id| id.to_string()),
+            owner: entry.owner.as_ref().map(Option::as_deref),
             replaced_by,
             before: ChangedFields::new(&entry.before),
             after: ChangedFields::new(&entry.after),
@@ -260,13 +265,11 @@ impl PageRequest {
     }
 
     /// Reads the entries, and the position of the next page unless this is the last.
-    fn read_page(&self, store: &Store) -> Result<(Vec<AuditEntry>, Option<u64>), Error> {
+    fn read_page(&self, acting: &Acting<'_>) -> Result<(Vec<AuditEntry>, Option<u64>), Error> {
         let (mut found, mut last, mut length) = (Vec::new(), self.after, 0);
         for _ in 0..MAX_BATCHES {
-            let batch = store.audit(last, BATCH.min(self.limit + 1))?;
-            if batch.is_empty() {
-                return Ok((found, None));
-            }
+            let (batch, searched) = acting.audit(last, BATCH.min(self.limit + 1))?;
+            let Some(searched) = searched else { return Ok((found, None)) };
             for entry in batch {
                 if found.len() == self.limit || length >= wire::PAGE_BYTES {
                     return Ok((found, Some(last)));
@@ -277,6 +280,7 @@ impl PageRequest {
                     found.push(entry);
                 }
             }
+            last = searched;
         }
         Ok((found, Some(last)))
     }
@@ -309,7 +313,7 @@ pub(crate) async fn audit(
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let request = PageRequest::read(parameters)?;
     let (entries, next_after) =
-        blocking::read_many(&store, move |store| request.read_page(store)).await?;
+        caller.read_many(&store, move |acting| request.read_page(&acting)).await?;
     Ok(wire::json(&Listing { entries: entries.iter().map(Entry::new).collect(), next_after }))
 }
 

@@ -140,6 +140,31 @@ impl Caller {
         drop(recorded.await);
     }
 
+    /// Returns the store on behalf of this caller. Only for calls that do not block.
+    pub(crate) fn acting<'s>(&self, store: &'s Store) -> Acting<'s> {
+        let acting = store.acting_as(self.actor());
+        self.source().map_or(acting, |address| acting.with_address(address))
+    }
+
+    /// Reads many records as this caller: see [`blocking::read_many`].
+    pub(crate) async fn read_many<T: Send + 'static>(
+        &self,
+        store: &Store,
+        work: impl FnOnce(Acting<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let caller = self.clone();
+        blocking::read_many(store, move |store| work(caller.acting(store))).await
+    }
+
+    /// Refuses a caller with an owner, since the request concerns the keys of all owners.
+    pub(crate) async fn require_every_owner(
+        &self,
+        store: &Store,
+        attempt: Attempt,
+    ) -> Result<(), ApiError> {
+        self.act(store, move |acting| acting.require_every_owner(attempt)).await
+    }
+
     /// Runs `work` as this caller, on a thread that may block. The work completes even if the
     /// client disconnects.
     pub(crate) async fn act<T: Send + 'static>(
@@ -147,11 +172,7 @@ impl Caller {
         store: &Store,
         work: impl FnOnce(Acting<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (store, actor, source) = (store.clone(), self.actor(), self.source());
-        let run = move || {
-            let acting = store.acting_as(actor);
-            work(source.map_or(acting, |address| acting.with_address(address)))
-        };
-        blocking::run(run).await
+        let (store, caller) = (store.clone(), self.clone());
+        blocking::run(move || work(caller.acting(&store))).await
     }
 }

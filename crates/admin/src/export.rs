@@ -49,6 +49,7 @@ pub(crate) async fn export(
     parameters: query::Parameters,
 ) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    caller.require_every_owner(&store, Attempt::List).await?;
     let (mut after, mut limit) = (0, MAX_LIMIT);
     query::each(parameters, "after and limit", |name, value| {
         match name {

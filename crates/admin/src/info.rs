@@ -1,6 +1,6 @@
 //! Routes that describe the service: the caller's key, and health.
 
-use super::{api_error::ApiError, blocking, caller::Caller, wire};
+use super::{api_error::ApiError, caller::Caller, wire};
 use axum::{extract::State, http::StatusCode, response::Response};
 use portcullis::{Error, Refusal, Store, web::Problem};
 use serde::Serialize;
@@ -38,16 +38,13 @@ pub(crate) async fn whoami(
     State(store): State<Store>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let id = match caller {
-        Caller::Key(principal, _) => principal.id(),
-        Caller::Local(user) => {
-            return Ok(wire::json(
-                &json!({"id": format!("local:{}", user.uid()), "scopes": ["*"]}),
-            ));
+    if let Caller::Local(user) = caller {
+        return Ok(wire::json(&json!({"id": format!("local:{}", user.uid()), "scopes": ["*"]})));
+    }
+    match caller.act(&store, |acting| Ok(acting.own())).await? {
+        Ok(record) => {
+            Ok(record.map_or_else(Response::default, |record| wire::key(&store, &record)))
         }
-    };
-    match blocking::call(&store, move |store| Ok(store.get(id))).await? {
-        Ok(record) => Ok(wire::key(&store, &record)),
         // The key was deleted after its request was authenticated.
         Err(Error::NoSuchKey(_)) => Err(Refusal::Unknown.into()),
         Err(error) => Err(error.into()),

@@ -2,7 +2,7 @@
 
 use super::{
     api_error::ApiError,
-    blocking, body,
+    body,
     caller::Caller,
     fields::Fields,
     json_body::{JSON, MERGE_PATCH},
@@ -36,6 +36,8 @@ pub(crate) struct Listing<'r> {
 
 /// Lists keys, newest first
 ///
+/// A key with an owner sees only the keys of that owner, on every route. Others do not exist for it.
+///
 /// A page ends early at 128 KiB, so it may have fewer keys than `page_size`. The last page is the
 /// one whose `next_page_token` is null.
 #[utoipa::path(
@@ -46,6 +48,7 @@ pub(crate) struct Listing<'r> {
     params(
         ("active" = Option<bool>, Query, description = "Only active, or only inactive keys"),
         ("scope" = Option<String>, Query, description = "Only keys that have this scope"),
+        ("owner" = Option<String>, Query, description = "Only keys of this owner"),
         ("q" = Option<String>, Query, description = "Only keys with this text in their name or id"),
         ("page_size" = Option<u8>, Query, minimum = 1, maximum = 200, description = "The maximum number of keys; 50 by default"),
         ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before")
@@ -62,15 +65,16 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let query = query::list(&store, parameters)?;
-    let page = blocking::read_many(&store, move |store| bounded_page(store, query)).await?;
+    let from = store.clone();
+    let page = caller.read_many(&store, move |acting| bounded_page(&from, &acting, query)).await?;
     let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
     Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
 }
 
 /// Reads a page that ends with the key that reaches the size limit.
-fn bounded_page(store: &Store, mut query: ListQuery) -> Result<Page, Error> {
+fn bounded_page(store: &Store, acting: &Acting<'_>, mut query: ListQuery) -> Result<Page, Error> {
     loop {
-        let page = store.list(&query)?;
+        let page = acting.list(&query)?;
         let mut length = 0;
         let fitting = page.records.iter().take_while(|record| {
             let fits = length < wire::PAGE_BYTES;
@@ -88,7 +92,8 @@ fn bounded_page(store: &Store, mut query: ListQuery) -> Result<Page, Error> {
 
 /// Creates a key
 ///
-/// A key grants at most its own scopes, its own lifetime and its own owner. The new key is
+/// A key grants at most its own scopes, its own lifetime and its own owner. A key without an owner and with
+/// the scope `admin.key.owner` may set any owner. The new key is
 /// accepted, and on disk, when the response arrives. Only this response contains the secret.
 #[utoipa::path(
     post,
@@ -164,7 +169,7 @@ pub(crate) async fn show(
 ) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, path.id()).await?;
     let id = path.id_or_not_found()?;
-    let record = blocking::call(&store, move |store| store.get(id)).await?;
+    let record = caller.act(&store, move |acting| acting.get(id)).await?;
     Ok(wire::key(&store, &record))
 }
 

@@ -24,6 +24,7 @@ mod openapi;
 
 // ── the routes
 mod keys;
+mod owners;
 mod scopes;
 mod audit;
 mod export;
@@ -105,6 +106,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
+        .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))
         .routes(routes!(audit::audit))

@@ -114,7 +114,8 @@ pub(crate) struct NewKey {
     /// the midnight at its end (UTC).
     #[schema(examples("2030-01-31T12:00:00Z", "2030-01-31"))]
     expires_at: Option<String>,
-    /// The owner that the key acts for. Only a root key sets it; other keys pass on their own owner.
+    /// The owner that the key acts for; by default that of the key that creates it. Another one needs a key
+    /// without an owner that has the scope `admin.key.owner`.
     #[schema(min_length = 1, max_length = 128)]
     owner: Option<String>,
     /// At most 16 entries: names of 1 to 64 bytes, values of at most 256 bytes.
@@ -139,7 +140,8 @@ pub(crate) struct KeyChange {
     /// the midnight at its end (UTC).
     #[schema(examples("2030-01-31T12:00:00Z", "2030-01-31"))]
     expires_at: Option<String>,
-    /// The owner that the key acts for. Only a root key sets it.
+    /// The owner that the key acts for. Another one than its own needs a key without an owner that has the
+    /// scope `admin.key.owner`.
     #[schema(min_length = 1, max_length = 128)]
     owner: Option<String>,
     /// Entries to set or, with null, to remove. Null removes all entries.

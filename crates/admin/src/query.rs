@@ -18,7 +18,7 @@ pub(crate) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection
 /// Reads the parameters of a list of keys.
 pub(crate) fn list(store: &Store, parameters: Parameters) -> Result<ListQuery, Problem> {
     let mut query = ListQuery::default();
-    each(parameters, "active, scope, q, page_size and page_token", |name, value| {
+    each(parameters, "active, scope, owner, q, page_size and page_token", |name, value| {
         match name {
             "active" => query.active = Some(value.parse().map_err(|_| "must be true or false")?),
             "scope" => {
@@ -27,6 +27,7 @@ pub(crate) fn list(store: &Store, parameters: Parameters) -> Result<ListQuery, P
                     known.map_err(|_| "is not a scope of this store; GET /v1/scopes lists them")?;
                 query.scope = Some(known.scope.clone());
             }
+            "owner" => query.owner = Some(Some(value.to_owned())),
             "q" => query.text = non_empty(value),
             "page_size" => query.page_size = Some(number(value, "must be a number from 1 to 200")?),
             "page_token" => query.page_token = non_empty(value),

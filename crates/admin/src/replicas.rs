@@ -71,6 +71,7 @@ pub(crate) async fn replicas(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    caller.require_every_owner(&store, Attempt::List).await?;
     let members = blocking::call(&store, Store::members).await?;
     Ok(wire::json(&Replicas { replicas: members.iter().map(Replica::new).collect() }))
 }

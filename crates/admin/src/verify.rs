@@ -1,8 +1,6 @@
 //! `POST /v1/verify`: whether a key is valid, and why not.
 
-use super::{
-    api_error::ApiError, blocking, caller::Caller, fields::Fields, json_body::JSON, openapi, wire,
-};
+use super::{api_error::ApiError, caller::Caller, fields::Fields, json_body::JSON, openapi, wire};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use portcullis::{Error, Grant, Refusal, Scope, Store, audit::Attempt, scope::catalogue};
 use serde::Serialize;
@@ -58,8 +56,13 @@ pub(crate) async fn verify(
     let (code, record) = match (checked, id) {
         (Ok(principal), _) => {
             let has_all = allows_all(principal.grant(), &required);
-            let code = if has_all { "VALID" } else { "INSUFFICIENT_SCOPE" };
-            (code, blocking::call(&store, move |store| Ok(store.get(principal.id()).ok())).await?)
+            let id = principal.id();
+            match caller.act(&store, move |acting| acting.verified(id)).await? {
+                // The key of another owner does not exist for the caller.
+                None => ("UNKNOWN", None),
+                record if has_all => ("VALID", record),
+                record => ("INSUFFICIENT_SCOPE", record),
+            }
         }
         // Only the exact key is refused for these reasons, so the id in its text is its id.
         (Err(Refusal::Inactive | Refusal::Expired), Some(id)) => {

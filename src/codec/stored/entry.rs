@@ -110,6 +110,11 @@ enum StoredAct<'b> {
     HideScope {
         name: &'b str,
     },
+    Owned {
+        owner: Option<&'b str>,
+        #[serde(borrow)]
+        act: Box<StoredAct<'b>>,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -126,6 +131,10 @@ impl<'b> StoredAct<'b> {
             (Self::Rotate { into }, Some(once)) => Self::RotateOnce { into, once },
             (act, _) => act,
         };
+        let act = match &entry.owner {
+            Some(owner) => Self::Owned { owner: owner.as_deref(), act: Box::new(act) },
+            None => act,
+        };
         match entry.last_once {
             Some(last_once) => Self::Linked { last_once, act: Box::new(act) },
             None => act,
@@ -137,6 +146,17 @@ impl<'b> StoredAct<'b> {
         match self {
             Self::Linked { act, .. } if matches!(*act, Self::Linked { .. }) => None,
             Self::Linked { last_once, act } => Some((Some(last_once), *act)),
+            act => Some((None, act)),
+        }
+    }
+
+    /// Separates the owner of the key from the act; `None` for an owner within an owner.
+    fn unowned(self) -> Option<(Option<Option<&'b str>>, Self)> {
+        match self {
+            Self::Owned { act, .. } if matches!(*act, Self::Owned { .. } | Self::Linked { .. }) => {
+                None
+            }
+            Self::Owned { owner, act } => Some((Some(owner), *act)),
             act => Some((None, act)),
         }
     }
@@ -229,7 +249,7 @@ impl StoredAct<'_> {
     fn into_act(self) -> Option<Act> {
         Some(match self {
             Self::Create | Self::CreateOnce { .. } => Act::Create,
-            Self::Linked { act, .. } => return act.into_act(),
+            Self::Linked { act, .. } | Self::Owned { act, .. } => return act.into_act(),
             Self::Update => Act::Update,
             Self::Delete => Act::Delete,
             Self::ExtendCatalogue => Act::ExtendCatalogue,
@@ -292,6 +312,7 @@ impl<'b> From<&'b AuditEntry> for StoredEntry<'b> {
 impl StoredEntry<'_> {
     pub(in crate::codec) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
         let (last_once, act) = self.act.unlinked()?;
+        let (owner, act) = act.unowned()?;
         Some(AuditEntry {
             sequence: self.sequence,
             at: Timestamp::from_millis(self.at),
@@ -301,6 +322,7 @@ impl StoredEntry<'_> {
             last_once,
             act: act.into_act()?,
             key: self.key.map(KeyId::from_u64),
+            owner: owner.map(|owner| owner.map(str::to_owned)),
             before: self.before.into_change(catalogue)?,
             after: self.after.into_change(catalogue)?,
         })

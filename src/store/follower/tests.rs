@@ -532,7 +532,7 @@ fn scope_added_by_one_replica_has_one_number_on_all() {
     let names = |store: &Store| -> Vec<String> {
         store.catalogue().entries().iter().map(|entry| entry.scope.to_string()).collect()
     };
-    eventually("both know all", || names(&one.0) == names(&two.0) && names(&one.0).len() == 16);
+    eventually("both know all", || names(&one.0) == names(&two.0) && names(&one.0).len() == 17);
     let grant = Grant::Scopes(two.0.scopes(["x.two"]).unwrap());
     let issued = two.0.issue(NewKey { grant, ..new_key(&two.0) }).unwrap();
     let key = issued.secret.reveal(str::to_owned);

@@ -21,6 +21,7 @@ fn entry(sequence: u64, at: Timestamp) -> AuditEntry {
         source: None,
         act: Act::Create,
         key: Some(KeyId::from_u64(sequence)),
+        owner: None,
         before: Change::default(),
         after: Change::default(),
         once: Some(Once { request, payload: [1; 16] }),

@@ -4,11 +4,11 @@ use super::{
     layout::{self, EarlyResponse, Section},
     user::User,
 };
-use crate::{blocking::read_many, rfc3339};
+use crate::rfc3339;
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Actor, Change, Error, Expiry, Grant, KeyId, Scope, Store,
+    Acting, Actor, Change, Error, Expiry, Grant, KeyId, Scope,
     audit::{Act, Attempt, AuditEntry},
     scope::catalogue::ADMIN_KEY_LIST,
 };
@@ -33,12 +33,12 @@ pub(crate) struct Activity {
 }
 
 /// Reads the last entries up to `newest` in which this key is the actor or the changed key.
-pub(crate) fn activity(store: &Store, id: KeyId, newest: u64) -> Result<Activity, Error> {
+pub(crate) fn activity(acting: &Acting<'_>, id: KeyId, newest: u64) -> Result<Activity, Error> {
     let oldest = newest.saturating_sub(MAX_SEARCHED);
     let (mut end, mut entries) = (newest, Vec::new());
     while end > oldest && entries.len() <= MAX_SHOWN {
         let start = end.saturating_sub(BATCH).max(oldest);
-        let batch = read_range(store, start, end)?;
+        let batch = read_range(acting, start, end)?;
         end = start;
         entries.extend(batch.into_iter().filter(|entry| concerns(entry, id)));
     }
@@ -58,9 +58,9 @@ fn concerns(entry: &AuditEntry, id: KeyId) -> bool {
 }
 
 /// Reads the entries after `start` up to `end`, newest first.
-fn read_range(store: &Store, start: u64, end: u64) -> Result<Vec<AuditEntry>, Error> {
+fn read_range(acting: &Acting<'_>, start: u64, end: u64) -> Result<Vec<AuditEntry>, Error> {
     let count = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
-    let mut entries = store.audit(start, count)?;
+    let (mut entries, _) = acting.audit(start, count)?;
     // If older entries were pruned, the count extends beyond `end`.
     entries.retain(|entry| entry.sequence <= end);
     entries.reverse();
@@ -78,7 +78,8 @@ pub(crate) async fn page(
     let newest = newest_change(&user).await?;
     let end = upto.unwrap_or(newest).min(newest);
     let start = end.saturating_sub(PAGE_SIZE);
-    let entries = read_many(store, move |store| read_range(store, start, end)).await;
+    let read = move |acting: Acting<'_>| read_range(&acting, start, end);
+    let entries = user.caller.read_many(store, read).await;
     let entries = entries.map_err(|error| user.error_page(error))?;
     let path = user.base.path("/audit");
     let body = html! {
@@ -150,13 +151,14 @@ pub(crate) fn actor(user: &User, actor: Actor) -> Markup {
         Actor::Local(0) => html! { "root on this host" },
         Actor::Local(uid) => html! { "User " (uid) " on this host" },
         Actor::Key(id) => key(user, id),
+        Actor::Operator => html! { "An operator" },
         other => html! { (other) },
     }
 }
 
 /// Renders a key by its name, as a link unless the key was deleted.
 pub(crate) fn key(user: &User, id: KeyId) -> Markup {
-    let Ok(record) = user.state.store.get(id) else {
+    let Some(record) = user.visible(id) else {
         return html! { span .mono title="This key was deleted" { (id) } };
     };
     let page = user.base.path(&format!("/keys/{id}"));

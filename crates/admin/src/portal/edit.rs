@@ -10,7 +10,6 @@ use super::{
     removal::removal,
     user::User,
 };
-use crate::blocking::read_many;
 use axum::{
     extract::{Path, Query},
     http::StatusCode,
@@ -82,7 +81,7 @@ pub(crate) async fn save(
         }
         Err(error) => FormErrors::of(error).map_err(|error| user.error_page(error))?,
     };
-    let fresh = user.state.store.get(id).map_err(|_| user.no_such_key())?;
+    let fresh = user.visible(id).ok_or_else(|| user.no_such_key())?;
     show(&user, status, &fresh, submitted, errors, None).await
 }
 
@@ -125,7 +124,8 @@ async fn show(
     let id = record.id;
     let newest = audit::newest_change(user).await?;
     let store = &user.state.store;
-    let activity = read_many(store, move |store| audit::activity(store, id, newest)).await;
+    let read = move |acting: Acting<'_>| audit::activity(&acting, id, newest);
+    let activity = user.caller.read_many(store, read).await;
     let activity = activity.map_err(|error| user.error_page(error))?;
     let here = user.base.path(&format!("/keys/{id}"));
     let body = html! {

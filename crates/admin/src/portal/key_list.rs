@@ -4,7 +4,6 @@ use super::{
     layout::{self, EarlyResponse},
     user::User,
 };
-use crate::blocking::read_many;
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
@@ -52,7 +51,7 @@ pub(crate) async fn list(
     };
     query.text = Some(filter.text.clone()).filter(|text| !text.is_empty());
     query.page_token.clone_from(&filter.page);
-    let page = read_many(store, move |store| store.list(&query)).await;
+    let page = user.caller.read_many(store, move |acting| acting.list(&query)).await;
     let page = page.map_err(|error| user.error_page(error))?;
     Ok(show(&user, &filter, &page))
 }

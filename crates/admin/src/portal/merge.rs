@@ -223,7 +223,7 @@ impl SubmittedForm {
     ) -> Result<SaveOutcome, Error> {
         let start = Instant::now();
         loop {
-            let record = store.get(id)?;
+            let record = acting.visible(id).ok_or(Error::NoSuchKey(id))?;
             let Merged { change, restriction, conflicts } = self.merge(store, &record, time)?;
             let restricts = restriction != Change::default();
             let has_other_changes = OpenedValues::of(store, &record) != self.opened;

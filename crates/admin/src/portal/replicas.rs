@@ -17,6 +17,8 @@ use portcullis::{
 /// `GET /replicas`
 pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
     user.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let every = user.caller.require_every_owner(&user.state.store, Attempt::List).await;
+    every.map_err(|error| user.error_page(error))?;
     let layout = user.layout("Replicas").in_section(Section::Replicas);
     if user.state.store.following().is_none() {
         let text = "This store is not shared: it has no replicas.";

@@ -96,7 +96,8 @@ impl User {
     /// Returns the layout of a page with this title.
     pub(crate) fn layout<'l>(&'l self, title: &'l str) -> Layout<'l> {
         #[cfg(feature = "cluster")]
-        let has_replicas = self.state.store.following().is_some();
+        let has_replicas = self.state.store.following().is_some()
+            && !self.caller.acting(&self.state.store).has_boundary();
         #[cfg(not(feature = "cluster"))]
         let has_replicas = false;
         Layout::signed_in(&self.base, title, &self.name, has_replicas)
@@ -116,7 +117,12 @@ impl User {
     ) -> Result<Arc<Record>, EarlyResponse> {
         self.require(scope, attempt, id.parse().ok()).await?;
         let id = self.parse_id(id)?;
-        self.state.store.get(id).map_err(|_| self.no_such_key())
+        self.visible(id).ok_or_else(|| self.no_such_key())
+    }
+
+    /// Returns the record of a key, unless it does not exist for the user.
+    pub(crate) fn visible(&self, id: KeyId) -> Option<Arc<Record>> {
+        self.caller.acting(&self.state.store).visible(id)
     }
 
     /// Returns the error page for an error.

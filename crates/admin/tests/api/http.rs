@@ -968,6 +968,14 @@ mod escalation_is_refused {
             self.assert_refused(Method::PATCH, &format!("/v1/keys/{id}"), body).await;
         }
 
+        /// Asserts that the key does not exist for the clerk, and stays as it is.
+        async fn assert_absent(&self, method: Method, path: &str, body: Value) {
+            let keys = self.server.keys().await;
+            let reply = self.server.request(&self.clerk, method, path, Some(body)).await;
+            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(self.server.keys().await, keys);
+        }
+
         async fn assert_rotation_refused(&self, id: KeyId) {
             self.assert_refused(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
         }
@@ -1006,7 +1014,8 @@ mod escalation_is_refused {
         let own = fixture.target(&["api.read"], until(3_000_000_000), "shop", true);
         fixture.assert_change_refused(own, json!({"owner": "rival"})).await;
         let foreign = fixture.target(&["api.read"], until(3_000_000_000), "rival", true);
-        fixture.assert_change_refused(foreign, json!({"owner": "shop"})).await;
+        let path = format!("/v1/keys/{foreign}");
+        fixture.assert_absent(Method::PATCH, &path, json!({"owner": "shop"})).await;
     }
 
     #[tokio::test]
@@ -1027,8 +1036,10 @@ mod escalation_is_refused {
         fixture
             .assert_rotation_refused(fixture.target(&["api.read"], Expiry::Never, "shop", true))
             .await;
-        fixture.assert_rotation_refused(fixture.target(&["api.read"], end, "rival", true)).await;
-        fixture.assert_rotation_refused(fixture.server.root_id).await;
+        let foreign = fixture.target(&["api.read"], end, "rival", true);
+        for id in [foreign, fixture.server.root_id] {
+            fixture.assert_absent(Method::POST, &format!("/v1/keys/{id}/rotate"), json!({})).await;
+        }
         let own = fixture.target(&["api.read"], end, "shop", true);
         let path = format!("/v1/keys/{own}/rotate");
         let created = fixture.server.post(&fixture.clerk, &path, json!({})).await;

@@ -10,5 +10,6 @@ mod audit;
 mod authz;
 mod example;
 mod http;
+mod owners;
 mod pending;
 mod reference;

@@ -9,6 +9,8 @@ pub(crate) enum KeyCommand {
     Create(Create),
     /// List the keys, newest first.
     List(List),
+    /// List the owners, with the numbers of their keys.
+    Owners,
     /// Show a key.
     Show(One),
     /// Change a key.
@@ -67,6 +69,9 @@ pub(crate) struct List {
     /// Only keys with this scope.
     #[arg(long)]
     pub(crate) scope: Option<String>,
+    /// Only keys of this owner.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
     /// Only keys with this text in their name or id.
     #[arg(long, value_name = "TEXT")]
     pub(crate) search: Option<String>,
@@ -82,7 +87,14 @@ pub(crate) struct List {
 impl List {
     /// Selects all keys.
     pub(crate) fn all() -> Self {
-        Self { active: None, scope: None, search: None, limit: None, sort: Sort::Created }
+        Self {
+            active: None,
+            scope: None,
+            owner: None,
+            search: None,
+            limit: None,
+            sort: Sort::Created,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) async fn each_page(
         for (name, value) in [
             ("active", &active),
             ("scope", &options.scope),
+            ("owner", &options.owner),
             ("q", &options.search),
             ("page_token", &page_token),
         ] {

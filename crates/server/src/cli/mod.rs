@@ -23,6 +23,7 @@ mod manual;
 mod location;
 mod log;
 mod output;
+mod owners;
 mod parse;
 mod process;
 mod progress;
@@ -107,6 +108,7 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
     match command {
         KeyCommand::Create(options) => keys::create(client, options, json).await,
         KeyCommand::List(options) => keys::list(client, &options, json).await,
+        KeyCommand::Owners => owners::run(client, json).await,
         KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
         KeyCommand::Update(options) => keys::update(client, options, json).await,
         KeyCommand::Revoke(options) => keys::revoke(client, &options.id, json).await,

@@ -76,7 +76,7 @@ async fn every_operation_documents_its_required_scope() {
             }
         }
     }
-    assert_eq!(operations, 17 + usize::from(cfg!(feature = "cluster")));
+    assert_eq!(operations, 18 + usize::from(cfg!(feature = "cluster")));
 }
 
 #[needs("schemathesis")]

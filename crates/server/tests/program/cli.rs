@@ -176,7 +176,7 @@ fn scopes_are_added_and_hidden_with_and_without_a_running_server() {
     home.done(&["init"]);
     let first = home.done(&["scopes"]);
     assert!(
-        first.lines().count() == 5 && first.lines().all(|l| l.starts_with("admin.key.")),
+        first.lines().count() == 6 && first.lines().all(|l| l.starts_with("admin.key.")),
         "{first}"
     );
     home.fails(2, &["scopes", "add", "Ledger", "x"]);

@@ -317,12 +317,13 @@ impl Model {
 
     /// Opens the store with a host that adds these scopes. A store on disk records new ones.
     fn open(&mut self, host: Option<&[&str]>, on_disk: bool) {
-        const BUILT_IN: [&str; 13] = [
+        const BUILT_IN: [&str; 14] = [
             "admin.key.create",
             "admin.key.list",
             "admin.key.update",
             "admin.key.delete",
             "admin.key.verify",
+            "admin.key.owner",
             "admin.account.create",
             "admin.account.list",
             "admin.account.update",
@@ -344,6 +345,59 @@ impl Model {
         if on_disk && self.known.len() > before {
             self.record(Actor::Host, "extend_catalogue", None, Edit::default(), Edit::default());
         }
+    }
+
+    /// The record as the actor is shown it.
+    fn shown(&self, by: Actor, mut record: Record) -> Record {
+        let Actor::Key(id) = by else { return record };
+        let Some(actor) = self.find(id).map(|actor| actor.fields.clone()) else { return record };
+        if actor.powers == Powers::All || actor.owner.is_none() {
+            return record;
+        }
+        let is_own = |id| self.find(id).is_some_and(|found| found.fields.owner == actor.owner);
+        let shown = |by| match by {
+            Actor::Key(id) if is_own(id) => by,
+            _ => Actor::Operator,
+        };
+        (record.created_by, record.updated_by) =
+            (shown(record.created_by), shown(record.updated_by));
+        record.replaces = record.replaces.filter(|id| is_own(*id));
+        record.replaced_by = record.replaced_by.filter(|id| is_own(*id));
+        record
+    }
+
+    /// The keys that a valid key with `admin.key.list` sees, newest first; `None` for other actors.
+    fn view(&self, by: Actor, now: Timestamp) -> Option<Vec<KeyId>> {
+        let Actor::Key(id) = by else { return None };
+        let actor = &self.find(id)?.fields;
+        let may = actor.active && !actor.end.has_come(now) && actor.powers.have("admin.key.list");
+        let seen = self.keys.iter().filter_map(|key| Some((key.record.as_ref()?, key.id)));
+        let seen = seen.filter(|(record, _)| sees(Some(actor), record.fields.owner.as_ref()));
+        let mut seen: Vec<_> = seen.map(|(record, id)| (record.created_at, id)).collect();
+        seen.sort();
+        may.then(|| seen.into_iter().rev().map(|(_, id)| id).collect())
+    }
+
+    /// The changes that the actor sees in the audit log: those of keys that had its owner at the time. Without
+    /// keys that a rotation issued, whose owner no entry names.
+    fn audit_of(&self, by: Actor) -> Vec<(u64, KeyId)> {
+        let actor =
+            if let Actor::Key(id) = by { self.find(id).map(|found| &found.fields) } else { None };
+        let (mut owners, mut seen) = (BTreeMap::new(), Vec::new());
+        for entry in self.audit.iter().filter(|entry| entry.act != "refuse") {
+            let Some(key) = entry.key else { continue };
+            if entry.act == "create" {
+                owners.insert(key, entry.after.owner.clone().flatten());
+            }
+            let Some(owner) = owners.get(&key) else { continue };
+            if sees(actor, owner.as_ref()) {
+                seen.push((entry.sequence, key));
+            }
+            if let Some(next) = &entry.after.owner {
+                owners.insert(key, next.clone());
+            }
+        }
+        seen
     }
 
     fn find(&self, id: KeyId) -> Option<&Record> {
@@ -615,7 +669,9 @@ impl Model {
         actor: Option<&Fields>,
         id: KeyId,
     ) -> Result<Record, Fault> {
-        if let Some(record) = self.find(id) {
+        // A key of another owner is treated as one that does not exist.
+        let found = self.find(id).filter(|record| sees(actor, record.fields.owner.as_ref()));
+        if let Some(record) = found {
             return Ok(record.clone());
         }
         let scope = match attempt {
@@ -672,6 +728,19 @@ impl Model {
     }
 }
 
+/// A key with an owner sees only the keys of that owner, unless it is a root key.
+fn sees(actor: Option<&Fields>, owner: Option<&String>) -> bool {
+    actor.is_none_or(|actor| {
+        actor.powers == Powers::All || actor.owner.is_none() || actor.owner.as_ref() == owner
+    })
+}
+
+/// A key sets its own owner. A key without one and with `admin.key.owner` sets every owner.
+fn may_set_owner(actor: &Fields, owner: Option<&String>) -> bool {
+    let has_scope = actor.owner.is_none() && actor.powers.have("admin.key.owner");
+    actor.powers == Powers::All || has_scope || actor.owner.as_ref() == owner
+}
+
 /// A key issues no key with a wider grant, a later expiry or another owner.
 fn may_issue(issuer: &Fields, new: &Fields) -> Result<(), Forbidden> {
     if !issuer.powers.have("admin.key.create") {
@@ -681,14 +750,14 @@ fn may_issue(issuer: &Fields, new: &Fields) -> Result<(), Forbidden> {
         return Err(Forbidden::RootIsLocal);
     }
     covers(issuer, new)?;
-    if issuer.powers != Powers::All && new.owner != issuer.owner {
+    if !may_set_owner(issuer, new.owner.as_ref()) {
         return Err(Forbidden::ForeignOwner);
     }
     Ok(())
 }
 
 /// A key may always revoke itself. For other changes it needs the scope. A less strict change must not
-/// exceed its own grant and expiry. It may change an owner only between no owner and its own.
+/// exceed its own grant and expiry.
 fn may_update(actor: &Fields, own: bool, before: &Fields, after: &Fields) -> Result<(), Forbidden> {
     let revokes_itself = own && *after == Fields { active: false, ..before.clone() };
     if !revokes_itself && !actor.powers.have("admin.key.update") {
@@ -700,7 +769,7 @@ fn may_update(actor: &Fields, own: bool, before: &Fields, after: &Fields) -> Res
     if after.are_looser_than(before) {
         covers(actor, after)?;
     }
-    let foreign = |owner: &Option<String>| actor.powers != Powers::All && *owner != actor.owner;
+    let foreign = |owner: &Option<String>| !may_set_owner(actor, owner.as_ref());
     if after.owner != before.owner && (foreign(&after.owner) || foreign(&before.owner)) {
         return Err(Forbidden::ForeignOwner);
     }
@@ -716,7 +785,7 @@ fn may_rotate(actor: &Fields, old: &Fields) -> Result<(), Forbidden> {
         return Err(Forbidden::RootIsLocal);
     }
     covers(actor, old)?;
-    if actor.powers != Powers::All && old.owner != actor.owner {
+    if !may_set_owner(actor, old.owner.as_ref()) {
         return Err(Forbidden::ForeignOwner);
     }
     Ok(())

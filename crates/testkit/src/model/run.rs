@@ -13,6 +13,7 @@ use portcullis::{
     list::ListQuery,
 };
 use std::{
+    collections::BTreeSet,
     fmt::Debug,
     path::Path,
     sync::Arc,
@@ -74,6 +75,44 @@ impl Run<'_> {
     }
 
     fn apply(&mut self, step: &Step) {
+        self.act(step);
+        self.compare_views();
+    }
+
+    /// Compares what each key that may list is shown with the model.
+    fn compare_views(&self) {
+        let ids: Vec<KeyId> = self.model.keys.iter().map(|key| key.id).collect();
+        for by in ids.iter().rev().take(4).map(|id| Actor::Key(*id)) {
+            let Some(seen) = self.model.view(by, now()) else { continue };
+            let acting = self.store().acting_as(by);
+            let page = acting.list(&ListQuery::default().with_page_size(200)).expect("a page");
+            let listed: Vec<KeyId> = page.records.iter().map(|record| record.id).collect();
+            assert_eq!(listed, seen.iter().take(200).copied().collect::<Vec<_>>(), "{by}");
+            let count = acting.count().expect("a count");
+            assert_eq!(count.active + count.inactive, seen.len(), "{by}");
+            for id in &ids {
+                let (found, is_seen) = (acting.get(*id), seen.contains(id));
+                assert_eq!(found.is_ok(), is_seen, "{by} {id}");
+                assert!(is_seen || matches!(found, Err(Error::NoSuchKey(_))), "{by} {id}");
+                assert_eq!(acting.visible(*id).is_some(), is_seen, "{by} {id}");
+                if let (Ok(found), Some(record)) = (found, self.model.find(*id)) {
+                    assert_eq!(plain(&found), self.model.shown(by, record.clone()), "{by} {id}");
+                }
+            }
+            if self.home.is_some() {
+                let expected = self.model.audit_of(by);
+                let audit = self.model.audit.iter().filter(|entry| entry.act == "create");
+                let known: BTreeSet<KeyId> = audit.filter_map(|entry| entry.key).collect();
+                let (entries, _) = acting.audit(0, 10_000).expect("entries");
+                let entries = entries.iter().filter(|entry| entry.act.as_str() != "refuse");
+                let found = entries.filter_map(|entry| Some((entry.sequence, entry.key?)));
+                let found: Vec<_> = found.filter(|(_, key)| known.contains(key)).collect();
+                assert_eq!(found, expected, "{by}");
+            }
+        }
+    }
+
+    fn act(&mut self, step: &Step) {
         match step {
             Step::Issue { by, new } => self.issue(*by, new),
             Step::Update { by, key, edit, revision } => self.update(*by, *key, edit, *revision),
@@ -125,7 +164,7 @@ impl Run<'_> {
         match (real, expected) {
             (Ok(issued), Ok(expected)) => {
                 check_moment(start, moment);
-                assert_eq!(plain(&issued.record), expected);
+                assert_eq!(plain(&issued.record), self.model.shown(by, expected.clone()));
                 let id = issued.record.id;
                 let text = issued.secret.reveal(str::to_owned);
                 assert!(text.starts_with(&format!("{}_", self.store().prefix().hint(id))));
@@ -196,7 +235,7 @@ impl Run<'_> {
                 if before != Some(expected.revision) {
                     check_moment(start, moment);
                 }
-                assert_eq!(plain(&record), expected);
+                assert_eq!(plain(&record), self.model.shown(by, expected));
             }
             (real, expected) => self.fail(&real, &expected),
         }
@@ -211,7 +250,7 @@ impl Run<'_> {
         match (real, self.model.rotate(by, id, grace_hours, moment)) {
             (Ok(issued), Ok(expected)) => {
                 check_moment(start, moment);
-                assert_eq!(plain(&issued.record), expected);
+                assert_eq!(plain(&issued.record), self.model.shown(by, expected.clone()));
                 let new = issued.record.id;
                 self.model.rotated(new, issued.secret.reveal(str::to_owned), expected);
             }

@@ -207,17 +207,23 @@ fn name_of(byte: u8) -> String {
 }
 
 fn asked_of(byte: u8) -> Asked {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "api.read",
         "api.write",
         "admin.key.create",
         "admin.key.update",
         "admin.key.delete",
         "ledger.close",
+        "admin.key.owner",
     ];
     match byte {
         0x60..=0x6f => Asked::Scopes(vec!["no.such"]),
-        0x70..=0xbf => Asked::Scopes(NAMES[..5].to_vec()),
+        0x70..=0x8f => Asked::Scopes(NAMES[..5].to_vec()),
+        0x90..=0xbf => {
+            let others: &[&str] =
+                if byte & 1 == 1 { &["admin.key.list", NAMES[6]] } else { &["admin.key.list"] };
+            Asked::Scopes([&NAMES[..5], others].concat())
+        }
         0xc0.. => Asked::All,
         _ => {
             let has = |(place, _): &(usize, &&str)| byte >> place & 1 == 1;
