@@ -22,7 +22,7 @@ use super::{
     idempotency::{Idempotency, Outcome},
     issued::Issued,
     planning::{FreshKey, Planning, Rotation, Update, Updated},
-    rules,
+    rules::Reach,
 };
 use crate::{
     audit_entry::Attempt,
@@ -260,10 +260,11 @@ impl<'s> Acting<'s> {
         Caller { core: &self.store.writer, actor: self.actor, source: self.source }
     }
 
-    pub(super) fn own_boundary(&self) -> Option<String> {
-        let Actor::Key(id) = self.actor else { return None };
-        let actor = self.store.get(id).ok()?;
-        rules::boundary(&actor).map(str::to_owned)
+    pub(super) fn reach(&self) -> Reach {
+        match self.actor {
+            Actor::Key(id) => Reach::of(self.store.get(id).ok().as_deref()),
+            _ => Reach::Every,
+        }
     }
 
     pub(super) fn is_of(&self, key: KeyId, own: &str) -> bool {
@@ -272,14 +273,20 @@ impl<'s> Acting<'s> {
 
     /// A record as the actor may see it: without the keys of others.
     pub(super) fn shown(&self, record: Arc<Record>) -> Arc<Record> {
-        let Some(own) = self.own_boundary() else { return record };
+        let reach = self.reach();
+        if matches!(reach, Reach::Every) {
+            return record;
+        }
+        let is_seen = |key: KeyId| {
+            self.store.get(key).is_ok_and(|record| reach.includes(record.owner.as_deref()))
+        };
         let actor_of = |actor: Actor| match actor {
-            Actor::Key(key) if self.is_of(key, &own) => actor,
+            Actor::Key(key) if is_seen(key) => actor,
             _ => Actor::Operator,
         };
         let (created_by, updated_by) = (actor_of(record.created_by), actor_of(record.updated_by));
-        let replaces = record.replaces.filter(|key| self.is_of(*key, &own));
-        let replaced_by = record.replaced_by.filter(|key| self.is_of(*key, &own));
+        let replaces = record.replaces.filter(|key| is_seen(*key));
+        let replaced_by = record.replaced_by.filter(|key| is_seen(*key));
         let before = (record.created_by, record.updated_by, record.replaces, record.replaced_by);
         if (created_by, updated_by, replaces, replaced_by) == before {
             return record;

@@ -28,6 +28,36 @@ pub(super) fn boundary(actor: &Record) -> Option<&str> {
     if actor.grant == Grant::All { None } else { actor.owner.as_deref() }
 }
 
+/// The keys that exist for an actor.
+pub(super) enum Reach {
+    /// All.
+    Every,
+    /// Those of this owner.
+    Owner(String),
+    /// None: the key of the actor was deleted meanwhile.
+    Nothing,
+}
+
+impl Reach {
+    /// The reach of a key, if it still exists.
+    pub(super) fn of(actor: Option<&Record>) -> Self {
+        match actor.map(boundary) {
+            Some(None) => Self::Every,
+            Some(Some(owner)) => Self::Owner(owner.to_owned()),
+            None => Self::Nothing,
+        }
+    }
+
+    /// Whether a key of this owner is within it.
+    pub(super) fn includes(&self, owner: Option<&str>) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Owner(own) => owner == Some(own),
+            Self::Nothing => false,
+        }
+    }
+}
+
 impl Authority {
     /// The owner whose keys alone the actor sees and touches; `None`: all keys.
     pub(super) fn boundary(&self) -> Option<&str> {

@@ -18,7 +18,7 @@ use crate::{
         health::{Count, OwnerKeys},
         list::{ListQuery, Page},
         planning::Planning,
-        rules::Authority,
+        rules::{Authority, Reach},
     },
 };
 use std::sync::Arc;
@@ -35,8 +35,11 @@ impl Acting<'_> {
         core.retry(|| {
             let plans = core.plan();
             let (planned, pending) = (core.planned(&plans, id), plans.pending_sequence(id));
+            // A key of another owner is not waited for: the time would tell that it exists.
+            if planned.as_ref().is_some_and(|(key, _)| !authority.sees(key.owner.as_deref())) {
+                return Ok((Refusal::Unknown, None));
+            }
             core.wait(plans, pending)?;
-            let planned = planned.filter(|(record, _)| authority.sees(record.owner.as_deref()));
             let Some((record, _)) = planned else { return Ok((Refusal::Unknown, None)) };
             match record.standing().check(|| core.clock.now()) {
                 Err(refusal) => Ok((refusal, Some(self.shown(record)))),
@@ -99,16 +102,12 @@ impl Acting<'_> {
     /// page that the actor may read.
     pub fn visible(&self, id: KeyId) -> Option<Arc<Record>> {
         let record = self.store.get(id).ok()?;
-        let is_visible = match self.own_boundary() {
-            Some(own) => record.owner == Some(own),
-            None => true,
-        };
-        is_visible.then(|| self.shown(record))
+        self.reach().includes(record.owner.as_deref()).then(|| self.shown(record))
     }
 
     /// Whether the actor has an owner, and so sees only the keys of that owner.
     pub fn has_boundary(&self) -> bool {
-        self.own_boundary().is_some()
+        !matches!(self.reach(), Reach::Every)
     }
 
     fn find(&self, authority: &Authority, id: KeyId) -> Result<Arc<Record>, Error> {
@@ -224,6 +223,7 @@ impl Acting<'_> {
 mod tests {
     use crate::{
         Actor, Error,
+        scope::catalogue::financial_data,
         store::{
             Store,
             testing::scripted_store,
@@ -242,6 +242,22 @@ mod tests {
         assert!(matches!(plainly.newest_change(), Err(Error::Forbidden(_))));
         let clerk = store.acting_as(Actor::Key(clerk));
         assert!(clerk.why_refused(plain).is_ok() && clerk.newest_change().is_ok());
+    }
+
+    #[test]
+    fn nothing_exists_for_an_actor_whose_key_was_deleted() {
+        let store = Store::builder().scopes(financial_data()).in_memory().unwrap();
+        let key = || {
+            let new = new_key(&store, &["admin.key.list"], true).with_owner("shop");
+            store.issue(new).unwrap().record.id
+        };
+        let (gone, other) = (key(), key());
+        let acting = store.acting_as(Actor::Key(gone));
+        assert!(acting.visible(other).is_some() && acting.has_boundary());
+        store.revoke(gone).unwrap();
+        store.delete(gone).unwrap();
+        assert!(acting.visible(other).is_none() && acting.has_boundary());
+        assert!(acting.get(other).is_err());
     }
 
     #[test]
