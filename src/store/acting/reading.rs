@@ -233,8 +233,7 @@ mod tests {
 
     #[test]
     fn refusal_reason_and_newest_change_require_their_scopes() {
-        let store =
-            Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap();
+        let store = Store::builder().scopes(financial_data()).in_memory().unwrap();
         let key = |names: &[&str]| store.issue(new_key(&store, names, true)).unwrap().record.id;
         let (plain, clerk) = (key(&["api.read"]), key(&["admin.key.list", "admin.key.verify"]));
         let plainly = store.acting_as(Actor::Key(plain));
