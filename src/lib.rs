@@ -82,7 +82,7 @@ pub mod audit {
 
 /// Lists of keys: filters, pages and their tokens. [`Store::records`] iterates over all keys.
 pub mod list {
-    pub use crate::store::{ListQuery, Page};
+    pub use crate::store::{ListQuery, Page, Sort, SortBy};
 }
 
 /// The design of Portcullis, and the formats that it writes.
@@ -114,6 +114,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, OwnerKeys, Store,
+    Acting, BatchRefused, Builder, BulkAct, BulkReport, Count, CountedKeys, Health, Idempotency,
+    Issued, KeyHandle, Outcome, OwnerKeys, Store,
 };
 pub use time::Timestamp;

@@ -261,6 +261,18 @@ impl ScopeSet {
         self
     }
 
+    /// The scopes of this set that are not in the other.
+    pub(crate) fn without(self, other: &Self) -> Self {
+        let mut rest = self.catalogue.empty();
+        for number in self.numbers() {
+            let entry = self.catalogue.0.get(number);
+            if entry.is_some_and(|entry| !other.contains(&entry.scope)) {
+                rest.insert(number);
+            }
+        }
+        rest
+    }
+
     /// Returns the scopes in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &'static Scope> + use<> {
         let catalogue = self.catalogue;

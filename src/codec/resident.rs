@@ -7,7 +7,7 @@ use super::stored::{StoredActor, StoredMetadata, StoredRecord, expiry_of, is_in_
 use crate::{
     error::{Error, Field},
     id::KeyId,
-    record::{Record, Standing},
+    record::{Actor, Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
 };
@@ -64,19 +64,19 @@ pub(crate) struct Known {
 
 #[derive(Serialize, Deserialize)]
 struct Payload<'b> {
-    /// The first fields: [`resident_name`] reads them alone.
+    /// The first fields: [`resident_head`] reads them alone.
     name: &'b str,
     owner: Option<&'b str>,
+    created_by: StoredActor,
+    replaced_by: Option<u64>,
     #[serde(borrow)]
     metadata: StoredMetadata<'b>,
     expires_at: Option<u64>,
-    created_by: StoredActor,
     /// Milliseconds after the creation.
     updated_after: u64,
     updated_by: StoredActor,
     inactive_since: Option<u64>,
     replaces: Option<u64>,
-    replaced_by: Option<u64>,
     revision: u64,
 }
 
@@ -133,7 +133,20 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     })
 }
 
-/// Decodes only the name and the owner of a record.
-pub(crate) fn resident_name(bytes: &[u8]) -> Option<(&str, Option<&str>)> {
-    bincode::DefaultOptions::new().allow_trailing_bytes().deserialize(bytes).ok()
+/// The fields of a record that lists filter by.
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(crate) struct Head<'b> {
+    pub(crate) name: &'b str,
+    pub(crate) owner: Option<&'b str>,
+    pub(crate) created_by: Actor,
+    pub(crate) is_replaced: bool,
+}
+
+/// Decodes only the fields of a record that lists filter by.
+pub(crate) fn resident_head(bytes: &[u8]) -> Option<Head<'_>> {
+    let options = bincode::DefaultOptions::new().allow_trailing_bytes();
+    let (name, owner, created_by, replaced_by): (_, _, StoredActor, Option<u64>) =
+        options.deserialize(bytes).ok()?;
+    let is_replaced = replaced_by.is_some();
+    Some(Head { name, owner, created_by: created_by.into(), is_replaced })
 }

@@ -205,8 +205,13 @@ fn resident_record_decodes_to_the_encoded_record() {
         let bytes = Resident::of(&record).unwrap().bytes;
         let Record { id, created_at, active, grant, .. } = record;
         let known = Known { id, created_at, active, grant };
-        let names = (record.name.as_str(), record.owner.as_deref());
-        assert_eq!(resident_name(&bytes), Some(names));
+        let head = Head {
+            name: &record.name,
+            owner: record.owner.as_deref(),
+            created_by: record.created_by,
+            is_replaced: record.replaced_by.is_some(),
+        };
+        assert_eq!(resident_head(&bytes), Some(head));
         assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));
     }
 }

@@ -7,18 +7,19 @@
 //! numbers of rows, five bytes each. An id is random, so it is its own hash.
 
 use super::{
+    creators::Creators,
     grants::{Grants, Numbers},
-    order::{Order, Position, Search, State},
-    owners::{NO_OWNER, Owners},
+    order::{ListedKey, Order, Position, Search, State},
+    owners::Owners,
+    select::{Matcher, RecordFilter, Selection},
     word::Word,
 };
 use crate::{
-    codec::{self, Known, Resident},
+    codec::{self, Head, Known, Resident},
     digest::Digest,
     error::Error,
     id::KeyId,
     record::{Record, Standing},
-    scope::Scope,
     time::Timestamp,
 };
 use hashbrown::HashTable;
@@ -82,15 +83,6 @@ pub(super) enum ApplyEffect {
     Visible(Option<Standing>),
 }
 
-/// The filter of a page.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RecordFilter<'q> {
-    pub(crate) active: Option<bool>,
-    pub(crate) scope: Option<&'q Scope>,
-    /// `Some(None)`: only keys without an owner.
-    pub(crate) owner: Option<Option<&'q str>>,
-}
-
 pub(super) struct Directory {
     pub(super) shards: Box<[Shard]>,
     order: Order,
@@ -101,6 +93,7 @@ pub(super) struct Directory {
     lasting_roots: usize,
     pub(super) numbers: Numbers,
     owners: Owners,
+    creators: Creators,
 }
 
 impl Directory {
@@ -119,6 +112,7 @@ impl Directory {
             lasting_roots: 0,
             numbers: Numbers::default(),
             owners: Owners::default(),
+            creators: Creators::default(),
         }
     }
 
@@ -169,9 +163,9 @@ impl Directory {
             return Ok(ApplyEffect::Stale);
         }
         let old = old.map(|row| {
-            let owner = codec::resident_name(&row.record).and_then(|(_, owner)| owner);
+            let owner = codec::resident_head(&row.record).and_then(|head| head.owner);
             let owner = self.owners.find(owner).unwrap_or_default();
-            ((row.created_at, id), State { word: row.word, owner })
+            ((row.created_at, id), (row.word, owner))
         });
         let resident = record.map(Resident::of).transpose()?;
         let new = self.put(sequence, id, digest, resident, grants)?;
@@ -188,8 +182,8 @@ impl Directory {
                 }
             }
         }
-        if let Some((_, state)) = old {
-            self.count_out(state, grants);
+        if let Some((_, (word, owner))) = old {
+            self.count_out(word, owner, grants);
         }
         if let Some(pending) = self.pending.get_mut(&id) {
             pending.retain(|(pending, _)| *pending > sequence);
@@ -211,22 +205,28 @@ impl Directory {
         Ok(put.map_or(Word::GONE, |(_, state)| state.word))
     }
 
-    /// Sorts the loaded records.
-    pub(super) fn sort(&mut self) {
+    /// Sorts the loaded records. `last_use` returns the minute of the last use of the key with a digest, or 0.
+    pub(super) fn sort(&mut self, last_use: impl Fn(&Digest) -> u32) {
         let rows = self.shards.iter().flat_map(|shard| &shard.rows);
         let live = rows.filter(|row| row.word != Word::GONE);
         let mut live: Vec<(Position, &Row)> =
             live.map(|row| ((row.created_at, row.id), row)).collect();
         live.sort_unstable_by_key(|(position, _)| *position);
-        let owners = &self.owners;
+        let (owners, creators) = (&self.owners, &self.creators);
         self.order = Order::of_sorted(live.chunks(PREFETCHED_RECORDS).flat_map(|batch| {
             // The records are scattered in memory: independent reads overlap their cache misses.
             let firsts = batch.iter().map(|(_, row)| row.record.first());
             hint::black_box(firsts.flatten().fold(0, |all, byte| all ^ byte));
-            batch.iter().map(|(position, row)| {
-                let (name, owner) = codec::resident_name(&row.record).unwrap_or_default();
-                let owner = owners.find(owner).unwrap_or_default();
-                (*position, State { word: row.word, owner }, name)
+            let last_use = &last_use;
+            batch.iter().filter_map(move |(position, row)| {
+                let head = codec::resident_head(&row.record)?;
+                let state = State {
+                    word: row.word,
+                    owner: owners.find(head.owner).unwrap_or_default(),
+                    creator: creators.find(head.created_by).unwrap_or_default(),
+                    is_replaced: head.is_replaced,
+                };
+                Some((*position, state, last_use(&row.digest), head.name))
             })
         }));
     }
@@ -240,8 +240,7 @@ impl Directory {
         record: Option<Resident>,
         grants: &Grants,
     ) -> Result<Option<(Position, State)>, Error> {
-        let (mut word, mut bytes, mut created_at) = (Word::GONE, Box::default(), None);
-        let mut owner = NO_OWNER;
+        let (mut word, mut bytes, mut new) = (Word::GONE, Box::default(), None);
         if let Some(record) = record {
             word = grants.word(&record.standing, &mut self.numbers);
             let grant = record.standing.grant;
@@ -250,10 +249,13 @@ impl Directory {
                     "it has more distinct sets of scopes than there are numbers",
                 ));
             }
-            let named = codec::resident_name(&record.bytes).and_then(|(_, owner)| owner);
-            owner = self.owners.number(named);
-            (bytes, created_at) = (record.bytes, Some(record.created_at));
+            let head = codec::resident_head(&record.bytes);
+            let Head { owner, created_by, is_replaced, .. } = head.ok_or_else(unreadable)?;
+            let (owner, creator) = (self.owners.number(owner), self.creators.number(created_by));
+            new = Some((record.created_at, State { word, owner, creator, is_replaced }));
+            bytes = record.bytes;
         }
+        let created_at = new.map(|(created_at, _)| created_at);
         let Some(shard) = self.shards.get_mut(shard_number(id)) else { return Ok(None) };
         if let Some(row) = shard.row_mut(id) {
             (row.applied, row.word, row.record) = (sequence, word, bytes);
@@ -267,11 +269,13 @@ impl Directory {
         self.keys += 1;
         self.active += usize::from(standing.active);
         self.lasting_roots += usize::from(standing.is_lasting_root());
-        self.owners.count_in(owner, standing.active);
-        Ok(created_at.map(|created_at| ((created_at, id), State { word, owner })))
+        Ok(new.map(|(created_at, state)| {
+            self.owners.count_in(state.owner, standing.active);
+            ((created_at, id), state)
+        }))
     }
 
-    fn count_out(&mut self, State { word, owner }: State, grants: &Grants) {
+    fn count_out(&mut self, word: Word, owner: u32, grants: &Grants) {
         if let Some(standing) = grants.standing(word) {
             self.owners.count_out(owner, standing.active);
             self.keys -= 1;
@@ -310,30 +314,47 @@ impl Directory {
         grants: &Grants,
         limit: usize,
     ) -> (Vec<Record>, Option<Position>) {
-        let owner = match wanted.owner.map(|owner| self.owners.find(owner)) {
-            // No key has this owner.
-            Some(None) => return (Vec::new(), None),
-            Some(found) => found,
+        let Some(mut matcher) = self.matcher(wanted, grants) else { return (Vec::new(), None) };
+        let (ids, next) =
+            self.order.search(position, search, |key: &ListedKey<'_>| matcher.fits(key), limit);
+        (ids.into_iter().filter_map(|id| Some(self.get(id, grants)?.0)).collect(), next)
+    }
+
+    /// Offers the keys of one piece to a selection. Returns the position to continue from; `None` at the end.
+    pub(super) fn select(
+        &self,
+        from: Position,
+        search: &Search<'_>,
+        wanted: RecordFilter<'_>,
+        grants: &Grants,
+        selection: &mut Selection<'_>,
+    ) -> Option<Position> {
+        let mut matcher = self.matcher(wanted, grants)?;
+        self.order.scan(from, search, |key| {
+            if matcher.fits(&key) {
+                selection.offer(&key);
+            }
+        })
+    }
+
+    /// Records that a key was used in this minute, for filters and orders by last use.
+    pub(super) fn record_use(&mut self, id: KeyId, minute: u32) {
+        if let Some(created_at) = self.row(id).map(|row| row.created_at) {
+            self.order.record_use((created_at, id), minute);
+        }
+    }
+
+    fn matcher<'d>(&self, wanted: RecordFilter<'d>, grants: &'d Grants) -> Option<Matcher<'d>> {
+        let owner = match wanted.owner {
+            // No key has or had an owner without a number.
+            Some(owner) => Some(self.owners.find(owner)?),
             None => None,
         };
-        // Neighbours mostly have the same grant.
-        let mut last = (Word::GONE, false);
-        let fits = |State { word, owner: of }: State| {
-            if owner.is_some_and(|owner| owner != of) {
-                return false;
-            }
-            if last.0 != word {
-                let standing = grants.standing(word);
-                let fits = standing.is_some_and(|standing| {
-                    wanted.active.is_none_or(|active| standing.active == active)
-                        && wanted.scope.is_none_or(|scope| standing.grant.allows(scope))
-                });
-                last = (word, fits);
-            }
-            last.1
+        let creator = match wanted.creator {
+            Some(creator) => Some(self.creators.find(creator)?),
+            None => None,
         };
-        let (ids, next) = self.order.search(position, search, fits, limit);
-        (ids.into_iter().filter_map(|id| Some(self.get(id, grants)?.0)).collect(), next)
+        Some(Matcher::new(wanted, owner, creator, grants))
     }
 
     /// The number of keys, and of active keys.
@@ -360,6 +381,10 @@ impl Directory {
     fn row(&self, id: KeyId) -> Option<&Row> {
         self.shards.get(shard_number(id))?.row(id)
     }
+}
+
+fn unreadable() -> Error {
+    Error::damaged("a record in memory cannot be read")
 }
 
 /// The lowest byte selects the shard, so the other bytes select the place within it.

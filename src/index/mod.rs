@@ -39,32 +39,36 @@
 //! 7. A recorded use is not lost when its segment is rebuilt; only accepted keys have uses.
 //!    Model: `invariant_7_use_survives_a_concurrent_rebuild`.
 
+mod creators;
 mod directory;
 mod expired;
 mod fold;
 mod grants;
+mod listing;
 mod load;
 mod order;
 mod owners;
 #[cfg(any(test, feature = "cluster"))]
 mod replicated;
 mod segment;
+mod select;
 mod watch;
 mod word;
 
 pub(crate) use self::fold::folded;
-pub(crate) use self::{
-    directory::RecordFilter,
-    load::Loading,
-    order::{Position, Search},
-    owners::OwnerCount,
-};
+pub use self::select::{Sort, SortBy};
 use self::{
     directory::{ApplyEffect, Directory},
     grants::Grants,
     segment::{Segment, SlotIndex},
     watch::Watches,
     word::Word,
+};
+pub(crate) use self::{
+    load::Loading,
+    order::Search,
+    owners::OwnerCount,
+    select::{Cursor, RecordFilter, SortValue},
 };
 use crate::{
     digest::Digest,
@@ -117,6 +121,8 @@ pub(crate) struct Index {
     watches: Arc<Watches>,
     /// The minute of the uses that are recorded now; only rises.
     minute: AtomicU32,
+    /// The columns that lists read have every use before this minute.
+    noted: AtomicU32,
 }
 
 impl Index {
@@ -132,6 +138,7 @@ impl Index {
             directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),
             minute: AtomicU32::new(0),
+            noted: AtomicU32::new(0),
         }
     }
 
@@ -248,18 +255,6 @@ impl Index {
     pub(crate) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
         let (record, digest) = self.directory.read().get(id, &self.grants)?;
         Some((Arc::new(record), digest))
-    }
-
-    /// Searches some hundred committed records below `position`, newest first. Returns up to `limit` matches,
-    /// and the position to continue from; `None` at the end.
-    pub(crate) fn search(
-        &self,
-        position: Option<Position>,
-        search: &Search<'_>,
-        wanted: RecordFilter<'_>,
-        limit: usize,
-    ) -> (Vec<Record>, Option<Position>) {
-        self.directory.read().search(position, search, wanted, &self.grants, limit)
     }
 
     /// Returns the minute of the last use of a key, if it is known.

@@ -11,7 +11,10 @@
 //! - Decoding each record that is skipped. This allocates for each key that does not match.
 
 use super::{fold::folded, word::Word};
-use crate::{id::KeyId, time::Timestamp};
+use crate::{
+    id::{ID_DIGITS, KeyId},
+    time::Timestamp,
+};
 use memchr::memmem::Finder;
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -27,20 +30,50 @@ pub(crate) type Position = (Timestamp, KeyId);
 
 pub(super) const FIRST: Position = (Timestamp::from_millis(0), KeyId::from_u64(0));
 
-/// The columns of a key that filters read.
-#[derive(Clone, Copy, Debug)]
+/// The fields of a record that filters read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) word: Word,
     /// The number of the owner.
     pub(super) owner: u32,
+    /// The number of the actor who created the key.
+    pub(super) creator: u32,
+    /// Whether another key replaced it.
+    pub(super) is_replaced: bool,
+}
+
+/// A key as a filter reads it.
+pub(super) struct ListedKey<'p> {
+    pub(super) position: Position,
+    pub(super) state: State,
+    /// The minute of the last use; 0 if no use is known.
+    pub(super) last_use: u32,
+    /// The folded name.
+    pub(super) name: &'p [u8],
+}
+
+/// Twelve bytes of a key besides its word.
+#[derive(Clone, Copy)]
+struct Columns {
+    owner: u32,
+    /// The number of the creator, and in the lowest bit whether the key is replaced.
+    origin: u32,
+    /// The minute of the last use; 0 if no use is known.
+    last_use: u32,
+}
+
+impl Columns {
+    fn of(state: State, last_use: u32) -> Self {
+        let origin = state.creator << 1 | u32::from(state.is_replaced);
+        Self { owner: state.owner, origin, last_use }
+    }
 }
 
 #[derive(Default)]
 struct Piece {
     positions: Vec<Position>,
     words: Vec<Word>,
-    /// The number of the owner of each key.
-    owners: Vec<u32>,
+    columns: Vec<Columns>,
     /// The end of the line of each key.
     ends: Vec<u32>,
     lines: Vec<u8>,
@@ -55,23 +88,23 @@ impl Piece {
         let start = self.lines_before(at);
         self.positions.insert(at, position);
         self.words.insert(at, state.word);
-        self.owners.insert(at, state.owner);
+        self.columns.insert(at, Columns::of(state, 0));
         self.ends.insert(at, u32::try_from(start).unwrap_or(u32::MAX));
         self.put_line(at, start, start, line);
     }
 
     /// Adds a key that is newer than all others.
-    fn push(&mut self, position: Position, state: State, line: &[u8]) {
+    fn push(&mut self, position: Position, state: State, last_use: u32, line: &[u8]) {
         self.positions.push(position);
         self.words.push(state.word);
-        self.owners.push(state.owner);
+        self.columns.push(Columns::of(state, last_use));
         self.lines.extend_from_slice(line);
         self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
     }
 
     fn update(&mut self, at: usize, state: State, line: &[u8]) {
-        if let (Some(word), Some(owner)) = (self.words.get_mut(at), self.owners.get_mut(at)) {
-            (*word, *owner) = (state.word, state.owner);
+        if let (Some(word), Some(columns)) = (self.words.get_mut(at), self.columns.get_mut(at)) {
+            (*word, *columns) = (state.word, Columns::of(state, columns.last_use));
         }
         let (start, end) = (self.lines_before(at), self.lines_before(at + 1));
         if self.lines.get(start..end) != Some(line) {
@@ -84,7 +117,7 @@ impl Piece {
         self.put_line(at, start, end, &[]);
         self.positions.remove(at);
         self.words.remove(at);
-        self.owners.remove(at);
+        self.columns.remove(at);
         self.ends.remove(at);
         if self.positions.len() * 4 < self.positions.capacity() {
             self.shrink();
@@ -107,14 +140,30 @@ impl Piece {
             *end -= u32::try_from(start).unwrap_or(u32::MAX);
         }
         let (positions, words) = (self.positions.split_off(at), self.words.split_off(at));
-        let (owners, lines) = (self.owners.split_off(at), self.lines.split_off(start));
-        Self { positions, words, owners, ends, lines }
+        let (columns, lines) = (self.columns.split_off(at), self.lines.split_off(start));
+        Self { positions, words, columns, ends, lines }
+    }
+
+    fn key(&self, at: usize) -> Option<ListedKey<'_>> {
+        let Columns { owner, origin, last_use } = *self.columns.get(at)?;
+        let (start, end) = (self.lines_before(at), self.lines_before(at + 1));
+        Some(ListedKey {
+            position: *self.positions.get(at)?,
+            state: State {
+                word: *self.words.get(at)?,
+                owner,
+                creator: origin >> 1,
+                is_replaced: origin & 1 == 1,
+            },
+            last_use,
+            name: self.lines.get(start..end.saturating_sub(ID_LINE.len()))?,
+        })
     }
 
     fn shrink(&mut self) {
         self.positions.shrink_to_fit();
         self.words.shrink_to_fit();
-        self.owners.shrink_to_fit();
+        self.columns.shrink_to_fit();
         self.ends.shrink_to_fit();
         self.lines.shrink_to_fit();
     }
@@ -163,13 +212,15 @@ impl Default for Order {
 
 impl Order {
     /// Creates the order of sorted keys.
-    pub(super) fn of_sorted<'a>(keys: impl Iterator<Item = (Position, State, &'a str)>) -> Self {
+    pub(super) fn of_sorted<'a>(
+        keys: impl Iterator<Item = (Position, State, u32, &'a str)>,
+    ) -> Self {
         let (mut order, mut first) = (BTreeMap::new(), FIRST);
         let mut keys = keys.peekable();
         loop {
             let mut piece = Piece::default();
-            for (position, state, name) in keys.by_ref().take(MAX_PIECE_KEYS) {
-                piece.push(position, state, &line(name, position.1));
+            for (position, state, last_use, name) in keys.by_ref().take(MAX_PIECE_KEYS) {
+                piece.push(position, state, last_use, &line(name, position.1));
             }
             piece.shrink();
             order.insert(first, piece);
@@ -227,7 +278,7 @@ impl Order {
         &self,
         position: Option<Position>,
         search: &Search<'_>,
-        mut fits: impl FnMut(State) -> bool,
+        mut fits: impl FnMut(&ListedKey<'_>) -> bool,
         limit: usize,
     ) -> (Vec<KeyId>, Option<Position>) {
         let end = position.map_or(Bound::Unbounded, Bound::Excluded);
@@ -239,16 +290,39 @@ impl Order {
         });
         let mut found = Vec::new();
         for at in search.find(piece, below).into_iter().rev() {
-            let columns = (piece.positions.get(at), piece.words.get(at), piece.owners.get(at));
-            let (Some(position), Some(word), Some(owner)) = columns else { continue };
-            if fits(State { word: *word, owner: *owner }) {
-                found.push(position.1);
-                if found.len() == limit {
-                    return (found, Some(*position));
-                }
+            let Some(listed) = piece.key(at).filter(&mut fits) else { continue };
+            found.push(listed.position.1);
+            if found.len() == limit {
+                return (found, Some(listed.position));
             }
         }
         (found, (*key != FIRST).then_some(*key))
+    }
+
+    /// Passes the keys of the piece at `from` to `each`, from `from` on, in the order of their creation.
+    /// Returns the position to continue from; `None` at the end.
+    pub(super) fn scan(
+        &self,
+        from: Position,
+        search: &Search<'_>,
+        each: impl FnMut(ListedKey<'_>),
+    ) -> Option<Position> {
+        let (first, piece) = self.0.range(..=from).next_back()?;
+        let start = piece.positions.partition_point(|other| *other < from);
+        let found = search.find(piece, piece.positions.len()).into_iter();
+        found.filter(|at| *at >= start).filter_map(|at| piece.key(at)).for_each(each);
+        let after = (Bound::Excluded(*first), Bound::Unbounded);
+        self.0.range(after).next().map(|(next, _)| *next)
+    }
+
+    /// Records that a key was used in this minute.
+    pub(super) fn record_use(&mut self, position: Position, minute: u32) {
+        if let Some((_, piece)) = self.0.range_mut(..=position).next_back()
+            && let Ok(at) = piece.positions.binary_search(&position)
+            && let Some(columns) = piece.columns.get_mut(at)
+        {
+            columns.last_use = columns.last_use.max(minute);
+        }
     }
 
     /// Counts the expired active keys of some pieces from `from` on. Returns the count and the position to
@@ -266,6 +340,9 @@ impl Order {
     }
 }
 
+/// The end of a line, with an id.
+const ID_LINE: &[u8; 6 + ID_DIGITS] = b"\nkey_00000000000\n";
+
 fn line(name: &str, id: KeyId) -> Vec<u8> {
     let mut line = folded(name).into_owned().into_bytes();
     line.push(LINE_END);
@@ -282,7 +359,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn state(active: bool) -> State {
-        State { word: Word::new(active, Expiry::Never, 0), owner: u32::from(active) }
+        State {
+            word: Word::new(active, Expiry::Never, 0),
+            owner: u32::from(active),
+            creator: 7,
+            is_replaced: !active,
+        }
     }
 
     fn position(n: u64) -> Position {
@@ -294,12 +376,8 @@ mod tests {
         let (mut found, mut from) = (Vec::new(), None);
         let search = Search::new(text);
         loop {
-            let fits = |seen: State| {
-                active.is_none_or(|active| {
-                    let wanted = state(active);
-                    (seen.word, seen.owner) == (wanted.word, wanted.owner)
-                })
-            };
+            let fits =
+                |seen: &ListedKey<'_>| active.is_none_or(|active| seen.state == state(active));
             let (ids, next) = order.search(from, &search, fits, limit);
             found.extend(ids.into_iter().map(KeyId::as_u64));
             if next.is_none() {
@@ -347,8 +425,8 @@ mod tests {
             let mut order = Order::default();
             if sorted {
                 let names: Vec<_> = (0..700).map(|n| format!("n{}", n % 7)).collect();
-                let keys = || names.iter().enumerate().map(|(n, name)| (position(n as u64), state(true), name.as_str()));
-                model.extend(keys().map(|(position, _, name)| (position, (true, name.to_owned()))));
+                let keys = || names.iter().enumerate().map(|(n, name)| (position(n as u64), state(true), 0, name.as_str()));
+                model.extend(keys().map(|(position, _, _, name)| (position, (true, name.to_owned()))));
                 order = Order::of_sorted(keys());
             }
             for (n, step, name) in steps {

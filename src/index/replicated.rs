@@ -49,5 +49,6 @@ impl Index {
         {
             segment.record_use(at, minute);
         }
+        self.note_uses(&[(id, minute)]);
     }
 }

@@ -14,7 +14,10 @@
 //! | wait until the change is durable and applied | the error is returned; see `plans` |
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
+mod bulk;
 mod reading;
+
+pub use self::bulk::{BatchRefused, BulkAct, BulkReport, CountedKeys};
 
 use super::{
     caller::Caller,

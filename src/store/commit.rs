@@ -129,6 +129,22 @@ impl Core {
         }
     }
 
+    /// Waits until each of these changes of one generation is durable and applied, or has failed.
+    pub(super) fn wait_each(&self, generation: u64, sequences: &[u64]) -> Vec<Result<(), Error>> {
+        let last = sequences.iter().copied().max().unwrap_or(0);
+        let mut plans = self.plan();
+        while plans.generation == generation && plans.committed < last && plans.poisoned.is_none() {
+            let batch = plans.batches + usize::from(last > plans.taken);
+            plans = self.done(batch).wait(plans).unwrap_or_else(PoisonError::into_inner);
+        }
+        let outcome = |sequence: &u64| match &plans.poisoned {
+            _ if plans.generation != generation => plans.outcome(generation, *sequence),
+            _ if plans.committed >= *sequence => Ok(()),
+            reason => Err(Error::NotDurable(reason.clone().unwrap_or_default())),
+        };
+        sequences.iter().map(outcome).collect()
+    }
+
     /// Fails unless this replica has applied the newest state.
     pub(super) fn confirm_newest(&self) -> Result<(), Error> {
         match self.ledger.replicas().map_or(CommitOutcome::Durable, Replicas::confirm_newest) {

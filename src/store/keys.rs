@@ -186,7 +186,7 @@ impl Store {
         self.writer.index.get(id).map(|(record, _)| record).ok_or(Error::NoSuchKey(id))
     }
 
-    /// Returns a page of records, newest first.
+    /// Returns a page of records: newest first, unless the query has another order.
     ///
     /// ```
     /// # use portcullis::{*, list::ListQuery};
@@ -198,10 +198,14 @@ impl Store {
     /// let first = store.list(&query)?;
     /// query.page_token = first.next_page_token;
     /// assert_eq!((first.records.len(), store.list(&query)?.records.len()), (2, 1));
+    ///
+    /// // Keys that were never used, by name, and their number.
+    /// let unused = ListQuery::default().with_used(false).sorted_by(list::SortBy::Name, false).with_total();
+    /// assert_eq!(store.list(&unused)?.total, Some(3));
     /// # Ok::<(), Error>(())
     /// ```
     pub fn list(&self, query: &ListQuery) -> Result<Page, Error> {
-        list::page(&self.writer.index, query)
+        list::page(&self.writer, self.prefix, query)
     }
 
     /// Returns the records of all keys, newest first. A key that is changed meanwhile occurs once, as it

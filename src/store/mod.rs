@@ -18,6 +18,7 @@ mod acting;
 mod audit;
 mod authenticate;
 mod backup;
+mod batch;
 mod builder;
 mod caller;
 #[cfg(feature = "cluster")]
@@ -52,14 +53,14 @@ mod uses;
 mod writer;
 
 pub use self::{
-    acting::Acting,
+    acting::{Acting, BatchRefused, BulkAct, BulkReport, CountedKeys},
     authenticate::KeyHandle,
     builder::Builder,
     handle::Store,
     health::{Count, Health, OwnerKeys},
     idempotency::{Idempotency, Outcome},
     issued::Issued,
-    list::{ListQuery, Page},
+    list::{ListQuery, Page, Sort, SortBy},
     pruned::Pruned,
 };
 

@@ -1,38 +1,28 @@
-//! The planning of one change: its preconditions are checked under the writers' mutex, and it is queued.
+//! The planning of changes: their preconditions are checked under the writers' mutex, and they are queued.
 
+mod changes;
 mod scopes;
 
+pub(super) use self::changes::{Rotation, Unplanned, Update, Updated};
+
 use super::{
-    caller::Caller,
-    core::Core,
-    idempotency::Outcome,
-    issued::Issued,
-    plans::{PlannedKey, Plans},
-    pruned::Pruned,
-    requests::ExecutedRequest,
-    rules::{self, Authority},
+    caller::Caller, core::Core, idempotency::Outcome, plans::Plans, pruned::Pruned,
+    requests::ExecutedRequest, rules::Authority,
 };
 use crate::{
-    audit_entry::{Act, Attempt, AuditEntry, Once},
+    audit_entry::{Act, Attempt, Once},
     codec::{self, AuditStart, DbKey},
     digest::Digest,
-    error::{Error, Field, Forbidden},
+    error::{Error, Forbidden},
     id::KeyId,
     ledger::{PrunePoint, Put},
-    record::{Actor, Change, MetadataPatch, NewKey, Record},
-    scope::{
-        Grant, Scope,
-        catalogue::{ADMIN_KEY_DELETE, ADMIN_KEY_UPDATE},
-    },
+    record::{Actor, Change},
+    scope::Scope,
     secret::{Prefix, Secret},
     sync::waiting::MutexGuard,
 };
-use std::{cell::Cell, sync::Arc, time::Duration};
 
-/// The longest time that a replaced key stays valid.
-const MAX_GRACE: Duration = Duration::from_hours(366 * 24);
-
-/// A change that is being planned. It holds the writers' mutex, so only one change is planned at a time.
+/// Changes that are being planned. It holds the writers' mutex, so nobody else plans meanwhile.
 pub(super) struct Planning<'s> {
     caller: Caller<'s>,
     plans: MutexGuard<'s, Plans>,
@@ -41,39 +31,9 @@ pub(super) struct Planning<'s> {
 
 /// A new key that has no record yet.
 pub(super) struct FreshKey {
-    id: KeyId,
-    secret: Secret,
-    digest: Digest,
-}
-
-/// A requested change of a key's record.
-pub(super) struct Update {
     pub(super) id: KeyId,
-    /// The revision that the record must have, if the caller named one.
-    pub(super) revision: Option<u64>,
-    pub(super) change: Change,
-    pub(super) metadata: MetadataPatch,
-}
-
-/// A requested rotation.
-#[derive(Clone, Copy)]
-pub(super) struct Rotation {
-    pub(super) id: KeyId,
-    /// The time for which the old key stays valid.
-    pub(super) grace: Duration,
-}
-
-/// A changed record.
-pub(super) struct Updated {
-    pub(super) record: Arc<Record>,
-    /// Whether the change denies nothing, so that it need not wait for other replicas.
-    pub(super) is_looser: bool,
-}
-
-/// A key that is to be changed, as it is after everything that is queued.
-struct Target {
-    record: Arc<Record>,
-    digest: Digest,
+    pub(super) secret: Secret,
+    pub(super) digest: Digest,
 }
 
 impl FreshKey {
@@ -148,159 +108,6 @@ impl<'s> Planning<'s> {
         keys > 0 || self.plans.pending.values().any(|pending| pending.record.is_some())
     }
 
-    /// Creates a key.
-    pub(super) fn create(
-        mut self,
-        fresh: FreshKey,
-        mut new: NewKey,
-        once: Option<Once>,
-    ) -> Result<Issued, Error> {
-        let (core, actor) = (self.caller.core, self.caller.actor);
-        let FreshKey { id, secret, digest } = fresh;
-        self.localize(&mut new.grant)?;
-        rules::inherit_owner(&self.authority, &mut new);
-        let record = Record::new(id, new, core.clock.now(), actor, self.plans.next_sequence())?;
-        let after = record.fields_unlike(None);
-        if let Err(refused) = rules::may_create(&self.authority, &record) {
-            return Err(self.refuse(Attempt::Create, None, after, refused));
-        }
-        if record.expiry.has_come(record.created_at) {
-            return Err(Error::invalid(
-                Field::ExpiresAt,
-                "must be in the future; leave it out for a key that never expires",
-            ));
-        }
-        codec::check_length(&record, None)?;
-        self.plans.check_writable()?;
-        core.check_space()?;
-        let record = Arc::new(record);
-        let owner = Some(record.owner.clone());
-        let entry = self.caller.entry(Act::Create, Some((id, owner)), Change::default(), after);
-        let change = PlannedKey { id, digest, after: Some(Arc::clone(&record)) };
-        let entry = AuditEntry { once, ..entry };
-        let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
-        core.wait(self.plans, sequence)?;
-        Ok(Issued { record, secret })
-    }
-
-    /// Replaces a key by a new one, and ends the old one now or after the grace.
-    pub(super) fn replace(
-        mut self,
-        Rotation { id, grace }: Rotation,
-        fresh: FreshKey,
-        once: Option<Once>,
-    ) -> Result<Issued, Error> {
-        if grace > MAX_GRACE {
-            return Err(Error::invalid(Field::Grace, "must be at most 366 days"));
-        }
-        let (core, actor) = (self.caller.core, self.caller.actor);
-        let target = self.target(id);
-        let Some(Target { record: before, digest }) = target else {
-            return Err(self.no_such_key(Attempt::Rotate, id));
-        };
-        let now = core.clock.now();
-        let successor = before.replaced_by.and_then(|id| core.planned(&self.plans, id));
-        let successor = successor.as_ref().map(|(record, _)| &**record);
-        if let Err(refused) = rules::may_rotate(&self.authority, &before, successor, now) {
-            return Err(self.refuse(Attempt::Rotate, Some(id), Change::default(), refused));
-        }
-        let record = before.successor(fresh.id, now, actor, self.plans.next_sequence());
-        let old = before.replaced(&record, grace);
-        if let Err(poisoned) = self.plans.check_writable() {
-            self.plans.deny_unwritten(&core.index, id, old.standing());
-            return Err(poisoned);
-        }
-        core.check_space()?;
-        let entry = self.caller.entry(
-            Act::Rotate { into: fresh.id },
-            Some((id, Some(before.owner.clone()))),
-            before.fields_unlike(Some(&old)),
-            old.fields_unlike(Some(&before)),
-        );
-        let record = Arc::new(record);
-        let changes = vec![
-            PlannedKey { id: fresh.id, digest: fresh.digest, after: Some(Arc::clone(&record)) },
-            PlannedKey { id, digest, after: Some(Arc::new(old)) },
-        ];
-        let entry = AuditEntry { once, ..entry };
-        let sequence = core.queue_changes(&mut self.plans, entry, changes)?;
-        core.wait(self.plans, sequence)?;
-        Ok(Issued { record, secret: fresh.secret })
-    }
-
-    /// Changes a key. Sets `denies` if the plan denies anything, even if the change then fails.
-    pub(super) fn change(mut self, update: &Update, denies: &Cell<bool>) -> Result<Updated, Error> {
-        let (core, actor, id) = (self.caller.core, self.caller.actor, update.id);
-        let Some(Target { record: before, digest }) = self.target(id) else {
-            return Err(self.no_such_key(Attempt::Update, id));
-        };
-        let mut change = update.change.clone();
-        if let Some(grant) = &mut change.grant {
-            self.localize(grant)?;
-        }
-        change.merge_metadata(&update.metadata, &before);
-        let asked = change.clone();
-        let next = self.plans.next_sequence();
-        let after = before.changed(change, core.clock.now(), actor, next)?;
-        let after_or_same = after.as_ref().unwrap_or(&before);
-        let roots = self.plans.lasting_roots;
-        if let Err(refused) = rules::may_update(&self.authority, &before, after_or_same, roots) {
-            return Err(self.refuse(Attempt::Update, Some(id), asked, refused));
-        }
-        if update.revision.is_some_and(|revision| revision != before.revision) {
-            return Err(Error::Changed(id));
-        }
-        let is_repeated = after.is_none();
-        let Some(after) = after.or_else(|| core.rewritten(&before, actor, &self.plans)) else {
-            // The answer depends on a change that may still be pending.
-            let pending = self.plans.pending_sequence(id);
-            core.wait(self.plans, pending)?;
-            return Ok(Updated { record: before, is_looser: false });
-        };
-        codec::check_length(&after, Some(&before))?;
-        if let Err(poisoned) = self.plans.check_writable() {
-            // No commit removes this denial: the key stays refused in this process.
-            self.plans.deny_unwritten(&core.index, id, after.standing());
-            return Err(poisoned);
-        }
-        denies.set(!before.standing().is_within(&after.standing()));
-        let (was, is) = (before.standing(), after.standing());
-        core.check_space_to_change(&mut self.plans, id, was, is)?;
-        let after = Arc::new(after);
-        let entry = self.caller.entry(
-            Act::Update,
-            Some((id, Some(before.owner.clone()))),
-            before.fields_unlike(Some(&after)),
-            after.fields_unlike(Some(&before)),
-        );
-        let change = PlannedKey { id, digest, after: Some(Arc::clone(&after)) };
-        let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
-        core.wait(self.plans, sequence)?;
-        let is_looser = !is_repeated && before.standing().is_within(&after.standing());
-        Ok(Updated { record: after, is_looser })
-    }
-
-    /// Deletes a key. `revision` is the one that the record must have, if the caller named one.
-    pub(super) fn remove(mut self, id: KeyId, revision: Option<u64>) -> Result<(), Error> {
-        let core = self.caller.core;
-        let Some(Target { record, digest }) = self.target(id) else {
-            return Err(self.no_such_key(Attempt::Delete, id));
-        };
-        if revision.is_some_and(|revision| revision != record.revision) {
-            return Err(Error::Changed(id));
-        }
-        if let Err(refused) = rules::may_delete(&self.authority, &record) {
-            return Err(self.refuse(Attempt::Delete, Some(id), Change::default(), refused));
-        }
-        self.plans.check_writable()?;
-        core.check_space()?;
-        let (before, owner) = (record.fields_unlike(None), Some(record.owner.clone()));
-        let entry = self.caller.entry(Act::Delete, Some((id, owner)), before, Change::default());
-        let change = PlannedKey { id, digest, after: None };
-        let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
-        core.wait(self.plans, sequence)
-    }
-
     /// Prunes the audit log up to this entry; `None` if a later entry is pruned already.
     pub(super) fn prune(mut self, point: PrunePoint) -> Result<Option<Pruned>, Error> {
         let PrunePoint { through, head } = point;
@@ -322,6 +129,16 @@ impl<'s> Planning<'s> {
         core.wait(self.plans, sequence)?;
         core.wait_until_removed()?;
         Ok(Some(Pruned { sequence, through, removed: through - before }))
+    }
+
+    /// Releases the writers' mutex. Returns the generation of the queued changes, to wait for them.
+    pub(super) fn end(self) -> u64 {
+        self.plans.generation
+    }
+
+    /// Releases the writers' mutex and waits until a change is durable.
+    pub(super) fn wait(self, sequence: u64) -> Result<(), Error> {
+        self.caller.core.wait(self.plans, sequence)
     }
 
     /// Refuses an act that only the host and local operators may do.
@@ -352,29 +169,6 @@ impl<'s> Planning<'s> {
         }
         let refused = Forbidden::LacksScope(scope.clone()).into();
         Err(self.refuse(attempt, key, Change::default(), refused))
-    }
-
-    /// The key, unless it does not exist for the actor.
-    fn target(&self, id: KeyId) -> Option<Target> {
-        let (record, digest) = self.caller.core.planned(&self.plans, id)?;
-        self.authority.sees(record.owner.as_deref()).then_some(Target { record, digest })
-    }
-
-    /// Returns the error about an unknown key. Callers without the scope are not told which keys exist.
-    fn no_such_key(self, attempt: Attempt, id: KeyId) -> Error {
-        let scope = if attempt == Attempt::Delete { ADMIN_KEY_DELETE } else { ADMIN_KEY_UPDATE };
-        if self.authority.has(&scope) {
-            return Error::NoSuchKey(id);
-        }
-        self.refuse(attempt, Some(id), Change::default(), Forbidden::LacksScope(scope).into())
-    }
-
-    /// Converts scopes of another store, which have other numbers, by their names.
-    fn localize(&self, grant: &mut Grant) -> Result<(), Error> {
-        if let Grant::Scopes(set) = grant {
-            *set = self.caller.core.catalogue().localized(*set)?;
-        }
-        Ok(())
     }
 
     /// Releases the writers' mutex and records the refusal.

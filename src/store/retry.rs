@@ -108,7 +108,7 @@ impl Core {
 }
 
 /// Whether another replica may have caused this error, or may have removed its cause.
-fn rests_on_applied_state(error: &Error) -> bool {
+pub(super) fn rests_on_applied_state(error: &Error) -> bool {
     matches!(
         error,
         Error::NoSuchKey(_)

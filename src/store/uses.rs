@@ -78,7 +78,10 @@ impl Uses {
             core.ledger.sync_uses()?;
         }
         // More uses of this minute may come: the next round writes them.
-        self.since = if round.has_failed { self.since } else { round.minute };
+        if !round.has_failed {
+            self.since = round.minute;
+            core.index.uses_are_noted(round.minute);
+        }
         self.due = next(round.begun, self.interval, Instant::now());
         self.round = None;
         Ok(())
@@ -129,6 +132,7 @@ impl Round {
                 }
                 outcome => outcome?,
             }
+            core.index.note_uses(&uses);
             self.has_written = true;
         }
         Ok(are_left || !self.collected.is_empty())

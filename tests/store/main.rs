@@ -16,6 +16,7 @@ mod backup;
 mod doctor;
 mod fixtures;
 mod last_used;
+mod lists;
 mod lifecycle;
 mod model;
 mod revocation;

@@ -126,7 +126,8 @@ impl Acting<'_> {
         let Some(own) = authority.boundary() else { return self.store.list(query) };
         let mut query = query.clone();
         if query.owner.as_ref().is_some_and(|owner| owner.as_deref() != Some(own)) {
-            return Ok(Page { records: Vec::new(), next_page_token: None });
+            let total = query.count_all.then_some(0);
+            return Ok(Page { records: Vec::new(), next_page_token: None, total });
         }
         query.owner = Some(Some(own.to_owned()));
         let mut page = self.store.list(&query)?;
@@ -209,7 +210,7 @@ impl Acting<'_> {
         planning.require_every_owner(attempt)
     }
 
-    fn require(
+    pub(super) fn require(
         &self,
         attempt: Attempt,
         key: Option<KeyId>,
