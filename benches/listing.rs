@@ -19,14 +19,18 @@ mod support {
     pub(crate) mod statistics;
 }
 
-use portcullis::{Change, list::ListQuery, scope::catalogue};
+use portcullis::{
+    Actor, Change, Timestamp,
+    list::{ListQuery, SortBy},
+    scope::catalogue,
+};
 use std::{
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile};
 
@@ -36,17 +40,21 @@ fn main() {
     for keys in sizes(&[10_000, 100_000, 1_000_000]) {
         let store = portcullis_testkit::builder().in_memory().unwrap();
         let second = Mutex::new(None);
-        fill(&store, keys, |number, id, _| {
+        fill(&store, keys, |number, id, key| {
             if number == 1 {
                 *second.lock().unwrap() = Some(id);
+            }
+            if number % 10 == 3 {
+                store.authenticate_key(key.as_bytes()).unwrap();
             }
         });
         let revoked = second.into_inner().unwrap().unwrap();
         let rare = "Branch rare".to_owned();
         store.update(revoked, Change::default().with_name(rare)).unwrap();
         let text = |text: &str| ListQuery::default().with_text(text);
+        let all = ListQuery::default;
         let queries = [
-            ("newest", ListQuery::default()),
+            ("newest", all()),
             ("inactive", ListQuery::default().with_active(false)),
             ("scope of no key", ListQuery::default().with_scope(catalogue::ADMIN_KEY_LIST)),
             ("frequent name", text("till")),
@@ -55,6 +63,20 @@ fn main() {
             ("no name, similar prefix", text("tilz")),
             ("an id", text(&revoked.to_string())),
             ("no name, inactive", text("zebra").with_active(false)),
+            ("oldest first", all().sorted_by(SortBy::CreatedAt, false)),
+            ("by name", all().sorted_by(SortBy::Name, false)),
+            ("by name, descending", all().sorted_by(SortBy::Name, true)),
+            ("by last use", all().sorted_by(SortBy::LastUse, true)),
+            ("by expiry", all().sorted_by(SortBy::Expiry, false)),
+            ("total", all().with_total()),
+            ("owner without keys", all().with_owner("nobody")),
+            ("creator, total", all().with_creator(Actor::Host).with_total()),
+            ("expired", all().with_expired(true)),
+            ("replaced", all().with_replaced(true)),
+            ("expiring within 30 days", all().expiring_within(Duration::from_hours(30 * 24))),
+            ("unused since now", all().unused_since(store.now()).with_total()),
+            ("never used, by name", all().with_used(false).sorted_by(SortBy::Name, false)),
+            ("created before the first", all().created_until(Timestamp::from_secs(1))),
         ];
         for (name, query) in &queries {
             let done = AtomicBool::new(false);

@@ -2,12 +2,11 @@
 //! list.
 
 use super::{
-    Index,
+    Index, SEGMENTS,
     order::{FIRST, Position, Search},
     select::{Cursor, RecordFilter, Selection, Sort, SortBy},
 };
-use crate::{id::KeyId, record::Record};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::record::Record;
 
 /// The uses that are written to the columns while a change waits.
 const USES_AT_ONCE: usize = 512;
@@ -47,35 +46,27 @@ impl Index {
         (selection.into_places(), total)
     }
 
-    /// Writes the uses since the last call to the columns that lists read.
+    /// Writes the uses of all segments to the columns that lists read.
     pub(crate) fn refresh_uses(&self) {
-        let minute = self.minute();
-        // A validation that began in the minute before may record its use late.
-        let since = self.noted.load(Relaxed).min(minute).saturating_sub(1);
-        let mut segment = 0;
-        loop {
-            // A segment that is being rebuilt has its uses only when the lock is released.
-            let directory = self.directory.read();
-            let Some(uses) = self.used_since(since, segment) else { break };
-            drop(directory);
-            self.note_uses(&uses);
-            segment += 1;
+        for segment in 0..SEGMENTS {
+            self.refresh_uses_of(segment);
         }
-        self.uses_are_noted(minute);
     }
 
-    /// Writes some uses to the columns that lists read.
-    pub(crate) fn note_uses(&self, uses: &[(KeyId, u32)]) {
+    /// Writes the uses of one segment to the columns that lists read.
+    pub(crate) fn refresh_uses_of(&self, segment: usize) {
+        // A segment that is being rebuilt has its uses only when the lock is released.
+        let directory = self.directory.read();
+        let table = self.table();
+        let Some(segment) = table.as_ref().and_then(|table| table.0.get(segment)) else { return };
+        let uses = segment.uses_without_columns();
+        drop(directory);
         for some in uses.chunks(USES_AT_ONCE) {
             let mut directory = self.directory.write();
-            for (id, minute) in some {
+            for (at, id, minute) in some {
                 directory.record_use(*id, *minute);
+                segment.mark_in_columns(*at, *minute);
             }
         }
-    }
-
-    /// Records that the columns have every use before this minute.
-    pub(crate) fn uses_are_noted(&self, minute: u32) {
-        self.noted.fetch_max(minute, Relaxed);
     }
 }

@@ -3,19 +3,18 @@
 //! The number of keys is known, so no table grows. The keys come in the order of their digests, and are
 //! sorted by age once, at the end.
 
-use super::Index;
+use super::{Index, segment::stamp};
 use crate::{codec::Resident, digest::Digest, error::Error, id::KeyId};
 
 /// An index without readers.
 pub(crate) struct Loading {
     index: Index,
-    /// The newest minute of a use; 0 if no use was loaded.
-    newest_use: u32,
+    has_uses: bool,
 }
 
 impl Loading {
     pub(crate) fn with_room_for(keys: usize) -> Self {
-        Self { index: Index::with_room_for(keys), newest_use: 0 }
+        Self { index: Index::with_room_for(keys), has_uses: false }
     }
 
     /// Adds committed records, from any thread.
@@ -36,30 +35,31 @@ impl Loading {
 
     /// Sets the last use of a key. Does nothing for an unknown key.
     pub(crate) fn last_use(&mut self, id: KeyId, minute: u32) {
-        self.newest_use = self.newest_use.max(minute);
+        self.has_uses = true;
         let digest = self.index.directory.read().digest_of(id);
         if let (Some(digest), Some(table)) = (digest, self.index.table()) {
             let fingerprint = digest.fingerprint();
             if let Some(segment) = table.segment(fingerprint)
                 && let Some((_, _, at)) = segment.find(fingerprint)
             {
-                segment.record_use(at, minute);
+                segment.record_use(at, stamp(minute));
             }
         }
     }
 
     /// Returns the index for readers.
     pub(crate) fn finish(self) -> Index {
-        let Self { index, newest_use } = self;
+        let Self { index, has_uses } = self;
         let table = index.table();
         let last_use = |digest: &Digest| {
             let fingerprint = digest.fingerprint();
-            let segment = table.as_ref().filter(|_| newest_use > 0)?.segment(fingerprint)?;
+            let segment = table.as_ref().filter(|_| has_uses)?.segment(fingerprint)?;
             let (_, _, at) = segment.find(fingerprint)?;
-            Some(segment.last_use(at))
+            let minute = segment.last_use(at);
+            segment.mark_in_columns(at, minute);
+            Some(minute)
         };
         index.directory.write().sort(|digest| last_use(digest).unwrap_or(0));
-        index.uses_are_noted(newest_use);
         index
     }
 }

@@ -119,10 +119,8 @@ pub(crate) struct Index {
     directory: RwLock<Directory>,
     /// The watches on keys. Only changes read them, never a lookup.
     watches: Arc<Watches>,
-    /// The minute of the uses that are recorded now; only rises.
-    minute: AtomicU32,
-    /// The columns that lists read have every use before this minute.
-    noted: AtomicU32,
+    /// The stamp of the uses that are recorded now; only rises.
+    stamp: AtomicU32,
 }
 
 impl Index {
@@ -137,8 +135,7 @@ impl Index {
             grants: Grants::new(),
             directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),
-            minute: AtomicU32::new(0),
-            noted: AtomicU32::new(0),
+            stamp: AtomicU32::new(0),
         }
     }
 
@@ -146,14 +143,14 @@ impl Index {
     pub(crate) fn tick(&self, now: Timestamp) {
         let minute = now.as_minutes();
         if self.minute() < minute {
-            self.minute.store(minute, Ordering::Relaxed);
+            self.stamp.store(segment::stamp(minute), Ordering::Relaxed);
         }
     }
 
     /// Returns the current minute.
     #[inline]
     pub(crate) fn minute(&self) -> u32 {
-        self.minute.load(Ordering::Relaxed)
+        self.stamp.load(Ordering::Relaxed) >> 1
     }
 
     /// Accepts the key with this digest if its state allows it now, and records its use.
@@ -166,7 +163,7 @@ impl Index {
         let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
         let (segment, id, standing, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
         standing.check(now)?;
-        segment.record_use(at, self.minute());
+        segment.record_use(at, self.stamp.load(Ordering::Relaxed));
         Ok(Principal::new(id, standing.grant))
     }
 

@@ -1,6 +1,6 @@
 //! The index of a store that replicas share: operations of a replica besides changes.
 
-use super::{Index, Table, directory::Directory, word::Word};
+use super::{Index, Table, directory::Directory, segment::stamp, word::Word};
 use crate::{digest::Digest, id::KeyId, record::Standing};
 use std::{collections::HashSet, mem, sync::Arc};
 
@@ -47,8 +47,7 @@ impl Index {
         if let (Some(digest), Some(stripe)) = (digest, self.stripe())
             && let Some((segment, _, _, at)) = self.look_up(&stripe.read(), &digest)
         {
-            segment.record_use(at, minute);
+            segment.record_use(at, stamp(minute));
         }
-        self.note_uses(&[(id, minute)]);
     }
 }

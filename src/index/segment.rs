@@ -44,7 +44,7 @@ impl Slot {
 /// Slots, and the last use of the key in each.
 pub(super) struct Segment {
     slots: Box<[Slot]>,
-    /// Minutes since the epoch; 0 if no use is known.
+    /// The [`stamp`] of each use, plus one if the columns of lists have it; 0 if no use is known.
     uses: Box<[AtomicU32]>,
     taken: AtomicUsize,
 }
@@ -52,6 +52,11 @@ pub(super) struct Segment {
 /// The index of a key's slot in its segment.
 #[derive(Clone, Copy)]
 pub(super) struct SlotIndex(usize);
+
+/// The stamp of a use in this minute since the epoch. Its lowest bit is free: a later use clears it.
+pub(super) const fn stamp(minute: u32) -> u32 {
+    minute << 1
+}
 
 impl Segment {
     /// Creates a segment for `keys` keys and some more.
@@ -86,27 +91,46 @@ impl Segment {
         self.find(fingerprint).is_some()
     }
 
-    /// Records a use in this minute. Costs a load, and a store once a minute.
+    /// Records a use with this stamp. Costs a load, and a store once a minute.
     #[inline]
-    pub(super) fn record_use(&self, SlotIndex(at): SlotIndex, minute: u32) {
+    pub(super) fn record_use(&self, SlotIndex(at): SlotIndex, stamp: u32) {
         if let Some(last) = self.uses.get(at)
-            && last.load(Relaxed) < minute
+            && last.load(Relaxed) < stamp
         {
             // The later of two threads wins, and a clock that is set back changes nothing.
-            last.fetch_max(minute, Relaxed);
+            last.fetch_max(stamp, Relaxed);
+        }
+    }
+
+    /// The uses that the columns of lists do not have, in minutes.
+    pub(super) fn uses_without_columns(&self) -> Vec<(SlotIndex, KeyId, u32)> {
+        let slots = self.slots.iter().zip(&self.uses).enumerate();
+        let used = slots.filter_map(|(at, (slot, last))| {
+            let last = last.load(Relaxed);
+            let key = || slot.key().map(|(_, id, _)| (SlotIndex(at), id, last >> 1));
+            if last > 0 && last & 1 == 0 { key() } else { None }
+        });
+        used.collect()
+    }
+
+    /// Records that the columns of lists have the use in this minute, unless a later one was recorded.
+    pub(super) fn mark_in_columns(&self, SlotIndex(at): SlotIndex, minute: u32) {
+        if let Some(last) = self.uses.get(at) {
+            let stamp = stamp(minute);
+            let _ = last.compare_exchange(stamp, stamp | 1, Relaxed, Relaxed);
         }
     }
 
     /// The minute of the last use, or 0.
     pub(super) fn last_use(&self, SlotIndex(at): SlotIndex) -> u32 {
-        self.uses.get(at).map_or(0, |last| last.load(Relaxed))
+        self.uses.get(at).map_or(0, |last| last.load(Relaxed) >> 1)
     }
 
     /// The keys that were used in this minute or later.
     pub(super) fn used_since(&self, minute: u32) -> Vec<(KeyId, u32)> {
         let slots = self.slots.iter().zip(&self.uses);
         let used = slots.filter_map(|(slot, last)| {
-            let last = last.load(Relaxed);
+            let last = last.load(Relaxed) >> 1;
             let key = || slot.key().map(|(_, id, _)| (id, last));
             if last >= minute && last > 0 { key() } else { None }
         });
@@ -283,19 +307,19 @@ mod tests {
             assert!(segment.insert([n, 0], KeyId::from_u64(n), word(n)));
         }
         let at = |segment: &Segment, n| segment.find([n, 0]).unwrap().2;
-        segment.record_use(at(&segment, 1), 7);
-        segment.record_use(at(&segment, 1), 6);
-        segment.record_use(at(&segment, 2), 9);
+        segment.record_use(at(&segment, 1), stamp(7));
+        segment.record_use(at(&segment, 1), stamp(6));
+        segment.record_use(at(&segment, 2), stamp(9));
         segment.set([2, 0], Word::GONE);
         assert_eq!(segment.used_since(0), [(KeyId::from_u64(1), 7)]);
         assert_eq!((segment.used_since(7).len(), segment.used_since(8).len()), (1, 0));
 
         let larger = segment.rebuilt();
-        larger.record_use(at(&larger, 0), 8);
+        larger.record_use(at(&larger, 0), stamp(8));
         larger.take_uses(&segment);
         let uses = [0, 1].map(|n| larger.last_use(at(&larger, n)));
         assert_eq!(uses, [8, 7]);
-        segment.record_use(at(&segment, 0), 5);
+        segment.record_use(at(&segment, 0), stamp(5));
         larger.take_uses(&segment);
         assert_eq!(larger.last_use(at(&larger, 0)), 8);
     }

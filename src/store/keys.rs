@@ -267,6 +267,19 @@ impl Store {
         self.get(principal.id()).map_err(|_| Refusal::Unknown)
     }
 
+    /// Returns the number of keys that the filters of a query select. This reads the columns of all keys.
+    ///
+    /// ```
+    /// # use portcullis::{*, list::ListQuery};
+    /// # let store = Store::in_memory()?;
+    /// let soon = ListQuery::default().expiring_within(std::time::Duration::from_hours(30 * 24));
+    /// assert_eq!(store.count_matching(&soon), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn count_matching(&self, query: &ListQuery) -> usize {
+        list::count(&self.writer, self.prefix, query)
+    }
+
     /// Returns the number of active keys that have expired. This checks each key: about a millisecond for
     /// a million keys.
     ///

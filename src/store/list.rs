@@ -296,6 +296,13 @@ fn newest(
     Page { records, next_page_token, total: None }
 }
 
+/// The number of keys that a query selects.
+pub(super) fn count(core: &Core, prefix: Prefix, query: &ListQuery) -> usize {
+    let prepared = Prepared::new(query, prefix, core.clock.now());
+    let search = Search::new(prepared.text.as_deref());
+    core.index.select(&search, prepared.filter(), Sort::NEWEST_FIRST, None, 0).1
+}
+
 /// The places of all keys that a query selects, oldest first, whatever its order and its page.
 pub(super) fn all(core: &Core, prefix: Prefix, query: &ListQuery) -> Vec<KeyId> {
     let prepared = Prepared::new(query, prefix, core.clock.now());

@@ -78,10 +78,7 @@ impl Uses {
             core.ledger.sync_uses()?;
         }
         // More uses of this minute may come: the next round writes them.
-        if !round.has_failed {
-            self.since = round.minute;
-            core.index.uses_are_noted(round.minute);
-        }
+        self.since = if round.has_failed { self.since } else { round.minute };
         self.due = next(round.begun, self.interval, Instant::now());
         self.round = None;
         Ok(())
@@ -115,7 +112,10 @@ impl Round {
         let mut are_left = true;
         while are_left && self.collected.len() < BATCH_SIZE {
             match core.index.used_since(since, self.next_segment) {
-                Some(more) => self.collected.extend(more),
+                Some(more) => {
+                    self.collected.extend(more);
+                    core.index.refresh_uses_of(self.next_segment);
+                }
                 None => are_left = false,
             }
             self.next_segment += 1;
@@ -132,7 +132,6 @@ impl Round {
                 }
                 outcome => outcome?,
             }
-            core.index.note_uses(&uses);
             self.has_written = true;
         }
         Ok(are_left || !self.collected.is_empty())

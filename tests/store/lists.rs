@@ -285,8 +285,8 @@ fn each_bulk_act_does_what_the_single_act_does() {
         (report.done.len(), report.not_done.into_iter().collect::<HashMap<_, _>>())
     };
     let all = ListQuery::default;
-    let write = store.scopes(["api.write"]).unwrap();
-    let (done, left) = run(&acting, BulkAct::RemoveScopes(write), all());
+    let write = BulkAct::RemoveScopes(vec!["api.write".parse().unwrap()]);
+    let (done, left) = run(&acting, write, all());
     assert!(done == 2 && left[&root].to_string().contains("root key"), "{left:?}");
     let reads = Grant::Scopes(store.scopes(["api.read"]).unwrap());
     assert!(keys.iter().all(|(id, _)| store.get(*id).unwrap().grant == reads));

@@ -73,7 +73,7 @@ pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 impl Caller {
-    fn actor(&self) -> Actor {
+    pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Key(principal, _) => Actor::Key(principal.id()),
             Self::Local(user) => Actor::Local(user.uid()),

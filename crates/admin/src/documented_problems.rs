@@ -67,6 +67,13 @@ const UPDATE: &[Kind] = &[(409, "last-root-key", "the key is the last active roo
 const ROTATE: &[Kind] = &[(409, "not-current", "the key is inactive, expired or already replaced")];
 const DELETE: &[Kind] = &[(409, "still-active", "the key is active; deactivate it first")];
 
+const COUNT_BULK: &[Kind] =
+    &[(429, "too-many-bulk-acts", "too many acts are counted and not done yet")];
+const RUN_BULK: &[Kind] =
+    &[(404, "no-such-count", "no counted keys have this token, or no more; count again")];
+const BATCH: &[Kind] =
+    &[(422, "invalid-line", "a line is not a valid key; `detail` names the line and the value")];
+
 /// Adds the error responses of an operation.
 pub(crate) fn add(method: &str, operation: &mut Value) {
     let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
@@ -115,7 +122,11 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
         (id == "hide_scope", WITH_NAME),
         (is_conditional || is_idempotent || changes_scopes, CHANGE),
         (changes_scopes, ROOT),
-        (is_idempotent || id == "update_key", GRANT),
+        (is_idempotent || id == "update_key" || id == "create_keys", GRANT),
+        (id == "count_bulk_act", COUNT_BULK),
+        (id == "run_bulk_act", RUN_BULK),
+        (id == "create_keys", BATCH),
+        (id == "create_keys" || id == "run_bulk_act", CHANGE),
         (is_idempotent, IDEMPOTENT),
         (is_conditional, CONDITIONAL),
         (id == "readyz", UNAVAILABLE),

@@ -66,7 +66,8 @@ impl Fields {
         self.body.clone()
     }
 
-    fn parse(body: Bytes) -> Result<Self, Problem> {
+    /// Parses a complete body.
+    pub(crate) fn parse(body: Bytes) -> Result<Self, Problem> {
         let members = json_body::members(&body)?;
         Ok(Self { body, members, errors: Vec::new() })
     }
@@ -151,6 +152,33 @@ impl Fields {
         })
     }
 
+    /// Reads an object of strings, numbers and booleans as pairs of name and text.
+    pub(crate) fn scalars(&mut self, name: &'static str) -> Option<Vec<(String, String)>> {
+        let expected = "must be an object whose values are strings, numbers or true and false";
+        let given = self.value(name, expected, |value| match value {
+            Value::Object(entries) => {
+                entries.into_iter().map(|(name, value)| Some((name, scalar(value)?))).collect()
+            }
+            _ => None,
+        });
+        self.not_null(name, given)
+    }
+
+    /// Returns all fields as pairs of name and text. Each value must be a string, a number or a boolean.
+    pub(crate) fn into_scalars(self) -> Result<Vec<(String, String)>, Problem> {
+        let mut errors = Vec::new();
+        let pair = |Member { name, value, .. }: Member| {
+            let text = scalar(value);
+            if text.is_none() {
+                let shown = if is_showable(&name) { &name } else { "(a field)" };
+                errors.push(FieldError::field(shown, "must be a string, a number, true or false"));
+            }
+            text.map(|text| (name, text))
+        };
+        let pairs = self.members.into_iter().filter_map(pair).collect();
+        if errors.is_empty() { Ok(pairs) } else { Err(Problem::invalid(errors)) }
+    }
+
     fn error(&mut self, name: &'static str, detail: &str) {
         self.errors.push(FieldError::field(name, detail));
     }
@@ -212,6 +240,14 @@ impl Fields {
                 None
             }
         }
+    }
+}
+
+fn scalar(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
     }
 }
 

@@ -32,9 +32,16 @@ pub(crate) struct Listing<'r> {
     keys: Vec<wire::Key<'r>>,
     /// The `page_token` of the next page; null on the last page.
     next_page_token: Option<String>,
+    /// The number of all keys that the filters select, if the request asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    total: Option<usize>,
 }
 
-/// Lists keys, newest first
+/// Lists keys
+///
+/// Newest first, unless `sort` gives another order. A key whose value in that order changes between two pages
+/// may be on both or on neither.
 ///
 /// A key with an owner sees only the keys of that owner, on every route. Others do not exist for it.
 ///
@@ -49,7 +56,17 @@ pub(crate) struct Listing<'r> {
         ("active" = Option<bool>, Query, description = "Only active, or only inactive keys"),
         ("scope" = Option<String>, Query, description = "Only keys that have this scope"),
         ("owner" = Option<String>, Query, description = "Only keys of this owner"),
-        ("q" = Option<String>, Query, description = "Only keys with this text in their name or id"),
+        ("created_by" = Option<String>, Query, description = "Only keys that this actor created: the id of a key, `local:UID` or `host`"),
+        ("created_from" = Option<String>, Query, format = DateTime, description = "Only keys that were created at this time or later"),
+        ("created_until" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this time"),
+        ("expired" = Option<bool>, Query, description = "Only keys whose expiry has come, or only the others"),
+        ("expires_within_seconds" = Option<u32>, Query, description = "Only active keys that expire within this time and were not replaced"),
+        ("replaced" = Option<bool>, Query, description = "Only keys that another key replaced, or only the others"),
+        ("unused_since" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this time and not used since"),
+        ("used" = Option<bool>, Query, description = "Only keys that were used, or only those that never were"),
+        ("q" = Option<String>, Query, description = "Only keys with this text in their name or id. A whole id, or the beginning `pcl_…` of a key, selects that key"),
+        ("sort" = Option<String>, Query, description = "The order: `created_at`, `name`, `last_used_at` or `expires_at`, with `-` before it for descending values; `-created_at` by default"),
+        ("total" = Option<bool>, Query, description = "True: also count all keys that the filters select"),
         ("page_size" = Option<u8>, Query, minimum = 1, maximum = 200, description = "The maximum number of keys; 50 by default"),
         ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before")
     ),
@@ -65,10 +82,42 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
     let query = query::list(&store, parameters)?;
+    listing(&store, &caller, query).await
+}
+
+/// Searches keys
+///
+/// Lists keys like `GET /v1/keys`, with the same names in a JSON body. `q` may be a whole key, which must not
+/// stand in a URL: only its id is used, and nothing of it is kept.
+#[utoipa::path(
+    post,
+    path = "/v1/keys:search",
+    operation_id = "search_keys",
+    tag = "Keys",
+    request_body(content = openapi::KeySearch),
+    responses(
+        (status = 200, description = "a page of keys", body = Listing<'_>)
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
+pub(crate) async fn search(
+    State(store): State<Store>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    let fields = Fields::read(&headers, body, &[JSON]).await?;
+    let query = query::search(&store, fields)?;
+    listing(&store, &caller, query).await
+}
+
+async fn listing(store: &Store, caller: &Caller, query: ListQuery) -> Result<Response, ApiError> {
     let from = store.clone();
-    let page = caller.read_many(&store, move |acting| bounded_page(&from, &acting, query)).await?;
-    let keys = page.records.iter().map(|record| wire::Key::new(&store, record)).collect();
-    Ok(wire::json(&Listing { keys, next_page_token: page.next_page_token }))
+    let page = caller.read_many(store, move |acting| bounded_page(&from, &acting, query)).await?;
+    let keys = page.records.iter().map(|record| wire::Key::new(store, record)).collect();
+    let (next_page_token, total) = (page.next_page_token, page.total);
+    Ok(wire::json(&Listing { keys, next_page_token, total }))
 }
 
 /// Reads a page that ends with the key that reaches the size limit.

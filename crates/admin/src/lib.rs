@@ -24,6 +24,8 @@ mod openapi;
 
 // ── the routes
 mod keys;
+mod batch;
+mod bulk;
 mod owners;
 mod scopes;
 mod audit;
@@ -37,7 +39,7 @@ mod portal;
 pub mod control;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::Request,
     http::{
         HeaderValue, Method, StatusCode,
@@ -106,6 +108,10 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
+        .routes(routes!(keys::search))
+        .routes(routes!(batch::create))
+        .routes(routes!(bulk::count))
+        .routes(routes!(bulk::run))
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))
@@ -124,6 +130,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/audit/cut", post(audit::prune))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(bulk::Counted::default()))
         .layer(middleware::from_fn(web::require_complete_body))
         .layer(middleware::from_fn(cross_site::refuse_cross_site))
         .layer(middleware::map_response(no_store))

@@ -148,6 +148,94 @@ pub(crate) struct KeyChange {
     metadata: Option<BTreeMap<String, Option<String>>>,
 }
 
+/// Filters and order of a list of keys.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `query::search` reads")]
+#[schema(examples(json!({"unused_since": "2030-01-31T12:00:00Z", "active": true, "sort": "last_used_at"})))]
+pub(crate) struct KeySearch {
+    #[serde(flatten)]
+    filter: KeyFilter,
+    /// The order: `created_at`, `name`, `last_used_at` or `expires_at`, with `-` before it for descending
+    /// values; `-created_at` by default.
+    #[schema(nullable = false)]
+    sort: Option<String>,
+    /// True: also count all keys that the filters select.
+    #[schema(nullable = false)]
+    total: Option<bool>,
+    /// The maximum number of keys; 50 by default.
+    #[schema(nullable = false, minimum = 1, maximum = 200)]
+    page_size: Option<u8>,
+    /// The `next_page_token` of the page before.
+    #[schema(nullable = false)]
+    page_token: Option<String>,
+}
+
+/// Which keys to select; no field selects all.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `query::filter` reads")]
+pub(crate) struct KeyFilter {
+    /// Only active, or only inactive keys.
+    #[schema(nullable = false)]
+    active: Option<bool>,
+    /// Only keys that this actor created: the id of a key, `local:UID` or `host`.
+    #[schema(nullable = false)]
+    created_by: Option<String>,
+    /// Only keys that were created at this time or later.
+    #[schema(nullable = false, format = DateTime)]
+    created_from: Option<String>,
+    /// Only keys that were created before this time.
+    #[schema(nullable = false, format = DateTime)]
+    created_until: Option<String>,
+    /// Only keys whose expiry has come, or only the others.
+    #[schema(nullable = false)]
+    expired: Option<bool>,
+    /// Only active keys that expire within this time and were not replaced.
+    #[schema(nullable = false)]
+    expires_within_seconds: Option<u32>,
+    /// Only keys of this owner.
+    #[schema(nullable = false)]
+    owner: Option<String>,
+    /// Only keys with this text in their name or id. A whole id, the beginning `pcl_…` of a key and a whole
+    /// key select that key.
+    #[schema(nullable = false)]
+    q: Option<String>,
+    /// Only keys that another key replaced, or only the others.
+    #[schema(nullable = false)]
+    replaced: Option<bool>,
+    /// Only keys that have this scope.
+    #[schema(nullable = false)]
+    scope: Option<String>,
+    /// Only keys that were created before this time and not used since.
+    #[schema(nullable = false, format = DateTime)]
+    unused_since: Option<String>,
+    /// Only keys that were used, or only those that never were.
+    #[schema(nullable = false)]
+    used: Option<bool>,
+}
+
+/// An act on many keys, and the keys: a filter or a list of ids.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `bulk::count` reads")]
+#[schema(examples(json!({"act": "revoke", "filter": {"owner": "shop-17"}})))]
+pub(crate) struct NewBulkAct {
+    /// `revoke`, `remove_scopes`, `set_expiry`, `set_owner` or `delete`; only inactive keys are deleted.
+    act: String,
+    /// The scopes that `remove_scopes` removes.
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// The expiry that `set_expiry` sets; null means never.
+    #[schema(examples("2030-01-31T12:00:00Z", "2030-01-31"))]
+    expires_at: Option<String>,
+    /// The owner that `set_owner` sets; null removes it.
+    owner: Option<String>,
+    /// The keys that this filter selects.
+    #[schema(nullable = false)]
+    filter: Option<KeyFilter>,
+    /// The keys with these ids.
+    #[schema(nullable = false)]
+    ids: Option<Vec<String>>,
+}
+
 /// The options of a rotation.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `keys::rotate` reads")]
@@ -179,6 +267,10 @@ pub(crate) struct ScopeDescription {
     #[schema(min_length = 1, max_length = 200)]
     description: String,
 }
+
+/// The schemas of bodies, whose unknown fields are refused.
+const REQUEST_BODIES: [&str; 7] =
+    ["NewKey", "KeyChange", "KeyFilter", "NewBulkAct", "Rotation", "Presented", "ScopeDescription"];
 
 /// A text that is made from the document, and made again when the scopes of the store change.
 pub(crate) struct Rendered {
@@ -257,7 +349,7 @@ fn complete(mut document: Document, store: &Store) -> Value {
             }
         }
     }
-    for body in ["NewKey", "KeyChange", "Rotation", "Presented", "ScopeDescription"] {
+    for body in REQUEST_BODIES {
         let schema = document.pointer_mut(&format!("/components/schemas/{body}"));
         let Some(schema) = schema else { continue };
         restrict(schema.pointer_mut("/properties/scopes/items"), &offered);

@@ -22,6 +22,9 @@ const MAX_KEY_BYTES: usize = 12 * 1024;
 /// A page ends with the item that reaches this size.
 pub(crate) const PAGE_BYTES: usize = 128 << 10;
 
+/// The field with the secret of a key, at most.
+const MAX_SECRET_FIELD_BYTES: usize = 128;
+
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A key. Only the response that issues it contains the secret.
@@ -152,6 +155,30 @@ pub(crate) fn issued(store: &Store, issued: Issued) -> Response {
     let body = Key::new(store, &record);
     let response = issued.secret.reveal(|text| json(&Key { secret: Some(Some(text)), ..body }));
     tagged(response, &record)
+}
+
+/// The lines of keys that were just issued, with their secrets.
+pub(crate) fn issued_lines(store: &Store, all: Vec<Result<Issued, Problem>>) -> Vec<u8> {
+    let length = |issued: &Result<Issued, Problem>| match issued {
+        Ok(issued) => json_length(&Key::new(store, &issued.record)) + MAX_SECRET_FIELD_BYTES,
+        Err(problem) => problem.text().len() + MAX_SECRET_FIELD_BYTES,
+    };
+    // A buffer that grows would leave a copy of a secret behind.
+    let mut text = Vec::with_capacity(all.iter().map(length).sum());
+    for issued in all {
+        match issued {
+            Ok(issued) => {
+                let body = Key::new(store, &issued.record);
+                issued.secret.reveal(|secret| {
+                    let _ =
+                        web::json::write(&mut text, &Key { secret: Some(Some(secret)), ..body });
+                });
+            }
+            Err(problem) => text.extend_from_slice(problem.text().as_bytes()),
+        }
+        text.push(b'\n');
+    }
+    text
 }
 
 /// The response to a repeated request: the key without its secret, which was shown before.

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use portcullis::{DiskSpace, Store};
+use portcullis::{DiskSpace, Store, list::ListQuery};
 use portcullis_admin::RateLimitedLog;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -34,6 +34,11 @@ struct ByResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Within {
+    within: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByKind {
     kind: &'static str,
 }
@@ -49,6 +54,7 @@ pub(super) struct Metrics {
     checks: Family<ByResult, Counter>,
     seconds: Histogram,
     keys: Family<ByState, Gauge>,
+    expiring: Family<Within, Gauge>,
     answering: Gauge,
     poisoned: Gauge,
     overloads: Family<ByKind, Counter>,
@@ -119,6 +125,11 @@ impl Metrics {
             "keys",
             "Keys in the store: active and valid, active and expired, inactive",
         );
+        let expiring = register(
+            &mut registry,
+            "keys_expiring",
+            "Active keys that expire within this time and were not replaced",
+        );
         let answering = register(
             &mut registry,
             "answering",
@@ -151,6 +162,7 @@ impl Metrics {
             checks,
             seconds,
             keys,
+            expiring,
             answering,
             poisoned,
             overloads,
@@ -192,6 +204,11 @@ async fn render(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     let active = count.active.saturating_sub(expired);
     for (state, keys) in [("active", active), ("expired", expired), ("inactive", count.inactive)] {
         metrics.keys.get_or_create(&ByState { state }).set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+    for (within, days) in [("7d", 7), ("30d", 30)] {
+        let query = ListQuery::default().expiring_within(Duration::from_hours(24 * days));
+        let keys = i64::try_from(store.count_matching(&query)).unwrap_or(i64::MAX);
+        metrics.expiring.get_or_create(&Within { within }).set(keys);
     }
     let health = store.health();
     metrics.answering.set(health.is_answering.into());

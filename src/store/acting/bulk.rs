@@ -7,7 +7,7 @@ use crate::{
     id::KeyId,
     ledger::ReplicaWait,
     record::{Change, Expiry, NewKey, Record},
-    scope::{Grant, ScopeSet, catalogue::ADMIN_KEY_LIST},
+    scope::{Grant, Scope, catalogue::ADMIN_KEY_LIST},
     store::{
         batch::commit_all,
         issued::Issued,
@@ -27,7 +27,7 @@ pub enum BulkAct {
     /// Revoke the keys.
     Revoke,
     /// Remove these scopes from the keys. A root key is left alone.
-    RemoveScopes(ScopeSet),
+    RemoveScopes(Vec<Scope>),
     /// Set the expiry.
     SetExpiry(Expiry),
     /// Set the owner, or remove it.

@@ -1,6 +1,9 @@
 //! The page "API Keys": the list of keys, with search and paging.
 
 use super::{
+    bulk,
+    form_body::FormInput,
+    key_filter::KeyFilter,
     layout::{self, EarlyResponse},
     user::User,
 };
@@ -9,22 +12,13 @@ use maud::{Markup, html};
 use portcullis::{
     Grant, Record, Scope,
     audit::Attempt,
-    list::{ListQuery, Page},
+    list::Page,
     scope::catalogue::{ADMIN_KEY_CREATE, ADMIN_KEY_LIST},
 };
 
 const PAGE_SIZE: usize = 25;
 /// The number of scopes in a row. The page of the key has all of them.
 const MAX_SCOPES_SHOWN: usize = 2;
-
-/// The query of the page.
-#[derive(Default)]
-struct Filter {
-    text: String,
-    status: String,
-    page: Option<String>,
-    deleted: Option<()>,
-}
 
 /// `GET /`
 pub(crate) async fn list(
@@ -33,33 +27,40 @@ pub(crate) async fn list(
 ) -> Result<Response, EarlyResponse> {
     let store = &user.state.store;
     user.require(&ADMIN_KEY_LIST, Attempt::List, None).await?;
-    let mut filter = Filter::default();
+    let (mut filter, mut token, mut was_deleted) = (KeyFilter::default(), None, false);
     for (name, value) in parameters {
         match name.as_str() {
-            "q" => filter.text = value.trim().to_owned(),
-            "status" => filter.status = value,
-            "page" => filter.page = Some(value),
-            "deleted" => filter.deleted = Some(()),
-            _ => {}
+            "page" => token = Some(value),
+            "deleted" => was_deleted = true,
+            _ => filter.set(store, &name, &value),
         }
     }
-    let mut query = ListQuery::default().with_page_size(PAGE_SIZE);
-    query.active = match filter.status.as_str() {
-        "active" => Some(true),
-        "inactive" => Some(false),
-        _ => None,
-    };
-    query.text = Some(filter.text.clone()).filter(|text| !text.is_empty());
-    query.page_token.clone_from(&filter.page);
+    let query = filter.query(store).map_err(|problem| user.error_page(problem))?;
+    let mut query = query.with_page_size(PAGE_SIZE).with_total();
+    query.page_token.clone_from(&token);
     let page = user.caller.read_many(store, move |acting| acting.list(&query)).await;
     let page = page.map_err(|error| user.error_page(error))?;
-    Ok(show(&user, &filter, &page))
+    let view = View { filter, is_later: token.is_some(), was_deleted };
+    Ok(show(&user, &view, &page))
 }
 
-fn show(user: &User, filter: &Filter, page: &Page) -> Response {
-    let root = user.base.path("/");
-    let is_filtered =
-        !filter.text.is_empty() || matches!(filter.status.as_str(), "active" | "inactive");
+/// `POST /search`: redirects to the list, so that its address has the id of a pasted key and not the key.
+pub(crate) async fn search(user: User, mut input: FormInput) -> Result<Response, EarlyResponse> {
+    let filter = KeyFilter::read(&user.state.store, &mut input);
+    Ok(user.base.redirect(&filter.address()))
+}
+
+/// What the page shows besides the keys.
+struct View {
+    filter: KeyFilter,
+    /// Whether it is a later page than the first.
+    is_later: bool,
+    was_deleted: bool,
+}
+
+fn show(user: &User, view: &View, page: &Page) -> Response {
+    let is_filtered = view.filter.is_set();
+    let total = page.total.unwrap_or(0);
     let body = html! {
         div .head {
             h1 { "API Keys" }
@@ -67,23 +68,9 @@ fn show(user: &User, filter: &Filter, page: &Page) -> Response {
                 a .button .primary href=(user.base.path("/keys/new")) { "Add API Key" }
             }
         }
-        @if filter.deleted.is_some() { p .banner .good role="status" { "The key was deleted." } }
-        form .filters method="get" action=(root) role="search" {
-            div {
-                label for="q" { "Search" }
-                input #q name="q" type="search" dir="auto" value=(filter.text) placeholder="Name or id" autocomplete="off";
-            }
-            div {
-                label for="status" { "Status" }
-                select #status name="status" {
-                    @for (value, text) in [("", "All"), ("active", "Active"), ("inactive", "Inactive")] {
-                        option value=(value) selected[value == filter.status] { (text) }
-                    }
-                }
-            }
-            button type="submit" { "Search" }
-            @if is_filtered { a .button .quiet href=(root) { "Clear" } }
-        }
+        @if view.was_deleted { p .banner .good role="status" { "The key was deleted." } }
+        (view.filter.form(&user.state.store, &user.base))
+        @if total > 0 { p .hint .total { (total) @if total == 1 { " key" } @else { " keys" } } }
         @if page.records.is_empty() {
             div .card .empty {
                 @if is_filtered {
@@ -97,7 +84,8 @@ fn show(user: &User, filter: &Filter, page: &Page) -> Response {
         } @else {
             div .card .flush { (table(user, &page.records)) }
         }
-        (pages(filter, page, &root))
+        (pages(view, page, &user.base.path("/")))
+        (bulk::form(user, &view.filter, total))
     };
     layout::page(&user.layout("API Keys"), StatusCode::OK, &body)
 }
@@ -150,22 +138,19 @@ fn scopes(record: &Record) -> Markup {
     }
 }
 
-fn pages(filter: &Filter, page: &Page, root: &str) -> Markup {
-    let kept = |token: &str| {
-        html! {
-            input type="hidden" name="q" value=(filter.text);
-            input type="hidden" name="status" value=(filter.status);
-            @if !token.is_empty() { input type="hidden" name="page" value=(token); }
-        }
-    };
+fn pages(view: &View, page: &Page, root: &str) -> Markup {
     html! {
-        @if filter.page.is_some() || page.next_page_token.is_some() {
+        @if view.is_later || page.next_page_token.is_some() {
             nav .pages aria-label="Pages" {
-                @if filter.page.is_some() {
-                    form method="get" action=(root) { (kept("")) button type="submit" { "First page" } }
+                @if view.is_later {
+                    form method="get" action=(root) { (view.filter.hidden()) button type="submit" { "First page" } }
                 }
                 @if let Some(token) = &page.next_page_token {
-                    form method="get" action=(root) { (kept(token)) button type="submit" { "Next page" } }
+                    form method="get" action=(root) {
+                        (view.filter.hidden())
+                        input type="hidden" name="page" value=(token);
+                        button type="submit" { "Next page" }
+                    }
                 }
             }
         }

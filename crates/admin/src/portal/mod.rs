@@ -23,6 +23,8 @@ mod submission;
 
 // ── the pages
 mod login;
+mod key_filter;
+mod bulk;
 mod key_list;
 mod create;
 mod audit;
@@ -79,7 +81,7 @@ impl Portal {
         self
     }
 
-    /// Returns the router of the pages: `/`, `/login`, `/logout`, `/keys…`, `/audit`, `/replicas`
+    /// Returns the router of the pages: `/`, `/login`, `/logout`, `/search`, `/keys…`, `/bulk…`, `/audit`, `/replicas`
     /// (with the feature `cluster`), `/assets/…`.
     pub fn router(self) -> Router {
         let state = PortalState::new(self.store, self.origin);
@@ -92,6 +94,9 @@ impl Portal {
             .route("/", get(key_list::list))
             .route("/login", get(login::page).post(login::log_in))
             .route("/logout", post(login::log_out).layer(complete.clone()).get(redirect_to_list))
+            .route("/search", post(key_list::search).get(redirect_to_list))
+            .route("/bulk", post(bulk::confirm).get(redirect_to_list))
+            .route("/bulk/{token}", post(bulk::run).get(redirect_to_list))
             .route("/keys", post(create::create).get(redirect_to_list))
             .route("/keys/new", get(create::page))
             .route("/keys/{id}", get(edit::page).post(edit::save))

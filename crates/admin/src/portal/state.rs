@@ -1,7 +1,7 @@
 //! The state that all pages share.
 
 use super::session::Sessions;
-use crate::origin::Origin;
+use crate::{bulk::Counted, origin::Origin};
 use portcullis::Store;
 use std::{ops::Deref, sync::Arc};
 
@@ -12,6 +12,7 @@ pub(crate) struct PortalState(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) sessions: Sessions,
+    pub(crate) counted: Counted,
     /// The origin under which browsers reach the portal, if it is configured.
     pub(crate) origin: Option<Origin>,
     /// The name of the session cookie.
@@ -25,7 +26,13 @@ impl PortalState {
             Some(port) => format!("__Host-portcullis-{port}"),
             None => "__Host-portcullis".into(),
         };
-        Self(Arc::new(Inner { store, sessions: Sessions::default(), origin, cookie }))
+        Self(Arc::new(Inner {
+            store,
+            sessions: Sessions::default(),
+            counted: Counted::default(),
+            origin,
+            cookie,
+        }))
     }
 }
 

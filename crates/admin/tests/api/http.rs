@@ -13,35 +13,35 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// The router of a store with a root key.
-struct Server {
-    router: Router,
-    store: Store,
-    root: String,
-    root_id: KeyId,
+pub(super) struct Server {
+    pub(super) router: Router,
+    pub(super) store: Store,
+    pub(super) root: String,
+    pub(super) root_id: KeyId,
 }
 
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::over(portcullis_testkit::builder().in_memory().unwrap())
     }
 
-    fn over(store: Store) -> Self {
+    pub(super) fn over(store: Store) -> Self {
         let root = new_key(&store, "root", &[]).with_grant(Grant::All);
         let (root_id, root) = issue(&store, root);
         let root = String::from_utf8(root).unwrap();
@@ -49,12 +49,12 @@ impl Server {
     }
 
     /// Issues a key with these scopes.
-    fn key(&self, names: &[&str]) -> (KeyId, String) {
+    pub(super) fn key(&self, names: &[&str]) -> (KeyId, String) {
         let (id, key) = issue(&self.store, new_key(&self.store, "some", names));
         (id, String::from_utf8(key).unwrap())
     }
 
-    async fn send(&self, request: Request<Body>) -> Reply {
+    pub(super) async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
@@ -67,7 +67,13 @@ impl Server {
         reply
     }
 
-    async fn request(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+    pub(super) async fn request(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Reply {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -79,12 +85,12 @@ impl Server {
         self.send(request.body(body).unwrap()).await
     }
 
-    async fn get(&self, key: &str, path: &str) -> Reply {
+    pub(super) async fn get(&self, key: &str, path: &str) -> Reply {
         self.request(key, Method::GET, path, None).await
     }
 
     /// Lists all keys without `last_used_at`, which the requests of a test change.
-    async fn keys(&self) -> Value {
+    pub(super) async fn keys(&self) -> Value {
         let mut list = self.get(&self.root, "/v1/keys").await.json();
         for key in list["keys"].as_array_mut().unwrap() {
             key.as_object_mut().unwrap().remove("last_used_at").unwrap();
@@ -92,11 +98,11 @@ impl Server {
         list
     }
 
-    async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
+    pub(super) async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
         self.request(key, Method::POST, path, Some(body)).await
     }
 
-    async fn patch(&self, key: &str, id: KeyId, body: Value) -> Reply {
+    pub(super) async fn patch(&self, key: &str, id: KeyId, body: Value) -> Reply {
         self.request(key, Method::PATCH, &format!("/v1/keys/{id}"), Some(body)).await
     }
 }

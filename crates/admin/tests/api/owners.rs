@@ -141,6 +141,8 @@ async fn every_route_answers_about_a_key_of_another_owner_as_about_one_that_does
                 ("DELETE", path, String::new()),
                 ("GET", format!("/v1/keys?q={id}"), String::new()),
                 ("GET", format!("/v1/audit?key={id}"), String::new()),
+                ("POST", "/v1/keys:search".into(), format!(r#"{{"q":"{id}","total":true}}"#)),
+                ("GET", format!("/v1/keys?created_by={id}&total=true"), String::new()),
             ]
         };
         for ((method, path, body), (_, unknown, _)) in of(*other).into_iter().zip(of(absent)) {
@@ -151,6 +153,10 @@ async fn every_route_answers_about_a_key_of_another_owner_as_about_one_that_does
             let found = (found.0, found.1.replace(&other.to_string(), &absent.to_string()));
             assert_eq!(found, expected, "{method} {path} {body}");
         }
+        let count = |id: KeyId| format!(r#"{{"act":"revoke","ids":["{id}"]}}"#);
+        let (status, found) = fixture.ask("POST", "/v1/bulk", &count(*other)).await;
+        let expected = format!(r#""count":0,"unknown_ids":["{other}"]"#);
+        assert!(status == 200 && found.contains(&expected), "{found}");
         let verify = |key: &str| format!(r#"{{"key":"{key}","scopes":["api.read"]}}"#);
         let found = fixture.ask("POST", "/v1/verify", &verify(secret)).await;
         let expected = fixture.ask("POST", "/v1/verify", &verify("pcl_unknown")).await;
@@ -184,6 +190,8 @@ async fn no_list_and_no_page_names_another_owner_or_the_operator() {
         "/v1/keys".to_owned(),
         "/v1/keys?owner=bank".to_owned(),
         "/v1/keys?q=vault".to_owned(),
+        "/v1/keys?sort=name&total=true".to_owned(),
+        "/v1/keys?sort=last_used_at&owner=bank&total=true".to_owned(),
         format!("/v1/keys/{clerk}"),
         "/v1/owners".to_owned(),
         "/v1/owners?after=a".to_owned(),
@@ -205,6 +213,14 @@ async fn no_list_and_no_page_names_another_owner_or_the_operator() {
         let (status, text) = fixture.page("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {text}");
         fixture.assert_names_no_other(path, &text);
+    }
+    let all = fixture.ask("POST", "/v1/bulk", r#"{"act":"revoke","filter":{}}"#).await;
+    assert!(all.1.contains(r#""count":1"#), "only its own key: {all:?}");
+    for form in ["act=revoke&end=1", "act=revoke&owner=bank&end=1", "act=delete&q=vault&end=1"] {
+        let (status, text) = fixture.page("POST", "/bulk", form).await;
+        assert_eq!(status, 200, "{text}");
+        let text = text.replace("owner=bank", "").replace("q=vault", "");
+        fixture.assert_names_no_other(form, &text);
     }
     // What concerns the whole store is refused, and the refusal is recorded.
     let before = fixture.store.audit(0, 1000).unwrap().len();

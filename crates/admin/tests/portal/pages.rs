@@ -718,3 +718,71 @@ async fn too_large_body_and_other_content_type_are_refused() {
     let reply = browser.send(request.unwrap()).await;
     assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
+
+#[tokio::test]
+async fn search_for_a_pasted_key_keeps_only_its_id() {
+    let browser = Browser::logged_in().await;
+    let (id, key) = issue(&browser.store, new_key(&browser.store, "Wanted", &["api.read"]));
+    let key = String::from_utf8(key).unwrap();
+    let fields = [("q", key.as_str()), ("status", "active"), ("sort", "name")];
+    let found = browser.post("/search", &fields).await;
+    let id = id.to_string().replace('_', "%5F");
+    found.assert_redirects_to(&format!("/?q={id}&status=active&sort=name"));
+    let list = browser.get(found.header("location")).await;
+    list.assert_contains("Wanted");
+    list.assert_contains("1 key");
+    // Also an address with a key does not put it into the page.
+    let list = browser.get(&format!("/?q={key}")).await;
+    assert!(list.text.contains("Wanted") && list.keys().is_empty(), "{}", list.text);
+    let list = browser.get(&format!("/?owner={key}")).await;
+    assert!(list.keys().is_empty());
+    for (query, expected) in [
+        ("status=never-used&q=Wanted", "Wanted"),
+        ("status=replaced", "No key matches."),
+        ("scope=api.write", "root"),
+        ("created_by=host&from=2000-01-01&until=2999-01-01&sort=expires_at", "Wanted"),
+        ("until=2000-01-01", "No key matches."),
+    ] {
+        browser.get(&format!("/?{query}")).await.assert_contains(expected);
+    }
+    let refused = browser.get("/?created_by=somebody").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    refused.assert_contains("must be the id of a key");
+}
+
+#[tokio::test]
+async fn all_keys_of_a_list_are_changed_after_a_confirmation() {
+    let browser = Browser::logged_in().await;
+    let issue = |name: &str, owner: &str| {
+        let new = new_key(&browser.store, name, &["api.read", "api.write"]).with_owner(owner);
+        issue(&browser.store, new).0
+    };
+    let (first, second, other) = (issue("a", "shop"), issue("b", "shop"), issue("c", "bank"));
+    let list = browser.get("/?owner=shop").await;
+    list.assert_contains("Change all 2 keys of this list…");
+    let fields = list.form("/bulk").with("act", "revoke");
+    let confirm = browser.submit("/bulk", &fields).await;
+    confirm.assert_contains("Deactivate 2 keys?");
+    assert!(browser.store.get(first).unwrap().active, "nothing is changed by the question");
+    browser.store.update(second, Change::default().with_name("changed")).unwrap();
+    let (_, rest) = confirm.text.split_once(r#"action="/bulk/"#).unwrap();
+    let action = format!("/bulk/{}", rest.split('"').next().unwrap());
+    let done = browser.submit(&action, &confirm.form(&action)).await;
+    done.assert_contains("Done for 1 key");
+    done.assert_contains(&second.to_string());
+    let active = [first, second, other].map(|id| browser.store.get(id).unwrap().active);
+    assert_eq!(active, [false, true, true]);
+    let fields = list.form("/bulk").with("act", "remove_scope").with("remove", "api.write");
+    browser
+        .submit("/bulk", &fields)
+        .await
+        .assert_contains("Remove the scope api.write from 2 keys?");
+    for (name, value, expected) in
+        [("last_day", "soon", "must be a date"), ("act", "rename", "is not an act")]
+    {
+        let fields = list.form("/bulk").with("act", "set_expiry").with(name, value);
+        let refused = browser.submit("/bulk", &fields).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        refused.assert_contains(expected);
+    }
+}

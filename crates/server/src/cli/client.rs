@@ -88,11 +88,31 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        self.send_bytes(method, path, "application/json", bytes).await
+    }
+
+    /// Sends a request with one JSON object a line.
+    pub(crate) async fn send_lines(
+        &mut self,
+        method: Method,
+        path: &str,
+        lines: String,
+    ) -> Result<Answer, Failure> {
+        self.send_bytes(method, path, "application/x-ndjson", Bytes::from(lines)).await
+    }
+
+    async fn send_bytes(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        bytes: Bytes,
+    ) -> Result<Answer, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
             .body(bytes)
             .map_err(|error| Failure::failed(format!("{path} is no path: {error}")))?;
         let (status, bytes) = match self {

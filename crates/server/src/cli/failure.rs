@@ -59,6 +59,16 @@ impl Failure {
         }
     }
 
+    /// Returns the same failure with another text.
+    pub(crate) fn with_context(self, text: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Failed(failed) => Self::Failed(text(failed)),
+            Self::Usage(failed) => Self::Usage(text(failed)),
+            Self::Unreachable(failed) => Self::Unreachable(text(failed)),
+            other => other,
+        }
+    }
+
     fn code(&self) -> ExitCode {
         match self {
             Self::ReaderGone => ExitCode::SUCCESS,

@@ -1,7 +1,12 @@
 //! The definition of the commands for keys.
 
-use super::values::{expiry, metadata_entry, seconds};
+use super::{
+    bulk::BulkCommand,
+    filter::Filter,
+    values::{expiry, metadata_entry, seconds},
+};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
@@ -9,6 +14,11 @@ pub(crate) enum KeyCommand {
     Create(Create),
     /// List the keys, newest first.
     List(List),
+    /// List the active keys that expire soon; the exit code is 4 if there are any.
+    Expiring(Expiring),
+    /// Do an act on many keys.
+    #[command(subcommand)]
+    Bulk(BulkCommand),
     /// List the owners, with the numbers of their keys.
     Owners,
     /// Show a key.
@@ -32,11 +42,11 @@ pub(crate) struct One {
 #[derive(Args)]
 pub(crate) struct Create {
     /// A memorable name.
-    #[arg(long)]
-    pub(crate) name: String,
+    #[arg(long, required_unless_present = "from")]
+    pub(crate) name: Option<String>,
     /// A scope; may be repeated. Without one, pass --no-scopes or --root.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',',
-        required_unless_present_any = ["root", "no_scopes"], conflicts_with = "root")]
+        required_unless_present_any = ["root", "no_scopes", "from"], conflicts_with = "root")]
     pub(crate) scopes: Vec<String>,
     /// Grant no scope: the key identifies its holder, and no route that requires a scope accepts it.
     #[arg(long, conflicts_with_all = ["root", "scopes"])]
@@ -59,22 +69,26 @@ pub(crate) struct Create {
     /// An entry of metadata; may be repeated.
     #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
     pub(crate) meta: Vec<(String, String)>,
+    /// Create the keys of a file: one JSON object a line, with the fields of POST /v1/keys.
+    #[arg(long, value_name = "FILE", requires = "to", conflicts_with_all = [
+        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta"])]
+    pub(crate) from: Option<PathBuf>,
+    /// The new file for the texts of these keys, one JSON object a line. Only its owner can read it.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Args)]
+pub(crate) struct Expiring {
+    /// List the keys that expire within this time.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "30d")]
+    pub(crate) within: u32,
+}
+
+#[derive(Args, Default)]
 pub(crate) struct List {
-    /// Only active, or only inactive keys.
-    #[arg(long, value_name = "YES|NO")]
-    pub(crate) active: Option<YesNo>,
-    /// Only keys with this scope.
-    #[arg(long)]
-    pub(crate) scope: Option<String>,
-    /// Only keys of this owner.
-    #[arg(long)]
-    pub(crate) owner: Option<String>,
-    /// Only keys with this text in their name or id.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) search: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
     /// Show at most this many keys.
     #[arg(long, value_name = "COUNT")]
     pub(crate) limit: Option<usize>,
@@ -84,27 +98,26 @@ pub(crate) struct List {
     pub(crate) sort: Sort,
 }
 
-impl List {
-    /// Selects all keys.
-    pub(crate) fn all() -> Self {
-        Self {
-            active: None,
-            scope: None,
-            owner: None,
-            search: None,
-            limit: None,
-            sort: Sort::Created,
-        }
-    }
-}
-
 /// The order of a list.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
+    #[default]
     Created,
     Name,
     Used,
     Expires,
+}
+
+impl Sort {
+    /// Returns the order as the API has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "-created_at",
+            Self::Name => "name",
+            Self::Used => "last_used_at",
+            Self::Expires => "expires_at",
+        }
+    }
 }
 
 #[derive(Args)]

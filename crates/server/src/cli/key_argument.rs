@@ -3,6 +3,7 @@
 use super::{
     client::Client,
     failure::Failure,
+    filter::Filter,
     key_args::List,
     key_pages::each_page,
     output::{self, Key},
@@ -37,8 +38,8 @@ pub(crate) async fn find(client: &mut Client, argument: &str) -> Result<Named, F
         return Ok(Named { id, name: None });
     }
     let mut found: Vec<Key> = Vec::new();
-    let mut search = List::all();
-    search.search = Some(argument.to_owned());
+    let filter = Filter { search: Some(argument.to_owned()), ..Filter::default() };
+    let search = List { filter, ..List::default() };
     each_page(client, &search, |page| {
         let keys = page.iter().filter_map(|key| serde_json::from_str::<Key>(key.get()).ok());
         found.extend(keys.filter(|key| key.name == argument));

@@ -1,15 +1,10 @@
-//! Reads all keys from the API, page by page.
+//! Reads keys from the API, page by page. The filters are in the body: a text may be a key.
 
-use super::{
-    client::Client,
-    failure::Failure,
-    key_args::{List, YesNo},
-};
+use super::{client::Client, failure::Failure, key_args::List};
 use axum::http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_json::value::RawValue;
-use std::{fmt::Write, ops::ControlFlow};
+use serde_json::{Value, value::RawValue};
+use std::ops::ControlFlow;
 
 /// The largest page of the API.
 const PAGE_SIZE: usize = 200;
@@ -25,26 +20,20 @@ pub(crate) async fn each_page(
         keys: Vec<Box<RawValue>>,
         next_page_token: Option<String>,
     }
-    let mut page_token = None;
+    let mut query = options.filter.fields()?;
+    query.insert("page_size".into(), PAGE_SIZE.into());
+    query.insert("sort".into(), options.sort.as_str().into());
     loop {
-        let mut path = format!("/v1/keys?page_size={PAGE_SIZE}");
-        let active = options.active.map(|active| (active == YesNo::Yes).to_string());
-        for (name, value) in [
-            ("active", &active),
-            ("scope", &options.scope),
-            ("owner", &options.owner),
-            ("q", &options.search),
-            ("page_token", &page_token),
-        ] {
-            if let Some(value) = value {
-                let _ = write!(path, "&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
-            }
-        }
-        let page: Listing = client.send(Method::GET, &path, None).await?.read()?;
+        let page: Listing = client
+            .send(Method::POST, "/v1/keys:search", Some(&Value::Object(query.clone())))
+            .await?
+            .read()?;
         let flow = each(page.keys)?;
-        page_token = page.next_page_token;
-        if page_token.is_none() || flow.is_break() {
-            return Ok(());
+        match page.next_page_token {
+            Some(token) if flow.is_continue() => {
+                query.insert("page_token".into(), token.into());
+            }
+            _ => return Ok(()),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::{
     client::{Answer, Client},
+    create_many,
     delivery::{self, Undelivered},
     failure::Failure,
-    key_args::{Changes, Create, Delete, List, Rotate, Sort, Update, YesNo},
+    filter::Filter,
+    key_args::{Changes, Create, Delete, Expiring, List, Rotate, Sort, Update, YesNo},
     key_argument::{confirm, find},
     key_pages::each_page,
     output::{self, Key},
@@ -20,12 +22,18 @@ use std::{
     time::Duration,
 };
 
+/// Keys expire soon.
+const EXPIRING: u8 = 4;
+
 /// `key create`: prints only the secret to standard output.
 pub(crate) async fn create(
     client: &mut Client,
     options: Create,
     json: bool,
 ) -> Result<ExitCode, Failure> {
+    if let (Some(from), Some(to)) = (&options.from, &options.to) {
+        return create_many::run(client, from, to).await;
+    }
     let mut body = Map::new();
     body.insert("name".into(), options.name.into());
     body.insert("scopes".into(), if options.root { json!(["*"]) } else { json!(options.scopes) });
@@ -81,31 +89,43 @@ pub(crate) async fn list(
     options: &List,
     json: bool,
 ) -> Result<ExitCode, Failure> {
+    let keys = read_list(client, options).await?;
+    show_list(keys, json)
+}
+
+/// `key expiring`: exits with 4 if keys expire soon.
+pub(crate) async fn expiring(
+    client: &mut Client,
+    options: &Expiring,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let filter = Filter { expiring_within: Some(options.within), ..Filter::default() };
+    let list = List { filter, sort: Sort::Expires, ..List::default() };
+    let keys = read_list(client, &list).await?;
+    let are_some = !keys.is_empty();
+    show_list(keys, json)?;
+    Ok(if are_some { EXPIRING.into() } else { ExitCode::SUCCESS })
+}
+
+async fn read_list(
+    client: &mut Client,
+    options: &List,
+) -> Result<Vec<(Key, Box<RawValue>)>, Failure> {
     let (mut keys, limit) = (Vec::new(), options.limit.unwrap_or(usize::MAX));
-    // In the order of the API, which is that of creation, no more pages than needed are read.
-    let read = match options.sort {
-        Sort::Created => limit,
-        Sort::Name | Sort::Used | Sort::Expires => usize::MAX,
-    };
     let other_version = |_| Failure::failed("the response is from another version of the server");
     each_page(client, options, |page| {
         for raw in page {
             let key: Key = serde_json::from_str(raw.get()).map_err(other_version)?;
             keys.push((key, raw));
         }
-        Ok(if keys.len() < read { Continue(()) } else { Break(()) })
+        Ok(if keys.len() < limit { Continue(()) } else { Break(()) })
     })
     .await?;
-    match options.sort {
-        Sort::Created => {}
-        Sort::Name => keys.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name)),
-        // A key that was never used is the longest unused one.
-        Sort::Used => keys.sort_by(|(a, _), (b, _)| a.last_used_at.cmp(&b.last_used_at)),
-        Sort::Expires => {
-            keys.sort_by_key(|(key, _)| (key.expires_at.is_none(), key.expires_at.clone()));
-        }
-    }
     keys.truncate(limit);
+    Ok(keys)
+}
+
+fn show_list(keys: Vec<(Key, Box<RawValue>)>, json: bool) -> Result<ExitCode, Failure> {
     if json {
         #[derive(Serialize)]
         struct Listing {
@@ -125,7 +145,7 @@ pub(crate) async fn list(
 
 /// `export`: prints one key per line, with one page in memory at a time.
 pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
-    each_page(client, &List::all(), |page| {
+    each_page(client, &List::default(), |page| {
         let mut lines = String::new();
         for key in page {
             lines.push_str(key.get());
@@ -240,7 +260,8 @@ fn path_of(id: &str) -> Result<String, Failure> {
     Ok(format!("/v1/keys/{id}"))
 }
 
-fn from_now(seconds: u32) -> Result<String, Failure> {
+/// Returns the time after this many seconds.
+pub(crate) fn from_now(seconds: u32) -> Result<String, Failure> {
     jiff::Timestamp::now()
         .checked_add(Duration::from_secs(seconds.into()))
         .map(|end| end.to_string())

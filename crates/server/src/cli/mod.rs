@@ -5,14 +5,17 @@ mod args;
 mod audit;
 mod audit_export;
 mod backup;
+mod bulk;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod create_many;
 mod delivery;
 mod disk;
 mod doctor;
 mod etcd;
 mod failure;
+mod filter;
 mod finding;
 mod init;
 mod key_argument;
@@ -108,6 +111,8 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
     match command {
         KeyCommand::Create(options) => keys::create(client, options, json).await,
         KeyCommand::List(options) => keys::list(client, &options, json).await,
+        KeyCommand::Expiring(options) => keys::expiring(client, &options, json).await,
+        KeyCommand::Bulk(command) => bulk::run(client, command, json).await,
         KeyCommand::Owners => owners::run(client, json).await,
         KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
         KeyCommand::Update(options) => keys::update(client, options, json).await,

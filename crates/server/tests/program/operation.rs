@@ -108,6 +108,8 @@ fn metrics_report_results_and_states_and_no_key() {
         "portcullis_auth_duration_seconds_bucket{le=\"+Inf\"} 6",
         "portcullis_keys{state=\"active\"} 1",
         "portcullis_keys{state=\"inactive\"} 1",
+        "portcullis_keys_expiring{within=\"7d\"} 0",
+        "portcullis_keys_expiring{within=\"30d\"} 0",
         "portcullis_auth_limited_total 0",
         concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
