@@ -81,7 +81,7 @@ pub(crate) struct BulkCount {
     unknown_ids: Vec<String>,
 }
 
-/// What is done of an act.
+/// The part of an act that is done.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BulkReport {
     /// The number of keys that are as the act makes them.

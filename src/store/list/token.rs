@@ -1,11 +1,11 @@
 //! The token of a page: the place of the last key, and a tag of the filters and the order.
 
-use super::{ListQuery, Sort, SortBy};
+use super::query::ListQuery;
 use crate::{
     base62,
     error::{Error, Field},
     id::{ID_DIGITS, KeyId},
-    index::{Cursor, SortValue},
+    index::{Cursor, Sort, SortBy, SortValue},
     scope::Scope,
     time::Timestamp,
 };

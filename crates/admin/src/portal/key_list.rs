@@ -50,7 +50,7 @@ pub(crate) async fn search(user: User, mut input: FormInput) -> Result<Response,
     Ok(user.base.redirect(&filter.address()))
 }
 
-/// What the page shows besides the keys.
+/// The parts of the page besides the keys.
 struct View {
     filter: KeyFilter,
     /// Whether it is a later page than the first.

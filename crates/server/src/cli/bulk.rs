@@ -1,16 +1,14 @@
 //! `key bulk …`: acts on many keys. The keys are counted first, and the act is done in parts.
 
 use super::{
+    bulk_args::{BulkCommand, Selection},
     client::Client,
     failure::Failure,
-    filter::Filter,
     key_argument::confirm,
-    keys::from_now,
     output,
-    values::{expiry, seconds},
+    values::from_now,
 };
 use axum::http::Method;
-use clap::{ArgAction, Args, Subcommand};
 use portcullis::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -18,76 +16,6 @@ use std::process::ExitCode;
 
 /// Some keys were left alone.
 const LEFT_ALONE: u8 = 4;
-
-#[derive(Subcommand)]
-pub(crate) enum BulkCommand {
-    /// Revoke the keys at once.
-    Revoke(Selection),
-    /// Remove scopes from the keys.
-    RemoveScopes {
-        /// A scope to remove; may be repeated.
-        #[arg(long = "remove", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',', required = true)]
-        scopes: Vec<String>,
-        #[command(flatten)]
-        selection: Selection,
-    },
-    /// Set the expiry of the keys.
-    SetExpiry {
-        #[command(flatten)]
-        end: End,
-        #[command(flatten)]
-        selection: Selection,
-    },
-    /// Set the owner of the keys.
-    SetOwner {
-        #[command(flatten)]
-        to: To,
-        #[command(flatten)]
-        selection: Selection,
-    },
-    /// Delete the inactive keys among them; this cannot be undone.
-    Delete(Selection),
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct End {
-    /// When the keys expire, such as 2030-01-31T12:00:00Z; a date means the midnight at its end (UTC).
-    #[arg(long, value_name = "TIME|DATE", value_parser = expiry)]
-    expires_at: Option<String>,
-    /// After how long the keys expire, such as 90d, 12h or 30m.
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
-    expires_in: Option<u32>,
-    /// The keys never expire.
-    #[arg(long)]
-    never_expires: bool,
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct To {
-    /// The new owner.
-    #[arg(long, value_name = "OWNER")]
-    to: Option<String>,
-    /// Remove the owner.
-    #[arg(long)]
-    to_nobody: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct Selection {
-    /// A key by its id; may be repeated. Not together with filters.
-    #[arg(long = "id", value_name = "ID", action = ArgAction::Append)]
-    ids: Vec<KeyId>,
-    /// Select all keys, without a filter.
-    #[arg(long)]
-    all: bool,
-    /// Confirm the act; without this the command shows the number of keys and asks on the terminal.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    filter: Filter,
-}
 
 #[derive(Deserialize)]
 struct Counted {
@@ -192,7 +120,12 @@ fn read(command: BulkCommand) -> Result<Act, Failure> {
             ("remove_scopes", fields, "removing scopes from", selection)
         }
         BulkCommand::SetExpiry { end, selection } => {
-            let at = end.expires_in.map(from_now).transpose()?.or(end.expires_at);
+            let at = end
+                .expires_in
+                .map(from_now)
+                .transpose()
+                .map_err(Failure::usage)?
+                .or(end.expires_at);
             fields.insert("expires_at".into(), json!(at));
             ("set_expiry", fields, "setting the expiry of", selection)
         }

@@ -2,8 +2,7 @@
 
 use super::{
     failure::Failure,
-    key_args::YesNo,
-    values::{moment, seconds},
+    values::{YesNo, moment, seconds},
 };
 use clap::Args;
 use serde_json::{Map, Value};

@@ -1,9 +1,9 @@
 //! The definition of the commands for keys.
 
 use super::{
-    bulk::BulkCommand,
+    bulk_args::BulkCommand,
     filter::Filter,
-    values::{expiry, metadata_entry, seconds},
+    values::{YesNo, expiry, metadata_entry, seconds},
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -182,10 +182,4 @@ pub(crate) struct Delete {
     /// Confirm the deletion, which cannot be undone; without this the command asks on the terminal.
     #[arg(long)]
     pub(crate) yes: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum YesNo {
-    Yes,
-    No,
 }

@@ -6,11 +6,12 @@ use super::{
     delivery::{self, Undelivered},
     failure::Failure,
     filter::Filter,
-    key_args::{Changes, Create, Delete, Expiring, List, Rotate, Sort, Update, YesNo},
+    key_args::{Changes, Create, Delete, Expiring, List, Rotate, Sort, Update},
     key_argument::{confirm, find},
     key_pages::each_page,
     output::{self, Key},
     table::terminal_width,
+    values::{YesNo, from_now},
 };
 use axum::http::Method;
 use portcullis::KeyId;
@@ -19,7 +20,6 @@ use serde_json::{Map, Value, json, value::RawValue};
 use std::{
     ops::ControlFlow::{Break, Continue},
     process::ExitCode,
-    time::Duration,
 };
 
 /// Keys expire soon.
@@ -38,7 +38,7 @@ pub(crate) async fn create(
     body.insert("name".into(), options.name.into());
     body.insert("scopes".into(), if options.root { json!(["*"]) } else { json!(options.scopes) });
     body.insert("active".into(), (!options.inactive).into());
-    let end = options.expires_in.map(from_now).transpose()?.or(options.expires_at);
+    let end = options.expires_in.map(end_after).transpose()?.or(options.expires_at);
     body.insert("expires_at".into(), end.into());
     body.insert("owner".into(), options.owner.into());
     body.insert("metadata".into(), options.meta.into_iter().collect());
@@ -243,7 +243,7 @@ fn patch(changes: Changes) -> Result<Value, Failure> {
     set("scopes", are_given.then(|| json!(changes.scopes)));
     set("active", changes.active.map(|active| Value::from(active == YesNo::Yes)));
     set("expires_at", changes.never_expires.then_some(Value::Null));
-    let end = changes.expires_in.map(from_now).transpose()?.or(changes.expires_at);
+    let end = changes.expires_in.map(end_after).transpose()?.or(changes.expires_at);
     set("expires_at", end.map(Value::from));
     set("owner", changes.no_owner.then_some(Value::Null));
     set("owner", changes.owner.map(Value::from));
@@ -260,10 +260,6 @@ fn path_of(id: &str) -> Result<String, Failure> {
     Ok(format!("/v1/keys/{id}"))
 }
 
-/// Returns the time after this many seconds.
-pub(crate) fn from_now(seconds: u32) -> Result<String, Failure> {
-    jiff::Timestamp::now()
-        .checked_add(Duration::from_secs(seconds.into()))
-        .map(|end| end.to_string())
-        .map_err(|_| Failure::usage("--expires-in: too long"))
+fn end_after(seconds: u32) -> Result<String, Failure> {
+    from_now(seconds).map_err(Failure::usage)
 }

@@ -6,6 +6,7 @@ mod audit;
 mod audit_export;
 mod backup;
 mod bulk;
+mod bulk_args;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;

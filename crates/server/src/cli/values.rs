@@ -1,11 +1,26 @@
 //! Parses and formats the values of options; an invalid value is refused with the reason.
 
-use std::net::SocketAddr;
+use clap::ValueEnum;
+use std::{net::SocketAddr, time::Duration};
 
 pub(crate) use portcullis_admin::rfc3339::format as rfc3339;
 
 /// A longer delay is a typing error: service managers wait for minutes at most.
 const MAX_DRAIN_SECONDS: u32 = 86_400;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+/// Returns the time after this many seconds.
+pub(crate) fn from_now(seconds: u32) -> Result<String, String> {
+    jiff::Timestamp::now()
+        .checked_add(Duration::from_secs(seconds.into()))
+        .map(|end| end.to_string())
+        .map_err(|_| "--expires-in: too long".to_owned())
+}
 
 /// Parses an entry of metadata, as `NAME=TEXT`.
 pub(crate) fn metadata_entry(text: &str) -> Result<(String, String), String> {
