@@ -27,8 +27,8 @@ impl Loading {
                 return Err(Error::damaged(format!("it has two records of {id}")));
             }
             self.index.check_identity(id, digest, known)?;
-            let word = directory.load(digest, record, &self.index.grants)?;
-            self.index.insert(digest.fingerprint(), id, word);
+            let standing = directory.load(digest, record, &self.index.grants)?;
+            self.index.insert(digest.fingerprint(), id, &standing, &mut directory);
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl<'d> Matcher<'d> {
     fn word_fits(&mut self, word: Word) -> bool {
         if self.last.0 != word {
             let wanted = &self.wanted;
-            let fits = self.grants.standing(word).is_some_and(|standing| {
+            let fits = self.grants.standing(word.unlimited()).is_some_and(|standing| {
                 let has_expired = standing.expiry.has_come(wanted.now);
                 wanted.active.is_none_or(|active| standing.active == active)
                     && wanted.scope.is_none_or(|scope| standing.grant.allows(scope))
@@ -103,7 +103,7 @@ impl<'d> Matcher<'d> {
     }
 
     fn expiry(grants: &Grants, word: Word) -> u64 {
-        match grants.standing(word).map(|standing| standing.expiry) {
+        match grants.standing(word.unlimited()).map(|standing| standing.expiry) {
             Some(Expiry::At(end)) => end.as_secs(),
             _ => u64::MAX,
         }

@@ -16,11 +16,12 @@ use crate::{
     error::{Error, Forbidden},
     id::KeyId,
     ledger::{PrunePoint, Put},
-    record::{Actor, Change},
+    record::{Actor, Change, Record},
     scope::Scope,
     secret::{Prefix, Secret},
     sync::waiting::MutexGuard,
 };
+use std::sync::Arc;
 
 /// Changes that are being planned. It holds the writers' mutex, so nobody else plans meanwhile.
 pub(super) struct Planning<'s> {
@@ -63,7 +64,10 @@ impl<'s> Planning<'s> {
             return Ok(Self { caller, plans, authority: Authority::Local });
         };
         let actor = core.planned(&plans, id).map(|(record, _)| record);
-        let actor = actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok());
+        let is_valid = |record: &Arc<Record>| {
+            record.standing().check(caller.source, || core.clock.now()).is_ok()
+        };
+        let actor = actor.filter(is_valid);
         if let Some(actor) = actor {
             return Ok(Self { caller, plans, authority: Authority::Key(actor) });
         }

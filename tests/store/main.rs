@@ -19,6 +19,7 @@ mod last_used;
 mod lists;
 mod lifecycle;
 mod model;
+mod networks;
 mod revocation;
 mod secrets;
 mod watches;

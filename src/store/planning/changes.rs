@@ -233,7 +233,7 @@ impl Planning<'_> {
         }
         let (was, is) = (before.standing(), after.standing());
         denies.set(denies.get() || !was.is_within(&is));
-        core.check_space_to_change(&mut self.plans, id, was, is)?;
+        core.check_space_to_change(&mut self.plans, id, &was, &is)?;
         let after = Arc::new(after);
         let entry = self.caller.entry(
             Act::Update,

@@ -11,6 +11,7 @@ mod authz;
 mod example;
 mod http;
 mod lists;
+mod networks;
 mod owners;
 mod pending;
 mod reference;

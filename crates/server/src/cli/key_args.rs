@@ -6,6 +6,7 @@ use super::{
     values::{YesNo, expiry, metadata_entry, seconds},
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use portcullis::Network;
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -69,9 +70,13 @@ pub(crate) struct Create {
     /// An entry of metadata; may be repeated.
     #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
     pub(crate) meta: Vec<(String, String)>,
+    /// A network that the key can be used from, such as 192.0.2.0/24; may be repeated, up to 16 times. Without
+    /// one the key can be used from everywhere.
+    #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) networks: Vec<Network>,
     /// Create the keys of a file: one JSON object a line, with the fields of POST /v1/keys.
     #[arg(long, value_name = "FILE", requires = "to", conflicts_with_all = [
-        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta"])]
+        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta", "networks"])]
     pub(crate) from: Option<PathBuf>,
     /// The new file for the texts of these keys, one JSON object a line. Only its owner can read it.
     #[arg(long, value_name = "FILE", requires = "from")]
@@ -164,6 +169,12 @@ pub(crate) struct Changes {
     /// An entry of metadata to remove; may be repeated.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) no_meta: Vec<String>,
+    /// A network of the new list that the key can be used from, such as 192.0.2.0/24; may be repeated.
+    #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) networks: Vec<Network>,
+    /// Remove every network: the key can be used from everywhere.
+    #[arg(long, conflicts_with = "networks")]
+    pub(crate) any_network: bool,
 }
 
 #[derive(Args)]
