@@ -33,6 +33,7 @@ mod time;
 mod network;
 mod id;
 mod secret;
+mod secret_scan;
 mod digest;
 pub mod files;
 pub mod scope;
@@ -114,6 +115,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, OwnerKeys, Store,
+    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, LeakedKeys, Outcome, OwnerKeys,
+    Store,
 };
 pub use time::Timestamp;

@@ -14,6 +14,7 @@
 //! | wait until the change is durable and applied | the error is returned; see `plans` |
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
+mod leaks;
 mod reading;
 
 use super::{

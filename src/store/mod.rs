@@ -31,6 +31,7 @@ mod health;
 mod idempotency;
 mod issued;
 mod keys;
+mod leaked;
 mod list;
 mod numbering;
 mod planning;
@@ -59,6 +60,7 @@ pub use self::{
     health::{Count, Health, OwnerKeys},
     idempotency::{Idempotency, Outcome},
     issued::Issued,
+    leaked::LeakedKeys,
     list::{ListQuery, Page},
     pruned::Pruned,
 };

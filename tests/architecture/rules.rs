@@ -25,7 +25,7 @@ const EXTERNAL_CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["crates/server/src/cli"]),
     ("loom", &["src/sync", "src/index/orders"]),
     ("maud", &["crates/admin/src/portal"]),
-    ("memchr", &["src/index"]),
+    ("memchr", &["src/index", "src/secret_scan"]),
     ("parking_lot", &["src/sync"]),
     ("prometheus_client", &["crates/server/src"]),
     ("rand", &["src/random"]),

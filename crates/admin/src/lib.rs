@@ -30,6 +30,7 @@ mod audit;
 mod export;
 mod info;
 mod verify;
+mod leaked;
 mod forward_auth;
 #[cfg(feature = "cluster")]
 mod replicas;
@@ -106,6 +107,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
+        .routes(routes!(leaked::find))
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))

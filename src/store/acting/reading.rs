@@ -209,7 +209,7 @@ impl Acting<'_> {
         planning.require_every_owner(attempt)
     }
 
-    fn require(
+    pub(super) fn require(
         &self,
         attempt: Attempt,
         key: Option<KeyId>,
