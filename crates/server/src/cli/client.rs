@@ -88,11 +88,26 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        self.send_bytes(method, path, "application/json", bytes).await
+    }
+
+    /// Sends a text. Any status but success is a failure of the command.
+    pub(crate) async fn send_text(&mut self, path: &str, text: Vec<u8>) -> Result<Answer, Failure> {
+        self.send_bytes(Method::POST, path, "text/plain", text.into()).await
+    }
+
+    async fn send_bytes(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &'static str,
+        bytes: Bytes,
+    ) -> Result<Answer, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, kind)
             .body(bytes)
             .map_err(|error| Failure::failed(format!("{path} is no path: {error}")))?;
         let (status, bytes) = match self {

@@ -13,5 +13,6 @@ mod command_line;
 mod delivery;
 mod files;
 mod kill;
+mod leaks;
 mod operation;
 mod start;
