@@ -31,6 +31,8 @@ mod export;
 mod info;
 mod verify;
 mod leaked;
+#[cfg(feature = "secret-scanning")]
+mod leak_reports;
 mod forward_auth;
 #[cfg(feature = "cluster")]
 mod replicas;
@@ -74,6 +76,8 @@ mod getting_started {}
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
+#[cfg(feature = "secret-scanning")]
+pub use leak_reports::{LeakKeysError, LeakReports};
 pub use login_limiter::{LoginLimiter, SharedLoginLimiter};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;

@@ -10,6 +10,8 @@ mod audit;
 mod authz;
 mod example;
 mod http;
+#[cfg(feature = "secret-scanning")]
+mod leak_reports;
 mod leaked;
 mod owners;
 mod pending;
