@@ -370,8 +370,7 @@ mod tests {
     #[test]
     fn actor_text_matches_the_audit_log() {
         let key = Actor::Key(KeyId::from_u64(7));
-        let named =
-            [Actor::Host, Actor::Local(7), key, Actor::SecretScanning, Actor::PlainHttp];
+        let named = [Actor::Host, Actor::Local(7), key, Actor::SecretScanning, Actor::PlainHttp];
         assert_eq!(
             named.map(|actor| actor.to_string()),
             ["host", "local:7", "key_00000000007", "secret-scanning", "plain-http"]

@@ -12,7 +12,7 @@ const ENTRY_POINTS: &[&str] = &["web"];
 
 /// External crates, and the folders or files that may name them.
 const EXTERNAL_CRATES: &[(&str, &[&str])] = &[
-    ("aws_lc_rs", &["crates/admin/src/leak_reports"]),
+    ("aws_lc_rs", &["crates/admin/src/leak_reports", "crates/server/src/tls"]),
     ("axum_server", &["crates/server/src"]),
     ("bincode", &["src/codec"]),
     ("blake3", &["src/digest"]),

@@ -45,11 +45,11 @@ pub(crate) struct Answer<'r> {
 pub(crate) struct LeakedKey<'r> {
     /// The key, as it is after the request.
     key: wire::Key<'r>,
-    /// What the request did with the key.
+    /// The effect of the request on the key.
     outcome: Outcome,
 }
 
-/// What was done with a leaked key.
+/// The effect of a request on a leaked key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {

@@ -179,7 +179,7 @@ fn counts<const N: usize>(
     names.into_iter().zip(counters.each_ref().map(|counter| counter.load(Relaxed)))
 }
 
-/// What a report's sender learns about a token, if the operator asks for it.
+/// The response about one token, if the operator asks for it.
 #[derive(Serialize)]
 struct Feedback<'t> {
     /// The SHA-256 hash of the token, in lower-case hexadecimal digits.
@@ -195,7 +195,9 @@ async fn receive(
     let Ok(place) = Arc::clone(&leaks.inner.places).try_acquire_owned() else {
         leaks.count_report(ReportResult::Overload);
         let detail = "too many reports are being read; send this one again";
-        return Err(unavailable(detail).with_header(RETRY_AFTER, HeaderValue::from_static("1")).into());
+        return Err(unavailable(detail)
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+            .into());
     };
     let (parts, body) = request.into_parts();
     let source = caller::peer(&parts.extensions);
@@ -241,7 +243,8 @@ impl LeakReports {
         };
         if tokens.len() > MAX_TOKENS {
             self.count_report(ReportResult::Malformed);
-            let detail = format!("the report has more than {MAX_TOKENS} tokens and nothing was changed");
+            let detail =
+                format!("the report has more than {MAX_TOKENS} tokens and nothing was changed");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).into());
         }
         self.count_report(ReportResult::Accepted);

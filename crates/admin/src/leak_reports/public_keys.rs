@@ -180,7 +180,10 @@ mod tests {
         for (text, fault_of_text) in [
             ("{}".to_owned(), "not a list of public keys"),
             (r#"{"public_keys":[]}"#.to_owned(), "no public key"),
-            (document("one", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"), "\"one\""),
+            (
+                document("one", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"),
+                "\"one\"",
+            ),
             (document("two", &no_point), "\"two\""),
             (document("three", "MFkw"), "\"three\""),
         ] {

@@ -78,7 +78,10 @@ mod tests {
 
     #[test]
     fn place_of_a_leak_is_shortened_and_escaped_and_never_shows_a_key() {
-        assert_eq!(shown(Some("https://example.com/a\n\u{202e}b")), r"https://example.com/a\n\u{202e}b");
+        assert_eq!(
+            shown(Some("https://example.com/a\n\u{202e}b")),
+            r"https://example.com/a\n\u{202e}b"
+        );
         assert_eq!(shown(Some(&"x".repeat(1000))).len(), MAX_LOGGED_CHARS);
         assert_eq!(shown(None), "");
         let store = Store::in_memory().unwrap();
@@ -89,7 +92,8 @@ mod tests {
 
     #[test]
     fn only_the_token_is_required() {
-        let found = tokens(br#"[{"token":"a","type":"t","url":null,"more":[1]},{"token":"b"}]"#).unwrap();
+        let found =
+            tokens(br#"[{"token":"a","type":"t","url":null,"more":[1]},{"token":"b"}]"#).unwrap();
         assert_eq!(found.iter().map(|token| &*token.token).collect::<Vec<_>>(), ["a", "b"]);
         for body in ["", "{}", "[1]", r#"[{"type":"t"}]"#, r#"{"token":"a"}"#] {
             assert!(tokens(body.as_bytes()).is_none(), "{body}");

@@ -56,7 +56,8 @@ pub(crate) async fn find(user: User, body: Body) -> Result<Response, EarlyRespon
     let found = leaked::search(&user.state.store, &user.caller, body).await;
     let LeakedKeys { records, unknown, .. } = found.map_err(|error| user.error_page(error))?;
     let active: Vec<_> = records.iter().filter(|record| record.active).collect();
-    let rows = records.iter().map(|record| (Arc::clone(record), Outcome::Found)).collect::<Vec<_>>();
+    let rows =
+        records.iter().map(|record| (Arc::clone(record), Outcome::Found)).collect::<Vec<_>>();
     let body = html! {
         div .head { h1 { "Leaked keys" } }
         @if records.is_empty() {
@@ -149,7 +150,9 @@ fn result(user: &User, record: &Record, outcome: Outcome) -> Markup {
             strong { "Not revoked: " } "it is the last root key. Rotate it on the host now: "
             span .mono { "portcullis key rotate " (record.id) }
         },
-        Outcome::Failed => html! { strong { "Not revoked." } " Try again, and see the log of the server." },
+        Outcome::Failed => {
+            html! { strong { "Not revoked." } " Try again, and see the log of the server." }
+        }
     }
 }
 

@@ -26,7 +26,8 @@ impl Scanner {
         let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().unwrap();
         let pem = base64(der.as_ref());
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n");
-        json!({"public_keys": [{"key_identifier": id, "key": pem, "is_current": false}]}).to_string()
+        json!({"public_keys": [{"key_identifier": id, "key": pem, "is_current": false}]})
+            .to_string()
     }
 
     fn sign(&self, body: &[u8]) -> String {
@@ -68,8 +69,10 @@ impl Server {
         let request = Request::post("/v1/leaks")
             .header("content-type", "application/json")
             .extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 9))));
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let reply = self.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let reply =
+            self.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
         let status = reply.status().as_u16();
         let bytes = reply.into_body().collect().await.unwrap().to_bytes().to_vec();
         (status, String::from_utf8(bytes).unwrap())
@@ -85,14 +88,13 @@ impl Server {
     }
 
     async fn report(&self, tokens: &[&str]) -> (u16, String) {
-        let token = |token: &&str| {
-            json!({"token": token, "type": "key", "url": "https://example.com/a", "source": "commit"})
-        };
+        let token = |token: &&str| json!({"token": token, "type": "key", "url": "https://example.com/a", "source": "commit"});
         self.report_text(&tokens.iter().map(token).collect::<Value>().to_string()).await
     }
 
     fn counts(&self) -> (Vec<u64>, Vec<u64>) {
-        let numbers = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| counts.map(|c| c.1).collect();
+        let numbers =
+            |counts: &mut dyn Iterator<Item = (&'static str, u64)>| counts.map(|c| c.1).collect();
         (numbers(&mut self.leaks.report_counts()), numbers(&mut self.leaks.token_counts()))
     }
 
@@ -174,7 +176,8 @@ async fn unsigned_and_malformed_reports_are_refused() {
 async fn unknown_identifier_is_refused_before_the_body_is_read() {
     let server = Server::new();
     // This body never ends.
-    let body = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let body =
+        Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = Request::post("/v1/leaks")
         .header("github-public-key-identifier", "unknown")
         .header("github-public-key-signature", "AAAA")

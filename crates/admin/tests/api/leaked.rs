@@ -97,8 +97,7 @@ async fn own_key_of_the_caller_is_revoked_after_the_others() {
     let server = Server::new();
     let (own, clerk) = server.key("clerk", &["admin.key.list", "admin.key.update"], None);
     let (other, key) = server.key("till", &["api.read"], None);
-    let (status, answer) =
-        server.find(&clerk, "?revoke=true", &format!("{clerk} {key}")).await;
+    let (status, answer) = server.find(&clerk, "?revoke=true", &format!("{clerk} {key}")).await;
     assert_eq!((status, outcomes(&answer).len()), (200, 2), "{answer}");
     for id in [own, other] {
         assert!(!server.store.get(id).unwrap().active, "{id}");

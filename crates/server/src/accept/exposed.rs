@@ -99,19 +99,31 @@ impl ExposedKeys {
         let error = error.map(tracing::field::display);
         match result {
             ExposedResult::Revoked => {
-                tracing::warn!(key, source, suppressed, "revoked a key that was sent over plain HTTP");
+                tracing::warn!(
+                    key,
+                    source,
+                    suppressed,
+                    "revoked a key that was sent over plain HTTP"
+                );
             }
             ExposedResult::LastRootKey => tracing::error!(
-                key, source, suppressed,
+                key,
+                source,
+                suppressed,
                 "the last root key was sent over plain HTTP and cannot be revoked; rotate it now with portcullis key rotate"
             ),
             ExposedResult::Limit => tracing::error!(
-                key, source, suppressed,
+                key,
+                source,
+                suppressed,
                 "too many keys are sent over plain HTTP, so no more are revoked until the restart; find out which clients \
                  use http"
             ),
             ExposedResult::Failed => tracing::error!(
-                key, source, error, suppressed,
+                key,
+                source,
+                error,
+                suppressed,
                 "a key that was sent over plain HTTP could not be revoked"
             ),
         }

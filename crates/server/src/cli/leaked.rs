@@ -108,8 +108,9 @@ impl Leaked {
     fn add(&mut self, part: Part) -> Result<(), Failure> {
         self.unknown += part.unknown;
         for raw in part.keys {
-            let found: Found = serde_json::from_str(raw.get())
-                .map_err(|_| Failure::failed("the response is from another version of the server"))?;
+            let found: Found = serde_json::from_str(raw.get()).map_err(|_| {
+                Failure::failed("the response is from another version of the server")
+            })?;
             if self.keys.iter().all(|(known, _)| known.key.id != found.key.id) {
                 self.keys.push((found, raw));
             }

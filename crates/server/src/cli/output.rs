@@ -141,8 +141,7 @@ pub(crate) fn leaked_table<'k>(
         [id, name, owner, scopes, active, last_used, result.to_owned()]
     });
     let rows: Vec<[String; 7]> = rows.collect();
-    let head =
-        ["ID", "NAME", "OWNER", "SCOPES", "ACTIVE", "LAST USED", "RESULT"].map(String::from);
+    let head = ["ID", "NAME", "OWNER", "SCOPES", "ACTIVE", "LAST USED", "RESULT"].map(String::from);
     aligned(std::iter::once(&head).chain(&rows), width)
 }
 

@@ -19,8 +19,7 @@ pub(super) struct Leaks {
 impl Leaks {
     pub(super) fn new(source: LeakReports, registry: &mut Registry) -> Self {
         let reports = register(registry, "leak_reports", "Reports of leaked keys");
-        let tokens =
-            register(registry, "leaked_keys", "Texts in accepted reports of leaked keys");
+        let tokens = register(registry, "leaked_keys", "Texts in accepted reports of leaked keys");
         Self { source, reports, tokens }
     }
 

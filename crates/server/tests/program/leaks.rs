@@ -83,7 +83,9 @@ fn leaked_last_root_key_is_named_with_its_remedy_and_another_secret_is_no_key() 
 /// Sends the beginning of a request by plain HTTP, and returns the response.
 fn ask_in_the_clear(address: &str, head: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET /v1/whoami HTTP/1.1\r\nhost: {address}\r\n{head}\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET /v1/whoami HTTP/1.1\r\nhost: {address}\r\n{head}\r\n").as_bytes())
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -153,7 +155,8 @@ fn signed_report_revokes_a_key_on_a_running_server() {
     let key = home.key("Till", "api.read");
     let scanner = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
     let der: PublicKeyX509Der<'_> = scanner.public_key().as_der().unwrap();
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(der.as_ref()));
+    let pem =
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(der.as_ref()));
     let file = home.room().join("scanning.json");
     let keys = serde_json::json!({"public_keys": [{"key_identifier": "1a2b", "key": pem, "is_current": true}]});
     fs::write(&file, keys.to_string()).unwrap();
@@ -182,7 +185,10 @@ fn signed_report_revokes_a_key_on_a_running_server() {
     assert!(send("1a2b").starts_with("HTTP/1.1 204 "));
     assert_eq!(home.verify(&key, &[]), 3);
     let log = home.log();
-    assert!(log.contains("a reported leaked key was revoked") && log.contains(r"example.com/\\n"), "{log}");
+    assert!(
+        log.contains("a reported leaked key was revoked") && log.contains(r"example.com/\\n"),
+        "{log}"
+    );
     assert!(!portcullis::Secret::occurs_in(&log));
 
     let mut stream = TcpStream::connect(&metrics).unwrap();

@@ -68,7 +68,9 @@ async fn confirmation_revokes_with_the_rights_of_the_user() {
     let (_, reader) = browser.key(&["admin.key.list"]);
     browser.log_in(&reader).await;
     let found = browser.search(&foreign_key).await;
-    assert!(found.text.contains(&foreign.to_string()) && !found.text.contains("/keys/leaked/revoke"));
+    assert!(
+        found.text.contains(&foreign.to_string()) && !found.text.contains("/keys/leaked/revoke")
+    );
     let refused = browser.post("/keys/leaked/revoke", &fields).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert!(browser.record(foreign).active);
