@@ -24,7 +24,7 @@ pub use self::public_keys::LeakKeysError;
 
 use self::{
     public_keys::PublicKeys,
-    report::{MAX_TOKENS, Token},
+    report::{Finding, MAX_TOKENS},
 };
 use super::{
     api_error::ApiError,
@@ -216,8 +216,10 @@ async fn receive(
         return Err(unavailable("the public key of this report is unknown here").into());
     };
     let body = body::read_wiped(body, MAX_TEXT_BYTES).await?;
-    let signature = BASE64.decode(signature.as_bytes()).ok();
-    if !signature.is_some_and(|signature| key.verify_sig(&body, &signature).is_ok()) {
+    let is_signed = BASE64
+        .decode(signature.as_bytes())
+        .is_ok_and(|signature| key.verify_sig(&body, &signature).is_ok());
+    if !is_signed {
         leaks.count_report(ReportResult::BadSignature);
         let detail = "the signature is not that of this body";
         return Err(Problem::new(StatusCode::FORBIDDEN, "bad-signature", detail).into());
@@ -237,11 +239,11 @@ impl LeakReports {
         source: Option<IpAddr>,
         body: &[u8],
     ) -> Result<Response, ApiError> {
-        let Some(tokens) = report::tokens(body) else {
+        let Some(findings) = report::findings(body) else {
             self.count_report(ReportResult::Malformed);
             return Err(malformed("a report is a JSON list of objects that have a token"));
         };
-        if tokens.len() > MAX_TOKENS {
+        if findings.len() > MAX_TOKENS {
             self.count_report(ReportResult::Malformed);
             let detail =
                 format!("the report has more than {MAX_TOKENS} tokens and nothing was changed");
@@ -251,11 +253,11 @@ impl LeakReports {
         let acting = store.acting_as(Actor::SecretScanning);
         let acting = source.map_or(acting, |address| acting.with_address(address));
         let (mut feedback, mut has_failed) = (Vec::new(), false);
-        for token in &tokens {
-            let outcomes = self.revoke(&acting, token)?;
+        for finding in &findings {
+            let outcomes = self.revoke(&acting, finding)?;
             has_failed |= outcomes.contains(&Outcome::Failed);
             if self.has_feedback {
-                feedback.push(token.feedback(!outcomes.is_empty()));
+                feedback.push(finding.feedback(!outcomes.is_empty()));
             }
         }
         if has_failed {
@@ -269,21 +271,21 @@ impl LeakReports {
         })
     }
 
-    fn revoke(&self, acting: &Acting<'_>, token: &Token<'_>) -> Result<Vec<Outcome>, Error> {
-        let leaked = acting.find_leaked(token.token.as_bytes())?;
+    fn revoke(&self, acting: &Acting<'_>, finding: &Finding<'_>) -> Result<Vec<Outcome>, Error> {
+        let leaked = acting.find_leaked(finding.token.as_bytes())?;
         if leaked.records.is_empty() {
             self.count_token(None);
         }
         let done = revoke_each(acting, leaked.records);
         for (record, outcome) in &done {
             self.count_token(Some(*outcome));
-            token.log(record.id, *outcome);
+            finding.log(record.id, *outcome);
         }
         Ok(done.into_iter().map(|(_, outcome)| outcome).collect())
     }
 }
 
-impl Token<'_> {
+impl Finding<'_> {
     fn feedback(&self, is_key: bool) -> Feedback<'_> {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.token.as_bytes());
         Feedback {

@@ -12,7 +12,7 @@ const MAX_LOGGED_CHARS: usize = 200;
 
 /// A text that may be a key, and where it was found.
 #[derive(Deserialize)]
-pub(super) struct Token<'b> {
+pub(super) struct Finding<'b> {
     #[serde(borrow)]
     pub(super) token: Cow<'b, str>,
     /// The name of the kind of token, as it was agreed with the service.
@@ -24,12 +24,12 @@ pub(super) struct Token<'b> {
     source: Option<Cow<'b, str>>,
 }
 
-/// Parses the tokens of a report. The message of the parser could quote a key, so there is none.
-pub(super) fn tokens(body: &[u8]) -> Option<Vec<Token<'_>>> {
+/// Parses a report. The message of the parser could quote a key, so there is none.
+pub(super) fn findings(body: &[u8]) -> Option<Vec<Finding<'_>>> {
     serde_json::from_slice(body).ok()
 }
 
-impl Token<'_> {
+impl Finding<'_> {
     /// Logs what was done with a leaked key.
     pub(super) fn log(&self, key: KeyId, outcome: Outcome) {
         static REVOKED: RateLimitedLog = RateLimitedLog::new();
@@ -93,10 +93,10 @@ mod tests {
     #[test]
     fn only_the_token_is_required() {
         let found =
-            tokens(br#"[{"token":"a","type":"t","url":null,"more":[1]},{"token":"b"}]"#).unwrap();
-        assert_eq!(found.iter().map(|token| &*token.token).collect::<Vec<_>>(), ["a", "b"]);
+            findings(br#"[{"token":"a","type":"t","url":null,"more":[1]},{"token":"b"}]"#).unwrap();
+        assert_eq!(found.iter().map(|finding| &*finding.token).collect::<Vec<_>>(), ["a", "b"]);
         for body in ["", "{}", "[1]", r#"[{"type":"t"}]"#, r#"{"token":"a"}"#] {
-            assert!(tokens(body.as_bytes()).is_none(), "{body}");
+            assert!(findings(body.as_bytes()).is_none(), "{body}");
         }
     }
 }

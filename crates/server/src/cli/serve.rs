@@ -144,10 +144,10 @@ async fn unless_stopped<T: Send + 'static>(
 
 /// Reads the public keys of a secret-scanning service.
 fn leak_reports(options: &Serve) -> Result<Option<LeakReports>, Failure> {
-    let Some(file) = &options.leak_keys else { return Ok(None) };
+    let Some(file) = &options.leaks.leak_keys else { return Ok(None) };
     let reports = LeakReports::open(file.as_path());
     let reports = reports.map_err(|error| Failure::usage(format!("--leak-keys: {error}")))?;
-    Ok(Some(if options.leak_feedback { reports.with_feedback() } else { reports }))
+    Ok(Some(if options.leaks.leak_feedback { reports.with_feedback() } else { reports }))
 }
 
 fn operation(
@@ -172,7 +172,7 @@ fn operation(
         max_connections: usize::try_from(options.max_connections).unwrap_or(usize::MAX),
         hsts: options.hsts,
         leaks,
-        revoke_exposed: options.revoke_exposed,
+        revoke_exposed: options.leaks.revoke_exposed,
         drain_delay: Duration::from_secs(options.drain_delay.into()),
     })
 }
