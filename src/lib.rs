@@ -34,6 +34,7 @@ mod network;
 mod networks;
 mod id;
 mod secret;
+mod secret_scan;
 mod digest;
 pub mod files;
 pub mod scope;
@@ -118,6 +119,6 @@ pub use stack::{wipe_stack, wipe_stack_below};
 pub use store::testing;
 pub use store::{
     Acting, BatchRefused, Builder, BulkAct, BulkReport, Count, CountedKeys, Health, Idempotency,
-    Issued, KeyHandle, Outcome, OwnerKeys, Store,
+    Issued, KeyHandle, LeakedKeys, Outcome, OwnerKeys, Store,
 };
 pub use time::Timestamp;

@@ -63,6 +63,10 @@ pub enum Actor {
     Local(u32),
     /// A key, through the Administration API.
     Key(KeyId),
+    /// A signed report of a secret-scanning service, which revokes the leaked keys that it contains.
+    SecretScanning,
+    /// The server, which revokes a key that a request sent over plain HTTP.
+    PlainHttp,
     /// Somebody whom the reader may not know: the reader has an owner, and the actor is not a key of that
     /// owner. Only in what such a reader is shown, never stored.
     Operator,
@@ -74,6 +78,8 @@ impl fmt::Display for Actor {
             Self::Host => f.write_str("host"),
             Self::Local(uid) => write!(f, "local:{uid}"),
             Self::Key(id) => write!(f, "{id}"),
+            Self::SecretScanning => f.write_str("secret-scanning"),
+            Self::PlainHttp => f.write_str("plain-http"),
             Self::Operator => f.write_str("operator"),
         }
     }
@@ -352,8 +358,12 @@ mod tests {
 
     #[test]
     fn actor_text_matches_the_audit_log() {
-        let named = [Actor::Host, Actor::Local(7), Actor::Key(KeyId::from_u64(7))];
-        assert_eq!(named.map(|actor| actor.to_string()), ["host", "local:7", "key_00000000007"]);
+        let key = Actor::Key(KeyId::from_u64(7));
+        let named = [Actor::Host, Actor::Local(7), key, Actor::SecretScanning, Actor::PlainHttp];
+        assert_eq!(
+            named.map(|actor| actor.to_string()),
+            ["host", "local:7", "key_00000000007", "secret-scanning", "plain-http"]
+        );
     }
     use crate::{
         error::{Error, Field},

@@ -94,7 +94,32 @@ impl Prefix {
     pub(crate) fn begins(&self, key: &[u8]) -> bool {
         let Some(first) = key.first_chunk() else { return false };
         let difference = u128::from_le_bytes(*first) ^ u128::from_le_bytes(self.opening);
-        key.len() == usize::from(self.len) + TAIL_LEN && difference & self.mask == 0
+        key.len() == self.key_len() && difference & self.mask == 0
+    }
+
+    /// The length of a key with this prefix.
+    #[inline]
+    pub(crate) fn key_len(&self) -> usize {
+        usize::from(self.len) + TAIL_LEN
+    }
+
+    /// The prefix and the underscore after it, with which every key begins.
+    pub(crate) fn opening(&self) -> &[u8] {
+        self.opening.get(..=usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether these bytes have the syntax and the checksum of a key with this prefix.
+    pub(crate) fn is_well_formed(&self, key: &[u8]) -> bool {
+        if !self.begins(key) {
+            return false;
+        }
+        let (body, check) = key.split_at(key.len() - CHECK_DIGITS);
+        let (head, random) = body.split_at(body.len() - SECRET_DIGITS);
+        let id = head.get(self.as_bytes().len() + 1..head.len() - 1);
+        head.ends_with(b"_")
+            && id.is_some_and(|digits| KeyId::from_digits(digits).is_some())
+            && base62::is_base62(random)
+            && checksum(body) == check
     }
 }
 
@@ -185,17 +210,7 @@ impl Secret {
     /// ```
     pub fn is_well_formed(text: &str) -> bool {
         let Some((prefix, _)) = text.split_once('_') else { return false };
-        let Ok(prefix) = Prefix::new(prefix) else { return false };
-        if !prefix.begins(text.as_bytes()) {
-            return false;
-        }
-        let (body, check) = text.as_bytes().split_at(text.len() - CHECK_DIGITS);
-        let (head, random) = body.split_at(body.len() - SECRET_DIGITS);
-        let id = head.get(prefix.as_bytes().len() + 1..head.len() - 1);
-        head.ends_with(b"_")
-            && id.is_some_and(|digits| KeyId::from_digits(digits).is_some())
-            && base62::is_base62(random)
-            && checksum(body) == check
+        Prefix::new(prefix).is_ok_and(|prefix| prefix.is_well_formed(text.as_bytes()))
     }
 
     /// Whether `text` contains a key of any deployment, even without a separator around it. Refuse such a

@@ -93,6 +93,8 @@ pub(super) enum StoredActor {
     Host,
     Local(u32),
     Key(u64),
+    SecretScanning,
+    PlainHttp,
 }
 
 impl From<Actor> for StoredActor {
@@ -102,6 +104,8 @@ impl From<Actor> for StoredActor {
             Actor::Host | Actor::Operator => Self::Host,
             Actor::Local(uid) => Self::Local(uid),
             Actor::Key(id) => Self::Key(id.as_u64()),
+            Actor::SecretScanning => Self::SecretScanning,
+            Actor::PlainHttp => Self::PlainHttp,
         }
     }
 }
@@ -112,6 +116,8 @@ impl From<StoredActor> for Actor {
             StoredActor::Host => Self::Host,
             StoredActor::Local(uid) => Self::Local(uid),
             StoredActor::Key(id) => Self::Key(KeyId::from_u64(id)),
+            StoredActor::SecretScanning => Self::SecretScanning,
+            StoredActor::PlainHttp => Self::PlainHttp,
         }
     }
 }

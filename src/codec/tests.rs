@@ -98,6 +98,17 @@ fn mark() -> Mark {
 }
 
 #[test]
+fn actor_of_a_later_version_is_a_variant_after_the_first_three() {
+    for (actor, golden) in [(Actor::SecretScanning, "03000000"), (Actor::PlainHttp, "04000000")] {
+        assert_eq!(hex(&pack(&stored::StoredActor::from(actor)).unwrap()[1..]), golden);
+        let (head, seal) = ([3; 32], Seals::derive(None).audit);
+        let entry = AuditEntry { actor, ..entry(Act::Update) };
+        let (frame, _) = encode_entry(&entry, &head, &seal).unwrap();
+        assert_eq!(decode_entry(&frame, 3, &head, &seal, catalogue()).unwrap().0.actor, actor);
+    }
+}
+
+#[test]
 fn record_has_the_documented_bytes() {
     let seal = Seals::derive(None).frame;
     let golden = [

@@ -15,6 +15,7 @@
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
 mod bulk;
+mod leaks;
 mod reading;
 
 pub use self::bulk::{BatchRefused, BulkAct, BulkReport, CountedKeys};

@@ -32,6 +32,7 @@ mod health;
 mod idempotency;
 mod issued;
 mod keys;
+mod leaked;
 mod list;
 mod numbering;
 mod planning;
@@ -60,6 +61,7 @@ pub use self::{
     health::{Count, Health, OwnerKeys},
     idempotency::{Idempotency, Outcome},
     issued::Issued,
+    leaked::LeakedKeys,
     list::{ListQuery, Page, Sort, SortBy},
     pruned::Pruned,
 };

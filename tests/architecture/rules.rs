@@ -12,6 +12,7 @@ const ENTRY_POINTS: &[&str] = &["web"];
 
 /// External crates, and the folders or files that may name them.
 const EXTERNAL_CRATES: &[(&str, &[&str])] = &[
+    ("aws_lc_rs", &["crates/admin/src/leak_reports", "crates/server/src/tls"]),
     ("axum_server", &["crates/server/src"]),
     ("bincode", &["src/codec"]),
     ("blake3", &["src/digest"]),
@@ -25,7 +26,7 @@ const EXTERNAL_CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["crates/server/src/cli"]),
     ("loom", &["src/sync", "src/index/orders"]),
     ("maud", &["crates/admin/src/portal"]),
-    ("memchr", &["src/index"]),
+    ("memchr", &["src/index", "src/secret_scan"]),
     ("parking_lot", &["src/sync"]),
     ("prometheus_client", &["crates/server/src"]),
     ("rand", &["src/random"]),

@@ -43,7 +43,7 @@ pub(crate) struct Entry<'e> {
     /// When the act was recorded.
     #[schema(format = DateTime)]
     at: String,
-    /// The id of a key, `local:UID`, `host`, or `operator`: somebody whom a key with an owner may not know.
+    /// The id of a key, `local:UID`, `host`, `secret-scanning`, `plain-http`, or `operator`: somebody whom a key with an owner may not know.
     actor: String,
     /// The client's IP address, if the act came over the network.
     source: Option<String>,

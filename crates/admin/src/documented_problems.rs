@@ -22,12 +22,16 @@ const UNSAFE_METHOD: &[Kind] = &[
     (400, "incomplete-body", "the body ended early; nothing was changed"),
     (403, "foreign-origin", "a page of another origin sent the request"),
     (408, "timeout", "the body did not arrive within 10 s; nothing was changed"),
-    (413, "too-large", "the body is larger than 64 KiB"),
 ];
+const LIMITED_BODY: &[Kind] = &[(413, "too-large", "the body is larger than 64 KiB")];
 const WITH_BODY: &[Kind] = &[
     (400, "malformed-json", "the body is not JSON; `detail` has line and column"),
     (415, "unsupported-media-type", "the body has another content type"),
     (422, "invalid-request", "a value is not valid; `errors` lists the values"),
+];
+const WITH_TEXT: &[Kind] = &[
+    (413, "too-large", "the text is larger than 1 MiB, or has more than 1,000 keys of this store"),
+    (415, "unsupported-media-type", "the body has another content type than `text/plain`"),
 ];
 const WITH_QUERY: &[Kind] = &[
     (400, "malformed-query", "the query is not `name=value&…`"),
@@ -114,9 +118,12 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     }
     let is_conditional = has("header", Some("If-Match"));
     let is_idempotent = has("header", Some("Idempotency-Key"));
+    let has_text = id == "find_leaked_keys";
     let changes_scopes = ["add_scope", "hide_scope"].contains(&id);
     let conditions = [
-        (operation.get("requestBody").is_some(), WITH_BODY),
+        (method != "get" && !has_text, LIMITED_BODY),
+        (operation.get("requestBody").is_some() && !has_text, WITH_BODY),
+        (has_text, WITH_TEXT),
         (has("query", None), WITH_QUERY),
         (has("path", Some("id")), WITH_ID),
         (id == "hide_scope", WITH_NAME),

@@ -49,8 +49,8 @@ pub(crate) fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Resu
     if is_accepted && is_utf8(given) && types.next().is_none() {
         return Ok(());
     }
-    let accepted = accepted.join(", ");
-    let detail = format!("send the body in UTF-8 with the header Content-Type: {JSON}");
+    let (usual, accepted) = (accepted.first().copied().unwrap_or(JSON), accepted.join(", "));
+    let detail = format!("send the body in UTF-8 with the header Content-Type: {usual}");
     let problem =
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail);
     match HeaderValue::from_str(&accepted) {

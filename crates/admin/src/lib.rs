@@ -32,6 +32,9 @@ mod audit;
 mod export;
 mod info;
 mod verify;
+mod leaked;
+#[cfg(feature = "secret-scanning")]
+mod leak_reports;
 mod forward_auth;
 #[cfg(feature = "cluster")]
 mod replicas;
@@ -75,6 +78,8 @@ mod getting_started {}
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
+#[cfg(feature = "secret-scanning")]
+pub use leak_reports::{LeakKeysError, LeakReports};
 pub use login_limiter::{LoginLimiter, SharedLoginLimiter};
 pub use origin::{Origin, ParseOriginError};
 pub use portal::Portal;
@@ -112,6 +117,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(batch::create))
         .routes(routes!(bulk::count))
         .routes(routes!(bulk::run))
+        .routes(routes!(leaked::find))
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))

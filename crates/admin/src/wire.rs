@@ -55,7 +55,7 @@ pub(crate) struct Key<'r> {
     /// When the record was last changed, to the millisecond.
     #[schema(format = DateTime)]
     updated_at: String,
-    /// The actor that last changed the record.
+    /// The actor that last changed the record; after a leak also `secret-scanning` or `plain-http`.
     updated_by: String,
     /// When the key was deactivated.
     #[schema(format = DateTime)]

@@ -102,6 +102,8 @@ fn start_server(store: Store) -> String {
             max_bad_keys: NonZeroU32::MIN,
             max_connections: 9,
             hsts: None,
+            leaks: None,
+            revoke_exposed: false,
             drain_delay: Duration::ZERO,
         };
         let serving = async {

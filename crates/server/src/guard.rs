@@ -320,7 +320,7 @@ mod tests {
             .scopes(portcullis::scope::catalogue::financial_data())
             .in_memory()
             .unwrap();
-        let metrics = Metrics::new(&store);
+        let metrics = Metrics::new(&store, None);
         Guard::new(store, metrics, Vec::new(), NonZeroU32::MIN)
     }
 

@@ -29,7 +29,7 @@ mod disk;
 mod notify;
 mod signals;
 
-use accept::{ConnectionLimit, TlsOnly, refuse_forwarded_plain_http};
+use accept::{ConnectionLimit, ExposedKeys, TlsOnly, refuse_forwarded_plain_http};
 use axum::{
     extract::{MatchedPath, Request},
     middleware,
@@ -41,7 +41,7 @@ use guard::Guard;
 use limits::Overload;
 use metrics::Metrics;
 use portcullis::{Network, Store};
-use portcullis_admin::{Origin, Portal, control::ControlSocket};
+use portcullis_admin::{LeakReports, Origin, Portal, control::ControlSocket};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
@@ -112,6 +112,10 @@ pub struct Operation {
     pub max_connections: usize,
     /// For how many seconds browsers should use only HTTPS for this host.
     pub hsts: Option<u32>,
+    /// Reports of a secret-scanning service at `/v1/leaks`. Without it that path does not exist.
+    pub leaks: Option<LeakReports>,
+    /// Whether a valid key that arrives over plain HTTP is revoked, with [`Transport::Tls`] only.
+    pub revoke_exposed: bool,
     /// For how long after the signal to stop `/readyz` answers 503 while requests are still served.
     pub drain_delay: Duration,
 }
@@ -130,7 +134,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let clock = tokio::spawn(log_clock_errors(store.clone()));
     let disk = tokio::spawn(disk::watch(store.clone()));
-    let metrics = Metrics::new(&store);
+    let metrics = Metrics::new(&store, operation.leaks.clone());
     let trusted = operation.trusted_proxies;
     let guard = Guard::new(store.clone(), metrics.clone(), trusted.clone(), operation.max_bad_keys);
     let guard = Arc::new(guard.with_hsts(operation.hsts));
@@ -142,6 +146,9 @@ pub async fn serve(
         .merge(portal.router())
         .layer(middleware::from_fn(log));
     let mut app = local_app.clone();
+    if let Some(leaks) = operation.leaks {
+        app = app.merge(leaks.router(store.clone()).layer(middleware::from_fn(log)));
+    }
     if matches!(transport, Transport::BehindProxy) {
         app = app.layer(middleware::from_fn(refuse_forwarded_plain_http));
     }
@@ -173,7 +180,7 @@ pub async fn serve(
                 metrics.clone(),
                 DefaultAcceptor::new(),
             ))
-            .serve(metrics.clone().router(store).into_make_service());
+            .serve(metrics.clone().router(store.clone()).into_make_service());
         tokio::spawn(metrics_server);
     }
 
@@ -185,7 +192,9 @@ pub async fn serve(
     let mut certificate = None;
     let public_server = match transport {
         Transport::Tls(own) => {
-            let acceptor = own.acceptor().acceptor(TlsOnly);
+            let exposed =
+                operation.revoke_exposed.then(|| ExposedKeys::new(store, metrics.clone()));
+            let acceptor = own.acceptor().acceptor(TlsOnly::new(exposed));
             certificate = Some(own);
             let limit = ConnectionLimit::new(max, Overload::Connections, metrics, acceptor);
             tokio::spawn(server.acceptor(limit.with_source_limit(max, &trusted)).serve(app))

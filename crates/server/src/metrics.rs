@@ -1,10 +1,14 @@
 //! Metrics in the text format of Prometheus. No label distinguishes keys.
 
+mod leaks;
 mod shared;
 #[cfg(feature = "cluster")]
 mod replica;
 
-use self::shared::{ByState, register};
+use self::{
+    leaks::Leaks,
+    shared::{ByResult, ByState, register},
+};
 use super::{key_check::KeyCheck, limits::Overload};
 use axum::{
     Router,
@@ -14,7 +18,7 @@ use axum::{
     routing::get,
 };
 use portcullis::{DiskSpace, Store, list::ListQuery};
-use portcullis_admin::RateLimitedLog;
+use portcullis_admin::{LeakReports, RateLimitedLog};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -27,11 +31,6 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// A check takes some hundred nanoseconds; the upper buckets show a busy or swapping machine.
 const BUCKETS: [f64; 12] =
     [2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByResult {
-    result: &'static str,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Within {
@@ -47,6 +46,28 @@ struct ByKind {
 static OVERLOAD_LOGS: [RateLimitedLog; Overload::ALL.len()] =
     [const { RateLimitedLog::new() }; Overload::ALL.len()];
 
+/// The result for a valid key that arrived over plain HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExposedResult {
+    Revoked,
+    LastRootKey,
+    Limit,
+    Failed,
+}
+
+impl ExposedResult {
+    const ALL: [Self; 4] = [Self::Revoked, Self::LastRootKey, Self::Limit, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::LastRootKey => "last_root_key",
+            Self::Limit => "limit",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The metrics of a server.
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -58,6 +79,8 @@ pub(super) struct Metrics {
     answering: Gauge,
     poisoned: Gauge,
     overloads: Family<ByKind, Counter>,
+    exposed: Family<ByResult, Counter>,
+    leaks: Option<Leaks>,
     disk: Option<Disk>,
     clock_ahead: Gauge,
     #[cfg(feature = "cluster")]
@@ -102,7 +125,7 @@ impl Disk {
 }
 
 impl Metrics {
-    pub(super) fn new(store: &Store) -> Self {
+    pub(super) fn new(store: &Store, leaks: Option<LeakReports>) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         let checks: Family<ByResult, Counter> =
             register(&mut registry, "auth_requests", "Keys that were checked");
@@ -140,6 +163,12 @@ impl Metrics {
             "poisoned",
             "1 after a failed write: nothing is written until the server is restarted",
         );
+        let exposed: Family<ByResult, Counter> = register(
+            &mut registry,
+            "exposed_keys",
+            "Valid keys that arrived over plain HTTP, with --revoke-exposed",
+        );
+        let leaks = leaks.map(|leaks| Leaks::new(leaks, &mut registry));
         let disk = store.health().disk.map(|_| Disk::new(&mut registry));
         let clock_ahead = register(
             &mut registry,
@@ -155,6 +184,9 @@ impl Metrics {
         for overload in Overload::ALL {
             drop(overloads.get_or_create(&ByKind { kind: overload.label() }));
         }
+        for result in ExposedResult::ALL {
+            drop(exposed.get_or_create(&ByResult { result: result.label() }));
+        }
         Self {
             #[cfg(feature = "cluster")]
             replica: replica::Replica::new(store, &mut registry),
@@ -166,6 +198,8 @@ impl Metrics {
             answering,
             poisoned,
             overloads,
+            exposed,
+            leaks,
             disk,
             clock_ahead,
             limited,
@@ -179,6 +213,11 @@ impl Metrics {
         if let Some(took) = took {
             self.seconds.observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a valid key that arrived over plain HTTP.
+    pub(super) fn record_exposed(&self, result: ExposedResult) {
+        self.exposed.get_or_create(&ByResult { result: result.label() }).inc();
     }
 
     /// Counts that a limit was reached, and logs it.
@@ -218,6 +257,9 @@ async fn render(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     }
     let ahead = health.clock_ahead.map_or(0, |ahead| ahead.as_secs());
     metrics.clock_ahead.set(i64::try_from(ahead).unwrap_or(i64::MAX));
+    if let Some(leaks) = &metrics.leaks {
+        leaks.update();
+    }
     #[cfg(feature = "cluster")]
     if let Some(replica) = &metrics.replica {
         replica.update(&store).await;
@@ -238,7 +280,7 @@ mod tests {
     async fn metrics_report_a_full_disk() {
         let (store, script) = portcullis::testing::scripted_store();
         script.fill_disk();
-        let response = render(State((Metrics::new(&store), store))).await;
+        let response = render(State((Metrics::new(&store, None), store))).await;
         let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
         for line in [

@@ -151,6 +151,8 @@ pub(crate) fn actor(user: &User, actor: Actor) -> Markup {
         Actor::Local(0) => html! { "root on this host" },
         Actor::Local(uid) => html! { "User " (uid) " on this host" },
         Actor::Key(id) => key(user, id),
+        Actor::SecretScanning => html! { "Secret scanning" },
+        Actor::PlainHttp => html! { "The check for plain HTTP" },
         Actor::Operator => html! { "An operator" },
         other => html! { (other) },
     }

@@ -19,7 +19,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const END_MARKER: (&str, &str) = ("end", "1");
 /// The fields that a form may have more than once. Of any other field, a second value would be
 /// ignored silently, so it is refused.
-const REPEATABLE: [&str; 3] = ["scope", "was_scope", "conflict"];
+const REPEATABLE: [&str; 4] = ["scope", "was_scope", "conflict", "id"];
 
 /// The names and values that a browser sent.
 pub(crate) struct FormInput(Vec<(String, String)>);

@@ -64,6 +64,7 @@ fn show(user: &User, view: &View, page: &Page) -> Response {
     let body = html! {
         div .head {
             h1 { "API Keys" }
+            a .button .quiet href=(user.base.path("/keys/leaked")) { "Find leaked keys" }
             @if user.may(&ADMIN_KEY_CREATE) {
                 a .button .primary href=(user.base.path("/keys/new")) { "Add API Key" }
             }
@@ -123,7 +124,8 @@ fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
     }
 }
 
-fn scopes(record: &Record) -> Markup {
+/// Renders the first scopes of a key, and the number of the others.
+pub(crate) fn scopes(record: &Record) -> Markup {
     let names: Vec<&str> = match &record.grant {
         Grant::All => vec!["All scopes (root)"],
         Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),

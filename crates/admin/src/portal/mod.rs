@@ -31,6 +31,7 @@ mod audit;
 mod removal;
 mod edit;
 mod rotate;
+mod leaked;
 #[cfg(feature = "cluster")]
 mod replicas;
 pub(crate) mod not_found;
@@ -99,6 +100,8 @@ impl Portal {
             .route("/bulk/{token}", post(bulk::run).get(redirect_to_list))
             .route("/keys", post(create::create).get(redirect_to_list))
             .route("/keys/new", get(create::page))
+            .route("/keys/leaked", get(leaked::page).post(leaked::find))
+            .route("/keys/leaked/revoke", post(leaked::revoke).get(redirect_to_list))
             .route("/keys/{id}", get(edit::page).post(edit::save))
             .route(
                 "/keys/{id}/deactivate",

@@ -10,6 +10,9 @@ mod audit;
 mod authz;
 mod example;
 mod http;
+#[cfg(feature = "secret-scanning")]
+mod leak_reports;
+mod leaked;
 mod lists;
 mod networks;
 mod owners;

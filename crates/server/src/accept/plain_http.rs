@@ -1,6 +1,9 @@
 //! Plain HTTP is refused and not redirected: the key has crossed the network already.
 
-use super::connection::MonitoredStream;
+use super::{
+    connection::MonitoredStream,
+    exposed::{ExposedKeys, Head},
+};
 use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode},
@@ -9,7 +12,7 @@ use axum::{
 };
 use axum_server::accept::Accept;
 use portcullis::web::Problem;
-use std::{future::Future, io, pin::Pin, time::Duration};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -23,8 +26,17 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_IGNORED_BYTES: u64 = 256 * 1024;
 
 /// Accepts TLS, and answers anything else with an unencrypted 403.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TlsOnly;
+#[derive(Clone)]
+pub(crate) struct TlsOnly {
+    /// Revokes the keys that arrive unencrypted, if the operator asks for it.
+    exposed: Option<Arc<ExposedKeys>>,
+}
+
+impl TlsOnly {
+    pub(crate) fn new(exposed: Option<Arc<ExposedKeys>>) -> Self {
+        Self { exposed }
+    }
+}
 
 impl<S: Send + 'static> Accept<MonitoredStream<TcpStream>, S> for TlsOnly {
     type Stream = MonitoredStream<TcpStream>;
@@ -32,6 +44,7 @@ impl<S: Send + 'static> Accept<MonitoredStream<TcpStream>, S> for TlsOnly {
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, S)>> + Send>>;
 
     fn accept(&self, stream: MonitoredStream<TcpStream>, service: S) -> Self::Future {
+        let exposed = self.exposed.clone();
         Box::pin(async move {
             let mut first = [0];
             match timeout(FIRST_BYTE_TIMEOUT, stream.get_ref().peek(&mut first)).await {
@@ -41,7 +54,10 @@ impl<S: Send + 'static> Accept<MonitoredStream<TcpStream>, S> for TlsOnly {
                     Ok((stream, service))
                 }
                 Ok(Ok(_)) => {
-                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream.into_inner())).await;
+                    let stream = stream.into_inner();
+                    let source = stream.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+                    let mut head = Head::new(exposed, source);
+                    let _ = timeout(REFUSAL_TIMEOUT, refuse(stream, &mut head)).await;
                     Err(io::Error::other("plain HTTP on the TLS port"))
                 }
                 Ok(Err(error)) => Err(error),
@@ -55,24 +71,29 @@ fn refusal(detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "plain-http", detail)
 }
 
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+/// Responds before it reads: the response must not depend on the request.
+async fn refuse(mut stream: TcpStream, head: &mut Head) -> io::Result<()> {
     let body =
         refusal("this port speaks HTTPS only; a key that was sent in the clear should be replaced")
             .text();
-    let head = format!(
+    let response_head = format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
          x-content-type-options: nosniff\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(response_head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await?;
     // Closing with unread bytes would reset the connection before the client reads the response.
-    let mut ignored = [0; 4096];
+    let mut buffer = [0; 4096];
     let mut rest = stream.take(MAX_IGNORED_BYTES);
-    while rest.read(&mut ignored).await? > 0 {}
-    Ok(())
+    loop {
+        match rest.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => head.extend(buffer.get(..count).unwrap_or_default()),
+        }
+    }
 }
 
 /// Middleware behind a proxy: refuses a request that reached the proxy by plain HTTP.

@@ -179,6 +179,8 @@ pub(crate) struct Serve {
     /// Serve at most this many connections at once, and at most half of them for one address.
     #[arg(long, value_name = "COUNT", default_value_t = 900, value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+    #[command(flatten)]
+    pub(crate) leaks: Leaks,
     /// Tell browsers to use only HTTPS for this host for this long (Strict-Transport-Security).
     #[arg(long, value_name = "SECONDS")]
     pub(crate) hsts: Option<u32>,
@@ -194,6 +196,24 @@ pub(crate) struct Serve {
     /// Log as JSON.
     #[arg(long)]
     pub(crate) log_json: bool,
+}
+
+/// The options of `serve` for keys that leaked.
+#[derive(Args)]
+pub(crate) struct Leaks {
+    /// Accept signed reports of leaked keys at /v1/leaks, and revoke the keys in them. The file has the
+    /// public keys of the scanning service: the response of
+    /// <https://api.github.com/meta/public_keys/secret_scanning>. It is read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) leak_keys: Option<PathBuf>,
+    /// With --leak-keys: say in the response which reported texts are keys of this store. Every reader of
+    /// a signed report can then learn it.
+    #[arg(long, requires = "leak_keys")]
+    pub(crate) leak_feedback: bool,
+    /// Revoke a valid key that a request sends to this server over plain HTTP, after the same response as
+    /// to any other. Not more than 10 keys a minute.
+    #[arg(long, conflicts_with = "behind_proxy")]
+    pub(crate) revoke_exposed: bool,
 }
 
 #[derive(Args)]

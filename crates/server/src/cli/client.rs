@@ -101,6 +101,11 @@ impl Client {
         self.send_bytes(method, path, "application/x-ndjson", Bytes::from(lines)).await
     }
 
+    /// Sends a text. Any status but success is a failure of the command.
+    pub(crate) async fn send_text(&mut self, path: &str, text: Vec<u8>) -> Result<Answer, Failure> {
+        self.send_bytes(Method::POST, path, "text/plain", text.into()).await
+    }
+
     async fn send_bytes(
         &mut self,
         method: Method,

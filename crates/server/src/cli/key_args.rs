@@ -26,8 +26,8 @@ pub(crate) enum KeyCommand {
     Show(One),
     /// Change a key.
     Update(Update),
-    /// Revoke a key at once; an update with --active yes reactivates it.
-    Revoke(One),
+    /// Revoke a key at once, or every key in a leaked text; an update with --active yes reactivates it.
+    Revoke(Revoke),
     /// Replace a key by a new one; only its text is printed to standard output, once.
     Rotate(Rotate),
     /// Delete an inactive key; this cannot be undone.
@@ -38,6 +38,20 @@ pub(crate) enum KeyCommand {
 pub(crate) struct One {
     /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    #[arg(required_unless_present = "leaked")]
+    pub(crate) id: Option<String>,
+    /// Revoke every key of this store whose whole text is in this file, such as a log; - is standard input.
+    /// The file may have any length.
+    #[arg(long, value_name = "FILE", conflicts_with = "id")]
+    pub(crate) leaked: Option<PathBuf>,
+    /// With --leaked: show the keys and revoke none.
+    #[arg(long, requires = "leaked")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args)]

@@ -23,6 +23,7 @@ mod key_argument;
 mod key_args;
 mod key_pages;
 mod keys;
+mod leaked;
 mod manual;
 mod location;
 mod log;
@@ -117,7 +118,10 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
         KeyCommand::Owners => owners::run(client, json).await,
         KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
         KeyCommand::Update(options) => keys::update(client, options, json).await,
-        KeyCommand::Revoke(options) => keys::revoke(client, &options.id, json).await,
+        KeyCommand::Revoke(options) => match &options.leaked {
+            Some(file) => leaked::run(client, file, &options, json).await,
+            None => keys::revoke(client, options.id.as_deref().unwrap_or_default(), json).await,
+        },
         KeyCommand::Rotate(options) => keys::rotate(client, &options, json).await,
         KeyCommand::Delete(options) => keys::delete(client, &options).await,
     }

@@ -132,6 +132,22 @@ pub(crate) fn table(keys: &[Key], now: Timestamp, width: Option<usize>) -> Strin
     aligned(std::iter::once(&head).chain(&rows), width)
 }
 
+/// Formats leaked keys as a table, each with the result of its revocation.
+pub(crate) fn leaked_table<'k>(
+    keys: impl Iterator<Item = (&'k Key, &'k str)>,
+    now: Timestamp,
+    width: Option<usize>,
+) -> String {
+    let rows = keys.map(|(key, result)| {
+        let [id, name, scopes, active, _, last_used, _] = row(key, now);
+        let owner = key.owner.clone().unwrap_or_else(|| "none".into());
+        [id, name, owner, scopes, active, last_used, result.to_owned()]
+    });
+    let rows: Vec<[String; 7]> = rows.collect();
+    let head = ["ID", "NAME", "OWNER", "SCOPES", "ACTIVE", "LAST USED", "RESULT"].map(String::from);
+    aligned(std::iter::once(&head).chain(&rows), width)
+}
+
 /// Formats a time of the API relative to `now`, such as "3 d ago" or "in 2 h".
 pub(crate) fn relative(time: &str, now: Timestamp) -> String {
     let Ok(at) = time.parse::<Timestamp>() else { return time.to_owned() };

@@ -9,7 +9,10 @@ use super::{
     log, output,
 };
 use portcullis::{Store, scope::catalogue, wipe_stack};
-use portcullis_admin::control::{self, ControlSocket};
+use portcullis_admin::{
+    LeakReports,
+    control::{self, ControlSocket},
+};
 use portcullis_server::{Certificate, CertificateError, Operation, Signals, Transport, serve};
 use std::{
     fs::{self, DirBuilder},
@@ -76,6 +79,7 @@ async fn run_until_signal(
     options: &Serve,
     mut signals: Signals,
 ) -> Result<End, Failure> {
+    let leaks = leak_reports(options)?;
     let listener = bind(location, options.listen)?;
     let metrics = options.metrics_listen.map(|address| bind(location, address)).transpose()?;
     let configured = configured_transport(options).await?;
@@ -109,7 +113,7 @@ async fn run_until_signal(
         let _ = output::line(format!("listening on {scheme}://{address}").as_bytes());
         tracing::info!(%address, scheme, "listening");
     };
-    let operation = operation(options, metrics)?;
+    let operation = operation(options, metrics, leaks)?;
     serve(store, listener, transport, control, operation, signals, ready)
         .await
         .map_err(Failure::io("serving"))?;
@@ -138,7 +142,19 @@ async fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn operation(options: &Serve, metrics: Option<TcpListener>) -> Result<Operation, Failure> {
+/// Reads the public keys of a secret-scanning service.
+fn leak_reports(options: &Serve) -> Result<Option<LeakReports>, Failure> {
+    let Some(file) = &options.leaks.leak_keys else { return Ok(None) };
+    let reports = LeakReports::open(file.as_path());
+    let reports = reports.map_err(|error| Failure::usage(format!("--leak-keys: {error}")))?;
+    Ok(Some(if options.leaks.leak_feedback { reports.with_feedback() } else { reports }))
+}
+
+fn operation(
+    options: &Serve,
+    metrics: Option<TcpListener>,
+    leaks: Option<LeakReports>,
+) -> Result<Operation, Failure> {
     if let Some(listener) = &metrics {
         let address = address(listener)?;
         tracing::info!(%address, "serving metrics");
@@ -155,6 +171,8 @@ fn operation(options: &Serve, metrics: Option<TcpListener>) -> Result<Operation,
         max_bad_keys: options.max_bad_keys,
         max_connections: usize::try_from(options.max_connections).unwrap_or(usize::MAX),
         hsts: options.hsts,
+        leaks,
+        revoke_exposed: options.leaks.revoke_exposed,
         drain_delay: Duration::from_secs(options.drain_delay.into()),
     })
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     authorization,
+    encoding::basic,
     http1::{request, with_headers},
+    http2::Coding,
     servers::{Servers, id_of, keys_in, wrong},
 };
 
@@ -25,6 +27,7 @@ pub(crate) const SCENES: &[Named] = &[
         on(s, "POST", "/v1/audit/cut", r#"{"before":"2001-01-01T00:00:00Z"}"#)
     }),
     ("POST /v1/verify", verify),
+    ("POST /v1/keys/leaked", leaked),
     ("GET /healthz, /readyz, /openapi.json", |s| {
         let probes = ["/healthz", "/readyz", "/openapi.json"];
         probes.iter().flat_map(|path| on(s, "GET", path, "")).collect()
@@ -88,6 +91,34 @@ fn verify(servers: &Servers) -> Vec<String> {
     one.close();
     two.close();
     vec![admin, valid, revoked, unknown]
+}
+
+/// Keys in a leaked text: plain and encoded, found and revoked, and an unknown one.
+fn leaked(servers: &Servers) -> Vec<String> {
+    let (admin, unknown) = (servers.admin(), wrong(&servers.key()));
+    let keys: Vec<String> = (0..4).map(|_| servers.key()).collect();
+    let text = |one: &str, two: &str| {
+        format!("{}\nkey={one} {}\n{unknown}", "x".repeat(100_000), authorization(two))
+    };
+    let mut one = servers.http1();
+    let headers = [authorization(&admin)];
+    for (path, [a, b]) in [
+        ("/v1/keys/leaked", [&keys[0], &keys[1]]),
+        ("/v1/keys/leaked?revoke=true", [&keys[0], &keys[1]]),
+    ] {
+        let answer = one.ask(&with_headers("POST", path, &headers, "text/plain", &text(a, b)));
+        assert!(answer.status == 200 && answer.body.contains(&id_of(a)), "{answer:?}");
+    }
+    one.close();
+    let basic = basic(&admin);
+    let headers = [("authorization", basic.as_str()), ("content-type", "text/plain")];
+    let mut two = servers.http2();
+    let body = format!("{} {}", keys[2], keys[3]);
+    let answer =
+        two.ask_with("POST", "/v1/keys/leaked?revoke=true", &headers, &body, Coding::Indexed);
+    assert!(answer.status == 200 && answer.body.contains("\"revoked\""), "{answer:?}");
+    two.close();
+    [keys, vec![admin, unknown]].concat()
 }
 
 fn with_refused_key(servers: &Servers, key: &str) -> Vec<String> {

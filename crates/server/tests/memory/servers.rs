@@ -50,7 +50,7 @@ impl Servers {
         fs::set_permissions(&pepper, fs::Permissions::from_mode(0o600)).unwrap();
         let metrics = free_address();
         let server = home.serve_with(
-            &["--log-level", "debug", "--metrics-listen", &metrics],
+            &["--log-level", "debug", "--metrics-listen", &metrics, "--revoke-exposed"],
             &[("PORTCULLIS_PEPPER_FILE", pepper.to_str().unwrap())],
         );
         let plain_root = plain_home.done(&["init", "--scopes=financial-data"]);

@@ -13,6 +13,7 @@ mod command_line;
 mod delivery;
 mod files;
 mod kill;
+mod leaks;
 mod many;
 mod operation;
 mod start;
