@@ -87,9 +87,17 @@ impl Caller {
         }
     }
 
+    /// Returns the id of the caller's key; `None` for a local user.
+    pub(crate) fn id(&self) -> Option<KeyId> {
+        match self {
+            Self::Key(principal, _) => Some(principal.id()),
+            Self::Local(_) => None,
+        }
+    }
+
     /// Returns whether the caller is this key.
     pub(crate) fn is(&self, id: KeyId) -> bool {
-        matches!(self, Self::Key(principal, _) if principal.id() == id)
+        self.id() == Some(id)
     }
 
     /// Accepts a local user, and a key that has `scope`. Records any other caller's attempt in the

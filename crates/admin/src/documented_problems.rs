@@ -108,19 +108,20 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     let is_conditional = has("header", Some("If-Match"));
     let is_idempotent = has("header", Some("Idempotency-Key"));
     let changes_scopes = ["add_scope", "hide_scope"].contains(&id);
+    let revokes_own = id == "revoke_own_key";
     let conditions = [
         (operation.get("requestBody").is_some(), WITH_BODY),
         (has("query", None), WITH_QUERY),
         (has("path", Some("id")), WITH_ID),
         (id == "hide_scope", WITH_NAME),
-        (is_conditional || is_idempotent || changes_scopes, CHANGE),
+        (is_conditional || is_idempotent || changes_scopes || revokes_own, CHANGE),
         (changes_scopes, ROOT),
         (is_idempotent || id == "update_key", GRANT),
         (is_idempotent, IDEMPOTENT),
         (is_conditional, CONDITIONAL),
         (id == "readyz", UNAVAILABLE),
         (id == "create_key", CREATE),
-        (id == "update_key", UPDATE),
+        (id == "update_key" || revokes_own, UPDATE),
         (id == "rotate_key", ROTATE),
         (id == "delete_key", DELETE),
         (id == "hide_scope", HIDE),

@@ -102,7 +102,7 @@ pub fn router(store: Store) -> Router {
     let mut description = openapi::Api::openapi();
     description.merge(forward_auth::ForwardAuthApi::openapi());
     let router = OpenApiRouter::with_openapi(description)
-        .routes(routes!(info::whoami))
+        .routes(routes!(info::whoami, info::revoke_own))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
