@@ -76,7 +76,7 @@ pub mod audit {
     pub use crate::{
         audit_entry::{Act, Attempt, AuditEntry},
         proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
-        store::Pruned,
+        store::{AuditBatch, NewerAuditEntry, Pruned},
     };
 }
 

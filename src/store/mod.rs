@@ -16,6 +16,7 @@
 
 mod acting;
 mod audit;
+mod audit_follow;
 mod authenticate;
 mod backup;
 mod builder;
@@ -53,6 +54,7 @@ mod writer;
 
 pub use self::{
     acting::Acting,
+    audit_follow::{AuditBatch, NewerAuditEntry},
     authenticate::KeyHandle,
     builder::Builder,
     handle::Store,

@@ -73,7 +73,8 @@ pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 impl Caller {
-    fn actor(&self) -> Actor {
+    /// Returns the actor of the caller's acts.
+    pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Key(principal, _) => Actor::Key(principal.id()),
             Self::Local(user) => Actor::Local(user.uid()),
@@ -87,12 +88,17 @@ impl Caller {
         }
     }
 
-    /// Returns the id of the caller's key; `None` for a local user.
-    pub(crate) fn id(&self) -> Option<KeyId> {
+    /// Returns the caller's key; `None` for a local user.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
         match self {
-            Self::Key(principal, _) => Some(principal.id()),
+            Self::Key(principal, _) => Some(principal),
             Self::Local(_) => None,
         }
+    }
+
+    /// Returns the id of the caller's key; `None` for a local user.
+    pub(crate) fn id(&self) -> Option<KeyId> {
+        self.principal().map(Principal::id)
     }
 
     /// Returns whether the caller is this key.

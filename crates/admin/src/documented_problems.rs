@@ -18,6 +18,8 @@ const FORWARD_AUTH: &[Kind] =
     &[(500, "misconfigured", "no scope, an unknown scope, or another parameter")];
 const LIMITED: &[Kind] =
     &[(429, "too-many-bad-keys", "too many bad keys from this source; a valid key is accepted")];
+const STREAMS: &[Kind] =
+    &[(429, "too-many-streams", "the key has 8 streams, or there are too many; end one")];
 const UNSAFE_METHOD: &[Kind] = &[
     (400, "incomplete-body", "the body ended early; nothing was changed"),
     (403, "foreign-origin", "a page of another origin sent the request"),
@@ -119,6 +121,7 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
         (is_idempotent || id == "update_key", GRANT),
         (is_idempotent, IDEMPOTENT),
         (is_conditional, CONDITIONAL),
+        (id == "follow_audit_log", STREAMS),
         (id == "readyz", UNAVAILABLE),
         (id == "create_key", CREATE),
         (id == "update_key" || revokes_own, UPDATE),

@@ -28,6 +28,7 @@ mod owners;
 mod scopes;
 mod audit;
 mod export;
+mod audit_stream;
 mod info;
 mod verify;
 mod forward_auth;
@@ -37,7 +38,7 @@ mod portal;
 pub mod control;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::Request,
     http::{
         HeaderValue, Method, StatusCode,
@@ -70,6 +71,7 @@ pub mod fuzzing {
 #[doc = include_str!("../../../docs/getting-started/rust.md")]
 mod getting_started {}
 
+pub use audit_stream::{EndlessResponse, StreamStop};
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
@@ -91,6 +93,9 @@ pub use rate_limited_log::RateLimitedLog;
 /// replaces request bodies must preserve their `is_end_stream`: without it a cancelled body looks
 /// complete.
 ///
+/// The response of `/v1/audit/stream` has no end, and [`EndlessResponse`] as an extension: a layer must not limit
+/// its duration. A host that stops ends it with [`StreamStop`].
+///
 /// ```
 /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: axum::Router = axum::Router::new().nest("/admin", portcullis_admin::router(store));
@@ -111,6 +116,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(scopes::add, scopes::hide))
         .routes(routes!(audit::audit))
         .routes(routes!(export::export))
+        .routes(routes!(audit_stream::follow))
         .routes(routes!(verify::verify))
         .routes(routes!(info::alive))
         .routes(routes!(info::ready));
@@ -124,6 +130,7 @@ pub fn router(store: Store) -> Router {
         .route("/v1/audit/cut", post(audit::prune))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(audit_stream::AuditStreams::default()))
         .layer(middleware::from_fn(web::require_complete_body))
         .layer(middleware::from_fn(cross_site::refuse_cross_site))
         .layer(middleware::map_response(no_store))

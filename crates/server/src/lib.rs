@@ -31,6 +31,7 @@ mod signals;
 
 use accept::{ConnectionLimit, TlsOnly, refuse_forwarded_plain_http};
 use axum::{
+    Extension,
     extract::{MatchedPath, Request},
     middleware,
     response::Response,
@@ -41,7 +42,7 @@ use guard::Guard;
 use limits::Overload;
 use metrics::Metrics;
 use portcullis::{Network, Store};
-use portcullis_admin::{Origin, Portal, control::ControlSocket};
+use portcullis_admin::{Origin, Portal, StreamStop, control::ControlSocket};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
@@ -138,8 +139,10 @@ pub async fn serve(
     if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
         portal = portal.at(origin);
     }
+    let streams = StreamStop::new();
     let local_app = portcullis_admin::router(store.clone())
         .merge(portal.router())
+        .layer(Extension(streams.clone()))
         .layer(middleware::from_fn(log));
     let mut app = local_app.clone();
     if matches!(transport, Transport::BehindProxy) {
@@ -202,6 +205,7 @@ pub async fn serve(
     let stopper = stop.clone();
     let signal = tokio::spawn(async move {
         signals.run_until_shutdown(certificate, &guard, operation.drain_delay).await;
+        streams.stop();
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
     let public_server = public_server.await;

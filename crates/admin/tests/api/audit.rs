@@ -391,6 +391,7 @@ mod recorded_acts {
             ("GET", "/v1/scopes".to_owned(), Value::Null, "list", None),
             ("GET", "/v1/audit".to_owned(), Value::Null, "list", None),
             ("GET", "/v1/audit/export".to_owned(), Value::Null, "list", None),
+            ("GET", "/v1/audit/stream".to_owned(), Value::Null, "list", None),
             (
                 "POST",
                 "/v1/audit/cut".to_owned(),
