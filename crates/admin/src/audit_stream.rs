@@ -192,7 +192,11 @@ pub(crate) async fn follow(
         heartbeat: Instant::now() + HEARTBEAT,
     };
     let chunks = stream::try_unfold(follower, |follower| async {
-        follower.next_chunk().await.map(Some).map_err(|_| io::Error::other("the stream was aborted"))
+        follower
+            .next_chunk()
+            .await
+            .map(Some)
+            .map_err(|_| io::Error::other("the stream was aborted"))
     });
     let body = match stop {
         Some(Extension(stop)) => Body::from_stream(chunks.take_until(Box::pin(stop.stopped()))),
@@ -248,7 +252,8 @@ impl Follower {
     /// Reads the next lines, possibly none.
     async fn read(&mut self) -> Result<Vec<u8>, ApiError> {
         let after = self.after;
-        let read = self.caller.read_many(&self.store, move |acting| acting.audit_batch(after, BATCH));
+        let read =
+            self.caller.read_many(&self.store, move |acting| acting.audit_batch(after, BATCH));
         let batch = read.await?;
         // A store in memory has no entries to advance to.
         self.is_behind = after < batch.last && batch.last < batch.newest;

@@ -197,8 +197,7 @@ impl Acting<'_> {
     pub fn audit_batch(&self, after: u64, limit: usize) -> Result<AuditBatch, Error> {
         let authority = self.require(Attempt::List, None, &ADMIN_KEY_LIST)?;
         let newest = self.caller().core.audit_signal.newest();
-        let mut entries =
-            if after < newest { self.store.audit(after, limit)? } else { Vec::new() };
+        let mut entries = if after < newest { self.store.audit(after, limit)? } else { Vec::new() };
         entries.retain(|entry| entry.sequence <= newest);
         let first = entries.first().map(|entry| entry.sequence);
         let pruned_through = first.and_then(|first| first.checked_sub(1)).filter(|n| *n > after);

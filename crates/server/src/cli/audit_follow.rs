@@ -32,7 +32,9 @@ pub(crate) async fn run(
     };
     let path = format!("/v1/audit/stream?after={}", options.after);
     client.lines(&path, |lines| show(lines, json)).await?;
-    Err(Failure::unreachable("the server ended the stream; to continue, give the last number with --after"))
+    Err(Failure::unreachable(
+        "the server ended the stream; to continue, give the last number with --after",
+    ))
 }
 
 fn show(lines: &str, json: bool) -> Result<(), Failure> {
