@@ -141,6 +141,7 @@ async fn stream_ends_when_its_key_is_revoked_or_narrowed() {
         store.update(id, restriction.clone()).unwrap();
         let mut is_ended = false;
         while let Some(line) = stream.line().await {
+            assert!(line.get("heartbeat").is_none(), "the stream does not end");
             // The entry about the restriction does not reach its key.
             is_ended |= line["key"] == id.to_string() && line["act"] == "update";
         }
@@ -227,6 +228,11 @@ async fn slow_reader_is_told_of_the_entries_that_were_pruned_meanwhile() {
     let store = portcullis_testkit::builder().open(&home).unwrap();
     let (_, key) = issue(&store, new_key(&store, "siem", &LISTS));
     let app = router(store.clone());
+    // Another client reads all chunks.
+    let mut whole = Stream::open(&app, &key, 0).await;
+    for sequence in 1..=403 {
+        assert_eq!(whole.sequence().await, sequence);
+    }
     let mut stream = Stream::open(&app, &key, 0).await;
     let mut last = 0;
     for _ in 0..5 {
