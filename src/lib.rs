@@ -114,6 +114,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    Acting, Builder, Count, Health, Idempotency, Issued, KeyHandle, Outcome, OwnerKeys, Store,
+    Acting, Builder, Count, Health, Idempotency, Issued, KeyEntries, KeyHandle, KeyReach, Outcome,
+    OwnerKeys, ReachGroup, RevokedGroup, Store,
 };
 pub use time::Timestamp;

@@ -14,7 +14,10 @@
 //! | wait until the change is durable and applied | the error is returned; see `plans` |
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
+mod key_reach;
 mod reading;
+
+pub use self::key_reach::{KeyEntries, KeyReach, ReachGroup, RevokedGroup};
 
 use super::{
     caller::Caller,

@@ -53,7 +53,7 @@ mod uses;
 mod writer;
 
 pub use self::{
-    acting::Acting,
+    acting::{Acting, KeyEntries, KeyReach, ReachGroup, RevokedGroup},
     audit_follow::{AuditBatch, NewerAuditEntry},
     authenticate::KeyHandle,
     builder::Builder,

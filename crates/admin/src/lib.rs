@@ -29,6 +29,7 @@ mod scopes;
 mod audit;
 mod export;
 mod audit_stream;
+mod reach;
 mod info;
 mod verify;
 mod forward_auth;
@@ -111,6 +112,8 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
+        .routes(routes!(reach::show))
+        .routes(routes!(reach::revoke))
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))

@@ -111,7 +111,7 @@ impl Acting<'_> {
         !matches!(self.reach(), Reach::Every)
     }
 
-    fn find(&self, authority: &Authority, id: KeyId) -> Result<Arc<Record>, Error> {
+    pub(super) fn find(&self, authority: &Authority, id: KeyId) -> Result<Arc<Record>, Error> {
         let record = self.store.get(id)?;
         if authority.sees(record.owner.as_deref()) {
             Ok(self.shown(record))
@@ -246,7 +246,7 @@ impl Acting<'_> {
         planning.require_every_owner(attempt)
     }
 
-    fn require(
+    pub(super) fn require(
         &self,
         attempt: Attempt,
         key: Option<KeyId>,

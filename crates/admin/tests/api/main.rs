@@ -14,4 +14,5 @@ mod example;
 mod http;
 mod owners;
 mod pending;
+mod reach;
 mod reference;
