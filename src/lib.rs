@@ -79,7 +79,7 @@ pub mod audit {
     pub use crate::{
         audit_entry::{Act, Attempt, AuditEntry},
         proof::{AuditRange, AuditRangeEnd, AuditRangeStart, AuditVerifier, AuditVerifyError},
-        store::Pruned,
+        store::{AuditBatch, NewerAuditEntry, Pruned},
     };
 }
 
@@ -119,6 +119,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 pub use store::testing;
 pub use store::{
     Acting, BatchRefused, Builder, BulkAct, BulkReport, Count, CountedKeys, Health, Idempotency,
-    Issued, KeyHandle, LeakedKeys, Outcome, OwnerKeys, Store,
+    Issued, KeyEntries, KeyHandle, KeyReach, LeakedKeys, Outcome, OwnerKeys, ReachGroup,
+    RevokedGroup, Store,
 };
 pub use time::Timestamp;

@@ -15,10 +15,14 @@
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
 mod bulk;
+mod key_reach;
 mod leaks;
 mod reading;
 
-pub use self::bulk::{BatchRefused, BulkAct, BulkReport, CountedKeys};
+pub use self::{
+    bulk::{BatchRefused, BulkAct, BulkReport, CountedKeys},
+    key_reach::{KeyEntries, KeyReach, ReachGroup, RevokedGroup},
+};
 
 use super::{
     caller::Caller,

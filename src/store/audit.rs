@@ -1,12 +1,13 @@
 //! Reading the audit log.
 
-use super::handle::Store;
+use super::{audit_follow::NewerAuditEntry, handle::Store};
 use crate::{
     audit_entry::AuditEntry,
     codec::{self, Mark},
     error::Error,
     proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
 };
+use std::sync::Arc;
 
 impl Store {
     /// Returns up to `limit` audit entries after the one numbered `after`, oldest first, each checked
@@ -21,6 +22,12 @@ impl Store {
     /// ```
     pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Error> {
         self.writer.ledger.audit(after, limit, self.writer.catalogue())
+    }
+
+    /// Waits for an entry after the one numbered `after` that is durable and applied in this process. Read it
+    /// with [`Acting::audit_batch`](crate::Acting::audit_batch).
+    pub fn newer_audit_entry(&self, after: u64) -> NewerAuditEntry {
+        NewerAuditEntry::new(Arc::clone(&self.writer.audit_signal), after)
     }
 
     /// Returns up to `limit` audit entries after the one numbered `after`, with the proof of them that

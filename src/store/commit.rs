@@ -83,6 +83,7 @@ impl Core {
         }
         plans.base = Some(last);
         plans.requests_read_through = last.sequence;
+        self.audit_signal.announce(last.sequence);
         Ok(())
     }
 

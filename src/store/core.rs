@@ -1,6 +1,7 @@
 //! The parts of a store, and how planned changes are queued.
 
 use super::{
+    audit_follow::AuditSignal,
     plans::{Pending, PlannedKey, Plans, Queued},
     refusal_counters::RefusalCounters,
     scope_names::ScopeNames,
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) done: [Condvar; 2],
     /// Wakes the callers that wait until all pruned entries are removed.
     pub(super) removed: Condvar,
+    /// Wakes the readers that follow the audit log.
+    pub(super) audit_signal: Arc<AuditSignal>,
 }
 
 /// The parts that differ from store to store.
@@ -64,6 +67,7 @@ impl Core {
             seals,
             names: RwLock::new(names),
             scope_changes: Mutex::default(),
+            audit_signal: AuditSignal::new(plans.applied()),
             plans: Mutex::new(plans),
             refusals: Mutex::default(),
             wake: Condvar::new(),

@@ -84,6 +84,8 @@ impl Follower for Core {
             plans.restart_from_base(&self.index);
         }
         plans.decide_doubts(&self.index);
+        drop(plans);
+        self.audit_signal.announce(meta.mark.sequence);
         Ok(())
     }
 
@@ -95,6 +97,8 @@ impl Follower for Core {
         (plans.base, plans.requests_read_through) = (None, 0);
         (plans.base_pruned_through, plans.pruned_through) = (0, 0);
         plans.requests.forget_after(0);
+        drop(plans);
+        self.audit_signal.announce(0);
     }
 
     fn end_watches(&self) {

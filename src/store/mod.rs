@@ -16,6 +16,7 @@
 
 mod acting;
 mod audit;
+mod audit_follow;
 mod authenticate;
 mod backup;
 mod batch;
@@ -54,7 +55,11 @@ mod uses;
 mod writer;
 
 pub use self::{
-    acting::{Acting, BatchRefused, BulkAct, BulkReport, CountedKeys},
+    acting::{
+        Acting, BatchRefused, BulkAct, BulkReport, CountedKeys, KeyEntries, KeyReach, ReachGroup,
+        RevokedGroup,
+    },
+    audit_follow::{AuditBatch, NewerAuditEntry},
     authenticate::KeyHandle,
     builder::Builder,
     handle::Store,

@@ -10,7 +10,7 @@ use super::{
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use data_encoding::HEXLOWER;
 use portcullis::{
-    Acting, Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
+    Acting, Actor, Change, Error, Expiry, KeyId, Metadata, Store, Timestamp,
     audit::{Act, Attempt, AuditEntry},
     scope::catalogue,
     web::{FieldError, Problem},
@@ -241,16 +241,19 @@ struct PageRequest {
     after: u64,
     limit: usize,
     key: Option<KeyId>,
+    actor: Option<KeyId>,
 }
 
 impl PageRequest {
     fn read(parameters: query::Parameters) -> Result<Self, Problem> {
-        let mut request = Self { after: 0, limit: DEFAULT_LIMIT, key: None };
-        query::each(parameters, "after, limit and key", |name, value| {
+        let mut request = Self { after: 0, limit: DEFAULT_LIMIT, key: None, actor: None };
+        let key = |value: &str| value.parse().map(Some).map_err(|_| "must be the id of a key");
+        query::each(parameters, "after, limit, key and actor", |name, value| {
             match name {
                 "after" => request.after = query::number(value, "must be the number of an entry")?,
                 "limit" => request.limit = query::number(value, LIMITS)?,
-                "key" => request.key = Some(value.parse().map_err(|_| "must be the id of a key")?),
+                "key" => request.key = key(value)?,
+                "actor" => request.actor = key(value)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -263,9 +266,10 @@ impl PageRequest {
     }
 
     fn matches(&self, entry: &AuditEntry) -> bool {
-        self.key.is_none_or(|key| {
-            entry.key == Some(key) || matches!(entry.act, Act::Rotate { into } if into == key)
-        })
+        self.actor.is_none_or(|actor| entry.actor == Actor::Key(actor))
+            && self.key.is_none_or(|key| {
+                entry.key == Some(key) || matches!(entry.act, Act::Rotate { into } if into == key)
+            })
     }
 
     /// Reads the entries, and the position of the next page unless this is the last.
@@ -302,7 +306,8 @@ impl PageRequest {
     params(
         ("after" = Option<u64>, Query, description = "Only entries with a greater sequence number; 0 by default"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "The maximum number of entries; 100 by default"),
-        ("key" = Option<String>, Query, description = "Only entries about this key")
+        ("key" = Option<String>, Query, description = "Only entries about this key"),
+        ("actor" = Option<String>, Query, description = "Only acts of this key")
     ),
     responses(
         (status = 200, description = "a page of the audit log", body = Listing<'_>)

@@ -75,6 +75,7 @@ pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 impl Caller {
+    /// Returns the actor of the caller's acts.
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Key(principal, _) => Actor::Key(principal.id()),
@@ -89,9 +90,22 @@ impl Caller {
         }
     }
 
+    /// Returns the caller's key; `None` for a local user.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Key(principal, _) => Some(principal),
+            Self::Local(_) => None,
+        }
+    }
+
+    /// Returns the id of the caller's key; `None` for a local user.
+    pub(crate) fn id(&self) -> Option<KeyId> {
+        self.principal().map(Principal::id)
+    }
+
     /// Returns whether the caller is this key.
     pub(crate) fn is(&self, id: KeyId) -> bool {
-        matches!(self, Self::Key(principal, _) if principal.id() == id)
+        self.id() == Some(id)
     }
 
     /// Accepts a local user, and a key that has `scope`. Records any other caller's attempt in the

@@ -18,6 +18,8 @@ const FORWARD_AUTH: &[Kind] =
     &[(500, "misconfigured", "no scope, an unknown scope, or another parameter")];
 const LIMITED: &[Kind] =
     &[(429, "too-many-bad-keys", "too many bad keys from this source; a valid key is accepted")];
+const STREAMS: &[Kind] =
+    &[(429, "too-many-streams", "the key has 8 streams, or there are too many; end one")];
 const UNSAFE_METHOD: &[Kind] = &[
     (400, "incomplete-body", "the body ended early; nothing was changed"),
     (403, "foreign-origin", "a page of another origin sent the request"),
@@ -120,6 +122,7 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     let is_idempotent = has("header", Some("Idempotency-Key"));
     let has_text = id == "find_leaked_keys";
     let changes_scopes = ["add_scope", "hide_scope"].contains(&id);
+    let revokes_own = id == "revoke_own_key";
     let conditions = [
         (method != "get" && !has_text, LIMITED_BODY),
         (operation.get("requestBody").is_some() && !has_text, WITH_BODY),
@@ -127,7 +130,7 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
         (has("query", None), WITH_QUERY),
         (has("path", Some("id")), WITH_ID),
         (id == "hide_scope", WITH_NAME),
-        (is_conditional || is_idempotent || changes_scopes, CHANGE),
+        (is_conditional || is_idempotent || changes_scopes || revokes_own, CHANGE),
         (changes_scopes, ROOT),
         (is_idempotent || id == "update_key" || id == "create_keys", GRANT),
         (id == "count_bulk_act", COUNT_BULK),
@@ -136,9 +139,10 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
         (id == "create_keys" || id == "run_bulk_act", CHANGE),
         (is_idempotent, IDEMPOTENT),
         (is_conditional, CONDITIONAL),
+        (id == "follow_audit_log", STREAMS),
         (id == "readyz", UNAVAILABLE),
         (id == "create_key", CREATE),
-        (id == "update_key", UPDATE),
+        (id == "update_key" || revokes_own, UPDATE),
         (id == "rotate_key", ROTATE),
         (id == "delete_key", DELETE),
         (id == "hide_scope", HIDE),

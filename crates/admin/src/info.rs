@@ -1,7 +1,7 @@
-//! Routes that describe the service: the caller's key, and health.
+//! The routes about the caller's own key, and the health of the service.
 
-use super::{api_error::ApiError, caller::Caller, wire};
-use axum::{extract::State, http::StatusCode, response::Response};
+use super::{api_error::ApiError, body, caller::Caller, keys, wire};
+use axum::{body::Body, extract::State, http::StatusCode, response::Response};
 use portcullis::{Error, Refusal, Store, web::Problem};
 use serde::Serialize;
 use serde_json::json;
@@ -49,6 +49,35 @@ pub(crate) async fn whoami(
         Err(Error::NoSuchKey(_)) => Err(Refusal::Unknown.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Revokes the caller's own key
+///
+/// Needs a valid key and no scope. The key is refused from the response on. A key with the scope
+/// `admin.key.update` can reactivate it.
+#[utoipa::path(
+    delete,
+    path = "/v1/whoami",
+    operation_id = "revoke_own_key",
+    tag = "Verification",
+    responses(
+        (status = 200, description = "the key, which is inactive now", body = wire::Key<'_>, headers(("ETag" = String, description = "The revision of the key, for `If-Match`")))
+    ),
+    security(("key" = []))
+)]
+pub(crate) async fn revoke_own(
+    State(store): State<Store>,
+    caller: Caller,
+    body: Body,
+) -> Result<Response, ApiError> {
+    // The body is ignored, but a request with an incomplete body must not take effect.
+    body::read(body).await?;
+    let Some(id) = caller.id() else {
+        let detail = "a local user has no key; revoke a key by its id, with PATCH /v1/keys/{id}";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-key", detail).into());
+    };
+    let (record, settled) = caller.act(&store, move |acting| keys::revoke(&acting, id)).await?;
+    Ok(wire::changed(&store, &record, settled))
 }
 
 /// Liveness probe

@@ -274,7 +274,10 @@ pub(crate) async fn update(
 }
 
 /// Revokes a key. With replicas, also returns how many of them confirmed it.
-fn revoke(acting: &Acting<'_>, id: KeyId) -> Result<(Arc<Record>, Option<wire::Settled>), Error> {
+pub(crate) fn revoke(
+    acting: &Acting<'_>,
+    id: KeyId,
+) -> Result<(Arc<Record>, Option<wire::Settled>), Error> {
     #[cfg(feature = "cluster")]
     {
         let (record, wait) = acting.revoke_everywhere(id)?;

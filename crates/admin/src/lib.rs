@@ -30,6 +30,8 @@ mod owners;
 mod scopes;
 mod audit;
 mod export;
+mod audit_stream;
+mod reach;
 mod info;
 mod verify;
 mod leaked;
@@ -75,6 +77,7 @@ pub mod fuzzing {
 #[doc = include_str!("../../../docs/getting-started/rust.md")]
 mod getting_started {}
 
+pub use audit_stream::{EndlessResponse, StreamStop};
 pub use caller::LocalUser;
 pub use export::{ExportError, ExportReader};
 pub use forward_auth::forward_auth;
@@ -98,6 +101,9 @@ pub use rate_limited_log::RateLimitedLog;
 /// replaces request bodies must preserve their `is_end_stream`: without it a cancelled body looks
 /// complete.
 ///
+/// The response of `/v1/audit/stream` has no end, and [`EndlessResponse`] as an extension: a layer must not limit
+/// its duration. A host that stops ends it with [`StreamStop`].
+///
 /// ```
 /// # let store = portcullis::Store::builder().scopes(portcullis::scope::catalogue::financial_data()).in_memory()?;
 /// let app: axum::Router = axum::Router::new().nest("/admin", portcullis_admin::router(store));
@@ -109,7 +115,7 @@ pub fn router(store: Store) -> Router {
     let mut description = openapi::Api::openapi();
     description.merge(forward_auth::ForwardAuthApi::openapi());
     let router = OpenApiRouter::with_openapi(description)
-        .routes(routes!(info::whoami))
+        .routes(routes!(info::whoami, info::revoke_own))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::rotate))
@@ -118,11 +124,14 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(bulk::count))
         .routes(routes!(bulk::run))
         .routes(routes!(leaked::find))
+        .routes(routes!(reach::show))
+        .routes(routes!(reach::revoke))
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))
         .routes(routes!(audit::audit))
         .routes(routes!(export::export))
+        .routes(routes!(audit_stream::follow))
         .routes(routes!(verify::verify))
         .routes(routes!(info::alive))
         .routes(routes!(info::ready));
@@ -137,6 +146,7 @@ pub fn router(store: Store) -> Router {
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(bulk::Counted::default()))
+        .layer(Extension(audit_stream::AuditStreams::default()))
         .layer(middleware::from_fn(web::require_complete_body))
         .layer(middleware::from_fn(cross_site::refuse_cross_site))
         .layer(middleware::map_response(no_store))

@@ -99,8 +99,17 @@ struct WrongValue {
 }
 
 /// The schemas of bodies, whose unknown fields are refused.
-const REQUEST_BODIES: [&str; 7] =
-    ["NewKey", "KeyChange", "KeyFilter", "NewBulkAct", "Rotation", "Presented", "ScopeDescription"];
+const REQUEST_BODIES: [&str; 9] = [
+    "NewKey",
+    "KeyChange",
+    "KeyFilter",
+    "KeySearch",
+    "NewBulkAct",
+    "Rotation",
+    "ReachRevocation",
+    "Presented",
+    "ScopeDescription",
+];
 
 /// A text that is made from the document, and made again when the scopes of the store change.
 pub(crate) struct Rendered {

@@ -15,7 +15,8 @@
 //! | run the handler | no response within 30 seconds | 503 |
 //!
 //! Then the guard adds the security headers. The permit and the count are held until the client has
-//! received the response. An unread body is discarded without a permit (see `request_body`).
+//! received the response; a response without an end holds no permit, since its handler has a limit of its
+//! own. An unread body is discarded without a permit (see `request_body`).
 //!
 //! Each key is authenticated once: the handler takes the outcome from the request's extensions. The
 //! handler of a login reports the key in its body to the guard.
@@ -45,7 +46,7 @@ use portcullis::{
     KeyId, Network, Principal, Refusal, Store,
     web::{Authentication, Problem, has_credential},
 };
-use portcullis_admin::{LoginLimiter, RateLimitedLog, SharedLoginLimiter};
+use portcullis_admin::{EndlessResponse, LoginLimiter, RateLimitedLog, SharedLoginLimiter};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
@@ -235,6 +236,9 @@ pub(super) async fn middleware(
         held.permit = None;
         request_body::discard(rest).await;
     }
+    if response.extensions().get::<EndlessResponse>().is_some() {
+        held.permit = None;
+    }
     headers::add(response.headers_mut(), guard.hsts.as_ref());
     response_body::hold_until_sent(response, held, version)
 }
@@ -302,14 +306,22 @@ fn too_many(seconds: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::{Router, body::Body, routing::get};
+    use axum::{Extension, Router, body::Bytes, routing::get};
+    use futures_util::stream;
+    use std::convert::Infallible;
     use tower::ServiceExt;
 
-    /// Returns the response to a request for `path` behind this guard. `/never` never responds.
-    async fn get_path(guard: Guard, path: &str) -> Response {
-        let guarded = axum::middleware::from_fn_with_state(Arc::new(guard), middleware);
+    /// Returns the response to a request for `path` behind this guard. `/never` never responds, and the
+    /// responses of `/long` and `/endless` never end.
+    async fn get_path(guard: impl Into<Arc<Guard>>, path: &str) -> Response {
+        let guarded = axum::middleware::from_fn_with_state(guard.into(), middleware);
         let never = std::future::pending::<StatusCode>;
-        let app = Router::new().route("/", get(StatusCode::OK)).route("/never", get(never));
+        let long = async || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let app = Router::new()
+            .route("/", get(StatusCode::OK))
+            .route("/never", get(never))
+            .route("/long", get(long))
+            .route("/endless", get(async move || (Extension(EndlessResponse), long().await)));
         let request =
             Request::builder().uri(path).header("host", "here").body(Body::empty()).unwrap();
         app.layer(guarded).oneshot(request).await.unwrap()
@@ -328,5 +340,26 @@ mod tests {
     async fn request_that_takes_too_long_gets_503() {
         let guard = Guard { response_timeout: Duration::from_millis(10), ..guard() };
         assert_eq!(get_path(guard, "/never").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn endless_response_is_not_counted_as_a_request_in_flight() {
+        let guard = Arc::new(guard());
+        let mut held = Vec::new();
+        for _ in 0..1000 {
+            let response = get_path(Arc::clone(&guard), "/endless").await;
+            assert_eq!(response.status(), StatusCode::OK);
+            held.push(response);
+        }
+        // Any other response is counted until it is sent.
+        let refused = loop {
+            let response = get_path(Arc::clone(&guard), "/long").await;
+            if response.status() != StatusCode::OK {
+                break response.status();
+            }
+            held.push(response);
+        };
+        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(held.len() < 2000);
     }
 }

@@ -31,6 +31,7 @@ mod signals;
 
 use accept::{ConnectionLimit, ExposedKeys, TlsOnly, refuse_forwarded_plain_http};
 use axum::{
+    Extension,
     extract::{MatchedPath, Request},
     middleware,
     response::Response,
@@ -41,7 +42,7 @@ use guard::Guard;
 use limits::Overload;
 use metrics::Metrics;
 use portcullis::{Network, Store};
-use portcullis_admin::{LeakReports, Origin, Portal, control::ControlSocket};
+use portcullis_admin::{LeakReports, Origin, Portal, StreamStop, control::ControlSocket};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::{
     io,
@@ -142,8 +143,10 @@ pub async fn serve(
     if let Some(origin) = operation.public_origin.or_else(|| own_origin(&listener, &transport)) {
         portal = portal.at(origin);
     }
+    let streams = StreamStop::new();
     let local_app = portcullis_admin::router(store.clone())
         .merge(portal.router())
+        .layer(Extension(streams.clone()))
         .layer(middleware::from_fn(log));
     let mut app = local_app.clone();
     if let Some(leaks) = operation.leaks {
@@ -211,6 +214,7 @@ pub async fn serve(
     let stopper = stop.clone();
     let signal = tokio::spawn(async move {
         signals.run_until_shutdown(certificate, &guard, operation.drain_delay).await;
+        streams.stop();
         stopper.graceful_shutdown(Some(DRAIN_TIMEOUT));
     });
     let public_server = public_server.await;

@@ -15,6 +15,7 @@ use crate::{
         catalogue::{ADMIN_KEY_LIST, ADMIN_KEY_VERIFY},
     },
     store::{
+        audit_follow::AuditBatch,
         health::{Count, OwnerKeys},
         list::{ListQuery, Page},
         planning::Planning,
@@ -116,7 +117,7 @@ impl Acting<'_> {
         !matches!(self.reach(), Reach::Every)
     }
 
-    fn find(&self, authority: &Authority, id: KeyId) -> Result<Arc<Record>, Error> {
+    pub(super) fn find(&self, authority: &Authority, id: KeyId) -> Result<Arc<Record>, Error> {
         let record = self.store.get(id)?;
         if authority.sees(record.owner.as_deref()) {
             Ok(self.shown(record))
@@ -175,15 +176,51 @@ impl Acting<'_> {
     /// searched, to continue after; `None` at the end of the log.
     pub fn audit(&self, after: u64, limit: usize) -> Result<(Vec<AuditEntry>, Option<u64>), Error> {
         let authority = self.require(Attempt::List, None, &ADMIN_KEY_LIST)?;
-        let mut entries = self.store.audit(after, limit)?;
+        let entries = self.store.audit(after, limit)?;
         let last = entries.last().map(|entry| entry.sequence);
+        Ok((self.seen(&authority, entries), last))
+    }
+
+    /// Returns up to `limit` entries like [`audit`](Self::audit), for a reader that follows the log: only
+    /// entries that are durable and applied in this process, and whether earlier ones were pruned. In a store in
+    /// memory it finds none. An actor that is a key needs the scope `admin.key.list`.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = Store::builder().scopes(scope::catalogue::financial_data()).open(dir.path().join("keys"))?;
+    /// async fn follow(store: &Store) -> Result<(), Error> {
+    ///     let mut after = 0;
+    ///     loop {
+    ///         let batch = store.acting_as(Actor::Host).audit_batch(after, 100)?;
+    ///         batch.entries.iter().for_each(|entry| println!("{}", entry.act.as_str()));
+    ///         after = batch.last;
+    ///         store.newer_audit_entry(after).await;
+    ///     }
+    /// }
+    /// # let _ = follow(&store);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn audit_batch(&self, after: u64, limit: usize) -> Result<AuditBatch, Error> {
+        let authority = self.require(Attempt::List, None, &ADMIN_KEY_LIST)?;
+        let newest = self.caller().core.audit_signal.newest();
+        let mut entries = if after < newest { self.store.audit(after, limit)? } else { Vec::new() };
+        entries.retain(|entry| entry.sequence <= newest);
+        let first = entries.first().map(|entry| entry.sequence);
+        let pruned_through = first.and_then(|first| first.checked_sub(1)).filter(|n| *n > after);
+        let last = entries.last().map_or(after, |entry| entry.sequence);
+        Ok(AuditBatch { pruned_through, entries: self.seen(&authority, entries), last, newest })
+    }
+
+    /// The entries that the actor may see, as it may see them.
+    fn seen(&self, authority: &Authority, mut entries: Vec<AuditEntry>) -> Vec<AuditEntry> {
         if let Some(own) = authority.boundary() {
             entries.retain(|entry| self.concerns(entry, own));
             for entry in &mut entries {
                 self.redact(entry, own);
             }
         }
-        Ok((entries, last))
+        entries
     }
 
     /// Whether an entry is about a key of this owner. An entry of an earlier version belongs to the present

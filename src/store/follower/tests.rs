@@ -110,6 +110,27 @@ fn awaited<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 }
 
 #[test]
+fn reader_on_one_replica_follows_the_changes_of_another() {
+    let cluster = Cluster::new();
+    let ((one, _), (other, _)) = (cluster.store(), cluster.store());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let batch = |after| other.acting_as(Actor::Host).audit_batch(after, 100).unwrap();
+    let mut after = batch(0).newest;
+    for _ in 0..5 {
+        let newer = other.newer_audit_entry(after);
+        let (id, _) = issue(&one);
+        runtime.block_on(newer);
+        let found = batch(after);
+        assert_eq!((found.pruned_through, found.last), (None, after + 1));
+        assert_eq!(found.entries[0].key, Some(id));
+        // It is applied here as well.
+        assert!(other.get(id).is_ok());
+        after = found.last;
+    }
+    assert_eq!(batch(after).entries, []);
+}
+
+#[test]
 fn key_issued_on_one_replica_is_accepted_and_revoked_on_all() {
     let cluster = Cluster::new();
     let ((one, _a), (two, _b)) = (cluster.store(), cluster.store());

@@ -159,6 +159,23 @@ pub(crate) struct Rotation {
     grace_seconds: Option<u64>,
 }
 
+/// The group of keys to revoke.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `reach::revoke` reads")]
+#[schema(examples(json!({"group": "created"})))]
+pub(crate) struct ReachRevocation {
+    group: ReachGroup,
+}
+
+/// The keys that a key created, or the keys that replaced it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `reach::revoke` reads")]
+#[schema(rename_all = "snake_case")]
+enum ReachGroup {
+    Created,
+    Successors,
+}
+
 /// A key to verify.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what `verify` reads")]

@@ -388,9 +388,18 @@ mod recorded_acts {
             ("PATCH", one.clone(), json!({"active": false}), "update", Some(other)),
             ("DELETE", one.clone(), Value::Null, "delete", Some(other)),
             ("POST", format!("{one}/rotate"), json!({}), "rotate", Some(other)),
+            ("GET", format!("{one}/reach"), Value::Null, "list", Some(other)),
+            (
+                "POST",
+                format!("{one}/reach/revoke"),
+                json!({"group": "created"}),
+                "update",
+                Some(other),
+            ),
             ("GET", "/v1/scopes".to_owned(), Value::Null, "list", None),
             ("GET", "/v1/audit".to_owned(), Value::Null, "list", None),
             ("GET", "/v1/audit/export".to_owned(), Value::Null, "list", None),
+            ("GET", "/v1/audit/stream".to_owned(), Value::Null, "list", None),
             (
                 "POST",
                 "/v1/audit/cut".to_owned(),

@@ -335,6 +335,39 @@ async fn every_route_checks_its_scope_before_the_request() {
 }
 
 #[tokio::test]
+async fn any_key_revokes_itself_and_the_last_root_key_does_not() {
+    let server = Server::new();
+    let (id, key) = server.key(&[]);
+    let revoke = async |key: &str| server.request(key, Method::DELETE, "/v1/whoami", None).await;
+    let revoked = revoke(&key).await;
+    assert_eq!(revoked.status, StatusCode::OK);
+    let record = server.store.get(id).unwrap();
+    assert_eq!((record.active, record.updated_by), (false, Actor::Key(id)));
+    assert_eq!(revoked.json()["active"], false);
+    assert_eq!(revoked.header("etag"), format!("\"{}\"", record.revision));
+    // From then on it is any invalid key.
+    assert_eq!(revoke(&key).await.status, StatusCode::UNAUTHORIZED);
+
+    let last = revoke(&server.root).await;
+    assert_eq!(last.status, StatusCode::CONFLICT);
+    assert_eq!(last.json()["type"], "urn:portcullis:last-root-key");
+    assert_eq!(server.get(&server.root, "/v1/whoami").await.status, StatusCode::OK);
+    let (second, second_key) =
+        issue(&server.store, new_key(&server.store, "root 2", &[]).with_grant(Grant::All));
+    assert_eq!(revoke(&String::from_utf8(second_key).unwrap()).await.status, StatusCode::OK);
+    assert!(!server.store.get(second).unwrap().active);
+
+    let local = Request::delete("/v1/whoami").extension(LocalUser::new(1000));
+    let local = server.send(local.body(Body::empty()).unwrap()).await;
+    assert_eq!(local.status, StatusCode::NOT_FOUND);
+    let foreign = Request::delete("/v1/whoami")
+        .header("authorization", basic(server.root.as_bytes()))
+        .header("origin", "https://other.example");
+    let foreign = server.send(foreign.body(Body::empty()).unwrap()).await;
+    assert_eq!(foreign.json()["type"], "urn:portcullis:foreign-origin");
+}
+
+#[tokio::test]
 async fn root_key_adds_and_hides_scopes_and_no_other_key_does() {
     let server = Server::new();
     let (_, weak) =

@@ -2,11 +2,13 @@
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helper functions fail a test by panicking"
 )]
 
 mod audit;
+mod audit_stream;
 mod authz;
 mod example;
 mod http;
@@ -17,4 +19,5 @@ mod lists;
 mod networks;
 mod owners;
 mod pending;
+mod reach;
 mod reference;

@@ -143,6 +143,10 @@ async fn every_route_answers_about_a_key_of_another_owner_as_about_one_that_does
                 ("GET", format!("/v1/audit?key={id}"), String::new()),
                 ("POST", "/v1/keys:search".into(), format!(r#"{{"q":"{id}","total":true}}"#)),
                 ("GET", format!("/v1/keys?created_by={id}&total=true"), String::new()),
+                ("GET", format!("/v1/audit?actor={id}"), String::new()),
+                ("GET", format!("/v1/keys/{id}/reach"), String::new()),
+                ("POST", format!("/v1/keys/{id}/reach/revoke"), r#"{"group":"created"}"#.into()),
+                ("POST", format!("/v1/keys/{id}/reach/revoke"), r#"{"group":"successors"}"#.into()),
             ]
         };
         for ((method, path, body), (_, unknown, _)) in of(*other).into_iter().zip(of(absent)) {
@@ -193,6 +197,7 @@ async fn no_list_and_no_page_names_another_owner_or_the_operator() {
         "/v1/keys?sort=name&total=true".to_owned(),
         "/v1/keys?sort=last_used_at&owner=bank&total=true".to_owned(),
         format!("/v1/keys/{clerk}"),
+        format!("/v1/keys/{clerk}/reach"),
         "/v1/owners".to_owned(),
         "/v1/owners?after=a".to_owned(),
         "/v1/audit".to_owned(),

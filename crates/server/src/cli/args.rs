@@ -225,6 +225,9 @@ pub(crate) struct Audit {
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
+    /// Continue with each new entry, as soon as it is durable, until the server stops.
+    #[arg(long, conflicts_with_all = ["key", "verify", "export", "prune"])]
+    pub(crate) follow: bool,
     /// Verify the hash chain of the whole audit log, or of the named exports. Each export must continue
     /// the one before it.
     #[arg(long, conflicts_with_all = ["key", "after", "export", "prune"])]

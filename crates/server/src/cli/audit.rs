@@ -63,7 +63,8 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
+/// Prints entries as the API has them.
+pub(crate) fn show(entries: &[Box<RawValue>], json: bool) -> Result<(), Failure> {
     if json {
         let mut lines = String::new();
         for entry in entries {

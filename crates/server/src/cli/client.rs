@@ -134,6 +134,50 @@ impl Client {
         }
     }
 
+    /// Passes each part of a streamed response to `each`, until the stream ends. A part ends with a line.
+    pub(crate) async fn lines(
+        &mut self,
+        path: &str,
+        mut each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let lost = |error: &dyn std::error::Error| {
+            Failure::unreachable(format!("the stream was interrupted: {error}"))
+        };
+        let mut request = Request::builder()
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .body(Full::default())
+            .map_err(|error| Failure::failed(format!("{path} is no path: {error}")))?;
+        let response = match self {
+            Self::Socket(sender) => {
+                let response = sender.send_request(request).await;
+                response.map_err(|error| lost(&error))?.map(Body::new)
+            }
+            Self::Own(_, router) => {
+                request.extensions_mut().insert(LocalUser::new(geteuid().as_raw()));
+                let Ok(response) = router.clone().oneshot(request.map(Body::new)).await;
+                response
+            }
+        };
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body.collect().await.map_err(|error| lost(&error))?.to_bytes();
+            return Err(Failure::answer(status.as_u16(), &bytes));
+        }
+        let mut unfinished = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| lost(&error))?.into_data() else { continue };
+            unfinished.extend_from_slice(&data);
+            let end = unfinished.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            let later = unfinished.split_off(end);
+            let lines = std::mem::replace(&mut unfinished, later);
+            let other = |_| Failure::failed("the response is from another version of the server");
+            each(str::from_utf8(&lines).map_err(other)?)?;
+        }
+        Ok(())
+    }
+
     /// Takes a backup. The caller checks that its end arrived.
     pub(crate) async fn backup(&mut self, to: &mut impl Write, bar: &Bar) -> Result<(), Failure> {
         let sender = match self {

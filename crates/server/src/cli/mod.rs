@@ -4,6 +4,7 @@
 mod args;
 mod audit;
 mod audit_export;
+mod audit_follow;
 mod backup;
 mod bulk;
 mod bulk_args;
@@ -80,6 +81,9 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit(options) if options.verify => {
             on_one_thread()?.block_on(audit_export::verify(&location, &options, json))
+        }
+        Command::Audit(options) if options.follow => {
+            on_one_thread()?.block_on(audit_follow::run(&location, &options, json))
         }
         Command::Audit(options) => with_client(&location, async |client| match &options.export {
             Some(file) => audit_export::export(client, &options, file).await,

@@ -5,7 +5,11 @@ use portcullis_testkit::{
     surgery::{age, entry, flip, operate},
 };
 use serde_json::{Value, json};
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
 
 fn run(home: &Home, code: i32, arguments: &[&str]) -> String {
     let output = home.command(arguments).output().unwrap();
@@ -89,6 +93,38 @@ fn running_server_exports_prunes_and_verifies() {
     server.stop();
     let said = run(&home, 0, &["doctor"]);
     assert!(said.ends_with("nothing is wrong\n"), "{said}");
+}
+
+#[test]
+fn followed_log_has_each_new_entry_until_the_server_stops() {
+    let home = Home::new();
+    let root = home.done(&["init", "--scopes=financial-data"]);
+    let said = run(&home, 5, &["audit", "--follow"]);
+    assert!(said.contains("no server runs in"), "{said}");
+    let server = home.serve(&["--behind-proxy"]);
+    let mut command = home.command(&["audit", "--follow", "--json", "--after", "1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["sequence"], 2);
+    let mut stream = reqwest::blocking::Client::new()
+        .get(format!("{}/v1/audit/stream?after=2", server.url))
+        .basic_auth(root, Some(""))
+        .send()
+        .unwrap();
+    assert_eq!(stream.headers()["content-type"], "application/x-ndjson");
+    let key = home.key("a", "api.read");
+    let entry = next();
+    assert_eq!((&entry["sequence"], &entry["key"]), (&json!(3), &json!(id_of(&key))));
+    assert!(server.stop().success());
+    // The stream is ended, not cut off.
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&rest).unwrap(), entry);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert!(text(&output.stderr).contains("the server ended the stream"), "{output:?}");
 }
 
 #[test]
