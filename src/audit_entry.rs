@@ -70,6 +70,8 @@ pub(crate) struct Once {
 pub enum Act {
     /// A key was created.
     Create,
+    /// A key of another system, or a key with a given text, was imported.
+    Import,
     /// A key was changed.
     Update,
     /// A key was deleted.
@@ -146,6 +148,7 @@ impl Act {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Create => "create",
+            Self::Import => "import",
             Self::Update => "update",
             Self::Delete => "delete",
             Self::ExtendCatalogue => "extend_catalogue",

@@ -43,6 +43,7 @@ pub(crate) fn only<V>(mut values: impl Iterator<Item = V>) -> Result<V, Refusal>
 
 /// The base64 text of a value whose scheme is Basic and whose length may be that of a key. A value that
 /// fails this check needs no buffer that must be wiped.
+#[derive(Clone, Copy)]
 pub(crate) struct Encoded<'h>(&'h [u8]);
 
 impl<'h> Encoded<'h> {
@@ -57,6 +58,11 @@ impl<'h> Encoded<'h> {
         }
     }
 
+    /// The base64 text.
+    pub(crate) fn text(self) -> &'h [u8] {
+        self.0
+    }
+
     /// Decodes the presented key into `buffer`. Returns 1 to 64 bytes, without the colon at their end.
     #[inline]
     pub(crate) fn read(self, buffer: &mut KeyBuffer) -> Result<&[u8], Refusal> {
@@ -64,8 +70,13 @@ impl<'h> Encoded<'h> {
     }
 }
 
+/// The base64 text of a value whose scheme is Basic and which is too long for an own key.
+pub(crate) fn long_token(authorization: &[u8]) -> Option<&[u8]> {
+    if authorization.len() > MAX_VALUE_LEN { None } else { token(authorization) }
+}
+
 /// The key in a value whose scheme is Bearer (RFC 6750 §2.1); `None` for other values.
-pub(crate) fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(authorization: &[u8], longest: usize) -> Option<&[u8]> {
     let value = authorization.trim_ascii();
     let (scheme, rest) = value.split_at_checked("Bearer".len())?;
     if !scheme.eq_ignore_ascii_case(b"Bearer") || !rest.starts_with(b" ") {
@@ -73,12 +84,12 @@ pub(crate) fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     }
     // RFC 9110 §11.4 has 1*SP here, so other white space is refused.
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    plain_key(rest.get(spaces..)?)
+    plain_key(rest.get(spaces..)?, longest)
 }
 
 /// The key in a header of its own: the whole value.
-pub(crate) fn plain_key(value: &[u8]) -> Option<&[u8]> {
-    let may_be_key = (1..=MAX_KEY_LEN).contains(&value.len()) && is_user(value);
+pub(crate) fn plain_key(value: &[u8], longest: usize) -> Option<&[u8]> {
+    let may_be_key = (1..=longest).contains(&value.len()) && is_user(value);
     may_be_key.then_some(value)
 }
 

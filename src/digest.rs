@@ -45,6 +45,11 @@ impl fmt::Debug for Digest {
 pub(crate) struct Digester(Option<Zeroizing<[u8; 32]>>);
 
 impl Digester {
+    /// Whether a pepper goes into the digests.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.0.is_some()
+    }
+
     #[inline]
     pub(crate) fn digest(&self, key: &[u8]) -> Digest {
         Digest(match &self.0 {

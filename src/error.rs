@@ -32,6 +32,12 @@ pub enum Error {
     /// Only an inactive key can be deleted.
     #[error("{0} is active; deactivate it before deleting it")]
     StillActive(KeyId),
+    /// An imported key cannot be deleted: an import could bring it back.
+    #[error(
+        "{0} was imported and cannot be deleted, since another import would bring it back; revoke it, or rotate it and \
+         delete its successor"
+    )]
+    IsImported(KeyId),
     /// Only an active key that was not replaced can be rotated.
     #[error("{id} is {state}; only an active key that was not replaced yet can be rotated")]
     NotCurrent {
@@ -269,6 +275,10 @@ pub enum Field {
     Owner,
     /// The metadata.
     Metadata,
+    /// The text of a key that is imported.
+    Key,
+    /// The digest of a key that is imported.
+    Digest,
     /// The networks that a key can be used from.
     Networks,
     /// The description of a scope.
@@ -308,6 +318,8 @@ impl Field {
             Self::Scopes => "scopes",
             Self::Owner => "owner",
             Self::Metadata => "metadata",
+            Self::Key => "key",
+            Self::Digest => "digest",
             Self::Networks => "networks",
             Self::Description => "description",
             Self::ExpiresAt => "expires_at",
@@ -371,6 +383,12 @@ pub enum Forbidden {
     /// Root keys are created and rotated on the local host only.
     #[error("a root key is created and rotated on the host only (key create --root, key rotate)")]
     RootIsLocal,
+    /// Digests of keys are exported on the local host only.
+    #[error("digests are exported on the host only (export --digests)")]
+    DigestsAreLocal,
+    /// Keys are imported on the local host only.
+    #[error("keys are imported on the host only (import)")]
+    ImportIsLocal,
     /// The audit log is pruned on the local host only, so that no key removes its own traces.
     #[error("the audit log is pruned on the host only (audit --prune)")]
     PruneIsLocal,

@@ -14,6 +14,7 @@
 //!
 //! - `axum`: guards for a host's routes;
 //! - `serde`: serialization of records;
+//! - `import`: keys of other systems that are stored as SHA-256 or SHA-512 digests;
 //! - `cluster`: one store that several processes share;
 //! - `conformance`: checks of other consensus stores than etcd against the contract of the protocol;
 //! - `testing`: stores with a controllable disk, clock and availability.
@@ -41,6 +42,7 @@ pub mod scope;
 mod refusal;
 pub mod error;
 mod pepper;
+mod imported;
 mod record;
 mod principal;
 mod audit_entry;
@@ -103,6 +105,7 @@ mod owners_guide {}
 pub use credential::{Credentials, KeyHeader, ParseKeyHeaderError};
 pub use error::Error;
 pub use id::{KeyId, ParseKeyIdError};
+pub use imported::{Imported, ImportedDigest};
 pub use index::Revocation;
 pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
@@ -119,7 +122,7 @@ pub use stack::{wipe_stack, wipe_stack_below};
 pub use store::testing;
 pub use store::{
     Acting, BatchRefused, Builder, BulkAct, BulkReport, Count, CountedKeys, Health, Idempotency,
-    Issued, KeyEntries, KeyHandle, KeyReach, LeakedKeys, Outcome, OwnerKeys, ReachGroup,
-    RevokedGroup, Store,
+    ImportOptions, ImportOutcome, ImportedSecret, Issued, KeyDigest, KeyEntries, KeyHandle,
+    KeyReach, LeakedKeys, Outcome, OwnerKeys, ReachGroup, RevokedGroup, Store,
 };
 pub use time::Timestamp;

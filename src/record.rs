@@ -10,7 +10,7 @@ pub(crate) use self::{
     standing::{Standing, check_state},
 };
 
-use crate::{id::KeyId, networks::Networks, scope::Grant, time::Timestamp};
+use crate::{id::KeyId, imported::Imported, networks::Networks, scope::Grant, time::Timestamp};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Metadata of a key, for the host's own use: at most 16 entries of 64 + 256 bytes.
@@ -300,6 +300,8 @@ pub struct Record {
     pub metadata: Metadata,
     /// The networks that the key can be used from.
     pub networks: Networks,
+    /// How the digest of a key of another system was computed. Such a key has an unknown strength.
+    pub imported: Option<Imported>,
     /// When the key was created.
     pub created_at: Timestamp,
     /// The actor who created it.

@@ -6,6 +6,7 @@
 
 use crate::{
     id::KeyId,
+    imported::Imported,
     network::Network,
     networks::Networks,
     record::{Actor, Expiry, Record},
@@ -76,6 +77,12 @@ impl Serialize for ScopeSet {
     }
 }
 
+impl Serialize for Imported {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl Serialize for Networks {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
@@ -107,7 +114,8 @@ macro_rules! serialize_fields {
 }
 
 serialize_fields!(Count: active, inactive);
-serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, networks, created_at,
+serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, networks, imported,
+    created_at,
     created_by, updated_at, updated_by, inactive_since, replaces, replaced_by, revision);
 
 #[cfg(test)]

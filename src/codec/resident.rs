@@ -9,6 +9,7 @@ use super::stored::{
 use crate::{
     error::{Error, Field},
     id::KeyId,
+    imported::Imported,
     networks::Networks,
     record::{Actor, Record, Standing},
     scope::{Catalogue, Grant},
@@ -24,6 +25,7 @@ pub(crate) struct Resident {
     pub(crate) created_at: Timestamp,
     pub(crate) revision: u64,
     pub(crate) standing: Standing,
+    pub(crate) imported: Option<Imported>,
     /// The other fields, for [`decode_resident`].
     pub(crate) bytes: Box<[u8]>,
 }
@@ -35,6 +37,7 @@ impl Resident {
             created_at: record.created_at,
             revision: record.revision,
             standing: record.standing(),
+            imported: record.imported,
             bytes: Payload::of(StoredRecord::from(record)).pack()?,
         })
     }
@@ -46,12 +49,13 @@ impl Resident {
     ) -> Option<Self> {
         let (grant, expiry) = (stored.grant.into_grant(catalogue)?, expiry_of(stored.expires_at)?);
         is_in_order(&stored.metadata).then_some(())?;
-        let Extras { networks } = Extras::of_stored(&stored.extras)?;
+        let Extras { networks, imported } = Extras::of_stored(&stored.extras)?;
         Some(Self {
             id: KeyId::from_u64(stored.id),
             created_at: Timestamp::from_millis(stored.created_at),
             revision: stored.revision,
             standing: Standing { active: stored.active, grant, expiry, networks },
+            imported,
             bytes: Payload::of(stored).pack().ok()?,
         })
     }
@@ -73,6 +77,7 @@ struct Payload<'b> {
     owner: Option<&'b str>,
     created_by: StoredActor,
     replaced_by: Option<u64>,
+    is_imported: bool,
     #[serde(borrow)]
     metadata: StoredMetadata<'b>,
     expires_at: Option<u64>,
@@ -99,6 +104,8 @@ impl<'b> Payload<'b> {
             replaces: stored.replaces,
             replaced_by: stored.replaced_by,
             revision: stored.revision,
+            is_imported: Extras::of_stored(&stored.extras)
+                .is_some_and(|extras| extras.imported.is_some()),
             extras: stored.extras,
         }
     }
@@ -119,7 +126,7 @@ fn options() -> impl Options {
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
-    let Extras { networks } = Extras::of_stored(&resident.extras)?;
+    let Extras { networks, imported } = Extras::of_stored(&resident.extras)?;
     let updated_at = known.created_at.as_millis().wrapping_add(resident.updated_after);
     Some(Record {
         id: known.id,
@@ -130,6 +137,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         owner: resident.owner.map(str::to_owned),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         networks,
+        imported,
         created_at: known.created_at,
         created_by: resident.created_by.into(),
         updated_at: Timestamp::from_millis(updated_at),
@@ -154,13 +162,14 @@ pub(crate) struct Head<'b> {
     pub(crate) owner: Option<&'b str>,
     pub(crate) created_by: Actor,
     pub(crate) is_replaced: bool,
+    pub(crate) is_imported: bool,
 }
 
 /// Decodes only the fields of a record that lists filter by.
 pub(crate) fn resident_head(bytes: &[u8]) -> Option<Head<'_>> {
     let options = bincode::DefaultOptions::new().allow_trailing_bytes();
-    let (name, owner, created_by, replaced_by): (_, _, StoredActor, Option<u64>) =
+    let (name, owner, created_by, replaced_by, is_imported): (_, _, StoredActor, Option<u64>, _) =
         options.deserialize(bytes).ok()?;
-    let is_replaced = replaced_by.is_some();
-    Some(Head { name, owner, created_by: created_by.into(), is_replaced })
+    let (created_by, is_replaced) = (created_by.into(), replaced_by.is_some());
+    Some(Head { name, owner, created_by, is_replaced, is_imported })
 }

@@ -40,6 +40,7 @@ fn full() -> Record {
         owner: Some("shop".into()),
         metadata: [("floor".into(), "2".into()), ("team".into(), String::new())].into(),
         networks: Networks::ANY,
+        imported: None,
         created_at: Timestamp::from_millis(0x0a0b),
         created_by: Actor::Host,
         updated_at: Timestamp::from_millis(0x0c0d),
@@ -331,6 +332,7 @@ fn resident_record_decodes_to_the_encoded_record() {
             owner: record.owner.as_deref(),
             created_by: record.created_by,
             is_replaced: record.replaced_by.is_some(),
+            is_imported: record.imported.is_some(),
         };
         assert_eq!(resident_head(&bytes), Some(head));
         assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));

@@ -19,6 +19,7 @@ use crate::{
     digest::Digest,
     error::Error,
     id::KeyId,
+    imported::Imported,
     record::{Record, Standing},
     time::Timestamp,
 };
@@ -94,6 +95,8 @@ pub(super) struct Directory {
     pub(super) numbers: Numbers,
     owners: Owners,
     creators: Creators,
+    /// The kinds of imported keys that the store has or had since it was opened.
+    imported_kinds: u8,
 }
 
 impl Directory {
@@ -113,6 +116,7 @@ impl Directory {
             numbers: Numbers::default(),
             owners: Owners::default(),
             creators: Creators::default(),
+            imported_kinds: 0,
         }
     }
 
@@ -227,6 +231,7 @@ impl Directory {
                     owner: owners.find(head.owner).unwrap_or_default(),
                     creator: creators.find(head.created_by).unwrap_or_default(),
                     is_replaced: head.is_replaced,
+                    is_imported: head.is_imported,
                 };
                 Some((*position, state, last_use(&row.digest), head.name))
             })
@@ -253,10 +258,13 @@ impl Directory {
             if record.standing.is_limited() {
                 word = word.limited(word.number());
             }
+            self.imported_kinds |= record.imported.map_or(0, Imported::bit);
             let head = codec::resident_head(&record.bytes);
-            let Head { owner, created_by, is_replaced, .. } = head.ok_or_else(unreadable)?;
+            let Head { owner, created_by, is_replaced, is_imported, .. } =
+                head.ok_or_else(unreadable)?;
             let (owner, creator) = (self.owners.number(owner), self.creators.number(created_by));
-            new = Some((record.created_at, State { word, owner, creator, is_replaced }));
+            new =
+                Some((record.created_at, State { word, owner, creator, is_replaced, is_imported }));
             bytes = record.bytes;
         }
         let created_at = new.map(|(created_at, _)| created_at);
@@ -380,6 +388,10 @@ impl Directory {
 
     pub(super) fn lasting_roots(&self) -> usize {
         self.lasting_roots
+    }
+
+    pub(super) fn imported_kinds(&self) -> u8 {
+        self.imported_kinds
     }
 
     pub(super) fn owners(&self) -> &Owners {

@@ -5,6 +5,7 @@
 
 use super::{Index, segment::stamp};
 use crate::{codec::Resident, digest::Digest, error::Error, id::KeyId};
+use std::sync::atomic::Ordering::Release;
 
 /// An index without readers.
 pub(crate) struct Loading {
@@ -59,7 +60,10 @@ impl Loading {
             segment.mark_in_columns(at, minute);
             Some(minute)
         };
-        index.directory.write().sort(|digest| last_use(digest).unwrap_or(0));
+        let mut directory = index.directory.write();
+        index.imported_kinds.store(directory.imported_kinds(), Release);
+        directory.sort(|digest| last_use(digest).unwrap_or(0));
+        drop(directory);
         index
     }
 }

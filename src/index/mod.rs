@@ -91,7 +91,12 @@ use crate::{
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
-use std::{array, net::IpAddr, sync::Arc, task::Waker};
+use std::{
+    array,
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU8},
+    task::Waker,
+};
 pub use watch::Revocation;
 
 const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -126,6 +131,8 @@ pub(crate) struct Index {
     directory: RwLock<Directory>,
     /// The watches on keys. Only changes read them, never a lookup.
     watches: Arc<Watches>,
+    /// The kinds of imported keys, for validations.
+    imported_kinds: AtomicU8,
     /// The stamp of the uses that are recorded now; only rises.
     stamp: AtomicU32,
 }
@@ -142,6 +149,7 @@ impl Index {
             grants: Grants::new(),
             directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),
+            imported_kinds: AtomicU8::new(0),
             stamp: AtomicU32::new(0),
         }
     }
@@ -239,6 +247,8 @@ impl Index {
         let known = directory.digest_of(id);
         self.check_identity(id, digest, known)?;
         let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
+        // Before the key can be found.
+        self.imported_kinds.store(directory.imported_kinds(), Ordering::Release);
         let ApplyEffect::Visible(visible) = folded else { return Ok(()) };
         match (known, &visible) {
             (None, Some(standing)) => self.insert(fingerprint, id, standing, &mut directory),
@@ -258,6 +268,18 @@ impl Index {
         let directory = self.directory.read();
         watch.see(directory.visible(holder.id(), &self.grants).as_ref());
         watch
+    }
+
+    /// The kinds of imported keys that the store has or had since it was opened.
+    pub(crate) fn imported_kinds(&self) -> u8 {
+        self.imported_kinds.load(Ordering::Acquire)
+    }
+
+    /// Returns the id of the key with this digest, unless it was deleted.
+    pub(crate) fn id_of(&self, digest: &Digest) -> Option<KeyId> {
+        let table = self.stripe()?.read();
+        let (_, id, word, _) = self.look_up(&table, digest)?;
+        (word != Word::GONE).then_some(id)
     }
 
     /// Whether a key with this id or digest exists or existed since the store was opened.

@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) creator: u32,
     /// Whether another key replaced it.
     pub(super) is_replaced: bool,
+    /// Whether it is a key of another system.
+    pub(super) is_imported: bool,
 }
 
 /// A key as a filter reads it.
@@ -56,7 +58,7 @@ pub(super) struct ListedKey<'p> {
 #[derive(Clone, Copy)]
 struct Columns {
     owner: u32,
-    /// The number of the creator, and in the lowest bit whether the key is replaced.
+    /// The number of the creator, and in the lowest bits whether the key is imported and replaced.
     origin: u32,
     /// The minute of the last use; 0 if no use is known.
     last_use: u32,
@@ -64,7 +66,8 @@ struct Columns {
 
 impl Columns {
     fn of(state: State, last_use: u32) -> Self {
-        let origin = state.creator << 1 | u32::from(state.is_replaced);
+        let bits = u32::from(state.is_imported) << 1 | u32::from(state.is_replaced);
+        let origin = state.creator << 2 | bits;
         Self { owner: state.owner, origin, last_use }
     }
 }
@@ -152,8 +155,9 @@ impl Piece {
             state: State {
                 word: *self.words.get(at)?,
                 owner,
-                creator: origin >> 1,
+                creator: origin >> 2,
                 is_replaced: origin & 1 == 1,
+                is_imported: origin & 2 == 2,
             },
             last_use,
             name: self.lines.get(start..end.saturating_sub(ID_LINE.len()))?,
@@ -364,6 +368,7 @@ mod tests {
             owner: u32::from(active),
             creator: 7,
             is_replaced: !active,
+            is_imported: active,
         }
     }
 

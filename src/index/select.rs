@@ -27,6 +27,7 @@ pub(crate) struct RecordFilter<'q> {
     pub(crate) id: Option<KeyId>,
     pub(crate) expired: Option<bool>,
     pub(crate) replaced: Option<bool>,
+    pub(crate) imported: Option<bool>,
     /// Only active keys that were not replaced and expire after `now` and not after this time.
     pub(crate) expires_by: Option<Timestamp>,
     /// Only keys that were created before this time and not used since.
@@ -68,7 +69,7 @@ impl<'d> Matcher<'d> {
     }
 
     pub(super) fn fits(&mut self, key: &ListedKey<'_>) -> bool {
-        let State { word, owner, creator, is_replaced } = key.state;
+        let State { word, owner, creator, is_replaced, is_imported } = key.state;
         let (created_at, id) = key.position;
         let wanted = &self.wanted;
         let fits = self.owner.is_none_or(|wanted| wanted == owner)
@@ -76,6 +77,7 @@ impl<'d> Matcher<'d> {
             && wanted.id.is_none_or(|wanted| wanted == id)
             && wanted.replaced.is_none_or(|replaced| replaced == is_replaced)
             && wanted.expires_by.is_none_or(|_| !is_replaced)
+            && wanted.imported.is_none_or(|imported| imported == is_imported)
             && wanted.used.is_none_or(|used| used == (key.last_use > 0))
             && wanted.created_from.is_none_or(|from| created_at >= from)
             && wanted.created_until.is_none_or(|until| created_at < until)

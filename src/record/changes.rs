@@ -28,6 +28,7 @@ impl Record {
             owner: new.owner,
             metadata: new.metadata,
             networks: new.networks,
+            imported: None,
             created_at: now,
             created_by: by,
             updated_at: now,

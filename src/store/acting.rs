@@ -15,12 +15,14 @@
 //! | wait for the other replicas, if the change denies anything | silent replicas are fenced |
 
 mod bulk;
+mod import;
 mod key_reach;
 mod leaks;
 mod reading;
 
 pub use self::{
     bulk::{BatchRefused, BulkAct, BulkReport, CountedKeys},
+    import::{ImportOptions, ImportOutcome, ImportedSecret, KeyDigest},
     key_reach::{KeyEntries, KeyReach, ReachGroup, RevokedGroup},
 };
 

@@ -132,7 +132,7 @@ impl Store {
             (Err(Refusal::Missing), Err(Refusal::Missing)) => Err(Refusal::Missing),
             (Ok(value), Err(Refusal::Missing)) => self.header_from(value.as_ref(), origin),
             (Err(Refusal::Missing), Ok(value)) => {
-                let key = credential::plain_key(value.as_ref().trim_ascii());
+                let key = credential::plain_key(value.as_ref().trim_ascii(), self.longest_key());
                 self.key_from(key.ok_or(Refusal::Malformed)?, origin)
             }
             _ => Err(Refusal::Ambiguous),
@@ -148,7 +148,10 @@ impl Store {
         authorization: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
-        let key = credential::bearer(authorization).ok_or(Refusal::Malformed)?;
+        let Some(key) = credential::bearer(authorization, self.longest_key()) else {
+            let token = credential::long_token(authorization).ok_or(Refusal::Malformed)?;
+            return self.authenticate_imported_token(token, origin);
+        };
         if self.credentials.bearer() {
             return self.key_from(key, origin);
         }
@@ -171,7 +174,10 @@ impl Store {
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
-        self.authenticate_user(encoded.read(&mut buffer)?, origin)
+        match encoded.read(&mut buffer) {
+            Ok(user) => self.authenticate_user(user, origin),
+            Err(_) => self.authenticate_imported_token(encoded.text(), origin),
+        }
     }
 
     /// Looks up first, and validates the user-name syntax only on a miss: a hit is valid by
@@ -205,7 +211,7 @@ impl Store {
     #[inline]
     fn key_from(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
-            return Err(Refusal::Unknown);
+            return self.authenticate_imported(key, origin);
         }
         self.authenticate_digest(&self.writer.seals.digester.digest(key), origin)
     }

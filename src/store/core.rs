@@ -2,6 +2,7 @@
 
 use super::{
     audit_follow::AuditSignal,
+    deleted_keys::DeletedKeys,
     plans::{Pending, PlannedKey, Plans, Queued},
     refusal_counters::RefusalCounters,
     scope_names::ScopeNames,
@@ -32,6 +33,8 @@ pub(super) struct Core {
     pub(super) names: RwLock<ScopeNames>,
     /// Held while a scope is added or hidden.
     pub(super) scope_changes: Mutex<()>,
+    /// Held while keys are imported.
+    pub(super) deleted: Mutex<DeletedKeys>,
     pub(super) plans: Mutex<Plans>,
     /// The counters of repeated refusals. Do not lock `plans` while holding this lock.
     pub(super) refusals: Mutex<RefusalCounters>,
@@ -67,6 +70,7 @@ impl Core {
             seals,
             names: RwLock::new(names),
             scope_changes: Mutex::default(),
+            deleted: Mutex::default(),
             audit_signal: AuditSignal::new(plans.applied()),
             plans: Mutex::new(plans),
             refusals: Mutex::default(),

@@ -69,6 +69,7 @@ impl<'q> Prepared<'q> {
             id: self.id,
             expired: self.query.expired,
             replaced: self.query.replaced,
+            imported: self.query.imported,
             expires_by: expiring_within.map(|span| {
                 let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
                 Timestamp::from_millis(self.now.as_millis().saturating_add(millis))

@@ -26,10 +26,12 @@ mod caller;
 mod cluster;
 mod commit;
 mod core;
+mod deleted_keys;
 #[cfg(feature = "cluster")]
 mod follower;
 mod handle;
 mod health;
+mod imported;
 mod idempotency;
 mod issued;
 mod keys;
@@ -56,8 +58,8 @@ mod writer;
 
 pub use self::{
     acting::{
-        Acting, BatchRefused, BulkAct, BulkReport, CountedKeys, KeyEntries, KeyReach, ReachGroup,
-        RevokedGroup,
+        Acting, BatchRefused, BulkAct, BulkReport, CountedKeys, ImportOptions, ImportOutcome,
+        ImportedSecret, KeyDigest, KeyEntries, KeyReach, ReachGroup, RevokedGroup,
     },
     audit_follow::{AuditBatch, NewerAuditEntry},
     authenticate::KeyHandle,

@@ -204,5 +204,8 @@ pub(super) fn may_rotate(
 
 pub(super) fn may_delete(authority: &Authority, record: &Record) -> Result<(), Error> {
     authority.require(&ADMIN_KEY_DELETE)?;
-    if record.active { Err(Error::StillActive(record.id)) } else { Ok(()) }
+    if record.active {
+        return Err(Error::StillActive(record.id));
+    }
+    if record.imported.is_some() { Err(Error::IsImported(record.id)) } else { Ok(()) }
 }

@@ -15,6 +15,7 @@ mod audit;
 mod backup;
 mod doctor;
 mod fixtures;
+mod imports;
 mod last_used;
 mod lists;
 mod lifecycle;

@@ -87,6 +87,7 @@ impl From<Error> for ApiError {
             }
             Error::NoSuchKey(_) => Problem::new(StatusCode::NOT_FOUND, "no-such-key", text),
             Error::StillActive(_) => conflict("still-active"),
+            Error::IsImported(_) => conflict("imported-key"),
             Error::NotCurrent { .. } => conflict("not-current"),
             Error::LastRoot(_) => conflict("last-root-key"),
             Error::Changed(_) => {

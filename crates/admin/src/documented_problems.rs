@@ -71,7 +71,10 @@ const CREATE: &[Kind] = &[(
 )];
 const UPDATE: &[Kind] = &[(409, "last-root-key", "the key is the last active root key")];
 const ROTATE: &[Kind] = &[(409, "not-current", "the key is inactive, expired or already replaced")];
-const DELETE: &[Kind] = &[(409, "still-active", "the key is active; deactivate it first")];
+const DELETE: &[Kind] = &[
+    (409, "still-active", "the key is active; deactivate it first"),
+    (409, "imported-key", "the key was imported and cannot be deleted"),
+];
 
 const COUNT_BULK: &[Kind] =
     &[(429, "too-many-bulk-acts", "too many acts are counted and not done yet")];

@@ -40,6 +40,11 @@ pub(crate) fn members(body: &[u8]) -> Result<Vec<Member>, Problem> {
     }
 }
 
+/// The error about a whole body.
+pub(crate) fn wrong_body(detail: &str) -> Problem {
+    Problem::invalid(vec![FieldError::body(detail)])
+}
+
 /// Checks that `Content-Type` is given once and is one of the accepted types.
 pub(crate) fn check_type(headers: &HeaderMap, accepted: &[&'static str]) -> Result<(), Problem> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();

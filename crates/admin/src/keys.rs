@@ -61,6 +61,7 @@ pub(crate) struct Listing<'r> {
         ("created_until" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this time"),
         ("expired" = Option<bool>, Query, description = "Only keys whose expiry has come, or only the others"),
         ("expires_within_seconds" = Option<u32>, Query, description = "Only active keys that expire within this time and were not replaced"),
+        ("imported" = Option<bool>, Query, description = "Only keys of other systems, or only the others"),
         ("replaced" = Option<bool>, Query, description = "Only keys that another key replaced, or only the others"),
         ("unused_since" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this time and not used since"),
         ("used" = Option<bool>, Query, description = "Only keys that were used, or only those that never were"),

@@ -26,6 +26,7 @@ mod openapi;
 mod keys;
 mod batch;
 mod bulk;
+mod import;
 mod owners;
 mod scopes;
 mod audit;
@@ -52,7 +53,7 @@ use axum::{
     },
     middleware,
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use portcullis::{
     Store,
@@ -143,6 +144,8 @@ pub fn router(store: Store) -> Router {
         .merge(openapi::route(Arc::clone(&document)))
         .merge(portal::reference::router(document))
         .route("/v1/audit/cut", post(audit::prune))
+        .route("/v1/import", post(import::import))
+        .route("/v1/digests", get(import::digests))
         .fallback(path_not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(bulk::Counted::default()))

@@ -61,7 +61,7 @@ pub(crate) async fn verify(
     let required = required.map_err(Error::from)?;
 
     let checked = store.authenticate_key_from(presented.as_bytes(), address);
-    let id = store.prefix().id_within(&presented);
+    let id = store.id_of_key(&presented);
     drop(presented);
     let (code, record) = match (checked, id) {
         (Ok(principal), _) => {

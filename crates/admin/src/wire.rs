@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis::{
-    Expiry, Grant, Issued, Metadata, Network, Networks, Record, Scope, Store,
+    Expiry, Grant, Imported, Issued, Metadata, Network, Networks, Record, Scope, Store,
     web::{self, Problem},
 };
 use serde::Serialize;
@@ -34,8 +34,13 @@ pub(crate) struct Key<'r> {
     id: String,
     /// A memorable name; need not be unique.
     name: &'r str,
-    /// The beginning of the key's text; not secret.
+    /// The beginning of the key's text, not secret; `imported` for a key of another system.
     hint: String,
+    /// How the digest of a key of another system was computed: `plaintext`, `sha256`, `sha256-after-bar` or
+    /// `sha512`. The strength of such a key is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    imported: Option<&'static str>,
     /// The granted scopes; `["*"]` for a root key.
     scopes: Vec<&'static str>,
     /// Whether the key is active; false after a revocation.
@@ -84,7 +89,11 @@ impl<'r> Key<'r> {
         Self {
             id: record.id.to_string(),
             name: &record.name,
-            hint: store.prefix().hint(record.id),
+            hint: match record.imported {
+                Some(_) => "imported".to_owned(),
+                None => store.prefix().hint(record.id),
+            },
+            imported: record.imported.map(Imported::as_str),
             scopes: scopes(&record.grant),
             active: record.active,
             owner: record.owner.as_deref(),

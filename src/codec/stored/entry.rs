@@ -123,6 +123,7 @@ enum StoredAct<'b> {
         #[serde(borrow)]
         act: Box<StoredAct<'b>>,
     },
+    Import,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -218,6 +219,7 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
     fn from(act: &'b Act) -> Self {
         match act {
             Act::Create => Self::Create,
+            Act::Import => Self::Import,
             Act::Update => Self::Update,
             Act::Delete => Self::Delete,
             Act::ExtendCatalogue => Self::ExtendCatalogue,
@@ -284,6 +286,7 @@ impl StoredAct<'_> {
                 return act.into_act();
             }
             Self::Update => Act::Update,
+            Self::Import => Act::Import,
             Self::Delete => Act::Delete,
             Self::ExtendCatalogue => Act::ExtendCatalogue,
             Self::AddScope { name, number, description } => Act::AddScope {

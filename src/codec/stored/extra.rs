@@ -1,6 +1,7 @@
 //! The fields of a record that most keys lack, as a list: a record has only those that are set.
 
 use crate::{
+    imported::Imported,
     network::Network,
     networks::Networks,
     record::{Change, Record},
@@ -11,6 +12,39 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::codec) enum StoredExtra {
     Networks(Vec<StoredNetwork>),
+    /// Reserves the number of the rate.
+    Imported(StoredImported),
+}
+
+/// How the digest of an imported key was computed.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::codec) enum StoredImported {
+    Plaintext,
+    Sha256,
+    Sha256AfterBar,
+    Sha512([u8; 32]),
+}
+
+impl From<Imported> for StoredImported {
+    fn from(imported: Imported) -> Self {
+        match imported {
+            Imported::Plaintext => Self::Plaintext,
+            Imported::Sha256 => Self::Sha256,
+            Imported::Sha256AfterBar => Self::Sha256AfterBar,
+            Imported::Sha512(rest) => Self::Sha512(rest),
+        }
+    }
+}
+
+impl From<StoredImported> for Imported {
+    fn from(imported: StoredImported) -> Self {
+        match imported {
+            StoredImported::Plaintext => Self::Plaintext,
+            StoredImported::Sha256 => Self::Sha256,
+            StoredImported::Sha256AfterBar => Self::Sha256AfterBar,
+            StoredImported::Sha512(rest) => Self::Sha512(rest),
+        }
+    }
 }
 
 /// An address and the length of the prefix.
@@ -24,18 +58,20 @@ pub(in crate::codec) enum StoredNetwork {
 #[derive(Default)]
 pub(in crate::codec) struct Extras {
     pub(in crate::codec) networks: Networks,
+    pub(in crate::codec) imported: Option<Imported>,
 }
 
 impl Extras {
     pub(in crate::codec) fn of(record: &Record) -> Self {
-        Self { networks: record.networks.clone() }
+        Self { networks: record.networks.clone(), imported: record.imported }
     }
 
     /// The list, in the order of the variants.
     pub(in crate::codec) fn into_stored(self) -> Vec<StoredExtra> {
-        let Self { networks } = self;
+        let Self { networks, imported } = self;
         let networks = (!networks.is_any()).then(|| StoredExtra::Networks(stored(&networks)));
-        networks.into_iter().collect()
+        let imported = imported.map(|imported| StoredExtra::Imported(imported.into()));
+        networks.into_iter().chain(imported).collect()
     }
 
     /// The values of a list; `None` unless [`into_stored`](Self::into_stored) returns the same list.
@@ -47,6 +83,7 @@ impl Extras {
                     extras.networks = networks_of(networks)?;
                 }
                 StoredExtra::Networks(_) => return None,
+                StoredExtra::Imported(imported) => extras.imported = Some((*imported).into()),
             }
             if last.replace(number) >= Some(number) {
                 return None;
@@ -60,6 +97,7 @@ impl StoredExtra {
     fn number(&self) -> u8 {
         match self {
             Self::Networks(_) => 0,
+            Self::Imported(_) => 1,
         }
     }
 }
@@ -83,6 +121,8 @@ impl StoredExtraChange {
         for extra in &self.0 {
             match extra {
                 StoredExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
+                // No change of a key.
+                StoredExtra::Imported(_) => return None,
             }
         }
         Some(())

@@ -24,6 +24,8 @@ pub struct ListQuery {
     pub expired: Option<bool>,
     /// Only those that another key replaced, or only the others.
     pub replaced: Option<bool>,
+    /// Only keys of other systems, whose strength is unknown, or only the others.
+    pub imported: Option<bool>,
     /// Only active keys that expire within this time from now. Keys that another key replaced are not among
     /// them.
     pub expiring_within: Option<Duration>,
@@ -90,6 +92,12 @@ impl ListQuery {
     #[must_use]
     pub fn with_replaced(self, replaced: bool) -> Self {
         Self { replaced: Some(replaced), ..self }
+    }
+
+    /// Selects keys of other systems, or only the others.
+    #[must_use]
+    pub fn with_imported(self, imported: bool) -> Self {
+        Self { imported: Some(imported), ..self }
     }
 
     /// Selects active keys that expire within this time and were not replaced.

@@ -8,6 +8,7 @@ use crate::{
     digest::Digest,
     error::{Error, Field, Forbidden},
     id::KeyId,
+    imported::Imported,
     record::{Change, MetadataPatch, NewKey, Record},
     scope::{
         Grant,
@@ -122,16 +123,36 @@ impl Planning<'_> {
         new: NewKey,
         once: Option<Once>,
     ) -> Result<(Arc<Record>, u64), Unplanned> {
+        self.plan_creation_as(Act::Create, id, digest, new, once, None)
+    }
+
+    /// Like [`plan_creation`](Self::plan_creation), for a key that may be imported.
+    pub(in crate::store) fn plan_creation_as(
+        &mut self,
+        act: Act,
+        id: KeyId,
+        digest: Digest,
+        new: NewKey,
+        once: Option<Once>,
+        imported: Option<Imported>,
+    ) -> Result<(Arc<Record>, u64), Unplanned> {
         let core = self.caller.core;
-        let record = Arc::new(self.new_record(id, new)?);
+        let record = Arc::new(Record { imported, ..self.new_record(id, new)? });
+        codec::check_length(&record, None)?;
         self.plans.check_writable()?;
         core.check_space()?;
         let (owner, after) = (Some(record.owner.clone()), record.fields_unlike(None));
-        let entry = self.caller.entry(Act::Create, Some((id, owner)), Change::default(), after);
+        let entry = self.caller.entry(act, Some((id, owner)), Change::default(), after);
         let change = PlannedKey { id, digest, after: Some(Arc::clone(&record)) };
         let entry = AuditEntry { once, ..entry };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         Ok((record, sequence))
+    }
+
+    /// The record of a key after everything that is queued, and the sequence of its pending change.
+    pub(in crate::store) fn present(&self, id: KeyId) -> Result<(Arc<Record>, u64), Unplanned> {
+        let found = self.caller.core.planned(&self.plans, id).map(|(record, _)| record);
+        Ok((found.ok_or(Error::NoSuchKey(id))?, self.plans.pending_sequence(id)))
     }
 
     /// Replaces a key by a new one, and ends the old one now or after the grace.

@@ -83,6 +83,9 @@ pub(crate) struct KeyFilter {
     /// Only active keys that expire within this time and were not replaced.
     #[schema(nullable = false)]
     expires_within_seconds: Option<u32>,
+    /// Only keys of other systems, or only the others.
+    #[schema(nullable = false)]
+    imported: Option<bool>,
     /// Only keys of this owner.
     #[schema(nullable = false)]
     owner: Option<String>,

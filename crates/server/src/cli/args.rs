@@ -1,6 +1,7 @@
 //! The definition of the command line.
 
 use super::{
+    import_rows::Preset,
     key_args::KeyCommand,
     location::Location,
     values::{address, drain_delay, moment, seconds},
@@ -74,7 +75,15 @@ pub(crate) enum Command {
     /// Print all keys as lines of JSON, for other programs.
     ///
     /// This is no backup: it cannot be restored.
-    Export,
+    Export {
+        /// Add the digest of each key and its algorithm, for a move to another system.
+        #[arg(long)]
+        digests: bool,
+    },
+    /// Import the keys of another system from lines of JSON.
+    ///
+    /// Without --apply the command only reports what it would do.
+    Import(Import),
     /// Print the completions for a shell.
     Completions {
         /// The shell.
@@ -86,6 +95,26 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// The file, with one JSON object a line.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The system that the rows are from.
+    #[arg(long, value_name = "SYSTEM", default_value = "plain")]
+    pub(crate) preset: Preset,
+    /// A scope of all imported keys, instead of those in the file; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+    /// Import the keys. Lines that are refused are reported, and the others are imported.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Import keys of this store's form although the audit log was pruned: a key that was deleted before could
+    /// come back.
+    #[arg(long)]
+    pub(crate) accept_pruned_log: bool,
 }
 
 #[derive(Subcommand)]

@@ -24,6 +24,9 @@ pub(crate) struct Filter {
     /// Only keys that another key replaced, or only the others.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) replaced: Option<YesNo>,
+    /// Only keys of other systems, or only the others.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) imported: Option<YesNo>,
     /// Only keys that were used, or only those that never were.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) used: Option<YesNo>,
@@ -69,6 +72,7 @@ impl Filter {
             ("active", flag(self.active)),
             ("expired", flag(self.expired)),
             ("replaced", flag(self.replaced)),
+            ("imported", flag(self.imported)),
             ("used", flag(self.used)),
             ("unused_since", self.unused_for.map(since).transpose()?),
             ("expires_within_seconds", self.expiring_within.map(Value::from)),

@@ -147,7 +147,10 @@ fn show_list(keys: Vec<(Key, Box<RawValue>)>, json: bool) -> Result<ExitCode, Fa
 }
 
 /// `export`: prints one key per line, with one page in memory at a time.
-pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
+pub(crate) async fn export(client: &mut Client, digests: bool) -> Result<ExitCode, Failure> {
+    if digests {
+        return export_digests(client).await;
+    }
     each_page(client, &List::default(), |page| {
         let mut lines = String::new();
         for key in page {
@@ -159,6 +162,22 @@ pub(crate) async fn export(client: &mut Client) -> Result<ExitCode, Failure> {
     })
     .await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn export_digests(client: &mut Client) -> Result<ExitCode, Failure> {
+    #[derive(Deserialize)]
+    struct Page {
+        keys: Vec<Box<RawValue>>,
+        next_page_token: Option<String>,
+    }
+    let mut path = "/v1/digests".to_owned();
+    loop {
+        let page: Page = client.send(Method::GET, &path, None).await?.read()?;
+        let lines: String = page.keys.iter().flat_map(|key| [key.get(), "\n"]).collect();
+        output::print_page(lines.as_bytes())?;
+        let Some(token) = page.next_page_token else { return Ok(ExitCode::SUCCESS) };
+        path = format!("/v1/digests?page_token={token}");
+    }
 }
 
 /// `key show`: prints a key.

@@ -19,6 +19,8 @@ mod etcd;
 mod failure;
 mod filter;
 mod finding;
+mod import;
+mod import_rows;
 mod init;
 mod key_argument;
 mod key_args;
@@ -109,7 +111,12 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { dir } => manual::pages(&dir),
-        Command::Export => with_client(&location, async |client| keys::export(client).await),
+        Command::Export { digests } => {
+            with_client(&location, async |client| keys::export(client, digests).await)
+        }
+        Command::Import(options) => {
+            with_client(&location, async |client| import::run(client, &options, json).await)
+        }
     }
 }
 

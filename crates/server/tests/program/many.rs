@@ -131,3 +131,38 @@ fn list_has_filters_and_orders() {
     let search = text(&child.wait_with_output().unwrap().stdout);
     assert!(search.contains(r#""name":"c""#) && !search.contains(r#""name":"a""#), "{search}");
 }
+
+#[test]
+fn keys_of_another_system_are_imported_after_a_dry_run_and_exported_again() {
+    let (home, _) = home();
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let rows = format!(
+        "{{\"token\":\"{digest}\",\"name\":\"n\",\"tokenable_id\":17,\"abilities\":\"[\\\"*\\\"]\"}}\n\n\
+         {{\"token\":\"$2y$10$abcdefghijklmnopqrstuv\",\"name\":\"slow\",\"tokenable_id\":17}}\n"
+    );
+    let file = home.room().join("tokens.jsonl");
+    fs::write(&file, rows).unwrap();
+    let file = file.to_str().unwrap();
+    let import = ["import", file, "--preset", "sanctum", "--scope", "api.read"];
+    for server in [false, true] {
+        let running = server.then(|| home.serve(&[]));
+        let dry = home.fails(4, &import);
+        let line = "line 3: digest: is a salted or slow hash";
+        let count =
+            if server { "would import 0 keys; 1 present" } else { "would import 1 key; 0 present" };
+        assert!(dry.contains(line) && dry.contains(count) && dry.contains("--apply"), "{dry}");
+        assert_eq!(home.verify("17|test", &["--scope", "api.read"]), if server { 0 } else { 3 });
+        home.fails(4, &[&import[..], &["--apply"]].concat());
+        assert_eq!(home.verify("17|test", &["--scope", "api.read"]), 0);
+        drop(running);
+    }
+    let marked = home.done(&["key", "list", "--imported", "yes", "--json"]);
+    assert!(
+        marked.contains("\"imported\":\"sha256-after-bar\"") && marked.contains("\"owner\":\"17\""),
+        "{marked}"
+    );
+    let export = home.done(&["export", "--digests"]);
+    let leaving = export.lines().find(|line| line.contains(digest)).unwrap();
+    assert!(leaving.contains("\"algorithm\":\"sha256-after-bar\""), "{leaving}");
+    assert_eq!(export.matches("\"algorithm\":\"blake3\"").count(), 4);
+}
