@@ -94,7 +94,10 @@ pub(crate) async fn revoke(
 ) -> Result<Response, EarlyResponse> {
     user.require(&ADMIN_KEY_UPDATE, Attempt::Update, None).await?;
     let ids = input.all("id");
-    let records = ids.iter().filter_map(|id| user.visible(id.parse().ok()?)).collect();
+    let records: Vec<_> = ids.iter().filter_map(|id| user.visible(id.parse().ok()?)).collect();
+    if records.is_empty() {
+        return Err(user.no_such_key());
+    }
     let done = leaked::revoke(&user.state.store, &user.caller, records).await;
     let done = done.map_err(|error| user.error_page(error))?;
     let is_done = |outcome| matches!(outcome, Outcome::Revoked | Outcome::AlreadyInactive);

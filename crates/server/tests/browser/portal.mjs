@@ -242,4 +242,28 @@ await plain.page.getByRole("button", { name: "Log out" }).click();
 await plain.page.getByText("You are logged out.").waitFor();
 await plain.context.close();
 
+// ── leaked keys in a pasted text and in a file
+const leaks = await launch("leaks");
+await logIn(leaks.page, root);
+const pasted = await add(leaks.page, "Pasted", ["api.read"]);
+const filed = await add(leaks.page, "In a file", data);
+await leaks.page.goto(url);
+await leaks.page.getByRole("link", { name: "Find leaked keys" }).click();
+await check(leaks, "leaked");
+await leaks.page.getByLabel("Text", { exact: true }).fill(`GET /ledger?key=${pasted}\n`);
+const dump = Buffer.from(`\u0000Basic ${Buffer.from(`${filed}:`).toString("base64")}\r\n`);
+await leaks.page.getByLabel("File").setInputFiles({ name: "dump", mimeType: "application/octet-stream", buffer: dump });
+await leaks.page.getByRole("button", { name: "Find keys" }).click();
+await leaks.page.waitForSelector("h1:has-text('Leaked keys')");
+assert.equal(await leaks.page.locator("tbody tr").count(), 2);
+const found = await leaks.page.content();
+assert.ok(![pasted, filed].some((key) => found.includes(key)));
+await check(leaks, "leaked, found");
+assert.deepEqual([await whoami(leaks.page, pasted), await whoami(leaks.page, filed)], [200, 200]);
+await leaks.page.getByRole("button", { name: "Revoke 2 keys" }).click();
+await leaks.page.getByText("They are refused from now on.").waitFor();
+await check(leaks, "leaked, revoked");
+assert.deepEqual([await whoami(leaks.page, pasted), await whoami(leaks.page, filed)], [401, 401]);
+await leaks.context.close();
+
 finish();

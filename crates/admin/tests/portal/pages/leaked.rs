@@ -62,8 +62,13 @@ async fn confirmation_revokes_with_the_rights_of_the_user() {
     assert!(found.text.contains(&own.to_string()) && !found.text.contains(&foreign.to_string()));
     found.assert_contains("You are logged in with one of these keys");
     let fields = [("id", &*foreign.to_string()), ("end", "1")];
-    browser.post("/keys/leaked/revoke", &fields).await;
-    assert!(browser.record(foreign).active);
+    let absent = browser.post("/keys/leaked/revoke", &fields).await;
+    assert_eq!(absent.status, StatusCode::NOT_FOUND);
+    assert!(!absent.text.contains(&foreign.to_string()) && browser.record(foreign).active);
+    let fields = [("id", &*foreign.to_string()), ("id", &*own.to_string()), ("end", "1")];
+    let done = browser.post("/keys/leaked/revoke", &fields).await;
+    assert!(done.text.contains(&own.to_string()) && !done.text.contains(&foreign.to_string()));
+    assert!(browser.record(foreign).active && !browser.record(own).active);
 
     let (_, reader) = browser.key(&["admin.key.list"]);
     browser.log_in(&reader).await;
