@@ -102,7 +102,8 @@ fn show(user: &User, filter: &Filter, page: &Page) -> Response {
     layout::page(&user.layout("API Keys"), StatusCode::OK, &body)
 }
 
-fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
+/// Renders a table of keys.
+pub(crate) fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
     html! {
         table {
             thead { tr {
@@ -135,7 +136,8 @@ fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
     }
 }
 
-fn scopes(record: &Record) -> Markup {
+/// Renders the first scopes of a key, and how many more it has.
+pub(crate) fn scopes(record: &Record) -> Markup {
     let names: Vec<&str> = match &record.grant {
         Grant::All => vec!["All scopes (root)"],
         Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),

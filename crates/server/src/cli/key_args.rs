@@ -15,8 +15,10 @@ pub(crate) enum KeyCommand {
     Show(One),
     /// Change a key.
     Update(Update),
+    /// Show what a key created, what replaced it, and what it did: for a key that leaked.
+    Reach(One),
     /// Revoke a key at once; an update with --active yes reactivates it.
-    Revoke(One),
+    Revoke(Revoke),
     /// Replace a key by a new one; only its text is printed to standard output, once.
     Rotate(Rotate),
     /// Delete an inactive key; this cannot be undone.
@@ -27,6 +29,18 @@ pub(crate) enum KeyCommand {
 pub(crate) struct One {
     /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
     pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// The key: its id key_…, the beginning pcl_… of its text, or its name if no other key has it.
+    pub(crate) id: String,
+    /// Then revoke the keys that it created, and the keys that those created.
+    #[arg(long)]
+    pub(crate) created: bool,
+    /// Then revoke the keys that replaced it.
+    #[arg(long)]
+    pub(crate) successors: bool,
 }
 
 #[derive(Args)]

@@ -28,6 +28,7 @@ mod owners;
 mod parse;
 mod process;
 mod progress;
+mod reach;
 mod restore;
 mod scopes;
 mod secret_file;
@@ -115,7 +116,8 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
         KeyCommand::Owners => owners::run(client, json).await,
         KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
         KeyCommand::Update(options) => keys::update(client, options, json).await,
-        KeyCommand::Revoke(options) => keys::revoke(client, &options.id, json).await,
+        KeyCommand::Reach(options) => reach::show(client, &options.id, json).await,
+        KeyCommand::Revoke(options) => reach::revoke(client, &options, json).await,
         KeyCommand::Rotate(options) => keys::rotate(client, &options, json).await,
         KeyCommand::Delete(options) => keys::delete(client, &options).await,
     }

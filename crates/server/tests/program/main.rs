@@ -14,4 +14,5 @@ mod delivery;
 mod files;
 mod kill;
 mod operation;
+mod reach;
 mod start;
