@@ -23,6 +23,22 @@ pub(crate) enum KeyCommand {
     Rotate(Rotate),
     /// Delete an inactive key; this cannot be undone.
     Delete(Delete),
+    /// Print the rule by which a secret scanner finds the keys of this store.
+    ScannerRules(ScannerRules),
+}
+
+#[derive(Args)]
+pub(crate) struct ScannerRules {
+    /// The scanner: a rule for gitleaks (TOML), or a custom detector for TruffleHog (YAML).
+    #[arg(value_name = "SCANNER")]
+    pub(crate) scanner: Scanner,
+}
+
+/// A secret scanner.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scanner {
+    Gitleaks,
+    Trufflehog,
 }
 
 #[derive(Args)]

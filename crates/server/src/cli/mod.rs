@@ -30,6 +30,7 @@ mod process;
 mod progress;
 mod reach;
 mod restore;
+mod scanner_rules;
 mod scopes;
 mod secret_file;
 mod serve;
@@ -120,6 +121,7 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
         KeyCommand::Revoke(options) => reach::revoke(client, &options, json).await,
         KeyCommand::Rotate(options) => keys::rotate(client, &options, json).await,
         KeyCommand::Delete(options) => keys::delete(client, &options).await,
+        KeyCommand::ScannerRules(options) => scanner_rules::run(client, &options).await,
     }
 }
 

@@ -15,4 +15,5 @@ mod files;
 mod kill;
 mod operation;
 mod reach;
+mod scanner_rules;
 mod start;
