@@ -275,7 +275,7 @@ async fn reach_of_a_key_is_shown_and_each_group_is_revoked_by_a_button() {
 async fn reach_names_the_keys_that_could_not_be_revoked() {
     let browser = Browser::logged_in().await;
     let old = browser.root_id;
-    let new = browser.store.rotate(old, std::time::Duration::from_secs(3600)).unwrap().record.id;
+    let new = browser.store.rotate(old, std::time::Duration::from_hours(1)).unwrap().record.id;
     let failed = browser.post(&format!("/keys/{old}/reach/successors"), &[]).await;
     failed.assert_contains(&format!("Not revoked: {new}"));
     failed.assert_contains("last active root key");

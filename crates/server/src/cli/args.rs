@@ -193,6 +193,7 @@ pub(crate) struct Serve {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Audit {
     /// Only the entries about this key: its id key_…, the beginning pcl_… of its text, or its name if no
     /// other key has it.

@@ -29,7 +29,7 @@ pub(crate) enum KeyCommand {
 
 #[derive(Args)]
 pub(crate) struct ScannerRules {
-    /// The scanner: a rule for gitleaks (TOML), or a custom detector for TruffleHog (YAML).
+    /// The scanner: a rule for gitleaks (TOML), or a custom detector for trufflehog (YAML).
     #[arg(value_name = "SCANNER")]
     pub(crate) scanner: Scanner,
 }
