@@ -2,6 +2,8 @@
 //!
 //! Secret: the whole text of a key. Not secret: its prefix, its id and its hint (`pcl_8fK2mQ9xZ1a`).
 
+mod pattern;
+
 use crate::{
     base62,
     id::{ID_DIGITS, KeyId},

@@ -148,8 +148,8 @@ mod tests {
         let (store, script) = scripted_store();
         let (id, _) = issue(&store, &script, new_key(&store, &["api.read"], true));
         let newest = store.acting_as(Actor::Host).audit_batch(0, 0).unwrap().newest;
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let count = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
         let mut newer = pin!(store.newer_audit_entry(newest));
         assert!(newer.as_mut().poll(&mut cx).is_pending());
@@ -159,12 +159,12 @@ mod tests {
         };
         script.begun();
         // The revocation is in effect, and not durable yet.
-        assert_eq!(wakes.0.load(Relaxed), 0);
+        assert_eq!(count.0.load(Relaxed), 0);
         assert!(newer.as_mut().poll(&mut cx).is_pending());
         assert_eq!(store.acting_as(Actor::Host).audit_batch(0, 0).unwrap().newest, newest);
         script.verdict(true);
         revoking.join().unwrap().unwrap();
-        assert_eq!(wakes.0.load(Relaxed), 1);
+        assert_eq!(count.0.load(Relaxed), 1);
         assert_eq!(newer.as_mut().poll(&mut cx), Poll::Ready(()));
         assert_eq!(store.acting_as(Actor::Host).audit_batch(0, 0).unwrap().newest, newest + 1);
     }

@@ -39,7 +39,9 @@ pub(crate) async fn whoami(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     if let Caller::Local(user) = caller {
-        return Ok(wire::json(&json!({"id": format!("local:{}", user.uid()), "scopes": ["*"]})));
+        let id = format!("local:{}", user.uid());
+        let prefix = store.prefix().as_str().to_owned();
+        return Ok(wire::json(&json!({"id": id, "scopes": ["*"], "prefix": prefix})));
     }
     match caller.act(&store, |acting| Ok(acting.own())).await? {
         Ok(record) => {

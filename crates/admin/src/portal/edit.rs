@@ -151,6 +151,7 @@ async fn show(
             div .aside {
                 (details(user, record))
                 (rotation(user, record, &here))
+                (reach(&here))
                 (removal(user, record, &here))
             }
         }
@@ -204,6 +205,17 @@ fn rotation(user: &User, record: &Record, here: &str) -> Markup {
                 p .hint { "Create a new key that replaces this one. The old key can stay valid for a while." }
                 a .button href=(format!("{here}/rotate")) { "Rotate…" }
             }
+        }
+    }
+}
+
+/// Renders the link to the reach of the key.
+fn reach(here: &str) -> Markup {
+    html! {
+        div .card {
+            h2 { "Reach" }
+            p .hint { "The keys that this one created, and what it did: for a key that leaked." }
+            a .button href=(format!("{here}/reach")) { "Show reach" }
         }
     }
 }

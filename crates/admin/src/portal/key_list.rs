@@ -91,7 +91,8 @@ fn show(user: &User, view: &View, page: &Page) -> Response {
     layout::page(&user.layout("API Keys"), StatusCode::OK, &body)
 }
 
-fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
+/// Renders a table of keys.
+pub(crate) fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
     html! {
         table {
             thead { tr {

@@ -29,6 +29,7 @@ mod key_list;
 mod create;
 mod audit;
 mod removal;
+mod reach;
 mod edit;
 mod rotate;
 mod leaked;
@@ -105,10 +106,15 @@ impl Portal {
             .route("/keys/{id}", get(edit::page).post(edit::save))
             .route(
                 "/keys/{id}/deactivate",
-                post(removal::deactivate).layer(complete).get(redirect_to_key),
+                post(removal::deactivate).layer(complete.clone()).get(redirect_to_key),
             )
             .route("/keys/{id}/delete", get(removal::confirm_deletion).post(removal::delete))
             .route("/keys/{id}/rotate", get(rotate::page).post(rotate::rotate))
+            .route("/keys/{id}/reach", get(reach::page))
+            .route(
+                "/keys/{id}/reach/{group}",
+                post(reach::revoke).layer(complete).get(reach::redirect),
+            )
             .route("/audit", get(audit::page))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::from_fn(web::require_complete_body))

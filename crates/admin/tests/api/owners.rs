@@ -174,6 +174,9 @@ async fn every_route_answers_about_a_key_of_another_owner_as_about_one_that_does
             ("GET", "/delete", ""),
             ("POST", "/delete", form),
             ("POST", "/deactivate", ""),
+            ("GET", "/reach", ""),
+            ("POST", "/reach/created", ""),
+            ("POST", "/reach/successors", ""),
         ] {
             let path = |id: KeyId| format!("/keys/{id}{suffix}");
             let found = fixture.page(method, &path(*other), body).await;
@@ -214,7 +217,9 @@ async fn no_list_and_no_page_names_another_owner_or_the_operator() {
     assert!(owners.contains(r#""owner":"shop","active":1"#), "{owners}");
     let (_, log) = fixture.ask("GET", "/v1/audit", "").await;
     assert!(log.contains(r#""actor":"operator""#) && !log.contains("host"), "{log}");
-    for path in ["/", "/keys/new", "/audit", &format!("/keys/{clerk}")] {
+    for path in
+        ["/", "/keys/new", "/audit", &format!("/keys/{clerk}"), &format!("/keys/{clerk}/reach")]
+    {
         let (status, text) = fixture.page("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {text}");
         fixture.assert_names_no_other(path, &text);

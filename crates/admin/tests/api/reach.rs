@@ -186,6 +186,24 @@ async fn key_in_the_group_that_revokes_the_group_revokes_itself_last() {
 }
 
 #[tokio::test]
+async fn key_whose_creator_was_rotated_into_existence_and_deleted_is_found() {
+    let (_dir, home) = home();
+    let store = portcullis_testkit::builder().open(home).unwrap();
+    let (_, root) = issue(&store, new_key(&store, "root", &[]).with_grant(Grant::All));
+    let (leaked, _) = issue(&store, new_key(&store, "leaked", &ADMINISTRATOR));
+    let (taken, _) = issue(&store, new_key(&store, "taken", &ADMINISTRATOR));
+    let acting = store.acting_as(Actor::Key(leaked));
+    let rotated = acting.rotate(taken, Duration::ZERO).unwrap().record.id;
+    let orphan = store.acting_as(Actor::Key(rotated));
+    let orphan = orphan.issue(new_key(&store, "orphan", &["api.read"])).unwrap().record.id;
+    acting.revoke(rotated).unwrap();
+    acting.delete(rotated).unwrap();
+    let found = reach(&store, &root, leaked).await;
+    assert_eq!(ids(&found["created"]), sorted([orphan]));
+    assert_eq!(found["deleted"], json!([rotated.to_string()]));
+}
+
+#[tokio::test]
 async fn key_that_cannot_be_revoked_is_reported_with_the_reason() {
     let (_dir, home) = home();
     let store = portcullis_testkit::builder().open(home).unwrap();
@@ -218,9 +236,11 @@ async fn key_that_was_handed_to_another_owner_leads_an_owner_no_further() {
     let (kept, handed) = (made(leaked, "kept"), made(leaked, "handed"));
     store.update(handed, Change::default().with_owner("bank")).unwrap();
     let foreign = made(handed, "foreign");
+    let returned = made(handed, "returned");
+    store.update(returned, Change::default().with_owner("shop")).unwrap();
     assert_eq!(
         ids(&reach(&store, &root, leaked).await["created"]),
-        sorted([kept, handed, foreign])
+        sorted([kept, handed, foreign, returned])
     );
     let seen = reach(&store, &clerk, leaked).await;
     assert_eq!(ids(&seen["created"]), sorted([kept]));

@@ -251,6 +251,48 @@ fn text_of(fields: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
+async fn reach_of_a_key_is_shown_and_each_group_is_revoked_by_a_button() {
+    let browser = Browser::logged_in().await;
+    let (leaked, _) = browser.key(&["admin.key.create", "admin.key.update", "api.read"]);
+    let acting = browser.store.acting_as(Actor::Key(leaked));
+    let new = |name| new_key(&browser.store, name, &["api.read"]);
+    let made = acting.issue(new("<b>made by it</b>")).unwrap().record.id;
+    let successor = browser.store.rotate(leaked, std::time::Duration::ZERO).unwrap().record.id;
+    let page = format!("/keys/{leaked}/reach");
+    browser.get(&format!("/keys/{leaked}")).await.assert_contains(&format!(r#"href="{page}""#));
+    let shown = browser.get(&page).await;
+    for text in [
+        "&lt;b&gt;made by it&lt;/b&gt;",
+        "Keys that it created: 1",
+        "Its successors: 1",
+        "Revoke the active key",
+    ] {
+        shown.assert_contains(text);
+    }
+    let redirected = browser.get(&format!("{page}/created")).await;
+    redirected.assert_redirects_to(&page);
+    let revoked = browser.post(&format!("{page}/created"), &[]).await;
+    revoked.assert_redirects_to(&format!("{page}?revoked=1"));
+    assert!(!browser.record(made).active && browser.record(successor).active);
+    browser.get(&format!("{page}?revoked=1")).await.assert_contains("1 key was revoked.");
+    browser.post(&format!("{page}/successors"), &[]).await;
+    assert!(!browser.record(successor).active);
+    assert!(!browser.get(&page).await.text.contains("Revoke the active key"));
+    assert_eq!(browser.post(&format!("{page}/others"), &[]).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn reach_names_the_keys_that_could_not_be_revoked() {
+    let browser = Browser::logged_in().await;
+    let old = browser.root_id;
+    let new = browser.store.rotate(old, std::time::Duration::from_hours(1)).unwrap().record.id;
+    let failed = browser.post(&format!("/keys/{old}/reach/successors"), &[]).await;
+    failed.assert_contains(&format!("Not revoked: {new}"));
+    failed.assert_contains("last active root key");
+    assert!(browser.record(new).active);
+}
+
+#[tokio::test]
 async fn key_can_be_created_edited_and_deleted() {
     let browser = Browser::logged_in().await;
     browser.get("/").await.assert_contains("Add API Key");

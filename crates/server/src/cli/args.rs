@@ -246,31 +246,35 @@ pub(crate) struct Leaks {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Audit {
     /// Only the entries about this key: its id key_…, the beginning pcl_… of its text, or its name if no
     /// other key has it.
     #[arg(long, value_name = "ID")]
     pub(crate) key: Option<String>,
+    /// Only the acts of this key.
+    #[arg(long, value_name = "ID")]
+    pub(crate) actor: Option<String>,
     /// Only the entries after this one.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
     /// Continue with each new entry, as soon as it is durable, until the server stops.
-    #[arg(long, conflicts_with_all = ["key", "verify", "export", "prune"])]
+    #[arg(long, conflicts_with_all = ["key", "actor", "verify", "export", "prune"])]
     pub(crate) follow: bool,
     /// Verify the hash chain of the whole audit log, or of the named exports. Each export must continue
     /// the one before it.
-    #[arg(long, conflicts_with_all = ["key", "after", "export", "prune"])]
+    #[arg(long, conflicts_with_all = ["key", "actor", "after", "export", "prune"])]
     pub(crate) verify: bool,
     /// With --verify: files that --export wrote, the oldest first.
     #[arg(value_name = "FILE", requires = "verify")]
     pub(crate) files: Vec<PathBuf>,
     /// Write the audit log to this new file, or to standard output (-), as lines of JSON that can be
     /// verified.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "prune"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "actor", "prune"])]
     pub(crate) export: Option<PathBuf>,
     /// Remove old entries, which cannot be undone; the other entries can still be verified. Export the old
     /// ones first.
-    #[arg(long, alias = "cut", conflicts_with_all = ["key", "after"])]
+    #[arg(long, alias = "cut", conflicts_with_all = ["key", "actor", "after"])]
     pub(crate) prune: bool,
     /// With --prune: confirm it; without this the command asks if it runs on a terminal.
     #[arg(long, requires = "prune")]

@@ -6,7 +6,7 @@ use super::{
 use axum::http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::process::ExitCode;
+use std::{fmt::Write, process::ExitCode};
 
 /// The largest page of the API.
 const LIMIT: usize = 1000;
@@ -49,13 +49,15 @@ pub(crate) async fn run(
     options: &Audit,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let key = match &options.key {
-        Some(key) => format!("&key={}", find(client, key).await?.id),
-        None => String::new(),
-    };
+    let mut filter = String::new();
+    for (name, key) in [("key", &options.key), ("actor", &options.actor)] {
+        if let Some(key) = key {
+            let _ = write!(filter, "&{name}={}", find(client, key).await?.id);
+        }
+    }
     let mut after = Some(options.after);
     while let Some(start) = after {
-        let path = format!("/v1/audit?limit={LIMIT}&after={start}{key}");
+        let path = format!("/v1/audit?limit={LIMIT}&after={start}{filter}");
         let page: Page = client.send(Method::GET, &path, None).await?.read()?;
         after = page.next_after;
         show(&page.entries, json)?;

@@ -26,12 +26,30 @@ pub(crate) enum KeyCommand {
     Show(One),
     /// Change a key.
     Update(Update),
+    /// Show what a key created, what replaced it, and what it did: for a key that leaked.
+    Reach(One),
     /// Revoke a key at once, or every key in a leaked text; an update with --active yes reactivates it.
     Revoke(Revoke),
     /// Replace a key by a new one; only its text is printed to standard output, once.
     Rotate(Rotate),
     /// Delete an inactive key; this cannot be undone.
     Delete(Delete),
+    /// Print the rule by which a secret scanner finds the keys of this store.
+    ScannerRules(ScannerRules),
+}
+
+#[derive(Args)]
+pub(crate) struct ScannerRules {
+    /// The scanner: a rule for gitleaks (TOML), or a custom detector for trufflehog (YAML).
+    #[arg(value_name = "SCANNER")]
+    pub(crate) scanner: Scanner,
+}
+
+/// A secret scanner.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scanner {
+    Gitleaks,
+    Trufflehog,
 }
 
 #[derive(Args)]
@@ -52,6 +70,12 @@ pub(crate) struct Revoke {
     /// With --leaked: show the keys and revoke none.
     #[arg(long, requires = "leaked")]
     pub(crate) dry_run: bool,
+    /// Then revoke the keys that it created, and the keys that those created.
+    #[arg(long, conflicts_with = "leaked")]
+    pub(crate) created: bool,
+    /// Then revoke the keys that replaced it.
+    #[arg(long, conflicts_with = "leaked")]
+    pub(crate) successors: bool,
 }
 
 #[derive(Args)]

@@ -198,20 +198,6 @@ pub(crate) async fn update(
     show_one(&answer, json).map_err(output::although("the key was changed"))
 }
 
-/// `key revoke`: the key is refused everywhere when the command returns.
-pub(crate) async fn revoke(client: &mut Client, id: &str, json: bool) -> Result<ExitCode, Failure> {
-    let body = json!({"active": false});
-    let path = find(client, id).await?.path();
-    let answer = client.send(Method::PATCH, &path, Some(&body)).await?;
-    if json {
-        return show_one(&answer, json).map_err(output::although("the key was revoked"));
-    }
-    let key: Key = answer.read()?;
-    let settled = key.settled.as_ref().map(output::Settled::text).unwrap_or_default();
-    output::say(&format!("{} ({}) is inactive{settled}", key.id, key.name));
-    Ok(ExitCode::SUCCESS)
-}
-
 /// `key rotate`: prints only the new secret to standard output.
 pub(crate) async fn rotate(
     client: &mut Client,

@@ -35,7 +35,9 @@ mod owners;
 mod parse;
 mod process;
 mod progress;
+mod reach;
 mod restore;
+mod scanner_rules;
 mod scopes;
 mod secret_file;
 mod serve;
@@ -129,12 +131,14 @@ async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<Exi
         KeyCommand::Owners => owners::run(client, json).await,
         KeyCommand::Show(options) => keys::show(client, &options.id, json).await,
         KeyCommand::Update(options) => keys::update(client, options, json).await,
+        KeyCommand::Reach(options) => reach::show(client, &options.id, json).await,
         KeyCommand::Revoke(options) => match &options.leaked {
             Some(file) => leaked::run(client, file, &options, json).await,
-            None => keys::revoke(client, options.id.as_deref().unwrap_or_default(), json).await,
+            None => reach::revoke(client, &options, json).await,
         },
         KeyCommand::Rotate(options) => keys::rotate(client, &options, json).await,
         KeyCommand::Delete(options) => keys::delete(client, &options).await,
+        KeyCommand::ScannerRules(options) => scanner_rules::run(client, &options).await,
     }
 }
 

@@ -77,7 +77,7 @@ async fn every_operation_documents_its_required_scope() {
             }
         }
     }
-    assert_eq!(operations, 20 + usize::from(cfg!(feature = "cluster")));
+    assert_eq!(operations, 22 + usize::from(cfg!(feature = "cluster")));
 }
 
 #[needs("schemathesis")]

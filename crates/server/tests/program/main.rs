@@ -16,4 +16,6 @@ mod kill;
 mod leaks;
 mod many;
 mod operation;
+mod reach;
+mod scanner_rules;
 mod start;
