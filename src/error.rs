@@ -269,6 +269,8 @@ pub enum Field {
     Owner,
     /// The metadata.
     Metadata,
+    /// The networks that a key can be used from.
+    Networks,
     /// The description of a scope.
     Description,
     /// The expiry of a key.
@@ -306,6 +308,7 @@ impl Field {
             Self::Scopes => "scopes",
             Self::Owner => "owner",
             Self::Metadata => "metadata",
+            Self::Networks => "networks",
             Self::Description => "description",
             Self::ExpiresAt => "expires_at",
             Self::Record => "record",
@@ -349,6 +352,11 @@ pub enum Forbidden {
         "a key grants at most its own lifetime; choose an expiry that is not after the acting key's"
     )]
     ExceedsExpiry,
+    /// The new key could be used from a network that the acting key cannot be used from.
+    #[error(
+        "a key grants at most its own networks; choose networks within those of the acting key"
+    )]
+    ExceedsNetworks,
     /// The acting key may set no owner other than its own.
     #[error(
         "only a key without an owner and with the scope admin.key.owner sets another owner; omit the owner to use the \

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     id::KeyId,
     proof::{AuditRange, AuditRangeEnd, AuditRangeStart},
-    record::{Actor, Expiry, Metadata, NewKey, Record},
+    record::{Actor, Expiry, NewKey, Record},
     refusal::Refusal,
     scope::{Catalogue, Grant, catalogue::financial_data},
     time::Timestamp,
@@ -52,14 +52,7 @@ pub fn encode_record(record: &Record) -> Result<Vec<u8>, Error> {
 
 /// Returns a record to modify.
 pub fn record() -> Result<Record, Error> {
-    let new = NewKey {
-        name: "some".to_owned(),
-        grant: Grant::All,
-        active: true,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    };
+    let new = NewKey::new("some", Grant::All, Expiry::Never);
     Record::new(key_id(0), new, Timestamp::default(), Actor::Host, 1)
 }
 

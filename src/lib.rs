@@ -31,6 +31,7 @@ mod random;
 mod stack;
 mod time;
 mod network;
+mod networks;
 mod id;
 mod secret;
 mod digest;
@@ -44,6 +45,7 @@ mod principal;
 mod audit_entry;
 
 // ── request
+mod origin;
 mod credential;
 
 // ── state: each external crate is used in one module only
@@ -103,6 +105,7 @@ pub use id::{KeyId, ParseKeyIdError};
 pub use index::Revocation;
 pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
+pub use networks::Networks;
 pub use offline::Offline;
 pub use principal::Principal;
 pub use random::{NoRandomness, array as random_bytes};

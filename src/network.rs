@@ -1,21 +1,23 @@
 //! Networks as operators write them: an address or a range.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// An IPv4 address mapped to IPv6 begins with this number of fixed bits: `::ffff:0:0/96`.
 const MAPPED_BITS: u32 = 96;
 
 /// An address or a range of addresses, such as `10.0.0.0/8`.
 ///
-/// A range of IPv4 addresses that are mapped to IPv6 is parsed as the IPv4 range.
+/// A range of IPv4 addresses that are mapped to IPv6 is parsed as the IPv4 range. The bits after the prefix
+/// are cleared.
 ///
 /// ```
 /// # use portcullis::Network;
 /// let network: Network = "::ffff:10.0.0.0/104".parse()?;
 /// assert!(network.contains("10.2.3.4".parse().unwrap()));
+/// assert_eq!(network.to_string(), "10.0.0.0/8");
 /// # Ok::<(), portcullis::ParseNetworkError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: IpAddr,
     bits: u32,
@@ -44,14 +46,52 @@ impl FromStr for Network {
                 if bits >= MAPPED_BITS
                     && let Some(v4) = mapped.to_ipv4_mapped() =>
             {
-                Ok(Self { address: v4.into(), bits: bits - MAPPED_BITS })
+                Ok(Self::of(v4.into(), bits - MAPPED_BITS))
             }
-            _ => Ok(Self { address, bits }),
+            _ => Ok(Self::of(address, bits)),
         }
     }
 }
 
+/// In the form `10.0.0.0/8`.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
 impl Network {
+    /// The network of the first `bits` of an address.
+    fn of(address: IpAddr, bits: u32) -> Self {
+        let address = match address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() & mask).into())
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() & mask).into())
+            }
+        };
+        Self { address, bits }
+    }
+
+    /// The address and the length of the prefix, as they are stored.
+    pub(crate) fn parts(self) -> (IpAddr, u8) {
+        (self.address, u8::try_from(self.bits).unwrap_or(u8::MAX))
+    }
+
+    /// The network with these parts; `None` unless [`parts`](Self::parts) returns the same ones.
+    pub(crate) fn of_parts(address: IpAddr, bits: u8) -> Option<Self> {
+        let network: Self = format!("{address}/{bits}").parse().ok()?;
+        (network.parts() == (address, bits)).then_some(network)
+    }
+
+    /// Whether another network contains all addresses of this one.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        other.bits <= self.bits && other.contains(self.address)
+    }
+
     /// Returns whether an address is in the network. A mapped IPv4 address is plain only after
     /// [`IpAddr::to_canonical`].
     pub fn contains(&self, other: IpAddr) -> bool {
@@ -88,6 +128,17 @@ mod tests {
             let network: Network = network.parse().unwrap();
             assert!(network.contains(inside.parse().unwrap()), "{network:?}");
             assert!(!network.contains(outside.parse().unwrap()), "{network:?}");
+        }
+        for (text, shown) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("203.0.113.9/0", "0.0.0.0/0"),
+            ("2001:db8::ffff/32", "2001:db8::/32"),
+            ("::1/0", "::/0"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!((network.to_string().as_str(), network), (shown, shown.parse().unwrap()));
         }
         for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10/8", "proxy", "10.0.0.1/-1"] {
             assert_eq!(wrong.parse::<Network>(), Err(ParseNetworkError), "{wrong}");

@@ -5,6 +5,7 @@ use crate::{
     refusal::Refusal,
     scope::{Grant, Scope},
 };
+use std::net::IpAddr;
 
 /// Proof that a valid key was presented. Only [`Store::authenticate`](crate::Store::authenticate)
 /// creates one.
@@ -23,11 +24,22 @@ use crate::{
 pub struct Principal {
     id: KeyId,
     grant: Grant,
+    /// The address of the request, of a key with networks only.
+    address: Option<IpAddr>,
 }
 
 impl Principal {
     pub(crate) fn new(id: KeyId, grant: Grant) -> Self {
-        Self { id, grant }
+        Self { id, grant, address: None }
+    }
+
+    /// The principal of a request from this address.
+    pub(crate) fn at(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
+    }
+
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Returns the id of the presented key.

@@ -3,10 +3,14 @@
 mod changes;
 mod characters;
 mod limits;
+mod standing;
 
-pub(crate) use self::limits::is_description;
+pub(crate) use self::{
+    limits::is_description,
+    standing::{Standing, check_state},
+};
 
-use crate::{id::KeyId, refusal::Refusal, scope::Grant, time::Timestamp};
+use crate::{id::KeyId, networks::Networks, scope::Grant, time::Timestamp};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Metadata of a key, for the host's own use: at most 16 entries of 64 + 256 bytes.
@@ -100,6 +104,8 @@ pub struct NewKey {
     pub owner: Option<String>,
     /// Metadata of the host.
     pub metadata: Metadata,
+    /// The networks that the key can be used from: at most 16.
+    pub networks: Networks,
 }
 
 impl NewKey {
@@ -112,6 +118,7 @@ impl NewKey {
             expiry,
             owner: None,
             metadata: Metadata::new(),
+            networks: Networks::ANY,
         }
     }
 
@@ -150,6 +157,13 @@ impl NewKey {
     pub fn with_metadata(self, metadata: Metadata) -> Self {
         Self { metadata, ..self }
     }
+
+    /// Sets the networks that the key can be used from. Requests then need an address: see
+    /// [`Store::authenticate_from`](crate::Store::authenticate_from).
+    #[must_use]
+    pub fn with_networks(self, networks: Networks) -> Self {
+        Self { networks, ..self }
+    }
 }
 
 /// A change of a key. A field that is `None` stays unchanged.
@@ -174,6 +188,8 @@ pub struct Change {
     pub owner: Option<Option<String>>,
     /// The metadata, replaced as a whole.
     pub metadata: Option<Metadata>,
+    /// The networks, replaced as a whole; [`Networks::ANY`] removes them.
+    pub networks: Option<Networks>,
 }
 
 impl Change {
@@ -229,6 +245,12 @@ impl Change {
         Self { metadata: Some(metadata), ..self }
     }
 
+    /// Replaces the networks as a whole. [`Networks::ANY`] removes them.
+    #[must_use]
+    pub fn with_networks(self, networks: Networks) -> Self {
+        Self { networks: Some(networks), ..self }
+    }
+
     /// Sets the metadata to that of the record with `patch` merged into it, unless the patch is empty.
     pub(crate) fn merge_metadata(&mut self, patch: &MetadataPatch, record: &Record) {
         if patch.is_empty() {
@@ -248,7 +270,8 @@ impl Change {
 //
 // A new field also needs changes in these places:
 // - `Change`, `NewKey` and `record/limits.rs`;
-// - `codec/stored.rs`, with a new format;
+// - `codec/stored/extra.rs`, as a variant that is written only where the key has the field;
+// - `record/standing.rs` and `index/limited.rs`, if the field decides;
 // - `backup/later.rs`, which carries later changes into a restore;
 // - portcullis-admin: `key_request.rs`, `wire.rs`, `openapi.rs`, `audit.rs`, and the portal's form
 //   (`key_form.rs`, `merge.rs`).
@@ -269,6 +292,8 @@ pub struct Record {
     pub owner: Option<String>,
     /// Metadata of the host.
     pub metadata: Metadata,
+    /// The networks that the key can be used from.
+    pub networks: Networks,
     /// When the key was created.
     pub created_at: Timestamp,
     /// The actor who created it.
@@ -301,6 +326,8 @@ impl Record {
             expiry: unlike(&self.expiry, other.map(|o| &o.expiry)),
             owner: unlike(&self.owner, other.map(|o| &o.owner)),
             metadata: unlike(&self.metadata, other.map(|o| &o.metadata)),
+            // A key without the field has an entry without it, as before the field existed.
+            networks: unlike(&self.networks, Some(other.map_or(&Networks::ANY, |o| &o.networks))),
         }
     }
 
@@ -310,50 +337,12 @@ impl Record {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        Standing { active: self.active, grant: self.grant, expiry: self.expiry }
-    }
-}
-
-/// The fields of a record that decide whether its key is accepted. Standings form a lattice: the meet
-/// of two accepts only what both accept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) active: bool,
-    pub(crate) grant: Grant,
-    pub(crate) expiry: Expiry,
-}
-
-impl Standing {
-    /// Checks a key of this standing. The clock is read only if the key can expire.
-    #[inline]
-    pub(crate) fn check(&self, now: impl FnOnce() -> Timestamp) -> Result<(), Refusal> {
-        if !self.active {
-            return Err(Refusal::Inactive);
+        Standing {
+            active: self.active,
+            grant: self.grant,
+            expiry: self.expiry,
+            networks: self.networks.clone(),
         }
-        if self.expiry != Expiry::Never && self.expiry.has_come(now()) {
-            return Err(Refusal::Expired);
-        }
-        Ok(())
-    }
-
-    /// Whether it is that of an active root key that never expires.
-    pub(crate) fn is_lasting_root(&self) -> bool {
-        self.active && self.grant == Grant::All && self.expiry == Expiry::Never
-    }
-
-    pub(crate) fn meet(self, other: Self) -> Self {
-        Self {
-            active: self.active && other.active,
-            grant: self.grant.meet(other.grant),
-            expiry: self.expiry.min(other.expiry),
-        }
-    }
-
-    /// Whether the other accepts everything that this one accepts.
-    pub(crate) fn is_within(&self, other: &Self) -> bool {
-        self.active <= other.active
-            && self.grant.is_within(&other.grant)
-            && self.expiry <= other.expiry
     }
 }
 
@@ -368,6 +357,8 @@ mod tests {
     }
     use crate::{
         error::{Error, Field},
+        network::Network,
+        refusal::Refusal,
         scope::Catalogue,
         secret::{Prefix, Secret},
     };
@@ -380,7 +371,12 @@ mod tests {
             expiry: Expiry::Never,
             owner: None,
             metadata: Metadata::new(),
+            networks: Networks::ANY,
         }
+    }
+
+    fn addresses(count: u8) -> Networks {
+        (0..count).map(|last| format!("192.0.2.{last}").parse::<Network>().unwrap()).collect()
     }
 
     fn create(new: NewKey) -> Result<Record, Error> {
@@ -390,7 +386,7 @@ mod tests {
     #[test]
     fn each_limit_names_its_field() {
         type Invalidate = fn(&mut NewKey);
-        let cases: [(Field, Invalidate); 15] = [
+        let cases: [(Field, Invalidate); 16] = [
             (Field::Name, |n| n.name.clear()),
             (Field::Name, |n| n.name = "till\u{202e}4".into()),
             (Field::Name, |n| n.name = "\u{3164}".into()),
@@ -408,6 +404,7 @@ mod tests {
             (Field::Metadata, |n| n.metadata = [(String::new(), String::new())].into()),
             (Field::Metadata, |n| n.metadata = [("k".into(), "v".repeat(257))].into()),
             (Field::ExpiresAt, |n| n.expiry = Expiry::At(Timestamp::from_secs(16_725_225_601))),
+            (Field::Networks, |n| n.networks = addresses(17)),
         ];
         for (field, invalidate) in cases {
             let mut new = sample();
@@ -418,7 +415,7 @@ mod tests {
             );
         }
         let mut new = sample();
-        new.name = "ü".repeat(128);
+        (new.name, new.networks) = ("ü".repeat(128), addresses(16));
         assert!(create(new).is_ok());
     }
 
@@ -486,7 +483,7 @@ mod tests {
         new.expiry = Expiry::At(Timestamp::from_millis(10_999));
         let record = create(new).unwrap();
         assert_eq!(record.expiry, Expiry::At(Timestamp::from_secs(10)));
-        let at = |millis| record.standing().check(|| Timestamp::from_millis(millis));
+        let at = |millis| record.standing().check(None, || Timestamp::from_millis(millis));
         assert_eq!(at(9_999), Ok(()));
         assert_eq!(at(10_000), Err(Refusal::Expired));
     }
@@ -532,15 +529,20 @@ mod tests {
             Expiry::At(Timestamp::from_secs(1)),
             Expiry::At(Timestamp::from_secs(2)),
         ];
+        let networks = [Networks::ANY, addresses(2), addresses(3)];
         let mut all = Vec::new();
         for active in [true, false] {
             for grant in grants {
-                all.extend(ends.map(|expiry| Standing { active, grant, expiry }));
+                for networks in &networks {
+                    let of =
+                        |expiry| Standing { active, grant, expiry, networks: networks.clone() };
+                    all.extend(ends.map(of));
+                }
             }
         }
         for a in &all {
             for b in &all {
-                let meet = a.meet(*b);
+                let meet = a.clone().meet(b);
                 assert!(meet.is_within(a) && meet.is_within(b));
                 assert_eq!(a.is_within(b), meet == *a);
             }

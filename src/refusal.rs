@@ -31,6 +31,10 @@ pub enum Refusal {
     /// The key has expired.
     #[error("expired key")]
     Expired,
+    /// The key has [networks](crate::Record::networks), and the request comes from another address, or its
+    /// address is not known.
+    #[error("a valid key, from an address outside its networks")]
+    Network,
     /// The key is valid but lacks this scope: 403.
     #[error("the key lacks the scope {0}")]
     LacksScope(Scope),
@@ -42,7 +46,7 @@ pub enum Refusal {
 impl Refusal {
     /// Every refusal of authentication. The remaining one, of a valid key, is
     /// [`LacksScope`](Self::LacksScope).
-    pub const OF_AUTHENTICATION: [Self; 8] = [
+    pub const OF_AUTHENTICATION: [Self; 9] = [
         Self::Missing,
         Self::Malformed,
         Self::Ambiguous,
@@ -50,6 +54,7 @@ impl Refusal {
         Self::Unknown,
         Self::Inactive,
         Self::Expired,
+        Self::Network,
         Self::Unavailable,
     ];
 
@@ -72,6 +77,7 @@ impl Refusal {
             Self::Unknown => "unknown",
             Self::Inactive => "inactive",
             Self::Expired => "expired",
+            Self::Network => "network",
             Self::LacksScope(_) => "insufficient_scope",
             Self::Unavailable => "unavailable",
         }
@@ -93,6 +99,7 @@ mod tests {
             (Refusal::Unknown, 401, "unknown"),
             (Refusal::Inactive, 401, "inactive"),
             (Refusal::Expired, 401, "expired"),
+            (Refusal::Network, 401, "network"),
             (Refusal::LacksScope(API_READ), 403, "insufficient_scope"),
             (Refusal::Unavailable, 503, "unavailable"),
         ];

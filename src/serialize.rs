@@ -1,11 +1,13 @@
 //! Public values in the formats of serde, with the feature `serde`.
 //!
-//! Ids, scopes and actors are their text; a time is its milliseconds since the Unix epoch. A grant is the
+//! Ids, scopes, actors and networks are their text; a time is its milliseconds since the Unix epoch. A grant is the
 //! list of its scopes, and `["*"]` for a root key. An expiry is a time, and nothing for a key that does
 //! not expire.
 
 use crate::{
     id::KeyId,
+    network::Network,
+    networks::Networks,
     record::{Actor, Expiry, Record},
     scope::{Grant, Scope, ScopeSet},
     store::Count,
@@ -38,8 +40,8 @@ macro_rules! deserialize_from_text {
     };
 }
 
-serialize_as_text!(Actor, KeyId, Scope);
-deserialize_from_text!(KeyId, Scope);
+serialize_as_text!(Actor, KeyId, Network, Scope);
+deserialize_from_text!(KeyId, Network, Scope);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -74,6 +76,12 @@ impl Serialize for ScopeSet {
     }
 }
 
+impl Serialize for Networks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 impl Serialize for Grant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -99,8 +107,8 @@ macro_rules! serialize_fields {
 }
 
 serialize_fields!(Count: active, inactive);
-serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, created_at, created_by,
-    updated_at, updated_by, inactive_since, replaces, replaced_by, revision);
+serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, networks, created_at,
+    created_by, updated_at, updated_by, inactive_since, replaces, replaced_by, revision);
 
 #[cfg(test)]
 mod tests {
@@ -120,7 +128,8 @@ mod tests {
         assert_eq!(value["grant"], json!(["api.read"]));
         assert_eq!(value["expiry"], 4_000_000_000_000_u64);
         assert_eq!((&value["created_by"], &value["replaces"]), (&json!("host"), &json!(null)));
-        assert_eq!(value.as_object().unwrap().len(), 15);
+        assert_eq!(value.as_object().unwrap().len(), 16);
+        assert_eq!(value["networks"], json!([]));
         assert_eq!(to_value(Grant::All).unwrap(), json!(["*"]));
         assert_eq!(to_value(store.count()).unwrap(), json!({"active": 1, "inactive": 0}));
     }

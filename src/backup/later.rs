@@ -7,6 +7,7 @@
 use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
+    networks::Networks,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Grant, NumberedScope, Offer, Scope},
     time::Timestamp,
@@ -106,6 +107,8 @@ struct Decided {
     name: Option<String>,
     owner: Option<Option<String>>,
     metadata: Option<Metadata>,
+    /// The meet of all later networks, and the newest ones.
+    networks: Option<(Networks, Networks)>,
     last: Option<(u64, Timestamp, Actor)>,
 }
 
@@ -162,7 +165,7 @@ impl Decisions {
 impl Decided {
     fn add(&mut self, entry: AuditEntry) {
         // Names every field: a restore would silently undo a change to one that is not handled here.
-        let Change { name, grant, active, expiry, owner, metadata } = entry.after;
+        let Change { name, grant, active, expiry, owner, metadata, networks } = entry.after;
         self.deleted |= entry.act == Act::Delete;
         if let Act::Rotate { into } = entry.act {
             self.replaced_by = Some(into);
@@ -175,6 +178,10 @@ impl Decided {
         }
         if let Some(expiry) = expiry {
             self.expiry = Some(self.expiry.map_or(expiry, |earlier| earlier.min(expiry)));
+        }
+        if let Some(networks) = networks {
+            let meet = self.networks.as_ref().map(|(earlier, _)| earlier.meet(&networks));
+            self.networks = Some((meet.unwrap_or_else(|| networks.clone()), networks));
         }
         self.name = name.or(self.name.take());
         self.owner = owner.or(self.owner.take());
@@ -189,6 +196,17 @@ impl Decided {
         // `meet` keeps the catalogue of its receiver: the record's set is of the new store's.
         record.grant = self.grant.map_or(record.grant, |later| record.grant.meet(later));
         record.expiry = self.expiry.map_or(record.expiry, |later| record.expiry.min(later));
+        if let Some((later, newest)) = &self.networks {
+            record.networks = record.networks.meet(later);
+            if record.networks.admit_nothing() {
+                // No address is left. A record cannot say so: the key gets the newest networks, inactive.
+                record.networks = newest.clone();
+                if record.active {
+                    let since = self.last.map(|(_, at, _)| at);
+                    (record.active, record.inactive_since) = (false, since);
+                }
+            }
+        }
         record.replaced_by = self.replaced_by.or(record.replaced_by);
         record.name = self.name.clone().unwrap_or(record.name);
         record.owner = self.owner.clone().unwrap_or(record.owner);
@@ -206,4 +224,6 @@ fn allows(entry: &AuditEntry) -> bool {
     after.active == Some(true)
         || after.expiry.zip(before.expiry).is_some_and(|(after, before)| after > before)
         || after.grant.zip(before.grant).is_some_and(|(after, before)| !after.is_within(&before))
+        || (after.networks.as_ref().zip(before.networks.as_ref()))
+            .is_some_and(|(after, before)| !after.is_within(before))
 }

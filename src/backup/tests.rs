@@ -7,7 +7,7 @@ use super::{
 use crate::{
     digest::Seals,
     error::Error,
-    record::{Actor, Expiry, Metadata, NewKey},
+    record::{Actor, Expiry, NewKey},
     scope::Grant,
     store::Store,
 };
@@ -20,14 +20,7 @@ fn parts() -> (Vec<(Kind, Vec<u8>)>, Trailer) {
         .open(dir.path().join("keys"))
         .unwrap();
     let ids = ["one", "two"].map(|name| {
-        let new = NewKey {
-            name: name.into(),
-            grant: Grant::All,
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        };
+        let new = NewKey::new(name, Grant::All, Expiry::Never);
         store.acting_as(Actor::Host).issue(new).unwrap().record.id
     });
     store.revoke(ids[0]).unwrap();

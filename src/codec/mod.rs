@@ -15,7 +15,9 @@ mod tests;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
-pub(crate) use self::resident::{Known, Resident, decode_resident, resident_name};
+pub(crate) use self::resident::{
+    Known, Resident, decode_resident, resident_name, resident_networks,
+};
 pub(crate) use self::scope::{decode_scope, encode_scope};
 
 use self::stored::StoredRecord;
@@ -29,12 +31,16 @@ use crate::{
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-/// The format of every value but a described scope.
+/// The format of every value but a described scope and a record with [extra fields](stored::StoredExtra).
 ///
 /// A version with a newer format must also read this one. A record must keep one encoding, because the
 /// sum of a shared store is computed from records that are encoded again ([`Mark`]). An older replica
 /// cannot read a newer format and stops answering, so a newer format may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;
+/// The format of a record with extra fields: the fields of [`FORMAT`], then the list of the others. A further
+/// field is a further variant in that list. A record without extra fields keeps the format that earlier
+/// versions read.
+const EXTENDED_RECORD_FORMAT: u8 = 2;
 /// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
 /// The longest frame of a record, counted with every field that a later change can set. Two of them,
@@ -266,7 +272,13 @@ pub(crate) fn encode_record(
     digest: Digest,
     seal: &Seal,
 ) -> Result<Vec<u8>, Error> {
-    Ok(close(pack(&StoredRecord::from(record))?, DbKey::Record(digest), seal))
+    let stored = StoredRecord::from(record);
+    let body = if stored.extras.is_empty() {
+        pack(&stored)?
+    } else {
+        pack_as(EXTENDED_RECORD_FORMAT, &(&stored, &stored.extras))?
+    };
+    Ok(close(body, DbKey::Record(digest), seal))
 }
 
 /// Refuses a record that is too long, unless the record before the change was no shorter. The fields
@@ -286,7 +298,11 @@ pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(
 }
 
 fn full_length(record: &Record) -> Result<usize, Error> {
-    let length = options().serialized_size(&StoredRecord::fullest(record)).map_err(too_long)?;
+    let fullest = StoredRecord::fullest(record);
+    let mut length = options().serialized_size(&fullest).map_err(too_long)?;
+    if !fullest.extras.is_empty() {
+        length += options().serialized_size(&fullest.extras).map_err(too_long)?;
+    }
     Ok(1 + usize::try_from(length).unwrap_or(usize::MAX) + TAG)
 }
 
@@ -310,6 +326,20 @@ pub(crate) fn load_record(
     open_record(frame, digest, seal, |stored| Resident::of_stored(stored, catalogue))
 }
 
+fn unpack_record(body: &[u8], key: DbKey) -> Result<StoredRecord<'_>, Error> {
+    if body.first() == Some(&FORMAT) {
+        return unpack(body, key);
+    }
+    let (mut stored, extras): (StoredRecord<'_>, Vec<_>) =
+        unpack_as(EXTENDED_RECORD_FORMAT, body, key)?;
+    // A record without extra fields has the older format: each record has one encoding.
+    if extras.is_empty() {
+        return Err(damaged(key));
+    }
+    stored.extras = extras;
+    Ok(stored)
+}
+
 fn open_record<T>(
     frame: &[u8],
     digest: Digest,
@@ -318,8 +348,8 @@ fn open_record<T>(
 ) -> Result<(T, [u8; 32]), Error> {
     let key = DbKey::Record(digest);
     let (body, hash) = open(frame, key, seal)?;
-    let value = into(unpack(body, key)?).ok_or_else(|| damaged(key))?;
-    Ok((value, hash))
+    let stored = unpack_record(body, key)?;
+    Ok((into(stored).ok_or_else(|| damaged(key))?, hash))
 }
 
 /// Encodes the minute of a key's last use.

@@ -3,10 +3,13 @@
 //! The bytes never leave the process. So they have no version and no tag, and their numbers have a
 //! variable length.
 
-use super::stored::{StoredActor, StoredMetadata, StoredRecord, expiry_of, is_in_order};
+use super::stored::{
+    Extras, StoredActor, StoredExtra, StoredMetadata, StoredRecord, expiry_of, is_in_order,
+};
 use crate::{
     error::{Error, Field},
     id::KeyId,
+    networks::Networks,
     record::{Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
@@ -43,11 +46,12 @@ impl Resident {
     ) -> Option<Self> {
         let (grant, expiry) = (stored.grant.into_grant(catalogue)?, expiry_of(stored.expires_at)?);
         is_in_order(&stored.metadata).then_some(())?;
+        let Extras { networks } = Extras::of_stored(&stored.extras)?;
         Some(Self {
             id: KeyId::from_u64(stored.id),
             created_at: Timestamp::from_millis(stored.created_at),
             revision: stored.revision,
-            standing: Standing { active: stored.active, grant, expiry },
+            standing: Standing { active: stored.active, grant, expiry, networks },
             bytes: Payload::of(stored).pack().ok()?,
         })
     }
@@ -78,6 +82,7 @@ struct Payload<'b> {
     replaces: Option<u64>,
     replaced_by: Option<u64>,
     revision: u64,
+    extras: Vec<StoredExtra>,
 }
 
 impl<'b> Payload<'b> {
@@ -94,6 +99,7 @@ impl<'b> Payload<'b> {
             replaces: stored.replaces,
             replaced_by: stored.replaced_by,
             revision: stored.revision,
+            extras: stored.extras,
         }
     }
 
@@ -113,6 +119,7 @@ fn options() -> impl Options {
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
+    let Extras { networks } = Extras::of_stored(&resident.extras)?;
     let updated_at = known.created_at.as_millis().wrapping_add(resident.updated_after);
     Some(Record {
         id: known.id,
@@ -122,6 +129,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         expiry: expiry_of(resident.expires_at)?,
         owner: resident.owner.map(str::to_owned),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        networks,
         created_at: known.created_at,
         created_by: resident.created_by.into(),
         updated_at: Timestamp::from_millis(updated_at),
@@ -131,6 +139,12 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         replaced_by: resident.replaced_by.map(KeyId::from_u64),
         revision: resident.revision,
     })
+}
+
+/// Decodes only the networks of a record.
+pub(crate) fn resident_networks(bytes: &[u8]) -> Option<Networks> {
+    let resident: Payload<'_> = options().deserialize(bytes).ok()?;
+    Extras::of_stored(&resident.extras).map(|extras| extras.networks)
 }
 
 /// Decodes only the name and the owner of a record.

@@ -1,11 +1,15 @@
 //! The payloads of the format: mirrors of the values, with their fields in the order of the bytes.
 //!
-//! A variant may be appended to an enum. Any other change here, such as a field, makes a new format:
-//! [`FORMAT`](super::FORMAT) says what that requires.
+//! A variant may be appended to an enum: a new field of a record is one of [`StoredExtra`]. Any other change
+//! here, such as a field, makes a new format: [`FORMAT`](super::FORMAT) says what that requires.
 
 mod entry;
+mod extra;
 
-pub(super) use self::entry::StoredEntry;
+pub(super) use self::{
+    entry::StoredEntry,
+    extra::{Extras, StoredExtra},
+};
 
 use crate::{
     id::KeyId,
@@ -161,6 +165,9 @@ pub(super) struct StoredRecord<'b> {
     pub(super) replaces: Option<u64>,
     pub(super) replaced_by: Option<u64>,
     pub(super) revision: u64,
+    /// Not among these bytes: the list follows them, in a format of its own.
+    #[serde(skip)]
+    pub(super) extras: Vec<StoredExtra>,
 }
 
 impl<'b> From<&'b Record> for StoredRecord<'b> {
@@ -181,6 +188,7 @@ impl<'b> From<&'b Record> for StoredRecord<'b> {
             replaces: record.replaces.map(KeyId::as_u64),
             replaced_by: record.replaced_by.map(KeyId::as_u64),
             revision: record.revision,
+            extras: Extras::of(record).into_stored(),
         }
     }
 }
@@ -201,6 +209,7 @@ impl<'b> StoredRecord<'b> {
     }
 
     pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
+        let Extras { networks } = Extras::of_stored(&self.extras)?;
         Some(Record {
             id: KeyId::from_u64(self.id),
             name: self.name.to_owned(),
@@ -209,6 +218,7 @@ impl<'b> StoredRecord<'b> {
             expiry: expiry_of(self.expires_at)?,
             owner: self.owner.map(str::to_owned),
             metadata: metadata_of(self.metadata)?,
+            networks,
             created_at: Timestamp::from_millis(self.created_at),
             created_by: self.created_by.into(),
             updated_at: Timestamp::from_millis(self.updated_at),

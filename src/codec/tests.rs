@@ -6,6 +6,8 @@ use crate::{
     audit_entry::{Act, Attempt, Once},
     digest::Seals,
     id::KeyId,
+    network::Network,
+    networks::Networks,
     record::{Actor, Change, Expiry},
     scope::{Grant, NumberedScope, Offer, catalogue::API_READ},
     time::Timestamp,
@@ -37,6 +39,7 @@ fn full() -> Record {
         expiry: Expiry::At(Timestamp::from_secs(0x1122_3344)),
         owner: Some("shop".into()),
         metadata: [("floor".into(), "2".into()), ("team".into(), String::new())].into(),
+        networks: Networks::ANY,
         created_at: Timestamp::from_millis(0x0a0b),
         created_by: Actor::Host,
         updated_at: Timestamp::from_millis(0x0c0d),
@@ -62,6 +65,11 @@ fn root() -> Record {
         replaced_by: None,
         ..full()
     }
+}
+
+fn bound() -> Record {
+    let networks = ["192.0.2.0/24", "2001:db8::/32"].map(|text| text.parse::<Network>().unwrap());
+    Record { networks: networks.into_iter().collect(), ..root() }
 }
 
 fn entry(act: Act) -> AuditEntry {
@@ -115,6 +123,108 @@ fn record_has_the_documented_bytes() {
         assert_eq!(hex(&frame), bytes(golden));
         assert_eq!(decode_record(&frame, digest(), &seal, catalogue()).unwrap().0, record);
     }
+}
+
+/// The extra fields of `bound`.
+const NETWORKS: &str = "0100000000000000 00000000 0200000000000000 00000000 c0000200 18 \
+    01000000 20010db8000000000000000000000000 20";
+
+#[test]
+fn record_with_networks_has_the_documented_bytes() {
+    let seal = Seals::derive(None).frame;
+    let body = |record: &Record| {
+        let frame = encode_record(record, digest(), &seal).unwrap();
+        assert_eq!(decode_record(&frame, digest(), &seal, catalogue()).unwrap().0, *record);
+        hex(frame.split_last_chunk::<TAG>().unwrap().0)
+    };
+    let plain = body(&root());
+    assert_eq!(body(&bound()), format!("02{}{}", &plain[2..], bytes(NETWORKS)));
+}
+
+#[test]
+fn record_has_one_encoding_of_its_extra_fields() {
+    let seal = Seals::derive(None).frame;
+    let plain = pack(&StoredRecord::from(&root())).unwrap();
+    let decoded = |extras: &str| {
+        let bytes = bytes(extras);
+        let byte = |at| u8::from_str_radix(&bytes[at..at + 2], 16).unwrap();
+        let list = (0..bytes.len()).step_by(2).map(byte).collect();
+        let body = [vec![2], plain[1..].to_vec(), list].concat();
+        let frame = close(body, DbKey::Record(digest()), &seal);
+        let loaded = load_record(&frame, digest(), &seal, catalogue());
+        let decoded = decode_record(&frame, digest(), &seal, catalogue());
+        assert_eq!(loaded.is_ok(), decoded.is_ok(), "{extras:?}");
+        decoded.map(|(record, _)| record)
+    };
+    assert_eq!(decoded(NETWORKS).unwrap(), bound());
+    let none = "0100000000000000 00000000 0000000000000000";
+    let (v4, v6) = ("00000000 c0000200 18", "01000000 20010db8000000000000000000000000 20");
+    let two = |one: &str, other: &str| {
+        format!("0100000000000000 00000000 0200000000000000 {one} {other}")
+    };
+    for wrong in [
+        "0000000000000000".to_owned(),
+        none.to_owned(),
+        format!("02{} {}", &NETWORKS[2..], &NETWORKS[16..]),
+        two(v6, v4),
+        two(v4, v4),
+        two(v4, "00000000 c0000280 19"),
+        two("00000000 c0000201 18", v6),
+        two("00000000 c0000200 21", v6),
+        two(v4, "01000000 00000000000000000000ffffc0000200 78"),
+    ] {
+        assert!(matches!(decoded(&wrong), Err(Error::Damaged(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn networks_count_towards_the_length_of_a_record() {
+    let long = |count: u8, notes: usize| Record {
+        metadata: ["a", "b", "c", "d"].map(|name| (name.into(), "x".repeat(notes))).into(),
+        networks: (0..count)
+            .map(|last| format!("2001:db8::{last}").parse::<Network>().unwrap())
+            .collect(),
+        ..full()
+    };
+    assert!(check_length(&long(0, 256), None).is_ok());
+    assert!(check_length(&long(16, 256), None).is_err());
+    assert!(check_length(&long(16, 200), None).is_ok());
+    // A record at the limit is revoked, and takes no networks.
+    let revoked = Record { active: false, ..long(0, 256) };
+    assert!(check_length(&revoked, Some(&long(0, 256))).is_ok());
+    assert!(check_length(&long(16, 256), Some(&long(0, 256))).is_err());
+    // Before and after such a change fit into an entry.
+    let fields = |record: &Record| record.fields_unlike(None);
+    let entry = AuditEntry {
+        before: fields(&long(16, 200)),
+        after: fields(&Record { name: "n".into(), ..long(15, 201) }),
+        ..entry(Act::Update)
+    };
+    assert!(encode_entry(&entry, &[5; 32], &Seals::derive(None).audit).is_ok());
+}
+
+#[test]
+fn entry_with_networks_has_the_documented_bytes() {
+    let seal = Seals::derive(None).audit;
+    let plain = entry(Act::Update);
+    let with = |before: Option<Networks>, after: Option<Networks>| {
+        let mut entry = plain.clone();
+        (entry.before.networks, entry.after.networks) = (before, after);
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
+        hex(frame.split_last_chunk::<HEAD>().unwrap().0)
+    };
+    let removed = "0100000000000000 00000000 0000000000000000";
+    let (start, end) = ("c0000207", "01000000 01 0700000000000000");
+    let golden = format!("{start} 10000000 {NETWORKS} {removed} {end}");
+    let body = with(Some(bound().networks), Some(Networks::ANY));
+    assert!(body.contains(&bytes(&golden)), "{body}");
+    assert!(with(None, None).contains(&bytes(&format!("{start} {end}"))));
+    assert!(
+        with(None, Some(bound().networks))
+            .contains(&bytes(&format!("0000000000000000 {NETWORKS}")))
+    );
 }
 
 #[test]
@@ -201,13 +311,14 @@ fn last_use_has_the_documented_bytes() {
 
 #[test]
 fn resident_record_decodes_to_the_encoded_record() {
-    for record in [full(), root()] {
+    for record in [full(), root(), bound()] {
         let bytes = Resident::of(&record).unwrap().bytes;
         let Record { id, created_at, active, grant, .. } = record;
         let known = Known { id, created_at, active, grant };
         let names = (record.name.as_str(), record.owner.as_deref());
         assert_eq!(resident_name(&bytes), Some(names));
         assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));
+        assert_eq!(resident_networks(&bytes), Some(record.networks));
     }
 }
 
@@ -215,8 +326,9 @@ fn resident_record_decodes_to_the_encoded_record() {
 fn load_record_agrees_with_decode_record_on_any_payload() {
     let seal = Seals::derive(None).frame;
     let key = DbKey::Record(digest());
-    for record in [full(), root()] {
-        let sound = pack(&StoredRecord::from(&record)).unwrap();
+    for record in [full(), root(), bound()] {
+        let frame = encode_record(&record, digest(), &seal).unwrap();
+        let sound = frame.split_last_chunk::<TAG>().unwrap().0.to_vec();
         let flipped = |bit: usize| {
             let mut body = sound.clone();
             body[bit / 8] ^= 1 << (bit % 8);
@@ -555,7 +667,7 @@ fn frame_is_valid_under_its_own_key_only() {
 fn newer_format_is_reported() {
     let seal = Seals::derive(None).frame;
     let key = DbKey::Record(digest());
-    let newer = close(vec![FORMAT + 1, 1, 2, 3], key, &seal);
+    let newer = close(vec![EXTENDED_RECORD_FORMAT + 1, 1, 2, 3], key, &seal);
     let found = decode_record(&newer, digest(), &seal, catalogue());
-    assert!(matches!(found, Err(Error::NewerFormat { found: 2, known: 1 })));
+    assert!(matches!(found, Err(Error::NewerFormat { found: 3, known: 2 })));
 }

@@ -143,11 +143,12 @@ impl Directory {
         &mut self,
         sequence: u64,
         id: KeyId,
-        standing: Standing,
+        standing: &Standing,
         grants: &Grants,
     ) -> Option<(Digest, Option<Standing>)> {
         let pending = self.pending.get_mut(&id)?;
-        let position = pending.iter().position(|denial| *denial == (sequence, standing))?;
+        let position =
+            pending.iter().position(|(s, denied)| (s, denied) == (&sequence, standing))?;
         pending.remove(position);
         if pending.is_empty() {
             self.pending.remove(&id);
@@ -206,9 +207,10 @@ impl Directory {
         digest: Digest,
         record: Resident,
         grants: &Grants,
-    ) -> Result<Word, Error> {
-        let put = self.put(record.revision, record.id, digest, Some(record), grants)?;
-        Ok(put.map_or(Word::GONE, |(_, state)| state.word))
+    ) -> Result<Standing, Error> {
+        let standing = record.standing.clone();
+        self.put(record.revision, record.id, digest, Some(record), grants)?;
+        Ok(standing)
     }
 
     /// Sorts the loaded records.
@@ -244,11 +246,13 @@ impl Directory {
         let mut owner = NO_OWNER;
         if let Some(record) = record {
             word = grants.word(&record.standing, &mut self.numbers);
-            let grant = record.standing.grant;
-            if grants.standing(word).is_none_or(|standing| standing.grant != grant) {
+            if grants.grant(word).is_none_or(|grant| *grant != record.standing.grant) {
                 return Err(Error::damaged(
                     "it has more distinct sets of scopes than there are numbers",
                 ));
+            }
+            if record.standing.is_limited() {
+                word = word.limited(word.number());
             }
             let named = codec::resident_name(&record.bytes).and_then(|(_, owner)| owner);
             owner = self.owners.number(named);
@@ -263,20 +267,20 @@ impl Directory {
             let (applied, record) = (sequence, bytes);
             shard.push(Row { id, digest, applied, created_at, word, record })?;
         }
-        let Some(standing) = grants.standing(word) else { return Ok(None) };
+        let Some(standing) = grants.standing(word.unlimited()) else { return Ok(None) };
         self.keys += 1;
         self.active += usize::from(standing.active);
-        self.lasting_roots += usize::from(standing.is_lasting_root());
+        self.lasting_roots += usize::from(standing.is_lasting_root() && !word.is_limited());
         self.owners.count_in(owner, standing.active);
         Ok(created_at.map(|created_at| ((created_at, id), State { word, owner })))
     }
 
     fn count_out(&mut self, State { word, owner }: State, grants: &Grants) {
-        if let Some(standing) = grants.standing(word) {
+        if let Some(standing) = grants.standing(word.unlimited()) {
             self.owners.count_out(owner, standing.active);
             self.keys -= 1;
             self.active -= usize::from(standing.active);
-            self.lasting_roots -= usize::from(standing.is_lasting_root());
+            self.lasting_roots -= usize::from(standing.is_lasting_root() && !word.is_limited());
         }
     }
 
@@ -286,14 +290,18 @@ impl Directory {
 
     /// The standing that readers see: the committed one restricted by every pending denial.
     pub(super) fn visible(&self, id: KeyId, grants: &Grants) -> Option<Standing> {
-        let committed = grants.standing(self.row(id)?.word)?;
+        let row = self.row(id)?;
+        let mut committed = grants.standing(row.word.unlimited())?;
+        if row.word.is_limited() {
+            committed.networks = codec::resident_networks(&row.record)?;
+        }
         let pending = self.pending.get(&id).map_or(&[][..], Vec::as_slice);
-        Some(pending.iter().fold(committed, |seen, (_, denied)| seen.meet(*denied)))
+        Some(pending.iter().fold(committed, |seen, (_, denied)| seen.meet(denied)))
     }
 
     pub(super) fn get(&self, id: KeyId, grants: &Grants) -> Option<(Record, Digest)> {
         let row = self.row(id)?;
-        let Standing { active, grant, .. } = grants.standing(row.word)?;
+        let Standing { active, grant, .. } = grants.standing(row.word.unlimited())?;
         let known = Known { id, created_at: row.created_at, active, grant };
         let record = codec::decode_resident(&row.record, known);
         debug_assert!(record.is_some(), "what was encoded can be decoded");
@@ -323,7 +331,7 @@ impl Directory {
                 return false;
             }
             if last.0 != word {
-                let standing = grants.standing(word);
+                let standing = grants.standing(word.unlimited());
                 let fits = standing.is_some_and(|standing| {
                     wanted.active.is_none_or(|active| standing.active == active)
                         && wanted.scope.is_none_or(|scope| standing.grant.allows(scope))

@@ -7,7 +7,7 @@
 use super::{tests::digest, *};
 use crate::{
     codec::Resident,
-    record::{Actor, Expiry, Metadata, NewKey},
+    record::{Actor, Expiry, NewKey},
     scope::{Catalogue, Grant},
 };
 use std::{
@@ -20,14 +20,8 @@ const READERS: u64 = 2;
 
 fn record(id: u64, revision: u64) -> Record {
     let grant = Grant::Scopes(Catalogue::with_preset().set(["api.read"]).unwrap());
-    let new = NewKey {
-        name: format!("Nightly export {id}"),
-        grant,
-        active: true,
-        expiry: Expiry::Never,
-        owner: Some(format!("shop-{}", id % 1000)),
-        metadata: Metadata::new(),
-    };
+    let new = NewKey::new(format!("Nightly export {id}"), grant, Expiry::Never)
+        .with_owner(format!("shop-{}", id % 1000));
     Record::new(key(id), new, Timestamp::from_secs(id), Actor::Host, revision).unwrap()
 }
 
@@ -60,7 +54,7 @@ fn bytes_per_key_of_the_slots() {
         for n in 0..each as u64 {
             let at = [n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
             if !grown.insert(at, KeyId::from_u64(n), Word::new(true, Expiry::Never, 0)) {
-                grown = grown.rebuilt();
+                grown = grown.rebuilt(0);
                 grown.insert(at, KeyId::from_u64(n), Word::new(true, Expiry::Never, 0));
             }
             let a_key = grown.bytes() as f64 / (n + 1) as f64;
@@ -170,7 +164,7 @@ fn with_readers<T>(index: &Index, keys: u64, change: impl FnOnce() -> T) -> (T, 
                 at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let digest = digest((at >> 11) % keys);
                 let start = Instant::now();
-                let _ = index.admit(&digest, Timestamp::default);
+                let _ = index.admit(&digest, crate::origin::Unknown, Timestamp::default);
                 if took.len() < 20_000_000 {
                     took.push(start.elapsed());
                 }

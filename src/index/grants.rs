@@ -1,12 +1,13 @@
 //! Numbers for distinct grants: many keys share few grants, and a number fits into a slot's word.
 
 use super::word::{GRANTS, Word};
-use crate::{record::Standing, scope::Grant};
+use crate::{networks::Networks, record::Standing, scope::Grant};
 use std::{collections::HashMap, sync::OnceLock};
 
 const CHUNKS: usize = GRANTS.ilog2() as usize;
 
-/// An append-only list that is read without a lock. Chunk n has 2ⁿ grants.
+/// An append-only list that is read without a lock. Chunk n has 2ⁿ grants. A key that is limited by more than
+/// its scopes has an entry in its segment instead: see `limited`.
 pub(super) struct Grants([OnceLock<Box<[OnceLock<Grant>]>>; CHUNKS]);
 
 /// The number of each grant; `None` is [`Grant::All`].
@@ -18,19 +19,23 @@ impl Grants {
         Self([const { OnceLock::new() }; CHUNKS])
     }
 
-    /// The standing in a slot's word; `None` for a slot without a key.
+    /// The grant in a slot's word; `None` for a slot without a key, and for a limited key.
     #[inline]
-    pub(super) fn standing(&self, word: Word) -> Option<Standing> {
+    pub(super) fn grant(&self, word: Word) -> Option<&Grant> {
         if word == Word::GONE {
             return None;
         }
         let (chunk, offset) = place(word.grant_number());
-        let grant = self.0.get(chunk)?.get()?.get(offset)?.get()?;
-        Some(word.standing(*grant))
+        self.0.get(chunk)?.get()?.get(offset)?.get()
     }
 
-    /// The word for a standing. A new grant gets a number. If no number is left, the word is inactive: the
-    /// key is refused.
+    /// The standing in the word of a key that is not limited.
+    pub(super) fn standing(&self, word: Word) -> Option<Standing> {
+        Some(word.standing(*self.grant(word)?, Networks::ANY))
+    }
+
+    /// The word for a standing, without its limits. A new grant gets a number. If no number is left, the word is
+    /// inactive: the key is refused.
     pub(super) fn word(&self, standing: &Standing, numbers: &mut Numbers) -> Word {
         let bits = match standing.grant {
             Grant::All => None,
@@ -81,9 +86,11 @@ mod tests {
             .collect();
         for _ in 0..2 {
             for grant in &all {
-                let standing = Standing { active: true, grant: *grant, expiry: Expiry::Never };
+                let (expiry, networks) = (Expiry::Never, Networks::ANY);
+                let standing = Standing { active: true, grant: *grant, expiry, networks };
                 let word = grants.word(&standing, &mut numbers);
                 assert_eq!(grants.standing(word), Some(standing));
+                assert_eq!(grants.grant(word.limited(word.number())), None);
             }
         }
         assert_eq!(numbers.0.len(), all.len());

@@ -24,8 +24,8 @@ impl Loading {
                 return Err(Error::damaged(format!("it has two records of {id}")));
             }
             self.0.check_identity(id, digest, known)?;
-            let word = directory.load(digest, record, &self.0.grants)?;
-            self.0.insert(digest.fingerprint(), id, word);
+            let standing = directory.load(digest, record, &self.0.grants)?;
+            self.0.insert(digest.fingerprint(), id, &standing, &mut directory);
         }
         Ok(())
     }

@@ -19,6 +19,9 @@
 //! minute. So two threads with one busy key share no cache line that either of them writes often. The index
 //! receives the current minute once a second, so a key that never expires needs no clock.
 //!
+//! The limits of a key beside its scopes and its expiry, such as its networks, are in a list of its segment:
+//! see `limited`. A key without such limits reads nothing of them.
+//!
 //! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
 //! 1. A lookup that starts after `deny` or `apply` returned sees it, on every thread.
@@ -38,11 +41,14 @@
 //!    is woken. Models: `invariant_6_…`, `watch_and_concurrent_denial_never_miss_each_other`.
 //! 7. A recorded use is not lost when its segment is rebuilt; only accepted keys have uses.
 //!    Model: `invariant_7_use_survives_a_concurrent_rebuild`.
+//! 8. A reader that sees the word of a limited key sees its limits, and never those of another key or of an
+//!    earlier rebuild. Models: `invariant_8_…`, `reader_of_a_limited_key_sees_its_limits`.
 
 mod directory;
 mod expired;
 mod fold;
 mod grants;
+mod limited;
 mod load;
 mod order;
 mod owners;
@@ -70,6 +76,7 @@ use crate::{
     digest::Digest,
     error::Error,
     id::KeyId,
+    origin::Origin,
     principal::Principal,
     record::{Record, Standing},
     refusal::Refusal,
@@ -80,7 +87,7 @@ use crate::{
     time::Timestamp,
 };
 use crossbeam_utils::CachePadded;
-use std::{array, sync::Arc, task::Waker};
+use std::{array, net::IpAddr, sync::Arc, task::Waker};
 pub use watch::Revocation;
 
 const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -154,20 +161,33 @@ impl Index {
     pub(crate) fn admit(
         &self,
         digest: &Digest,
+        origin: impl Origin,
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Principal, Refusal> {
         let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
-        let (segment, id, standing, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
-        standing.check(now)?;
+        let (segment, id, word, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
+        let Some(grant) = self.grants.grant(word) else {
+            let grant = Self::check_limited(segment, word, origin, now)?;
+            segment.record_use(at, self.minute());
+            return Ok(Principal::new(id, grant).at(origin.address()));
+        };
+        word.check(now)?;
         segment.record_use(at, self.minute());
-        Ok(Principal::new(id, standing.grant))
+        Ok(Principal::new(id, *grant))
     }
 
     /// Whether [`admit`](Self::admit) would accept this key. Records no use.
-    pub(crate) fn is_valid(&self, digest: &Digest, now: impl FnOnce() -> Timestamp) -> bool {
+    pub(crate) fn is_valid(
+        &self,
+        digest: &Digest,
+        address: Option<IpAddr>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> bool {
         let Some(stripe) = self.stripe() else { return false };
         let table = stripe.read();
-        self.look_up(&table, digest).is_some_and(|(_, _, standing, _)| standing.check(now).is_ok())
+        let found = self.look_up(&table, digest);
+        let standing = found.and_then(|(segment, _, word, _)| self.standing(segment, word));
+        standing.is_some_and(|standing| standing.check(address, now).is_ok())
     }
 
     #[inline]
@@ -175,11 +195,11 @@ impl Index {
         &self,
         table: &'t Table,
         digest: &Digest,
-    ) -> Option<(&'t Segment, KeyId, Standing, SlotIndex)> {
+    ) -> Option<(&'t Segment, KeyId, Word, SlotIndex)> {
         let fingerprint = digest.fingerprint();
         let segment = table.segment(fingerprint)?;
         let (id, word, at) = segment.find(fingerprint)?;
-        Some((segment, id, self.grants.standing(word)?, at))
+        Some((segment, id, word, at))
     }
 
     /// Restricts a key to `standing` until the change `sequence` is applied.
@@ -188,14 +208,14 @@ impl Index {
         let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else {
             return;
         };
-        self.publish(digest, &mut directory, visible);
-        let woken = self.watches.notify(id, visible);
+        self.publish(digest, &mut directory, visible.clone());
+        let woken = self.watches.notify(id, visible.as_ref());
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
     }
 
     /// Removes a denial whose change will never be committed.
-    pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: Standing) {
+    pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: &Standing) {
         let mut directory = self.directory.write();
         if let Some((digest, visible)) = directory.retract(sequence, id, standing, &self.grants) {
             self.publish(digest, &mut directory, visible);
@@ -216,15 +236,12 @@ impl Index {
         self.check_identity(id, digest, known)?;
         let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
         let ApplyEffect::Visible(visible) = folded else { return Ok(()) };
-        match (known, visible) {
-            (None, Some(standing)) => {
-                let word = self.grants.word(&standing, &mut directory.numbers);
-                self.insert(fingerprint, id, word);
-            }
+        match (known, &visible) {
+            (None, Some(standing)) => self.insert(fingerprint, id, standing, &mut directory),
             (None, None) => {}
-            (Some(_), visible) => self.publish(digest, &mut directory, visible),
+            (Some(_), visible) => self.publish(digest, &mut directory, visible.clone()),
         }
-        let woken = self.watches.notify(id, visible);
+        let woken = self.watches.notify(id, visible.as_ref());
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
         Ok(())
@@ -233,9 +250,9 @@ impl Index {
     /// Creates a watch that is over when the key has fewer scopes than at its authentication.
     pub(crate) fn watch(&self, holder: &Principal, now: Timestamp) -> Revocation {
         // Registered before the key is read: see `watch`.
-        let watch = Revocation::register(&self.watches, holder.id(), *holder.grant(), now);
+        let watch = Revocation::register(&self.watches, holder, now);
         let directory = self.directory.read();
-        watch.see(directory.visible(holder.id(), &self.grants));
+        watch.see(directory.visible(holder.id(), &self.grants).as_ref());
         watch
     }
 
@@ -297,19 +314,6 @@ impl Index {
         self.directory.read().lasting_roots()
     }
 
-    fn publish(&self, digest: Digest, directory: &mut Directory, visible: Option<Standing>) {
-        let word = match visible {
-            Some(standing) => self.grants.word(&standing, &mut directory.numbers),
-            None => Word::GONE,
-        };
-        if let Some(table) = self.table() {
-            let fingerprint = digest.fingerprint();
-            let found =
-                table.segment(fingerprint).is_some_and(|segment| segment.set(fingerprint, word));
-            debug_assert!(found || word == Word::GONE, "a live key has a slot");
-        }
-    }
-
     /// Checks that an id has only one digest, and a fingerprint only one id.
     fn check_identity(
         &self,
@@ -329,27 +333,6 @@ impl Index {
 
     fn holds(&self, fingerprint: [u64; 2]) -> bool {
         self.table().is_some_and(|t| t.segment(fingerprint).is_some_and(|s| s.holds(fingerprint)))
-    }
-
-    /// The caller holds the directory's write lock, so no state changes during a swap.
-    fn insert(&self, fingerprint: [u64; 2], id: KeyId, word: Word) {
-        let Some(table) = self.table() else { return };
-        let Some(segment) = table.segment(fingerprint) else { return };
-        if segment.insert(fingerprint, id, word) {
-            return;
-        }
-        let larger = Arc::new(segment.rebuilt());
-        larger.insert(fingerprint, id, word);
-        let mut next = Table::clone(&table);
-        if let Some(place) = next.0.get_mut(segment_number(fingerprint)) {
-            *place = Arc::clone(&larger);
-        }
-        let next = Arc::new(next);
-        for stripe in &self.stripes {
-            *stripe.write() = Arc::clone(&next);
-        }
-        // No reader uses the old segment any more, so no further use is recorded there.
-        larger.take_uses(segment);
     }
 
     /// The table for the writer. All stripes have the same one except during a swap.

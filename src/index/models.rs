@@ -4,10 +4,10 @@
 //! `PORTCULLIS_SCHEDULES` sets the number of schedules of each model.
 
 use super::{
-    tests::{all, apply, digest, grant, record, seen},
+    tests::{all, apply, digest, grant, limited, networks, record, seen},
     *,
 };
-use crate::sync::explore;
+use crate::{origin::Unknown, sync::explore};
 use shuttle::{
     future::block_on,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -179,10 +179,10 @@ fn invariant_7_use_survives_a_concurrent_rebuild() {
             let index = Arc::clone(&index);
             thread::spawn(move || {
                 index.tick(minute(8)());
-                index.admit(&digest(1), minute(8)).unwrap()
+                index.admit(&digest(1), Unknown, minute(8)).unwrap()
             })
         };
-        index.admit(&digest(1), minute(7)).unwrap();
+        index.admit(&digest(1), Unknown, minute(7)).unwrap();
         later.join().unwrap();
         growing.join().unwrap();
         assert_eq!(index.last_use(KeyId::from_u64(1)), Some(8), "a use was lost");
@@ -238,5 +238,34 @@ fn invariant_6_watch_is_over_when_the_denial_has_returned_and_stays_over() {
         let early = holding.join().unwrap();
         apply(&index, &record(1, 3, true, &["api.read"]));
         assert!(early.is_over(), "what is over stays over");
+    });
+}
+
+#[test]
+fn invariant_8_reader_sees_the_limits_of_its_key_while_lists_are_rebuilt() {
+    explore(|| {
+        let index = Arc::new(Index::new());
+        // Each key has one of two networks at a time, and no other key has either.
+        let of = |id: u64, revision: u64| {
+            let network = [format!("10.{id}.0.0/16"), format!("10.{id}.{revision}.0/24")];
+            let network = &network[usize::from(revision % 2 == 0)];
+            limited(&record(id, revision, true, &["api.read"]), &[network])
+        };
+        (1..3).for_each(|id| apply(&index, &of(id, id)));
+        let reads = {
+            let index = Arc::clone(&index);
+            move || {
+                for id in 1..3 {
+                    let standing = seen(&index, id).unwrap();
+                    let all = networks(&[&format!("10.{id}.0.0/16")]);
+                    assert!(standing.networks.is_within(&all), "the limits of another key");
+                    assert!(!standing.networks.admit_nothing());
+                }
+            }
+        };
+        beside_readers(reads, || {
+            // The list has four entries.
+            (3..12).for_each(|revision| apply(&index, &of(1 + revision % 2, revision)));
+        });
     });
 }

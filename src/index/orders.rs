@@ -4,7 +4,7 @@
 //! every access as sequentially consistent; here a reader may see what the memory model lets it.
 
 use super::{
-    tests::{apply, delete, record, seen},
+    tests::{apply, delete, limited, record, seen},
     *,
 };
 use crate::record::Expiry;
@@ -99,6 +99,23 @@ fn reader_sees_a_whole_state_with_its_grant() {
         };
         apply(&index, &other);
         delete(&index, 2, 3);
+        reads.join().unwrap();
+    });
+}
+
+#[test]
+fn reader_of_a_limited_key_sees_its_limits() {
+    loom::model(|| {
+        let index = Arc::new(Index::new());
+        let one = limited(&record(1, 1, true, &["api.read"]), &["192.0.2.0/24"]);
+        let other = limited(&record(1, 2, true, &["api.read"]), &["198.51.100.0/24"]);
+        apply(&index, &one);
+        let reads = {
+            let index = Arc::clone(&index);
+            let states = [one.standing(), other.standing()];
+            thread::spawn(move || assert!(states.contains(&seen(&index, 1).unwrap())))
+        };
+        apply(&index, &other);
         reads.join().unwrap();
     });
 }

@@ -5,7 +5,7 @@
 //! A slot is within one cache line. The last uses are in a separate array, four bytes each, because
 //! readers write to it and must not invalidate the cache lines of the slots.
 
-use super::word::Word;
+use super::{limited::LimitsList, word::Word};
 use crate::{
     id::KeyId,
     sync::{
@@ -47,6 +47,8 @@ pub(super) struct Segment {
     /// Minutes since the epoch; 0 if no use is known.
     uses: Box<[AtomicU32]>,
     taken: AtomicUsize,
+    /// The limits of its limited keys, if it has any. Apart, so that other segments need no room for them.
+    limits: Option<Box<LimitsList>>,
 }
 
 /// The index of a key's slot in its segment.
@@ -54,14 +56,24 @@ pub(super) struct Segment {
 pub(super) struct SlotIndex(usize);
 
 impl Segment {
-    /// Creates a segment for `keys` keys and some more.
+    /// Creates a segment for `keys` keys and some more, none of them limited.
     pub(super) fn with_room_for(keys: usize) -> Self {
+        Self::with_limits(keys, None)
+    }
+
+    fn with_limits(keys: usize, limits: Option<LimitsList>) -> Self {
         let slots = (keys.max(MIN_SLOTS) * 100).div_ceil(INITIAL_LOAD_PERCENT);
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             uses: (0..slots).map(|_| AtomicU32::new(0)).collect(),
             taken: AtomicUsize::new(0),
+            limits: limits.map(Box::new),
         }
+    }
+
+    /// The limits of its limited keys.
+    pub(super) fn limits(&self) -> Option<&LimitsList> {
+        self.limits.as_deref()
     }
 
     /// Finds the key with this fingerprint. A deleted key is found with the word `GONE`.
@@ -157,19 +169,28 @@ impl Segment {
         false
     }
 
-    /// A larger segment with the same keys, without the deleted ones. [`take_uses`](Self::take_uses) copies
-    /// the last uses later.
-    pub(super) fn rebuilt(&self) -> Self {
-        let larger = Self::with_room_for(self.slots.iter().filter_map(Slot::key).count() + 1);
-        for (fingerprint, id, word) in self.slots.iter().filter_map(Slot::key) {
-            larger.insert(fingerprint, id, word);
+    /// A segment with the same keys, without the deleted ones, and room for one more key and for the limits of
+    /// this many more. [`take_uses`](Self::take_uses) copies the last uses later.
+    pub(super) fn rebuilt(&self, more_limited: usize) -> Self {
+        let keys = || self.slots.iter().filter_map(Slot::key);
+        let limited = keys().filter(|(_, _, word)| word.is_limited()).count() + more_limited;
+        let list = (limited > 0).then(|| LimitsList::with_room_for(limited));
+        let rebuilt = Self::with_limits(keys().count() + 1, list);
+        for (fingerprint, id, mut word) in keys() {
+            if let (Some(from), Some(to)) = (self.limits(), rebuilt.limits()) {
+                word = to.take(from, word);
+            }
+            rebuilt.insert(fingerprint, id, word);
         }
-        larger
+        rebuilt
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.slots) + size_of_val(&*self.uses) + size_of::<Self>()
+        size_of_val(&*self.slots)
+            + size_of_val(&*self.uses)
+            + self.limits().map_or(0, LimitsList::bytes)
+            + size_of::<Self>()
     }
 
     #[inline]
@@ -220,7 +241,7 @@ mod tests {
         assert_eq!(kept, 9);
         assert!(segment.set([0, u64::MAX], Word::GONE));
         assert_eq!(found(&segment, [0, u64::MAX]), Some((KeyId::from_u64(0), Word::GONE)));
-        let larger = segment.rebuilt();
+        let larger = segment.rebuilt(0);
         assert_eq!(found(&larger, [0, u64::MAX]), None);
         for n in 1..kept {
             assert_eq!(found(&larger, [n, u64::MAX - n]), Some((KeyId::from_u64(n), word(n))));
@@ -237,7 +258,7 @@ mod tests {
             for n in 0..keys {
                 assert!(segment.insert([n, n << 55], KeyId::from_u64(n), word(n)), "{n} of {keys}");
             }
-            assert!(segment.rebuilt().insert([keys, 0], KeyId::from_u64(keys), word(0)), "{keys}");
+            assert!(segment.rebuilt(0).insert([keys, 0], KeyId::from_u64(keys), word(0)), "{keys}");
         }
     }
 
@@ -256,7 +277,7 @@ mod tests {
         for n in 0..20_000u64 {
             let spread = [n, n.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
             if !segment.insert(spread, KeyId::from_u64(n), word(n)) {
-                segment = segment.rebuilt();
+                segment = segment.rebuilt(0);
                 assert!(segment.insert(spread, KeyId::from_u64(n), word(n)));
             }
             let keys = usize::try_from(n).unwrap() + 1;
@@ -290,7 +311,7 @@ mod tests {
         assert_eq!(segment.used_since(0), [(KeyId::from_u64(1), 7)]);
         assert_eq!((segment.used_since(7).len(), segment.used_since(8).len()), (1, 0));
 
-        let larger = segment.rebuilt();
+        let larger = segment.rebuilt(0);
         larger.record_use(at(&larger, 0), 8);
         larger.take_uses(&segment);
         let uses = [0, 1].map(|n| larger.last_use(at(&larger, n)));

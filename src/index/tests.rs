@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     codec::Resident,
     digest::Seals,
-    record::{Actor, Expiry, Metadata, NewKey},
+    network::Network,
+    networks::Networks,
+    origin::Unknown,
+    record::{Actor, Expiry, NewKey},
     refusal::Refusal,
     scope::{Catalogue, Grant},
 };
@@ -28,18 +31,20 @@ pub(super) fn grant(names: &[&str]) -> Grant {
 }
 
 pub(super) fn record(id: u64, revision: u64, active: bool, names: &[&str]) -> Arc<Record> {
-    let new = NewKey {
-        name: "k".into(),
-        grant: grant(names),
-        active,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    };
+    let new = NewKey::new("k", grant(names), Expiry::Never).with_active(active);
     Arc::new(
         Record::new(KeyId::from_u64(id), new, Timestamp::from_secs(id), Actor::Host, revision)
             .unwrap(),
     )
+}
+
+pub(super) fn networks(texts: &[&str]) -> Networks {
+    texts.iter().map(|text| text.parse::<Network>().unwrap()).collect()
+}
+
+/// The same record with these networks.
+pub(super) fn limited(record: &Record, texts: &[&str]) -> Arc<Record> {
+    Arc::new(Record { networks: networks(texts), ..record.clone() })
 }
 
 pub(super) fn apply(index: &Index, record: &Arc<Record>) {
@@ -247,18 +252,25 @@ impl Model {
     fn seen(&self, id: u64) -> Option<Standing> {
         let (_, record, denials) = self.0.get(&id)?;
         let committed = record.as_ref()?.standing();
-        Some(denials.iter().fold(committed, |seen, (_, denied)| seen.meet(*denied)))
+        let mut seen = denials.iter().fold(committed, |seen, (_, denied)| seen.meet(denied));
+        // An inactive key is refused before its networks count.
+        if !seen.active {
+            seen.networks = Networks::ANY;
+        }
+        Some(seen)
     }
 }
 
 proptest! {
     #[test]
     fn index_agrees_with_a_map(
-        steps in prop::collection::vec((0u64..400, 0u8..4, any::<bool>(), prop::sample::select(vec!["api.read", "api.write"])), 1..1500),
+        steps in prop::collection::vec((0u64..400, 0u8..4, any::<bool>(), prop::sample::select(vec!["api.read", "api.write"]), 0usize..6), 1..1500),
     ) {
         let (index, mut model) = (Index::new(), Model::default());
-        for (sequence, (id, step, active, name)) in (1u64..).zip(steps) {
-            let change = record(id, sequence, active, &[name]);
+        let lists: [&[&str]; 6] =
+            [&[], &[], &[], &["192.0.2.0/24"], &["192.0.2.0/25", "::1"], &["198.51.100.7"]];
+        for (sequence, (id, step, active, name, list)) in (1u64..).zip(steps) {
+            let change = limited(&record(id, sequence, active, &[name]), lists[list]);
             match step {
                 0 => {
                     index.deny(sequence + 3, change.id, change.standing());
@@ -344,8 +356,9 @@ fn invariants_1_and_4_hold_for_more_threads_than_stripes_while_the_index_grows()
         done.store(true, Ordering::SeqCst);
     });
     assert!((0..KEYS).all(|id| {
-        seen(&index, id)
-            .is_none_or(|standing| standing.check(Timestamp::default) == Err(Refusal::Inactive))
+        seen(&index, id).is_none_or(|standing| {
+            standing.check(None, Timestamp::default) == Err(Refusal::Inactive)
+        })
     }));
     let all = all(&index);
     assert_eq!(all.len() as u64, KEYS);
@@ -387,7 +400,7 @@ fn invariant_6_watch_is_over_when_its_key_is_denied() {
 fn invariant_6_dropped_index_ends_its_watches() {
     let index = Index::new();
     apply(&index, &record(1, 1, true, &["api.read"]));
-    let holder = index.admit(&digest(1), Timestamp::default).unwrap();
+    let holder = index.admit(&digest(1), Unknown, Timestamp::default).unwrap();
     let watch = index.watch(&holder, Timestamp::default());
     assert!(!watch.is_over());
     drop(index);
@@ -436,7 +449,7 @@ fn invariant_6_no_wake_up_is_lost_between_watch_and_denial() {
             for round in 1..=rounds {
                 until(round, &begun);
                 delay(round);
-                index.deny(2 * round, id, refused);
+                index.deny(2 * round, id, refused.clone());
                 denied.store(round, Ordering::SeqCst);
             }
         });
@@ -473,7 +486,7 @@ fn invariant_7_no_use_is_lost_while_the_index_grows() {
                     while made.load(Ordering::SeqCst) <= id {
                         thread::yield_now();
                     }
-                    index.admit(&digest(id), || now).unwrap();
+                    index.admit(&digest(id), Unknown, || now).unwrap();
                 }
             });
         }
@@ -495,13 +508,13 @@ fn invariant_7_refused_or_deleted_key_has_no_use() {
     index.tick(now);
     index.tick(Timestamp::from_minutes(6));
     apply(&index, &record(1, 1, false, &[]));
-    assert_eq!(index.admit(&digest(1), || now).unwrap_err(), Refusal::Inactive);
+    assert_eq!(index.admit(&digest(1), Unknown, || now).unwrap_err(), Refusal::Inactive);
     assert_eq!(index.last_use(KeyId::from_u64(1)), None);
     apply(&index, &record(2, 2, true, &[]));
-    assert!(index.admit(&digest(2), || now).is_ok());
+    assert!(index.admit(&digest(2), Unknown, || now).is_ok());
     assert_eq!(index.last_use(KeyId::from_u64(2)), Some(7));
     delete(&index, 2, 3);
-    assert_eq!(index.admit(&digest(2), || now).unwrap_err(), Refusal::Unknown);
+    assert_eq!(index.admit(&digest(2), Unknown, || now).unwrap_err(), Refusal::Unknown);
     assert_eq!(index.last_use(KeyId::from_u64(2)), None);
 }
 
@@ -522,4 +535,91 @@ fn loaded_index_equals_a_grown_one() {
     assert_eq!(loaded.count(), grown.count());
     assert!((0..1000).all(|id| seen(&loaded, id) == seen(&grown, id)));
     assert_eq!(loaded.last_use(KeyId::from_u64(999)), Some(5));
+}
+
+fn from(index: &Index, id: u64, address: &str) -> Result<KeyId, Refusal> {
+    let address: Option<IpAddr> = address.parse().ok();
+    index.admit(&digest(id), address, Timestamp::default).map(|principal| principal.id())
+}
+
+#[test]
+fn limited_key_is_accepted_from_its_networks_only() {
+    let index = Index::new();
+    apply(&index, &limited(&record(1, 1, true, &["api.read"]), &["192.0.2.0/24", "::1"]));
+    apply(&index, &record(2, 2, true, &["api.read"]));
+    let key = KeyId::from_u64;
+    assert_eq!(from(&index, 1, "192.0.2.7"), Ok(key(1)));
+    assert_eq!(from(&index, 1, "::ffff:192.0.2.7"), Ok(key(1)));
+    assert_eq!(from(&index, 1, "192.0.3.7"), Err(Refusal::Network));
+    assert_eq!(from(&index, 1, "not known"), Err(Refusal::Network));
+    assert_eq!(index.admit(&digest(1), Unknown, Timestamp::default).unwrap_err(), Refusal::Network);
+    assert_eq!(from(&index, 2, "192.0.3.7"), Ok(key(2)));
+    assert!(!index.is_valid(&digest(1), None, Timestamp::default));
+    assert!(index.is_valid(&digest(1), "::1".parse().ok(), Timestamp::default));
+    // State comes before the networks: an inactive key is inactive from everywhere.
+    apply(&index, &limited(&record(1, 3, false, &["api.read"]), &["192.0.2.0/24"]));
+    assert_eq!(from(&index, 1, "192.0.3.7"), Err(Refusal::Inactive));
+    apply(&index, &record(1, 4, true, &["api.read"]));
+    assert_eq!(from(&index, 1, "not known"), Ok(key(1)));
+    delete(&index, 1, 5);
+    assert_eq!(from(&index, 1, "192.0.2.7"), Err(Refusal::Unknown));
+}
+
+#[test]
+fn invariant_2_change_of_networks_denies_at_once_and_allows_after_commit() {
+    let index = Index::new();
+    let one = limited(&record(1, 1, true, &["api.read"]), &["192.0.2.0/24"]);
+    let other = limited(&record(1, 2, true, &["api.read"]), &["198.51.100.0/24"]);
+    apply(&index, &one);
+    index.deny(2, other.id, other.standing());
+    for address in ["192.0.2.7", "198.51.100.7", "unknown"] {
+        assert_eq!(from(&index, 1, address), Err(Refusal::Network), "{address}");
+    }
+    apply(&index, &other);
+    assert!(from(&index, 1, "198.51.100.7").is_ok() && from(&index, 1, "192.0.2.7").is_err());
+    // A key without networks gets some.
+    apply(&index, &record(2, 3, true, &["api.read"]));
+    let bound = limited(&record(2, 4, true, &["api.read"]), &["192.0.2.0/24"]);
+    index.deny(4, bound.id, bound.standing());
+    assert_eq!(from(&index, 2, "198.51.100.7"), Err(Refusal::Network));
+    index.retract(4, bound.id, &bound.standing());
+    assert!(from(&index, 2, "198.51.100.7").is_ok());
+}
+
+#[test]
+fn invariant_8_lists_of_limits_stay_as_small_as_their_keys() {
+    let index = Index::new();
+    let bytes = |index: &Index| -> usize {
+        index.table().unwrap().0.iter().map(|segment| segment.bytes()).sum()
+    };
+    let changed = |revision: u64| {
+        let network = format!("10.{}.{}.0/24", revision / 256, revision % 256);
+        limited(&record(1, revision, true, &["api.read"]), &[&network])
+    };
+    apply(&index, &changed(1));
+    let before = bytes(&index);
+    for revision in 2..5000 {
+        apply(&index, &changed(revision));
+    }
+    assert_eq!(bytes(&index), before);
+    assert_eq!(seen(&index, 1).unwrap().networks, changed(4999).networks);
+    // Equal limits need no further entry, and a key without limits needs none.
+    for id in 2..5000 {
+        apply(&index, &record(id, 5000 + id, true, &["api.read"]));
+    }
+    assert_eq!(seen(&index, 1).unwrap().networks, changed(4999).networks);
+}
+
+#[test]
+fn root_with_networks_is_no_lasting_root() {
+    let index = Index::new();
+    let root = Record { grant: Grant::All, ..(*record(1, 1, true, &[])).clone() };
+    apply(&index, &Arc::new(root.clone()));
+    assert_eq!(index.lasting_roots(), 1);
+    apply(&index, &limited(&Record { revision: 2, ..root.clone() }, &["::1"]));
+    assert_eq!((index.lasting_roots(), index.count()), (0, (1, 1)));
+    apply(&index, &Arc::new(Record { revision: 3, ..root }));
+    assert_eq!(index.lasting_roots(), 1);
+    delete(&index, 1, 4);
+    assert_eq!((index.lasting_roots(), index.count()), (0, (0, 0)));
 }

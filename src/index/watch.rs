@@ -8,9 +8,9 @@
 //! | state | event | next |
 //! |---|---|---|
 //! | registered | it reads the key: as allowed as its holder | live, with the key's expiry |
-//! | registered | it reads the key: inactive, deleted or narrowed | over |
+//! | registered | it reads the key: inactive, deleted, narrowed, or of other networks | over |
 //! | live | a change: the key is still as allowed as the holder | live, with the new expiry |
-//! | live | a change: revoked, deleted or narrowed | over |
+//! | live | a change: revoked, deleted, narrowed, or of other networks | over |
 //! | live | the expiry passes | over, without a wake-up: the owner polls after `remaining` |
 //! | live | the store closes, or the replica cannot prove that it is up to date | over |
 //! | over | any change, also a reactivation | over |
@@ -21,6 +21,7 @@
 
 use crate::{
     id::KeyId,
+    principal::Principal,
     record::{Expiry, Standing},
     scope::Grant,
     sync::{
@@ -36,6 +37,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -47,6 +49,8 @@ const NEVER: u64 = u64::MAX;
 
 struct Watch {
     grant: Grant,
+    /// The address of the request, of a key with networks.
+    address: Option<IpAddr>,
     over: AtomicBool,
     /// The key's expiry in milliseconds.
     end: AtomicU64,
@@ -64,7 +68,7 @@ pub(super) struct Watches {
 impl Watches {
     /// Ends the watches that a change denies. The caller holds the directory's lock, and wakes the wakers
     /// after it has released the lock.
-    pub(super) fn notify(&self, id: KeyId, visible: Option<Standing>) -> Vec<Waker> {
+    pub(super) fn notify(&self, id: KeyId, visible: Option<&Standing>) -> Vec<Waker> {
         if self.count.load(Relaxed) == 0 {
             return Vec::new();
         }
@@ -88,12 +92,15 @@ impl Watches {
 }
 
 impl Watch {
-    fn notify(&self, visible: Option<Standing>) -> Option<Waker> {
-        match visible {
-            Some(standing) if standing.active && self.grant.is_within(&standing.grant) => {
-                self.end.store(millis(standing.expiry), Release);
-            }
-            _ => self.over.store(true, Release),
+    fn notify(&self, visible: Option<&Standing>) -> Option<Waker> {
+        let admits = |standing: &&Standing| {
+            standing.active
+                && self.grant.is_within(&standing.grant)
+                && standing.networks.admit(self.address)
+        };
+        match visible.filter(admits) {
+            Some(standing) => self.end.store(millis(standing.expiry), Release),
+            None => self.over.store(true, Release),
         }
         self.waker.lock().take()
     }
@@ -106,8 +113,9 @@ fn millis(expiry: Expiry) -> u64 {
     }
 }
 
-/// A watch on an authenticated key. It is over when the key is revoked, expired, deleted, or has fewer
-/// scopes than at its authentication. Created by [`Store::revocation`](crate::Store::revocation).
+/// A watch on an authenticated key. It is over when the key is revoked, expired, deleted, has fewer
+/// scopes than at its authentication, or networks without the address of the request. A watch on a key that
+/// had no networks knows no address, so it is over when the key gets networks. Created by [`Store::revocation`](crate::Store::revocation).
 ///
 /// As a future it needs no particular runtime. Changes wake it, the clock does not: for a key that
 /// expires, poll it again after [`remaining`](Self::remaining). `portcullis::web` (feature `axum`) does
@@ -125,26 +133,22 @@ pub struct Revocation {
 
 impl Revocation {
     /// Registers a watch. [`see`](Self::see) reads the key.
-    pub(super) fn register(
-        watches: &Arc<Watches>,
-        id: KeyId,
-        grant: Grant,
-        now: Timestamp,
-    ) -> Self {
+    pub(super) fn register(watches: &Arc<Watches>, holder: &Principal, now: Timestamp) -> Self {
         let watch = Arc::new(Watch {
-            grant,
+            grant: *holder.grant(),
+            address: holder.address(),
             over: AtomicBool::new(false),
             end: AtomicU64::new(NEVER),
             waker: Mutex::new(None),
         });
-        let place = (id, watches.next.fetch_add(1, Relaxed));
+        let place = (holder.id(), watches.next.fetch_add(1, Relaxed));
         watches.by_key.lock().insert(place, Arc::clone(&watch));
         watches.count.fetch_add(1, Relaxed);
         Self { watches: Arc::clone(watches), place, watch, created: (Instant::now(), now) }
     }
 
     /// Compares the watch with the key for the first time.
-    pub(super) fn see(&self, visible: Option<Standing>) {
+    pub(super) fn see(&self, visible: Option<&Standing>) {
         self.watch.notify(visible);
     }
 

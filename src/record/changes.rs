@@ -27,6 +27,7 @@ impl Record {
             expiry: new.expiry.in_whole_seconds(),
             owner: new.owner,
             metadata: new.metadata,
+            networks: new.networks,
             created_at: now,
             created_by: by,
             updated_at: now,
@@ -47,6 +48,7 @@ impl Record {
             expiry: self.expiry,
             owner: self.owner.clone(),
             metadata: self.metadata.clone(),
+            networks: self.networks.clone(),
         };
         // Unchecked: a key whose values were valid under older limits can be rotated.
         Self { replaces: Some(self.id), ..Self::unchecked(id, new, now, by, revision) }
@@ -97,6 +99,9 @@ impl Record {
         }
         if let Some(metadata) = change.metadata {
             next.metadata = metadata;
+        }
+        if let Some(networks) = change.networks {
+            next.networks = networks;
         }
         next.check_limits(Some(self))?;
         if next == *self {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     error::{Error, Field},
+    networks::Networks,
     secret::Secret,
     time::Timestamp,
 };
@@ -50,6 +51,11 @@ impl Record {
             ));
         }
         self.check_metadata(before)?;
+        if self.networks.iter().len() > Networks::MAX
+            && before.is_none_or(|before| before.networks != self.networks)
+        {
+            return Err(Error::invalid(Field::Networks, "must be at most 16 networks"));
+        }
         if before.is_none_or(|before| before.expiry != self.expiry)
             && matches!(self.expiry, Expiry::At(end) if end > LATEST_EXPIRY)
         {

@@ -5,10 +5,11 @@ use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,
     index::Revocation,
+    origin::{Origin, Unknown},
     principal::Principal,
     refusal::Refusal,
 };
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 impl Store {
     /// Authenticates a request by all its `Authorization` header values. Runs in memory without
@@ -27,6 +28,9 @@ impl Store {
     /// # Ok::<(), portcullis::Error>(())
     /// ```
     ///
+    /// The address of the client is not known here, so a key with [networks](crate::Record::networks) is
+    /// refused: use [`authenticate_from`](Self::authenticate_from).
+    ///
     /// An `Option` is no iterator, so the first of several values cannot be passed by mistake:
     ///
     /// ```compile_fail,E0277
@@ -39,15 +43,46 @@ impl Store {
         &self,
         values: impl Iterator<Item: AsRef<[u8]>>,
     ) -> Result<Principal, Refusal> {
-        self.authenticate_header(credential::only(values)?.as_ref())
+        self.header_from(credential::only(values)?.as_ref(), Unknown)
+    }
+
+    /// [`authenticate`](Self::authenticate) for a request from this address, or from `None` if the address is
+    /// not known.
+    ///
+    /// Behind a proxy, pass the address that a proxy of your own reports. A client can write any address into
+    /// `X-Forwarded-For`.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::builder().scopes(scope::catalogue::financial_data()).credentials(Credentials::basic().with_bearer()).in_memory()?;
+    /// let networks = ["192.0.2.0/24".parse::<Network>()?].into_iter().collect();
+    /// let new = NewKey::new("a", store.scopes(["api.read"])?, Expiry::Never).with_networks(networks);
+    /// let value = store.issue(new)?.secret.reveal(|text| format!("Bearer {text}"));
+    /// let from = |address: &str| store.authenticate_from([&value].into_iter(), address.parse().ok());
+    /// assert!(from("192.0.2.7").is_ok());
+    /// assert_eq!(from("198.51.100.7").unwrap_err(), Refusal::Network);
+    /// assert_eq!(store.authenticate([&value].into_iter()).unwrap_err(), Refusal::Network);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn authenticate_from(
+        &self,
+        values: impl Iterator<Item: AsRef<[u8]>>,
+        address: Option<IpAddr>,
+    ) -> Result<Principal, Refusal> {
+        self.header_from(credential::only(values)?.as_ref(), address)
     }
 
     /// Authenticates one `Authorization` header value, where the host knows that the request has no
     /// other. Use [`authenticate`](Self::authenticate) for a request.
     pub fn authenticate_header(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+        self.header_from(authorization, Unknown)
+    }
+
+    #[inline]
+    fn header_from(&self, authorization: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         match Encoded::find(authorization) {
-            Ok(encoded) => self.authenticate_encoded(encoded),
-            Err(_) => self.authenticate_bearer(authorization),
+            Ok(encoded) => self.authenticate_encoded(encoded, origin),
+            Err(_) => self.authenticate_bearer(authorization, origin),
         }
     }
 
@@ -71,15 +106,34 @@ impl Store {
         authorization: impl Iterator<Item: AsRef<[u8]>>,
         header: impl Iterator<Item: AsRef<[u8]>>,
     ) -> Result<Principal, Refusal> {
+        self.request_from(authorization, header, Unknown)
+    }
+
+    /// [`authenticate_request`](Self::authenticate_request) for a request from this address.
+    pub fn authenticate_request_from(
+        &self,
+        authorization: impl Iterator<Item: AsRef<[u8]>>,
+        header: impl Iterator<Item: AsRef<[u8]>>,
+        address: Option<IpAddr>,
+    ) -> Result<Principal, Refusal> {
+        self.request_from(authorization, header, address)
+    }
+
+    fn request_from(
+        &self,
+        authorization: impl Iterator<Item: AsRef<[u8]>>,
+        header: impl Iterator<Item: AsRef<[u8]>>,
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
         if self.credentials.header().is_none() {
-            return self.authenticate(authorization);
+            return self.header_from(credential::only(authorization)?.as_ref(), origin);
         }
         match (credential::only(authorization), credential::only(header)) {
             (Err(Refusal::Missing), Err(Refusal::Missing)) => Err(Refusal::Missing),
-            (Ok(value), Err(Refusal::Missing)) => self.authenticate_header(value.as_ref()),
+            (Ok(value), Err(Refusal::Missing)) => self.header_from(value.as_ref(), origin),
             (Err(Refusal::Missing), Ok(value)) => {
                 let key = credential::plain_key(value.as_ref().trim_ascii());
-                self.authenticate_key(key.ok_or(Refusal::Malformed)?)
+                self.key_from(key.ok_or(Refusal::Malformed)?, origin)
             }
             _ => Err(Refusal::Ambiguous),
         }
@@ -88,10 +142,15 @@ impl Store {
     /// A value that is not Basic authentication. If the store does not accept Bearer, the refusal tells the
     /// operator whether the key is valid: the client only uses another scheme.
     #[cold]
-    fn authenticate_bearer(&self, authorization: &[u8]) -> Result<Principal, Refusal> {
+    #[inline(never)]
+    fn authenticate_bearer(
+        &self,
+        authorization: &[u8],
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
         let key = credential::bearer(authorization).ok_or(Refusal::Malformed)?;
         if self.credentials.bearer() {
-            return self.authenticate_key(key);
+            return self.key_from(key, origin);
         }
         if !self.prefix.begins(key) {
             return Err(Refusal::Malformed);
@@ -99,22 +158,31 @@ impl Store {
         // Not `admit`: a refused request is no use of the key.
         let Core { gate, index, clock, seals, .. } = &**self.writer;
         let digest = seals.digester.digest(key);
-        let is_valid = gate.pass(|| index.is_valid(&digest, || clock.now()))?;
+        let address = origin.address();
+        let is_valid = gate.pass(|| index.is_valid(&digest, address, || clock.now()))?;
         Err(if is_valid { Refusal::BearerNotAccepted } else { Refusal::Malformed })
     }
 
     // A separate function, so that the fast path of a refusal saves no registers for the rest.
     #[inline(never)]
-    fn authenticate_encoded(&self, encoded: Encoded<'_>) -> Result<Principal, Refusal> {
+    fn authenticate_encoded(
+        &self,
+        encoded: Encoded<'_>,
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
         let mut buffer = KeyBuffer::new();
-        self.authenticate_user(encoded.read(&mut buffer)?)
+        self.authenticate_user(encoded.read(&mut buffer)?, origin)
     }
 
     /// Looks up first, and validates the user-name syntax only on a miss: a hit is valid by
     /// construction.
     #[inline]
-    fn authenticate_user(&self, presented: &[u8]) -> Result<Principal, Refusal> {
-        self.authenticate_key(presented).map_err(|refusal| match refusal {
+    fn authenticate_user(
+        &self,
+        presented: &[u8],
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
+        self.key_from(presented, origin).map_err(|refusal| match refusal {
             Refusal::Unknown if !credential::is_user(presented) => Refusal::Malformed,
             refusal => refusal,
         })
@@ -122,10 +190,24 @@ impl Store {
 
     /// Authenticates the text of a key that is not in a header.
     pub fn authenticate_key(&self, key: &[u8]) -> Result<Principal, Refusal> {
+        self.key_from(key, Unknown)
+    }
+
+    /// [`authenticate_key`](Self::authenticate_key) for a request from this address.
+    pub fn authenticate_key_from(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+    ) -> Result<Principal, Refusal> {
+        self.key_from(key, address)
+    }
+
+    #[inline]
+    fn key_from(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
         }
-        self.authenticate_digest(&self.writer.seals.digester.digest(key))
+        self.authenticate_digest(&self.writer.seals.digester.digest(key), origin)
     }
 
     /// Authenticates the text of a key, and returns a handle with which
@@ -143,24 +225,46 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn authenticate_with_handle(&self, key: &[u8]) -> Result<(Principal, KeyHandle), Refusal> {
+        self.authenticate_with_handle_from(key, None)
+    }
+
+    /// [`authenticate_with_handle`](Self::authenticate_with_handle) for a request from this address.
+    pub fn authenticate_with_handle_from(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+    ) -> Result<(Principal, KeyHandle), Refusal> {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
         }
         let digest = self.writer.seals.digester.digest(key);
-        Ok((self.authenticate_digest(&digest)?, KeyHandle(digest)))
+        Ok((self.authenticate_digest(&digest, address)?, KeyHandle(digest)))
     }
 
     /// Authenticates the key of a handle as it is now.
     pub fn authenticate_again(&self, handle: &KeyHandle) -> Result<Principal, Refusal> {
-        self.authenticate_digest(&handle.0)
+        self.authenticate_again_from(handle, None)
+    }
+
+    /// [`authenticate_again`](Self::authenticate_again) for a request from this address.
+    pub fn authenticate_again_from(
+        &self,
+        handle: &KeyHandle,
+        address: Option<IpAddr>,
+    ) -> Result<Principal, Refusal> {
+        self.authenticate_digest(&handle.0, address)
     }
 
     /// Not public: a digest is not a credential.
     #[expect(clippy::inline_always, reason = "a call on the hot path takes seven instructions")]
     #[inline(always)]
-    pub(super) fn authenticate_digest(&self, digest: &Digest) -> Result<Principal, Refusal> {
+    pub(super) fn authenticate_digest(
+        &self,
+        digest: &Digest,
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
-        gate.pass(|| index.admit(digest, || clock.now()))?
+        gate.pass(|| index.admit(digest, origin, || clock.now()))?
     }
 
     /// Returns a watch of an authenticated key, for long work such as a stream or a socket. It is over

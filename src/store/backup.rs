@@ -42,9 +42,8 @@ mod tests {
     use crate::{
         Offline,
         backup::LaterEvidence,
-        record::{Actor, Expiry, Metadata, NewKey},
+        record::{Actor, Expiry, NewKey},
         refusal::Refusal,
-        scope::Grant,
         time::Timestamp,
     };
 
@@ -54,14 +53,8 @@ mod tests {
         let (old, new) = (room.path().join("old"), room.path().join("new"));
         let store =
             Store::builder().scopes(crate::scope::catalogue::financial_data()).open(&old).unwrap();
-        let issued = store.issue(NewKey {
-            name: "a".into(),
-            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        });
+        let issued =
+            store.issue(NewKey::new("a", store.scopes(["api.read"]).unwrap(), Expiry::Never));
         let issued = issued.unwrap();
         let key = issued.secret.reveal(|text| text.as_bytes().to_vec());
         let made = issued.record.created_at.as_secs();

@@ -138,8 +138,9 @@ impl Core {
         for (id, pending) in planned {
             // Deny first: if the disk fails, this process must still refuse the key.
             if let Some(record) = &pending.record {
-                self.index.deny(sequence, id, record.standing());
-                plans.end_unwritten(&self.index, id, record.standing());
+                let standing = record.standing();
+                self.index.deny(sequence, id, standing.clone());
+                plans.end_unwritten(&self.index, id, &standing);
             }
             plans.pending.insert(id, pending);
         }

@@ -91,8 +91,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::{
-        record::{Expiry, Metadata, NewKey},
-        scope::Grant,
+        record::{Expiry, NewKey},
         store::testing::advance_time,
     };
 
@@ -106,16 +105,7 @@ mod tests {
         let three_days = Duration::from_hours(72);
         let wrong = store.now().as_millis() + 72 * 3_600_000;
         advance_time(&store, Timestamp::from_millis(wrong));
-        store
-            .issue(NewKey {
-                name: "a".into(),
-                grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-                active: true,
-                expiry: Expiry::Never,
-                owner: None,
-                metadata: Metadata::new(),
-            })
-            .unwrap();
+        store.issue(NewKey::new("a", store.scopes(["api.read"]).unwrap(), Expiry::Never)).unwrap();
         drop(store);
         for _ in 0..2 {
             let store = Store::builder()

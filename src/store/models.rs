@@ -11,7 +11,8 @@ use crate::{
     id::KeyId,
     index::Index,
     ledger::{Tip, scripted::Scripted},
-    record::{Actor, Change, Expiry, Metadata, NewKey, Record},
+    origin::Unknown,
+    record::{Actor, Change, Expiry, NewKey, Record},
     refusal::Refusal,
     scope::Grant,
     secret::Prefix,
@@ -80,14 +81,7 @@ fn digest(store: &Store, id: u64) -> Digest {
 /// fails again.
 fn make(store: &Store, id: u64, grant: Grant, active: bool) -> Result<KeyId, Error> {
     let core = &store.writer;
-    let new = NewKey {
-        name: "k".into(),
-        grant,
-        active,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    };
+    let new = NewKey::new("k", grant, Expiry::Never).with_active(active);
     let mut plans = core.plan();
     plans.check_writable()?;
     let (key, now) = (KeyId::from_u64(id), Timestamp::from_secs(id));
@@ -108,7 +102,7 @@ fn read(store: &Store) -> Grant {
 }
 
 fn decision(store: &Store, id: u64) -> Result<(), Refusal> {
-    store.authenticate_digest(&digest(store, id)).map(|_| ())
+    store.authenticate_digest(&digest(store, id), Unknown).map(|_| ())
 }
 
 fn renamed(name: &str) -> Change {
@@ -249,7 +243,9 @@ fn revocation_wakes_its_watch_while_the_last_handle_is_dropped() {
         let (store, log) = store(u64::MAX);
         let id = make(&store, 1, read(&store), true).unwrap();
         let awaiting = spawn(&store, move |store| {
-            let Ok(principal) = store.authenticate_digest(&digest(store, 1)) else { return };
+            let Ok(principal) = store.authenticate_digest(&digest(store, 1), Unknown) else {
+                return;
+            };
             let watch = store.revocation(&principal);
             block_on(watch);
             assert!(decision(store, 1).is_err(), "a stream ended before its key");
@@ -267,7 +263,7 @@ fn closing_store_ends_its_watches_and_wakes_their_tasks() {
     explore(|| {
         let (store, _) = store(u64::MAX);
         make(&store, 1, read(&store), true).unwrap();
-        let principal = store.authenticate_digest(&digest(&store, 1)).unwrap();
+        let principal = store.authenticate_digest(&digest(&store, 1), Unknown).unwrap();
         let watch = store.revocation(&principal);
         let awaiting = thread::spawn(move || block_on(watch));
         drop(store);

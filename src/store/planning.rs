@@ -103,7 +103,10 @@ impl<'s> Planning<'s> {
             return Ok(Self { caller, plans, authority: Authority::Local });
         };
         let actor = core.planned(&plans, id).map(|(record, _)| record);
-        let actor = actor.filter(|record| record.standing().check(|| core.clock.now()).is_ok());
+        let is_valid = |record: &Arc<Record>| {
+            record.standing().check(caller.source, || core.clock.now()).is_ok()
+        };
+        let actor = actor.filter(is_valid);
         if let Some(actor) = actor {
             return Ok(Self { caller, plans, authority: Authority::Key(actor) });
         }
@@ -263,9 +266,9 @@ impl<'s> Planning<'s> {
             self.plans.deny_unwritten(&core.index, id, after.standing());
             return Err(poisoned);
         }
-        denies.set(!before.standing().is_within(&after.standing()));
         let (was, is) = (before.standing(), after.standing());
-        core.check_space_to_change(&mut self.plans, id, was, is)?;
+        denies.set(!was.is_within(&is));
+        core.check_space_to_change(&mut self.plans, id, &was, &is)?;
         let after = Arc::new(after);
         let entry = self.caller.entry(
             Act::Update,
@@ -276,7 +279,7 @@ impl<'s> Planning<'s> {
         let change = PlannedKey { id, digest, after: Some(Arc::clone(&after)) };
         let sequence = core.queue_changes(&mut self.plans, entry, vec![change])?;
         core.wait(self.plans, sequence)?;
-        let is_looser = !is_repeated && before.standing().is_within(&after.standing());
+        let is_looser = !is_repeated && was.is_within(&is);
         Ok(Updated { record: after, is_looser })
     }
 

@@ -113,7 +113,7 @@ pub(super) struct Denial {
 
 impl Denial {
     pub(super) fn retract(&self, index: &Index) {
-        index.retract(self.sequence, self.id, self.standing);
+        index.retract(self.sequence, self.id, &self.standing);
     }
 }
 
@@ -190,16 +190,17 @@ impl Plans {
 
     /// Denies a key in memory, because the change cannot be written.
     pub(super) fn deny_unwritten(&mut self, index: &Index, id: KeyId, standing: Standing) {
-        if !self.unwritten.contains(&(id, standing)) {
-            index.deny(UNWRITTEN, id, standing);
-            self.unwritten.push((id, standing));
+        let denied = (id, standing);
+        if !self.unwritten.contains(&denied) {
+            index.deny(UNWRITTEN, id, denied.1.clone());
+            self.unwritten.push(denied);
         }
     }
 
     /// Retracts the unwritten denials of a key that a queued change contains.
-    pub(super) fn end_unwritten(&mut self, index: &Index, id: KeyId, standing: Standing) {
-        self.unwritten.retain(|&(denied, unwritten)| {
-            let is_included = denied == id && standing.is_within(&unwritten);
+    pub(super) fn end_unwritten(&mut self, index: &Index, id: KeyId, standing: &Standing) {
+        self.unwritten.retain(|(denied, unwritten)| {
+            let is_included = *denied == id && standing.is_within(unwritten);
             if is_included {
                 index.retract(UNWRITTEN, id, unwritten);
             }

@@ -1,7 +1,8 @@
 //! The authorization rules for changes. They are checked under the writers' mutex.
 //!
 //! No key grants more than it holds. This applies to creating, changing and rotating a key, to
-//! reactivating a stronger key, to extending an expiry, and to acting for another owner.
+//! reactivating a stronger key, to extending an expiry, to widening the networks, and to acting for
+//! another owner.
 
 use crate::{
     error::{Error, Forbidden},
@@ -97,7 +98,8 @@ impl Authority {
         }
     }
 
-    /// Checks that the actor holds all scopes of `record`, and does not expire before it.
+    /// Checks that the actor holds all scopes of `record`, does not expire before it, and can be used from
+    /// all its networks.
     fn covers(&self, record: &Record) -> Result<(), Forbidden> {
         let Self::Key(actor) = self else { return Ok(()) };
         if !record.grant.is_within(&actor.grant) {
@@ -105,6 +107,9 @@ impl Authority {
         }
         if record.expiry > actor.expiry {
             return Err(Forbidden::ExceedsExpiry);
+        }
+        if !record.networks.is_within(&actor.networks) {
+            return Err(Forbidden::ExceedsNetworks);
         }
         Ok(())
     }

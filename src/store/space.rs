@@ -29,14 +29,14 @@ impl Core {
         &self,
         plans: &mut Plans,
         id: KeyId,
-        before: Standing,
-        after: Standing,
+        before: &Standing,
+        after: &Standing,
     ) -> Result<(), Error> {
-        let is_stricter = after != before && after.is_within(&before);
+        let is_stricter = after != before && after.is_within(before);
         match self.ledger.room() {
             Room::Reserve if is_stricter => Ok(()),
             Room::Nothing if is_stricter => {
-                plans.deny_unwritten(&self.index, id, after);
+                plans.deny_unwritten(&self.index, id, after.clone());
                 Err(Error::ReserveUsedUp { free: self.free_space() })
             }
             _ => self.check_space(),

@@ -17,14 +17,7 @@ use std::{
 };
 
 pub(super) fn new_key(store: &Store, names: &[&str], active: bool) -> NewKey {
-    NewKey {
-        name: "k".into(),
-        grant: Grant::Scopes(store.scopes(names).unwrap()),
-        active,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    }
+    NewKey::new("k", store.scopes(names).unwrap(), Expiry::Never).with_active(active)
 }
 
 /// Issues a key with a commit that succeeds.

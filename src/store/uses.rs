@@ -145,7 +145,7 @@ fn next(begun: Instant, interval: Duration, ended: Instant) -> Instant {
 mod tests {
     use super::*;
     use crate::{
-        Change, Error, Expiry, Grant, Metadata, NewKey, Refusal, Store, Timestamp,
+        Change, Error, Expiry, NewKey, Refusal, Store, Timestamp,
         digest::Seals,
         ledger::{Disk, Location, Mode},
         store::{
@@ -156,14 +156,8 @@ mod tests {
     use std::{fs, path::Path, sync::Arc, thread};
 
     fn made(store: &Store, name: &str) -> (KeyId, String) {
-        let issued = store.issue(NewKey {
-            name: name.into(),
-            grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        });
+        let issued =
+            store.issue(NewKey::new(name, store.scopes(["api.read"]).unwrap(), Expiry::Never));
         let issued = issued.unwrap();
         (issued.record.id, issued.secret.reveal(str::to_owned))
     }

@@ -1,14 +1,23 @@
 //! Request headers → principal, at most once for each request.
 
 use crate::{Principal, Refusal, Store};
-use axum::http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
-use std::fmt;
+use axum::{
+    extract::ConnectInfo,
+    http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION},
+};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Authenticates the request that has these headers. A [`Refusal`] is itself an axum response, so a
 /// handler can return it with `?`.
 ///
 /// A request with two `Authorization` headers is refused: another program in the chain could pick
 /// the other one. The values stay bytes; they need not be text.
+///
+/// The address of the client is not known here, so a key with [networks](crate::Record::networks) is
+/// refused: use [`authenticate_from`].
 ///
 /// ```
 /// use axum::{extract::State, http::HeaderMap};
@@ -20,13 +29,32 @@ use std::fmt;
 /// }
 /// ```
 pub fn authenticate(store: &Store, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    authenticate_from(store, headers, None)
+}
+
+/// [`authenticate`] for a request from this address.
+pub fn authenticate_from(
+    store: &Store,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<Principal, Refusal> {
     let authorization = headers.get_all(AUTHORIZATION).iter();
     match store.credentials().header() {
-        None => store.authenticate(authorization),
+        None => store.authenticate_from(authorization, address),
         Some(header) => {
-            store.authenticate_request(authorization, headers.get_all(header.as_str()).iter())
+            let header = headers.get_all(header.as_str()).iter();
+            store.authenticate_request_from(authorization, header, address)
         }
     }
+}
+
+/// Returns the address of the client, where it is known: that in the extension `ConnectInfo<SocketAddr>`,
+/// which axum sets with `into_make_service_with_connect_info`.
+///
+/// Behind a proxy, a host must replace it by the address that the proxy reports, as `portcullis-server`
+/// does for trusted proxies. Otherwise it is that of the proxy.
+pub fn client_address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
 }
 
 /// Whether a request with these headers has a credential that the store reads, valid or not.
@@ -47,15 +75,15 @@ fn credentials<'h>(
 /// The outcome of authenticating one request. As a request extension it tells inner layers and
 /// handlers the outcome, so that they need not authenticate the request again.
 ///
-/// Only authentication creates a value. The value applies to one store and one credential: with another
-/// store or other accepted [`Credentials`](crate::Credentials), or after a layer has changed the header, it
-/// is ignored.
+/// Only authentication creates a value. The value applies to one store, one credential and one
+/// [address](client_address): with another store or other accepted [`Credentials`](crate::Credentials), or
+/// after a layer has changed the header or the address, it is ignored.
 ///
 /// ```
 /// use axum::extract::Request;
 /// use portcullis::{Store, web::Authentication};
 /// fn record(store: &Store, request: &mut Request) {
-///     let authentication = Authentication::new(store, request.headers());
+///     let authentication = Authentication::new(store, request.headers(), request.extensions());
 ///     request.extensions_mut().insert(authentication);
 /// }
 /// ```
@@ -65,23 +93,27 @@ pub struct Authentication {
     /// Whether it is in a header of its own, and its value; `None` where the request has no credential or
     /// several.
     credential: Option<(bool, HeaderValue)>,
+    address: Option<IpAddr>,
     outcome: Result<Principal, Refusal>,
 }
 
 impl Authentication {
-    /// Authenticates the request that has these headers.
-    pub fn new(store: &Store, headers: &HeaderMap) -> Self {
+    /// Authenticates the request that has these headers and, in its extensions, the
+    /// [address](client_address) of its client.
+    pub fn new(store: &Store, headers: &HeaderMap, extensions: &Extensions) -> Self {
         let credential = single_credential(store, headers);
         let credential = credential.map(|(is_own, value)| (is_own, value.clone()));
-        Self { store: store.clone(), credential, outcome: authenticate(store, headers) }
+        let address = client_address(extensions);
+        let outcome = authenticate_from(store, headers, address);
+        Self { store: store.clone(), credential, address, outcome }
     }
 
     /// Returns the recorded outcome, or authenticates the request if its extensions have none that
     /// applies.
     pub fn recorded_or_new(store: &Store, headers: &HeaderMap, extensions: &Extensions) -> Self {
         match extensions.get::<Self>() {
-            Some(recorded) if recorded.applies_to(store, headers) => recorded.clone(),
-            _ => Self::new(store, headers),
+            Some(recorded) if recorded.applies_to(store, headers, extensions) => recorded.clone(),
+            _ => Self::new(store, headers, extensions),
         }
     }
 
@@ -95,10 +127,11 @@ impl Authentication {
         self.outcome
     }
 
-    fn applies_to(&self, store: &Store, headers: &HeaderMap) -> bool {
+    fn applies_to(&self, store: &Store, headers: &HeaderMap, extensions: &Extensions) -> bool {
         let recorded = self.credential.as_ref().map(|(is_own, value)| (*is_own, value));
         self.store.is(store)
             && self.store.credentials() == store.credentials()
+            && self.address == client_address(extensions)
             && recorded.is_some()
             && recorded == single_credential(store, headers)
     }
@@ -155,7 +188,7 @@ mod tests {
 
         // An outcome of a handle that accepts more applies to that handle only.
         let mut extensions = Extensions::new();
-        extensions.insert(Authentication::new(&accepting, &headers));
+        extensions.insert(Authentication::new(&accepting, &headers, &Extensions::new()));
         let recorded = Authentication::recorded_or_new(&accepting, &headers, &extensions);
         assert!(recorded.outcome().is_ok());
         let strict = Authentication::recorded_or_new(&store, &headers, &extensions);
@@ -166,7 +199,7 @@ mod tests {
     fn recorded_outcome_applies_to_its_store_and_header_only() {
         let (store, headers) = store_and_headers();
         let mut extensions = Extensions::new();
-        let first = Authentication::new(&store, &headers);
+        let first = Authentication::new(&store, &headers, &Extensions::new());
         let id = first.outcome().unwrap().id();
         extensions.insert(first);
         // The key is revoked, so only the recorded outcome is a success.
@@ -176,6 +209,12 @@ mod tests {
         };
         assert_eq!(outcome(&store, &headers).unwrap().id(), id);
         assert_eq!(authenticate(&store, &headers).unwrap_err(), Refusal::Inactive);
+
+        let at = |address: [u8; 4]| ConnectInfo(SocketAddr::from((address, 4711)));
+        let mut elsewhere = extensions.clone();
+        elsewhere.insert(at([192, 0, 2, 7]));
+        let from = Authentication::recorded_or_new(&store, &headers, &elsewhere);
+        assert_eq!(from.into_outcome().unwrap_err(), Refusal::Inactive);
 
         let (other, other_headers) = store_and_headers();
         assert_eq!(outcome(&other, &headers).unwrap_err(), Refusal::Unknown);
@@ -189,7 +228,7 @@ mod tests {
     #[test]
     fn debug_output_has_no_key() {
         let (store, headers) = store_and_headers();
-        let authentication = Authentication::new(&store, &headers);
+        let authentication = Authentication::new(&store, &headers, &Extensions::new());
         let basic = headers[AUTHORIZATION].to_str().unwrap();
         assert!(!format!("{authentication:?}").contains(basic));
     }

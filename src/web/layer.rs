@@ -21,6 +21,9 @@ use tower::{Layer, Service};
 /// A layer does not check the plane, and a route can lack it; prefer [`Guarded`](super::Guarded)
 /// where it fits. On an axum `Router` use `route_layer`, so that an unknown path stays a 404.
 ///
+/// A key with [networks](crate::Record::networks) needs the [address](super::client_address) of the client in
+/// the request's extensions, else it is refused.
+///
 /// # The order of layers
 ///
 /// Of two layers on a router, the one that is added later is the outer one: it gets a request first.
@@ -90,7 +93,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let RequireScope { store, scope } = &self.guard;
         // Not a recorded outcome: this layer may run long after an outer one.
-        let authentication = Authentication::new(store, request.headers());
+        let authentication = Authentication::new(store, request.headers(), request.extensions());
         let principal = authentication.outcome().map_err(Refusal::clone);
         match principal.and_then(|principal| principal.require(scope).map(|()| principal.clone())) {
             Ok(principal) => {

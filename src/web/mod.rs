@@ -14,7 +14,9 @@ pub mod scopes;
 mod streams;
 mod unblock;
 
-pub use authenticate::{Authentication, authenticate, has_credential};
+pub use authenticate::{
+    Authentication, authenticate, authenticate_from, client_address, has_credential,
+};
 pub use complete_body::require_complete_body;
 pub use extract::ApiKey;
 pub use guarded::{AdministrationApi, DataApi, Guarded};

@@ -18,6 +18,7 @@ mod fixtures;
 mod last_used;
 mod lifecycle;
 mod model;
+mod networks;
 mod revocation;
 mod secrets;
 mod watches;

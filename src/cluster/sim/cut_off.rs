@@ -10,8 +10,8 @@ use super::{
 use crate::{
     digest::Seals,
     id::KeyId,
-    record::{Actor, Change, Expiry, Metadata, NewKey, Record},
-    scope::{Catalogue, Grant},
+    record::{Actor, Change, Expiry, NewKey, Record},
+    scope::Catalogue,
     time::Timestamp,
 };
 use std::{
@@ -130,9 +130,7 @@ impl CutOff {
 
 pub(super) fn new(id: KeyId, sequence: u64) -> Record {
     let set = Catalogue::with_preset().empty();
-    let (name, grant, owner) = ("k".into(), Grant::Scopes(set), None);
-    let (active, expiry, metadata) = (true, Expiry::Never, Metadata::new());
-    let new = NewKey { name, grant, active, expiry, owner, metadata };
+    let new = NewKey::new("k", set, Expiry::Never);
     Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence).unwrap()
 }
 

@@ -1,8 +1,8 @@
 //! The payload of an entry of the audit log: actor, act, and the changed fields before and after.
 
 use super::{
-    StoredActor, StoredGrant, StoredMetadata, expiry_of, metadata_of, stored_expiry,
-    stored_metadata,
+    StoredActor, StoredGrant, StoredMetadata, expiry_of, extra::StoredExtraChange, metadata_of,
+    stored_expiry, stored_metadata,
 };
 use crate::{
     audit_entry::{Act, Attempt, AuditEntry, Once},
@@ -53,6 +53,7 @@ impl StoredChange<'_> {
             expiry: expiry.transpose().ok()?,
             owner: self.owner.map(|owner| owner.map(str::to_owned)),
             metadata: metadata.transpose().ok()?,
+            networks: None,
         })
     }
 }
@@ -115,6 +116,13 @@ enum StoredAct<'b> {
         #[serde(borrow)]
         act: Box<StoredAct<'b>>,
     },
+    /// An act that changes extra fields, which `before` and `after` of the entry lack.
+    Extended {
+        before: StoredExtraChange,
+        after: StoredExtraChange,
+        #[serde(borrow)]
+        act: Box<StoredAct<'b>>,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -130,6 +138,13 @@ impl<'b> StoredAct<'b> {
             (Self::Create, Some(once)) => Self::CreateOnce { once },
             (Self::Rotate { into }, Some(once)) => Self::RotateOnce { into, once },
             (act, _) => act,
+        };
+        let (before, after) =
+            (StoredExtraChange::of(&entry.before), StoredExtraChange::of(&entry.after));
+        let act = if before.is_empty() && after.is_empty() {
+            act
+        } else {
+            Self::Extended { before, after, act: Box::new(act) }
         };
         let act = match &entry.owner {
             Some(owner) => Self::Owned { owner: owner.as_deref(), act: Box::new(act) },
@@ -158,6 +173,22 @@ impl<'b> StoredAct<'b> {
             }
             Self::Owned { owner, act } => Some((Some(owner), *act)),
             act => Some((None, act)),
+        }
+    }
+
+    /// Separates the changed extra fields from the act; `None` for such an act within another, or one that
+    /// changes none.
+    fn unextended(self) -> Option<(StoredExtraChange, StoredExtraChange, Self)> {
+        match self {
+            Self::Extended { before, after, act } => {
+                let is_plain = !matches!(
+                    *act,
+                    Self::Extended { .. } | Self::Owned { .. } | Self::Linked { .. }
+                );
+                let changes = !(before.is_empty() && after.is_empty());
+                (is_plain && changes).then_some((before, after, *act))
+            }
+            act => Some((StoredExtraChange::default(), StoredExtraChange::default(), act)),
         }
     }
 
@@ -249,7 +280,9 @@ impl StoredAct<'_> {
     fn into_act(self) -> Option<Act> {
         Some(match self {
             Self::Create | Self::CreateOnce { .. } => Act::Create,
-            Self::Linked { act, .. } | Self::Owned { act, .. } => return act.into_act(),
+            Self::Linked { act, .. } | Self::Owned { act, .. } | Self::Extended { act, .. } => {
+                return act.into_act();
+            }
             Self::Update => Act::Update,
             Self::Delete => Act::Delete,
             Self::ExtendCatalogue => Act::ExtendCatalogue,
@@ -313,6 +346,11 @@ impl StoredEntry<'_> {
     pub(in crate::codec) fn into_entry(self, catalogue: &'static Catalogue) -> Option<AuditEntry> {
         let (last_once, act) = self.act.unlinked()?;
         let (owner, act) = act.unowned()?;
+        let (extra_before, extra_after, act) = act.unextended()?;
+        let mut before = self.before.into_change(catalogue)?;
+        let mut after = self.after.into_change(catalogue)?;
+        extra_before.apply(&mut before)?;
+        extra_after.apply(&mut after)?;
         Some(AuditEntry {
             sequence: self.sequence,
             at: Timestamp::from_millis(self.at),
@@ -323,8 +361,8 @@ impl StoredEntry<'_> {
             act: act.into_act()?,
             key: self.key.map(KeyId::from_u64),
             owner: owner.map(|owner| owner.map(str::to_owned)),
-            before: self.before.into_change(catalogue)?,
-            after: self.after.into_change(catalogue)?,
+            before,
+            after,
         })
     }
 }

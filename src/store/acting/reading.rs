@@ -21,7 +21,7 @@ use crate::{
         rules::{Authority, Reach},
     },
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 impl Acting<'_> {
     /// Returns why the store refuses a key, and the key's record. An actor that is a key needs the
@@ -29,7 +29,13 @@ impl Acting<'_> {
     ///
     /// A pending change may have made the key inactive, so this waits until the change is durable. If the
     /// outcome is unknown, the refusal is [`Refusal::Unavailable`], without a record.
-    pub fn why_refused(&self, id: KeyId) -> Result<(Refusal, Option<Arc<Record>>), Error> {
+    ///
+    /// `address` is that from which the key was used, if it is known.
+    pub fn why_refused(
+        &self,
+        id: KeyId,
+        address: Option<IpAddr>,
+    ) -> Result<(Refusal, Option<Arc<Record>>), Error> {
         let authority = self.require(Attempt::Verify, Some(id), &ADMIN_KEY_VERIFY)?;
         let core = self.caller().core;
         core.retry(|| {
@@ -41,7 +47,7 @@ impl Acting<'_> {
             }
             core.wait(plans, pending)?;
             let Some((record, _)) = planned else { return Ok((Refusal::Unknown, None)) };
-            match record.standing().check(|| core.clock.now()) {
+            match record.standing().check(address, || core.clock.now()) {
                 Err(refusal) => Ok((refusal, Some(self.shown(record)))),
                 // A pending change reactivates the key, or its denial may never be durable.
                 Ok(()) => Ok((Refusal::Unavailable, None)),
@@ -237,10 +243,10 @@ mod tests {
         let key = |names: &[&str]| store.issue(new_key(&store, names, true)).unwrap().record.id;
         let (plain, clerk) = (key(&["api.read"]), key(&["admin.key.list", "admin.key.verify"]));
         let plainly = store.acting_as(Actor::Key(plain));
-        assert!(matches!(plainly.why_refused(clerk), Err(Error::Forbidden(_))));
+        assert!(matches!(plainly.why_refused(clerk, None), Err(Error::Forbidden(_))));
         assert!(matches!(plainly.newest_change(), Err(Error::Forbidden(_))));
         let clerk = store.acting_as(Actor::Key(clerk));
-        assert!(clerk.why_refused(plain).is_ok() && clerk.newest_change().is_ok());
+        assert!(clerk.why_refused(plain, None).is_ok() && clerk.newest_change().is_ok());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Several stores that share one consensus store in memory: the guarantees of one store hold for all.
 
 use crate::{
-    Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch, NewKey, Outcome,
-    Prefix, Refusal, Store,
+    Change, Error, Expiry, Grant, Idempotency, KeyId, MetadataPatch, NewKey, Outcome, Prefix,
+    Refusal, Store,
     audit::Act,
     cluster::{
         Replica, Revision,
@@ -72,14 +72,7 @@ impl Cluster {
 }
 
 fn new_key(store: &Store) -> NewKey {
-    NewKey {
-        name: "k".into(),
-        grant: Grant::Scopes(store.scopes(["api.read"]).unwrap()),
-        active: true,
-        expiry: Expiry::Never,
-        owner: None,
-        metadata: Metadata::new(),
-    }
+    NewKey::new("k", store.scopes(["api.read"]).unwrap(), Expiry::Never)
 }
 
 fn issue(store: &Store) -> (KeyId, String) {
@@ -95,7 +88,7 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
 fn decision_without_gate(store: &Store, key: &str) -> Result<(), Refusal> {
     let core = &store.writer;
     let digest = core.seals.digester.digest(key.as_bytes());
-    core.index.admit(&digest, || core.clock.now()).map(|_| ())
+    core.index.admit(&digest, crate::origin::Unknown, || core.clock.now()).map(|_| ())
 }
 
 /// Waits until a condition holds; fails after 30 seconds.

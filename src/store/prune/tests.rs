@@ -2,7 +2,7 @@
 
 use super::Planning;
 use crate::{
-    Actor, Expiry, Grant, Metadata, NewKey, Store, Timestamp,
+    Actor, Expiry, NewKey, Store, Timestamp,
     audit::Attempt,
     cluster::{
         Replica,
@@ -25,14 +25,7 @@ fn prune_after_a_longer_prune_changes_nothing() {
     };
     let (one, two) = (replica(), replica());
     let issue = |name: &str| {
-        let issued = one.issue(NewKey {
-            name: name.into(),
-            grant: Grant::Scopes(one.scopes(["api.read"]).unwrap()),
-            active: true,
-            expiry: Expiry::Never,
-            owner: None,
-            metadata: Metadata::new(),
-        });
+        let issued = one.issue(NewKey::new(name, one.scopes(["api.read"]).unwrap(), Expiry::Never));
         issued.unwrap().record.created_at.as_secs()
     };
     let day = 86_400;

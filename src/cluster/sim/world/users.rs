@@ -3,8 +3,8 @@
 use super::{Key, World};
 use crate::{
     id::KeyId,
-    record::{Actor, Change, Expiry, Metadata, NewKey, Record},
-    scope::{Catalogue, Grant},
+    record::{Actor, Change, Expiry, NewKey, Record},
+    scope::Catalogue,
     time::Timestamp,
 };
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -45,14 +45,7 @@ impl World {
         let id = KeyId::from_u64(1000 + number);
         let digest = self.seals.digester.digest(&number.to_le_bytes());
         let record = move |sequence| {
-            let new = NewKey {
-                name: "k".into(),
-                grant: Grant::Scopes(Catalogue::with_preset().empty()),
-                active: true,
-                expiry: Expiry::Never,
-                owner: None,
-                metadata: Metadata::new(),
-            };
+            let new = NewKey::new("k", Catalogue::with_preset().empty(), Expiry::Never);
             Some(
                 Record::new(id, new, Timestamp::from_secs(sequence), Actor::Host, sequence)
                     .unwrap(),

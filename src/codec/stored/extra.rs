@@ -1,0 +1,109 @@
+//! The fields of a record that most keys lack, as a list: a record has only those that are set.
+
+use crate::{
+    network::Network,
+    networks::Networks,
+    record::{Change, Record},
+};
+use serde::{Deserialize, Serialize};
+
+/// A field. A variant may be appended.
+#[derive(Clone, Serialize, Deserialize)]
+pub(in crate::codec) enum StoredExtra {
+    Networks(Vec<StoredNetwork>),
+}
+
+/// An address and the length of the prefix.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::codec) enum StoredNetwork {
+    V4([u8; 4], u8),
+    V6([u8; 16], u8),
+}
+
+/// The values of all fields. A field that is not set has no variant in the list.
+#[derive(Default)]
+pub(in crate::codec) struct Extras {
+    pub(in crate::codec) networks: Networks,
+}
+
+impl Extras {
+    pub(in crate::codec) fn of(record: &Record) -> Self {
+        Self { networks: record.networks.clone() }
+    }
+
+    /// The list, in the order of the variants.
+    pub(in crate::codec) fn into_stored(self) -> Vec<StoredExtra> {
+        let Self { networks } = self;
+        let networks = (!networks.is_any()).then(|| StoredExtra::Networks(stored(&networks)));
+        networks.into_iter().collect()
+    }
+
+    /// The values of a list; `None` unless [`into_stored`](Self::into_stored) returns the same list.
+    pub(in crate::codec) fn of_stored(list: &[StoredExtra]) -> Option<Self> {
+        let (mut extras, mut last) = (Self::default(), None);
+        for (number, extra) in list.iter().map(|extra| (extra.number(), extra)) {
+            match extra {
+                StoredExtra::Networks(networks) if !networks.is_empty() => {
+                    extras.networks = networks_of(networks)?;
+                }
+                StoredExtra::Networks(_) => return None,
+            }
+            if last.replace(number) >= Some(number) {
+                return None;
+            }
+        }
+        Some(extras)
+    }
+}
+
+impl StoredExtra {
+    fn number(&self) -> u8 {
+        match self {
+            Self::Networks(_) => 0,
+        }
+    }
+}
+
+/// The fields of a change, as [`StoredExtra`] has those of a record. No networks: they are removed.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct StoredExtraChange(Vec<StoredExtra>);
+
+impl StoredExtraChange {
+    pub(super) fn of(change: &Change) -> Self {
+        let networks = change.networks.as_ref().map(|some| StoredExtra::Networks(stored(some)));
+        Self(networks.into_iter().collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets the fields; `None` if one is not valid.
+    pub(super) fn apply(&self, change: &mut Change) -> Option<()> {
+        for extra in &self.0 {
+            match extra {
+                StoredExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
+            }
+        }
+        Some(())
+    }
+}
+
+fn stored(networks: &Networks) -> Vec<StoredNetwork> {
+    let network = |network: &Network| match network.parts() {
+        (std::net::IpAddr::V4(v4), bits) => StoredNetwork::V4(v4.octets(), bits),
+        (std::net::IpAddr::V6(v6), bits) => StoredNetwork::V6(v6.octets(), bits),
+    };
+    networks.iter().map(network).collect()
+}
+
+/// `None` unless [`stored`] returns the same list.
+fn networks_of(list: &[StoredNetwork]) -> Option<Networks> {
+    let network = |network: &StoredNetwork| match *network {
+        StoredNetwork::V4(octets, bits) => Network::of_parts(octets.into(), bits),
+        StoredNetwork::V6(octets, bits) => Network::of_parts(octets.into(), bits),
+    };
+    let read: Vec<Network> = list.iter().map(network).collect::<Option<_>>()?;
+    let networks: Networks = read.iter().copied().collect();
+    networks.iter().eq(&read).then_some(networks)
+}
