@@ -158,6 +158,9 @@ struct ChangedFields<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     metadata: Option<&'e Metadata>,
+    /// Empty: every network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<Vec<String>>,
 }
 
 impl<'e> Entry<'e> {
@@ -228,6 +231,7 @@ impl<'e> ChangedFields<'e> {
             }),
             owner: change.owner.as_ref().map(Option::as_deref),
             metadata: change.metadata.as_ref(),
+            networks: change.networks.as_ref().map(wire::networks),
         }
     }
 }

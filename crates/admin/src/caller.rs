@@ -2,14 +2,16 @@
 
 use super::{api_error::ApiError, blocking, rate_limited_log::RateLimitedLog};
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{Extensions, request::Parts},
 };
 use portcullis::{
-    Acting, Actor, Error, Grant, KeyId, Principal, Refusal, Scope, Store, audit::Attempt,
-    error::Forbidden, web::Authentication,
+    Acting, Actor, Error, Grant, KeyId, Principal, Refusal, Scope, Store,
+    audit::Attempt,
+    error::Forbidden,
+    web::{Authentication, client_address},
 };
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 static REFUSALS: RateLimitedLog = RateLimitedLog::new();
 
@@ -69,7 +71,7 @@ pub(crate) fn log_refusal(refusal: &Refusal, peer: Option<IpAddr>) {
 
 /// Returns the address of the request, where it is known.
 pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+    client_address(extensions)
 }
 
 impl Caller {

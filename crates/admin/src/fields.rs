@@ -13,10 +13,11 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
 };
 use portcullis::{
-    MetadataPatch, Timestamp,
+    MetadataPatch, Networks, Timestamp,
     web::{FieldError, Problem},
 };
 use serde_json::Value;
+use std::net::IpAddr;
 
 const MAX_SHOWN_NAME: usize = 32;
 
@@ -120,6 +121,22 @@ impl Fields {
             _ => None,
         });
         self.not_null(name, given)
+    }
+
+    /// Reads a list of networks, or `null`.
+    pub(crate) fn networks(&mut self, name: &'static str) -> Given<Networks> {
+        let expected =
+            "must be a list of networks such as 192.0.2.0/24 or 2001:db8::1, or null for none";
+        self.value(name, expected, |value| match value {
+            Value::Array(items) => items.iter().map(|item| item.as_str()?.parse().ok()).collect(),
+            _ => None,
+        })
+    }
+
+    /// Reads an IP address, or `null`.
+    pub(crate) fn address(&mut self, name: &'static str) -> Given<IpAddr> {
+        let expected = "must be an IP address such as 192.0.2.7 or 2001:db8::1";
+        self.value(name, expected, |value| value.as_str()?.parse().ok())
     }
 
     /// Reads a timestamp, or `null`.
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn all_errors_are_reported_together() {
-        let body = br#"{"name":7,"active":"yes","scopes":["a",1],"expires_at":"soon","metadata":{"a":1},"owner":"a","owner":"b"}"#;
+        let body = br#"{"name":7,"active":"yes","scopes":["a",1],"expires_at":"soon","metadata":{"a":1},"owner":"a","owner":"b","networks":["10.0.0.0/8","here"],"address":"here"}"#;
         let mut fields = Fields::parse(body[..].into()).unwrap();
         assert_eq!(fields.plain_text("name"), None);
         assert_eq!(fields.flag("active"), None);
@@ -250,8 +267,19 @@ mod tests {
         assert_eq!(fields.timestamp("expires_at"), Given::Absent);
         assert_eq!(fields.metadata("metadata"), Given::Absent);
         assert_eq!(fields.text("owner"), Given::Absent);
+        assert_eq!(fields.networks("networks"), Given::Absent);
+        assert_eq!(fields.address("address"), Given::Absent);
         let text = message(fields.finish(""));
-        for name in ["/name", "/active", "/scopes", "/expires_at", "/metadata", "/owner"] {
+        for name in [
+            "/name",
+            "/active",
+            "/scopes",
+            "/expires_at",
+            "/metadata",
+            "/owner",
+            "/networks",
+            "/address",
+        ] {
             assert!(text.contains(name), "{name} in {text}");
         }
     }

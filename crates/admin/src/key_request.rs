@@ -11,13 +11,13 @@ use axum::{
     http::{HeaderMap, StatusCode, header::IF_MATCH, request::Parts},
 };
 use portcullis::{
-    Acting, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch, NewKey,
-    Outcome, Record, Store,
+    Acting, Change, Error, Expiry, Grant, Idempotency, KeyId, Metadata, MetadataPatch, Networks,
+    NewKey, Outcome, Record, Store,
     web::{FieldError, Problem},
 };
 use std::{convert::Infallible, sync::Arc};
 
-const FIELDS: &str = "name, scopes, active, expires_at, owner and metadata";
+const FIELDS: &str = "name, scopes, active, expires_at, owner, metadata and networks";
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// The key id in the path. A malformed id is reported only after the caller's rights are checked.
@@ -130,10 +130,14 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
         }
         Given::Null | Given::Absent => Metadata::new(),
     };
+    let networks = match fields.networks("networks") {
+        Given::Value(networks) => networks,
+        Given::Null | Given::Absent => Networks::ANY,
+    };
     fields.finish(FIELDS)?;
     let mut new = NewKey::new(name, grant(store, &scopes)?, expiry);
     (new.active, new.owner, new.metadata) = (active, owner, metadata);
-    Ok(new)
+    Ok(new.with_networks(networks))
 }
 
 /// The body of a request that changes a key. The metadata is a merge patch (RFC 7396), which the
@@ -163,11 +167,17 @@ impl KeyPatch {
             Given::Null => (Some(Metadata::new()), MetadataPatch::new()),
             Given::Absent => (None, MetadataPatch::new()),
         };
+        let networks = match fields.networks("networks") {
+            Given::Value(networks) => Some(networks),
+            Given::Null => Some(Networks::ANY),
+            Given::Absent => None,
+        };
         fields.finish(FIELDS)?;
         let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
         let mut change = Change::default();
         (change.name, change.grant, change.active) = (name, grant, active);
         (change.expiry, change.owner, change.metadata) = (expiry, owner, replaced);
+        change.networks = networks;
         Ok(Self { change, metadata })
     }
 

@@ -120,6 +120,10 @@ pub(crate) struct NewKey {
     owner: Option<String>,
     /// At most 16 entries: names of 1 to 64 bytes, values of at most 256 bytes.
     metadata: Option<BTreeMap<String, String>>,
+    /// The networks that the key can be used from, within those of the key that creates it; everywhere by
+    /// default. Each is an address or a range in CIDR notation.
+    #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
+    networks: Option<Vec<String>>,
 }
 
 /// A change (RFC 7396): absent fields stay, and `null` removes a value.
@@ -146,6 +150,9 @@ pub(crate) struct KeyChange {
     owner: Option<String>,
     /// Entries to set or, with null, to remove. Null removes all entries.
     metadata: Option<BTreeMap<String, Option<String>>>,
+    /// The whole list of networks that the key can be used from. Null or an empty list means everywhere.
+    #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
+    networks: Option<Vec<String>>,
 }
 
 /// The options of a rotation.
@@ -168,6 +175,9 @@ pub(crate) struct Presented {
     /// The scopes that the key must have.
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
+    /// The IP address that the key came from. Without it a key with networks is refused.
+    #[schema(examples("192.0.2.7"))]
+    address: Option<String>,
 }
 
 /// The description of a scope.

@@ -1,6 +1,12 @@
 //! `POST /v1/verify`: whether a key is valid, and why not.
 
-use super::{api_error::ApiError, caller::Caller, fields::Fields, json_body::JSON, openapi, wire};
+use super::{
+    api_error::ApiError,
+    caller::Caller,
+    fields::{Fields, Given},
+    json_body::JSON,
+    openapi, wire,
+};
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use portcullis::{Error, Grant, Refusal, Scope, Store, audit::Attempt, scope::catalogue};
 use serde::Serialize;
@@ -13,7 +19,7 @@ use zeroize::Zeroizing;
 pub(crate) struct Verification<'r> {
     /// Whether the key is valid and has all the scopes.
     valid: bool,
-    /// `VALID`, `UNKNOWN`, `INACTIVE`, `EXPIRED` or `INSUFFICIENT_SCOPE`.
+    /// `VALID`, `UNKNOWN`, `INACTIVE`, `EXPIRED`, `NETWORK` or `INSUFFICIENT_SCOPE`.
     code: &'static str,
     /// The key; null if the store does not have it.
     key: Option<wire::Key<'r>>,
@@ -45,13 +51,17 @@ pub(crate) async fn verify(
     fields.require(&["key"]);
     let presented = fields.plain_text("key").map(Zeroizing::new).unwrap_or_default();
     let required = fields.texts("scopes").unwrap_or_default();
-    fields.finish("key and scopes")?;
+    let address = match fields.address("address") {
+        Given::Value(address) => Some(address),
+        Given::Null | Given::Absent => None,
+    };
+    fields.finish("key, scopes and address")?;
     let known = |name: &String| store.catalogue().find(name).map(|entry| entry.scope.clone());
     let required = required.iter().map(known).collect::<Result<Vec<_>, _>>();
     let required = required.map_err(Error::from)?;
 
-    let (checked, id) =
-        (store.authenticate_key(presented.as_bytes()), store.prefix().id_within(&presented));
+    let checked = store.authenticate_key_from(presented.as_bytes(), address);
+    let id = store.prefix().id_within(&presented);
     drop(presented);
     let (code, record) = match (checked, id) {
         (Ok(principal), _) => {
@@ -65,9 +75,9 @@ pub(crate) async fn verify(
             }
         }
         // Only the exact key is refused for these reasons, so the id in its text is its id.
-        (Err(Refusal::Inactive | Refusal::Expired), Some(id)) => {
+        (Err(Refusal::Inactive | Refusal::Expired | Refusal::Network), Some(id)) => {
             let (refusal, record) =
-                caller.act(&store, move |acting| acting.why_refused(id)).await?;
+                caller.act(&store, move |acting| acting.why_refused(id, address)).await?;
             (code_of(refusal)?, record)
         }
         (Err(refusal), _) => (code_of(refusal)?, None),
@@ -81,6 +91,7 @@ fn code_of(refusal: Refusal) -> Result<&'static str, Refusal> {
     match refusal {
         Refusal::Inactive => Ok("INACTIVE"),
         Refusal::Expired => Ok("EXPIRED"),
+        Refusal::Network => Ok("NETWORK"),
         Refusal::Unavailable => Err(refusal),
         _ => Ok("UNKNOWN"),
     }

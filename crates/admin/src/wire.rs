@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis::{
-    Expiry, Grant, Issued, Metadata, Record, Scope, Store,
+    Expiry, Grant, Issued, Metadata, Network, Networks, Record, Scope, Store,
     web::{self, Problem},
 };
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub(crate) struct Key<'r> {
     /// Names and values that the service keeps with the key.
     #[schema(value_type = BTreeMap<String, String>)]
     metadata: &'r Metadata,
+    /// The networks that the key can be used from; empty: from everywhere.
+    networks: Vec<String>,
     /// When the key was created, to the millisecond.
     #[schema(format = DateTime)]
     created_at: String,
@@ -84,6 +86,7 @@ impl<'r> Key<'r> {
             active: record.active,
             owner: record.owner.as_deref(),
             metadata: &record.metadata,
+            networks: networks(&record.networks),
             created_at: rfc3339::format(record.created_at),
             created_by: record.created_by.to_string(),
             updated_at: rfc3339::format(record.updated_at),
@@ -117,6 +120,11 @@ pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
         Grant::All => vec!["*"],
         Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),
     }
+}
+
+/// The networks as text.
+pub(crate) fn networks(networks: &Networks) -> Vec<String> {
+    networks.iter().map(Network::to_string).collect()
 }
 
 /// The size of a value as JSON, in bytes.

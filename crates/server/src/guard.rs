@@ -123,7 +123,8 @@ impl Guard {
             return None;
         }
         let start = Instant::now();
-        let authentication = Authentication::new(&self.store, request.headers());
+        let (headers, extensions) = (request.headers(), request.extensions());
+        let authentication = Authentication::new(&self.store, headers, extensions);
         let outcome = authentication.outcome().map(Principal::id);
         let check = KeyCheck::of(outcome.map_err(Refusal::clone));
         self.metrics.record_check(&check, Some(start.elapsed()));

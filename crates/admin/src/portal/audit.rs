@@ -4,11 +4,11 @@ use super::{
     layout::{self, EarlyResponse, Section},
     user::User,
 };
-use crate::rfc3339;
+use crate::{rfc3339, wire};
 use axum::{extract::Query, http::StatusCode, response::Response};
 use maud::{Markup, html};
 use portcullis::{
-    Acting, Actor, Change, Error, Expiry, Grant, KeyId, Scope,
+    Acting, Actor, Change, Error, Expiry, Grant, KeyId, Networks, Scope,
     audit::{Act, Attempt, AuditEntry},
     scope::catalogue::ADMIN_KEY_LIST,
 };
@@ -259,6 +259,9 @@ fn changes(before: &Change, after: &Change) -> Vec<Markup> {
         line("Expires", before.expiry.as_ref(), expiry, |expiry| html! { (expiry_text(*expiry)) }),
         line("Owner", before.owner.as_ref(), has_owner, owner),
         metadata.map(|_| html! { "Metadata changed" }),
+        line("Networks", before.networks.as_ref(), after.networks.as_ref(), |networks| {
+            html! { (networks_text(networks)) }
+        }),
     ]
     .into_iter()
     .flatten()
@@ -275,6 +278,10 @@ fn grant(grant: &Grant) -> String {
 
 fn yes_or_no(active: bool) -> &'static str {
     if active { "Yes" } else { "No" }
+}
+
+fn networks_text(networks: &Networks) -> String {
+    if networks.is_any() { "every network".into() } else { wire::networks(networks).join(", ") }
 }
 
 fn expiry_text(expiry: Expiry) -> String {

@@ -49,14 +49,16 @@ pub(crate) async fn create(
     if form.active.is_none() {
         errors.add(Field::Active, "Choose Yes or No.");
     }
-    let (Some(expiry), Some(active)) = (expiry, form.active) else {
+    let networks = form.networks(&mut errors);
+    let (Some(expiry), Some(active), Some(networks)) = (expiry, form.active, networks) else {
         user.state.sessions.record_outcome(user.session, token, FormState::Open);
         return show(&user, Some(token), StatusCode::UNPROCESSABLE_ENTITY, &form, &errors);
     };
     let (store, values) = (user.state.store.clone(), form.clone());
     let issued = submission::execute(&user, token, move |acting| {
         let grant = store.scopes(&values.scopes)?;
-        acting.issue(NewKey::new(values.name, grant, expiry).with_active(active))
+        let new = NewKey::new(values.name, grant, expiry).with_active(active);
+        acting.issue(new.with_networks(networks))
     });
     match issued.await {
         Ok(issued) => Ok(reveal(&user, &origin(&user, &uri, &headers), issued)),

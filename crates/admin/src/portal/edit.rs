@@ -63,6 +63,9 @@ pub(crate) async fn save(
     if submitted.changes(Field::Expires) {
         submitted.expiry = submitted.form.expiry(&mut errors, None);
     }
+    if submitted.changes(Field::Networks) {
+        submitted.networks = submitted.form.networks(&mut errors);
+    }
     if !errors.is_empty() {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return show(&user, status, &record, submitted, errors, None).await;

@@ -38,6 +38,7 @@ impl FormHtml<'_> {
             }
             (self.conflict(Field::Active).unwrap_or_else(|| self.active()))
             (self.conflict(Field::Expires).unwrap_or_else(|| self.expires()))
+            (self.conflict(Field::Networks).unwrap_or_else(|| self.networks()))
         }
     }
 
@@ -81,6 +82,9 @@ impl FormHtml<'_> {
                     input type="hidden" name="active" value=(if form.active == Some(true) { "yes" } else { "no" });
                 }
                 Field::Expires => { input type="hidden" name="expires" value=(form.expires); }
+                Field::Networks => {
+                    input type="hidden" name="networks" value=(form.networks);
+                }
                 Field::Form => {}
             }
         }
@@ -195,6 +199,28 @@ impl FormHtml<'_> {
                     max=(if own_expiry == Expiry::Never { "2499-12-31".into() } else { day(own_expiry) })
                     autofocus[self.first(Field::Expires)] aria-invalid=[error.map(|_| "true")]
                     aria-describedby=(described("expires-hint", "expires-error", error));
+            }
+        }
+    }
+
+    fn networks(&self) -> Markup {
+        let error = self.errors.at(Field::Networks);
+        let record = self.user.state.store.get(self.user.principal.id());
+        let is_bound = record.is_ok_and(|record| !record.networks.is_any());
+        html! {
+            div .field .invalid[error.is_some()] {
+                label for="networks" { "Networks" }
+                p .hint #networks-hint {
+                    "The key can be used only from these networks: an address or a range such as 192.0.2.0/24, one a line. "
+                    "Leave the field empty for a key that can be used from everywhere."
+                    @if is_bound {
+                        " Your own key has networks; a key that you create needs networks within those."
+                    }
+                }
+                (error_line(error, "networks-error"))
+                textarea #networks .mono name="networks" rows="3" spellcheck="false" autocapitalize="off"
+                    autofocus[self.first(Field::Networks)] aria-invalid=[error.map(|_| "true")]
+                    aria-describedby=(described("networks-hint", "networks-error", error)) { (self.form.networks) }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The fields of a key's form → typed values, with an error for each field.
 
 use super::{form_body::FormInput, sentence::sentence};
-use crate::{api_error::ApiError, rfc3339};
+use crate::{api_error::ApiError, rfc3339, wire};
 use axum::http::StatusCode;
-use portcullis::{Expiry, Grant, Record, Refusal, Store, Timestamp};
+use portcullis::{Expiry, Grant, Networks, Record, Refusal, Store, Timestamp};
 use std::collections::BTreeSet;
 
 /// The values of a key's form, as they were entered.
@@ -15,6 +15,8 @@ pub(crate) struct KeyForm {
     pub(crate) active: Option<bool>,
     /// A date, or empty.
     pub(crate) expires: String,
+    /// One network a line.
+    pub(crate) networks: String,
 }
 
 impl KeyForm {
@@ -25,6 +27,7 @@ impl KeyForm {
             scopes: BTreeSet::new(),
             active: Some(true),
             expires: String::new(),
+            networks: String::new(),
         }
     }
 
@@ -43,6 +46,7 @@ impl KeyForm {
             scopes,
             active: Some(record.active),
             expires: day(record.expiry),
+            networks: lines(&wire::networks(&record.networks).join("\n")),
         }
     }
 
@@ -56,7 +60,18 @@ impl KeyForm {
                 _ => None,
             },
             expires: input.text("expires").trim().to_owned(),
+            networks: lines(&input.text("networks")),
         }
+    }
+
+    /// Parses the networks.
+    pub(crate) fn networks(&self, errors: &mut FormErrors) -> Option<Networks> {
+        let networks: Result<Networks, _> = self.networks.lines().map(str::parse).collect();
+        if networks.is_err() {
+            let text = "One of these lines is no network; write an address or a range such as 192.0.2.0/24.";
+            errors.add(Field::Networks, text);
+        }
+        networks.ok()
     }
 
     /// Parses the expiry: the end of the date. For a new key it must be in the future; an existing key
@@ -88,6 +103,12 @@ pub(crate) fn day(expiry: Expiry) -> String {
     }
 }
 
+/// The words of a text, one a line.
+pub(crate) fn lines(text: &str) -> String {
+    let separators = |c: char| c.is_whitespace() || c == ',';
+    text.split(separators).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
 /// A field of the form, or the form as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -96,9 +117,14 @@ pub(crate) enum Field {
     Scopes,
     Active,
     Expires,
+    Networks,
 }
 
 impl Field {
+    /// The fields of the form, in the order of the page.
+    pub(crate) const EDITED: [Self; 5] =
+        [Self::Name, Self::Scopes, Self::Active, Self::Expires, Self::Networks];
+
     /// Returns the name of the HTML field.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +133,7 @@ impl Field {
             Self::Scopes => "scopes",
             Self::Active => "active",
             Self::Expires => "expires",
+            Self::Networks => "networks",
         }
     }
 
@@ -118,6 +145,7 @@ impl Field {
             Self::Scopes => "Scopes",
             Self::Active => "Active",
             Self::Expires => "Expires",
+            Self::Networks => "Networks",
         }
     }
 }
@@ -137,9 +165,7 @@ impl FormErrors {
 
     /// Returns the first field with an error, in the order of the page; the form as a whole is last.
     pub(crate) fn first(&self) -> Option<Field> {
-        [Field::Name, Field::Scopes, Field::Active, Field::Expires, Field::Form]
-            .into_iter()
-            .find(|field| self.at(*field).is_some())
+        Field::EDITED.into_iter().chain([Field::Form]).find(|field| self.at(*field).is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -165,6 +191,7 @@ impl FormErrors {
                         "name" => (Field::Name, "The name "),
                         "scopes" => (Field::Scopes, ""),
                         "expires_at" => (Field::Expires, "The date "),
+                        "networks" => (Field::Networks, "These "),
                         _ => (Field::Form, ""),
                     };
                     errors.add(field, sentence(&format!("{what}{}", error.detail())));

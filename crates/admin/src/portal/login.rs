@@ -56,7 +56,7 @@ pub(crate) async fn log_in(
         state.sessions.end(session);
     }
     let key = Zeroizing::new(form.text("key"));
-    let checked = state.store.authenticate_with_handle(key.trim().as_bytes());
+    let checked = state.store.authenticate_with_handle_from(key.trim().as_bytes(), peer);
     let id = checked.as_ref().map(|(principal, _)| principal.id());
     let wait = limiter.and_then(|limiter| limiter.record(id, peer));
     let (principal, handle) = match checked {

@@ -7,11 +7,11 @@
 
 use super::{
     form_body::FormInput,
-    key_form::{Field, KeyForm},
+    key_form::{Field, KeyForm, lines},
 };
 use crate::rfc3339;
 use maud::{Markup, html};
-use portcullis::{Acting, Change, Error, Expiry, Grant, KeyId, Record, Store, Timestamp};
+use portcullis::{Acting, Change, Error, Expiry, Grant, KeyId, Networks, Record, Store, Timestamp};
 use std::{
     collections::BTreeSet,
     thread,
@@ -31,6 +31,7 @@ pub(crate) struct OpenedValues {
     active: String,
     /// The exact time, or empty. The form shows only the date.
     expires: String,
+    networks: String,
 }
 
 const YES: &str = "yes";
@@ -38,12 +39,13 @@ const YES: &str = "yes";
 impl OpenedValues {
     pub(crate) fn of(store: &Store, record: &Record) -> Self {
         let since = || record.inactive_since.map(rfc3339::format).unwrap_or_default();
-        let KeyForm { name, scopes, .. } = KeyForm::of(store, record);
+        let KeyForm { name, scopes, networks, .. } = KeyForm::of(store, record);
         let expires = match record.expiry {
             Expiry::At(at) => rfc3339::format(at),
             Expiry::Never => String::new(),
         };
-        Self { name, scopes, active: if record.active { YES.into() } else { since() }, expires }
+        let active = if record.active { YES.into() } else { since() };
+        Self { name, scopes, active, expires, networks }
     }
 
     fn read(input: &mut FormInput) -> Self {
@@ -52,6 +54,7 @@ impl OpenedValues {
             scopes: input.all("was_scope"),
             active: input.text("was_active"),
             expires: input.text("was_expires"),
+            networks: lines(&input.text("was_networks")),
         }
     }
 
@@ -69,6 +72,7 @@ impl OpenedValues {
             @for scope in &self.scopes { input type="hidden" name="was_scope" value=(scope); }
             input type="hidden" name="was_active" value=(self.active);
             input type="hidden" name="was_expires" value=(self.expires);
+            input type="hidden" name="was_networks" value=(self.networks);
         }
     }
 }
@@ -80,6 +84,8 @@ pub(crate) struct SubmittedForm {
     pub(crate) form: KeyForm,
     /// The expiry of the form's date, if the date is valid.
     pub(crate) expiry: Option<Expiry>,
+    /// The networks of the form, if they are valid.
+    pub(crate) networks: Option<Networks>,
     /// Conflicts that the form asked about and the user left open.
     undecided: Vec<Field>,
 }
@@ -111,7 +117,7 @@ impl SubmittedForm {
     /// The form of a key without changes.
     pub(crate) fn unchanged(store: &Store, record: &Record) -> Self {
         let (opened, form) = (OpenedValues::of(store, record), KeyForm::of(store, record));
-        Self { opened, form, expiry: None, undecided: Vec::new() }
+        Self { opened, form, expiry: None, networks: None, undecided: Vec::new() }
     }
 
     pub(crate) fn read(input: &mut FormInput) -> Self {
@@ -119,7 +125,7 @@ impl SubmittedForm {
         let mut form = KeyForm::read(input);
         let conflicts = input.all("conflict");
         let mut undecided = Vec::new();
-        for field in [Field::Name, Field::Scopes, Field::Active, Field::Expires] {
+        for field in Field::EDITED {
             if !conflicts.contains(field.as_str()) {
                 continue;
             }
@@ -128,11 +134,12 @@ impl SubmittedForm {
                 ("now", Field::Name) => form.name.clone_from(&opened.name),
                 ("now", Field::Scopes) => form.scopes.clone_from(&opened.scopes),
                 ("now", Field::Expires) => opened.day().clone_into(&mut form.expires),
+                ("now", Field::Networks) => form.networks.clone_from(&opened.networks),
                 ("now", _) => form.active = None,
                 _ => undecided.push(field),
             }
         }
-        Self { opened, form, expiry: None, undecided }
+        Self { opened, form, expiry: None, networks: None, undecided }
     }
 
     /// Returns whether the user changed the field.
@@ -142,6 +149,7 @@ impl SubmittedForm {
             Field::Scopes => self.form.scopes != self.opened.scopes,
             Field::Active => self.form.active.is_some_and(|yes| yes != self.opened.is_active()),
             Field::Expires => self.form.expires != self.opened.day(),
+            Field::Networks => self.form.networks != self.opened.networks,
             Field::Form => false,
         }
     }
@@ -209,6 +217,13 @@ impl SubmittedForm {
                 merged.change.expiry = Some(expiry);
             }
         }
+        if let Some(networks) = &self.networks
+            && self.changes(Field::Networks)
+            && *networks != record.networks
+            && may_apply(Field::Networks, now.networks == self.opened.networks)
+        {
+            merged.change.networks = Some(networks.clone());
+        }
         Ok(merged)
     }
 
@@ -261,23 +276,23 @@ impl SubmittedForm {
         is_wrong: impl Fn(Field) -> bool,
     ) -> Self {
         let (now, shown) = (OpenedValues::of(store, record), KeyForm::of(store, record));
-        let changed = |field| self.changes(field);
-        let [name, scopes, active, expires] =
-            [Field::Name, Field::Scopes, Field::Active, Field::Expires].map(changed);
-        let Self { opened: was, form, expiry, undecided } = self;
+        let [name, scopes, active, expires, nets] = Field::EDITED.map(|field| self.changes(field));
+        let Self { opened: was, form, expiry, networks, undecided } = self;
         let opened = OpenedValues {
             name: if name && is_wrong(Field::Name) { was.name } else { now.name },
             scopes: if scopes && is_wrong(Field::Scopes) { was.scopes } else { now.scopes },
             active: if active && is_wrong(Field::Active) { was.active } else { now.active },
             expires: if expires && is_wrong(Field::Expires) { was.expires } else { now.expires },
+            networks: if nets && is_wrong(Field::Networks) { was.networks } else { now.networks },
         };
         let form = KeyForm {
             name: if name { form.name } else { shown.name },
             scopes: if scopes { form.scopes } else { shown.scopes },
             active: if active { form.active } else { shown.active },
             expires: if expires { form.expires } else { shown.expires },
+            networks: if nets { form.networks } else { shown.networks },
         };
-        Self { opened, form, expiry, undecided }
+        Self { opened, form, expiry, networks, undecided }
     }
 }
 
@@ -296,6 +311,8 @@ impl Conflict {
             Field::Scopes => form.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
             Field::Active => if form.active == Some(true) { "Yes" } else { "No" }.into(),
             Field::Expires if form.expires.is_empty() => "never".into(),
+            Field::Networks if form.networks.is_empty() => "every network".into(),
+            Field::Networks => form.networks.replace('\n', ", "),
             Field::Expires | Field::Form => form.expires.clone(),
         };
         Self { field, now: text(now), mine: text(mine) }

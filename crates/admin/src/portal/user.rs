@@ -16,7 +16,7 @@ use axum::{
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
 };
-use portcullis::{KeyId, Principal, Record, Refusal, Scope, Timestamp, audit::Attempt};
+use portcullis::{KeyHandle, KeyId, Principal, Record, Refusal, Scope, Timestamp, audit::Attempt};
 use std::sync::Arc;
 
 /// The text of a page when this server cannot authenticate any key.
@@ -45,7 +45,9 @@ impl FromRequestParts<PortalState> for User {
             return Err(base.redirect("/login").into());
         };
         let handle = state.sessions.find(session);
-        let principal = match handle.map(|handle| state.store.authenticate_again(&handle)) {
+        let address = caller::peer(&parts.extensions);
+        let again = |handle: Arc<KeyHandle>| state.store.authenticate_again_from(&handle, address);
+        let principal = match handle.map(again) {
             Some(Ok(principal)) => principal,
             // The key may still be valid: keep the session.
             Some(Err(Refusal::Unavailable)) => {
@@ -59,7 +61,7 @@ impl FromRequestParts<PortalState> for User {
             }
         };
         let name = state.store.get(principal.id()).map(|record| record.name.clone());
-        let caller = Caller::Key(principal.clone(), caller::peer(&parts.extensions));
+        let caller = Caller::Key(principal.clone(), address);
         let name = name.unwrap_or_default();
         Ok(Self { state: state.clone(), base, session, caller, principal, name })
     }

@@ -8,7 +8,11 @@ use super::{
 use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
 use portcullis::{Credentials, KeyHeader, Network};
 use portcullis_admin::Origin;
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+};
 use tracing::level_filters::LevelFilter;
 
 /// Issue API keys, check them, and revoke one at once.
@@ -294,6 +298,9 @@ pub(crate) struct Verify {
     /// A scope that the key must have; may be repeated.
     #[arg(long = "scope", value_name = "SCOPE", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) scopes: Vec<String>,
+    /// The address that the key came from; without it a key with networks is refused.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
 }
 
 #[cfg(test)]

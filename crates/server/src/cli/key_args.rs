@@ -2,6 +2,7 @@
 
 use super::values::{expiry, metadata_entry, seconds};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use portcullis::Network;
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
@@ -59,6 +60,10 @@ pub(crate) struct Create {
     /// An entry of metadata; may be repeated.
     #[arg(long, value_name = "NAME=TEXT", action = ArgAction::Append, value_parser = metadata_entry)]
     pub(crate) meta: Vec<(String, String)>,
+    /// A network that the key can be used from, such as 192.0.2.0/24; may be repeated, up to 16 times. Without
+    /// one the key can be used from everywhere.
+    #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) networks: Vec<Network>,
 }
 
 #[derive(Args)]
@@ -151,6 +156,12 @@ pub(crate) struct Changes {
     /// An entry of metadata to remove; may be repeated.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) no_meta: Vec<String>,
+    /// A network of the new list that the key can be used from, such as 192.0.2.0/24; may be repeated.
+    #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
+    pub(crate) networks: Vec<Network>,
+    /// Remove every network: the key can be used from everywhere.
+    #[arg(long, conflicts_with = "networks")]
+    pub(crate) any_network: bool,
 }
 
 #[derive(Args)]

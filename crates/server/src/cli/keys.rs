@@ -11,7 +11,7 @@ use super::{
     table::terminal_width,
 };
 use axum::http::Method;
-use portcullis::KeyId;
+use portcullis::{KeyId, Network};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{
@@ -34,6 +34,9 @@ pub(crate) async fn create(
     body.insert("expires_at".into(), end.into());
     body.insert("owner".into(), options.owner.into());
     body.insert("metadata".into(), options.meta.into_iter().collect());
+    if !options.networks.is_empty() {
+        body.insert("networks".into(), texts(&options.networks));
+    }
     let reader = delivery::check_standard_output()?;
     warn_if_time_is_ahead(client).await;
     delivery::finish_before_signals()?;
@@ -231,7 +234,13 @@ fn patch(changes: Changes) -> Result<Value, Failure> {
     let removed = changes.no_meta.into_iter().map(|name| (name, Value::Null));
     let metadata: Map<String, Value> = set_entries.chain(removed).collect();
     set("metadata", (!metadata.is_empty()).then_some(Value::Object(metadata)));
+    let are_given = changes.any_network || !changes.networks.is_empty();
+    set("networks", are_given.then(|| texts(&changes.networks)));
     Ok(Value::Object(body))
+}
+
+fn texts(networks: &[Network]) -> Value {
+    networks.iter().map(Network::to_string).collect()
 }
 
 /// Returns the path of a key.

@@ -21,6 +21,9 @@ pub(crate) struct Key {
     active: bool,
     owner: Option<String>,
     metadata: BTreeMap<String, String>,
+    /// Absent in the responses of an earlier version.
+    #[serde(default)]
+    networks: Vec<String>,
     pub(crate) created_at: String,
     created_by: String,
     updated_at: String,
@@ -187,6 +190,9 @@ pub(crate) fn details(key: &Key) -> String {
     rows.extend(key.replaces.iter().map(|old| ["replaces".into(), old.clone()]));
     rows.extend(key.replaced_by.iter().map(|new| ["replaced by".into(), new.clone()]));
     rows.extend(key.owner.iter().map(|owner| ["owner".into(), owner.clone()]));
+    if !key.networks.is_empty() {
+        rows.push(["networks".into(), key.networks.join(" ")]);
+    }
     rows.extend(
         key.metadata.iter().map(|(name, value)| [format!("metadata {name}"), value.clone()]),
     );

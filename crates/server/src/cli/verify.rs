@@ -27,7 +27,10 @@ pub(crate) async fn run(
         code: String,
         key: Option<output::Key>,
     }
-    let body = json!({"key": presented()?, "scopes": options.scopes});
+    let mut body = json!({"key": presented()?, "scopes": options.scopes});
+    if let (Some(address), Some(body)) = (options.address, body.as_object_mut()) {
+        body.insert("address".into(), address.to_string().into());
+    }
     let answer = client.send(Method::POST, "/v1/verify", Some(&body)).await?;
     let verified: Verification = answer.read()?;
     if json {
