@@ -3,7 +3,7 @@
 use axum::{
     Extension, Router,
     body::Body,
-    extract::FromRef,
+    extract::{ConnectInfo, FromRef},
     http::{
         Method, Request, StatusCode,
         header::{AUTHORIZATION, CONTENT_LENGTH},
@@ -23,6 +23,7 @@ use portcullis::{
     },
 };
 use portcullis_testkit::{basic, issue, new_key};
+use std::net::{IpAddr, SocketAddr};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
@@ -295,4 +296,31 @@ async fn host_can_define_its_own_scopes() {
     let key = key(&store, &["ledger.close-year"]);
     assert_eq!(status(&app, Method::POST, "/close", Some(&key)).await, 200);
     assert_eq!(status(&app, Method::POST, "/open", Some(&key)).await, 403);
+}
+
+#[tokio::test]
+async fn key_with_networks_needs_the_address_of_the_client_in_the_request() {
+    let store = portcullis_testkit::builder().in_memory().unwrap();
+    let networks = ["192.0.2.0/24".parse::<portcullis::Network>().unwrap()].into_iter().collect();
+    let new = new_key(&store, "bound", &["api.read"]).with_networks(networks);
+    let value = basic(&issue(&store, new).1);
+    let app: Router = DataApi::new(store.clone())
+        .route(ApiRead, "/data", get(async |_: ApiKey<ApiRead>| "data"))
+        .into();
+    let extracted = Router::new().route("/data", get(async |_: ApiKey<ApiRead>| "data"));
+    let extracted = extracted.with_state(store);
+    for app in [app, extracted] {
+        let from = async |address: Option<&str>| {
+            let mut request = request(Method::GET, "/data", Some(&value));
+            if let Some(address) = address {
+                let address: IpAddr = address.parse().unwrap();
+                request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 4711)));
+            }
+            app.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(from(Some("192.0.2.7")).await, StatusCode::OK);
+        assert_eq!(from(Some("::ffff:192.0.2.7")).await, StatusCode::OK);
+        assert_eq!(from(Some("198.51.100.7")).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(from(None).await, StatusCode::UNAUTHORIZED);
+    }
 }

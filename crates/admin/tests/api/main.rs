@@ -10,6 +10,7 @@ mod audit;
 mod authz;
 mod example;
 mod http;
+mod networks;
 mod owners;
 mod pending;
 mod reference;

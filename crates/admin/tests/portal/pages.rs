@@ -1,5 +1,6 @@
 //! The pages of the portal, requested as a browser would request them.
 
+mod networks;
 mod stale_forms;
 
 use axum::{
@@ -59,7 +60,15 @@ impl Reply {
         });
         let pair =
             |tag| Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default()));
-        Fields(sent.filter_map(pair).collect())
+        let areas = form.split("<textarea").skip(1).filter_map(|area| {
+            let (tag, rest) = area.split_once('>')?;
+            Some((attribute(tag, "name")?, unescape(rest.split_once("</textarea>")?.0)))
+        });
+        let mut fields: Vec<_> = sent.filter_map(pair).collect();
+        let end = fields.pop();
+        fields.extend(areas);
+        fields.extend(end);
+        Fields(fields)
     }
 
     /// Returns the value of a hidden input.

@@ -126,6 +126,32 @@ fn metrics_report_results_and_states_and_no_key() {
 }
 
 #[test]
+fn networks_of_a_key_are_compared_with_the_address_that_a_trusted_proxy_reports() {
+    let (home, _) = home();
+    let create = ["key", "create", "--name", "till", "--scope", "api.read", "--network"];
+    let key = home.done(&[&create[..], &["192.0.2.0/24,2001:db8::/32"]].concat());
+    let shown = home.done(&["key", "show", &id_of(&key)]);
+    assert!(shown.contains("networks       192.0.2.0/24 2001:db8::/32"), "{shown}");
+    let server = home.serve(&["--behind-proxy", "--trusted-proxy", "127.0.0.1"]);
+    let whoami =
+        |from: &str| ask(server.address(), "/v1/whoami", &[with_key(&key), forwarded_for(from)]).0;
+    let authz = |from: &str| {
+        ask(server.address(), "/authz?scope=api.read", &[with_key(&key), forwarded_for(from)]).0
+    };
+    for (from, status) in
+        [("192.0.2.7", 200), ("198.51.100.7", 401), ("192.0.2.7, 198.51.100.7", 401), ("here", 401)]
+    {
+        assert_eq!((whoami(from), authz(from)), (status, status), "{from}");
+    }
+    assert!(home.log().contains("network"), "{}", home.log());
+    home.done(&["key", "update", &id_of(&key), "--network", "198.51.100.7"]);
+    assert_eq!((whoami("192.0.2.7"), whoami("198.51.100.7")), (401, 200));
+    home.done(&["key", "update", &id_of(&key), "--any-network"]);
+    assert_eq!((whoami("192.0.2.7"), whoami("here")), (200, 200));
+    assert!(server.stop().success());
+}
+
+#[test]
 fn other_credentials_are_accepted_only_if_the_server_is_started_with_them() {
     let (home, root) = home();
     let bearer = format!("authorization: Bearer {root}");
