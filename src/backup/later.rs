@@ -8,6 +8,7 @@ use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
     networks::Networks,
+    rate::Rate,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Grant, NumberedScope, Offer, Scope},
     time::Timestamp,
@@ -109,6 +110,7 @@ struct Decided {
     metadata: Option<Metadata>,
     /// The meet of all later networks, and the newest ones.
     networks: Option<(Networks, Networks)>,
+    rate: Option<Rate>,
     last: Option<(u64, Timestamp, Actor)>,
 }
 
@@ -165,7 +167,7 @@ impl Decisions {
 impl Decided {
     fn add(&mut self, entry: AuditEntry) {
         // Names every field: a restore would silently undo a change to one that is not handled here.
-        let Change { name, grant, active, expiry, owner, metadata, networks } = entry.after;
+        let Change { name, grant, active, expiry, owner, metadata, networks, rate } = entry.after;
         self.deleted |= entry.act == Act::Delete;
         if let Act::Rotate { into } = entry.act {
             self.replaced_by = Some(into);
@@ -183,6 +185,7 @@ impl Decided {
             let meet = self.networks.as_ref().map(|(earlier, _)| earlier.meet(&networks));
             self.networks = Some((meet.unwrap_or_else(|| networks.clone()), networks));
         }
+        self.rate = Rate::meet(self.rate, rate.flatten());
         self.name = name.or(self.name.take());
         self.owner = owner.or(self.owner.take());
         self.metadata = metadata.or(self.metadata.take());
@@ -207,6 +210,7 @@ impl Decided {
                 }
             }
         }
+        record.rate = Rate::meet(record.rate, self.rate);
         record.replaced_by = self.replaced_by.or(record.replaced_by);
         record.name = self.name.clone().unwrap_or(record.name);
         record.owner = self.owner.clone().unwrap_or(record.owner);
@@ -226,4 +230,8 @@ fn allows(entry: &AuditEntry) -> bool {
         || after.grant.zip(before.grant).is_some_and(|(after, before)| !after.is_within(&before))
         || (after.networks.as_ref().zip(before.networks.as_ref()))
             .is_some_and(|(after, before)| !after.is_within(before))
+        || after
+            .rate
+            .zip(before.rate)
+            .is_some_and(|(after, before)| !Rate::is_within(after, before))
 }

@@ -15,9 +15,7 @@ mod tests;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
-pub(crate) use self::resident::{
-    Known, Resident, decode_resident, resident_name, resident_networks,
-};
+pub(crate) use self::resident::{Known, Resident, decode_resident, resident_limits, resident_name};
 pub(crate) use self::scope::{decode_scope, encode_scope};
 
 use self::stored::StoredRecord;

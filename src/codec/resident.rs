@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Field},
     id::KeyId,
     networks::Networks,
+    rate::Rate,
     record::{Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
@@ -46,12 +47,12 @@ impl Resident {
     ) -> Option<Self> {
         let (grant, expiry) = (stored.grant.into_grant(catalogue)?, expiry_of(stored.expires_at)?);
         is_in_order(&stored.metadata).then_some(())?;
-        let Extras { networks } = Extras::of_stored(&stored.extras)?;
+        let Extras { networks, rate } = Extras::of_stored(&stored.extras)?;
         Some(Self {
             id: KeyId::from_u64(stored.id),
             created_at: Timestamp::from_millis(stored.created_at),
             revision: stored.revision,
-            standing: Standing { active: stored.active, grant, expiry, networks },
+            standing: Standing { active: stored.active, grant, expiry, networks, rate },
             bytes: Payload::of(stored).pack().ok()?,
         })
     }
@@ -119,7 +120,7 @@ fn options() -> impl Options {
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
-    let Extras { networks } = Extras::of_stored(&resident.extras)?;
+    let Extras { networks, rate } = Extras::of_stored(&resident.extras)?;
     let updated_at = known.created_at.as_millis().wrapping_add(resident.updated_after);
     Some(Record {
         id: known.id,
@@ -130,6 +131,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         owner: resident.owner.map(str::to_owned),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         networks,
+        rate,
         created_at: known.created_at,
         created_by: resident.created_by.into(),
         updated_at: Timestamp::from_millis(updated_at),
@@ -141,10 +143,10 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     })
 }
 
-/// Decodes only the networks of a record.
-pub(crate) fn resident_networks(bytes: &[u8]) -> Option<Networks> {
+/// Decodes only the networks and the rate of a record.
+pub(crate) fn resident_limits(bytes: &[u8]) -> Option<(Networks, Option<Rate>)> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
-    Extras::of_stored(&resident.extras).map(|extras| extras.networks)
+    Extras::of_stored(&resident.extras).map(|extras| (extras.networks, extras.rate))
 }
 
 /// Decodes only the name and the owner of a record.

@@ -209,7 +209,7 @@ impl<'b> StoredRecord<'b> {
     }
 
     pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
-        let Extras { networks } = Extras::of_stored(&self.extras)?;
+        let Extras { networks, rate } = Extras::of_stored(&self.extras)?;
         Some(Record {
             id: KeyId::from_u64(self.id),
             name: self.name.to_owned(),
@@ -219,6 +219,7 @@ impl<'b> StoredRecord<'b> {
             owner: self.owner.map(str::to_owned),
             metadata: metadata_of(self.metadata)?,
             networks,
+            rate,
             created_at: Timestamp::from_millis(self.created_at),
             created_by: self.created_by.into(),
             updated_at: Timestamp::from_millis(self.updated_at),

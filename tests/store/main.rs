@@ -19,6 +19,7 @@ mod last_used;
 mod lifecycle;
 mod model;
 mod networks;
+mod rates;
 mod revocation;
 mod secrets;
 mod watches;

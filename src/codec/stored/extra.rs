@@ -3,6 +3,7 @@
 use crate::{
     network::Network,
     networks::Networks,
+    rate::Rate,
     record::{Change, Record},
 };
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::codec) enum StoredExtra {
     Networks(Vec<StoredNetwork>),
+    Rate(StoredRate),
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::codec) struct StoredRate {
+    requests: u32,
+    seconds: u32,
 }
 
 /// An address and the length of the prefix.
@@ -24,18 +32,20 @@ pub(in crate::codec) enum StoredNetwork {
 #[derive(Default)]
 pub(in crate::codec) struct Extras {
     pub(in crate::codec) networks: Networks,
+    pub(in crate::codec) rate: Option<Rate>,
 }
 
 impl Extras {
     pub(in crate::codec) fn of(record: &Record) -> Self {
-        Self { networks: record.networks.clone() }
+        Self { networks: record.networks.clone(), rate: record.rate }
     }
 
     /// The list, in the order of the variants.
     pub(in crate::codec) fn into_stored(self) -> Vec<StoredExtra> {
-        let Self { networks } = self;
+        let Self { networks, rate } = self;
         let networks = (!networks.is_any()).then(|| StoredExtra::Networks(stored(&networks)));
-        networks.into_iter().collect()
+        let rate = rate.map(|rate| StoredExtra::Rate(rate.into()));
+        networks.into_iter().chain(rate).collect()
     }
 
     /// The values of a list; `None` unless [`into_stored`](Self::into_stored) returns the same list.
@@ -47,6 +57,7 @@ impl Extras {
                     extras.networks = networks_of(networks)?;
                 }
                 StoredExtra::Networks(_) => return None,
+                StoredExtra::Rate(rate) => extras.rate = Some(rate.into_rate()?),
             }
             if last.replace(number) >= Some(number) {
                 return None;
@@ -60,18 +71,39 @@ impl StoredExtra {
     fn number(&self) -> u8 {
         match self {
             Self::Networks(_) => 0,
+            Self::Rate(_) => 1,
         }
     }
 }
 
-/// The fields of a change, as [`StoredExtra`] has those of a record. No networks: they are removed.
+impl From<Rate> for StoredRate {
+    fn from(rate: Rate) -> Self {
+        Self { requests: rate.requests(), seconds: rate.seconds() }
+    }
+}
+
+impl StoredRate {
+    fn into_rate(self) -> Option<Rate> {
+        Rate::new(self.requests, self.seconds).ok()
+    }
+}
+
+/// The changed fields before or after a change. No networks: they are removed.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct StoredExtraChange(Vec<StoredExtra>);
+pub(super) struct StoredExtraChange(Vec<ChangedExtra>);
+
+/// A field as [`StoredExtra`] has it. A variant may be appended.
+#[derive(Serialize, Deserialize)]
+enum ChangedExtra {
+    Networks(Vec<StoredNetwork>),
+    Rate(Option<StoredRate>),
+}
 
 impl StoredExtraChange {
     pub(super) fn of(change: &Change) -> Self {
-        let networks = change.networks.as_ref().map(|some| StoredExtra::Networks(stored(some)));
-        Self(networks.into_iter().collect())
+        let networks = change.networks.as_ref().map(|some| ChangedExtra::Networks(stored(some)));
+        let rate = change.rate.map(|rate| ChangedExtra::Rate(rate.map(StoredRate::from)));
+        Self(networks.into_iter().chain(rate).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,7 +114,9 @@ impl StoredExtraChange {
     pub(super) fn apply(&self, change: &mut Change) -> Option<()> {
         for extra in &self.0 {
             match extra {
-                StoredExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
+                ChangedExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
+                ChangedExtra::Rate(None) => change.rate = Some(None),
+                ChangedExtra::Rate(Some(rate)) => change.rate = Some(Some(rate.into_rate()?)),
             }
         }
         Some(())
