@@ -3,7 +3,7 @@
 //! Each handler describes its parameters, scope and responses. This file describes the API as a
 //! whole and the bodies of requests, and adds the error responses that follow from the former.
 
-use super::documented_problems;
+use super::{documented_problems, wire};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -124,6 +124,9 @@ pub(crate) struct NewKey {
     /// default. Each is an address or a range in CIDR notation.
     #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
     networks: Option<Vec<String>>,
+    /// The requests that the key may make, not above the rate of the key that creates it; as many as it wants
+    /// by default. Each process counts its own.
+    rate: Option<wire::Requests>,
 }
 
 /// A change (RFC 7396): absent fields stay, and `null` removes a value.
@@ -153,6 +156,8 @@ pub(crate) struct KeyChange {
     /// The whole list of networks that the key can be used from. Null or an empty list means everywhere.
     #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
     networks: Option<Vec<String>>,
+    /// The requests that the key may make; null means as many as it wants.
+    rate: Option<wire::Requests>,
 }
 
 /// The options of a rotation.

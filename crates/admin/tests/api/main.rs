@@ -13,4 +13,5 @@ mod http;
 mod networks;
 mod owners;
 mod pending;
+mod rates;
 mod reference;

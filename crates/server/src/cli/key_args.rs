@@ -2,7 +2,7 @@
 
 use super::values::{expiry, metadata_entry, seconds};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use portcullis::Network;
+use portcullis::{Network, Rate};
 
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
@@ -64,6 +64,10 @@ pub(crate) struct Create {
     /// one the key can be used from everywhere.
     #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) networks: Vec<Network>,
+    /// The most requests in a span of time, such as 100/60s or 5000/1h; each server counts its own. Without it
+    /// the key has no limit.
+    #[arg(long, value_name = "REQUESTS/SPAN")]
+    pub(crate) rate: Option<Rate>,
 }
 
 #[derive(Args)]
@@ -162,6 +166,12 @@ pub(crate) struct Changes {
     /// Remove every network: the key can be used from everywhere.
     #[arg(long, conflicts_with = "networks")]
     pub(crate) any_network: bool,
+    /// The most requests in a span of time, such as 100/60s or 5000/1h.
+    #[arg(long, value_name = "REQUESTS/SPAN")]
+    pub(crate) rate: Option<Rate>,
+    /// Remove the rate: the key has no limit.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) no_rate: bool,
 }
 
 #[derive(Args)]
