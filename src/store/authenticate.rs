@@ -144,13 +144,18 @@ impl Store {
     /// A value that is not Basic authentication. If the store does not accept Bearer, the refusal tells the
     /// operator whether the key is valid: the client only uses another scheme.
     #[cold]
-    #[inline(never)]
     fn authenticate_bearer(
         &self,
         authorization: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
         let key = credential::bearer(authorization).ok_or(Refusal::Malformed)?;
+        self.authenticate_token(key, origin)
+    }
+
+    // A separate function, as `authenticate_encoded`.
+    #[inline(never)]
+    fn authenticate_token(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if self.credentials.bearer() {
             return self.key_from(key, origin);
         }
@@ -210,7 +215,6 @@ impl Store {
         self.key_from(key, Uncounted(address))
     }
 
-    #[inline]
     fn key_from(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
             return Err(Refusal::Unknown);
