@@ -235,3 +235,54 @@ fn allows(entry: &AuditEntry) -> bool {
             .zip(before.rate)
             .is_some_and(|(after, before)| !Rate::is_within(after, before))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{network::Network, record::NewKey};
+
+    fn networks(texts: &[&str]) -> Networks {
+        texts.iter().map(|text| text.parse::<Network>().unwrap()).collect()
+    }
+
+    /// A key from a backup after later changes of its networks and its rate.
+    fn restored(of: Networks, later: &[Change]) -> Record {
+        let id = KeyId::from_u64(7);
+        let new = NewKey::new("k", Grant::All, Expiry::Never)
+            .with_networks(of)
+            .with_rate(Rate::new(9, 60).unwrap());
+        let record = Record::new(id, new, Timestamp::from_secs(1), Actor::Host, 1).unwrap();
+        let mut decisions = Decisions::default();
+        for (sequence, after) in (2..).zip(later) {
+            let entry = AuditEntry::new(Actor::Host, Act::Update);
+            let (key, at, after) = (Some(id), Timestamp::from_secs(sequence), after.clone());
+            decisions.add(AuditEntry { sequence, key, at, after, ..entry });
+        }
+        decisions.restrict(record).unwrap().0
+    }
+
+    #[test]
+    fn later_networks_and_rates_hold_and_later_permissions_do_not_return() {
+        let to = |texts: &[&str]| Change::default().with_networks(networks(texts));
+        let wide = || networks(&["192.0.2.0/24", "::1"]);
+        let of = |later: &[Change]| restored(wide(), later).networks;
+        assert_eq!(of(&[to(&["192.0.2.0/25"])]), networks(&["192.0.2.0/25"]));
+        assert_eq!(of(&[to(&["192.0.2.0/25"]), to(&[])]), networks(&["192.0.2.0/25"]));
+        assert_eq!(of(&[to(&["10.0.0.0/8", "::/0"])]), networks(&["::1"]));
+        assert_eq!(restored(Networks::ANY, &[to(&["::1"])]).networks, networks(&["::1"]));
+        let rate = |n, s| Rate::new(n, s).unwrap();
+        let of = |later: &[Change]| restored(wide(), later).rate;
+        let [lower, higher] = [rate(5, 60), rate(50, 60)].map(|r| Change::default().with_rate(r));
+        assert_eq!(of(&[lower.clone(), higher.clone()]), Some(rate(5, 60)));
+        assert_eq!(of(&[higher]), Some(rate(9, 60)));
+        assert_eq!(of(&[lower, Change::default().without_rate()]), Some(rate(5, 60)));
+    }
+
+    #[test]
+    fn restored_key_without_a_common_address_is_inactive() {
+        let to = |texts: &[&str]| Change::default().with_networks(networks(texts));
+        let record = restored(networks(&["192.0.2.0/24"]), &[to(&["10.0.0.0/8"])]);
+        assert_eq!(record.networks, networks(&["10.0.0.0/8"]));
+        assert_eq!((record.active, record.inactive_since), (false, Some(Timestamp::from_secs(2))));
+    }
+}
