@@ -37,18 +37,50 @@ impl Expiry {
     }
 }
 
+/// The time of a store, as a validation reads it: only where it needs it.
+pub(crate) trait Time: Copy {
+    /// The time that decides on expiries.
+    fn now(self) -> Timestamp;
+
+    /// The nanoseconds since some moment, which nobody sets. Rates need it, because the other clock stands
+    /// still while it is ahead.
+    fn elapsed(self) -> u64;
+}
+
+impl Time for &Clock {
+    #[inline]
+    fn now(self) -> Timestamp {
+        Clock::now(self)
+    }
+
+    fn elapsed(self) -> u64 {
+        let elapsed = u64::try_from(self.opened.0.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        #[cfg(any(test, feature = "testing"))]
+        let elapsed = elapsed + self.passed.load(Ordering::Relaxed);
+        elapsed
+    }
+}
+
 /// The clock of a store: the later of the wall clock and the newest committed time. So no expired key is
 /// accepted again when the wall clock is set back.
 pub(crate) struct Clock {
     /// The newest committed time in milliseconds; only rises.
     newest: AtomicU64,
     opened: (Instant, Timestamp),
+    /// The nanoseconds by which a test advances [`Time::elapsed`].
+    #[cfg(any(test, feature = "testing"))]
+    passed: AtomicU64,
 }
 
 impl Clock {
     pub(crate) fn new(newest: Timestamp) -> Self {
         let wall = Timestamp::now();
-        Self { newest: AtomicU64::new(newest.as_millis()), opened: (Instant::now(), wall) }
+        Self {
+            newest: AtomicU64::new(newest.as_millis()),
+            opened: (Instant::now(), wall),
+            #[cfg(any(test, feature = "testing"))]
+            passed: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -104,9 +136,28 @@ fn wall() -> Timestamp {
 impl Clock {
     /// Creates a clock whose wall clock has jumped ahead by `ahead` since the store was opened.
     pub(crate) fn jumped(ahead: Duration) -> Self {
-        let Self { newest, opened: (moment, wall) } = Self::new(Timestamp::default());
+        let clock = Self::new(Timestamp::default());
+        let (moment, wall) = clock.opened;
         let behind = SystemTime::from(wall) - ahead;
-        Self { newest, opened: (moment, behind.into()) }
+        Self { opened: (moment, behind.into()), ..clock }
+    }
+
+    /// Advances the time that rates see.
+    pub(crate) fn pass(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.passed.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// A fixed time, for tests of the index.
+#[cfg(test)]
+impl<F: Fn() -> Timestamp + Copy> Time for F {
+    fn now(self) -> Timestamp {
+        self()
+    }
+
+    fn elapsed(self) -> u64 {
+        self().as_millis() * 1_000_000
     }
 }
 

@@ -369,6 +369,9 @@ pub enum Forbidden {
         "a key grants at most its own networks; choose networks within those of the acting key"
     )]
     ExceedsNetworks,
+    /// The new key could make more requests than the acting key.
+    #[error("a key grants at most its own rate; choose a rate that is not above the acting key's")]
+    ExceedsRate,
     /// The acting key may set no owner other than its own.
     #[error(
         "only a key without an owner and with the scope admin.key.owner sets another owner; omit the owner to use the \

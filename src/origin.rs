@@ -6,6 +6,11 @@ use std::net::IpAddr;
 pub(crate) trait Origin: Copy {
     /// The address of the client.
     fn address(self) -> Option<IpAddr>;
+
+    /// Whether it is a request that counts towards the rate of its key.
+    fn counts(self) -> bool {
+        true
+    }
 }
 
 /// The address of the client is not known.
@@ -16,6 +21,20 @@ impl Origin for Unknown {
     #[inline]
     fn address(self) -> Option<IpAddr> {
         None
+    }
+}
+
+/// A key is checked again, or for somebody else: that is no request of the key.
+#[derive(Clone, Copy)]
+pub(crate) struct Uncounted(pub(crate) Option<IpAddr>);
+
+impl Origin for Uncounted {
+    fn address(self) -> Option<IpAddr> {
+        self.0
+    }
+
+    fn counts(self) -> bool {
+        false
     }
 }
 

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 pub struct Principal {
     id: KeyId,
     grant: Grant,
-    /// The address of the request, of a key with networks only.
+    /// The address of the request, of a key with networks or a rate only.
     address: Option<IpAddr>,
 }
 

@@ -10,7 +10,9 @@ pub(crate) use self::{
     standing::{Standing, check_state},
 };
 
-use crate::{id::KeyId, imported::Imported, networks::Networks, scope::Grant, time::Timestamp};
+use crate::{
+    id::KeyId, imported::Imported, networks::Networks, rate::Rate, scope::Grant, time::Timestamp,
+};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Metadata of a key, for the host's own use: at most 16 entries of 64 + 256 bytes.
@@ -112,6 +114,8 @@ pub struct NewKey {
     pub metadata: Metadata,
     /// The networks that the key can be used from: at most 16.
     pub networks: Networks,
+    /// The requests that the key may make; `None`: as many as it wants.
+    pub rate: Option<Rate>,
 }
 
 impl NewKey {
@@ -125,6 +129,7 @@ impl NewKey {
             owner: None,
             metadata: Metadata::new(),
             networks: Networks::ANY,
+            rate: None,
         }
     }
 
@@ -170,6 +175,12 @@ impl NewKey {
     pub fn with_networks(self, networks: Networks) -> Self {
         Self { networks, ..self }
     }
+
+    /// Limits the requests that the key may make, in each process.
+    #[must_use]
+    pub fn with_rate(self, rate: Rate) -> Self {
+        Self { rate: Some(rate), ..self }
+    }
 }
 
 /// A change of a key. A field that is `None` stays unchanged.
@@ -196,6 +207,8 @@ pub struct Change {
     pub metadata: Option<Metadata>,
     /// The networks, replaced as a whole; [`Networks::ANY`] removes them.
     pub networks: Option<Networks>,
+    /// The rate; `Some(None)` removes it.
+    pub rate: Option<Option<Rate>>,
 }
 
 impl Change {
@@ -257,6 +270,18 @@ impl Change {
         Self { networks: Some(networks), ..self }
     }
 
+    /// Sets the rate.
+    #[must_use]
+    pub fn with_rate(self, rate: Rate) -> Self {
+        Self { rate: Some(Some(rate)), ..self }
+    }
+
+    /// Removes the rate.
+    #[must_use]
+    pub fn without_rate(self) -> Self {
+        Self { rate: Some(None), ..self }
+    }
+
     /// Sets the metadata to that of the record with `patch` merged into it, unless the patch is empty.
     pub(crate) fn merge_metadata(&mut self, patch: &MetadataPatch, record: &Record) {
         if patch.is_empty() {
@@ -300,6 +325,8 @@ pub struct Record {
     pub metadata: Metadata,
     /// The networks that the key can be used from.
     pub networks: Networks,
+    /// The requests that the key may make.
+    pub rate: Option<Rate>,
     /// How the digest of a key of another system was computed. Such a key has an unknown strength.
     pub imported: Option<Imported>,
     /// When the key was created.
@@ -336,6 +363,7 @@ impl Record {
             metadata: unlike(&self.metadata, other.map(|o| &o.metadata)),
             // A key without the field has an entry without it, as before the field existed.
             networks: unlike(&self.networks, Some(other.map_or(&Networks::ANY, |o| &o.networks))),
+            rate: unlike(&self.rate, Some(other.map_or(&None, |o| &o.rate))),
         }
     }
 
@@ -350,6 +378,7 @@ impl Record {
             grant: self.grant,
             expiry: self.expiry,
             networks: self.networks.clone(),
+            rate: self.rate,
         }
     }
 }
@@ -384,6 +413,7 @@ mod tests {
             owner: None,
             metadata: Metadata::new(),
             networks: Networks::ANY,
+            rate: None,
         }
     }
 
@@ -546,9 +576,12 @@ mod tests {
         for active in [true, false] {
             for grant in grants {
                 for networks in &networks {
-                    let of =
-                        |expiry| Standing { active, grant, expiry, networks: networks.clone() };
-                    all.extend(ends.map(of));
+                    for rate in [None, Rate::new(9, 60).ok(), Rate::new(5, 50).ok()] {
+                        let networks = || networks.clone();
+                        let of =
+                            |expiry| Standing { active, grant, expiry, networks: networks(), rate };
+                        all.extend(ends.map(of));
+                    }
                 }
             }
         }

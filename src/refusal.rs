@@ -1,10 +1,10 @@
 //! The reasons why a request is refused.
 
-use crate::scope::Scope;
+use crate::{rate::Rate, scope::Scope};
 
 /// The reason why a request is refused. It contains nothing that the caller sent.
 ///
-/// The responses to all but the last two are the same, byte for byte: a 401 with
+/// The responses to all but the last three are the same, byte for byte: a 401 with
 /// `Invalid username/account key`. The reason is for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +35,14 @@ pub enum Refusal {
     /// address is not known.
     #[error("a valid key, from an address outside its networks")]
     Network,
+    /// The key is valid and has made all requests of its [rate](crate::Record::rate): 429.
+    #[error("the key made all requests of its rate of {rate}")]
+    RateLimited {
+        /// The rate of the key.
+        rate: Rate,
+        /// In how many seconds the key may make a request, rounded up.
+        retry_after: u32,
+    },
     /// The key is valid but lacks this scope: 403.
     #[error("the key lacks the scope {0}")]
     LacksScope(Scope),
@@ -44,8 +52,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every refusal of authentication. The remaining one, of a valid key, is
-    /// [`LacksScope`](Self::LacksScope).
+    /// Every refusal of authentication. The remaining ones, of a valid key, are
+    /// [`RateLimited`](Self::RateLimited) and [`LacksScope`](Self::LacksScope).
     pub const OF_AUTHENTICATION: [Self; 9] = [
         Self::Missing,
         Self::Malformed,
@@ -58,10 +66,14 @@ impl Refusal {
         Self::Unavailable,
     ];
 
-    /// Returns the HTTP status of the response: 401, 403 or 503.
+    /// The code of [`RateLimited`](Self::RateLimited).
+    pub const RATE_LIMITED: &str = "rate_limited";
+
+    /// Returns the HTTP status of the response: 401, 403, 429 or 503.
     pub fn status(&self) -> u16 {
         match self {
             Self::LacksScope(_) => 403,
+            Self::RateLimited { .. } => 429,
             Self::Unavailable => 503,
             _ => 401,
         }
@@ -78,6 +90,7 @@ impl Refusal {
             Self::Inactive => "inactive",
             Self::Expired => "expired",
             Self::Network => "network",
+            Self::RateLimited { .. } => Self::RATE_LIMITED,
             Self::LacksScope(_) => "insufficient_scope",
             Self::Unavailable => "unavailable",
         }
@@ -91,6 +104,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_status_and_code() {
+        let rate = Rate::new(2, 60).unwrap();
         let said = [
             (Refusal::Missing, 401, "missing"),
             (Refusal::Malformed, 401, "malformed"),
@@ -100,6 +114,7 @@ mod tests {
             (Refusal::Inactive, 401, "inactive"),
             (Refusal::Expired, 401, "expired"),
             (Refusal::Network, 401, "network"),
+            (Refusal::RateLimited { rate, retry_after: 30 }, 429, "rate_limited"),
             (Refusal::LacksScope(API_READ), 403, "insufficient_scope"),
             (Refusal::Unavailable, 503, "unavailable"),
         ];

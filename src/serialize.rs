@@ -9,6 +9,7 @@ use crate::{
     imported::Imported,
     network::Network,
     networks::Networks,
+    rate::Rate,
     record::{Actor, Expiry, Record},
     scope::{Grant, Scope, ScopeSet},
     store::Count,
@@ -89,6 +90,15 @@ impl Serialize for Networks {
     }
 }
 
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Rate", 2)?;
+        out.serialize_field("requests", &self.requests())?;
+        out.serialize_field("seconds", &self.seconds())?;
+        out.end()
+    }
+}
+
 impl Serialize for Grant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -114,9 +124,8 @@ macro_rules! serialize_fields {
 }
 
 serialize_fields!(Count: active, inactive);
-serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, networks, imported,
-    created_at,
-    created_by, updated_at, updated_by, inactive_since, replaces, replaced_by, revision);
+serialize_fields!(Record: id, name, grant, active, expiry, owner, metadata, networks, rate, imported,
+    created_at, created_by, updated_at, updated_by, inactive_since, replaces, replaced_by, revision);
 
 #[cfg(test)]
 mod tests {
@@ -136,8 +145,9 @@ mod tests {
         assert_eq!(value["grant"], json!(["api.read"]));
         assert_eq!(value["expiry"], 4_000_000_000_000_u64);
         assert_eq!((&value["created_by"], &value["replaces"]), (&json!("host"), &json!(null)));
-        assert_eq!(value.as_object().unwrap().len(), 16);
+        assert_eq!(value.as_object().unwrap().len(), 17);
         assert_eq!(value["networks"], json!([]));
+        assert_eq!(value["rate"], json!(null));
         assert_eq!(to_value(Grant::All).unwrap(), json!(["*"]));
         assert_eq!(to_value(store.count()).unwrap(), json!({"active": 1, "inactive": 0}));
     }

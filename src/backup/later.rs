@@ -8,6 +8,7 @@ use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
     networks::Networks,
+    rate::Rate,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Grant, NumberedScope, Offer, Scope},
     time::Timestamp,
@@ -109,6 +110,7 @@ struct Decided {
     metadata: Option<Metadata>,
     /// The meet of all later networks, and the newest ones.
     networks: Option<(Networks, Networks)>,
+    rate: Option<Rate>,
     last: Option<(u64, Timestamp, Actor)>,
 }
 
@@ -165,7 +167,7 @@ impl Decisions {
 impl Decided {
     fn add(&mut self, entry: AuditEntry) {
         // Names every field: a restore would silently undo a change to one that is not handled here.
-        let Change { name, grant, active, expiry, owner, metadata, networks } = entry.after;
+        let Change { name, grant, active, expiry, owner, metadata, networks, rate } = entry.after;
         self.deleted |= entry.act == Act::Delete;
         if let Act::Rotate { into } = entry.act {
             self.replaced_by = Some(into);
@@ -183,6 +185,7 @@ impl Decided {
             let meet = self.networks.as_ref().map(|(earlier, _)| earlier.meet(&networks));
             self.networks = Some((meet.unwrap_or_else(|| networks.clone()), networks));
         }
+        self.rate = Rate::meet(self.rate, rate.flatten());
         self.name = name.or(self.name.take());
         self.owner = owner.or(self.owner.take());
         self.metadata = metadata.or(self.metadata.take());
@@ -207,6 +210,7 @@ impl Decided {
                 }
             }
         }
+        record.rate = Rate::meet(record.rate, self.rate);
         record.replaced_by = self.replaced_by.or(record.replaced_by);
         record.name = self.name.clone().unwrap_or(record.name);
         record.owner = self.owner.clone().unwrap_or(record.owner);
@@ -226,4 +230,59 @@ fn allows(entry: &AuditEntry) -> bool {
         || after.grant.zip(before.grant).is_some_and(|(after, before)| !after.is_within(&before))
         || (after.networks.as_ref().zip(before.networks.as_ref()))
             .is_some_and(|(after, before)| !after.is_within(before))
+        || after
+            .rate
+            .zip(before.rate)
+            .is_some_and(|(after, before)| !Rate::is_within(after, before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{network::Network, record::NewKey};
+
+    fn networks(texts: &[&str]) -> Networks {
+        texts.iter().map(|text| text.parse::<Network>().unwrap()).collect()
+    }
+
+    /// A key from a backup after later changes of its networks and its rate.
+    fn restored(of: Networks, later: &[Change]) -> Record {
+        let id = KeyId::from_u64(7);
+        let new = NewKey::new("k", Grant::All, Expiry::Never)
+            .with_networks(of)
+            .with_rate(Rate::new(9, 60).unwrap());
+        let record = Record::new(id, new, Timestamp::from_secs(1), Actor::Host, 1).unwrap();
+        let mut decisions = Decisions::default();
+        for (sequence, after) in (2..).zip(later) {
+            let entry = AuditEntry::new(Actor::Host, Act::Update);
+            let (key, at, after) = (Some(id), Timestamp::from_secs(sequence), after.clone());
+            decisions.add(AuditEntry { sequence, key, at, after, ..entry });
+        }
+        decisions.restrict(record).unwrap().0
+    }
+
+    #[test]
+    fn later_networks_and_rates_hold_and_later_permissions_do_not_return() {
+        let to = |texts: &[&str]| Change::default().with_networks(networks(texts));
+        let wide = || networks(&["192.0.2.0/24", "::1"]);
+        let of = |later: &[Change]| restored(wide(), later).networks;
+        assert_eq!(of(&[to(&["192.0.2.0/25"])]), networks(&["192.0.2.0/25"]));
+        assert_eq!(of(&[to(&["192.0.2.0/25"]), to(&[])]), networks(&["192.0.2.0/25"]));
+        assert_eq!(of(&[to(&["10.0.0.0/8", "::/0"])]), networks(&["::1"]));
+        assert_eq!(restored(Networks::ANY, &[to(&["::1"])]).networks, networks(&["::1"]));
+        let rate = |n, s| Rate::new(n, s).unwrap();
+        let of = |later: &[Change]| restored(wide(), later).rate;
+        let [lower, higher] = [rate(5, 60), rate(50, 60)].map(|r| Change::default().with_rate(r));
+        assert_eq!(of(&[lower.clone(), higher.clone()]), Some(rate(5, 60)));
+        assert_eq!(of(&[higher]), Some(rate(9, 60)));
+        assert_eq!(of(&[lower, Change::default().without_rate()]), Some(rate(5, 60)));
+    }
+
+    #[test]
+    fn restored_key_without_a_common_address_is_inactive() {
+        let to = |texts: &[&str]| Change::default().with_networks(networks(texts));
+        let record = restored(networks(&["192.0.2.0/24"]), &[to(&["10.0.0.0/8"])]);
+        assert_eq!(record.networks, networks(&["10.0.0.0/8"]));
+        assert_eq!((record.active, record.inactive_since), (false, Some(Timestamp::from_secs(2))));
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
 pub(crate) use self::resident::{
-    Head, Known, Resident, decode_resident, resident_head, resident_networks,
+    Head, Known, Resident, decode_resident, resident_head, resident_limits,
 };
 pub(crate) use self::scope::{decode_scope, encode_scope};
 

@@ -11,6 +11,7 @@ use crate::{
     id::KeyId,
     imported::Imported,
     networks::Networks,
+    rate::Rate,
     record::{Actor, Record, Standing},
     scope::{Catalogue, Grant},
     time::Timestamp,
@@ -49,12 +50,12 @@ impl Resident {
     ) -> Option<Self> {
         let (grant, expiry) = (stored.grant.into_grant(catalogue)?, expiry_of(stored.expires_at)?);
         is_in_order(&stored.metadata).then_some(())?;
-        let Extras { networks, imported } = Extras::of_stored(&stored.extras)?;
+        let Extras { networks, imported, rate } = Extras::of_stored(&stored.extras)?;
         Some(Self {
             id: KeyId::from_u64(stored.id),
             created_at: Timestamp::from_millis(stored.created_at),
             revision: stored.revision,
-            standing: Standing { active: stored.active, grant, expiry, networks },
+            standing: Standing { active: stored.active, grant, expiry, networks, rate },
             imported,
             bytes: Payload::of(stored).pack().ok()?,
         })
@@ -126,7 +127,7 @@ fn options() -> impl Options {
 pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
     let metadata = resident.metadata.into_iter();
-    let Extras { networks, imported } = Extras::of_stored(&resident.extras)?;
+    let Extras { networks, imported, rate } = Extras::of_stored(&resident.extras)?;
     let updated_at = known.created_at.as_millis().wrapping_add(resident.updated_after);
     Some(Record {
         id: known.id,
@@ -138,6 +139,7 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         networks,
         imported,
+        rate,
         created_at: known.created_at,
         created_by: resident.created_by.into(),
         updated_at: Timestamp::from_millis(updated_at),
@@ -149,10 +151,10 @@ pub(crate) fn decode_resident(bytes: &[u8], known: Known) -> Option<Record> {
     })
 }
 
-/// Decodes only the networks of a record.
-pub(crate) fn resident_networks(bytes: &[u8]) -> Option<Networks> {
+/// Decodes only the networks and the rate of a record.
+pub(crate) fn resident_limits(bytes: &[u8]) -> Option<(Networks, Option<Rate>)> {
     let resident: Payload<'_> = options().deserialize(bytes).ok()?;
-    Extras::of_stored(&resident.extras).map(|extras| extras.networks)
+    Extras::of_stored(&resident.extras).map(|extras| (extras.networks, extras.rate))
 }
 
 /// The fields of a record that lists filter by.

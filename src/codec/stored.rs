@@ -215,7 +215,7 @@ impl<'b> StoredRecord<'b> {
     }
 
     pub(super) fn into_record(self, catalogue: &'static Catalogue) -> Option<Record> {
-        let Extras { networks, imported } = Extras::of_stored(&self.extras)?;
+        let Extras { networks, imported, rate } = Extras::of_stored(&self.extras)?;
         Some(Record {
             id: KeyId::from_u64(self.id),
             name: self.name.to_owned(),
@@ -226,6 +226,7 @@ impl<'b> StoredRecord<'b> {
             metadata: metadata_of(self.metadata)?,
             networks,
             imported,
+            rate,
             created_at: Timestamp::from_millis(self.created_at),
             created_by: self.created_by.into(),
             updated_at: Timestamp::from_millis(self.updated_at),

@@ -8,6 +8,7 @@ use crate::{
     id::KeyId,
     network::Network,
     networks::Networks,
+    rate::Rate,
     record::{Actor, Change, Expiry},
     scope::{Grant, NumberedScope, Offer, catalogue::API_READ},
     time::Timestamp,
@@ -41,6 +42,7 @@ fn full() -> Record {
         metadata: [("floor".into(), "2".into()), ("team".into(), String::new())].into(),
         networks: Networks::ANY,
         imported: None,
+        rate: None,
         created_at: Timestamp::from_millis(0x0a0b),
         created_by: Actor::Host,
         updated_at: Timestamp::from_millis(0x0c0d),
@@ -154,6 +156,24 @@ fn record_with_networks_has_the_documented_bytes() {
 }
 
 #[test]
+fn record_with_a_rate_has_the_documented_bytes() {
+    let seal = Seals::derive(None).frame;
+    let rate = Rate::new(100, 60).ok();
+    let extras = |record: &Record| {
+        let frame = encode_record(record, digest(), &seal).unwrap();
+        assert_eq!(decode_record(&frame, digest(), &seal, catalogue()).unwrap().0, *record);
+        let resident = Resident::of(record).unwrap().bytes;
+        assert_eq!(resident_limits(&resident), Some((record.networks.clone(), rate)));
+        let plain = pack(&StoredRecord::from(&root())).unwrap().len();
+        hex(&frame[plain..frame.len() - TAG])
+    };
+    let one = "01000000 64000000 3c000000";
+    assert_eq!(extras(&Record { rate, ..root() }), bytes(&format!("0100000000000000 {one}")));
+    let both = format!("02{}{one}", &NETWORKS[2..]);
+    assert_eq!(extras(&Record { rate, ..bound() }), bytes(&both));
+}
+
+#[test]
 fn record_has_one_encoding_of_its_extra_fields() {
     let seal = Seals::derive(None).frame;
     let plain = pack(&StoredRecord::from(&root())).unwrap();
@@ -178,6 +198,9 @@ fn record_has_one_encoding_of_its_extra_fields() {
         "0000000000000000".to_owned(),
         none.to_owned(),
         format!("02{} {}", &NETWORKS[2..], &NETWORKS[16..]),
+        "0100000000000000 01000000 00000000 3c000000".to_owned(),
+        "0100000000000000 01000000 64000000 81510100".to_owned(),
+        format!("0200000000000000 01000000 64000000 3c000000 {}", &NETWORKS[16..]),
         two(v6, v4),
         two(v4, v4),
         two(v4, "00000000 c0000280 19"),
@@ -232,6 +255,18 @@ fn entry_with_networks_has_the_documented_bytes() {
     let golden = format!("{start} 10000000 {NETWORKS} {removed} {end}");
     let body = with(Some(bound().networks), Some(Networks::ANY));
     assert!(body.contains(&bytes(&golden)), "{body}");
+    let rated = |before, after| {
+        let mut entry = plain.clone();
+        (entry.before.rate, entry.after.rate) = (before, after);
+        let (frame, head) = encode_entry(&entry, &[5; 32], &seal).unwrap();
+        let decoded = decode_entry(&frame, 3, &[5; 32], &seal, catalogue()).unwrap();
+        assert_eq!(decoded, (entry, head));
+        hex(&frame)
+    };
+    let rate = "0100000000000000 01000000 01 64000000 3c000000";
+    let none = "0100000000000000 01000000 00";
+    let body = rated(Some(Rate::new(100, 60).ok()), Some(None));
+    assert!(body.contains(&bytes(&format!("{start} 10000000 {rate} {none} {end}"))), "{body}");
     assert!(with(None, None).contains(&bytes(&format!("{start} {end}"))));
     assert!(
         with(None, Some(bound().networks))
@@ -336,7 +371,7 @@ fn resident_record_decodes_to_the_encoded_record() {
         };
         assert_eq!(resident_head(&bytes), Some(head));
         assert_eq!(decode_resident(&bytes, known).as_ref(), Some(&record));
-        assert_eq!(resident_networks(&bytes), Some(record.networks));
+        assert_eq!(resident_limits(&bytes), Some((record.networks, record.rate)));
     }
 }
 

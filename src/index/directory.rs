@@ -305,7 +305,7 @@ impl Directory {
         let row = self.row(id)?;
         let mut committed = grants.standing(row.word.unlimited())?;
         if row.word.is_limited() {
-            committed.networks = codec::resident_networks(&row.record)?;
+            (committed.networks, committed.rate) = codec::resident_limits(&row.record)?;
         }
         let pending = self.pending.get(&id).map_or(&[][..], Vec::as_slice);
         Some(pending.iter().fold(committed, |seen, (_, denied)| seen.meet(denied)))

@@ -31,7 +31,7 @@ impl Grants {
 
     /// The standing in the word of a key that is not limited.
     pub(super) fn standing(&self, word: Word) -> Option<Standing> {
-        Some(word.standing(*self.grant(word)?, Networks::ANY))
+        Some(word.standing(*self.grant(word)?, Networks::ANY, None))
     }
 
     /// The word for a standing, without its limits. A new grant gets a number. If no number is left, the word is
@@ -86,8 +86,8 @@ mod tests {
             .collect();
         for _ in 0..2 {
             for grant in &all {
-                let (expiry, networks) = (Expiry::Never, Networks::ANY);
-                let standing = Standing { active: true, grant: *grant, expiry, networks };
+                let (expiry, networks, rate) = (Expiry::Never, Networks::ANY, None);
+                let standing = Standing { active: true, grant: *grant, expiry, networks, rate };
                 let word = grants.word(&standing, &mut numbers);
                 assert_eq!(grants.standing(word), Some(standing));
                 assert_eq!(grants.grant(word.limited(word.number())), None);

@@ -11,17 +11,18 @@
 //! Rejected: limits in the list of grants, which only grows. A maker of keys could fill the memory, and an
 //! entry could be reused only if no reader still had its number.
 
-use super::{Index, Table, segment::Segment, segment_number, word::Word};
+use super::{Index, Table, meter::Meter, segment::Segment, segment_number, word::Word};
 use crate::{
+    clock::Time,
     digest::Digest,
     id::KeyId,
     index::{directory::Directory, grants::Numbers},
     networks::Networks,
     origin::Origin,
+    rate::Rate,
     record::Standing,
     refusal::Refusal,
     scope::Grant,
-    time::Timestamp,
 };
 use std::sync::{
     Arc, OnceLock,
@@ -32,10 +33,24 @@ use std::sync::{
 const MIN_ENTRIES: usize = 4;
 
 /// The limits of a key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Limits {
     grant: Grant,
     networks: Networks,
+    /// Shared by the entries of one key, so that its count survives a rebuild and other changes.
+    meter: Option<Arc<Meter>>,
+}
+
+impl Limits {
+    fn rate(&self) -> Option<Rate> {
+        self.meter.as_ref().map(|meter| meter.rate())
+    }
+
+    /// Whether these are the limits of this standing.
+    fn are_of(&self, standing: &Standing) -> bool {
+        (self.grant, &self.networks, self.rate())
+            == (standing.grant, &standing.networks, standing.rate)
+    }
 }
 
 /// The limits of the keys of a segment, by number.
@@ -84,7 +99,7 @@ impl Index {
             return self.grants.standing(word);
         }
         let limits = segment.limits()?.get(word)?;
-        Some(word.standing(limits.grant, limits.networks.clone()))
+        Some(word.standing(limits.grant, limits.networks.clone(), limits.rate()))
     }
 
     /// Checks a key whose grant is not in the word of its slot: a limited or a deleted one.
@@ -94,15 +109,17 @@ impl Index {
         segment: &Segment,
         word: Word,
         origin: impl Origin,
-        now: impl FnOnce() -> Timestamp,
+        time: impl Time,
     ) -> Result<Grant, Refusal> {
         let limits = segment.limits().and_then(|list| list.get(word)).ok_or(Refusal::Unknown)?;
-        word.check(now)?;
-        if limits.networks.admit(origin.address()) {
-            Ok(limits.grant)
-        } else {
-            Err(Refusal::Network)
+        word.check(|| time.now())?;
+        if !limits.networks.admit(origin.address()) {
+            return Err(Refusal::Network);
         }
+        if let Some(meter) = limits.meter.as_ref().filter(|_| origin.counts()) {
+            meter.spend(time.elapsed())?;
+        }
+        Ok(limits.grant)
     }
 
     /// The word of a slot for this standing; `None` if the segment has no room for its limits.
@@ -114,16 +131,24 @@ impl Index {
         numbers: &mut Numbers,
     ) -> Option<Word> {
         let word = self.grants.word(standing, numbers);
-        // An inactive key is refused before its limits count.
+        // An inactive key is refused before its limits count, and its count ends.
         if !standing.active || !standing.is_limited() {
             return Some(word);
         }
-        let limits = Limits { grant: standing.grant, networks: standing.networks.clone() };
-        let (list, now) = (segment.limits()?, segment.find(fingerprint).map(|(_, now, _)| now));
-        if let Some(now) = now.filter(|now| list.get(*now) == Some(&limits)) {
+        let list = segment.limits()?;
+        let now = segment.find(fingerprint).and_then(|(_, now, _)| Some((now, list.get(now)?)));
+        if let Some((now, _)) = now.filter(|(_, limits)| limits.are_of(standing)) {
             return Some(word.limited(now.number()));
         }
-        list.push(limits).map(|number| word.limited(number))
+        // A count ends when the rate changes.
+        let meter = now.and_then(|(_, limits)| limits.meter.clone());
+        let meter = match (standing.rate, meter) {
+            (Some(rate), Some(meter)) if meter.rate() == rate => Some(meter),
+            (rate, _) => rate.map(|rate| Arc::new(Meter::new(rate))),
+        };
+        let (grant, networks) = (standing.grant, standing.networks.clone());
+        let number = list.push(Limits { grant, networks, meter });
+        number.map(|number| word.limited(number))
     }
 
     /// Shows readers the standing of a key that has a slot.

@@ -20,7 +20,7 @@
 //! receives the current minute once a second, so a key that never expires needs no clock.
 //!
 //! The limits of a key beside its scopes and its expiry, such as its networks, are in a list of its segment:
-//! see `limited`. A key without such limits reads nothing of them.
+//! see `limited`. So is the count of the requests of a key with a rate. A key without such limits reads nothing of them.
 //!
 //! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
@@ -52,6 +52,7 @@ mod grants;
 mod limited;
 mod listing;
 mod load;
+mod meter;
 mod order;
 mod owners;
 #[cfg(any(test, feature = "cluster"))]
@@ -77,6 +78,7 @@ pub(crate) use self::{
     select::{Cursor, RecordFilter, SortValue},
 };
 use crate::{
+    clock::Time,
     digest::Digest,
     error::Error,
     id::KeyId,
@@ -174,16 +176,16 @@ impl Index {
         &self,
         digest: &Digest,
         origin: impl Origin,
-        now: impl FnOnce() -> Timestamp,
+        time: impl Time,
     ) -> Result<Principal, Refusal> {
         let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
         let (segment, id, word, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
         let Some(grant) = self.grants.grant(word) else {
-            let grant = Self::check_limited(segment, word, origin, now)?;
+            let grant = Self::check_limited(segment, word, origin, time)?;
             segment.record_use(at, self.stamp.load(Ordering::Relaxed));
             return Ok(Principal::new(id, grant).at(origin.address()));
         };
-        word.check(now)?;
+        word.check(|| time.now())?;
         segment.record_use(at, self.stamp.load(Ordering::Relaxed));
         Ok(Principal::new(id, *grant))
     }

@@ -6,7 +6,8 @@ use crate::{
     digest::Seals,
     network::Network,
     networks::Networks,
-    origin::Unknown,
+    origin::{Uncounted, Unknown},
+    rate::Rate,
     record::{Actor, Expiry, NewKey},
     refusal::Refusal,
     scope::{Catalogue, Grant},
@@ -608,6 +609,77 @@ fn invariant_8_lists_of_limits_stay_as_small_as_their_keys() {
         apply(&index, &record(id, 5000 + id, true, &["api.read"]));
     }
     assert_eq!(seen(&index, 1).unwrap().networks, changed(4999).networks);
+}
+
+fn rated(record: &Record, requests: u32, seconds: u32) -> Arc<Record> {
+    Arc::new(Record { rate: Rate::new(requests, seconds).ok(), ..record.clone() })
+}
+
+/// How many of some requests at this second are allowed.
+fn allowed(index: &Index, id: u64, second: u64, of: usize) -> usize {
+    let now = || Timestamp::from_secs(second);
+    (0..of).filter(|_| index.admit(&digest(id), Unknown, now).is_ok()).count()
+}
+
+#[test]
+fn requests_of_a_key_are_counted_and_those_of_others_are_not() {
+    let index = Index::new();
+    let (key, other) = (record(1, 1, true, &["api.read"]), record(2, 2, true, &["api.read"]));
+    apply(&index, &rated(&key, 3, 60));
+    apply(&index, &rated(&other, 2, 60));
+    apply(&index, &record(3, 3, true, &["api.read"]));
+    assert_eq!(allowed(&index, 1, 100, 9), 3);
+    assert_eq!((allowed(&index, 2, 100, 9), allowed(&index, 3, 100, 9)), (2, 9));
+    assert_eq!((allowed(&index, 1, 119, 9), allowed(&index, 1, 120, 9)), (0, 1));
+    let refused = index.admit(&digest(1), Unknown, || Timestamp::from_secs(120)).unwrap_err();
+    let rate = Rate::new(3, 60).unwrap();
+    assert_eq!(refused, Refusal::RateLimited { rate, retry_after: 20 });
+    // To check the key again is no request.
+    let again = || index.admit(&digest(1), Uncounted(None), || Timestamp::from_secs(120));
+    assert!((0..9).all(|_| again().is_ok()));
+}
+
+#[test]
+fn network_is_checked_before_the_rate_and_a_refused_request_is_not_counted() {
+    let index = Index::new();
+    apply(&index, &rated(&limited(&record(1, 1, true, &[]), &["192.0.2.0/24"]), 1, 60));
+    for _ in 0..3 {
+        assert_eq!(from(&index, 1, "198.51.100.7"), Err(Refusal::Network));
+    }
+    assert!(from(&index, 1, "192.0.2.7").is_ok());
+    assert!(matches!(from(&index, 1, "192.0.2.7"), Err(Refusal::RateLimited { .. })));
+    assert_eq!(from(&index, 1, "198.51.100.7"), Err(Refusal::Network));
+}
+
+#[test]
+fn count_survives_other_changes_and_rebuilds_but_not_a_revocation_or_another_rate() {
+    let index = Index::new();
+    let change = |revision: u64, active: bool| record(1, revision, active, &["api.read"]);
+    apply(&index, &rated(&change(1, true), 2, 60));
+    assert_eq!(allowed(&index, 1, 100, 9), 2);
+    // Each change of networks takes an entry, so the list is rebuilt.
+    for revision in 2..40 {
+        let network = format!("192.0.2.{revision}");
+        apply(&index, &rated(&limited(&change(revision, true), &[&network]), 2, 60));
+    }
+    apply(&index, &rated(&change(40, true), 2, 60));
+    for id in 2..5000 {
+        apply(&index, &record(id, 100 + id, true, &["api.read"]));
+    }
+    assert_eq!(allowed(&index, 1, 100, 9), 0);
+    // A denial with the same rate counts on, and so does its end.
+    let narrowed = rated(&record(1, 41, true, &[]), 2, 60);
+    index.deny(41, narrowed.id, narrowed.standing());
+    assert_eq!(allowed(&index, 1, 100, 9), 0);
+    index.retract(41, narrowed.id, &narrowed.standing());
+    assert_eq!(allowed(&index, 1, 100, 9), 0);
+    apply(&index, &rated(&change(6000, true), 3, 60));
+    assert_eq!(allowed(&index, 1, 100, 9), 3);
+    apply(&index, &rated(&change(6001, false), 3, 60));
+    apply(&index, &rated(&change(6002, true), 3, 60));
+    assert_eq!(allowed(&index, 1, 100, 9), 3);
+    apply(&index, &change(6003, true));
+    assert_eq!(allowed(&index, 1, 100, 9), 9);
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! bit 63        the slot is used (an empty slot is all zero)
 //! bit 62        the key is active
 //! bits 28..62   the expiry in seconds since the epoch; all ones: never
-//! bit 27        the key is limited: it has networks
+//! bit 27        the key is limited: it has networks or a rate
 //! bits 0..27    the number of the grant; in the slot of a limited key, of its limits in the segment
 //! ```
 
 use crate::{
     networks::Networks,
+    rate::Rate,
     record::{Expiry, Standing, check_state},
     refusal::Refusal,
     scope::Grant,
@@ -99,9 +100,9 @@ impl Word {
         check_state(active, expiry, now)
     }
 
-    pub(super) fn standing(self, grant: Grant, networks: Networks) -> Standing {
+    pub(super) fn standing(self, grant: Grant, networks: Networks, rate: Option<Rate>) -> Standing {
         let (active, expiry) = self.state();
-        Standing { active, grant, expiry, networks }
+        Standing { active, grant, expiry, networks, rate }
     }
 }
 
@@ -117,8 +118,9 @@ mod tests {
                     let expiry = Expiry::At(Timestamp::from_secs(secs));
                     let word = Word::new(active, expiry, grant);
                     let networks = Networks::ANY;
-                    let standing = Standing { active, grant: Grant::All, expiry, networks };
-                    let of = |word: Word| word.standing(Grant::All, Networks::ANY);
+                    let (grant_all, rate) = (Grant::All, None);
+                    let standing = Standing { active, grant: grant_all, expiry, networks, rate };
+                    let of = |word: Word| word.standing(Grant::All, Networks::ANY, None);
                     assert_eq!((of(word), word.grant_number()), (standing.clone(), grant));
                     assert!(word != Word::EMPTY && word != Word::GONE && !word.is_limited());
                     let limited = word.limited(7);
@@ -128,7 +130,7 @@ mod tests {
                 }
             }
             let forever = Word::new(active, Expiry::Never, 3);
-            assert_eq!(forever.standing(Grant::All, Networks::ANY).expiry, Expiry::Never);
+            assert_eq!(forever.standing(Grant::All, Networks::ANY, None).expiry, Expiry::Never);
         }
         assert_ne!(Word::new(false, Expiry::At(Timestamp::default()), 0), Word::GONE);
     }

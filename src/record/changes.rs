@@ -29,6 +29,7 @@ impl Record {
             metadata: new.metadata,
             networks: new.networks,
             imported: None,
+            rate: new.rate,
             created_at: now,
             created_by: by,
             updated_at: now,
@@ -50,6 +51,7 @@ impl Record {
             owner: self.owner.clone(),
             metadata: self.metadata.clone(),
             networks: self.networks.clone(),
+            rate: self.rate,
         };
         // Unchecked: a key whose values were valid under older limits can be rotated.
         Self { replaces: Some(self.id), ..Self::unchecked(id, new, now, by, revision) }
@@ -103,6 +105,9 @@ impl Record {
         }
         if let Some(networks) = change.networks {
             next.networks = networks;
+        }
+        if let Some(rate) = change.rate {
+            next.rate = rate;
         }
         next.check_limits(Some(self))?;
         if next == *self {

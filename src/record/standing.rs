@@ -1,7 +1,7 @@
 //! The standing of a key: the fields that decide.
 
 use super::Expiry;
-use crate::{networks::Networks, refusal::Refusal, scope::Grant, time::Timestamp};
+use crate::{networks::Networks, rate::Rate, refusal::Refusal, scope::Grant, time::Timestamp};
 use std::net::IpAddr;
 
 /// The fields of a record that decide whether its key is accepted. Standings form a lattice: the meet
@@ -12,6 +12,7 @@ pub(crate) struct Standing {
     pub(crate) grant: Grant,
     pub(crate) expiry: Expiry,
     pub(crate) networks: Networks,
+    pub(crate) rate: Option<Rate>,
 }
 
 /// Checks whether a key is active and not expired. The clock is read only if the key can expire.
@@ -32,7 +33,7 @@ pub(crate) fn check_state(
 
 impl Standing {
     /// Checks a key of this standing that is used from this address. The clock is read only if the key can
-    /// expire.
+    /// expire. Its requests are not counted.
     pub(crate) fn check(
         &self,
         address: Option<IpAddr>,
@@ -44,7 +45,7 @@ impl Standing {
 
     /// Whether the key has a restriction beside its scopes and its expiry.
     pub(crate) fn is_limited(&self) -> bool {
-        !self.networks.is_any()
+        !self.networks.is_any() || self.rate.is_some()
     }
 
     /// Whether it is that of an active root key that never expires and has no limits.
@@ -61,6 +62,7 @@ impl Standing {
             grant: self.grant.meet(other.grant),
             expiry: self.expiry.min(other.expiry),
             networks: self.networks.meet(&other.networks),
+            rate: Rate::meet(self.rate, other.rate),
         }
     }
 
@@ -70,5 +72,6 @@ impl Standing {
             && self.grant.is_within(&other.grant)
             && self.expiry <= other.expiry
             && self.networks.is_within(&other.networks)
+            && Rate::is_within(self.rate, other.rate)
     }
 }

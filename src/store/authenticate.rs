@@ -5,7 +5,7 @@ use crate::{
     credential::{self, Encoded, KeyBuffer},
     digest::Digest,
     index::Revocation,
-    origin::{Origin, Unknown},
+    origin::{Origin, Uncounted, Unknown},
     principal::Principal,
     refusal::Refusal,
 };
@@ -27,6 +27,8 @@ impl Store {
     /// assert_eq!((refused.status(), refused.code()), (401, "unknown"));
     /// # Ok::<(), portcullis::Error>(())
     /// ```
+    ///
+    /// A request counts towards the [rate](crate::Record::rate) of its key: authenticate it once.
     ///
     /// The address of the client is not known here, so a key with [networks](crate::Record::networks) is
     /// refused: use [`authenticate_from`](Self::authenticate_from).
@@ -119,7 +121,7 @@ impl Store {
         self.request_from(authorization, header, address)
     }
 
-    fn request_from(
+    pub(crate) fn request_from(
         &self,
         authorization: impl Iterator<Item: AsRef<[u8]>>,
         header: impl Iterator<Item: AsRef<[u8]>>,
@@ -142,7 +144,6 @@ impl Store {
     /// A value that is not Basic authentication. If the store does not accept Bearer, the refusal tells the
     /// operator whether the key is valid: the client only uses another scheme.
     #[cold]
-    #[inline(never)]
     fn authenticate_bearer(
         &self,
         authorization: &[u8],
@@ -152,6 +153,12 @@ impl Store {
             let token = credential::long_token(authorization).ok_or(Refusal::Malformed)?;
             return self.authenticate_imported_token(token, origin);
         };
+        self.authenticate_token(key, origin)
+    }
+
+    // A separate function, as `authenticate_encoded`.
+    #[inline(never)]
+    fn authenticate_token(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if self.credentials.bearer() {
             return self.key_from(key, origin);
         }
@@ -208,7 +215,12 @@ impl Store {
         self.key_from(key, address)
     }
 
-    #[inline]
+    /// Checks the text of a key for somebody else, such as a service that received it from this address. It
+    /// does not count towards the [rate](crate::Record::rate) of the key.
+    pub fn verify_key(&self, key: &[u8], address: Option<IpAddr>) -> Result<Principal, Refusal> {
+        self.key_from(key, Uncounted(address))
+    }
+
     fn key_from(&self, key: &[u8], origin: impl Origin) -> Result<Principal, Refusal> {
         if !self.prefix.begins(key) {
             return self.authenticate_imported(key, origin);
@@ -252,13 +264,14 @@ impl Store {
         self.authenticate_again_from(handle, None)
     }
 
-    /// [`authenticate_again`](Self::authenticate_again) for a request from this address.
+    /// [`authenticate_again`](Self::authenticate_again) for a request from this address. It is part of a
+    /// session, so it does not count towards the [rate](crate::Record::rate) of the key.
     pub fn authenticate_again_from(
         &self,
         handle: &KeyHandle,
         address: Option<IpAddr>,
     ) -> Result<Principal, Refusal> {
-        self.authenticate_digest(&handle.0, address)
+        self.authenticate_digest(&handle.0, Uncounted(address))
     }
 
     /// Not public: a digest is not a credential.
@@ -270,7 +283,7 @@ impl Store {
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
         let Core { gate, index, clock, .. } = &**self.writer;
-        gate.pass(|| index.admit(digest, origin, || clock.now()))?
+        gate.pass(|| index.admit(digest, origin, clock))?
     }
 
     /// Returns a watch of an authenticated key, for long work such as a stream or a socket. It is over

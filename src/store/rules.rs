@@ -1,11 +1,12 @@
 //! The authorization rules for changes. They are checked under the writers' mutex.
 //!
 //! No key grants more than it holds. This applies to creating, changing and rotating a key, to
-//! reactivating a stronger key, to extending an expiry, to widening the networks, and to acting for
-//! another owner.
+//! reactivating a stronger key, to extending an expiry, to widening the networks, to raising the rate,
+//! and to acting for another owner.
 
 use crate::{
     error::{Error, Forbidden},
+    rate::Rate,
     record::{NewKey, Record},
     scope::{
         Grant, Scope,
@@ -98,8 +99,8 @@ impl Authority {
         }
     }
 
-    /// Checks that the actor holds all scopes of `record`, does not expire before it, and can be used from
-    /// all its networks.
+    /// Checks that the actor holds all scopes of `record`, does not expire before it, can be used from
+    /// all its networks, and has no lower rate.
     fn covers(&self, record: &Record) -> Result<(), Forbidden> {
         let Self::Key(actor) = self else { return Ok(()) };
         if !record.grant.is_within(&actor.grant) {
@@ -110,6 +111,9 @@ impl Authority {
         }
         if !record.networks.is_within(&actor.networks) {
             return Err(Forbidden::ExceedsNetworks);
+        }
+        if !Rate::is_within(record.rate, actor.rate) {
+            return Err(Forbidden::ExceedsRate);
         }
         Ok(())
     }

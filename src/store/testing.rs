@@ -100,6 +100,11 @@ pub fn advance_time(store: &Store, to: Timestamp) {
     store.writer.clock.advance(to);
 }
 
+/// Makes the rates of keys see that this time has passed.
+pub fn pass_time(store: &Store, time: Duration) {
+    store.writer.clock.pass(time);
+}
+
 /// Sets whether the store answers validations. If not, it refuses each one as unavailable.
 pub fn set_available(store: &Store, available: bool) {
     if available { store.writer.gate.extend(u64::MAX) } else { store.writer.gate.shut() }

@@ -1,14 +1,15 @@
 //! Deny early, allow late: what readers see while a change is pending, and after it failed.
 
-use super::testing::{Script, scripted_store, store_with_clock_jump};
+use super::testing::{Script, advance_time, pass_time, scripted_store, store_with_clock_jump};
 use crate::{
     Error, Idempotency, KeyId, Outcome, Store,
     error::Field,
     ledger::{CommitOutcome, Room},
     list::ListQuery,
+    rate::Rate,
     record::{Actor, Change, Expiry, Metadata, MetadataPatch, NewKey},
     refusal::Refusal,
-    scope::Grant,
+    scope::{Grant, catalogue::financial_data},
     time::Timestamp,
 };
 use std::{
@@ -52,8 +53,8 @@ fn decision(store: &Store, key: &str) -> Result<(), Refusal> {
 #[cfg(feature = "axum")]
 fn handle_equals_only_handles_of_its_own_store() {
     let (one, other) = (
-        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap(),
-        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap(),
+        Store::builder().scopes(financial_data()).in_memory().unwrap(),
+        Store::builder().scopes(financial_data()).in_memory().unwrap(),
     );
     assert!(one.is(&one.clone()) && !one.is(&other));
 }
@@ -277,8 +278,7 @@ fn metadata_patch_merges_into_changes_that_are_queued() {
 
 #[test]
 fn metadata_patch_beyond_its_limits_is_refused_by_name_and_changes_nothing() {
-    let store =
-        Store::builder().scopes(crate::scope::catalogue::financial_data()).in_memory().unwrap();
+    let store = Store::builder().scopes(financial_data()).in_memory().unwrap();
     let issued = store.issue(new_key(&store, &["api.read"], true)).unwrap();
     let (before, id) = (issued.record, store.list(&ListQuery::default()).unwrap().records[0].id);
     let patch = MetadataPatch::from([("reason".into(), Some("x".repeat(257)))]);
@@ -562,4 +562,20 @@ fn used_up_reserve_refuses_the_key_until_its_revocation_is_written() {
     script.verdict(true);
     store.update(id, Change::activate()).unwrap();
     assert!(store.authenticate_key(key.as_bytes()).is_ok());
+}
+
+#[test]
+fn key_with_a_rate_gets_requests_as_time_passes_and_not_as_the_clock_is_set() {
+    let store = Store::builder().scopes(financial_data()).in_memory().unwrap();
+    let new = new_key(&store, &["api.read"], true).with_rate(Rate::new(3, 3600).unwrap());
+    let key = store.issue(new).unwrap().secret.reveal(|text| text.as_bytes().to_vec());
+    let allowed = || (0..9).filter(|_| store.authenticate_key(&key).is_ok()).count();
+    assert_eq!(allowed(), 3);
+    // A change with a wrong clock moves the time that decides on expiries.
+    advance_time(&store, Timestamp::from_millis(store.now().as_millis() + 7_200_000));
+    assert_eq!(allowed(), 0);
+    pass_time(&store, Duration::from_secs(1200));
+    assert_eq!(allowed(), 1);
+    pass_time(&store, Duration::from_hours(24));
+    assert_eq!(allowed(), 3);
 }

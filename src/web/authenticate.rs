@@ -1,6 +1,9 @@
 //! Request headers → principal, at most once for each request.
 
-use crate::{Principal, Refusal, Store};
+use crate::{
+    Principal, Refusal, Store,
+    origin::{Origin, Uncounted},
+};
 use axum::{
     extract::ConnectInfo,
     http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION},
@@ -38,14 +41,14 @@ pub fn authenticate_from(
     headers: &HeaderMap,
     address: Option<IpAddr>,
 ) -> Result<Principal, Refusal> {
+    outcome(store, headers, address)
+}
+
+fn outcome(store: &Store, headers: &HeaderMap, origin: impl Origin) -> Result<Principal, Refusal> {
     let authorization = headers.get_all(AUTHORIZATION).iter();
-    match store.credentials().header() {
-        None => store.authenticate_from(authorization, address),
-        Some(header) => {
-            let header = headers.get_all(header.as_str()).iter();
-            store.authenticate_request_from(authorization, header, address)
-        }
-    }
+    let header = store.credentials().header();
+    let header = header.map(|header| headers.get_all(header.as_str()).iter());
+    store.request_from(authorization, header.into_iter().flatten(), origin)
 }
 
 /// Returns the address of the client, where it is known: that in the extension `ConnectInfo<SocketAddr>`,
@@ -106,6 +109,22 @@ impl Authentication {
         let address = client_address(extensions);
         let outcome = authenticate_from(store, headers, address);
         Self { store: store.clone(), credential, address, outcome }
+    }
+
+    /// Authenticates the request again if its extensions have an outcome that applies: it is counted already.
+    /// Else as [`new`](Self::new).
+    pub(super) fn renewed(store: &Store, headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let recorded = extensions.get::<Self>();
+        match recorded.filter(|recorded| recorded.applies_to(store, headers, extensions)) {
+            Some(limited) if matches!(limited.outcome, Err(Refusal::RateLimited { .. })) => {
+                limited.clone()
+            }
+            Some(recorded) => {
+                let outcome = outcome(store, headers, Uncounted(recorded.address));
+                Self { outcome, ..recorded.clone() }
+            }
+            None => Self::new(store, headers, extensions),
+        }
     }
 
     /// Returns the recorded outcome, or authenticates the request if its extensions have none that

@@ -21,6 +21,9 @@ use tower::{Layer, Service};
 /// A layer does not check the plane, and a route can lack it; prefer [`Guarded`](super::Guarded)
 /// where it fits. On an axum `Router` use `route_layer`, so that an unknown path stays a 404.
 ///
+/// A key that has made all requests of its [rate](crate::Record::rate) gets a 429. Of several such layers
+/// around a handler only the first counts a request.
+///
 /// A key with [networks](crate::Record::networks) needs the [address](super::client_address) of the client in
 /// the request's extensions, else it is refused.
 ///
@@ -93,7 +96,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let RequireScope { store, scope } = &self.guard;
         // Not a recorded outcome: this layer may run long after an outer one.
-        let authentication = Authentication::new(store, request.headers(), request.extensions());
+        let (headers, extensions) = (request.headers(), request.extensions());
+        let authentication = Authentication::renewed(store, headers, extensions);
         let principal = authentication.outcome().map_err(Refusal::clone);
         match principal.and_then(|principal| principal.require(scope).map(|()| principal.clone())) {
             Ok(principal) => {

@@ -1,12 +1,12 @@
 //! Error responses: problem details (RFC 9457) that also have the documented `message`.
 
 use super::json;
-use crate::{Refusal, Scope};
+use crate::{Rate, Refusal, Scope};
 use axum::{
     body::Body,
     http::{
         HeaderName, HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -17,6 +17,9 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Some clients send a key only after a challenge, and Java's throws without one.
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="Portcullis", charset="UTF-8""#);
+
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Limits the response, since a request can have as many errors as members.
 const MAX_ERRORS: usize = 32;
@@ -30,10 +33,15 @@ const UNAUTHORIZED: &str = concat!(
 
 impl IntoResponse for Refusal {
     /// Returns 401 for every refusal of authentication, always with the same bytes. Returns 403 without
-    /// a challenge if a valid key lacks a scope, and 503 if this replica may not answer.
+    /// a challenge if a valid key lacks a scope, 429 with `Retry-After`, `RateLimit-Policy` and `RateLimit` if it
+    /// made all requests of its rate, and 503 if this replica may not answer.
     fn into_response(self) -> Response {
         match self {
             Self::LacksScope(scope) => Problem::lacks_scope(&scope).into_response(),
+            Self::RateLimited { rate, retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Problem::rate_limited(status, rate, retry_after).into_response()
+            }
             Self::Unavailable => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
@@ -66,7 +74,7 @@ struct Parts {
     detail: String,
     errors: Vec<FieldError>,
     required_scopes: Vec<Scope>,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The JSON form of a problem.
@@ -94,7 +102,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             required_scopes: Vec::new(),
-            header: None,
+            headers: Vec::new(),
         }))
     }
 
@@ -103,6 +111,25 @@ impl Problem {
         let detail = format!("the key is valid and lacks the scope {scope}");
         let mut problem = Self::new(StatusCode::FORBIDDEN, "insufficient-scope", detail);
         problem.0.required_scopes.push(scope.clone());
+        problem
+    }
+
+    /// Creates the response to a valid key that made all requests of its rate. The header fields are those of
+    /// the draft `draft-ietf-httpapi-ratelimit-headers`, with the policy `perkey`.
+    pub fn rate_limited(status: StatusCode, rate: Rate, retry_after: u32) -> Self {
+        let (requests, seconds) = (rate.requests(), rate.seconds());
+        let detail = format!(
+            "the key is valid and made all its requests: {requests} in {seconds} s; try again in {retry_after} s"
+        );
+        let policy = format!("\"perkey\";q={requests};w={seconds}");
+        let limit = format!("\"perkey\";r=0;t={retry_after}");
+        let mut problem = Self::new(status, "rate-limited", detail);
+        problem = problem.with_header(RETRY_AFTER, HeaderValue::from(retry_after));
+        for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, limit)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                problem = problem.with_header(name, value);
+            }
+        }
         problem
     }
 
@@ -130,7 +157,7 @@ impl IntoResponse for Problem {
         *response.status_mut() = self.0.status;
         response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
         response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
-        if let Some((name, value)) = self.0.header {
+        for (name, value) in self.0.headers {
             response.headers_mut().insert(name, value);
         }
         response
@@ -192,7 +219,7 @@ impl Problem {
     /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.header = Some((name, value));
+        self.0.headers.push((name, value));
         self
     }
 }

@@ -324,3 +324,27 @@ async fn key_with_networks_needs_the_address_of_the_client_in_the_request() {
         assert_eq!(from(None).await, StatusCode::UNAUTHORIZED);
     }
 }
+
+#[tokio::test]
+async fn nested_layers_count_one_request_and_a_limited_key_gets_429() {
+    let store = portcullis_testkit::builder().in_memory().unwrap();
+    let rate = portcullis::Rate::new(2, 3600).unwrap();
+    let new = new_key(&store, "limited", &["api.read"]).with_rate(rate);
+    let value = basic(&issue(&store, new).1);
+    let app: Router = DataApi::new(store.clone())
+        .route(ApiRead, "/data", get(async |_: ApiKey<ApiRead>| "data"))
+        .into();
+    let app = app.route_layer(RequireScope::new(store.clone(), ApiRead));
+    let app = app.route_layer(RequireScope::new(store, ApiRead));
+    for _ in 0..2 {
+        assert_eq!(send(&app, Method::GET, "/data", Some(&value)).await.0, StatusCode::OK);
+    }
+    let limited = send(&app, Method::GET, "/data", Some(&value)).await;
+    assert_eq!(limited.0, StatusCode::TOO_MANY_REQUESTS);
+    // Some of the 1800 s may have passed.
+    let wait = header(&limited, "retry-after").unwrap();
+    assert!((1700..=1800).contains(&wait.parse::<u32>().unwrap()), "{wait}");
+    assert_eq!(header(&limited, "ratelimit-policy"), Some(r#""perkey";q=2;w=3600"#));
+    assert_eq!(header(&limited, "ratelimit"), Some(&*format!(r#""perkey";r=0;t={wait}"#)));
+    assert_eq!(header(&limited, "www-authenticate"), None);
+}

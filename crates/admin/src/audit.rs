@@ -161,6 +161,9 @@ struct ChangedFields<'e> {
     /// Empty: every network.
     #[serde(skip_serializing_if = "Option::is_none")]
     networks: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<wire::Requests>)]
+    rate: Option<Option<wire::Requests>>,
 }
 
 impl<'e> Entry<'e> {
@@ -232,6 +235,7 @@ impl<'e> ChangedFields<'e> {
             owner: change.owner.as_ref().map(Option::as_deref),
             metadata: change.metadata.as_ref(),
             networks: change.networks.as_ref().map(wire::networks),
+            rate: change.rate.map(|rate| rate.map(wire::Requests::of)),
         }
     }
 }

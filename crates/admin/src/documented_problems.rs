@@ -20,6 +20,16 @@ const LIMITED: &[Kind] =
     &[(429, "too-many-bad-keys", "too many bad keys from this source; a valid key is accepted")];
 const STREAMS: &[Kind] =
     &[(429, "too-many-streams", "the key has 8 streams, or there are too many; end one")];
+const RATE: &[Kind] =
+    &[(429, "rate-limited", "the key made all requests of its rate; wait for `Retry-After`")];
+const RATE_OF_PROXY: &[Kind] = &[
+    (
+        403,
+        "rate-limited",
+        "the key made all requests of its rate; `X-Auth-Reason` is `rate-limited`",
+    ),
+    (429, "rate-limited", "the same, where the proxy asked for it with `limited=429`"),
+];
 const UNSAFE_METHOD: &[Kind] = &[
     (400, "incomplete-body", "the body ended early; nothing was changed"),
     (403, "foreign-origin", "a page of another origin sent the request"),
@@ -108,12 +118,12 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
     let mut kinds = vec![EVERY_OPERATION];
     if id.starts_with("authorize") {
-        kinds.extend([WITH_KEY, WITH_SCOPE, FORWARD_AUTH, UNAVAILABLE]);
+        kinds.extend([WITH_KEY, WITH_SCOPE, RATE_OF_PROXY, FORWARD_AUTH, UNAVAILABLE]);
         return kinds;
     }
     let key = operation.pointer("/security/0/key").and_then(Value::as_array);
     if let Some(scopes) = key {
-        kinds.extend([WITH_KEY, LIMITED, UNAVAILABLE]);
+        kinds.extend([WITH_KEY, LIMITED, RATE, UNAVAILABLE]);
         if !scopes.is_empty() {
             kinds.push(WITH_SCOPE);
         }

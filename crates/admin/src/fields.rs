@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
 };
 use portcullis::{
-    MetadataPatch, Networks, Timestamp,
+    MetadataPatch, Networks, Rate, Timestamp,
     web::{FieldError, Problem},
 };
 use serde_json::Value;
@@ -131,6 +131,16 @@ impl Fields {
         self.value(name, expected, |value| match value {
             Value::Array(items) => items.iter().map(|item| item.as_str()?.parse().ok()).collect(),
             _ => None,
+        })
+    }
+
+    /// Reads a rate, or `null`.
+    pub(crate) fn rate(&mut self, name: &'static str) -> Given<Rate> {
+        let expected = "must be an object with requests (1 to 1,000,000) and seconds (1 to 86,400), or null for none";
+        self.value(name, expected, |value| {
+            let rate = value.as_object().filter(|rate| rate.len() == 2)?;
+            let number = |name| rate.get(name)?.as_u64()?.try_into().ok();
+            Rate::new(number("requests")?, number("seconds")?).ok()
         })
     }
 
@@ -336,6 +346,30 @@ mod tests {
         assert!(accepted.is_ok());
         // An escape spells the same name.
         assert!(read(r#"{"a":"1","\u0061":"2"}"#).1.is_err());
+    }
+
+    #[test]
+    fn rate_has_exactly_two_numbers_within_limits() {
+        let read = |rate: &str| {
+            let mut fields = Fields::parse(format!(r#"{{"rate":{rate}}}"#).into()).unwrap();
+            (fields.rate("rate"), fields.finish("rate").is_ok())
+        };
+        let rate = Rate::new(100, 60).unwrap();
+        assert_eq!(read(r#"{"requests":100,"seconds":60}"#), (Given::Value(rate), true));
+        assert_eq!(read("null"), (Given::Null, true));
+        for wrong in [
+            "{}",
+            r#""100/60s""#,
+            r#"{"requests":100}"#,
+            r#"{"requests":0,"seconds":60}"#,
+            r#"{"requests":100,"seconds":86401}"#,
+            r#"{"requests":1.5,"seconds":60}"#,
+            r#"{"requests":4294967296,"seconds":60}"#,
+            r#"{"requests":100,"seconds":60,"burst":7}"#,
+            r#"{"requests":100,"seconds":60,"seconds":60}"#,
+        ] {
+            assert_eq!(read(wrong), (Given::Absent, false), "{wrong}");
+        }
     }
 
     #[test]

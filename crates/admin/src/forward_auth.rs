@@ -22,6 +22,7 @@ const KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
 const KEY_NAME: HeaderName = HeaderName::from_static("x-auth-key-name");
 const SCOPES: HeaderName = HeaderName::from_static("x-auth-scopes");
 const OWNER: HeaderName = HeaderName::from_static("x-auth-owner");
+const REASON: HeaderName = HeaderName::from_static("x-auth-reason");
 
 /// The route for proxies that append the client's path and query, such as Envoy.
 const SCOPES_IN_PATH: &str = "/authz/scope/";
@@ -45,8 +46,10 @@ pub(crate) struct ForwardAuthApi;
 ///   there is no value. The proxy must set all four on the forwarded request, so that a client
 ///   cannot supply its own.
 /// * **401** and **403** as for every route; the proxy returns them to the client.
+/// * **403** with `X-Auth-Reason: rate-limited`, `Retry-After`, `RateLimit-Policy` and `RateLimit` if the key
+///   made all requests of its rate. nginx turns a 429 into 500, so only `/authz?scope=…&limited=429` gets one.
 /// * **5xx** if the proxy's request is invalid (no scope, an unknown scope, another parameter) or
-///   the store cannot decide. It is never 200, and never 429, which nginx turns into 500.
+///   the store cannot decide.
 ///
 /// `deploy/` has complete, tested configurations. They handle two hazards:
 ///
@@ -77,14 +80,15 @@ pub fn forward_auth(store: Store) -> Router {
 ///
 /// Any method works. The key needs all the scopes that the query names. The proxy must set all four
 /// `X-Auth-…` headers on the request that it forwards, so that a client cannot supply its own. The
-/// response is never 429.
+/// response is 429 only with `limited=429`.
 #[utoipa::path(
     get,
     path = "/authz",
     operation_id = "authorize",
     tag = "Forward auth",
     params(
-        ("scope" = Vec<String>, Query, min_items = 1, description = "A required scope. Repeat the parameter to require several", example = json!(["api.read"]))
+        ("scope" = Vec<String>, Query, min_items = 1, description = "A required scope. Repeat the parameter to require several", example = json!(["api.read"])),
+        ("limited" = Option<u16>, Query, minimum = 429, maximum = 429, description = "The status for a key that made all requests of its rate; 403 by default")
     ),
     responses(
         (status = 200, description = "forward the request with these headers",
@@ -98,12 +102,12 @@ pub fn forward_auth(store: Store) -> Router {
     security(("key" = []))
 )]
 async fn authorize(State(store): State<Store>, request: Request) -> Response {
-    let mut response = match required_scopes(&store, request.uri()) {
-        Ok(scopes) => match identify(&store, &request, &scopes) {
+    let mut response = match Question::read(&store, request.uri()) {
+        Ok(question) => match identify(&store, &request, &question.scopes) {
             Ok(headers) => headers.into_response(),
             Err(refusal) => {
                 log_refusal(&refusal, peer(request.extensions()));
-                refusal.into_response()
+                question.refused(refusal)
             }
         },
         Err(reason) => {
@@ -148,20 +152,45 @@ async fn authorize_by_path(state: State<Store>, request: Request) -> Response {
     authorize(state, request).await
 }
 
-/// Parses the scopes in the proxy's request. It is an error to name none, or one that no key can
-/// have.
-fn required_scopes(store: &Store, uri: &Uri) -> Result<Vec<Scope>, &'static str> {
+/// The proxy's request.
+#[derive(Debug)]
+struct Question {
+    scopes: Vec<Scope>,
+    /// The status for a key that made all requests of its rate.
+    limited: StatusCode,
+}
+
+impl Question {
+    /// It is an error to name no scope, or one that no key can have.
+    fn read(store: &Store, uri: &Uri) -> Result<Self, &'static str> {
+        let query = uri.query().unwrap_or_default();
+        let (limited, query) = match query.strip_suffix("&limited=429") {
+            Some(query) if uri.path() == "/authz" => (StatusCode::TOO_MANY_REQUESTS, query),
+            _ => (StatusCode::FORBIDDEN, query),
+        };
+        Ok(Self { scopes: required_scopes(store, uri, query)?, limited })
+    }
+
+    fn refused(&self, refusal: Refusal) -> Response {
+        let Refusal::RateLimited { rate, retry_after } = refusal else {
+            return refusal.into_response();
+        };
+        let mut response = Problem::rate_limited(self.limited, rate, retry_after).into_response();
+        response.headers_mut().insert(REASON, HeaderValue::from_static("rate-limited"));
+        response
+    }
+}
+
+fn required_scopes(store: &Store, uri: &Uri, query: &str) -> Result<Vec<Scope>, &'static str> {
     let names: Vec<&str> = match uri.path().strip_prefix(SCOPES_IN_PATH) {
         // The rest of the path and the query belong to the client's request.
         Some(rest) => rest.split('/').next().unwrap_or_default().split(',').collect(),
         None if uri.path() != "/authz" => return Err("the path is /authz or /authz/scope/…"),
-        None => uri
-            .query()
-            .unwrap_or_default()
+        None => query
             .split('&')
             .map(|pair| pair.strip_prefix("scope="))
             .collect::<Option<_>>()
-            .ok_or("give the required scope and no other parameter: ?scope=api.read")?,
+            .ok_or("give the required scope, then only limited=429: ?scope=api.read")?,
     };
     names
         .into_iter()
@@ -225,13 +254,20 @@ mod tests {
             .in_memory()
             .unwrap();
         let requested = |uri: &str| {
-            required_scopes(&store, &uri.parse().unwrap())
-                .map(|scopes| scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join("+"))
+            Question::read(&store, &uri.parse().unwrap()).map(|question| {
+                let scopes = question.scopes.iter().map(Scope::to_string);
+                scopes
+                    .chain((question.limited == 429).then(|| "429".into()))
+                    .collect::<Vec<_>>()
+                    .join("+")
+            })
         };
         for (uri, scopes) in [
             ("/authz?scope=api.read", "api.read"),
             ("/authz?scope=api.read&scope=api.write", "api.read+api.write"),
+            ("/authz?scope=api.read&limited=429", "api.read+429"),
             ("/authz/scope/api.read", "api.read"),
+            ("/authz/scope/api.read?scope=x&limited=429", "api.read"),
             ("/authz/scope/api.read/", "api.read"),
             ("/authz/scope/api.read/data/x?scope=api.write", "api.read"),
             ("/authz/scope/api.read,api.write/data", "api.read+api.write"),
@@ -248,6 +284,10 @@ mod tests {
             "/authz?scope=api.read&scop=api.write",
             "/authz?scope=api.read,api.write",
             "/authz?Scope=api.read",
+            "/authz?limited=429",
+            "/authz?limited=429&scope=api.read",
+            "/authz?scope=api.read&limited=403",
+            "/authz?scope=api.read&limited=429&limited=429",
             "/authz/?scope=api.read",
             "/authz/scope?scope=api.read",
             "/authz/scope//api.read",

@@ -17,7 +17,7 @@ use portcullis::{
 };
 use std::{convert::Infallible, sync::Arc};
 
-const FIELDS: &str = "name, scopes, active, expires_at, owner, metadata and networks";
+const FIELDS: &str = "name, scopes, active, expires_at, owner, metadata, networks and rate";
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// The key id in the path. A malformed id is reported only after the caller's rights are checked.
@@ -134,10 +134,15 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
         Given::Value(networks) => networks,
         Given::Null | Given::Absent => Networks::ANY,
     };
+    let rate = match fields.rate("rate") {
+        Given::Value(rate) => Some(rate),
+        Given::Null | Given::Absent => None,
+    };
     fields.finish(FIELDS)?;
     let mut new = NewKey::new(name, grant(store, &scopes)?, expiry);
     (new.active, new.owner, new.metadata) = (active, owner, metadata);
-    Ok(new.with_networks(networks))
+    (new.networks, new.rate) = (networks, rate);
+    Ok(new)
 }
 
 /// The body of a request that changes a key. The metadata is a merge patch (RFC 7396), which the
@@ -172,12 +177,17 @@ impl KeyPatch {
             Given::Null => Some(Networks::ANY),
             Given::Absent => None,
         };
+        let rate = match fields.rate("rate") {
+            Given::Value(rate) => Some(Some(rate)),
+            Given::Null => Some(None),
+            Given::Absent => None,
+        };
         fields.finish(FIELDS)?;
         let grant = scopes.map(|scopes| grant(store, &scopes)).transpose()?;
         let mut change = Change::default();
         (change.name, change.grant, change.active) = (name, grant, active);
         (change.expiry, change.owner, change.metadata) = (expiry, owner, replaced);
-        change.networks = networks;
+        (change.networks, change.rate) = (networks, rate);
         Ok(Self { change, metadata })
     }
 

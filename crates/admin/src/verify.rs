@@ -60,7 +60,7 @@ pub(crate) async fn verify(
     let required = required.iter().map(known).collect::<Result<Vec<_>, _>>();
     let required = required.map_err(Error::from)?;
 
-    let checked = store.authenticate_key_from(presented.as_bytes(), address);
+    let checked = store.verify_key(presented.as_bytes(), address);
     let id = store.id_of_key(&presented);
     drop(presented);
     let (code, record) = match (checked, id) {

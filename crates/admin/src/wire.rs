@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis::{
-    Expiry, Grant, Imported, Issued, Metadata, Network, Networks, Record, Scope, Store,
+    Expiry, Grant, Imported, Issued, Metadata, Network, Networks, Rate, Record, Scope, Store,
     web::{self, Problem},
 };
 use serde::Serialize;
@@ -52,6 +52,8 @@ pub(crate) struct Key<'r> {
     metadata: &'r Metadata,
     /// The networks that the key can be used from; empty: from everywhere.
     networks: Vec<String>,
+    /// The requests that the key may make; null: as many as it wants.
+    rate: Option<Requests>,
     /// When the key was created, to the millisecond.
     #[schema(format = DateTime)]
     created_at: String,
@@ -99,6 +101,7 @@ impl<'r> Key<'r> {
             owner: record.owner.as_deref(),
             metadata: &record.metadata,
             networks: networks(&record.networks),
+            rate: record.rate.map(Requests::of),
             created_at: rfc3339::format(record.created_at),
             created_by: record.created_by.to_string(),
             updated_at: rfc3339::format(record.updated_at),
@@ -131,6 +134,24 @@ pub(crate) fn scopes(grant: &Grant) -> Vec<&'static str> {
     match grant {
         Grant::All => vec!["*"],
         Grant::Scopes(set) => set.iter().map(Scope::as_str).collect(),
+    }
+}
+
+/// A number of requests in a span of time.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[schema(as = Rate)]
+pub(crate) struct Requests {
+    /// How many requests.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    requests: u32,
+    /// The span in seconds.
+    #[schema(minimum = 1, maximum = 86_400)]
+    seconds: u32,
+}
+
+impl Requests {
+    pub(crate) fn of(rate: Rate) -> Self {
+        Self { requests: rate.requests(), seconds: rate.seconds() }
     }
 }
 

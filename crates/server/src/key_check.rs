@@ -17,7 +17,8 @@ impl KeyCheck {
 
     /// Returns the codes of all outcomes.
     pub(super) fn codes() -> impl Iterator<Item = &'static str> {
-        std::iter::once(VALID).chain(Refusal::OF_AUTHENTICATION.iter().map(Refusal::code))
+        let refusals = Refusal::OF_AUTHENTICATION.iter().map(Refusal::code);
+        [VALID].into_iter().chain(refusals).chain([Refusal::RATE_LIMITED])
     }
 
     pub(super) fn code(&self) -> &'static str {
@@ -29,6 +30,10 @@ impl KeyCheck {
 
     /// Whether an invalid key was presented. The response does not say why it is invalid.
     pub(super) fn is_bad_key(&self) -> bool {
-        !matches!(self, Self::Valid(_) | Self::Refused(Refusal::Missing | Refusal::Unavailable))
+        let is_no_bad_key = |refusal: &Refusal| {
+            use Refusal::{Missing, RateLimited, Unavailable};
+            matches!(refusal, Missing | RateLimited { .. } | Unavailable)
+        };
+        matches!(self, Self::Refused(refusal) if !is_no_bad_key(refusal))
     }
 }

@@ -54,6 +54,7 @@ impl StoredChange<'_> {
             owner: self.owner.map(|owner| owner.map(str::to_owned)),
             metadata: metadata.transpose().ok()?,
             networks: None,
+            rate: None,
         })
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     imported::Imported,
     network::Network,
     networks::Networks,
+    rate::Rate,
     record::{Change, Record},
 };
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::codec) enum StoredExtra {
     Networks(Vec<StoredNetwork>),
-    /// Reserves the number of the rate.
+    Rate(StoredRate),
     Imported(StoredImported),
 }
 
@@ -47,6 +48,12 @@ impl From<StoredImported> for Imported {
     }
 }
 
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::codec) struct StoredRate {
+    requests: u32,
+    seconds: u32,
+}
+
 /// An address and the length of the prefix.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(in crate::codec) enum StoredNetwork {
@@ -59,19 +66,21 @@ pub(in crate::codec) enum StoredNetwork {
 pub(in crate::codec) struct Extras {
     pub(in crate::codec) networks: Networks,
     pub(in crate::codec) imported: Option<Imported>,
+    pub(in crate::codec) rate: Option<Rate>,
 }
 
 impl Extras {
     pub(in crate::codec) fn of(record: &Record) -> Self {
-        Self { networks: record.networks.clone(), imported: record.imported }
+        Self { networks: record.networks.clone(), rate: record.rate, imported: record.imported }
     }
 
     /// The list, in the order of the variants.
     pub(in crate::codec) fn into_stored(self) -> Vec<StoredExtra> {
-        let Self { networks, imported } = self;
+        let Self { networks, rate, imported } = self;
         let networks = (!networks.is_any()).then(|| StoredExtra::Networks(stored(&networks)));
+        let rate = rate.map(|rate| StoredExtra::Rate(rate.into()));
         let imported = imported.map(|imported| StoredExtra::Imported(imported.into()));
-        networks.into_iter().chain(imported).collect()
+        networks.into_iter().chain(rate).chain(imported).collect()
     }
 
     /// The values of a list; `None` unless [`into_stored`](Self::into_stored) returns the same list.
@@ -84,6 +93,7 @@ impl Extras {
                 }
                 StoredExtra::Networks(_) => return None,
                 StoredExtra::Imported(imported) => extras.imported = Some((*imported).into()),
+                StoredExtra::Rate(rate) => extras.rate = Some(rate.into_rate()?),
             }
             if last.replace(number) >= Some(number) {
                 return None;
@@ -97,19 +107,40 @@ impl StoredExtra {
     fn number(&self) -> u8 {
         match self {
             Self::Networks(_) => 0,
-            Self::Imported(_) => 1,
+            Self::Rate(_) => 1,
+            Self::Imported(_) => 2,
         }
     }
 }
 
-/// The fields of a change, as [`StoredExtra`] has those of a record. No networks: they are removed.
+impl From<Rate> for StoredRate {
+    fn from(rate: Rate) -> Self {
+        Self { requests: rate.requests(), seconds: rate.seconds() }
+    }
+}
+
+impl StoredRate {
+    fn into_rate(self) -> Option<Rate> {
+        Rate::new(self.requests, self.seconds).ok()
+    }
+}
+
+/// The changed fields before or after a change. No networks: they are removed.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct StoredExtraChange(Vec<StoredExtra>);
+pub(super) struct StoredExtraChange(Vec<ChangedExtra>);
+
+/// A field as [`StoredExtra`] has it. A variant may be appended.
+#[derive(Serialize, Deserialize)]
+enum ChangedExtra {
+    Networks(Vec<StoredNetwork>),
+    Rate(Option<StoredRate>),
+}
 
 impl StoredExtraChange {
     pub(super) fn of(change: &Change) -> Self {
-        let networks = change.networks.as_ref().map(|some| StoredExtra::Networks(stored(some)));
-        Self(networks.into_iter().collect())
+        let networks = change.networks.as_ref().map(|some| ChangedExtra::Networks(stored(some)));
+        let rate = change.rate.map(|rate| ChangedExtra::Rate(rate.map(StoredRate::from)));
+        Self(networks.into_iter().chain(rate).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -120,9 +151,9 @@ impl StoredExtraChange {
     pub(super) fn apply(&self, change: &mut Change) -> Option<()> {
         for extra in &self.0 {
             match extra {
-                StoredExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
-                // No change of a key.
-                StoredExtra::Imported(_) => return None,
+                ChangedExtra::Networks(networks) => change.networks = Some(networks_of(networks)?),
+                ChangedExtra::Rate(None) => change.rate = Some(None),
+                ChangedExtra::Rate(Some(rate)) => change.rate = Some(Some(rate.into_rate()?)),
             }
         }
         Some(())

@@ -1,5 +1,6 @@
 //! The bodies of requests, as the `OpenAPI` document describes them.
 
+use crate::wire;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -30,6 +31,9 @@ pub(crate) struct NewKey {
     /// default. Each is an address or a range in CIDR notation.
     #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
     networks: Option<Vec<String>>,
+    /// The requests that the key may make, not above the rate of the key that creates it; as many as it wants
+    /// by default. Each process counts its own.
+    rate: Option<wire::Requests>,
 }
 
 /// A change (RFC 7396): absent fields stay, and `null` removes a value.
@@ -59,6 +63,8 @@ pub(crate) struct KeyChange {
     /// The whole list of networks that the key can be used from. Null or an empty list means everywhere.
     #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
     networks: Option<Vec<String>>,
+    /// The requests that the key may make; null means as many as it wants.
+    rate: Option<wire::Requests>,
 }
 
 /// Which keys to select; no field selects all.

@@ -264,6 +264,9 @@ fn changes(before: &Change, after: &Change) -> Vec<Markup> {
         line("Networks", before.networks.as_ref(), after.networks.as_ref(), |networks| {
             html! { (networks_text(networks)) }
         }),
+        line("Rate", before.rate.as_ref(), after.rate.as_ref(), |rate| {
+            html! { @if let Some(rate) = rate { (rate) } @else { "no limit" } }
+        }),
     ]
     .into_iter()
     .flatten()

@@ -49,16 +49,18 @@ pub(crate) async fn create(
     if form.active.is_none() {
         errors.add(Field::Active, "Choose Yes or No.");
     }
-    let networks = form.networks(&mut errors);
-    let (Some(expiry), Some(active), Some(networks)) = (expiry, form.active, networks) else {
+    let (networks, rate) = (form.networks(&mut errors), form.rate(&mut errors));
+    let given = (expiry, form.active, networks, rate);
+    let (Some(expiry), Some(active), Some(networks), Some(rate)) = given else {
         user.state.sessions.record_outcome(user.session, token, FormState::Open);
         return show(&user, Some(token), StatusCode::UNPROCESSABLE_ENTITY, &form, &errors);
     };
     let (store, values) = (user.state.store.clone(), form.clone());
     let issued = submission::execute(&user, token, move |acting| {
         let grant = store.scopes(&values.scopes)?;
-        let new = NewKey::new(values.name, grant, expiry).with_active(active);
-        acting.issue(new.with_networks(networks))
+        let mut new = NewKey::new(values.name, grant, expiry).with_active(active);
+        (new.networks, new.rate) = (networks, rate);
+        acting.issue(new)
     });
     match issued.await {
         Ok(issued) => Ok(reveal(&user, &origin(&user, &uri, &headers), issued)),

@@ -66,6 +66,9 @@ pub(crate) async fn save(
     if submitted.changes(Field::Networks) {
         submitted.networks = submitted.form.networks(&mut errors);
     }
+    if submitted.changes(Field::Rate) {
+        submitted.rate = submitted.form.rate(&mut errors);
+    }
     if !errors.is_empty() {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return show(&user, status, &record, submitted, errors, None).await;

@@ -39,6 +39,7 @@ impl FormHtml<'_> {
             (self.conflict(Field::Active).unwrap_or_else(|| self.active()))
             (self.conflict(Field::Expires).unwrap_or_else(|| self.expires()))
             (self.conflict(Field::Networks).unwrap_or_else(|| self.networks()))
+            (self.conflict(Field::Rate).unwrap_or_else(|| self.rate()))
         }
     }
 
@@ -85,6 +86,7 @@ impl FormHtml<'_> {
                 Field::Networks => {
                     input type="hidden" name="networks" value=(form.networks);
                 }
+                Field::Rate => { input type="hidden" name="rate" value=(form.rate); }
                 Field::Form => {}
             }
         }
@@ -221,6 +223,28 @@ impl FormHtml<'_> {
                 textarea #networks .mono name="networks" rows="3" spellcheck="false" autocapitalize="off"
                     autofocus[self.first(Field::Networks)] aria-invalid=[error.map(|_| "true")]
                     aria-describedby=(described("networks-hint", "networks-error", error)) { (self.form.networks) }
+            }
+        }
+    }
+
+    fn rate(&self) -> Markup {
+        let error = self.errors.at(Field::Rate);
+        let record = self.user.state.store.get(self.user.principal.id());
+        let own = record.ok().and_then(|record| record.rate);
+        html! {
+            div .field .invalid[error.is_some()] {
+                label for="rate" { "Rate" }
+                p .hint #rate-hint {
+                    "The most requests in a span of time, such as 100/60s or 5000/1h, on each server. "
+                    "Leave the field empty for a key without a limit."
+                    @if let Some(own) = own {
+                        " Your own key has the rate " (own) "; a key that you create has no higher one."
+                    }
+                }
+                (error_line(error, "rate-error"))
+                input #rate .short name="rate" type="text" value=(self.form.rate) autocomplete="off"
+                    autofocus[self.first(Field::Rate)] aria-invalid=[error.map(|_| "true")]
+                    aria-describedby=(described("rate-hint", "rate-error", error));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{form_body::FormInput, sentence::sentence};
 use crate::{api_error::ApiError, rfc3339, wire};
 use axum::http::StatusCode;
-use portcullis::{Expiry, Grant, Networks, Record, Refusal, Store, Timestamp};
+use portcullis::{Expiry, Grant, Networks, Rate, Record, Refusal, Store, Timestamp};
 use std::collections::BTreeSet;
 
 /// The values of a key's form, as they were entered.
@@ -17,6 +17,8 @@ pub(crate) struct KeyForm {
     pub(crate) expires: String,
     /// One network a line.
     pub(crate) networks: String,
+    /// A rate such as `100/60s`, or empty.
+    pub(crate) rate: String,
 }
 
 impl KeyForm {
@@ -28,6 +30,7 @@ impl KeyForm {
             active: Some(true),
             expires: String::new(),
             networks: String::new(),
+            rate: String::new(),
         }
     }
 
@@ -47,6 +50,7 @@ impl KeyForm {
             active: Some(record.active),
             expires: day(record.expiry),
             networks: lines(&wire::networks(&record.networks).join("\n")),
+            rate: record.rate.map(|rate| rate.to_string()).unwrap_or_default(),
         }
     }
 
@@ -61,6 +65,7 @@ impl KeyForm {
             },
             expires: input.text("expires").trim().to_owned(),
             networks: lines(&input.text("networks")),
+            rate: input.text("rate").trim().to_owned(),
         }
     }
 
@@ -72,6 +77,19 @@ impl KeyForm {
             errors.add(Field::Networks, text);
         }
         networks.ok()
+    }
+
+    /// Parses the rate; `Some(None)` for none.
+    pub(crate) fn rate(&self, errors: &mut FormErrors) -> Option<Option<Rate>> {
+        if self.rate.is_empty() {
+            return Some(None);
+        }
+        let rate = self.rate.parse().ok();
+        if rate.is_none() {
+            let text = "This is not a rate; write requests and span as 100/60s, at most 1000000 requests and 1 day.";
+            errors.add(Field::Rate, text);
+        }
+        rate.map(Some)
     }
 
     /// Parses the expiry: the end of the date. For a new key it must be in the future; an existing key
@@ -118,12 +136,13 @@ pub(crate) enum Field {
     Active,
     Expires,
     Networks,
+    Rate,
 }
 
 impl Field {
     /// The fields of the form, in the order of the page.
-    pub(crate) const EDITED: [Self; 5] =
-        [Self::Name, Self::Scopes, Self::Active, Self::Expires, Self::Networks];
+    pub(crate) const EDITED: [Self; 6] =
+        [Self::Name, Self::Scopes, Self::Active, Self::Expires, Self::Networks, Self::Rate];
 
     /// Returns the name of the HTML field.
     pub(crate) fn as_str(self) -> &'static str {
@@ -134,6 +153,7 @@ impl Field {
             Self::Active => "active",
             Self::Expires => "expires",
             Self::Networks => "networks",
+            Self::Rate => "rate",
         }
     }
 
@@ -146,6 +166,7 @@ impl Field {
             Self::Active => "Active",
             Self::Expires => "Expires",
             Self::Networks => "Networks",
+            Self::Rate => "Rate",
         }
     }
 }

@@ -107,6 +107,12 @@ fn refusal_page(
         return page;
     }
     log_refusal(refusal, peer);
+    if let Refusal::RateLimited { retry_after, .. } = refusal {
+        let text = format!("This key made all requests of its rate. Try again in {retry_after} s.");
+        let mut page = show(base, StatusCode::TOO_MANY_REQUESTS, None, Some(&text));
+        page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
+        return page;
+    }
     let (status, text) = match refusal {
         Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
         _ => (

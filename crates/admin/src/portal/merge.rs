@@ -11,7 +11,9 @@ use super::{
 };
 use crate::rfc3339;
 use maud::{Markup, html};
-use portcullis::{Acting, Change, Error, Expiry, Grant, KeyId, Networks, Record, Store, Timestamp};
+use portcullis::{
+    Acting, Change, Error, Expiry, Grant, KeyId, Networks, Rate, Record, Store, Timestamp,
+};
 use std::{
     collections::BTreeSet,
     thread,
@@ -32,6 +34,7 @@ pub(crate) struct OpenedValues {
     /// The exact time, or empty. The form shows only the date.
     expires: String,
     networks: String,
+    rate: String,
 }
 
 const YES: &str = "yes";
@@ -39,13 +42,13 @@ const YES: &str = "yes";
 impl OpenedValues {
     pub(crate) fn of(store: &Store, record: &Record) -> Self {
         let since = || record.inactive_since.map(rfc3339::format).unwrap_or_default();
-        let KeyForm { name, scopes, networks, .. } = KeyForm::of(store, record);
+        let KeyForm { name, scopes, networks, rate, .. } = KeyForm::of(store, record);
         let expires = match record.expiry {
             Expiry::At(at) => rfc3339::format(at),
             Expiry::Never => String::new(),
         };
         let active = if record.active { YES.into() } else { since() };
-        Self { name, scopes, active, expires, networks }
+        Self { name, scopes, active, expires, networks, rate }
     }
 
     fn read(input: &mut FormInput) -> Self {
@@ -55,6 +58,7 @@ impl OpenedValues {
             active: input.text("was_active"),
             expires: input.text("was_expires"),
             networks: lines(&input.text("was_networks")),
+            rate: input.text("was_rate"),
         }
     }
 
@@ -73,6 +77,7 @@ impl OpenedValues {
             input type="hidden" name="was_active" value=(self.active);
             input type="hidden" name="was_expires" value=(self.expires);
             input type="hidden" name="was_networks" value=(self.networks);
+            input type="hidden" name="was_rate" value=(self.rate);
         }
     }
 }
@@ -86,6 +91,8 @@ pub(crate) struct SubmittedForm {
     pub(crate) expiry: Option<Expiry>,
     /// The networks of the form, if they are valid.
     pub(crate) networks: Option<Networks>,
+    /// The rate of the form, if it is valid.
+    pub(crate) rate: Option<Option<Rate>>,
     /// Conflicts that the form asked about and the user left open.
     undecided: Vec<Field>,
 }
@@ -117,7 +124,7 @@ impl SubmittedForm {
     /// The form of a key without changes.
     pub(crate) fn unchanged(store: &Store, record: &Record) -> Self {
         let (opened, form) = (OpenedValues::of(store, record), KeyForm::of(store, record));
-        Self { opened, form, expiry: None, networks: None, undecided: Vec::new() }
+        Self { opened, form, expiry: None, networks: None, rate: None, undecided: Vec::new() }
     }
 
     pub(crate) fn read(input: &mut FormInput) -> Self {
@@ -135,11 +142,12 @@ impl SubmittedForm {
                 ("now", Field::Scopes) => form.scopes.clone_from(&opened.scopes),
                 ("now", Field::Expires) => opened.day().clone_into(&mut form.expires),
                 ("now", Field::Networks) => form.networks.clone_from(&opened.networks),
+                ("now", Field::Rate) => form.rate.clone_from(&opened.rate),
                 ("now", _) => form.active = None,
                 _ => undecided.push(field),
             }
         }
-        Self { opened, form, expiry: None, networks: None, undecided }
+        Self { opened, form, expiry: None, networks: None, rate: None, undecided }
     }
 
     /// Returns whether the user changed the field.
@@ -150,6 +158,7 @@ impl SubmittedForm {
             Field::Active => self.form.active.is_some_and(|yes| yes != self.opened.is_active()),
             Field::Expires => self.form.expires != self.opened.day(),
             Field::Networks => self.form.networks != self.opened.networks,
+            Field::Rate => self.form.rate != self.opened.rate,
             Field::Form => false,
         }
     }
@@ -224,6 +233,13 @@ impl SubmittedForm {
         {
             merged.change.networks = Some(networks.clone());
         }
+        if let Some(rate) = self.rate
+            && self.changes(Field::Rate)
+            && rate != record.rate
+            && may_apply(Field::Rate, now.rate == self.opened.rate)
+        {
+            merged.change.rate = Some(rate);
+        }
         Ok(merged)
     }
 
@@ -276,14 +292,16 @@ impl SubmittedForm {
         is_wrong: impl Fn(Field) -> bool,
     ) -> Self {
         let (now, shown) = (OpenedValues::of(store, record), KeyForm::of(store, record));
-        let [name, scopes, active, expires, nets] = Field::EDITED.map(|field| self.changes(field));
-        let Self { opened: was, form, expiry, networks, undecided } = self;
+        let [name, scopes, active, expires, nets, rates] =
+            Field::EDITED.map(|field| self.changes(field));
+        let Self { opened: was, form, expiry, networks, rate, undecided } = self;
         let opened = OpenedValues {
             name: if name && is_wrong(Field::Name) { was.name } else { now.name },
             scopes: if scopes && is_wrong(Field::Scopes) { was.scopes } else { now.scopes },
             active: if active && is_wrong(Field::Active) { was.active } else { now.active },
             expires: if expires && is_wrong(Field::Expires) { was.expires } else { now.expires },
             networks: if nets && is_wrong(Field::Networks) { was.networks } else { now.networks },
+            rate: if rates && is_wrong(Field::Rate) { was.rate } else { now.rate },
         };
         let form = KeyForm {
             name: if name { form.name } else { shown.name },
@@ -291,8 +309,9 @@ impl SubmittedForm {
             active: if active { form.active } else { shown.active },
             expires: if expires { form.expires } else { shown.expires },
             networks: if nets { form.networks } else { shown.networks },
+            rate: if rates { form.rate } else { shown.rate },
         };
-        Self { opened, form, expiry, networks, undecided }
+        Self { opened, form, expiry, networks, rate, undecided }
     }
 }
 
@@ -313,6 +332,8 @@ impl Conflict {
             Field::Expires if form.expires.is_empty() => "never".into(),
             Field::Networks if form.networks.is_empty() => "every network".into(),
             Field::Networks => form.networks.replace('\n', ", "),
+            Field::Rate if form.rate.is_empty() => "no limit".into(),
+            Field::Rate => form.rate.clone(),
             Field::Expires | Field::Form => form.expires.clone(),
         };
         Self { field, now: text(now), mine: text(mine) }

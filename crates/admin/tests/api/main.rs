@@ -19,5 +19,6 @@ mod lists;
 mod networks;
 mod owners;
 mod pending;
+mod rates;
 mod reach;
 mod reference;

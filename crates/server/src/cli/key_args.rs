@@ -6,7 +6,7 @@ use super::{
     values::{YesNo, expiry, metadata_entry, seconds},
 };
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use portcullis::Network;
+use portcullis::{Network, Rate};
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -112,9 +112,13 @@ pub(crate) struct Create {
     /// one the key can be used from everywhere.
     #[arg(long = "network", value_name = "CIDR", action = ArgAction::Append, value_delimiter = ',')]
     pub(crate) networks: Vec<Network>,
+    /// The most requests in a span of time, such as 100/60s or 5000/1h; each server counts its own. Without it
+    /// the key has no limit.
+    #[arg(long, value_name = "REQUESTS/SPAN")]
+    pub(crate) rate: Option<Rate>,
     /// Create the keys of a file: one JSON object a line, with the fields of POST /v1/keys.
     #[arg(long, value_name = "FILE", requires = "to", conflicts_with_all = [
-        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta", "networks"])]
+        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta", "networks", "rate"])]
     pub(crate) from: Option<PathBuf>,
     /// The new file for the texts of these keys, one JSON object a line. Only its owner can read it.
     #[arg(long, value_name = "FILE", requires = "from")]
@@ -213,6 +217,12 @@ pub(crate) struct Changes {
     /// Remove every network: the key can be used from everywhere.
     #[arg(long, conflicts_with = "networks")]
     pub(crate) any_network: bool,
+    /// The most requests in a span of time, such as 100/60s or 5000/1h.
+    #[arg(long, value_name = "REQUESTS/SPAN")]
+    pub(crate) rate: Option<Rate>,
+    /// Remove the rate: the key has no limit.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) no_rate: bool,
 }
 
 #[derive(Args)]

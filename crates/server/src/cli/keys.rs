@@ -14,7 +14,7 @@ use super::{
     values::{YesNo, from_now},
 };
 use axum::http::Method;
-use portcullis::{KeyId, Network};
+use portcullis::{KeyId, Network, Rate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{
@@ -44,6 +44,9 @@ pub(crate) async fn create(
     body.insert("metadata".into(), options.meta.into_iter().collect());
     if !options.networks.is_empty() {
         body.insert("networks".into(), texts(&options.networks));
+    }
+    if let Some(rate) = options.rate {
+        body.insert("rate".into(), object(rate));
     }
     let reader = delivery::check_standard_output()?;
     warn_if_time_is_ahead(client).await;
@@ -261,11 +264,17 @@ fn patch(changes: Changes) -> Result<Value, Failure> {
     set("metadata", (!metadata.is_empty()).then_some(Value::Object(metadata)));
     let are_given = changes.any_network || !changes.networks.is_empty();
     set("networks", are_given.then(|| texts(&changes.networks)));
+    set("rate", changes.no_rate.then_some(Value::Null));
+    set("rate", changes.rate.map(object));
     Ok(Value::Object(body))
 }
 
 fn texts(networks: &[Network]) -> Value {
     networks.iter().map(Network::to_string).collect()
+}
+
+fn object(rate: Rate) -> Value {
+    json!({"requests": rate.requests(), "seconds": rate.seconds()})
 }
 
 /// Returns the path of a key.

@@ -24,6 +24,7 @@ pub(crate) struct Key {
     /// Absent in the responses of an earlier version.
     #[serde(default)]
     networks: Vec<String>,
+    rate: Option<Rate>,
     pub(crate) created_at: String,
     created_by: String,
     updated_at: String,
@@ -38,6 +39,13 @@ pub(crate) struct Key {
     /// Only of a key that was just created.
     #[serde(rename = "key")]
     pub(crate) secret: Option<String>,
+}
+
+/// The requests that a key may make.
+#[derive(Deserialize)]
+struct Rate {
+    requests: u32,
+    seconds: u32,
 }
 
 /// Returns a number of keys in words.
@@ -209,6 +217,8 @@ pub(crate) fn details(key: &Key) -> String {
     if !key.networks.is_empty() {
         rows.push(["networks".into(), key.networks.join(" ")]);
     }
+    let rate = |rate: &Rate| ["rate".into(), format!("{}/{}s", rate.requests, rate.seconds)];
+    rows.extend(key.rate.iter().map(rate));
     rows.extend(
         key.metadata.iter().map(|(name, value)| [format!("metadata {name}"), value.clone()]),
     );

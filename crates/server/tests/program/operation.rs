@@ -133,7 +133,7 @@ fn networks_of_a_key_are_compared_with_the_address_that_a_trusted_proxy_reports(
     let create = ["key", "create", "--name", "till", "--scope", "api.read", "--network"];
     let key = home.done(&[&create[..], &["192.0.2.0/24,2001:db8::/32"]].concat());
     let shown = home.done(&["key", "show", &id_of(&key)]);
-    assert!(shown.contains("networks       192.0.2.0/24 2001:db8::/32"), "{shown}");
+    assert!(shown.contains("192.0.2.0/24 2001:db8::/32"), "{shown}");
     let server = home.serve(&["--behind-proxy", "--trusted-proxy", "127.0.0.1"]);
     let whoami =
         |from: &str| ask(server.address(), "/v1/whoami", &[with_key(&key), forwarded_for(from)]).0;
@@ -150,6 +150,36 @@ fn networks_of_a_key_are_compared_with_the_address_that_a_trusted_proxy_reports(
     assert_eq!((whoami("192.0.2.7"), whoami("198.51.100.7")), (401, 200));
     home.done(&["key", "update", &id_of(&key), "--any-network"]);
     assert_eq!((whoami("192.0.2.7"), whoami("here")), (200, 200));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn key_beyond_its_rate_gets_429_and_is_no_bad_key() {
+    let (home, _) = home();
+    let create = ["key", "create", "--name", "till", "--scope", "api.read", "--rate", "2/1h"];
+    let key = home.done(&create);
+    let shown = home.done(&["key", "show", &id_of(&key)]);
+    assert!(shown.contains("2/3600s"), "{shown}");
+    let metrics = free_address();
+    let server =
+        home.serve(&["--behind-proxy", "--max-bad-keys", "1", "--metrics-listen", &metrics]);
+    let whoami = || ask(server.address(), "/v1/whoami", &[with_key(&key)]);
+    // The guard and the handler count one request together.
+    assert_eq!((whoami().0, whoami().0), (200, 200));
+    for _ in 0..3 {
+        let (status, head, body) = whoami();
+        assert_eq!(status, 429);
+        assert!(
+            head.contains("retry-after: 1") && head.contains("ratelimit: \"perkey\";r=0;t=1"),
+            "{head}"
+        );
+        assert!(body.contains("urn:portcullis:rate-limited"), "{body}");
+    }
+    let counted = "portcullis_auth_requests_total{result=\"rate_limited\"} 3";
+    let told = ask(&metrics, "/metrics", &[]).2;
+    assert!(told.contains(counted) && told.contains("portcullis_auth_limited_total 0"), "{told}");
+    home.done(&["key", "update", &id_of(&key), "--no-rate"]);
+    assert_eq!((whoami().0, whoami().0, whoami().0), (200, 200, 200));
     assert!(server.stop().success());
 }
 

@@ -1,4 +1,4 @@
-//! Networks in the form of a key.
+//! Networks and rate in the form of a key.
 
 use super::Browser;
 use axum::http::StatusCode;
@@ -51,4 +51,35 @@ async fn networks_are_created_changed_and_removed_in_the_form() {
     let decided = conflict.form(&here).with("keep_networks", "mine");
     assert_eq!(browser.submit(&here, &decided).await.status, StatusCode::SEE_OTHER);
     assert!(now().is_any());
+}
+
+#[tokio::test]
+async fn rate_is_created_changed_and_removed_in_the_form() {
+    let (_dir, home) = portcullis_testkit::home();
+    let mut browser = Browser::over(portcullis_testkit::builder().open(&home).unwrap());
+    let root = browser.root.clone();
+    browser.log_in(&root).await;
+    let new = browser.open_new().await.with("name", "till").with("rate", " 100/1m ");
+    assert_eq!(browser.submit("/keys", &new).await.status, StatusCode::CREATED);
+    let key = browser.store.records().find(|record| record.name == "till").unwrap();
+    let rate = |text: &str| Some(text.parse::<portcullis::Rate>().unwrap());
+    assert_eq!(key.rate, rate("100/60s"));
+    let here = format!("/keys/{}", key.id);
+    let now = || browser.store.get(key.id).unwrap().rate;
+    let form = browser.open(&here).await;
+    assert_eq!(form.value("rate"), Some("100/60s"));
+    let wrong = browser.submit(&here, &form.clone().with("rate", "fast")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    wrong.assert_contains("This is not a rate");
+    let changed = browser.submit(&here, &form.with("rate", "5000/1h")).await;
+    assert_eq!((changed.status, now()), (StatusCode::SEE_OTHER, rate("5000/3600s")));
+    let stale = browser.open(&here).await;
+    browser.store.update(key.id, Change::default().without_rate()).unwrap();
+    browser.get(&here).await.assert_contains("Rate: 5000/3600s → no limit");
+    let conflict = browser.submit(&here, &stale.with("rate", "1/1s")).await;
+    assert_eq!(conflict.status, StatusCode::CONFLICT);
+    conflict.assert_contains("<bdi>no limit</bdi>");
+    let decided = conflict.form(&here).with("keep_rate", "mine");
+    assert_eq!(browser.submit(&here, &decided).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(now(), rate("1/1s"));
 }
