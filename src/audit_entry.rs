@@ -2,6 +2,7 @@
 
 use crate::{
     id::KeyId,
+    policy::Policy,
     record::{Actor, Change},
     scope::Scope,
     time::Timestamp,
@@ -92,6 +93,13 @@ pub enum Act {
         /// Its name.
         scope: Scope,
     },
+    /// The policy of the store was set.
+    SetPolicy {
+        /// The new policy.
+        policy: Policy,
+        /// The number of its value among the scopes.
+        number: u8,
+    },
     /// A key was replaced by a new key with the same fields. The entry concerns the old key.
     Rotate {
         /// The new key.
@@ -154,6 +162,7 @@ impl Act {
             Self::ExtendCatalogue => "extend_catalogue",
             Self::AddScope { .. } => "add_scope",
             Self::HideScope { .. } => "hide_scope",
+            Self::SetPolicy { .. } => "set_policy",
             Self::Rotate { .. } => "rotate",
             Self::Prune { .. } => "cut",
             Self::Repair { .. } => "repair",
@@ -183,6 +192,8 @@ pub enum Attempt {
     Prune,
     /// Adding or hiding a scope.
     ChangeScopes,
+    /// Setting the policy of the store.
+    SetPolicy,
 }
 
 impl Attempt {
@@ -197,19 +208,31 @@ impl Attempt {
             Self::Rotate => "rotate",
             Self::Prune => "cut",
             Self::ChangeScopes => "change_scopes",
+            Self::SetPolicy => "set_policy",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Attempt::{self, ChangeScopes, Create, Delete, List, Prune, Rotate, Update, Verify};
+    use super::Attempt::{
+        self, ChangeScopes, Create, Delete, List, Prune, Rotate, SetPolicy, Update, Verify,
+    };
 
     #[test]
     fn each_attempt_has_its_api_name() {
-        let all = [Create, List, Update, Delete, Verify, Rotate, Prune, ChangeScopes];
-        let words =
-            ["create", "list", "update", "delete", "verify", "rotate", "cut", "change_scopes"];
+        let all = [Create, List, Update, Delete, Verify, Rotate, Prune, ChangeScopes, SetPolicy];
+        let words = [
+            "create",
+            "list",
+            "update",
+            "delete",
+            "verify",
+            "rotate",
+            "cut",
+            "change_scopes",
+            "set_policy",
+        ];
         assert_eq!(all.map(Attempt::as_str), words);
     }
 }

@@ -308,6 +308,8 @@ pub enum Field {
     Freshness,
     /// The time before which the audit log is pruned.
     Before,
+    /// The policy of the store.
+    Policy,
 }
 
 impl Field {
@@ -326,6 +328,7 @@ impl Field {
             Self::Record => "record",
             Self::Prefix => "prefix",
             Self::Pepper => "pepper",
+            Self::Policy => "policy",
             Self::Grace => "grace_seconds",
             Self::PageSize => "page_size",
             Self::PageToken => "page_token",
@@ -398,6 +401,9 @@ pub enum Forbidden {
     /// Only root keys, the host and local operators add and hide scopes.
     #[error("only a root key adds and hides scopes; use one, or the command scopes on the host")]
     ScopesAreRoots,
+    /// Only root keys, the host and local operators set the policy.
+    #[error("only a root key sets the policy; use one, or the control socket on the host")]
+    PolicyIsRoots,
 }
 
 impl From<Forbidden> for Error {

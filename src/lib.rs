@@ -45,6 +45,7 @@ pub mod error;
 mod pepper;
 mod imported;
 mod record;
+mod policy;
 mod principal;
 mod audit_entry;
 
@@ -112,6 +113,7 @@ pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
 pub use networks::Networks;
 pub use offline::Offline;
+pub use policy::{LifetimePolicy, Policy};
 pub use principal::Principal;
 pub use random::{NoRandomness, array as random_bytes};
 pub use rate::{InvalidRate, Rate};

@@ -8,6 +8,7 @@ use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
     networks::Networks,
+    policy::Policy,
     rate::Rate,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Grant, NumberedScope, Offer, Scope},
@@ -61,6 +62,8 @@ pub(super) struct LaterScopes {
     pub(super) length: usize,
     added: BTreeMap<usize, NumberedScope>,
     hidden: HashSet<Scope>,
+    /// The newest policy, and its number.
+    policy: Option<(usize, Policy)>,
 }
 
 impl LaterScopes {
@@ -76,6 +79,10 @@ impl LaterScopes {
                 self.added.entry(usize::from(*number)).or_insert(added);
                 self.add_number(usize::from(*number));
             }
+            Act::SetPolicy { policy, number } => {
+                self.policy = Some((usize::from(*number), *policy));
+                self.add_number(usize::from(*number));
+            }
             Act::HideScope { scope } => {
                 self.hidden.insert(scope.clone());
             }
@@ -87,6 +94,9 @@ impl LaterScopes {
     /// was offered again stays hidden.
     pub(super) fn apply(&self, names: &mut [NumberedScope]) {
         for (number, name) in names.iter_mut().enumerate() {
+            if let Some((_, policy)) = self.policy.filter(|(stored, _)| *stored == number) {
+                *name = policy.stored();
+            }
             match self.added.get(&number) {
                 Some(added) if name.offer == Offer::ByHost => name.clone_from(added),
                 _ => {}

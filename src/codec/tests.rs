@@ -561,6 +561,10 @@ fn prune_repair_scopes_and_repeated_refusal_have_the_documented_bytes() {
             "04000000 07000000 0000000000000000 01".into(),
         ),
         (
+            Act::SetPolicy { policy: crate::policy::Policy::default(), number: 7 },
+            "12000000 07 1b00000000000000 31202d202d206f7074696f6e616c202d202d206f7074696f6e616c 01".into(),
+        ),
+        (
             Act::AddScope { scope: API_READ, number: 3, description: "read".into() },
             "0d000000 0800000000000000 6170692e72656164 03 0400000000000000 72656164 01".into(),
         ),

@@ -39,6 +39,7 @@ mod leaked;
 mod list;
 mod numbering;
 mod planning;
+mod policy;
 mod plans;
 mod prune;
 mod pruned;

@@ -2,6 +2,7 @@
 
 use crate::{
     error::Error,
+    policy::Policy,
     scope::{Catalogue, NumberedScope, Scope},
 };
 
@@ -27,6 +28,11 @@ impl ScopeNames {
 
     pub(super) fn catalogue(&self) -> &'static Catalogue {
         self.catalogue
+    }
+
+    /// The policy of the store.
+    pub(super) fn policy(&self) -> Result<Policy, Error> {
+        Policy::among(&self.numbered)
     }
 
     pub(super) fn numbered(&self) -> &[NumberedScope] {

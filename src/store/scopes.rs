@@ -6,7 +6,8 @@
 use super::{acting::Acting, caller::Caller, core::Core, handle::Store, planning::Planning};
 use crate::{
     audit_entry::{Act, Attempt},
-    error::{Error, Field},
+    error::{Error, Field, Forbidden},
+    policy::{POLICY_SCOPE, Policy},
     record::{Actor, is_description},
     scope::{MAX_SCOPES, NumberedScope, Offer, Scope, TooManyScopes, catalogue},
     secret::Secret,
@@ -17,6 +18,7 @@ use std::sync::PoisonError;
 enum ScopeChange<'d> {
     Add { description: &'d str },
     Hide,
+    SetPolicy(Policy),
 }
 
 impl Store {
@@ -73,9 +75,26 @@ impl Acting<'_> {
 }
 
 impl Caller<'_> {
+    /// Sets the policy, which is stored as a hidden scope: so every replica and backup has it.
+    pub(super) fn set_policy(self, policy: Policy) -> Result<(), Error> {
+        self.change(&POLICY_SCOPE, &ScopeChange::SetPolicy(policy))
+    }
+
     fn change_scope(self, scope: &Scope, change: &ScopeChange<'_>) -> Result<(), Error> {
+        if *scope == POLICY_SCOPE {
+            let reason = format!("{scope} is reserved for the policy; set the policy instead");
+            return Err(Error::invalid(Field::Scopes, reason));
+        }
+        self.change(scope, change)
+    }
+
+    fn change(self, scope: &Scope, change: &ScopeChange<'_>) -> Result<(), Error> {
         let core = self.core;
-        let begin = || Planning::begin(self, Attempt::ChangeScopes, None)?.require_root();
+        let (attempt, refused) = match change {
+            ScopeChange::SetPolicy(_) => (Attempt::SetPolicy, Forbidden::PolicyIsRoots),
+            _ => (Attempt::ChangeScopes, Forbidden::ScopesAreRoots),
+        };
+        let begin = || Planning::begin(self, attempt, None)?.require_root(attempt, refused.clone());
         drop(begin()?);
         // Each plan must see the numbers that the one before assigned.
         let _one_at_a_time = core.scope_changes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +139,11 @@ impl ScopeChange<'_> {
                     description: description.clone(),
                 };
                 (NumberedScope { scope: scope.clone(), description, offer: Offer::Always }, act)
+            }
+            Self::SetPolicy(policy) => {
+                let number = u8::try_from(number).ok().filter(|_| number < MAX_SCOPES);
+                let act = Act::SetPolicy { policy: *policy, number: number.ok_or(TooManyScopes)? };
+                (policy.stored(), act)
             }
             Self::Hide if catalogue::is_key_management(scope) => {
                 let reason = format!("{scope} is for key management and cannot be hidden");

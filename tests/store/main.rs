@@ -21,6 +21,7 @@ mod lists;
 mod lifecycle;
 mod model;
 mod networks;
+mod policy;
 mod rates;
 mod revocation;
 mod secrets;

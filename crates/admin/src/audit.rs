@@ -5,6 +5,7 @@ use super::{
     caller::Caller,
     fields::{Fields, Given},
     json_body::JSON,
+    policy::ShownPolicy,
     query, rfc3339, wire,
 };
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
@@ -73,6 +74,8 @@ pub(crate) struct Entry<'e> {
     restore: Option<Restored>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<ChangedScope<'e>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<ShownPolicy>,
 }
 
 /// The scope that was added or hidden.
@@ -218,6 +221,10 @@ impl<'e> Entry<'e> {
             repair,
             restore,
             scope: changed_scope,
+            policy: match &entry.act {
+                Act::SetPolicy { policy, .. } => Some((*policy).into()),
+                _ => None,
+            },
         }
     }
 }

@@ -130,10 +130,21 @@ impl Caller {
 
     /// Accepts a local user and a root key. Records any other caller's attempt to change the scopes.
     pub(crate) async fn require_root(&self, store: &Store) -> Result<(), ApiError> {
+        self.require_root_for(store, Attempt::ChangeScopes).await
+    }
+
+    /// Like [`require_root`](Self::require_root), for this attempt.
+    pub(crate) async fn require_root_for(
+        &self,
+        store: &Store,
+        attempt: Attempt,
+    ) -> Result<(), ApiError> {
         match self {
             Self::Key(principal, _) if *principal.grant() != Grant::All => {
-                let refused = Forbidden::ScopesAreRoots;
-                let attempt = Attempt::ChangeScopes;
+                let refused = match attempt {
+                    Attempt::SetPolicy => Forbidden::PolicyIsRoots,
+                    _ => Forbidden::ScopesAreRoots,
+                };
                 self.record_refusal(store, attempt, None, refused.to_string()).await;
                 Err(Error::from(refused).into())
             }

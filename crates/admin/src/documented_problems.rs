@@ -134,7 +134,7 @@ fn kinds(method: &str, operation: &Value) -> Vec<&'static [Kind]> {
     let is_conditional = has("header", Some("If-Match"));
     let is_idempotent = has("header", Some("Idempotency-Key"));
     let has_text = id == "find_leaked_keys";
-    let changes_scopes = ["add_scope", "hide_scope"].contains(&id);
+    let changes_scopes = ["add_scope", "hide_scope", "set_policy"].contains(&id);
     let revokes_own = id == "revoke_own_key";
     let conditions = [
         (method != "get" && !has_text, LIMITED_BODY),

@@ -117,8 +117,9 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
     let scopes = fields.texts("scopes").unwrap_or_default();
     let active = fields.flag("active").unwrap_or(true);
     let expiry = match fields.expiry("expires_at") {
-        Given::Value(end) => Expiry::At(end),
-        Given::Null | Given::Absent => Expiry::Never,
+        Given::Value(end) => Some(Expiry::At(end)),
+        Given::Null => Some(Expiry::Never),
+        Given::Absent => None,
     };
     let owner = match fields.text("owner") {
         Given::Value(owner) => Some(owner),
@@ -139,7 +140,9 @@ pub(crate) fn new_key(store: &Store, mut fields: Fields) -> Result<NewKey, ApiEr
         Given::Null | Given::Absent => None,
     };
     fields.finish(FIELDS)?;
-    let mut new = NewKey::new(name, grant(store, &scopes)?, expiry);
+    let grant = grant(store, &scopes)?;
+    let expiry = expiry.map_or_else(|| store.default_expiry(&grant), Ok)?;
+    let mut new = NewKey::new(name, grant, expiry);
     (new.active, new.owner, new.metadata) = (active, owner, metadata);
     (new.networks, new.rate) = (networks, rate);
     Ok(new)

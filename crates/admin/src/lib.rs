@@ -29,6 +29,7 @@ mod bulk;
 mod import;
 mod owners;
 mod scopes;
+mod policy;
 mod audit;
 mod export;
 mod audit_stream;
@@ -130,6 +131,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(owners::list))
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))
+        .routes(routes!(policy::show, policy::set))
         .routes(routes!(audit::audit))
         .routes(routes!(export::export))
         .routes(routes!(audit_stream::follow))

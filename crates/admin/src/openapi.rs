@@ -49,6 +49,7 @@ use utoipa::{
             `If-Match` is executed only if the key still has that revision."),
         (name = "Scopes", description = "The permissions of keys. A store has the scopes for key management \
             and those of its host."),
+        (name = "Policy", description = "How long keys may live."),
         (name = "Verification", description = "Check a key: your own, or one that a client sent to \
             a service of yours."),
         (name = "Forward auth", description = "A proxy asks whether to forward a request. It passes \
@@ -99,7 +100,7 @@ struct WrongValue {
 }
 
 /// The schemas of bodies, whose unknown fields are refused.
-const REQUEST_BODIES: [&str; 9] = [
+const REQUEST_BODIES: [&str; 10] = [
     "NewKey",
     "KeyChange",
     "KeyFilter",
@@ -109,6 +110,7 @@ const REQUEST_BODIES: [&str; 9] = [
     "ReachRevocation",
     "Presented",
     "ScopeDescription",
+    "NewPolicy",
 ];
 
 /// A text that is made from the document, and made again when the scopes of the store change.

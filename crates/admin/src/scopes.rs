@@ -11,7 +11,7 @@ use axum::{
     response::Response,
 };
 use portcullis::{
-    Error, Plane, Store,
+    Error, Plane, Policy, Store,
     audit::Attempt,
     scope::{Entry, catalogue},
     web::{FieldError, Problem},
@@ -84,6 +84,7 @@ pub(crate) async fn list(
     })?;
     let entries = store.catalogue().entries().iter();
     let shown = entries.filter(|entry| entry.offered || with_hidden);
+    let shown = shown.filter(|entry| !Policy::is_stored_as(&entry.scope));
     Ok(wire::json(&Scopes { scopes: shown.map(Scope::new).collect() }))
 }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     audit_entry::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
+    policy::Policy,
     record::Change,
     scope::Catalogue,
     time::Timestamp,
@@ -125,6 +126,11 @@ enum StoredAct<'b> {
         act: Box<StoredAct<'b>>,
     },
     Import,
+    SetPolicy {
+        number: u8,
+        /// The text that the value has.
+        policy: String,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -214,6 +220,7 @@ enum StoredAttempt {
     Rotate,
     Prune,
     ChangeScopes,
+    SetPolicy,
 }
 
 impl<'b> From<&'b Act> for StoredAct<'b> {
@@ -228,6 +235,9 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
                 Self::AddScope { name: scope.as_str(), number: *number, description }
             }
             Act::HideScope { scope } => Self::HideScope { name: scope.as_str() },
+            Act::SetPolicy { policy, number } => {
+                Self::SetPolicy { number: *number, policy: policy.stored().description }
+            }
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
             Act::Prune { through, head } => Self::Prune { through: *through, head: *head },
             Act::Repair { head, current, unproved } => {
@@ -259,6 +269,7 @@ impl From<Attempt> for StoredAttempt {
             Attempt::Rotate => Self::Rotate,
             Attempt::Prune => Self::Prune,
             Attempt::ChangeScopes => Self::ChangeScopes,
+            Attempt::SetPolicy => Self::SetPolicy,
         }
     }
 }
@@ -274,6 +285,7 @@ impl From<StoredAttempt> for Attempt {
             StoredAttempt::Rotate => Self::Rotate,
             StoredAttempt::Prune => Self::Prune,
             StoredAttempt::ChangeScopes => Self::ChangeScopes,
+            StoredAttempt::SetPolicy => Self::SetPolicy,
         }
     }
 }
@@ -296,6 +308,9 @@ impl StoredAct<'_> {
                 description: description.to_owned(),
             },
             Self::HideScope { name } => Act::HideScope { scope: name.parse().ok()? },
+            Self::SetPolicy { number, policy } => {
+                Act::SetPolicy { policy: Policy::parse(&policy)?, number }
+            }
             Self::Rotate { into } | Self::RotateOnce { into, .. } => {
                 Act::Rotate { into: KeyId::from_u64(into) }
             }

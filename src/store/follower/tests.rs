@@ -1,8 +1,8 @@
 //! Several stores that share one consensus store in memory: the guarantees of one store hold for all.
 
 use crate::{
-    Change, Error, Expiry, Grant, Idempotency, KeyId, MetadataPatch, NewKey, Outcome, Prefix,
-    Refusal, Store,
+    Change, Error, Expiry, Grant, Idempotency, KeyId, LifetimePolicy, MetadataPatch, NewKey,
+    Outcome, Policy, Prefix, Refusal, Store,
     audit::Act,
     cluster::{
         Replica, Revision,
@@ -14,6 +14,7 @@ use crate::{
             memory::Memory,
         },
     },
+    error::Field,
     ledger::Mode,
     list::ListQuery,
     record::Actor,
@@ -554,6 +555,21 @@ fn scope_added_by_one_replica_has_one_number_on_all() {
     let principal = one.0.authenticate_key(key.as_bytes()).unwrap();
     assert!(principal.require(&"x.two".parse().unwrap()).is_ok());
     assert!(principal.require(&"x.one".parse().unwrap()).is_err());
+}
+
+#[test]
+fn policy_set_on_one_replica_holds_on_all_and_on_later_ones() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.store(), cluster.store());
+    let day = LifetimePolicy { max: Some(LONG), ..LifetimePolicy::default() };
+    let policy = Policy { others: day, ..Policy::default() };
+    one.0.set_policy(policy).unwrap();
+    let refused = two.0.issue(new_key(&two.0));
+    assert!(matches!(refused, Err(Error::Invalid { field: Field::ExpiresAt, .. })), "{refused:?}");
+    assert_eq!(two.0.policy().unwrap(), policy);
+    assert_eq!(cluster.store().0.policy().unwrap(), policy);
+    two.0.set_policy(Policy::default()).unwrap();
+    one.0.issue(new_key(&one.0)).unwrap();
 }
 
 #[test]

@@ -111,6 +111,7 @@ impl Planning<'_> {
             let reason = "must be in the future; leave it out for a key that never expires";
             return Err(Error::invalid(Field::ExpiresAt, reason).into());
         }
+        core.names().policy()?.check_new(&record)?;
         codec::check_length(&record, None)?;
         Ok(record)
     }
@@ -239,6 +240,7 @@ impl Planning<'_> {
         if update.revision.is_some_and(|revision| revision != before.revision) {
             return Err(Error::Changed(id).into());
         }
+        core.names().policy()?.check_change(&before, after_or_same, core.clock.now())?;
         let is_repeated = after.is_none();
         let Some(after) = after.or_else(|| core.rewritten(&before, actor, &self.plans)) else {
             // The answer depends on a change that may still be pending.

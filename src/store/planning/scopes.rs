@@ -33,11 +33,14 @@ impl Planning<'_> {
     }
 
     /// Refuses an act that only root keys, the host and local operators may do.
-    pub(in crate::store) fn require_root(self) -> Result<Self, Error> {
+    pub(in crate::store) fn require_root(
+        self,
+        attempt: Attempt,
+        refused: Forbidden,
+    ) -> Result<Self, Error> {
         match &self.authority {
             Authority::Key(actor) if actor.grant != Grant::All => {
-                let refused = Forbidden::ScopesAreRoots.into();
-                Err(self.refuse(Attempt::ChangeScopes, None, Change::default(), refused))
+                Err(self.refuse(attempt, None, Change::default(), refused.into()))
             }
             _ => Ok(self),
         }

@@ -209,3 +209,28 @@ pub(crate) struct ScopeDescription {
     #[schema(min_length = 1, max_length = 200)]
     description: String,
 }
+
+/// The whole new policy: a field that is left out limits nothing.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `policy::set` reads")]
+#[schema(examples(json!({"max_lifetime_seconds": 31_536_000, "admin_max_lifetime_seconds": 7_776_000})))]
+pub(crate) struct NewPolicy {
+    /// The longest lifetime of keys without a scope of the Administration API.
+    #[schema(nullable = false, minimum = 1)]
+    max_lifetime_seconds: Option<u64>,
+    /// The lifetime of such a key that is created without `expires_at`. At most the longest.
+    #[schema(nullable = false, minimum = 1)]
+    default_lifetime_seconds: Option<u64>,
+    /// Whether such a key needs an expiry.
+    #[schema(nullable = false)]
+    expiry_required: Option<bool>,
+    /// The longest lifetime of keys with a scope of the Administration API.
+    #[schema(nullable = false, minimum = 1)]
+    admin_max_lifetime_seconds: Option<u64>,
+    /// The lifetime of such a key that is created without `expires_at`. At most the longest.
+    #[schema(nullable = false, minimum = 1)]
+    admin_default_lifetime_seconds: Option<u64>,
+    /// Whether such a key needs an expiry.
+    #[schema(nullable = false)]
+    admin_expiry_required: Option<bool>,
+}

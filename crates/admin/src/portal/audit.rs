@@ -177,6 +177,7 @@ fn act(user: &User, entry: &AuditEntry) -> Markup {
         (Act::Rotate { .. }, ..) => ("act made", "Rotated"),
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
         (Act::AddScope { .. }, ..) => ("act made", "Scope added"),
+        (Act::SetPolicy { .. }, ..) => ("act", "Policy set"),
         (Act::HideScope { .. }, ..) => ("act ended", "Scope hidden"),
         (Act::Refuse { .. } | Act::RefuseRepeated { .. }, ..) => ("act refused", "Refused"),
         (Act::Prune { .. }, ..) => ("act ended", "Pruned"),
@@ -224,6 +225,7 @@ fn attempted(attempt: Attempt) -> &'static str {
         Attempt::Rotate => "rotate a key",
         Attempt::Verify => "verify a key",
         Attempt::Prune => "prune the audit log",
+        Attempt::SetPolicy => "set the policy",
         Attempt::ChangeScopes => "add or hide a scope",
         other => other.as_str(),
     }

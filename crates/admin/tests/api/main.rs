@@ -19,6 +19,7 @@ mod lists;
 mod networks;
 mod owners;
 mod pending;
+mod policy;
 mod rates;
 mod reach;
 mod reference;

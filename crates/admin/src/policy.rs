@@ -1,0 +1,111 @@
+//! `/v1/policy`: shows and sets how long keys may live.
+
+use super::{api_error::ApiError, caller::Caller, fields::Fields, json_body::JSON, openapi, wire};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
+use portcullis::{LifetimePolicy, Policy, Store, audit::Attempt, scope::catalogue};
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+const FIELDS: &str = "max_lifetime_seconds, default_lifetime_seconds, expiry_required, admin_max_lifetime_seconds, \
+                      admin_default_lifetime_seconds and admin_expiry_required";
+
+/// How long keys may live. Root keys are exempt.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Policy)]
+pub(crate) struct ShownPolicy {
+    /// The longest lifetime of keys without a scope of the Administration API; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    max_lifetime_seconds: Option<u64>,
+    /// The lifetime of such a key that is created without `expires_at`; absent: it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    default_lifetime_seconds: Option<u64>,
+    /// Whether such a key needs an expiry.
+    expiry_required: bool,
+    /// The longest lifetime of keys with a scope of the Administration API; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    admin_max_lifetime_seconds: Option<u64>,
+    /// The lifetime of such a key that is created without `expires_at`; absent: it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    admin_default_lifetime_seconds: Option<u64>,
+    /// Whether such a key needs an expiry.
+    admin_expiry_required: bool,
+}
+
+impl From<Policy> for ShownPolicy {
+    fn from(Policy { administrators, others }: Policy) -> Self {
+        let seconds = |span: Option<Duration>| span.map(|span| span.as_secs());
+        Self {
+            max_lifetime_seconds: seconds(others.max),
+            default_lifetime_seconds: seconds(others.default),
+            expiry_required: others.required,
+            admin_max_lifetime_seconds: seconds(administrators.max),
+            admin_default_lifetime_seconds: seconds(administrators.default),
+            admin_expiry_required: administrators.required,
+        }
+    }
+}
+
+/// Shows the policy
+///
+/// Returns how long keys may live. Every administrator key may read it.
+#[utoipa::path(
+    get,
+    path = "/v1/policy",
+    operation_id = "show_policy",
+    tag = "Policy",
+    responses(
+        (status = 200, description = "the policy", body = ShownPolicy)
+    ),
+    security(("key" = ["admin.key.list"]))
+)]
+pub(crate) async fn show(State(store): State<Store>, caller: Caller) -> Result<Response, ApiError> {
+    caller.require(&store, &catalogue::ADMIN_KEY_LIST, Attempt::List, None).await?;
+    Ok(wire::json(&ShownPolicy::from(store.policy()?)))
+}
+
+/// Sets the policy
+///
+/// Replaces the whole policy: a field that is left out limits nothing. Only a root key may. Every replica
+/// enforces it at once. No key changes.
+#[utoipa::path(
+    put,
+    path = "/v1/policy",
+    operation_id = "set_policy",
+    tag = "Policy",
+    request_body(content = openapi::NewPolicy),
+    responses(
+        (status = 200, description = "the policy", body = ShownPolicy)
+    ),
+    security(("key" = []))
+)]
+pub(crate) async fn set(
+    State(store): State<Store>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    caller.require_root_for(&store, Attempt::SetPolicy).await?;
+    let mut fields = Fields::read(&headers, body, &[JSON]).await?;
+    let mut seconds = |name| fields.count(name).map(Duration::from_secs);
+    let (max, default) = (seconds("max_lifetime_seconds"), seconds("default_lifetime_seconds"));
+    let admin_max = seconds("admin_max_lifetime_seconds");
+    let admin_default = seconds("admin_default_lifetime_seconds");
+    let required = fields.flag("expiry_required").unwrap_or_default();
+    let admin_required = fields.flag("admin_expiry_required").unwrap_or_default();
+    fields.finish(FIELDS)?;
+    let policy = Policy {
+        administrators: LifetimePolicy {
+            max: admin_max,
+            default: admin_default,
+            required: admin_required,
+        },
+        others: LifetimePolicy { max, default, required },
+    };
+    caller.act(&store, move |acting| acting.set_policy(policy)).await?;
+    Ok(wire::json(&ShownPolicy::from(store.policy()?)))
+}
