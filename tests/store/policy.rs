@@ -33,6 +33,7 @@ fn new(store: &Store, scope: &str, expiry: Expiry) -> NewKey {
     NewKey::new("a", store.scopes([scope]).unwrap(), expiry)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers have no other use for it")]
 fn is_refused<T>(result: Result<T, Error>) -> bool {
     matches!(result, Err(Error::Invalid { field: Field::ExpiresAt, .. }))
 }
@@ -115,7 +116,8 @@ fn policy_survives_reopening_and_pruning() {
     let acts = entries.iter().filter(|entry| matches!(entry.act, Act::SetPolicy { .. }));
     assert_eq!(acts.clone().count(), 2);
     let is_new = |act: &Act| matches!(act, Act::SetPolicy { policy: set, .. } if *set == policy());
-    assert!(acts.last().is_some_and(|entry| is_new(&entry.act)));
+    let mut acts = acts;
+    assert!(acts.next_back().is_some_and(|entry| is_new(&entry.act)));
     drop(store);
     portcullis_testkit::surgery::age(&dir, 100);
     let store = builder().open(&dir).unwrap();

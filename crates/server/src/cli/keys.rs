@@ -39,7 +39,10 @@ pub(crate) async fn create(
     body.insert("scopes".into(), if options.root { json!(["*"]) } else { json!(options.scopes) });
     body.insert("active".into(), (!options.inactive).into());
     let end = options.expires_in.map(end_after).transpose()?.or(options.expires_at);
-    body.insert("expires_at".into(), end.into());
+    // Absent: the policy of the store decides.
+    if let Some(end) = end {
+        body.insert("expires_at".into(), end.into());
+    }
     body.insert("owner".into(), options.owner.into());
     body.insert("metadata".into(), options.meta.into_iter().collect());
     if !options.networks.is_empty() {
