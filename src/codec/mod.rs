@@ -5,16 +5,20 @@
 //! altered one. An entry of the audit log ends in its 32-byte chain head instead of a tag. The tag
 //! is checked before anything is decoded. The design document specifies each byte.
 
+mod db_key;
 mod entry;
+mod mark;
 mod resident;
 mod scope;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::db_key::DbKey;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
+pub(crate) use self::mark::Mark;
 pub(crate) use self::resident::{
     Head, Known, Resident, decode_resident, resident_head, resident_limits,
 };
@@ -22,7 +26,7 @@ pub(crate) use self::scope::{decode_scope, encode_scope};
 
 use self::stored::StoredRecord;
 use crate::{
-    digest::{Digest, Seal, SetHash},
+    digest::{Digest, Seal},
     error::{Error, Field},
     id::KeyId,
     record::Record,
@@ -50,122 +54,6 @@ const MAX_RECORD: usize = 1536;
 const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
 const HEAD: usize = 32;
-
-/// The database key of a value. All values are in one ordered tree; a letter states the kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DbKey {
-    /// `a` and the big-endian sequence.
-    Entry(u64),
-    /// `f`.
-    AuditStart,
-    /// `k` and the digest.
-    Record(Digest),
-    /// `m`.
-    Meta,
-    /// `s` and the number.
-    Scope(u8),
-    /// `u` and the big-endian id: when a key was last used. The [`Mark`] does not cover these,
-    /// since they decide nothing.
-    Use(KeyId),
-}
-
-impl DbKey {
-    pub(crate) const ENTRIES: &'static [u8] = b"a";
-    pub(crate) const RECORDS: &'static [u8] = b"k";
-    pub(crate) const SCOPES: &'static [u8] = b"s";
-    pub(crate) const USES: &'static [u8] = b"u";
-
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
-            Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
-            Self::AuditStart => b"f".to_vec(),
-            Self::Meta => b"m".to_vec(),
-            Self::Scope(number) => [Self::SCOPES, &[number]].concat(),
-            Self::Use(id) => [Self::USES, &id.as_u64().to_be_bytes()].concat(),
-        }
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_at_checked(1)?;
-        match kind {
-            Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
-            Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
-            b"f" => rest.is_empty().then_some(Self::AuditStart),
-            b"m" => rest.is_empty().then_some(Self::Meta),
-            Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
-            Self::USES => {
-                let id = u64::from_be_bytes(rest.try_into().ok()?);
-                Some(Self::Use(KeyId::from_u64(id)))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A summary of the whole store after one change. The meta record and the anchor both contain it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
-    /// The id of the store: random, chosen when the store is created.
-    pub(crate) store: [u8; 16],
-    /// The number of the last change.
-    pub(crate) sequence: u64,
-    /// The number of records.
-    pub(crate) records: u64,
-    /// The number of scope names.
-    pub(crate) scopes: u64,
-    /// The order-free hash of all records and scope names.
-    pub(crate) sum: [u8; 32],
-    /// The chain head of the last entry of the audit log.
-    pub(crate) head: [u8; 32],
-}
-
-impl Mark {
-    /// The same mark without records and scope names, to add them one by one.
-    pub(crate) fn emptied(self) -> Self {
-        Self { records: 0, scopes: 0, sum: [0; 32], ..self }
-    }
-
-    /// The mark of the same store before its first entry, to add its values one by one.
-    pub(crate) fn before(self, start: &AuditStart) -> Self {
-        Self { sequence: start.through, head: start.head, ..self.emptied() }
-    }
-
-    pub(crate) fn add(&mut self, frame_hash: [u8; 32]) {
-        let mut sum = SetHash::from_bytes(self.sum);
-        sum.insert(frame_hash);
-        self.sum = sum.to_bytes();
-    }
-
-    pub(crate) fn subtract(&mut self, frame_hash: [u8; 32]) {
-        let mut sum = SetHash::from_bytes(self.sum);
-        sum.remove(frame_hash);
-        self.sum = sum.to_bytes();
-    }
-
-    /// Updates the counts and the sum for the new value of a record or scope name. `before` and `after`
-    /// are the hashes of its frames; `None`: there is no value.
-    pub(crate) fn replace(
-        &mut self,
-        key: DbKey,
-        before: Option<[u8; 32]>,
-        after: Option<[u8; 32]>,
-    ) {
-        let count =
-            if matches!(key, DbKey::Scope(_)) { &mut self.scopes } else { &mut self.records };
-        match (before.is_some(), after.is_some()) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
-        }
-        if let Some(hash) = before {
-            self.subtract(hash);
-        }
-        if let Some(hash) = after {
-            self.add(hash);
-        }
-    }
-}
 
 /// The meta record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -80,40 +80,30 @@ impl Store {
         if has(Imported::Plaintext) {
             digests.push(seals.digester.digest(key));
         }
-        if has(Imported::Sha256) {
-            digests.extend(sha256(key));
-        }
-        if has(Imported::Sha256AfterBar)
-            && let Some(bar) = key.iter().position(|byte| *byte == b'|')
-        {
-            digests.extend(key.get(bar + 1..).and_then(sha256));
-        }
-        if has(Imported::Sha512([0; 32])) {
-            digests.extend(sha512(key));
-        }
+        add_sha2(key, has, &mut digests);
         digests
     }
 }
 
+/// Adds the digests by SHA-2.
 #[cfg(feature = "import")]
-fn sha256(key: &[u8]) -> Option<Digest> {
-    use sha2::Digest as _;
-    Some(Digest::from_bytes(sha2::Sha256::digest(key).into()))
+fn add_sha2(key: &[u8], has: impl Fn(Imported) -> bool, digests: &mut Vec<Digest>) {
+    use sha2::{Digest as _, Sha256, Sha512};
+    if has(Imported::Sha256) {
+        digests.push(Digest::from_bytes(Sha256::digest(key).into()));
+    }
+    if has(Imported::Sha256AfterBar)
+        && let Some(bar) = key.iter().position(|byte| *byte == b'|')
+        && let Some(rest) = key.get(bar + 1..)
+    {
+        digests.push(Digest::from_bytes(Sha256::digest(rest).into()));
+    }
+    if has(Imported::Sha512([0; 32])) {
+        let whole: [u8; 64] = Sha512::digest(key).into();
+        digests.extend(whole.first_chunk().map(|first| Digest::from_bytes(*first)));
+    }
 }
 
-#[cfg(feature = "import")]
-fn sha512(key: &[u8]) -> Option<Digest> {
-    use sha2::Digest as _;
-    let whole: [u8; 64] = sha2::Sha512::digest(key).into();
-    whole.first_chunk().map(|first| Digest::from_bytes(*first))
-}
-
+/// Without the feature `import` no key has such a digest.
 #[cfg(not(feature = "import"))]
-fn sha256(_: &[u8]) -> Option<Digest> {
-    None
-}
-
-#[cfg(not(feature = "import"))]
-fn sha512(_: &[u8]) -> Option<Digest> {
-    None
-}
+fn add_sha2(_: &[u8], _: impl Fn(Imported) -> bool, _: &mut Vec<Digest>) {}

@@ -143,10 +143,7 @@ impl Acting<'_> {
         let present = present.into_inner();
         for ((place, import), outcome) in places.into_iter().zip(imports).zip(done) {
             let is_present = present.contains(import.digest.as_bytes());
-            let of = |record| match is_present {
-                true => ImportOutcome::Present(record),
-                false => ImportOutcome::Imported(record),
-            };
+            let of = if is_present { ImportOutcome::Present } else { ImportOutcome::Imported };
             set(&mut outcomes, place, outcome.map(of));
         }
         Ok(outcomes)
