@@ -167,7 +167,7 @@ impl Index {
         time: impl Time,
     ) -> Result<Principal, Refusal> {
         let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
-        let (segment, id, word, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
+        let (segment, id, word, at) = Self::look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
         let Some(grant) = self.grants.grant(word) else {
             let grant = Self::check_limited(segment, word, origin, time)?;
             segment.record_use(at, self.minute());
@@ -187,14 +187,13 @@ impl Index {
     ) -> bool {
         let Some(stripe) = self.stripe() else { return false };
         let table = stripe.read();
-        let found = self.look_up(&table, digest);
+        let found = Self::look_up(&table, digest);
         let standing = found.and_then(|(segment, _, word, _)| self.standing(segment, word));
         standing.is_some_and(|standing| standing.check(address, now).is_ok())
     }
 
     #[inline]
     fn look_up<'t>(
-        &self,
         table: &'t Table,
         digest: &Digest,
     ) -> Option<(&'t Segment, KeyId, Word, SlotIndex)> {

@@ -8,7 +8,7 @@ impl Index {
     /// Returns the key with this digest and its current standing.
     pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
         let table = self.stripe()?.read();
-        let (segment, id, word, _) = self.look_up(&table, digest)?;
+        let (segment, id, word, _) = Self::look_up(&table, digest)?;
         Some((id, self.standing(segment, word)?))
     }
 
@@ -46,7 +46,7 @@ impl Index {
     pub(crate) fn record_use(&self, id: KeyId, minute: u32) {
         let digest = self.directory.read().digest_of(id);
         if let (Some(digest), Some(stripe)) = (digest, self.stripe())
-            && let Some((segment, _, word, at)) = self.look_up(&stripe.read(), &digest)
+            && let Some((segment, _, word, at)) = Self::look_up(&stripe.read(), &digest)
             && word != Word::GONE
         {
             segment.record_use(at, minute);
