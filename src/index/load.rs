@@ -24,8 +24,9 @@ impl Loading {
                 return Err(Error::damaged(format!("it has two records of {id}")));
             }
             self.0.check_identity(id, digest, known)?;
-            let standing = directory.load(digest, record, &self.0.grants)?;
-            self.0.insert(digest.fingerprint(), id, &standing, &mut directory);
+            let standing = directory.load(digest, record, &self.0.slots.grants)?;
+            let slots = &self.0.slots;
+            slots.insert(digest.fingerprint(), id, &standing, &mut directory.numbers);
         }
         Ok(())
     }
@@ -33,7 +34,7 @@ impl Loading {
     /// Sets the last use of a key. Does nothing for an unknown key.
     pub(crate) fn last_use(&mut self, id: KeyId, minute: u32) {
         let digest = self.0.directory.read().digest_of(id);
-        if let (Some(digest), Some(table)) = (digest, self.0.table()) {
+        if let (Some(digest), Some(table)) = (digest, self.0.slots.table()) {
             let fingerprint = digest.fingerprint();
             if let Some(segment) = table.segment(fingerprint)
                 && let Some((_, _, at)) = segment.find(fingerprint)
