@@ -8,6 +8,7 @@
 mod db_key;
 mod entry;
 mod mark;
+mod record;
 mod resident;
 mod scope;
 mod stored;
@@ -19,18 +20,18 @@ pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
 pub(crate) use self::mark::Mark;
+pub(crate) use self::record::{
+    check_length, decode_record, encode_record, load_record, probable_id,
+};
 pub(crate) use self::resident::{
     Head, Known, Resident, decode_resident, resident_head, resident_limits,
 };
 pub(crate) use self::scope::{decode_scope, encode_scope};
 
-use self::stored::StoredRecord;
 use crate::{
-    digest::{Digest, Seal},
+    digest::Seal,
     error::{Error, Field},
     id::KeyId,
-    record::Record,
-    scope::Catalogue,
 };
 use bincode::Options;
 use serde::{Deserialize, Serialize};
@@ -41,15 +42,8 @@ use serde::{Deserialize, Serialize};
 /// sum of a shared store is computed from records that are encoded again ([`Mark`]). An older replica
 /// cannot read a newer format and stops answering, so a newer format may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;
-/// The format of a record with extra fields: the fields of [`FORMAT`], then the list of the others. A further
-/// field is a further variant in that list. A record without extra fields keeps the format that earlier
-/// versions read.
-const EXTENDED_RECORD_FORMAT: u8 = 2;
 /// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
-/// The longest frame of a record, counted with every field that a later change can set. Two of them,
-/// before and after a change, must fit into an entry of the audit log.
-const MAX_RECORD: usize = 1536;
 /// The initial capacity for a frame: most are no longer.
 const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
@@ -155,91 +149,6 @@ pub(crate) fn frame_hash(frame: &[u8], key: DbKey, seal: &Seal) -> Result<[u8; 3
     open(frame, key, seal).map(|(_, hash)| hash)
 }
 
-pub(crate) fn encode_record(
-    record: &Record,
-    digest: Digest,
-    seal: &Seal,
-) -> Result<Vec<u8>, Error> {
-    let stored = StoredRecord::from(record);
-    let body = if stored.extras.is_empty() {
-        pack(&stored)?
-    } else {
-        pack_as(EXTENDED_RECORD_FORMAT, &(&stored, &stored.extras))?
-    };
-    Ok(close(body, DbKey::Record(digest), seal))
-}
-
-/// Refuses a record that is too long, unless the record before the change was no shorter. The fields
-/// that a later change sets count from the start, so no key is too long to be revoked or rotated.
-pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(), Error> {
-    let length = full_length(record)?;
-    if length <= MAX_RECORD {
-        return Ok(());
-    }
-    match before.map(full_length).transpose()? {
-        Some(before) if length <= before => Ok(()),
-        _ => Err(Error::invalid(
-            Field::Record,
-            "takes more than 1536 bytes; shorten the name, the owner or the metadata",
-        )),
-    }
-}
-
-fn full_length(record: &Record) -> Result<usize, Error> {
-    let fullest = StoredRecord::fullest(record);
-    let mut length = options().serialized_size(&fullest).map_err(too_long)?;
-    if !fullest.extras.is_empty() {
-        length += options().serialized_size(&fullest.extras).map_err(too_long)?;
-    }
-    Ok(1 + usize::try_from(length).unwrap_or(usize::MAX) + TAG)
-}
-
-/// Decodes a record and returns it with the hash of its frame.
-pub(crate) fn decode_record(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    catalogue: &'static Catalogue,
-) -> Result<(Record, [u8; 32]), Error> {
-    open_record(frame, digest, seal, |stored| stored.into_record(catalogue))
-}
-
-/// Decodes a record for the index and returns it with the hash of its frame.
-pub(crate) fn load_record(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    catalogue: &'static Catalogue,
-) -> Result<(Resident, [u8; 32]), Error> {
-    open_record(frame, digest, seal, |stored| Resident::of_stored(stored, catalogue))
-}
-
-fn unpack_record(body: &[u8], key: DbKey) -> Result<StoredRecord<'_>, Error> {
-    if body.first() == Some(&FORMAT) {
-        return unpack(body, key);
-    }
-    let (mut stored, extras): (StoredRecord<'_>, Vec<_>) =
-        unpack_as(EXTENDED_RECORD_FORMAT, body, key)?;
-    // A record without extra fields has the older format: each record has one encoding.
-    if extras.is_empty() {
-        return Err(damaged(key));
-    }
-    stored.extras = extras;
-    Ok(stored)
-}
-
-fn open_record<T>(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    into: impl FnOnce(StoredRecord<'_>) -> Option<T>,
-) -> Result<(T, [u8; 32]), Error> {
-    let key = DbKey::Record(digest);
-    let (body, hash) = open(frame, key, seal)?;
-    let stored = unpack_record(body, key)?;
-    Ok((into(stored).ok_or_else(|| damaged(key))?, hash))
-}
-
 /// Encodes the minute of a key's last use.
 pub(crate) fn encode_use(minute: u32, id: KeyId, seal: &Seal) -> Result<Vec<u8>, Error> {
     Ok(close(pack(&minute)?, DbKey::Use(id), seal))
@@ -304,9 +213,4 @@ pub(crate) fn encode_audit_start(start: &AuditStart, seal: &Seal) -> Result<Vec<
 
 pub(crate) fn decode_audit_start(frame: &[u8], seal: &Seal) -> Result<AuditStart, Error> {
     unpack(open(frame, DbKey::AuditStart, seal)?.0, DbKey::AuditStart)
-}
-
-/// Reads the id from the frame of a record that may be damaged.
-pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
-    frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
 }

@@ -177,6 +177,7 @@ pub(crate) struct Update {
 
 #[derive(Args)]
 #[group(required = true, multiple = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Changes {
     /// The new name.
     #[arg(long)]
