@@ -1,7 +1,7 @@
 //! The mark: a summary of a whole store, which detects a missing or an old value.
 
 use super::db_key::DbKey;
-use crate::{codec::AuditStart, digest::SetHash};
+use crate::digest::SetHash;
 use serde::{Deserialize, Serialize};
 
 /// A summary of the whole store after one change. The meta record and the anchor both contain it.
@@ -66,4 +66,16 @@ impl Mark {
             self.add(hash);
         }
     }
+}
+
+/// The start of the audit log after a prune. It contains the chain head that the first remaining
+/// entry continues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditStart {
+    /// The last pruned entry; 0 if none was pruned.
+    pub(crate) through: u64,
+    /// The chain head of that entry.
+    pub(crate) head: [u8; 32],
+    /// The entry that records the prune.
+    pub(crate) pruned_by: u64,
 }

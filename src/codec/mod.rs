@@ -19,7 +19,7 @@ pub(crate) use self::db_key::DbKey;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
 };
-pub(crate) use self::mark::Mark;
+pub(crate) use self::mark::{AuditStart, Mark};
 pub(crate) use self::record::{
     check_length, decode_record, encode_record, load_record, probable_id,
 };
@@ -59,18 +59,6 @@ pub(crate) struct Meta {
     pub(crate) newest: u64,
     /// The prefix of every key.
     pub(crate) prefix: String,
-}
-
-/// The start of the audit log after a prune. It contains the chain head that the first remaining
-/// entry continues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AuditStart {
-    /// The last pruned entry; 0 if none was pruned.
-    pub(crate) through: u64,
-    /// The chain head of that entry.
-    pub(crate) head: [u8; 32],
-    /// The entry that records the prune.
-    pub(crate) pruned_by: u64,
 }
 
 fn options() -> impl Options {

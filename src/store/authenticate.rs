@@ -274,18 +274,6 @@ impl Store {
         self.authenticate_digest(&handle.0, Uncounted(address))
     }
 
-    /// Not public: a digest is not a credential.
-    #[expect(clippy::inline_always, reason = "a call on the hot path takes seven instructions")]
-    #[inline(always)]
-    pub(super) fn authenticate_digest(
-        &self,
-        digest: &Digest,
-        origin: impl Origin,
-    ) -> Result<Principal, Refusal> {
-        let Core { gate, index, clock, .. } = &**self.writer;
-        gate.pass(|| index.admit(digest, origin, clock))?
-    }
-
     /// Returns a watch of an authenticated key, for long work such as a stream or a socket. It is over
     /// at once when the key is revoked, deleted or narrowed below its rights at authentication, and when
     /// it expires. Short requests need none and pay nothing.

@@ -12,7 +12,7 @@ use std::{env, ffi::OsString, fmt::Write};
 const SUBJECTS: [(&str, &[&str]); 4] = [
     ("Keys", &["key", "scopes", "verify"]),
     ("Server", &["init", "serve", "cluster"]),
-    ("Audit log and backups", &["audit", "backup", "restore", "export", "doctor"]),
+    ("Audit log and backups", &["audit", "backup", "restore", "export", "import", "doctor"]),
     ("This program", &["completions", "man", "help"]),
 ];
 
