@@ -33,9 +33,9 @@ fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
     if credential::is_user(presented) { Ok(presented.to_vec()) } else { Err(Refusal::Malformed) }
 }
 
-/// Puts the payload of a record into an intact frame.
-pub fn close_record(payload: &[u8]) -> Vec<u8> {
-    let body = [&[FORMAT], payload].concat();
+/// Puts the payload of a record of this format into an intact frame.
+pub fn close_record(format: u8, payload: &[u8]) -> Vec<u8> {
+    let body = [&[format], payload].concat();
     let tag = seals().frame.tag(&[&DbKey::Record(digest()).to_bytes(), &body]);
     [&body[..], &tag].concat()
 }
