@@ -8,6 +8,7 @@ use crate::{
     origin::{Origin, Uncounted, Unknown},
     principal::Principal,
     refusal::Refusal,
+    secret::MAX_KEY_LEN,
 };
 use std::{fmt, net::IpAddr};
 
@@ -149,11 +150,11 @@ impl Store {
         authorization: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
-        let Some(key) = credential::bearer(authorization, self.longest_key()) else {
-            let token = credential::long_token(authorization).ok_or(Refusal::Malformed)?;
-            return self.authenticate_imported_token(token, origin);
-        };
-        self.authenticate_token(key, origin)
+        match credential::bearer(authorization, MAX_KEY_LEN) {
+            Some(key) => self.authenticate_token(key, origin),
+            None if self.has_imported() => self.authenticate_long(authorization, origin),
+            None => Err(Refusal::Malformed),
+        }
     }
 
     // A separate function, as `authenticate_encoded`.

@@ -7,10 +7,11 @@ use crate::{
     digest::Digest,
     id::KeyId,
     imported::{Imported, MAX_LEN, bytes_of_base64},
-    origin::Origin,
+    origin::{Origin, Uncounted},
     principal::Principal,
     refusal::Refusal,
 };
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 impl Store {
@@ -22,8 +23,25 @@ impl Store {
         key: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
+        self.authenticate_foreign(key, origin.address(), origin.counts())
+    }
+
+    /// Not generic, so that the hot path stays the only one with its kind of origin.
+    #[cold]
+    #[inline(never)]
+    fn authenticate_foreign(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+        counts: bool,
+    ) -> Result<Principal, Refusal> {
         for digest in self.imported_digests(key) {
-            match self.authenticate_digest(&digest, origin) {
+            let outcome = if counts {
+                self.authenticate_digest(&digest, address)
+            } else {
+                self.authenticate_digest(&digest, Uncounted(address))
+            };
+            match outcome {
                 Err(Refusal::Unknown) => {}
                 outcome => return outcome,
             }
@@ -47,6 +65,25 @@ impl Store {
         let user = decoded.strip_suffix(b":").unwrap_or(&decoded);
         let is_user = (1..=MAX_LEN).contains(&user.len()) && credential::is_user(user);
         if is_user { self.authenticate_imported(user, origin) } else { Err(Refusal::Malformed) }
+    }
+
+    /// Authenticates a header value whose key is too long for an own one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn authenticate_long(
+        &self,
+        authorization: &[u8],
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
+        if let Some(token) = credential::long_token(authorization) {
+            return self.authenticate_imported_token(token, origin);
+        }
+        let key = credential::bearer(authorization, MAX_LEN).ok_or(Refusal::Malformed)?;
+        if self.credentials.bearer() {
+            self.authenticate_imported(key, origin)
+        } else {
+            Err(Refusal::Malformed)
+        }
     }
 
     /// The longest key that this store accepts, in bytes.
