@@ -22,7 +22,7 @@ use tracing::level_filters::LevelFilter;
     name = "portcullis",
     version,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
-                  or something is wrong with a store or its audit log, 5 the store is locked or its server unreachable."
+                  something is wrong with a store or its audit log, or a store differs from a file, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
     /// Print JSON.
@@ -84,6 +84,10 @@ pub(crate) enum Command {
     ///
     /// Without --apply the command only reports what it would do.
     Import(Import),
+    /// Create the keys that a file declares, and report how the other keys differ from it.
+    ///
+    /// Without --yes the command only prints the plan. The exit code is 4 if the store differs from the file.
+    Apply(Apply),
     /// Print the completions for a shell.
     Completions {
         /// The shell.
@@ -113,6 +117,22 @@ pub(crate) struct Import {
     pub(crate) apply: bool,
     /// Import keys of this store's form although the audit log was pruned: a key that was deleted before could
     /// come back.
+    #[arg(long)]
+    pub(crate) accept_pruned_log: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// The file (TOML), with a table [keys.NAME] for each key.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Create the keys that the plan has as create.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// With --yes: deactivate the keys whose entry is gone, and those whose entry has another secret now.
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Create keys although the audit log was pruned: a key that was deleted before could come back.
     #[arg(long)]
     pub(crate) accept_pruned_log: bool,
 }
