@@ -106,7 +106,8 @@ async fn check(
             refused.insert(entry.name.clone(), reason);
         } else if stored.has(entry.id) {
             // The store compares the secret; the plan compares the fields.
-            let fields = Map::from_iter([("name".into(), json!("-")), ("scopes".into(), json!([]))]);
+            let fields =
+                Map::from_iter([("name".into(), json!("-")), ("scopes".into(), json!([]))]);
             checked.push((number, entry.import_line(fields)));
         } else {
             checked.push((number, entry.import_line(entry.fields.clone())));

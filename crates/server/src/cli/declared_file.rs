@@ -25,7 +25,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// More than the longest key and a line break.
 const MAX_SECRET_BYTES: u64 = 256;
 const MAX_ENTRY_NAME: usize = 64;
-const FIELDS: &str = "name, owner, scopes, networks, rate, expires_at, metadata, and secret_file or secret_env";
+const FIELDS: &str =
+    "name, owner, scopes, networks, rate, expires_at, metadata, and secret_file or secret_env";
 
 /// A key that must exist.
 pub(crate) struct Entry {
@@ -113,7 +114,7 @@ impl Source<'_> {
         }
         fields.insert("name".into(), name.into());
         fields.insert("active".into(), true.into());
-        let (mut metadata, mut secret) = (Map::new(), None);
+        let (mut metadata, mut source) = (Map::new(), None);
         for (field, value) in table {
             let place = field.span().start;
             let read = match &**field.get_ref() {
@@ -126,15 +127,11 @@ impl Source<'_> {
                     metadata = self.metadata(value)?;
                     continue;
                 }
-                "secret_file" | "secret_env" if secret.is_some() => {
+                "secret_file" | "secret_env" if source.is_some() => {
                     return Err(self.wrong(place, "give secret_file or secret_env, not both"));
                 }
-                "secret_file" => {
-                    secret = Some((place, self.secret_of_file(place, &self.text(value)?)?));
-                    continue;
-                }
-                "secret_env" => {
-                    secret = Some((place, self.secret_of_variable(place, &self.text(value)?)?));
+                name @ ("secret_file" | "secret_env") => {
+                    source = Some((place, name == "secret_file", self.text(value)?));
                     continue;
                 }
                 _ => return Err(self.wrong(place, &format!("unknown field; a key has {FIELDS}"))),
@@ -144,9 +141,17 @@ impl Source<'_> {
         if !fields.contains_key("scopes") {
             return Err(self.wrong(at, "scopes is missing; [] grants none"));
         }
-        let (place, secret) = secret.ok_or_else(|| {
-            self.wrong(at, "secret_file or secret_env is missing; portcullis key generate prints a new key")
+        let (place, is_file, source) = source.ok_or_else(|| {
+            self.wrong(
+                at,
+                "secret_file or secret_env is missing; portcullis key generate prints a new key",
+            )
         })?;
+        let secret = if is_file {
+            self.secret_of_file(place, &source)?
+        } else {
+            self.secret_of_variable(place, &source)?
+        };
         let id = self.id_within(place, &secret)?;
         metadata.insert(MARK.into(), name.into());
         fields.insert("metadata".into(), metadata.into());
@@ -202,7 +207,8 @@ impl Source<'_> {
 
     fn metadata(&self, value: &Placed<'_>) -> Result<Map<String, Value>, Failure> {
         let table = value.get_ref().as_table();
-        let table = table.ok_or_else(|| self.wrong(value.span().start, "must be a table of texts"))?;
+        let table =
+            table.ok_or_else(|| self.wrong(value.span().start, "must be a table of texts"))?;
         let mut metadata = Map::new();
         for (name, value) in table {
             if name.get_ref() == MARK {
@@ -221,7 +227,8 @@ impl Source<'_> {
 
     fn texts(&self, value: &Placed<'_>) -> Result<Vec<String>, Failure> {
         let texts = value.get_ref().as_array();
-        let texts = texts.ok_or_else(|| self.wrong(value.span().start, "must be a list of texts"))?;
+        let texts =
+            texts.ok_or_else(|| self.wrong(value.span().start, "must be a list of texts"))?;
         texts.iter().map(|text| self.text(text)).collect()
     }
 

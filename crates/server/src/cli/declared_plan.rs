@@ -103,7 +103,11 @@ impl Stored {
 
 /// Computes the plan. `refused` has the entries that the store refuses because of their secret, each with the
 /// reason.
-pub(crate) fn plan(entries: &[Entry], stored: &Stored, refused: &HashMap<String, String>) -> Vec<Step> {
+pub(crate) fn plan(
+    entries: &[Entry],
+    stored: &Stored,
+    refused: &HashMap<String, String>,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     // The keys that are as they should be, or that a conflict leaves alone.
     let mut kept = BTreeSet::new();
@@ -183,7 +187,8 @@ fn flat(key: &Map<String, Value>) -> BTreeMap<String, Value> {
         match (name.as_str(), value) {
             ("metadata", Value::Object(entries)) => {
                 let entries = entries.iter();
-                fields.extend(entries.map(|(name, text)| (format!("metadata.{name}"), text.clone())));
+                fields
+                    .extend(entries.map(|(name, text)| (format!("metadata.{name}"), text.clone())));
             }
             ("scopes", Value::Array(scopes)) => {
                 let mut scopes = scopes.clone();

@@ -18,6 +18,8 @@ pub(crate) fn run(options: &Generate, json: bool) -> Result<ExitCode, Failure> {
         (id, Zeroizing::new(line + "\n"))
     });
     delivery::write(line.as_bytes()).map_err(Failure::io("writing to standard output"))?;
-    output::say(&format!("generated {id}; no store has it yet: declare it, and run portcullis apply"));
+    output::say(&format!(
+        "generated {id}; no store has it yet: declare it, and run portcullis apply"
+    ));
     Ok(ExitCode::SUCCESS)
 }
