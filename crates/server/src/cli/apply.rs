@@ -4,7 +4,7 @@
 //! widens or recreates a key that somebody changed.
 
 use super::{
-    args::Apply,
+    apply_args::Apply,
     client::Client,
     declared_file::{self, Entry},
     declared_plan::{Action, Difference, Step, Stored, plan},

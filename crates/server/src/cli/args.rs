@@ -1,6 +1,7 @@
 //! The definition of the command line.
 
 use super::{
+    apply_args::Apply,
     import_rows::Preset,
     key_args::KeyCommand,
     location::Location,
@@ -117,22 +118,6 @@ pub(crate) struct Import {
     pub(crate) apply: bool,
     /// Import keys of this store's form although the audit log was pruned: a key that was deleted before could
     /// come back.
-    #[arg(long)]
-    pub(crate) accept_pruned_log: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct Apply {
-    /// The file (TOML), with a table [keys.NAME] for each key.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// Create the keys that the plan has as create.
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// With --yes: deactivate the keys whose entry is gone, and those whose entry has another secret now.
-    #[arg(long)]
-    pub(crate) prune: bool,
-    /// Create keys although the audit log was pruned: a key that was deleted before could come back.
     #[arg(long)]
     pub(crate) accept_pruned_log: bool,
 }

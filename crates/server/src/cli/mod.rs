@@ -2,6 +2,7 @@
 //! server runs, or else over a store that the command opens itself.
 
 mod apply;
+mod apply_args;
 mod args;
 mod audit;
 mod audit_export;
