@@ -77,19 +77,21 @@ mod tests {
         assert!(store.acting_as(Actor::Host).prune_audit(cut).unwrap().is_some());
         drop(store);
         let store = Store::builder().open(&home).unwrap();
-        let import = |accept_pruned_log, dry_run| {
+        let import = |store: &Store, accept_pruned_log, dry_run| {
             let secret = ImportedSecret::Plaintext(text.clone().into());
-            let keys = vec![(new_key(&store, &["api.read"], true), secret)];
+            let keys = vec![(new_key(store, &["api.read"], true), secret)];
             store.acting_as(Actor::Host).import(keys, ImportOptions { accept_pruned_log, dry_run })
         };
         for dry_run in [false, true] {
-            let refused = import(false, dry_run).unwrap_err();
+            let refused = import(&store, false, dry_run).unwrap_err();
             assert!(matches!(&refused, Error::Invalid { .. }));
             assert!(refused.to_string().contains("pruned"));
         }
-        assert!(import(true, false).unwrap().remove(0).is_ok());
+        assert!(import(&store, true, false).unwrap().remove(0).is_ok());
+        drop(store);
         // A dry run needs no deleted keys to see that the store has the key.
-        let present = import(false, true).unwrap().remove(0).unwrap();
+        let store = Store::builder().open(&home).unwrap();
+        let present = import(&store, false, true).unwrap().remove(0).unwrap();
         assert!(matches!(present, ImportOutcome::Present(_)));
     }
 }
