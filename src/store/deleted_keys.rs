@@ -80,7 +80,7 @@ mod tests {
         let import = |store: &Store, accept_pruned_log, dry_run| {
             let secret = ImportedSecret::Plaintext(text.clone().into());
             let keys = vec![(new_key(store, &["api.read"], true), secret)];
-            store.acting_as(Actor::Host).import(keys, ImportOptions { accept_pruned_log, dry_run })
+            store.acting_as(Actor::Host).import(keys, ImportOptions { dry_run, accept_pruned_log })
         };
         for dry_run in [false, true] {
             let refused = import(&store, false, dry_run).unwrap_err();

@@ -206,20 +206,24 @@ fn show(options: &Apply, steps: &[Step]) -> Result<(), Failure> {
         rows.extend(more.map(|detail| [String::new(), String::new(), String::new(), detail]));
     }
     output::print(aligned(rows.iter(), None).as_bytes())?;
-    let count = |is_counted: &dyn Fn(&Step) -> bool| {
-        output::keys(steps.iter().filter(|step| is_counted(step)).count() as u64)
-    };
-    if options.yes {
-        let created = count(&|step| step.done && step.action == Action::Create);
-        let pruned = count(&|step| step.done && step.action.is_pruned());
-        output::say(&format!("created {created}; deactivated {pruned}"));
-    } else {
-        let created = count(&|step| step.action == Action::Create);
-        output::say(&format!("nothing was changed; --yes creates {created}"));
+    let (mut created, mut pruned) = (0, 0);
+    // Without --yes, the keys that it would change.
+    for step in steps.iter().filter(|step| step.done || !options.yes) {
+        created += u64::from(step.action == Action::Create);
+        pruned += u64::from(step.action.is_pruned() && options.prune);
     }
-    if !options.prune && steps.iter().any(|step| step.action.is_pruned()) {
-        let pruned = count(&|step| step.action.is_pruned());
-        output::say(&format!("--prune deactivates {pruned}"));
+    let (created, pruned) = (output::keys(created), output::keys(pruned));
+    output::say(&match (options.yes, options.prune) {
+        (true, true) => format!("created {created}; deactivated {pruned}"),
+        (true, false) => format!("created {created}"),
+        (false, true) => {
+            format!("nothing was changed; --yes creates {created} and deactivates {pruned}")
+        }
+        (false, false) => format!("nothing was changed; --yes creates {created}"),
+    });
+    let left = steps.iter().filter(|step| step.action.is_pruned() && !options.prune).count();
+    if left > 0 {
+        output::say(&format!("--prune deactivates {}", output::keys(left as u64)));
     }
     if steps.iter().any(|step| step.action == Action::Drift) {
         output::say("a key with drift is left alone: change the file, or the key with key update");

@@ -186,6 +186,9 @@ fn changed_secret_is_a_new_key_and_the_old_one_is_deactivated_only_by_prune() {
     declared.expect(&["--yes"], 4, &["create", "superseded"]);
     assert_eq!((declared.home.verify(&old, &[]), declared.home.verify(&new, &[])), (0, 0));
     declared.expect(&["--prune"], 4, &["unchanged", "superseded"]);
+    let plan = declared.home.command(&["apply", "keys.toml", "--prune"]).output().unwrap();
+    let said = text(&plan.stderr);
+    assert!(said.contains("--yes creates 0 keys and deactivates 1 key"), "{said}");
     assert_eq!(declared.home.verify(&old, &[]), 0, "a plan changes nothing");
     declared.expect(&["--yes", "--prune"], 0, &["unchanged", "superseded"]);
     assert_eq!((declared.home.verify(&old, &[]), declared.home.verify(&new, &[])), (3, 0));
