@@ -119,7 +119,11 @@ impl Acting<'_> {
                 if is_first { Ok(import) } else { Err(twice()) }
             })
             .collect();
-        let has_own = prepared.iter().flatten().any(|import| import.imported.is_none());
+        // A dry run creates nothing, so it needs the deleted keys only for keys that the store does not have.
+        let is_new =
+            |import: &Import| !options.dry_run || core.index.id_of(&import.digest).is_none();
+        let mut own = prepared.iter().flatten().filter(|import| import.imported.is_none());
+        let has_own = own.any(is_new);
         if has_own {
             deleted.read(&*core.ledger, core.catalogue(), options.accept_pruned_log)?;
         }
