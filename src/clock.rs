@@ -42,8 +42,8 @@ pub(crate) trait Time: Copy {
     /// The time that decides on expiries.
     fn now(self) -> Timestamp;
 
-    /// The nanoseconds since some moment, which nobody sets. Rates need it, because the other clock stands
-    /// still while it is ahead.
+    /// The nanoseconds since some moment, which nobody sets. Rates need it, because the other clock stops
+    /// while it is ahead.
     fn elapsed(self) -> u64;
 }
 

@@ -1,5 +1,9 @@
 //! The failures of the store, each with its remedy.
 
+mod field;
+
+pub use self::field::Field;
+
 use crate::{
     files::{Unsafe, unsafe_of},
     id::KeyId,
@@ -263,92 +267,6 @@ impl fmt::Display for Size {
     }
 }
 
-/// A value of a request or an option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Field {
-    /// The name of a key.
-    Name,
-    /// The scopes.
-    Scopes,
-    /// The owner.
-    Owner,
-    /// The metadata.
-    Metadata,
-    /// The text of a key that is imported.
-    Key,
-    /// The digest of a key that is imported.
-    Digest,
-    /// The networks that a key can be used from.
-    Networks,
-    /// The description of a scope.
-    Description,
-    /// The expiry of a key.
-    ExpiresAt,
-    /// The whole record.
-    Record,
-    /// The prefix of keys.
-    Prefix,
-    /// The pepper.
-    Pepper,
-    /// How long a rotated key stays valid.
-    Grace,
-    /// The size of a page.
-    PageSize,
-    /// The token of a page.
-    PageToken,
-    /// The addresses and credentials of etcd.
-    #[cfg(feature = "cluster")]
-    Etcd,
-    /// The name of a replica.
-    #[cfg(feature = "cluster")]
-    Replica,
-    /// How long a replica's proof of freshness is valid.
-    #[cfg(feature = "cluster")]
-    Freshness,
-    /// The time before which the audit log is pruned.
-    Before,
-    /// The policy of the store.
-    Policy,
-}
-
-impl Field {
-    /// Returns the name of the value in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Scopes => "scopes",
-            Self::Owner => "owner",
-            Self::Metadata => "metadata",
-            Self::Key => "key",
-            Self::Digest => "digest",
-            Self::Networks => "networks",
-            Self::Description => "description",
-            Self::ExpiresAt => "expires_at",
-            Self::Record => "record",
-            Self::Prefix => "prefix",
-            Self::Pepper => "pepper",
-            Self::Policy => "policy",
-            Self::Grace => "grace_seconds",
-            Self::PageSize => "page_size",
-            Self::PageToken => "page_token",
-            #[cfg(feature = "cluster")]
-            Self::Etcd => "etcd",
-            #[cfg(feature = "cluster")]
-            Self::Replica => "replica name",
-            #[cfg(feature = "cluster")]
-            Self::Freshness => "freshness",
-            Self::Before => "before",
-        }
-    }
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// The reason why an acting key may not make a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -402,7 +320,7 @@ pub enum Forbidden {
     #[error("only a root key adds and hides scopes; use one, or the command scopes on the host")]
     ScopesAreRoots,
     /// Only root keys, the host and local operators set the policy.
-    #[error("only a root key sets the policy; use one, or the control socket on the host")]
+    #[error("only a root key sets the policy; use one, or the command policy on the host")]
     PolicyIsRoots,
 }
 

@@ -10,6 +10,7 @@ use crate::{
     record::{Actor, Expiry, NewKey, Record},
     refusal::Refusal,
     scope::{Catalogue, Grant, catalogue::financial_data},
+    secret::MAX_KEY_LEN,
     time::Timestamp,
 };
 use std::sync::LazyLock;
@@ -21,7 +22,7 @@ pub fn read(authorization: &[u8]) -> Result<Vec<u8>, Refusal> {
 
 /// Reads the key from one value whose scheme is Bearer.
 pub fn read_bearer(authorization: &[u8]) -> Option<Vec<u8>> {
-    credential::bearer(authorization).map(<[u8]>::to_vec)
+    credential::bearer(authorization, MAX_KEY_LEN).map(<[u8]>::to_vec)
 }
 
 /// Reads the key from all `Authorization` values of a request.
@@ -33,9 +34,9 @@ fn user(presented: &[u8]) -> Result<Vec<u8>, Refusal> {
     if credential::is_user(presented) { Ok(presented.to_vec()) } else { Err(Refusal::Malformed) }
 }
 
-/// Puts the payload of a record into an intact frame.
-pub fn close_record(payload: &[u8]) -> Vec<u8> {
-    let body = [&[FORMAT], payload].concat();
+/// Puts the payload of a record of this format into an intact frame.
+pub fn close_record(format: u8, payload: &[u8]) -> Vec<u8> {
+    let body = [&[format], payload].concat();
     let tag = seals().frame.tag(&[&DbKey::Record(digest()).to_bytes(), &body]);
     [&body[..], &tag].concat()
 }

@@ -6,11 +6,13 @@ use crate::{
     scope::{Grant, NumberedScope, Offer, Plane, Scope},
     time::Timestamp,
 };
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// The reserved name that the policy is stored under, as a hidden scope. An earlier version sees a hidden
 /// scope, so it keeps the policy and does not enforce it.
 pub(crate) const POLICY_SCOPE: Scope = Scope::from_static("portcullis.policy");
+/// The lifetimes that a policy may have, in seconds.
+const LIFETIMES: RangeInclusive<u64> = 1..=u32::MAX as u64;
 /// The first word of the stored text.
 const VERSION: &str = "1";
 
@@ -53,8 +55,9 @@ impl LifetimePolicy {
         let invalid = |reason: &str| Err(Error::invalid(Field::Policy, reason.to_owned()));
         let whole = |span: Duration| Duration::from_secs(span.as_secs());
         let checked = Self { max: self.max.map(whole), default: self.default.map(whole), ..self };
-        if [checked.max, checked.default].contains(&Some(Duration::ZERO)) {
-            return invalid("a lifetime must be at least one second");
+        let lifetimes = [checked.max, checked.default];
+        if lifetimes.into_iter().flatten().any(|span| !LIFETIMES.contains(&span.as_secs())) {
+            return invalid("a lifetime must be 1 to 4294967295 seconds");
         }
         match (checked.max, checked.default) {
             (Some(max), Some(default)) if default > max => {
@@ -90,16 +93,14 @@ impl LifetimePolicy {
     fn check(self, expiry: Expiry, now: Timestamp) -> Result<(), Error> {
         let reason = match (expiry, self.max) {
             (Expiry::Never, None) if self.required => {
-                "the policy of the store requires an expiry; set one".to_owned()
+                "must be set: the policy of the store requires an expiry".to_owned()
             }
-            (Expiry::Never, Some(max)) => format!(
-                "the policy of the store requires an expiry within {} seconds from now; set one",
-                max.as_secs()
-            ),
-            (Expiry::At(_), Some(max)) if expiry > Expiry::after_since(now, max) => format!(
-                "the policy of the store allows at most {} seconds from now; choose an earlier expiry",
-                max.as_secs()
-            ),
+            (Expiry::Never, Some(max)) => {
+                format!("must be set, at most {} from now, by the policy of the store", words(max))
+            }
+            (Expiry::At(_), Some(max)) if expiry > Expiry::after_since(now, max) => {
+                format!("must be at most {} from now, by the policy of the store", words(max))
+            }
             _ => return Ok(()),
         };
         Err(Error::invalid(Field::ExpiresAt, reason))
@@ -127,29 +128,24 @@ impl Policy {
         span.map_or(Expiry::Never, |span| Expiry::after_since(now, span))
     }
 
-    pub(crate) fn check_new(&self, record: &Record) -> Result<(), Error> {
-        self.check(record, record.created_at)
-    }
-
-    /// Checks a change that extends the expiry, reactivates a key or makes it an administrator key. Every
-    /// other change of a key that exceeds the policy is allowed, so that it can always be restricted.
-    pub(crate) fn check_change(
-        &self,
-        before: &Record,
-        after: &Record,
-        now: Timestamp,
-    ) -> Result<(), Error> {
+    /// Whether the policy limits a change: one that extends the expiry, reactivates a key or makes it an
+    /// administrator key. Every other change of a key that exceeds the policy is allowed, so that it can always
+    /// be restricted.
+    pub(crate) fn limits(before: &Record, after: &Record) -> bool {
         let is_raised = administers(&after.grant) && !administers(&before.grant);
         let is_unrooted = before.grant == Grant::All && after.grant != Grant::All;
         let extends = after.expiry > before.expiry;
         let reactivates = after.active && !before.active;
-        if is_raised || is_unrooted || extends || reactivates {
-            return self.check(after, now);
-        }
-        Ok(())
+        is_raised || is_unrooted || extends || reactivates
     }
 
-    fn check(&self, record: &Record, now: Timestamp) -> Result<(), Error> {
+    /// Whether a key with this grant and expiry lives longer than the policy lets one that is created now.
+    pub(crate) fn is_exceeded_by(&self, grant: &Grant, expiry: Expiry, now: Timestamp) -> bool {
+        self.of(grant).is_some_and(|lifetimes| lifetimes.check(expiry, now).is_err())
+    }
+
+    /// Checks a key whose lifetime is counted from `now`.
+    pub(crate) fn check(&self, record: &Record, now: Timestamp) -> Result<(), Error> {
         self.of(&record.grant).map_or(Ok(()), |lifetimes| lifetimes.check(record.expiry, now))
     }
 
@@ -182,6 +178,15 @@ impl Policy {
         let administrators = LifetimePolicy::parse(&mut words)?;
         let others = LifetimePolicy::parse(&mut words)?;
         (is_known && words.next().is_none()).then_some(Self { administrators, others })
+    }
+}
+
+/// Formats a lifetime, in days if it is whole days.
+fn words(span: Duration) -> String {
+    match span.as_secs() {
+        86_400 => "1 day".to_owned(),
+        seconds if seconds % 86_400 == 0 => format!("{} days", seconds / 86_400),
+        seconds => format!("{seconds} seconds"),
     }
 }
 

@@ -302,7 +302,7 @@ impl Change {
 // A new field also needs changes in these places:
 // - `Change`, `NewKey` and `record/limits.rs`;
 // - `codec/stored/extra.rs`, as a variant that is written only where the key has the field;
-// - `record/standing.rs` and `index/limited.rs`, if the field decides;
+// - `record/standing.rs` and `index/limits.rs`, if the field decides;
 // - `backup/later.rs`, which carries later changes into a restore;
 // - portcullis-admin: `key_request.rs`, `wire.rs`, `openapi.rs`, `audit.rs`, and the portal's form
 //   (`key_form.rs`, `merge.rs`).
@@ -364,21 +364,6 @@ impl Record {
             // A key without the field has an entry without it, as before the field existed.
             networks: unlike(&self.networks, Some(other.map_or(&Networks::ANY, |o| &o.networks))),
             rate: unlike(&self.rate, Some(other.map_or(&None, |o| &o.rate))),
-        }
-    }
-
-    /// Whether this is an active root key that never expires.
-    pub(crate) fn is_lasting_root(&self) -> bool {
-        self.standing().is_lasting_root()
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
-        Standing {
-            active: self.active,
-            grant: self.grant,
-            expiry: self.expiry,
-            networks: self.networks.clone(),
-            rate: self.rate,
         }
     }
 }

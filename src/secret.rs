@@ -172,6 +172,19 @@ pub struct ParsePrefixError;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Generates the text of a new key that no store has yet, with a random id. A store with this prefix takes
+    /// it by an import. An error means that the operating system returned no random bytes.
+    ///
+    /// ```
+    /// # use portcullis::{Prefix, Secret};
+    /// let secret = Secret::random(Prefix::default())?;
+    /// secret.reveal(|text| assert!(Secret::is_well_formed(text) && text.starts_with("pcl_")));
+    /// # Ok::<(), portcullis::NoRandomness>(())
+    /// ```
+    pub fn random(prefix: Prefix) -> Result<Self, NoRandomness> {
+        Self::generate(prefix, KeyId::generate()?)
+    }
+
     /// Generates the text of a key for `id`.
     pub(crate) fn generate(prefix: Prefix, id: KeyId) -> Result<Self, NoRandomness> {
         // The capacity is never exceeded, so growing leaves no copy behind.

@@ -145,9 +145,9 @@ mod tests {
         assert_eq!(value["grant"], json!(["api.read"]));
         assert_eq!(value["expiry"], 4_000_000_000_000_u64);
         assert_eq!((&value["created_by"], &value["replaces"]), (&json!("host"), &json!(null)));
-        assert_eq!(value.as_object().unwrap().len(), 17);
+        assert_eq!(value.as_object().unwrap().len(), 18);
         assert_eq!(value["networks"], json!([]));
-        assert_eq!(value["rate"], json!(null));
+        assert_eq!((&value["rate"], &value["imported"]), (&json!(null), &json!(null)));
         assert_eq!(to_value(Grant::All).unwrap(), json!(["*"]));
         assert_eq!(to_value(store.count()).unwrap(), json!({"active": 1, "inactive": 0}));
     }

@@ -2,7 +2,7 @@
 //! more memory, and no authentication waits for the allocator.
 
 use allocation_counter::measure;
-use portcullis::{Expiry, Refusal, Timestamp, scope::catalogue};
+use portcullis::{Expiry, Network, Refusal, Timestamp, scope::catalogue};
 use portcullis_testkit::{basic, issue, new_key};
 use std::hint::black_box;
 
@@ -18,13 +18,17 @@ fn authentication_allocates_nothing() {
     let unknown =
         basic(&portcullis_testkit::issue(&other, new_key(&other, "of another store", &[])).1);
     let expiry = |secs| Expiry::At(Timestamp::from_secs(secs));
-    let decisions: [(&str, Vec<String>, Option<Refusal>); 6] = [
+    let networks = ["192.0.2.0/24".parse::<Network>().unwrap()];
+    let bound = good().with_networks(networks.into_iter().collect());
+    let decisions: [(&str, Vec<String>, Option<Refusal>); 8] = [
         ("accepted", accepted, None),
         (
             "accepted before its expiry",
             vec![issue(good().with_expiry(expiry(9_000_000_000)))],
             None,
         ),
+        ("accepted within its rate", vec![issue(good().with_rate("9/1h".parse().unwrap()))], None),
+        ("outside of its networks", vec![issue(bound)], Some(Refusal::Network)),
         ("unknown", vec![unknown, basic(b"nobody")], Some(Refusal::Unknown)),
         ("inactive", vec![issue(good().with_active(false))], Some(Refusal::Inactive)),
         ("expired", vec![issue(good().with_expiry(expiry(1)))], Some(Refusal::Expired)),

@@ -266,7 +266,7 @@ mod tests {
         for (sequence, after) in (2..).zip(later) {
             let entry = AuditEntry::new(Actor::Host, Act::Update);
             let (key, at, after) = (Some(id), Timestamp::from_secs(sequence), after.clone());
-            decisions.add(AuditEntry { sequence, key, at, after, ..entry });
+            decisions.add(AuditEntry { sequence, at, key, after, ..entry });
         }
         decisions.restrict(record).unwrap().0
     }

@@ -5,28 +5,33 @@
 //! altered one. An entry of the audit log ends in its 32-byte chain head instead of a tag. The tag
 //! is checked before anything is decoded. The design document specifies each byte.
 
+mod db_key;
 mod entry;
+mod mark;
+mod record;
 mod resident;
 mod scope;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::db_key::DbKey;
 pub(crate) use self::entry::{
     decode_entry, decode_entry_unchecked, encode_entry, entry_head, last_entry_before, verify_entry,
+};
+pub(crate) use self::mark::{AuditStart, Mark};
+pub(crate) use self::record::{
+    check_length, decode_record, encode_record, load_record, probable_id,
 };
 pub(crate) use self::resident::{
     Head, Known, Resident, decode_resident, resident_head, resident_limits,
 };
 pub(crate) use self::scope::{decode_scope, encode_scope};
 
-use self::stored::StoredRecord;
 use crate::{
-    digest::{Digest, Seal, SetHash},
+    digest::Seal,
     error::{Error, Field},
     id::KeyId,
-    record::Record,
-    scope::Catalogue,
 };
 use bincode::Options;
 use serde::{Deserialize, Serialize};
@@ -37,135 +42,12 @@ use serde::{Deserialize, Serialize};
 /// sum of a shared store is computed from records that are encoded again ([`Mark`]). An older replica
 /// cannot read a newer format and stops answering, so a newer format may be written only where it is needed.
 pub(crate) const FORMAT: u8 = 1;
-/// The format of a record with extra fields: the fields of [`FORMAT`], then the list of the others. A further
-/// field is a further variant in that list. A record without extra fields keeps the format that earlier
-/// versions read.
-const EXTENDED_RECORD_FORMAT: u8 = 2;
 /// The longest value. The storage engine puts longer ones into files that it never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
-/// The longest frame of a record, counted with every field that a later change can set. Two of them,
-/// before and after a change, must fit into an entry of the audit log.
-const MAX_RECORD: usize = 1536;
 /// The initial capacity for a frame: most are no longer.
 const USUAL_FRAME: usize = 512;
 const TAG: usize = 16;
 const HEAD: usize = 32;
-
-/// The database key of a value. All values are in one ordered tree; a letter states the kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DbKey {
-    /// `a` and the big-endian sequence.
-    Entry(u64),
-    /// `f`.
-    AuditStart,
-    /// `k` and the digest.
-    Record(Digest),
-    /// `m`.
-    Meta,
-    /// `s` and the number.
-    Scope(u8),
-    /// `u` and the big-endian id: when a key was last used. The [`Mark`] does not cover these,
-    /// since they decide nothing.
-    Use(KeyId),
-}
-
-impl DbKey {
-    pub(crate) const ENTRIES: &'static [u8] = b"a";
-    pub(crate) const RECORDS: &'static [u8] = b"k";
-    pub(crate) const SCOPES: &'static [u8] = b"s";
-    pub(crate) const USES: &'static [u8] = b"u";
-
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Entry(sequence) => [Self::ENTRIES, &sequence.to_be_bytes()].concat(),
-            Self::Record(digest) => [Self::RECORDS, digest.as_bytes()].concat(),
-            Self::AuditStart => b"f".to_vec(),
-            Self::Meta => b"m".to_vec(),
-            Self::Scope(number) => [Self::SCOPES, &[number]].concat(),
-            Self::Use(id) => [Self::USES, &id.as_u64().to_be_bytes()].concat(),
-        }
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_at_checked(1)?;
-        match kind {
-            Self::ENTRIES => Some(Self::Entry(u64::from_be_bytes(rest.try_into().ok()?))),
-            Self::RECORDS => Some(Self::Record(Digest::from_bytes(rest.try_into().ok()?))),
-            b"f" => rest.is_empty().then_some(Self::AuditStart),
-            b"m" => rest.is_empty().then_some(Self::Meta),
-            Self::SCOPES => <[u8; 1]>::try_from(rest).ok().map(|[number]| Self::Scope(number)),
-            Self::USES => {
-                let id = u64::from_be_bytes(rest.try_into().ok()?);
-                Some(Self::Use(KeyId::from_u64(id)))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A summary of the whole store after one change. The meta record and the anchor both contain it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
-    /// The id of the store: random, chosen when the store is created.
-    pub(crate) store: [u8; 16],
-    /// The number of the last change.
-    pub(crate) sequence: u64,
-    /// The number of records.
-    pub(crate) records: u64,
-    /// The number of scope names.
-    pub(crate) scopes: u64,
-    /// The order-free hash of all records and scope names.
-    pub(crate) sum: [u8; 32],
-    /// The chain head of the last entry of the audit log.
-    pub(crate) head: [u8; 32],
-}
-
-impl Mark {
-    /// The same mark without records and scope names, to add them one by one.
-    pub(crate) fn emptied(self) -> Self {
-        Self { records: 0, scopes: 0, sum: [0; 32], ..self }
-    }
-
-    /// The mark of the same store before its first entry, to add its values one by one.
-    pub(crate) fn before(self, start: &AuditStart) -> Self {
-        Self { sequence: start.through, head: start.head, ..self.emptied() }
-    }
-
-    pub(crate) fn add(&mut self, frame_hash: [u8; 32]) {
-        let mut sum = SetHash::from_bytes(self.sum);
-        sum.insert(frame_hash);
-        self.sum = sum.to_bytes();
-    }
-
-    pub(crate) fn subtract(&mut self, frame_hash: [u8; 32]) {
-        let mut sum = SetHash::from_bytes(self.sum);
-        sum.remove(frame_hash);
-        self.sum = sum.to_bytes();
-    }
-
-    /// Updates the counts and the sum for the new value of a record or scope name. `before` and `after`
-    /// are the hashes of its frames; `None`: there is no value.
-    pub(crate) fn replace(
-        &mut self,
-        key: DbKey,
-        before: Option<[u8; 32]>,
-        after: Option<[u8; 32]>,
-    ) {
-        let count =
-            if matches!(key, DbKey::Scope(_)) { &mut self.scopes } else { &mut self.records };
-        match (before.is_some(), after.is_some()) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
-        }
-        if let Some(hash) = before {
-            self.subtract(hash);
-        }
-        if let Some(hash) = after {
-            self.add(hash);
-        }
-    }
-}
 
 /// The meta record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,18 +59,6 @@ pub(crate) struct Meta {
     pub(crate) newest: u64,
     /// The prefix of every key.
     pub(crate) prefix: String,
-}
-
-/// The start of the audit log after a prune. It contains the chain head that the first remaining
-/// entry continues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AuditStart {
-    /// The last pruned entry; 0 if none was pruned.
-    pub(crate) through: u64,
-    /// The chain head of that entry.
-    pub(crate) head: [u8; 32],
-    /// The entry that records the prune.
-    pub(crate) pruned_by: u64,
 }
 
 fn options() -> impl Options {
@@ -267,91 +137,6 @@ pub(crate) fn frame_hash(frame: &[u8], key: DbKey, seal: &Seal) -> Result<[u8; 3
     open(frame, key, seal).map(|(_, hash)| hash)
 }
 
-pub(crate) fn encode_record(
-    record: &Record,
-    digest: Digest,
-    seal: &Seal,
-) -> Result<Vec<u8>, Error> {
-    let stored = StoredRecord::from(record);
-    let body = if stored.extras.is_empty() {
-        pack(&stored)?
-    } else {
-        pack_as(EXTENDED_RECORD_FORMAT, &(&stored, &stored.extras))?
-    };
-    Ok(close(body, DbKey::Record(digest), seal))
-}
-
-/// Refuses a record that is too long, unless the record before the change was no shorter. The fields
-/// that a later change sets count from the start, so no key is too long to be revoked or rotated.
-pub(crate) fn check_length(record: &Record, before: Option<&Record>) -> Result<(), Error> {
-    let length = full_length(record)?;
-    if length <= MAX_RECORD {
-        return Ok(());
-    }
-    match before.map(full_length).transpose()? {
-        Some(before) if length <= before => Ok(()),
-        _ => Err(Error::invalid(
-            Field::Record,
-            "takes more than 1536 bytes; shorten the name, the owner or the metadata",
-        )),
-    }
-}
-
-fn full_length(record: &Record) -> Result<usize, Error> {
-    let fullest = StoredRecord::fullest(record);
-    let mut length = options().serialized_size(&fullest).map_err(too_long)?;
-    if !fullest.extras.is_empty() {
-        length += options().serialized_size(&fullest.extras).map_err(too_long)?;
-    }
-    Ok(1 + usize::try_from(length).unwrap_or(usize::MAX) + TAG)
-}
-
-/// Decodes a record and returns it with the hash of its frame.
-pub(crate) fn decode_record(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    catalogue: &'static Catalogue,
-) -> Result<(Record, [u8; 32]), Error> {
-    open_record(frame, digest, seal, |stored| stored.into_record(catalogue))
-}
-
-/// Decodes a record for the index and returns it with the hash of its frame.
-pub(crate) fn load_record(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    catalogue: &'static Catalogue,
-) -> Result<(Resident, [u8; 32]), Error> {
-    open_record(frame, digest, seal, |stored| Resident::of_stored(stored, catalogue))
-}
-
-fn unpack_record(body: &[u8], key: DbKey) -> Result<StoredRecord<'_>, Error> {
-    if body.first() == Some(&FORMAT) {
-        return unpack(body, key);
-    }
-    let (mut stored, extras): (StoredRecord<'_>, Vec<_>) =
-        unpack_as(EXTENDED_RECORD_FORMAT, body, key)?;
-    // A record without extra fields has the older format: each record has one encoding.
-    if extras.is_empty() {
-        return Err(damaged(key));
-    }
-    stored.extras = extras;
-    Ok(stored)
-}
-
-fn open_record<T>(
-    frame: &[u8],
-    digest: Digest,
-    seal: &Seal,
-    into: impl FnOnce(StoredRecord<'_>) -> Option<T>,
-) -> Result<(T, [u8; 32]), Error> {
-    let key = DbKey::Record(digest);
-    let (body, hash) = open(frame, key, seal)?;
-    let stored = unpack_record(body, key)?;
-    Ok((into(stored).ok_or_else(|| damaged(key))?, hash))
-}
-
 /// Encodes the minute of a key's last use.
 pub(crate) fn encode_use(minute: u32, id: KeyId, seal: &Seal) -> Result<Vec<u8>, Error> {
     Ok(close(pack(&minute)?, DbKey::Use(id), seal))
@@ -416,9 +201,4 @@ pub(crate) fn encode_audit_start(start: &AuditStart, seal: &Seal) -> Result<Vec<
 
 pub(crate) fn decode_audit_start(frame: &[u8], seal: &Seal) -> Result<AuditStart, Error> {
     unpack(open(frame, DbKey::AuditStart, seal)?.0, DbKey::AuditStart)
-}
-
-/// Reads the id from the frame of a record that may be damaged.
-pub(crate) fn probable_id(frame: &[u8]) -> Option<KeyId> {
-    frame.get(1..9)?.try_into().ok().map(|bytes| KeyId::from_u64(u64::from_le_bytes(bytes)))
 }

@@ -1,16 +1,17 @@
 //! The bytes on disk. A test that must change its bytes needs a new format version.
 
-use super::*;
+use super::{record::EXTENDED_RECORD_FORMAT, stored::StoredRecord, *};
 use crate::audit_entry::AuditEntry;
 use crate::{
     audit_entry::{Act, Attempt, Once},
+    digest::Digest,
     digest::Seals,
     id::KeyId,
     network::Network,
     networks::Networks,
     rate::Rate,
-    record::{Actor, Change, Expiry},
-    scope::{Grant, NumberedScope, Offer, catalogue::API_READ},
+    record::{Actor, Change, Expiry, Record},
+    scope::{Catalogue, Grant, NumberedScope, Offer, catalogue::API_READ},
     time::Timestamp,
 };
 

@@ -4,7 +4,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "the figures are printed, not computed with")]
 
-use super::{tests::digest, *};
+use super::{segment::Segment, slots::SEGMENTS, tests::digest, *};
 use crate::{
     codec::Resident,
     record::{Actor, Expiry, NewKey},

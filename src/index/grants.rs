@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::OnceLock};
 const CHUNKS: usize = GRANTS.ilog2() as usize;
 
 /// An append-only list that is read without a lock. Chunk n has 2ⁿ grants. A key that is limited by more than
-/// its scopes has an entry in its segment instead: see `limited`.
+/// its scopes has an entry in its segment instead: see `limits`.
 pub(super) struct Grants([OnceLock<Box<[OnceLock<Grant>]>>; CHUNKS]);
 
 /// The number of each grant; `None` is [`Grant::All`].

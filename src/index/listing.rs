@@ -2,9 +2,10 @@
 //! list.
 
 use super::{
-    Index, SEGMENTS,
+    Index,
     order::{FIRST, Position, Search},
     select::{Cursor, RecordFilter, Selection, Sort, SortBy},
+    slots::SEGMENTS,
 };
 use crate::record::Record;
 
@@ -21,7 +22,7 @@ impl Index {
         wanted: RecordFilter<'_>,
         limit: usize,
     ) -> (Vec<Record>, Option<Position>) {
-        self.directory.read().search(position, search, wanted, &self.grants, limit)
+        self.directory.read().search(position, search, wanted, &self.slots.grants, limit)
     }
 
     /// Returns up to `limit` keys after a cursor, and the number of all keys that fit. Reads all keys.
@@ -36,11 +37,11 @@ impl Index {
         if wanted.reads_uses() || sort.by == SortBy::LastUse {
             self.refresh_uses();
         }
-        let mut selection = Selection::new(sort, after, limit, &self.grants);
+        let mut selection = Selection::new(sort, after, limit, &self.slots.grants);
         let mut from = Some(FIRST);
         while let Some(place) = from {
             let directory = self.directory.read();
-            from = directory.select(place, search, wanted, &self.grants, &mut selection);
+            from = directory.select(place, search, wanted, &self.slots.grants, &mut selection);
         }
         let total = selection.total;
         (selection.into_places(), total)
@@ -57,7 +58,7 @@ impl Index {
     pub(crate) fn refresh_uses_of(&self, segment: usize) {
         // A segment that is being rebuilt has its uses only when the lock is released.
         let directory = self.directory.read();
-        let table = self.table();
+        let table = self.slots.table();
         let Some(segment) = table.as_ref().and_then(|table| table.0.get(segment)) else { return };
         let uses = segment.uses_without_columns();
         drop(directory);

@@ -28,8 +28,9 @@ impl Loading {
                 return Err(Error::damaged(format!("it has two records of {id}")));
             }
             self.index.check_identity(id, digest, known)?;
-            let standing = directory.load(digest, record, &self.index.grants)?;
-            self.index.insert(digest.fingerprint(), id, &standing, &mut directory);
+            let standing = directory.load(digest, record, &self.index.slots.grants)?;
+            let slots = &self.index.slots;
+            slots.insert(digest.fingerprint(), id, &standing, &mut directory.numbers);
         }
         Ok(())
     }
@@ -38,7 +39,7 @@ impl Loading {
     pub(crate) fn last_use(&mut self, id: KeyId, minute: u32) {
         self.has_uses = true;
         let digest = self.index.directory.read().digest_of(id);
-        if let (Some(digest), Some(table)) = (digest, self.index.table()) {
+        if let (Some(digest), Some(table)) = (digest, self.index.slots.table()) {
             let fingerprint = digest.fingerprint();
             if let Some(segment) = table.segment(fingerprint)
                 && let Some((_, _, at)) = segment.find(fingerprint)
@@ -51,7 +52,7 @@ impl Loading {
     /// Returns the index for readers.
     pub(crate) fn finish(self) -> Index {
         let Self { index, has_uses } = self;
-        let table = index.table();
+        let table = index.slots.table();
         let last_use = |digest: &Digest| {
             let fingerprint = digest.fingerprint();
             let segment = table.as_ref().filter(|_| has_uses)?.segment(fingerprint)?;

@@ -65,7 +65,7 @@ mod tests {
         let start = 7 * SECOND;
         assert_eq!(allowed(&meter, start, 9), 3);
         let at = |now: u64| meter.spend(now);
-        assert_eq!(at(start + 20 * SECOND - 1).is_ok(), false);
+        assert!(at(start + 20 * SECOND - 1).is_err());
         assert!(at(start + 20 * SECOND).is_ok() && at(start + 20 * SECOND).is_err());
         assert!(at(start + 40 * SECOND - 1).is_err() && at(start + 40 * SECOND).is_ok());
         // Two intervals later there are two requests, and never more than a span.

@@ -20,7 +20,7 @@
 //! receives the current minute once a second, so a key that never expires needs no clock.
 //!
 //! The limits of a key beside its scopes and its expiry, such as its networks, are in a list of its segment:
-//! see `limited`. So is the count of the requests of a key with a rate. A key without such limits reads nothing of them.
+//! see `limits`. So is the count of the requests of a key with a rate. A key without such limits reads nothing of them.
 //!
 //! Invariants. Each has tests named `invariant_N_…` in `tests.rs`. Invariants between threads also have
 //! models in `models.rs` (shuttle, sequentially consistent) and `orders.rs` (loom, the memory model).
@@ -49,7 +49,7 @@ mod directory;
 mod expired;
 mod fold;
 mod grants;
-mod limited;
+mod limits;
 mod listing;
 mod load;
 mod meter;
@@ -59,6 +59,7 @@ mod owners;
 mod replicated;
 mod segment;
 mod select;
+mod slots;
 mod watch;
 mod word;
 
@@ -66,8 +67,7 @@ pub(crate) use self::fold::folded;
 pub use self::select::{Sort, SortBy};
 use self::{
     directory::{ApplyEffect, Directory},
-    grants::Grants,
-    segment::{Segment, SlotIndex},
+    slots::Slots,
     watch::Watches,
     word::Word,
 };
@@ -87,48 +87,21 @@ use crate::{
     record::{Record, Standing},
     refusal::Refusal,
     sync::{
-        self, RwLock,
+        RwLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Timestamp,
 };
-use crossbeam_utils::CachePadded;
 use std::{
-    array,
     net::IpAddr,
     sync::{Arc, atomic::AtomicU8},
     task::Waker,
 };
 pub use watch::Revocation;
 
-const STRIPES: usize = if sync::MODELLED { 2 } else { 64 };
-const SEGMENTS: usize = if sync::MODELLED { 1 } else { 256 };
-
-/// The segments, as one stripe has them.
-#[derive(Clone)]
-struct Table([Arc<Segment>; SEGMENTS]);
-
-impl Table {
-    fn with_room_for(keys: usize) -> Self {
-        let segment = || Arc::new(Segment::with_room_for(keys.div_ceil(SEGMENTS)));
-        Self(array::from_fn(|_| segment()))
-    }
-
-    #[inline]
-    fn segment(&self, fingerprint: [u64; 2]) -> Option<&Arc<Segment>> {
-        self.0.get(segment_number(fingerprint))
-    }
-}
-
-#[inline]
-fn segment_number([low, _]: [u64; 2]) -> usize {
-    usize::try_from(low % SEGMENTS as u64).unwrap_or(0)
-}
-
 /// All keys of a store.
 pub(crate) struct Index {
-    stripes: [CachePadded<RwLock<Arc<Table>>>; STRIPES],
-    grants: Grants,
+    slots: Slots,
     /// The records. Every change holds this lock for writing.
     directory: RwLock<Directory>,
     /// The watches on keys. Only changes read them, never a lookup.
@@ -145,10 +118,8 @@ impl Index {
     }
 
     fn with_room_for(keys: usize) -> Self {
-        let table = Arc::new(Table::with_room_for(keys));
         Self {
-            stripes: array::from_fn(|_| CachePadded::new(RwLock::new(Arc::clone(&table)))),
-            grants: Grants::new(),
+            slots: Slots::with_room_for(keys),
             directory: RwLock::new(Directory::with_room_for(keys)),
             watches: Arc::default(),
             imported_kinds: AtomicU8::new(0),
@@ -178,10 +149,10 @@ impl Index {
         origin: impl Origin,
         time: impl Time,
     ) -> Result<Principal, Refusal> {
-        let stripe = self.stripe().ok_or(Refusal::Unknown)?.read();
-        let (segment, id, word, at) = self.look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
-        let Some(grant) = self.grants.grant(word) else {
-            let grant = Self::check_limited(segment, word, origin, time)?;
+        let stripe = self.slots.stripe().ok_or(Refusal::Unknown)?.read();
+        let (segment, id, word, at) = Slots::look_up(&stripe, digest).ok_or(Refusal::Unknown)?;
+        let Some(grant) = self.slots.grants.grant(word) else {
+            let grant = Slots::check_limited(segment, word, origin, time)?;
             segment.record_use(at, self.stamp.load(Ordering::Relaxed));
             return Ok(Principal::new(id, grant).at(origin.address()));
         };
@@ -197,32 +168,21 @@ impl Index {
         address: Option<IpAddr>,
         now: impl FnOnce() -> Timestamp,
     ) -> bool {
-        let Some(stripe) = self.stripe() else { return false };
+        let Some(stripe) = self.slots.stripe() else { return false };
         let table = stripe.read();
-        let found = self.look_up(&table, digest);
-        let standing = found.and_then(|(segment, _, word, _)| self.standing(segment, word));
+        let found = Slots::look_up(&table, digest);
+        let standing = found.and_then(|(segment, _, word, _)| self.slots.standing(segment, word));
         standing.is_some_and(|standing| standing.check(address, now).is_ok())
-    }
-
-    #[inline]
-    fn look_up<'t>(
-        &self,
-        table: &'t Table,
-        digest: &Digest,
-    ) -> Option<(&'t Segment, KeyId, Word, SlotIndex)> {
-        let fingerprint = digest.fingerprint();
-        let segment = table.segment(fingerprint)?;
-        let (id, word, at) = segment.find(fingerprint)?;
-        Some((segment, id, word, at))
     }
 
     /// Restricts a key to `standing` until the change `sequence` is applied.
     pub(crate) fn deny(&self, sequence: u64, id: KeyId, standing: Standing) {
         let mut directory = self.directory.write();
-        let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.grants) else {
+        let Some((digest, visible)) = directory.deny(sequence, id, standing, &self.slots.grants)
+        else {
             return;
         };
-        self.publish(digest, &mut directory, visible.clone());
+        self.slots.publish(digest, visible.as_ref(), &mut directory.numbers);
         let woken = self.watches.notify(id, visible.as_ref());
         drop(directory);
         woken.into_iter().for_each(Waker::wake);
@@ -231,8 +191,10 @@ impl Index {
     /// Removes a denial whose change will never be committed.
     pub(crate) fn retract(&self, sequence: u64, id: KeyId, standing: &Standing) {
         let mut directory = self.directory.write();
-        if let Some((digest, visible)) = directory.retract(sequence, id, standing, &self.grants) {
-            self.publish(digest, &mut directory, visible);
+        if let Some((digest, visible)) =
+            directory.retract(sequence, id, standing, &self.slots.grants)
+        {
+            self.slots.publish(digest, visible.as_ref(), &mut directory.numbers);
         }
     }
 
@@ -248,14 +210,18 @@ impl Index {
         let fingerprint = digest.fingerprint();
         let known = directory.digest_of(id);
         self.check_identity(id, digest, known)?;
-        let folded = directory.apply(sequence, id, digest, record, &self.grants)?;
+        let folded = directory.apply(sequence, id, digest, record, &self.slots.grants)?;
         // Before the key can be found.
         self.imported_kinds.store(directory.imported_kinds(), Ordering::Release);
         let ApplyEffect::Visible(visible) = folded else { return Ok(()) };
         match (known, &visible) {
-            (None, Some(standing)) => self.insert(fingerprint, id, standing, &mut directory),
+            (None, Some(standing)) => {
+                self.slots.insert(fingerprint, id, standing, &mut directory.numbers);
+            }
             (None, None) => {}
-            (Some(_), visible) => self.publish(digest, &mut directory, visible.clone()),
+            (Some(_), visible) => {
+                self.slots.publish(digest, visible.as_ref(), &mut directory.numbers);
+            }
         }
         let woken = self.watches.notify(id, visible.as_ref());
         drop(directory);
@@ -268,7 +234,7 @@ impl Index {
         // Registered before the key is read: see `watch`.
         let watch = Revocation::register(&self.watches, holder, now);
         let directory = self.directory.read();
-        watch.see(directory.visible(holder.id(), &self.grants).as_ref());
+        watch.see(directory.visible(holder.id(), &self.slots.grants).as_ref());
         watch
     }
 
@@ -279,19 +245,19 @@ impl Index {
 
     /// Returns the id of the key with this digest, unless it was deleted.
     pub(crate) fn id_of(&self, digest: &Digest) -> Option<KeyId> {
-        let table = self.stripe()?.read();
-        let (_, id, word, _) = self.look_up(&table, digest)?;
+        let table = self.slots.stripe()?.read();
+        let (_, id, word, _) = Slots::look_up(&table, digest)?;
         (word != Word::GONE).then_some(id)
     }
 
     /// Whether a key with this id or digest exists or existed since the store was opened.
     pub(crate) fn is_taken(&self, id: KeyId, digest: &Digest) -> bool {
-        self.directory.read().digest_of(id).is_some() || self.holds(digest.fingerprint())
+        self.directory.read().digest_of(id).is_some() || self.slots.holds(digest.fingerprint())
     }
 
     /// Returns the committed record of a key with its digest.
     pub(crate) fn get(&self, id: KeyId) -> Option<(Arc<Record>, Digest)> {
-        let (record, digest) = self.directory.read().get(id, &self.grants)?;
+        let (record, digest) = self.directory.read().get(id, &self.slots.grants)?;
         Some((Arc::new(record), digest))
     }
 
@@ -299,7 +265,7 @@ impl Index {
     pub(crate) fn last_use(&self, id: KeyId) -> Option<u32> {
         let directory = self.directory.read();
         let fingerprint = directory.digest_of(id)?.fingerprint();
-        let table = self.table()?;
+        let table = self.slots.table()?;
         let segment = table.segment(fingerprint)?;
         let (_, word, at) = segment.find(fingerprint)?;
         Some(segment.last_use(at)).filter(|minute| *minute > 0 && word != Word::GONE)
@@ -307,7 +273,7 @@ impl Index {
 
     /// Returns the keys of a segment that were used in this minute or later; `None` after the last segment.
     pub(crate) fn used_since(&self, minute: u32, segment: usize) -> Option<Vec<(KeyId, u32)>> {
-        Some(self.table()?.0.get(segment)?.used_since(minute))
+        Some(self.slots.table()?.0.get(segment)?.used_since(minute))
     }
 
     /// Returns the number of committed keys, and of active ones.
@@ -339,27 +305,12 @@ impl Index {
     ) -> Result<(), Error> {
         let is_taken = match known {
             Some(known) => known != digest,
-            None => self.holds(digest.fingerprint()),
+            None => self.slots.holds(digest.fingerprint()),
         };
         if is_taken {
             return Err(Error::damaged(format!("{id} meets another key in the index")));
         }
         Ok(())
-    }
-
-    fn holds(&self, fingerprint: [u64; 2]) -> bool {
-        self.table().is_some_and(|t| t.segment(fingerprint).is_some_and(|s| s.holds(fingerprint)))
-    }
-
-    /// The table for the writer. All stripes have the same one except during a swap.
-    fn table(&self) -> Option<Arc<Table>> {
-        self.stripes.first().map(|stripe| Arc::clone(&stripe.read()))
-    }
-
-    /// This thread's lock. More threads than stripes share some.
-    #[inline]
-    fn stripe(&self) -> Option<&RwLock<Arc<Table>>> {
-        self.stripes.get(sync::thread_number() % STRIPES).map(|stripe| &**stripe)
     }
 }
 

@@ -4,6 +4,7 @@
 //! `PORTCULLIS_SCHEDULES` sets the number of schedules of each model.
 
 use super::{
+    slots::STRIPES,
     tests::{all, apply, digest, grant, limited, networks, record, seen},
     *,
 };

@@ -4,6 +4,7 @@
 //! every access as sequentially consistent; here a reader may see what the memory model lets it.
 
 use super::{
+    segment::Segment,
     tests::{apply, delete, limited, record, seen},
     *,
 };

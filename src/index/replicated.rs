@@ -1,15 +1,21 @@
 //! The index of a store that replicas share: operations of a replica besides changes.
 
-use super::{Index, Table, directory::Directory, segment::stamp, word::Word};
+use super::{
+    Index,
+    directory::Directory,
+    segment::stamp,
+    slots::{Slots, Table},
+    word::Word,
+};
 use crate::{digest::Digest, id::KeyId, record::Standing};
 use std::{collections::HashSet, mem, sync::Arc};
 
 impl Index {
     /// Returns the key with this digest and its current standing.
     pub(crate) fn find(&self, digest: &Digest) -> Option<(KeyId, Standing)> {
-        let table = self.stripe()?.read();
-        let (segment, id, word, _) = self.look_up(&table, digest)?;
-        Some((id, self.standing(segment, word)?))
+        let table = self.slots.stripe()?.read();
+        let (segment, id, word, _) = Slots::look_up(&table, digest)?;
+        Some((id, self.slots.standing(segment, word)?))
     }
 
     /// Returns the committed keys that are not among these.
@@ -29,9 +35,7 @@ impl Index {
         *directory = Directory::with_room_for(0);
         directory.numbers = numbers;
         let empty = Arc::new(Table::with_room_for(0));
-        for stripe in &self.stripes {
-            *stripe.write() = Arc::clone(&empty);
-        }
+        self.slots.replace(&empty);
         drop(directory);
         self.end_watches();
     }
@@ -45,8 +49,8 @@ impl Index {
     /// validation does, so a table that is being replaced keeps the use.
     pub(crate) fn record_use(&self, id: KeyId, minute: u32) {
         let digest = self.directory.read().digest_of(id);
-        if let (Some(digest), Some(stripe)) = (digest, self.stripe())
-            && let Some((segment, _, word, at)) = self.look_up(&stripe.read(), &digest)
+        if let (Some(digest), Some(stripe)) = (digest, self.slots.stripe())
+            && let Some((segment, _, word, at)) = Slots::look_up(&stripe.read(), &digest)
             && word != Word::GONE
         {
             segment.record_use(at, stamp(minute));

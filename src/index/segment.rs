@@ -5,7 +5,7 @@
 //! A slot is within one cache line. The last uses are in a separate array, four bytes each, because
 //! readers write to it and must not invalidate the cache lines of the slots.
 
-use super::{limited::LimitsList, word::Word};
+use super::{limits::LimitsList, word::Word};
 use crate::{
     id::KeyId,
     sync::{

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     id::KeyId,
+    policy::Policy,
     record::{Actor, Expiry},
     scope::Scope,
     time::Timestamp,
@@ -28,6 +29,8 @@ pub(crate) struct RecordFilter<'q> {
     pub(crate) expired: Option<bool>,
     pub(crate) replaced: Option<bool>,
     pub(crate) imported: Option<bool>,
+    /// Whether a key exceeds this policy.
+    pub(crate) exceeds: Option<(Policy, bool)>,
     /// Only active keys that were not replaced and expire after `now` and not after this time.
     pub(crate) expires_by: Option<Timestamp>,
     /// Only keys that were created before this time and not used since.
@@ -95,6 +98,10 @@ impl<'d> Matcher<'d> {
                 wanted.active.is_none_or(|active| standing.active == active)
                     && wanted.scope.is_none_or(|scope| standing.grant.allows(scope))
                     && wanted.expired.is_none_or(|expired| has_expired == expired)
+                    && wanted.exceeds.is_none_or(|(policy, exceeds)| {
+                        policy.is_exceeded_by(&standing.grant, standing.expiry, wanted.now)
+                            == exceeds
+                    })
                     && wanted.expires_by.is_none_or(|end| {
                         standing.active && !has_expired && standing.expiry.has_come(end)
                     })

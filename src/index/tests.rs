@@ -1,6 +1,9 @@
 //! The invariants of the index, by number.
 
-use super::*;
+use super::{
+    slots::{SEGMENTS, STRIPES, segment_number},
+    *,
+};
 use crate::{
     codec::Resident,
     digest::Seals,
@@ -208,7 +211,7 @@ fn ids_and_digests_in_use_are_taken() {
 #[test]
 fn threads_spread_over_stripes_and_keys_spread_over_segments() {
     let index = Index::new();
-    let stripe = || std::ptr::from_ref(index.stripe().unwrap()).addr();
+    let stripe = || std::ptr::from_ref(index.slots.stripe().unwrap()).addr();
     let stripes: HashSet<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * STRIPES).map(|_| scope.spawn(stripe)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -591,7 +594,7 @@ fn invariant_2_change_of_networks_denies_at_once_and_allows_after_commit() {
 fn invariant_8_lists_of_limits_stay_as_small_as_their_keys() {
     let index = Index::new();
     let bytes = |index: &Index| -> usize {
-        index.table().unwrap().0.iter().map(|segment| segment.bytes()).sum()
+        index.slots.table().unwrap().0.iter().map(|segment| segment.bytes()).sum()
     };
     let changed = |revision: u64| {
         let network = format!("10.{}.{}.0/24", revision / 256, revision % 256);

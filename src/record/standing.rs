@@ -1,6 +1,6 @@
 //! The standing of a key: the fields that decide.
 
-use super::Expiry;
+use super::{Expiry, Record};
 use crate::{networks::Networks, rate::Rate, refusal::Refusal, scope::Grant, time::Timestamp};
 use std::net::IpAddr;
 
@@ -29,6 +29,23 @@ pub(crate) fn check_state(
         return Err(Refusal::Expired);
     }
     Ok(())
+}
+
+impl Record {
+    /// Whether this is an active root key that never expires.
+    pub(crate) fn is_lasting_root(&self) -> bool {
+        self.standing().is_lasting_root()
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            active: self.active,
+            grant: self.grant,
+            expiry: self.expiry,
+            networks: self.networks.clone(),
+            rate: self.rate,
+        }
+    }
 }
 
 impl Standing {

@@ -8,6 +8,7 @@ use crate::{
     origin::{Origin, Uncounted, Unknown},
     principal::Principal,
     refusal::Refusal,
+    secret::MAX_KEY_LEN,
 };
 use std::{fmt, net::IpAddr};
 
@@ -149,11 +150,11 @@ impl Store {
         authorization: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
-        let Some(key) = credential::bearer(authorization, self.longest_key()) else {
-            let token = credential::long_token(authorization).ok_or(Refusal::Malformed)?;
-            return self.authenticate_imported_token(token, origin);
-        };
-        self.authenticate_token(key, origin)
+        match credential::bearer(authorization, MAX_KEY_LEN) {
+            Some(key) => self.authenticate_token(key, origin),
+            None if self.has_imported() => self.authenticate_long(authorization, origin),
+            None => Err(Refusal::Malformed),
+        }
     }
 
     // A separate function, as `authenticate_encoded`.
@@ -272,18 +273,6 @@ impl Store {
         address: Option<IpAddr>,
     ) -> Result<Principal, Refusal> {
         self.authenticate_digest(&handle.0, Uncounted(address))
-    }
-
-    /// Not public: a digest is not a credential.
-    #[expect(clippy::inline_always, reason = "a call on the hot path takes seven instructions")]
-    #[inline(always)]
-    pub(super) fn authenticate_digest(
-        &self,
-        digest: &Digest,
-        origin: impl Origin,
-    ) -> Result<Principal, Refusal> {
-        let Core { gate, index, clock, .. } = &**self.writer;
-        gate.pass(|| index.admit(digest, origin, clock))?
     }
 
     /// Returns a watch of an authenticated key, for long work such as a stream or a socket. It is over

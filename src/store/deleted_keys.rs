@@ -53,7 +53,7 @@ impl DeletedKeys {
 #[cfg(test)]
 mod tests {
     use crate::{
-        Actor, Error, ImportOptions, ImportedSecret, Store, Timestamp,
+        Actor, Error, ImportOptions, ImportOutcome, ImportedSecret, Store, Timestamp,
         scope::catalogue::financial_data,
         store::{testing::advance_time, tests::new_key},
     };
@@ -77,16 +77,21 @@ mod tests {
         assert!(store.acting_as(Actor::Host).prune_audit(cut).unwrap().is_some());
         drop(store);
         let store = Store::builder().open(&home).unwrap();
-        let import = |accept_pruned_log| {
+        let import = |store: &Store, accept_pruned_log, dry_run| {
             let secret = ImportedSecret::Plaintext(text.clone().into());
-            let keys = vec![(new_key(&store, &["api.read"], true), secret)];
-            let options = ImportOptions { accept_pruned_log, ..ImportOptions::default() };
-            store.acting_as(Actor::Host).import(keys, options)
+            let keys = vec![(new_key(store, &["api.read"], true), secret)];
+            store.acting_as(Actor::Host).import(keys, ImportOptions { dry_run, accept_pruned_log })
         };
-        let refused = import(false).unwrap_err();
-        assert!(
-            matches!(&refused, Error::Invalid { .. }) && refused.to_string().contains("pruned")
-        );
-        assert!(import(true).unwrap().remove(0).is_ok());
+        for dry_run in [false, true] {
+            let refused = import(&store, false, dry_run).unwrap_err();
+            assert!(matches!(&refused, Error::Invalid { .. }));
+            assert!(refused.to_string().contains("pruned"));
+        }
+        assert!(import(&store, true, false).unwrap().remove(0).is_ok());
+        drop(store);
+        // A dry run needs no deleted keys to see that the store has the key.
+        let store = Store::builder().open(&home).unwrap();
+        let present = import(&store, false, true).unwrap().remove(0).unwrap();
+        assert!(matches!(present, ImportOutcome::Present(_)));
     }
 }

@@ -7,10 +7,11 @@ use crate::{
     digest::Digest,
     id::KeyId,
     imported::{Imported, MAX_LEN, bytes_of_base64},
-    origin::Origin,
+    origin::{Origin, Uncounted},
     principal::Principal,
     refusal::Refusal,
 };
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 impl Store {
@@ -22,8 +23,25 @@ impl Store {
         key: &[u8],
         origin: impl Origin,
     ) -> Result<Principal, Refusal> {
+        self.authenticate_foreign(key, origin.address(), origin.counts())
+    }
+
+    /// Not generic, so that the hot path stays the only one with its kind of origin.
+    #[cold]
+    #[inline(never)]
+    fn authenticate_foreign(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+        counts: bool,
+    ) -> Result<Principal, Refusal> {
         for digest in self.imported_digests(key) {
-            match self.authenticate_digest(&digest, origin) {
+            let outcome = if counts {
+                self.authenticate_digest(&digest, address)
+            } else {
+                self.authenticate_digest(&digest, Uncounted(address))
+            };
+            match outcome {
                 Err(Refusal::Unknown) => {}
                 outcome => return outcome,
             }
@@ -47,6 +65,25 @@ impl Store {
         let user = decoded.strip_suffix(b":").unwrap_or(&decoded);
         let is_user = (1..=MAX_LEN).contains(&user.len()) && credential::is_user(user);
         if is_user { self.authenticate_imported(user, origin) } else { Err(Refusal::Malformed) }
+    }
+
+    /// Authenticates a header value whose key is too long for an own one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn authenticate_long(
+        &self,
+        authorization: &[u8],
+        origin: impl Origin,
+    ) -> Result<Principal, Refusal> {
+        if let Some(token) = credential::long_token(authorization) {
+            return self.authenticate_imported_token(token, origin);
+        }
+        let key = credential::bearer(authorization, MAX_LEN).ok_or(Refusal::Malformed)?;
+        if self.credentials.bearer() {
+            self.authenticate_imported(key, origin)
+        } else {
+            Err(Refusal::Malformed)
+        }
     }
 
     /// The longest key that this store accepts, in bytes.
@@ -80,40 +117,30 @@ impl Store {
         if has(Imported::Plaintext) {
             digests.push(seals.digester.digest(key));
         }
-        if has(Imported::Sha256) {
-            digests.extend(sha256(key));
-        }
-        if has(Imported::Sha256AfterBar)
-            && let Some(bar) = key.iter().position(|byte| *byte == b'|')
-        {
-            digests.extend(key.get(bar + 1..).and_then(sha256));
-        }
-        if has(Imported::Sha512([0; 32])) {
-            digests.extend(sha512(key));
-        }
+        add_sha2(key, has, &mut digests);
         digests
     }
 }
 
+/// Adds the digests by SHA-2.
 #[cfg(feature = "import")]
-fn sha256(key: &[u8]) -> Option<Digest> {
-    use sha2::Digest as _;
-    Some(Digest::from_bytes(sha2::Sha256::digest(key).into()))
+fn add_sha2(key: &[u8], has: impl Fn(Imported) -> bool, digests: &mut Vec<Digest>) {
+    use sha2::{Digest as _, Sha256, Sha512};
+    if has(Imported::Sha256) {
+        digests.push(Digest::from_bytes(Sha256::digest(key).into()));
+    }
+    if has(Imported::Sha256AfterBar)
+        && let Some(bar) = key.iter().position(|byte| *byte == b'|')
+        && let Some(rest) = key.get(bar + 1..)
+    {
+        digests.push(Digest::from_bytes(Sha256::digest(rest).into()));
+    }
+    if has(Imported::Sha512([0; 32])) {
+        let whole: [u8; 64] = Sha512::digest(key).into();
+        digests.extend(whole.first_chunk().map(|first| Digest::from_bytes(*first)));
+    }
 }
 
-#[cfg(feature = "import")]
-fn sha512(key: &[u8]) -> Option<Digest> {
-    use sha2::Digest as _;
-    let whole: [u8; 64] = sha2::Sha512::digest(key).into();
-    whole.first_chunk().map(|first| Digest::from_bytes(*first))
-}
-
+/// Without the feature `import` no key has such a digest.
 #[cfg(not(feature = "import"))]
-fn sha256(_: &[u8]) -> Option<Digest> {
-    None
-}
-
-#[cfg(not(feature = "import"))]
-fn sha512(_: &[u8]) -> Option<Digest> {
-    None
-}
+fn add_sha2(_: &[u8], _: impl Fn(Imported) -> bool, _: &mut Vec<Digest>) {}

@@ -273,10 +273,10 @@ impl Store {
     /// # use portcullis::{*, list::ListQuery};
     /// # let store = Store::in_memory()?;
     /// let soon = ListQuery::default().expiring_within(std::time::Duration::from_hours(30 * 24));
-    /// assert_eq!(store.count_matching(&soon), 0);
+    /// assert_eq!(store.count_matching(&soon)?, 0);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn count_matching(&self, query: &ListQuery) -> usize {
+    pub fn count_matching(&self, query: &ListQuery) -> Result<usize, Error> {
         list::count(&self.writer, self.prefix, query)
     }
 

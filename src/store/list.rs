@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Field},
     id::KeyId,
     index::{Cursor, Index, RecordFilter, Search, folded},
+    policy::Policy,
     record::Record,
     secret::{Prefix, Secret},
     time::Timestamp,
@@ -40,10 +41,13 @@ struct Prepared<'q> {
     text: Option<String>,
     id: Option<KeyId>,
     now: Timestamp,
+    exceeds: Option<(Policy, bool)>,
 }
 
 impl<'q> Prepared<'q> {
-    fn new(query: &'q ListQuery, prefix: Prefix, now: Timestamp) -> Self {
+    fn new(core: &Core, prefix: Prefix, query: &'q ListQuery) -> Result<Self, Error> {
+        let exceeds = |wanted| Ok::<_, Error>((core.names().policy()?, wanted));
+        let exceeds = query.exceeds_policy.map(exceeds).transpose()?;
         let text = query.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
         let id = text.and_then(|text| named_id(text, prefix));
         let text = match (id, text) {
@@ -56,7 +60,7 @@ impl<'q> Prepared<'q> {
             }),
             (None, None) => None,
         };
-        Self { query, text, id, now }
+        Ok(Self { query, text, id, now: core.clock.now(), exceeds })
     }
 
     fn filter(&self) -> RecordFilter<'_> {
@@ -70,6 +74,7 @@ impl<'q> Prepared<'q> {
             expired: self.query.expired,
             replaced: self.query.replaced,
             imported: self.query.imported,
+            exceeds: self.exceeds,
             expires_by: expiring_within.map(|span| {
                 let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
                 Timestamp::from_millis(self.now.as_millis().saturating_add(millis))
@@ -100,7 +105,7 @@ pub(super) fn page(core: &Core, prefix: Prefix, query: &ListQuery) -> Result<Pag
     if !(1..=MAX_PAGE_SIZE).contains(&size) {
         return Err(Error::invalid(Field::PageSize, "must be 1 to 200"));
     }
-    let prepared = Prepared::new(query, prefix, core.clock.now());
+    let prepared = Prepared::new(core, prefix, query)?;
     let tag = token::tag(query, prepared.text.as_deref());
     let token = query.page_token.as_deref();
     let token = token.map(|token| Token::parse(token, query.sort, tag)).transpose()?;
@@ -154,19 +159,19 @@ fn newest(
 }
 
 /// The number of keys that a query selects.
-pub(super) fn count(core: &Core, prefix: Prefix, query: &ListQuery) -> usize {
-    let prepared = Prepared::new(query, prefix, core.clock.now());
+pub(super) fn count(core: &Core, prefix: Prefix, query: &ListQuery) -> Result<usize, Error> {
+    let prepared = Prepared::new(core, prefix, query)?;
     let search = Search::new(prepared.text.as_deref());
-    core.index.select(&search, prepared.filter(), Sort::NEWEST_FIRST, None, 0).1
+    Ok(core.index.select(&search, prepared.filter(), Sort::NEWEST_FIRST, None, 0).1)
 }
 
 /// The places of all keys that a query selects, oldest first, whatever its order and its page.
-pub(super) fn all(core: &Core, prefix: Prefix, query: &ListQuery) -> Vec<KeyId> {
-    let prepared = Prepared::new(query, prefix, core.clock.now());
+pub(super) fn all(core: &Core, prefix: Prefix, query: &ListQuery) -> Result<Vec<KeyId>, Error> {
+    let prepared = Prepared::new(core, prefix, query)?;
     let search = Search::new(prepared.text.as_deref());
     let oldest_first = Sort { by: SortBy::CreatedAt, descending: false };
     let places = core.index.select(&search, prepared.filter(), oldest_first, None, usize::MAX).0;
-    places.into_iter().map(|(_, id): Cursor<'_>| id).collect()
+    Ok(places.into_iter().map(|(_, id): Cursor<'_>| id).collect())
 }
 
 /// Returns the records of all keys. The index is unlocked after each batch.

@@ -15,6 +15,7 @@
 //! ```
 
 mod acting;
+mod admit;
 mod audit;
 mod audit_follow;
 mod authenticate;

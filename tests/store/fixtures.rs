@@ -1,11 +1,12 @@
 //! Compatibility: this version opens the stores that older versions wrote, with all their content.
 //!
 //! `tests/fixtures/v1` was written once, by the first version of format 1, and never changes. `v2` also has
-//! scopes with descriptions, added and hidden ones. A new format gets a directory of its own:
+//! scopes with descriptions, added and hidden ones. In `v3` the entries of the audit log have the owners of
+//! their keys. A new format gets a directory of its own:
 //!
 //! ```text
-//! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v3 cargo test --test store fixtures::
-//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v3-cut cargo test --test store fixtures::
+//! PORTCULLIS_WRITE_FIXTURE=tests/fixtures/v4 cargo test --test store fixtures::
+//! PORTCULLIS_WRITE_CUT_FIXTURE=tests/fixtures/v4-cut cargo test --test store fixtures::
 //! ```
 //!
 //! The second command writes a store whose audit log was pruned.
@@ -34,6 +35,14 @@ fn store_of_format_1_opens_with_all_its_content() {
 fn store_with_described_and_hidden_scopes_opens_with_all_its_content() {
     let store = open_fixture("v2", 7, &["api.read", "ledger.close", "ledger.added"]);
     assert!(store.scopes(["ledger.hidden"]).is_err());
+}
+
+#[test]
+fn store_with_owners_in_its_audit_log_opens_with_all_its_content() {
+    let store = open_fixture("v3", 7, &["api.read", "ledger.close", "ledger.added"]);
+    let owners =
+        store.audit(0, 1000).unwrap().into_iter().filter_map(|entry| entry.owner.flatten());
+    assert!(owners.count() > 0);
 }
 
 #[test]

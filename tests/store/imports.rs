@@ -134,7 +134,7 @@ fn import_refuses_each_bad_key_by_itself_and_a_dry_run_changes_nothing() {
         for (outcome, expected) in outcomes.iter().zip(expected) {
             match outcome {
                 Ok(outcome) => {
-                    assert!(matches!(outcome, ImportOutcome::Imported(_)) && expected.is_empty())
+                    assert!(matches!(outcome, ImportOutcome::Imported(_)) && expected.is_empty());
                 }
                 Err(error) => {
                     let text = error.to_string();

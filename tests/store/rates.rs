@@ -50,7 +50,7 @@ fn rate_survives_reopen_and_rotation_and_is_in_the_audit_log() {
     let store = builder().open(&home).unwrap();
     assert_eq!(store.get(id).unwrap().rate, Some(rate(2, 3600)));
     assert_eq!(allowed(&store, &key), 2, "a process counts its own requests");
-    let successor = store.rotate(id, Duration::from_secs(3600)).unwrap();
+    let successor = store.rotate(id, Duration::from_hours(1)).unwrap();
     assert_eq!(successor.record.rate, Some(rate(2, 3600)));
     let successor = successor.secret.reveal(|text| text.as_bytes().to_vec());
     assert_eq!((allowed(&store, &key), allowed(&store, &successor)), (0, 2));

@@ -12,7 +12,10 @@
 //! PORTCULLIS_REVOCATIONS_ON_DISK=10000 cargo test --release --test store revocation_on_disk -- --nocapture
 //! ```
 
-use portcullis::{Change, Expiry, KeyId, Principal, Refusal, Store, Timestamp, scope::catalogue};
+use portcullis::{
+    Actor, Change, Error, Expiry, Grant, KeyId, NewKey, Principal, Refusal, Store, Timestamp,
+    scope::catalogue,
+};
 use portcullis_testkit::{basic, grouped, home, issue, new_key, number, scopes};
 use std::{
     sync::{
@@ -207,4 +210,35 @@ fn authentication_started_after_revocation_on_disk_is_refused() {
     let (_dir, home) = home();
     let store = portcullis_testkit::builder().open(&home).unwrap();
     run(&store, number("PORTCULLIS_REVOCATIONS_ON_DISK", 300), "on disk");
+}
+
+#[test]
+fn keys_that_are_revoked_together_have_an_outcome_each_and_the_own_key_comes_last() {
+    let store = portcullis_testkit::builder().in_memory().unwrap();
+    let issue = |scope: &str| {
+        let new = NewKey::new("a", store.scopes([scope]).unwrap(), Expiry::Never);
+        store.issue(new).unwrap().record.id
+    };
+    let (own, gone) = (issue("admin.key.update"), issue("api.read"));
+    let root = store.issue(NewKey::new("root", Grant::All, Expiry::Never)).unwrap().record.id;
+    store.revoke(gone).unwrap();
+    store.delete(gone).unwrap();
+    // More keys than are planned at once: a key that is revoked before the last part revokes no more.
+    let many: Vec<KeyId> = (0..600).map(|_| issue("api.read")).collect();
+    let ids = [&[own, gone, root], &many[..]].concat();
+    let outcomes = store.acting_as(Actor::Key(own)).revoke_all(&ids);
+    let is_active = |id| store.get(id).unwrap().active;
+    assert!(many.iter().all(|id| !is_active(*id)) && !is_active(own) && is_active(root));
+    assert!(matches!(outcomes[1], Err(Error::NoSuchKey(id)) if id == gone));
+    assert!(outcomes[2].is_err());
+    let revoked = ids.iter().zip(&outcomes).filter(|(id, _)| ![gone, root].contains(id));
+    assert!(
+        revoked
+            .map(|(id, outcome)| (id, outcome.as_ref().unwrap()))
+            .all(|(id, record)| { record.id == *id && !record.active })
+    );
+    // A revoked key revokes nothing.
+    let other = issue("api.read");
+    let refused = store.acting_as(Actor::Key(own)).revoke_all(&[other]);
+    assert!(refused[0].is_err() && is_active(other));
 }

@@ -59,6 +59,7 @@ pub(crate) struct Listing<'r> {
         ("created_by" = Option<String>, Query, description = "Only keys that this actor created: the id of a key, `local:UID` or `host`"),
         ("created_from" = Option<String>, Query, format = DateTime, description = "Only keys that were created at this time or later"),
         ("created_until" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this time"),
+        ("exceeds_policy" = Option<bool>, Query, description = "Only keys that live longer than the policy lets a key that is created now, or only the others"),
         ("expired" = Option<bool>, Query, description = "Only keys whose expiry has come, or only the others"),
         ("expires_within_seconds" = Option<u32>, Query, description = "Only active keys that expire within this time and were not replaced"),
         ("imported" = Option<bool>, Query, description = "Only keys of other systems, or only the others"),

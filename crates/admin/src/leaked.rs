@@ -142,17 +142,19 @@ pub(crate) async fn revoke(
     caller: &Caller,
     mut records: Vec<Arc<Record>>,
 ) -> Result<Vec<(Arc<Record>, Outcome)>, ApiError> {
-    // The caller's own key comes last: a revoked key changes nothing.
+    // The response has the keys in the order in which they are revoked: the caller's own key last.
     records.sort_by_key(|record| caller.is(record.id));
     caller.act(store, move |acting| Ok(revoke_each(&acting, records))).await
 }
 
-/// Revokes keys one by one. Continues after a failure.
+/// Revokes keys together. Continues after a failure.
 pub(crate) fn revoke_each(
     acting: &Acting<'_>,
     records: Vec<Arc<Record>>,
 ) -> Vec<(Arc<Record>, Outcome)> {
-    let revoked = records.into_iter().map(|record| match acting.revoke(record.id) {
+    let ids: Vec<KeyId> = records.iter().map(|record| record.id).collect();
+    let outcomes = records.into_iter().zip(acting.revoke_all(&ids));
+    let revoked = outcomes.map(|(record, outcome)| match outcome {
         Ok(after) if record.active => (after, Outcome::Revoked),
         Ok(after) => (after, Outcome::AlreadyInactive),
         Err(Error::LastRoot(_)) => (record, Outcome::LastRootKey),

@@ -19,9 +19,9 @@ use std::{collections::HashSet, str::FromStr, time::Duration};
 pub(crate) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The names of the parameters of a list of keys.
-pub(crate) const LIST: &str = "active, created_by, created_from, created_until, expired, expires_within_seconds, imported, owner, page_size, page_token, q, replaced, scope, sort, total, unused_since and used";
+pub(crate) const LIST: &str = "active, created_by, created_from, created_until, exceeds_policy, expired, expires_within_seconds, imported, owner, page_size, page_token, q, replaced, scope, sort, total, unused_since and used";
 /// The names of the filters among them.
-pub(crate) const FILTERS: &str = "active, created_by, created_from, created_until, expired, expires_within_seconds, imported, owner, q, replaced, scope, unused_since and used";
+pub(crate) const FILTERS: &str = "active, created_by, created_from, created_until, exceeds_policy, expired, expires_within_seconds, imported, owner, q, replaced, scope, unused_since and used";
 
 const BOOLEAN: &str = "must be true or false";
 const TIME: &str = "must be a time such as 2030-01-31T12:00:00Z (RFC 3339)";
@@ -79,6 +79,7 @@ fn list_parameter(
         "expired" => query.expired = boolean()?,
         "replaced" => query.replaced = boolean()?,
         "imported" => query.imported = boolean()?,
+        "exceeds_policy" => query.exceeds_policy = boolean()?,
         "used" => query.used = boolean()?,
         "total" => query.count_all = value.parse().map_err(|_| BOOLEAN)?,
         "scope" => {

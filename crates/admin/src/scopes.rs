@@ -52,6 +52,12 @@ impl Scope {
     }
 }
 
+/// The scopes of a store, hidden ones included.
+pub(crate) fn all(store: &Store) -> impl Iterator<Item = &'static Entry> + use<> {
+    let entries = store.catalogue().entries().iter();
+    entries.filter(|entry| !Policy::is_stored_as(&entry.scope))
+}
+
 /// Lists the scopes
 ///
 /// Returns the scopes that a key can have, with their planes and descriptions.
@@ -82,9 +88,7 @@ pub(crate) async fn list(
         }
         Ok(is_known)
     })?;
-    let entries = store.catalogue().entries().iter();
-    let shown = entries.filter(|entry| entry.offered || with_hidden);
-    let shown = shown.filter(|entry| !Policy::is_stored_as(&entry.scope));
+    let shown = all(&store).filter(|entry| entry.offered || with_hidden);
     Ok(wire::json(&Scopes { scopes: shown.map(Scope::new).collect() }))
 }
 

@@ -246,7 +246,8 @@ async fn render(State((metrics, store)): State<(Metrics, Store)>) -> Response {
     }
     for (within, days) in [("7d", 7), ("30d", 30)] {
         let query = ListQuery::default().expiring_within(Duration::from_hours(24 * days));
-        let keys = i64::try_from(store.count_matching(&query)).unwrap_or(i64::MAX);
+        let keys =
+            i64::try_from(store.count_matching(&query).unwrap_or_default()).unwrap_or(i64::MAX);
         metrics.expiring.get_or_create(&Within { within }).set(keys);
     }
     let health = store.health();

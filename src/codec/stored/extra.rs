@@ -85,7 +85,7 @@ impl Extras {
 
     /// The values of a list; `None` unless [`into_stored`](Self::into_stored) returns the same list.
     pub(in crate::codec) fn of_stored(list: &[StoredExtra]) -> Option<Self> {
-        let (mut extras, mut last) = (Self::default(), None);
+        let (mut extras, mut previous) = (Self::default(), None);
         for (number, extra) in list.iter().map(|extra| (extra.number(), extra)) {
             match extra {
                 StoredExtra::Networks(networks) if !networks.is_empty() => {
@@ -95,7 +95,7 @@ impl Extras {
                 StoredExtra::Imported(imported) => extras.imported = Some((*imported).into()),
                 StoredExtra::Rate(rate) => extras.rate = Some(rate.into_rate()?),
             }
-            if last.replace(number) >= Some(number) {
+            if previous.replace(number) >= Some(number) {
                 return None;
             }
         }

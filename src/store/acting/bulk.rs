@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Field},
     id::KeyId,
     ledger::ReplicaWait,
-    record::{Change, Expiry, NewKey, Record},
+    record::{Actor, Change, Expiry, NewKey, Record},
     scope::{Grant, Scope, catalogue::ADMIN_KEY_LIST},
     store::{
         batch::commit_all,
@@ -15,7 +15,7 @@ use crate::{
         planning::{FreshKey, Planning, Unplanned},
     },
 };
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 /// The keys that are committed together.
 const MAX_AT_ONCE: usize = 8192;
@@ -115,7 +115,7 @@ impl Acting<'_> {
             }
             query.owner = Some(Some(own.to_owned()));
         }
-        let ids = list::all(self.caller().core, self.store.prefix, &query);
+        let ids = list::all(self.caller().core, self.store.prefix, &query)?;
         Ok(self.counted(ids.into_iter()))
     }
 
@@ -162,6 +162,59 @@ impl Acting<'_> {
             report.wait = self.caller().core.wait_for_replicas();
         }
         report
+    }
+
+    /// Revokes many keys, whatever their revision, and returns the outcomes in the order of `ids`. All of them are
+    /// refused in memory before the first revocation is written. The actor's own key comes last, since an actor
+    /// that is revoked changes nothing. A key that cannot be revoked does not stop the others. Blocks until all
+    /// revocations are durable.
+    ///
+    /// ```
+    /// # use portcullis::*;
+    /// # let store = Store::in_memory()?;
+    /// # let new = || Ok::<_, Error>(NewKey::new("a", store.scopes(["admin.key.list"])?, Expiry::Never));
+    /// let leaked = [store.issue(new()?)?.record.id, store.issue(new()?)?.record.id];
+    /// let outcomes = store.acting_as(Actor::Host).revoke_all(&leaked);
+    /// assert!(outcomes.iter().flatten().all(|record| !record.active));
+    /// # assert_eq!(outcomes.iter().flatten().count(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn revoke_all(&self, ids: &[KeyId]) -> Vec<Result<Arc<Record>, Error>> {
+        let is_own = |id: &KeyId| Actor::Key(*id) == self.actor;
+        let others: Vec<KeyId> = ids.iter().copied().filter(|id| !is_own(id)).collect();
+        let denies = Cell::new(false);
+        let plan = |planning: &mut Planning<'_>, &id: &KeyId| {
+            let (change, metadata) = (Change::deactivate(), MetadataPatch::new());
+            let update = Update { id, revision: None, change, metadata };
+            let planned = planning.plan_update(&update, &denies)?;
+            // A repeated revocation also waits for the replicas.
+            denies.set(denies.get() || !planned.updated.is_looser);
+            Ok((planned.updated.record, planned.sequence))
+        };
+        let mut outcomes = Vec::with_capacity(others.len());
+        for some in others.chunks(MAX_AT_ONCE) {
+            let attempt = Attempt::Update;
+            outcomes.extend(commit_all(
+                self.caller(),
+                attempt,
+                some,
+                &denies,
+                |id| Some(*id),
+                plan,
+            ));
+        }
+        if denies.get() {
+            self.caller().core.wait_for_replicas();
+        }
+        let mut outcomes = outcomes.into_iter();
+        let outcome_of = |id: &KeyId| {
+            if is_own(id) {
+                return self.revoke(*id);
+            }
+            let outcome = outcomes.next().unwrap_or(Err(Error::Contended));
+            outcome.map(|record| self.shown(record))
+        };
+        ids.iter().map(outcome_of).collect()
     }
 
     fn update_all(

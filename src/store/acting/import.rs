@@ -119,7 +119,11 @@ impl Acting<'_> {
                 if is_first { Ok(import) } else { Err(twice()) }
             })
             .collect();
-        let has_own = prepared.iter().flatten().any(|import| import.imported.is_none());
+        // A dry run creates nothing, so it needs the deleted keys only for keys that the store does not have.
+        let is_new =
+            |import: &Import| !options.dry_run || core.index.id_of(&import.digest).is_none();
+        let mut own = prepared.iter().flatten().filter(|import| import.imported.is_none());
+        let has_own = own.any(is_new);
         if has_own {
             deleted.read(&*core.ledger, core.catalogue(), options.accept_pruned_log)?;
         }
@@ -143,10 +147,7 @@ impl Acting<'_> {
         let present = present.into_inner();
         for ((place, import), outcome) in places.into_iter().zip(imports).zip(done) {
             let is_present = present.contains(import.digest.as_bytes());
-            let of = |record| match is_present {
-                true => ImportOutcome::Present(record),
-                false => ImportOutcome::Imported(record),
-            };
+            let of = if is_present { ImportOutcome::Present } else { ImportOutcome::Imported };
             set(&mut outcomes, place, outcome.map(of));
         }
         Ok(outcomes)

@@ -135,8 +135,8 @@ impl Acting<'_> {
         Ok(KeyReach { key, created, deleted, successors, acts, changes })
     }
 
-    /// Revokes the active keys of a group. Revoke the key itself before, so that it creates no more. The keys
-    /// are revoked one after another; a failure does not stop the others.
+    /// Revokes the active keys of a group. Revoke the key itself before, so that it creates no more. A key
+    /// that cannot be revoked does not stop the others.
     pub fn revoke_group(&self, id: KeyId, group: ReachGroup) -> Result<RevokedGroup, Error> {
         let (mut done, mut tried) = (RevokedGroup::default(), HashSet::new());
         let mut reach = self.reach_of(id)?;
@@ -147,10 +147,10 @@ impl Acting<'_> {
             if left.is_empty() {
                 break;
             }
-            // The actor's own key comes last, since it revokes the others.
+            // The report has the keys in the order in which they are revoked.
             left.sort_by_key(|key| Actor::Key(*key) == self.actor);
-            for key in left {
-                match self.revoke(key) {
+            for (key, outcome) in left.iter().copied().zip(self.revoke_all(&left)) {
+                match outcome {
                     Ok(_) => done.revoked.push(key),
                     Err(error) => done.failed.push((key, error)),
                 }

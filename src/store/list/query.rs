@@ -26,6 +26,9 @@ pub struct ListQuery {
     pub replaced: Option<bool>,
     /// Only keys of other systems, whose strength is unknown, or only the others.
     pub imported: Option<bool>,
+    /// Only those that live longer than the [policy](crate::Policy) of the store lets a key that is created now, or
+    /// only the others. Root keys are exempt.
+    pub exceeds_policy: Option<bool>,
     /// Only active keys that expire within this time from now. Keys that another key replaced are not among
     /// them.
     pub expiring_within: Option<Duration>,
@@ -98,6 +101,12 @@ impl ListQuery {
     #[must_use]
     pub fn with_imported(self, imported: bool) -> Self {
         Self { imported: Some(imported), ..self }
+    }
+
+    /// Selects keys that live longer than the policy allows, or only the others.
+    #[must_use]
+    pub fn with_exceeds_policy(self, exceeds: bool) -> Self {
+        Self { exceeds_policy: Some(exceeds), ..self }
     }
 
     /// Selects active keys that expire within this time and were not replaced.

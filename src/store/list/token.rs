@@ -126,6 +126,7 @@ pub(super) fn tag(query: &ListQuery, text: Option<&str>) -> u64 {
     add("expired", query.expired.map(|expired| expired.to_string()));
     add("replaced", query.replaced.map(|replaced| replaced.to_string()));
     add("imported", query.imported.map(|imported| imported.to_string()));
+    add("policy", query.exceeds_policy.map(|exceeds| exceeds.to_string()));
     add("expiring", query.expiring_within.map(|span| span.as_millis().to_string()));
     add("unused", time(query.unused_since));
     add("used", query.used.map(|used| used.to_string()));

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Field, Forbidden},
     id::KeyId,
     imported::Imported,
+    policy::Policy,
     record::{Change, MetadataPatch, NewKey, Record},
     scope::{
         Grant,
@@ -108,10 +109,10 @@ impl Planning<'_> {
             return Err(Unplanned::Refused(refused, Box::new(record.fields_unlike(None))));
         }
         if record.expiry.has_come(record.created_at) {
-            let reason = "must be in the future; leave it out for a key that never expires";
+            let reason = "must be in the future; give none for a key that never expires";
             return Err(Error::invalid(Field::ExpiresAt, reason).into());
         }
-        core.names().policy()?.check_new(&record)?;
+        core.names().policy()?.check(&record, record.created_at)?;
         codec::check_length(&record, None)?;
         Ok(record)
     }
@@ -240,7 +241,10 @@ impl Planning<'_> {
         if update.revision.is_some_and(|revision| revision != before.revision) {
             return Err(Error::Changed(id).into());
         }
-        core.names().policy()?.check_change(&before, after_or_same, core.clock.now())?;
+        // A revocation does not depend on the policy, which a newer version may have written.
+        if Policy::limits(&before, after_or_same) {
+            core.names().policy()?.check(after_or_same, core.clock.now())?;
+        }
         let is_repeated = after.is_none();
         let Some(after) = after.or_else(|| core.rewritten(&before, actor, &self.plans)) else {
             // The answer depends on a change that may still be pending.

@@ -29,7 +29,7 @@ pub(crate) struct NewKey {
     metadata: Option<BTreeMap<String, String>>,
     /// The networks that the key can be used from, within those of the key that creates it; everywhere by
     /// default. Each is an address or a range in CIDR notation.
-    #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
+    #[schema(max_items = 16, examples("192.0.2.0/24"))]
     networks: Option<Vec<String>>,
     /// The requests that the key may make, not above the rate of the key that creates it; as many as it wants
     /// by default. Each process counts its own.
@@ -61,7 +61,7 @@ pub(crate) struct KeyChange {
     /// Entries to set or, with null, to remove. Null removes all entries.
     metadata: Option<BTreeMap<String, Option<String>>>,
     /// The whole list of networks that the key can be used from. Null or an empty list means everywhere.
-    #[schema(max_items = 16, examples(json!(["192.0.2.0/24"])))]
+    #[schema(max_items = 16, examples("192.0.2.0/24"))]
     networks: Option<Vec<String>>,
     /// The requests that the key may make; null means as many as it wants.
     rate: Option<wire::Requests>,
@@ -89,6 +89,9 @@ pub(crate) struct KeyFilter {
     /// Only active keys that expire within this time and were not replaced.
     #[schema(nullable = false)]
     expires_within_seconds: Option<u32>,
+    /// Only keys that live longer than the policy lets a key that is created now, or only the others.
+    #[schema(nullable = false)]
+    exceeds_policy: Option<bool>,
     /// Only keys of other systems, or only the others.
     #[schema(nullable = false)]
     imported: Option<bool>,

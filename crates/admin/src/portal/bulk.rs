@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bulk::{self, BulkReport, Counted},
-    rfc3339,
+    rfc3339, scopes,
 };
 use axum::{extract::Path, http::StatusCode, response::Response};
 use maud::{Markup, html};
@@ -53,7 +53,7 @@ pub(crate) fn form(user: &User, filter: &KeyFilter, total: usize) -> Markup {
                             div {
                                 label for="remove" { "Scope to remove" }
                                 select #remove name="remove" {
-                                    @for entry in user.state.store.catalogue().entries() {
+                                    @for entry in scopes::all(&user.state.store) {
                                         option value=(entry.scope.as_str()) { (entry.scope.as_str()) }
                                     }
                                 }

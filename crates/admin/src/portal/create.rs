@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use maud::html;
-use portcullis::{Error, NewKey, audit::Attempt, scope::catalogue::ADMIN_KEY_CREATE};
+use portcullis::{Error, Grant, NewKey, audit::Attempt, scope::catalogue::ADMIN_KEY_CREATE};
 
 /// `GET /keys/new`
 pub(crate) async fn page(user: User) -> Result<Response, EarlyResponse> {
@@ -57,7 +57,9 @@ pub(crate) async fn create(
     };
     let (store, values) = (user.state.store.clone(), form.clone());
     let issued = submission::execute(&user, token, move |acting| {
-        let grant = store.scopes(&values.scopes)?;
+        let grant = Grant::Scopes(store.scopes(&values.scopes)?);
+        let is_empty = values.expires.is_empty();
+        let expiry = if is_empty { store.default_expiry(&grant)? } else { expiry };
         let mut new = NewKey::new(values.name, grant, expiry).with_active(active);
         (new.networks, new.rate) = (networks, rate);
         acting.issue(new)

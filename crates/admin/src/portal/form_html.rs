@@ -1,13 +1,13 @@
 //! The HTML of a key's form: name, scopes, Active, Expires.
 
 use super::{
-    key_form::{Field, FormErrors, KeyForm, day},
+    key_form::{Field, FormErrors, KeyForm, day, days},
     merge::Conflict,
     sentence::capitalize,
     user::User,
 };
 use maud::{Markup, html};
-use portcullis::{Expiry, Grant, Plane, scope::Entry};
+use portcullis::{Expiry, Grant, LifetimePolicy, Plane, scope::Entry};
 
 /// The fields of a form, as this user may edit them.
 pub(crate) struct FormHtml<'f> {
@@ -190,7 +190,9 @@ impl FormHtml<'_> {
             div .field .invalid[error.is_some()] {
                 label for="expires" { "Expires" }
                 p .hint #expires-hint {
-                    "The key expires at the end of this day (UTC). Leave the field empty for a key that never expires."
+                    "The key expires at the end of this day (UTC). Leave the field empty for "
+                    (self.without_expiry())
+                    "."
                     @if self.held.is_some() { " With a past day, the key expires at once." }
                     @if own_expiry != Expiry::Never {
                         " Your own key expires at the end of " (day(own_expiry)) " or before; a key that you create expires no later."
@@ -202,6 +204,21 @@ impl FormHtml<'_> {
                     autofocus[self.first(Field::Expires)] aria-invalid=[error.map(|_| "true")]
                     aria-describedby=(described("expires-hint", "expires-error", error));
             }
+        }
+    }
+
+    /// The lifetime of a key whose field is empty, in words.
+    fn without_expiry(&self) -> String {
+        let policy = self.user.state.store.policy().unwrap_or_default();
+        let lifetime = |limits: LifetimePolicy| match limits.default {
+            Some(span) => format!("a lifetime of {} days", days(Some(span))),
+            None => "a key that never expires".to_owned(),
+        };
+        let (other, admin) = (lifetime(policy.others), lifetime(policy.administrators));
+        match self.held {
+            Some(_) => lifetime(LifetimePolicy::default()),
+            None if other == admin => other,
+            None => format!("{other}, and for {admin} if it has a scope of the Administration API"),
         }
     }
 

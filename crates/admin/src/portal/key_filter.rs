@@ -1,7 +1,7 @@
 //! The filters and the order of the list of keys, as the portal's forms have them.
 
 use super::{base_path::BasePath, form_body::FormInput};
-use crate::{query, rfc3339};
+use crate::{query, rfc3339, scopes};
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::{Secret, Store, Timestamp, list::ListQuery, web::Problem};
@@ -12,7 +12,7 @@ const EXPIRING_DAYS: u64 = 30;
 const UNUSED_DAYS: u64 = 90;
 
 /// The states that the form offers: value, and text.
-const STATES: [(&str, &str); 8] = [
+const STATES: [(&str, &str); 9] = [
     ("", "All"),
     ("active", "Active"),
     ("inactive", "Inactive"),
@@ -21,6 +21,7 @@ const STATES: [(&str, &str); 8] = [
     ("replaced", "Replaced"),
     ("never-used", "Never used"),
     ("unused", "Unused for 90 days"),
+    ("exceeding", "Exceeds the policy"),
 ];
 
 /// The orders that the form offers: value, as the API has it, and text.
@@ -149,6 +150,7 @@ impl KeyFilter {
             }
             "replaced" => add("replaced", "true"),
             "never-used" => add("used", "false"),
+            "exceeding" => add("exceeds_policy", "true"),
             "unused" => {
                 let since = store.now().as_secs().saturating_sub(UNUSED_DAYS * DAY_SECONDS);
                 add("unused_since", &rfc3339::format(Timestamp::from_secs(since)));
@@ -191,7 +193,7 @@ impl KeyFilter {
                             label for="scope" { "Scope" }
                             select #scope name="scope" {
                                 option value="" { "Any" }
-                                @for entry in store.catalogue().entries() {
+                                @for entry in scopes::all(store) {
                                     @let name = entry.scope.as_str();
                                     option value=(name) selected[name == self.scope] { (name) }
                                 }

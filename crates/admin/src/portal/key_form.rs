@@ -4,7 +4,10 @@ use super::{form_body::FormInput, sentence::sentence};
 use crate::{api_error::ApiError, rfc3339, wire};
 use axum::http::StatusCode;
 use portcullis::{Expiry, Grant, Networks, Rate, Record, Refusal, Store, Timestamp};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The unit of lifetimes in forms.
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 /// The values of a key's form, as they were entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +114,11 @@ impl KeyForm {
         }
         None
     }
+}
+
+/// The days of a lifetime, as a form has them; empty for none.
+pub(crate) fn days(span: Option<Duration>) -> String {
+    span.map(|span| (span.as_secs_f64() / DAY.as_secs_f64()).to_string()).unwrap_or_default()
 }
 
 /// Formats the last day of an expiry for a form; empty for a key that never expires.

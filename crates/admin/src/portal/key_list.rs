@@ -64,6 +64,7 @@ fn show(user: &User, view: &View, page: &Page) -> Response {
     let body = html! {
         div .head {
             h1 { "API Keys" }
+            a .button .quiet href=(user.base.path("/policy")) { "Policy" }
             a .button .quiet href=(user.base.path("/keys/leaked")) { "Find leaked keys" }
             @if user.may(&ADMIN_KEY_CREATE) {
                 a .button .primary href=(user.base.path("/keys/new")) { "Add API Key" }

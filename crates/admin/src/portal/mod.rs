@@ -33,6 +33,7 @@ mod reach;
 mod edit;
 mod rotate;
 mod leaked;
+mod policy;
 #[cfg(feature = "cluster")]
 mod replicas;
 pub(crate) mod not_found;
@@ -83,7 +84,7 @@ impl Portal {
         self
     }
 
-    /// Returns the router of the pages: `/`, `/login`, `/logout`, `/search`, `/keys…`, `/bulk…`, `/audit`, `/replicas`
+    /// Returns the router of the pages: `/`, `/login`, `/logout`, `/search`, `/keys…`, `/bulk…`, `/audit`, `/policy`, `/replicas`
     /// (with the feature `cluster`), `/assets/…`.
     pub fn router(self) -> Router {
         let state = PortalState::new(self.store, self.origin);
@@ -116,6 +117,7 @@ impl Portal {
                 post(reach::revoke).layer(complete).get(reach::redirect),
             )
             .route("/audit", get(audit::page))
+            .route("/policy", get(policy::page).post(policy::set))
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::from_fn(web::require_complete_body))
             .layer(middleware::from_fn_with_state(state.clone(), security::refuse_cross_site_forms))

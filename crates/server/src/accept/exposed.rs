@@ -10,7 +10,7 @@
 //! | the eleventh key within a minute | nothing is revoked until the restart: the clients or the network are misconfigured |
 
 use crate::metrics::{ExposedResult, Metrics};
-use portcullis::{Actor, Error, KeyId, Store};
+use portcullis::{Actor, Error, KeyId, Store, wipe_stack_below};
 use portcullis_admin::RateLimitedLog;
 use std::{
     net::IpAddr,
@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 const MAX_PER_MINUTE: u32 = 10;
 /// The part of a request that is searched.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How far below the search copies of a key may be on the stack.
+const WIPED_STACK_BYTES: usize = 64 * 1024;
 
 /// Revokes the keys that arrive over plain HTTP.
 pub(crate) struct ExposedKeys {
@@ -162,7 +164,11 @@ impl Head {
         let Some(exposed) = self.exposed.take() else { return };
         let (text, source) = (std::mem::take(&mut self.text), self.source);
         if !text.is_empty() {
-            spawn_blocking(move || exposed.revoke_all(&text, source));
+            spawn_blocking(move || {
+                exposed.revoke_all(&text, source);
+                drop(text);
+                wipe_stack_below::<WIPED_STACK_BYTES>();
+            });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The definition of the command line.
 
 use super::{
+    apply_args::Apply,
     import_rows::Preset,
     key_args::KeyCommand,
     location::Location,
@@ -22,7 +23,7 @@ use tracing::level_filters::LevelFilter;
     name = "portcullis",
     version,
     after_help = "Exit codes: 0 done, 1 failure, 2 usage, 3 invalid key, 4 the key lacks a scope, \
-                  or something is wrong with a store or its audit log, 5 the store is locked or its server unreachable."
+                  something is wrong with a store or its audit log, or a store differs from a file, 5 the store is locked or its server unreachable."
 )]
 pub(crate) struct Arguments {
     /// Print JSON.
@@ -52,6 +53,11 @@ pub(crate) enum Command {
         command: Option<ScopesCommand>,
         #[command(flatten)]
         list: ListScopes,
+    },
+    /// Show how long keys may live, or set it.
+    Policy {
+        #[command(subcommand)]
+        command: Option<super::policy::PolicyCommand>,
     },
     /// Check a key, which is read from standard input.
     Verify(Verify),
@@ -84,6 +90,10 @@ pub(crate) enum Command {
     ///
     /// Without --apply the command only reports what it would do.
     Import(Import),
+    /// Create the keys that a file declares, and report how the other keys differ from it.
+    ///
+    /// Without --yes the command only prints the plan. The exit code is 4 if the store differs from the file.
+    Apply(Apply),
     /// Print the completions for a shell.
     Completions {
         /// The shell.

@@ -27,6 +27,9 @@ pub(crate) struct Filter {
     /// Only keys of other systems, or only the others.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) imported: Option<YesNo>,
+    /// Only keys that live longer than the policy lets a key that is created now, or only the others.
+    #[arg(long, value_name = "YES|NO")]
+    pub(crate) exceeds_policy: Option<YesNo>,
     /// Only keys that were used, or only those that never were.
     #[arg(long, value_name = "YES|NO")]
     pub(crate) used: Option<YesNo>,
@@ -73,6 +76,7 @@ impl Filter {
             ("expired", flag(self.expired)),
             ("replaced", flag(self.replaced)),
             ("imported", flag(self.imported)),
+            ("exceeds_policy", flag(self.exceeds_policy)),
             ("used", flag(self.used)),
             ("unused_since", self.unused_for.map(since).transpose()?),
             ("expires_within_seconds", self.expiring_within.map(Value::from)),

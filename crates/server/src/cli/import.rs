@@ -17,17 +17,19 @@ const MAX_SHOWN: usize = 50;
 /// Some lines were refused.
 const REFUSED: u8 = 4;
 
+/// The result of an import.
 #[derive(Default, Deserialize, Serialize)]
-struct Report {
+pub(crate) struct Report {
     imported: usize,
     present: usize,
-    refused: Vec<Refused>,
+    pub(crate) refused: Vec<Refused>,
 }
 
+/// A line that was refused, with its number in the file.
 #[derive(Deserialize, Serialize)]
-struct Refused {
-    line: usize,
-    detail: String,
+pub(crate) struct Refused {
+    pub(crate) line: usize,
+    pub(crate) detail: String,
 }
 
 /// Exits with 4 if lines were refused.
@@ -38,6 +40,10 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let name = options.file.display();
     let file = File::open(&options.file).map_err(Failure::io(format!("reading {name}")))?;
+    let path = format!(
+        "/v1/import?dry_run={}&accept_pruned_log={}",
+        !options.apply, options.accept_pruned_log
+    );
     let mut report = Report::default();
     let mut batch = Batch::default();
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
@@ -48,14 +54,14 @@ pub(crate) async fn run(
         match line_of(options.preset, &line, &options.scopes) {
             Ok(line) => {
                 if batch.is_full(&line) {
-                    batch.send(client, options, &mut report).await?;
+                    send(client, &path, &mut batch, &mut report).await?;
                 }
                 batch.push(number, &line);
             }
             Err(detail) => report.refused.push(Refused { line: number, detail }),
         }
     }
-    batch.send(client, options, &mut report).await?;
+    send(client, &path, &mut batch, &mut report).await?;
     report.refused.sort_by_key(|refused| refused.line);
     if json {
         output::line(&serde_json::to_vec(&report).unwrap_or_default())?;
@@ -84,44 +90,51 @@ fn show(options: &Import, report: &Report) {
     }
 }
 
+async fn send(
+    client: &mut Client,
+    path: &str,
+    batch: &mut Batch,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let first = batch.numbers.first().copied().unwrap_or_default();
+    let at = format!("the lines from {first} on were not imported; repeat the command to continue");
+    let sent = batch.send(client, path, report).await;
+    sent.map_err(|failure| failure.with_context(|text| format!("{text}; {at}")))
+}
+
 /// Lines of one request, with their numbers in the file.
 #[derive(Default)]
-struct Batch {
+pub(crate) struct Batch {
     numbers: Vec<usize>,
     text: String,
     sent: usize,
 }
 
 impl Batch {
-    fn is_full(&self, line: &str) -> bool {
+    pub(crate) fn is_full(&self, line: &str) -> bool {
         let length = self.text.len() + line.len() + 1;
         !self.numbers.is_empty() && (self.numbers.len() == MAX_LINES || length > MAX_BYTES)
     }
 
-    fn push(&mut self, number: usize, line: &str) {
+    pub(crate) fn push(&mut self, number: usize, line: &str) {
         self.numbers.push(number);
         self.text.push_str(line);
         self.text.push('\n');
     }
 
-    async fn send(
+    /// Sends the lines to `path`, and adds the result to the report.
+    pub(crate) async fn send(
         &mut self,
         client: &mut Client,
-        options: &Import,
+        path: &str,
         report: &mut Report,
     ) -> Result<(), Failure> {
         let numbers = std::mem::take(&mut self.numbers);
-        let Some(first) = numbers.first() else { return Ok(()) };
-        let path = format!(
-            "/v1/import?dry_run={}&accept_pruned_log={}",
-            !options.apply, options.accept_pruned_log
-        );
-        let at =
-            format!("the lines from {first} on were not imported; repeat the command to continue");
-        let answer = client.send_lines(Method::POST, &path, std::mem::take(&mut self.text)).await;
-        let answer =
-            answer.map_err(|failure| failure.with_context(|text| format!("{text}; {at}")))?;
-        let part: Report = answer.read()?;
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let text = std::mem::take(&mut self.text);
+        let part: Report = client.send_lines(Method::POST, path, text).await?.read()?;
         report.imported += part.imported;
         report.present += part.present;
         report.refused.extend(part.refused.into_iter().filter_map(|refused| {

@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 pub(crate) enum Preset {
     /// The fields of POST /v1/keys, with key, or with digest and algorithm.
     Plain,
-    /// Unkey: hash, name, externalId, meta, permissions, expires, enabled.
+    /// Rows of Unkey.
     Unkey,
-    /// Laravel Sanctum, personal_access_tokens: token, name, tokenable_id, abilities, expires_at.
+    /// Rows of the table of Laravel Sanctum.
     Sanctum,
-    /// better-auth, apikey: key, name, userId, metadata, permissions, expiresAt, enabled.
+    /// Rows of the table of better-auth.
     BetterAuth,
-    /// djangorestframework-api-key 3: hashed_key, name, revoked, expiry_date.
+    /// Rows of djangorestframework-api-key 3, or of a dump by Django.
     DrfApiKey,
 }
 

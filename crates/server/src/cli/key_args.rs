@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(crate) enum KeyCommand {
     /// Create a key; only its text is printed to standard output, once.
     Create(Create),
+    /// Print the text of a new key that no store has yet, for a file of declared keys (apply).
+    Generate(Generate),
     /// List the keys, newest first.
     List(List),
     /// List the active keys that expire soon; the exit code is 4 if there are any.
@@ -36,6 +38,13 @@ pub(crate) enum KeyCommand {
     Delete(Delete),
     /// Print the rule by which a secret scanner finds the keys of this store.
     ScannerRules(ScannerRules),
+}
+
+#[derive(Args)]
+pub(crate) struct Generate {
+    /// The prefix of the keys of the store.
+    #[arg(long, value_name = "PREFIX", default_value = "pcl")]
+    pub(crate) prefix: String,
 }
 
 #[derive(Args)]
@@ -177,6 +186,7 @@ pub(crate) struct Update {
 
 #[derive(Args)]
 #[group(required = true, multiple = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct Changes {
     /// The new name.
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! The command line. Most commands are requests to the router of the API: over the control socket if a
 //! server runs, or else over a store that the command opens itself.
 
+mod apply;
+mod apply_args;
 mod args;
 mod audit;
 mod audit_export;
@@ -12,6 +14,8 @@ mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod create_many;
+mod declared_file;
+mod declared_plan;
 mod delivery;
 mod disk;
 mod doctor;
@@ -24,6 +28,7 @@ mod import_rows;
 mod init;
 mod key_argument;
 mod key_args;
+mod key_generate;
 mod key_pages;
 mod keys;
 mod leaked;
@@ -33,6 +38,7 @@ mod log;
 mod output;
 mod owners;
 mod parse;
+mod policy;
 mod process;
 mod progress;
 mod reach;
@@ -51,6 +57,7 @@ use client::Client;
 use failure::Failure;
 use key_args::KeyCommand;
 use location::Location;
+use policy::PolicyCommand;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
@@ -73,12 +80,17 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(options) => serve::run(&location, &options),
         Command::Init(options) => on_one_thread()?.block_on(init::run(&location, &options, json)),
+        Command::Key(KeyCommand::Generate(options)) => key_generate::run(&options, json),
         Command::Key(command) => {
             with_client(&location, async |client| key(client, command, json).await)
         }
         Command::Scopes { command, list } => {
             let command = command.unwrap_or(ScopesCommand::List(list));
             with_client(&location, async |client| scopes::run(client, &command, json).await)
+        }
+        Command::Policy { command } => {
+            let command = command.unwrap_or(PolicyCommand::Show);
+            with_client(&location, async |client| policy::run(client, &command, json).await)
         }
         Command::Verify(options) => {
             with_client(&location, async |client| verify::run(client, &options, json).await)
@@ -119,12 +131,16 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Import(options) => {
             with_client(&location, async |client| import::run(client, &options, json).await)
         }
+        Command::Apply(options) => {
+            with_client(&location, async |client| apply::run(client, &options, json).await)
+        }
     }
 }
 
 async fn key(client: &mut Client, command: KeyCommand, json: bool) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::Create(options) => keys::create(client, options, json).await,
+        KeyCommand::Generate(options) => key_generate::run(&options, json),
         KeyCommand::List(options) => keys::list(client, &options, json).await,
         KeyCommand::Expiring(options) => keys::expiring(client, &options, json).await,
         KeyCommand::Bulk(command) => bulk::run(client, command, json).await,

@@ -10,7 +10,7 @@ use std::{env, ffi::OsString, fmt::Write};
 
 /// The commands by subject, in the order of the help.
 const SUBJECTS: [(&str, &[&str]); 4] = [
-    ("Keys", &["key", "scopes", "verify"]),
+    ("Keys", &["key", "apply", "import", "scopes", "policy", "verify"]),
     ("Server", &["init", "serve", "cluster"]),
     ("Audit log and backups", &["audit", "backup", "restore", "export", "doctor"]),
     ("This program", &["completions", "man", "help"]),

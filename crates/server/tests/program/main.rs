@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod cli;
 mod command_line;
+mod declared;
 mod delivery;
 mod files;
 mod kill;
