@@ -35,3 +35,38 @@ impl Acting<'_> {
         self.caller().set_policy(policy.checked()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Change, Error, Expiry, NewKey, Store,
+        error::Field,
+        list::ListQuery,
+        policy::Policy,
+        scope::{NumberedScope, catalogue},
+    };
+
+    #[test]
+    fn under_a_policy_of_a_newer_version_keys_are_revoked_and_not_created() {
+        let store = Store::builder().scopes(catalogue::financial_data()).in_memory().unwrap();
+        let scopes = || store.scopes(["api.read", "api.write"]).unwrap();
+        let id = store.issue(NewKey::new("a", scopes(), Expiry::Never)).unwrap().record.id;
+        store.set_policy(Policy::default()).unwrap();
+        let description = "2 something else".to_owned();
+        let newer = NumberedScope { description, ..Policy::default().stored() };
+        let names = store.writer.names().clone();
+        let place = names.numbered().iter().position(|name| name.scope == newer.scope).unwrap();
+        store.writer.names_mut().set(place, newer).unwrap();
+        let is_refused = |error: &Error| matches!(error, Error::Invalid { field: Field::Policy, reason } if reason.contains("newer"));
+        let new = NewKey::new("b", scopes(), Expiry::Never);
+        assert!(is_refused(&store.issue(new).unwrap_err()));
+        assert!(is_refused(
+            &store.list(&ListQuery::default().with_exceeds_policy(true)).unwrap_err()
+        ));
+        let narrow = Change::default().with_grant(store.scopes(["api.read"]).unwrap());
+        store.update(id, narrow).unwrap();
+        store.revoke(id).unwrap();
+        assert!(is_refused(&store.update(id, Change::activate()).unwrap_err()));
+        assert!(!store.get(id).unwrap().active);
+    }
+}

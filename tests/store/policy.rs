@@ -1,8 +1,9 @@
 //! The policy of a store: how long keys may live.
 
 use portcullis::{
-    Actor, Change, Error, Expiry, Grant, LifetimePolicy, NewKey, Offline, Policy, Store, Timestamp,
-    audit::Act, backup::LaterEvidence, error::Field, scope::catalogue,
+    Actor, Change, Error, Expiry, Grant, ImportOptions, ImportedSecret, LifetimePolicy, NewKey,
+    Offline, Policy, Store, Timestamp, audit::Act, backup::LaterEvidence, error::Field,
+    list::ListQuery, scope::catalogue,
 };
 use portcullis_testkit::audit::hours_ago;
 use std::time::{Duration, SystemTime};
@@ -184,4 +185,45 @@ fn restore_has_the_policy_of_the_backup_and_of_the_later_entries() {
     assert_eq!(restored(&with, "two", &later), policy());
     let alone = restored(&with, "three", &LaterEvidence::Unknown);
     assert_eq!(alone, Policy { others: within(1), ..Policy::default() });
+}
+
+#[test]
+fn keys_that_exceed_a_new_policy_are_listed_and_counted() {
+    let store = store();
+    let issue = |scope, expiry| store.issue(new(&store, scope, expiry)).unwrap().record.id;
+    let lasting = issue("api.read", Expiry::Never);
+    let _short = issue("api.read", in_days(300));
+    let strong = issue("admin.key.list", in_days(300));
+    store.issue(NewKey::new("root", Grant::All, Expiry::Never)).unwrap();
+    let exceeding = ListQuery::default().with_exceeds_policy(true);
+    assert_eq!(store.count_matching(&exceeding).unwrap(), 0);
+    store.set_policy(policy()).unwrap();
+    let page = store.list(&exceeding).unwrap();
+    let mut ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
+    ids.sort_unstable();
+    let mut expected = [lasting, strong];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    assert_eq!(store.count_matching(&ListQuery::default().with_exceeds_policy(false)).unwrap(), 2);
+    let counted = store.acting_as(Actor::Host).count_for_bulk(&exceeding).unwrap();
+    assert_eq!(counted.len(), 2);
+}
+
+#[test]
+fn batches_and_imports_obey_the_policy() {
+    let store = store();
+    store.set_policy(policy()).unwrap();
+    let acting = store.acting_as(Actor::Host);
+    let batch = vec![new(&store, "api.read", in_days(300)), new(&store, "api.read", Expiry::Never)];
+    let refused = acting.issue_all(batch.clone()).unwrap_err();
+    assert_eq!(refused.index, 1);
+    assert!(is_refused::<()>(Err(refused.error)));
+    assert_eq!(acting.issue_all(batch[..1].to_vec()).unwrap().len(), 1);
+    let text = || ImportedSecret::Plaintext("sk_live_0123456789abcdef".to_owned().into());
+    let imported = |expiry| {
+        let keys = vec![(new(&store, "api.read", expiry), text())];
+        acting.import(keys, ImportOptions::default()).unwrap().remove(0)
+    };
+    assert!(is_refused(imported(Expiry::Never)));
+    imported(in_days(300)).unwrap();
 }

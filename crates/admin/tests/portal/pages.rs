@@ -2,6 +2,7 @@
 
 mod leaked;
 mod networks;
+mod policy;
 mod stale_forms;
 
 use axum::{

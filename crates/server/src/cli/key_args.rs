@@ -111,6 +111,9 @@ pub(crate) struct Create {
     /// After how long the key expires, such as 90d, 12h or 30m.
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "expires_at")]
     pub(crate) expires_in: Option<u32>,
+    /// The key never expires, whatever the default lifetime of the policy is.
+    #[arg(long, conflicts_with_all = ["expires_at", "expires_in"])]
+    pub(crate) never_expires: bool,
     /// The owner on whose behalf the key acts.
     #[arg(long)]
     pub(crate) owner: Option<String>,
@@ -127,7 +130,8 @@ pub(crate) struct Create {
     pub(crate) rate: Option<Rate>,
     /// Create the keys of a file: one JSON object a line, with the fields of POST /v1/keys.
     #[arg(long, value_name = "FILE", requires = "to", conflicts_with_all = [
-        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in", "owner", "meta", "networks", "rate"])]
+        "name", "scopes", "no_scopes", "root", "inactive", "expires_at", "expires_in",
+        "never_expires", "owner", "meta", "networks", "rate"])]
     pub(crate) from: Option<PathBuf>,
     /// The new file for the texts of these keys, one JSON object a line. Only its owner can read it.
     #[arg(long, value_name = "FILE", requires = "from")]

@@ -40,7 +40,7 @@ pub(crate) async fn create(
     body.insert("active".into(), (!options.inactive).into());
     let end = options.expires_in.map(end_after).transpose()?.or(options.expires_at);
     // Absent: the policy of the store decides.
-    if let Some(end) = end {
+    if end.is_some() || options.never_expires {
         body.insert("expires_at".into(), end.into());
     }
     body.insert("owner".into(), options.owner.into());

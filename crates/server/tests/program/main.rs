@@ -17,6 +17,7 @@ mod kill;
 mod leaks;
 mod many;
 mod operation;
+mod policy;
 mod reach;
 mod scanner_rules;
 mod start;
