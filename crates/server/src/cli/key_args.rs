@@ -88,6 +88,7 @@ pub(crate) struct Revoke {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
 pub(crate) struct Create {
     /// A memorable name.
     #[arg(long, required_unless_present = "from")]
