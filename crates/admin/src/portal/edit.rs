@@ -177,8 +177,11 @@ fn details(user: &User, record: &Record) -> Markup {
         div .card {
             h2 { "Details" }
             dl {
-                dt { "Key" } dd .mono { (user.state.store.prefix().hint(record.id)) "…" }
+                dt { "Key" } dd .mono { (layout::hint(&user.state.store, record)) }
                 dt { "Id" } dd .mono { (record.id) }
+                @if let Some(imported) = record.imported {
+                    dt { "Imported" } dd { "as " (imported.as_str()) "; its strength is unknown, so rotate it" }
+                }
                 dt { "Created" } dd { (layout::time(record.created_at)) }
                 dt { "Created by" } dd { (audit::actor(user, record.created_by)) }
                 dt { "Changed" } dd { (layout::time(record.updated_at)) }

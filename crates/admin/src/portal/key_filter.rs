@@ -12,7 +12,7 @@ const EXPIRING_DAYS: u64 = 30;
 const UNUSED_DAYS: u64 = 90;
 
 /// The states that the form offers: value, and text.
-const STATES: [(&str, &str); 9] = [
+const STATES: [(&str, &str); 10] = [
     ("", "All"),
     ("active", "Active"),
     ("inactive", "Inactive"),
@@ -22,6 +22,7 @@ const STATES: [(&str, &str); 9] = [
     ("never-used", "Never used"),
     ("unused", "Unused for 90 days"),
     ("exceeding", "Exceeds the policy"),
+    ("imported", "Imported"),
 ];
 
 /// The orders that the form offers: value, as the API has it, and text.
@@ -150,6 +151,7 @@ impl KeyFilter {
             }
             "replaced" => add("replaced", "true"),
             "never-used" => add("used", "false"),
+            "imported" => add("imported", "true"),
             "exceeding" => add("exceeds_policy", "true"),
             "unused" => {
                 let since = store.now().as_secs().saturating_sub(UNUSED_DAYS * DAY_SECONDS);

@@ -107,13 +107,13 @@ pub(crate) fn table(user: &User, records: &[std::sync::Arc<Record>]) -> Markup {
             } }
             tbody {
                 @for record in records {
-                    @let hint = user.state.store.prefix().hint(record.id);
+                    @let hint = layout::hint(&user.state.store, record);
                     tr {
                         th .name scope="row" {
                             a href=(user.base.path(&format!("/keys/{}", record.id))) { bdi { (record.name) } }
-                            span .slim .mono .faint { (hint) "…" }
+                            span .slim .mono .faint { (hint) }
                         }
-                        td .wide { span .mono .faint { (hint) "…" } }
+                        td .wide { span .mono .faint { (hint) } }
                         td .wide { (scopes(record)) }
                         td { (layout::status_badge(record, user.time())) }
                         td .wide { (layout::expiry(record.expiry)) }

@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
-use portcullis::{Expiry, Record, Timestamp};
+use portcullis::{Expiry, Record, Store, Timestamp};
 
 /// The title of a page and the parts of its header.
 pub(crate) struct Layout<'l> {
@@ -144,6 +144,14 @@ pub(crate) fn time(at: Timestamp) -> Markup {
     let text = rfc3339::format(at);
     let (day, clock) = (text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default());
     html! { time datetime=(text) title=(text) { (day) " " span .clock { (clock) } } }
+}
+
+/// Renders the beginning of a key's text. That of an imported key is not known.
+pub(crate) fn hint(store: &Store, record: &Record) -> Markup {
+    match record.imported {
+        Some(_) => html! { span title="The key was issued by another system" { "imported" } },
+        None => html! { (store.prefix().hint(record.id)) "…" },
+    }
 }
 
 /// Renders an expiry.

@@ -35,6 +35,9 @@ pub(crate) async fn confirm_deletion(
     if record.active {
         return Err(user.error_page(Error::StillActive(record.id)));
     }
+    if record.imported.is_some() {
+        return Err(user.error_page(Error::IsImported(record.id)));
+    }
     Ok(confirm(&user, StatusCode::OK, &record, None))
 }
 
@@ -45,7 +48,7 @@ fn confirm(user: &User, status: StatusCode, record: &Record, warning: Option<&st
             h1 { "Delete " bdi { (record.name) } "?" }
             @if let Some(warning) = warning { p .banner .bad role="alert" { (warning) } }
             p {
-                "The key " span .mono { (user.state.store.prefix().hint(record.id)) "…" }
+                "The key " span .mono { (layout::hint(&user.state.store, record)) }
                 " is deleted permanently. Its entries in the audit log stay."
             }
             form .actions method="post" action=(format!("{here}/delete")) {
@@ -97,6 +100,8 @@ pub(crate) fn removal(user: &User, record: &Record, here: &str) -> Markup {
                 }
                 button .danger type="submit" { "Deactivate" }
             }
+        } @else if record.imported.is_some() {
+            p .hint { "An imported key cannot be deleted: a later import would bring it back." }
         } @else if !record.active && user.may(&ADMIN_KEY_DELETE) {
             div .card {
                 h2 { "Delete" }

@@ -1,5 +1,6 @@
 //! The pages of the portal, requested as a browser would request them.
 
+mod imported;
 mod leaked;
 mod networks;
 mod policy;
