@@ -1,8 +1,9 @@
 //! The cost of a page of a list or a search with ten thousand, a hundred thousand and a million keys,
 //! and how long a concurrent revocation takes.
 //!
-//! Each query runs many times; the bench prints the median and the longest time. The last column is
-//! the longest `revoke` on another thread while that query runs.
+//! Each query runs many times alone, and then as often beside a thread that revokes and reactivates a key
+//! without a pause. The bench prints the median and the longest time alone, the median beside that thread, and
+//! the longest `revoke` of that thread.
 
 #![expect(
     clippy::pedantic,
@@ -36,7 +37,9 @@ use support::{fill::fill, run::is_measured, sizes::sizes, statistics::percentile
 
 fn main() {
     let repetitions = if is_measured() { 31 } else { 3 };
-    println!("milliseconds: median and longest page of 50; longest concurrent revocation");
+    println!(
+        "milliseconds of a page of 50: median, longest, median beside changes; longest concurrent revocation"
+    );
     for keys in sizes(&[10_000, 100_000, 1_000_000]) {
         let store = portcullis_testkit::builder().in_memory().unwrap();
         let second = Mutex::new(None);
@@ -79,8 +82,18 @@ fn main() {
             ("created before the first", all().created_until(Timestamp::from_secs(1))),
         ];
         for (name, query) in &queries {
+            let times = || -> Vec<f64> {
+                (0..repetitions)
+                    .map(|_| {
+                        let start = Instant::now();
+                        store.list(query).unwrap();
+                        start.elapsed().as_secs_f64() * 1e3
+                    })
+                    .collect()
+            };
+            let mut alone = times();
             let done = AtomicBool::new(false);
-            let (mut took, waited) = thread::scope(|scope| {
+            let (mut beside, waited) = thread::scope(|scope| {
                 let changes = scope.spawn(|| {
                     let mut longest = 0f64;
                     while !done.load(SeqCst) {
@@ -91,18 +104,15 @@ fn main() {
                     }
                     longest
                 });
-                let took: Vec<f64> = (0..repetitions)
-                    .map(|_| {
-                        let start = Instant::now();
-                        store.list(query).unwrap();
-                        start.elapsed().as_secs_f64() * 1e3
-                    })
-                    .collect();
+                let took = times();
                 done.store(true, SeqCst);
                 (took, changes.join().unwrap())
             });
-            let [median, longest] = [0.5, 1.0].map(|share| percentile(&mut took, share));
-            println!("{keys:>9} keys, {name:<26} {median:8.2} {longest:8.2} {waited:8.2}");
+            let [median, longest] = [0.5, 1.0].map(|share| percentile(&mut alone, share));
+            let beside = percentile(&mut beside, 0.5);
+            println!(
+                "{keys:>9} keys, {name:<26} {median:8.2} {longest:8.2} {beside:8.2} {waited:8.2}"
+            );
         }
     }
 }
