@@ -148,9 +148,10 @@ pub(crate) fn time(at: Timestamp) -> Markup {
 
 /// Renders the beginning of a key's text. That of an imported key is not known.
 pub(crate) fn hint(store: &Store, record: &Record) -> Markup {
-    match record.imported {
-        Some(_) => html! { span title="The key was issued by another system" { "imported" } },
-        None => html! { (store.prefix().hint(record.id)) "…" },
+    if record.imported.is_some() {
+        html! { span title="The key was issued by another system" { "imported" } }
+    } else {
+        html! { (store.prefix().hint(record.id)) "…" }
     }
 }
 
