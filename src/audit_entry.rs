@@ -100,6 +100,11 @@ pub enum Act {
         /// The number of its value among the scopes.
         number: u8,
     },
+    /// The policy began to deactivate unused keys. Their entries follow.
+    DeactivateUnused {
+        /// The number of keys.
+        keys: u64,
+    },
     /// A key was replaced by a new key with the same fields. The entry concerns the old key.
     Rotate {
         /// The new key.
@@ -163,6 +168,7 @@ impl Act {
             Self::AddScope { .. } => "add_scope",
             Self::HideScope { .. } => "hide_scope",
             Self::SetPolicy { .. } => "set_policy",
+            Self::DeactivateUnused { .. } => "deactivate_unused",
             Self::Rotate { .. } => "rotate",
             Self::Prune { .. } => "cut",
             Self::Repair { .. } => "repair",

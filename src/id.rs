@@ -25,10 +25,18 @@ pub(crate) const ID_DIGITS: usize = 11;
 pub struct KeyId(u64);
 
 impl KeyId {
+    /// The ids below this are no keys. Values about all keys are kept under them, among the last uses of keys.
+    pub(crate) const RESERVED: u64 = 1 << 33;
+
     /// Creates a random id. Two of a million keys have the same id with a probability below 10⁻⁷; the
     /// store checks for it.
     pub(crate) fn generate() -> Result<Self, NoRandomness> {
-        Ok(Self(u64::from_le_bytes(random::array()?)))
+        loop {
+            let id = Self(u64::from_le_bytes(random::array()?));
+            if !id.is_reserved() {
+                return Ok(id);
+            }
+        }
     }
 
     pub(crate) const fn from_u64(number: u64) -> Self {
@@ -37,6 +45,10 @@ impl KeyId {
 
     pub(crate) const fn as_u64(self) -> u64 {
         self.0
+    }
+
+    pub(crate) const fn is_reserved(self) -> bool {
+        self.0 < Self::RESERVED
     }
 
     /// The eleven digits within a key.

@@ -113,7 +113,7 @@ pub use ledger::{About, DiskSpace, Following, Member, MemberState, ReplicaWait};
 pub use network::{Network, ParseNetworkError};
 pub use networks::Networks;
 pub use offline::Offline;
-pub use policy::{LifetimePolicy, Policy};
+pub use policy::{LifetimePolicy, Policy, UnusedPolicy};
 pub use principal::Principal;
 pub use random::{NoRandomness, array as random_bytes};
 pub use rate::{InvalidRate, Rate};
@@ -127,6 +127,7 @@ pub use store::testing;
 pub use store::{
     Acting, BatchRefused, Builder, BulkAct, BulkReport, Count, CountedKeys, Health, Idempotency,
     ImportOptions, ImportOutcome, ImportedSecret, Issued, KeyDigest, KeyEntries, KeyHandle,
-    KeyReach, LeakedKeys, Outcome, OwnerKeys, ReachGroup, RevokedGroup, Store,
+    KeyReach, LeakedKeys, Outcome, OwnerKeys, ReachGroup, RevokedGroup, Store, UnusedBlocked,
+    UnusedKeys,
 };
 pub use time::Timestamp;

@@ -1,9 +1,13 @@
-//! The policy of a store: how long keys may live.
+//! The policy of a store: how long keys may live, and what happens to unused keys.
+
+mod stored;
+
+pub(crate) use self::stored::PolicyState;
 
 use crate::{
     error::{Error, Field},
     record::{Expiry, Record},
-    scope::{Grant, NumberedScope, Offer, Plane, Scope},
+    scope::{Grant, Plane, Scope},
     time::Timestamp,
 };
 use std::{ops::RangeInclusive, time::Duration};
@@ -11,12 +15,12 @@ use std::{ops::RangeInclusive, time::Duration};
 /// The reserved name that the policy is stored under, as a hidden scope. An earlier version sees a hidden
 /// scope, so it keeps the policy and does not enforce it.
 pub(crate) const POLICY_SCOPE: Scope = Scope::from_static("portcullis.policy");
-/// The lifetimes that a policy may have, in seconds.
-const LIFETIMES: RangeInclusive<u64> = 1..=u32::MAX as u64;
-/// The first word of the stored text.
-const VERSION: &str = "1";
+/// The spans that a policy may have, in seconds.
+const SPANS: RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// The shortest time after which a key is unused.
+const MIN_UNUSED: Duration = Duration::from_hours(24);
 
-/// How long keys may live. The default policy limits nothing.
+/// How long keys may live, and what happens to unused keys. The default policy limits nothing.
 ///
 /// Root keys are exempt, because a store must keep one that never expires.
 ///
@@ -25,7 +29,7 @@ const VERSION: &str = "1";
 /// # use std::time::Duration;
 /// let store = Store::in_memory()?;
 /// let year = LifetimePolicy { max: Some(Duration::from_hours(365 * 24)), ..Default::default() };
-/// store.set_policy(Policy { administrators: year, others: year })?;
+/// store.set_policy(Policy { administrators: year, others: year, unused: None })?;
 /// let lasting = NewKey::new("a", store.scopes(["admin.key.list"])?, Expiry::Never);
 /// assert!(store.issue(lasting).is_err());
 /// # Ok::<(), Error>(())
@@ -36,6 +40,18 @@ pub struct Policy {
     pub administrators: LifetimePolicy,
     /// For all other keys, except root keys.
     pub others: LifetimePolicy,
+    /// When a key is unused, and what happens then; `None`: no key is.
+    pub unused: Option<UnusedPolicy>,
+}
+
+/// When a key is unused, and what happens then. See [`Store::unused_keys`](crate::Store::unused_keys).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnusedPolicy {
+    /// The time without a use after which an active key is unused: at least a day, in whole seconds, rounded
+    /// down.
+    pub after: Duration,
+    /// Whether unused keys are deactivated; else they are only listed.
+    pub deactivate: bool,
 }
 
 /// How long one kind of keys may live. Lifetimes are whole seconds, rounded down.
@@ -56,7 +72,7 @@ impl LifetimePolicy {
         let whole = |span: Duration| Duration::from_secs(span.as_secs());
         let checked = Self { max: self.max.map(whole), default: self.default.map(whole), ..self };
         let lifetimes = [checked.max, checked.default];
-        if lifetimes.into_iter().flatten().any(|span| !LIFETIMES.contains(&span.as_secs())) {
+        if lifetimes.into_iter().flatten().any(|span| !SPANS.contains(&span.as_secs())) {
             return invalid("a lifetime must be 1 to 4294967295 seconds");
         }
         match (checked.max, checked.default) {
@@ -65,28 +81,6 @@ impl LifetimePolicy {
             }
             _ => Ok(checked),
         }
-    }
-
-    fn text(self) -> String {
-        let seconds = |span: Option<Duration>| {
-            span.map_or_else(|| "-".to_owned(), |span| span.as_secs().to_string())
-        };
-        let required = if self.required { "required" } else { "optional" };
-        format!("{} {} {required}", seconds(self.max), seconds(self.default))
-    }
-
-    fn parse<'t>(words: &mut impl Iterator<Item = &'t str>) -> Option<Self> {
-        let mut seconds = || match words.next()? {
-            "-" => Some(None),
-            digits => Some(Some(Duration::from_secs(digits.parse().ok()?))),
-        };
-        let (max, default) = (seconds()?, seconds()?);
-        let required = match words.next()? {
-            "required" => true,
-            "optional" => false,
-            _ => return None,
-        };
-        Some(Self { max, default, required })
     }
 
     /// Checks the expiry of a key whose lifetime is counted from `now`.
@@ -107,6 +101,17 @@ impl LifetimePolicy {
     }
 }
 
+impl UnusedPolicy {
+    fn checked(self) -> Result<Self, Error> {
+        let after = Duration::from_secs(self.after.as_secs());
+        if after < MIN_UNUSED || !SPANS.contains(&after.as_secs()) {
+            let reason = "the time after which a key is unused must be 1 day to 4294967295 seconds";
+            return Err(Error::invalid(Field::Policy, reason));
+        }
+        Ok(Self { after, ..self })
+    }
+}
+
 impl Policy {
     /// The lifetimes of keys with this grant; `None` for root keys, which are exempt.
     pub fn of(&self, grant: &Grant) -> Option<LifetimePolicy> {
@@ -119,7 +124,8 @@ impl Policy {
 
     pub(crate) fn checked(self) -> Result<Self, Error> {
         let (administrators, others) = (self.administrators.checked()?, self.others.checked()?);
-        Ok(Self { administrators, others })
+        let unused = self.unused.map(UnusedPolicy::checked).transpose()?;
+        Ok(Self { administrators, others, unused })
     }
 
     /// The expiry of a key that is created now, if its creator named none.
@@ -152,32 +158,6 @@ impl Policy {
     /// Whether this is the reserved name that the policy is stored under, as a hidden scope.
     pub fn is_stored_as(scope: &Scope) -> bool {
         *scope == POLICY_SCOPE
-    }
-
-    /// The policy among the scopes of a store. Fails if a newer version wrote it.
-    pub(crate) fn among(numbered: &[NumberedScope]) -> Result<Self, Error> {
-        let stored = numbered
-            .iter()
-            .find(|numbered| numbered.scope == POLICY_SCOPE && numbered.offer == Offer::Never);
-        let Some(stored) = stored else { return Ok(Self::default()) };
-        Self::parse(&stored.description).ok_or_else(|| {
-            Error::invalid(Field::Policy, "a newer version wrote it; use that version")
-        })
-    }
-
-    /// The value that keeps the policy.
-    pub(crate) fn stored(&self) -> NumberedScope {
-        let (administrators, others) = (self.administrators.text(), self.others.text());
-        let description = format!("{VERSION} {administrators} {others}");
-        NumberedScope { scope: POLICY_SCOPE, description, offer: Offer::Never }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let is_known = words.next() == Some(VERSION);
-        let administrators = LifetimePolicy::parse(&mut words)?;
-        let others = LifetimePolicy::parse(&mut words)?;
-        (is_known && words.next().is_none()).then_some(Self { administrators, others })
     }
 }
 

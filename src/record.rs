@@ -69,6 +69,8 @@ pub enum Actor {
     SecretScanning,
     /// The server, which revokes a key that a request sent over plain HTTP.
     PlainHttp,
+    /// The policy of the store, which deactivates unused keys.
+    Policy,
     /// Somebody whom the reader may not know: the reader has an owner, and the actor is not a key of that
     /// owner. Only in what such a reader is shown, never stored.
     Operator,
@@ -82,6 +84,7 @@ impl fmt::Display for Actor {
             Self::Key(id) => write!(f, "{id}"),
             Self::SecretScanning => f.write_str("secret-scanning"),
             Self::PlainHttp => f.write_str("plain-http"),
+            Self::Policy => f.write_str("policy"),
             Self::Operator => f.write_str("operator"),
         }
     }

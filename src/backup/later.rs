@@ -8,7 +8,7 @@ use crate::{
     audit_entry::{Act, AuditEntry},
     id::KeyId,
     networks::Networks,
-    policy::Policy,
+    policy::{Policy, PolicyState},
     rate::Rate,
     record::{Actor, Change, Expiry, Metadata, Record},
     scope::{Grant, NumberedScope, Offer, Scope},
@@ -62,8 +62,8 @@ pub(super) struct LaterScopes {
     pub(super) length: usize,
     added: BTreeMap<usize, NumberedScope>,
     hidden: HashSet<Scope>,
-    /// The newest policy, and its number.
-    policy: Option<(usize, Policy)>,
+    /// The newest policy, its number, and when it was set.
+    policy: Option<(usize, Policy, Timestamp)>,
 }
 
 impl LaterScopes {
@@ -71,8 +71,8 @@ impl LaterScopes {
         self.length = self.length.max(number + 1);
     }
 
-    fn add(&mut self, act: &Act) {
-        match act {
+    fn add(&mut self, entry: &AuditEntry) {
+        match &entry.act {
             Act::AddScope { scope, number, description } => {
                 let (scope, description) = (scope.clone(), description.clone());
                 let added = NumberedScope { scope, description, offer: Offer::Always };
@@ -80,7 +80,7 @@ impl LaterScopes {
                 self.add_number(usize::from(*number));
             }
             Act::SetPolicy { policy, number } => {
-                self.policy = Some((usize::from(*number), *policy));
+                self.policy = Some((usize::from(*number), *policy, entry.at));
                 self.add_number(usize::from(*number));
             }
             Act::HideScope { scope } => {
@@ -94,8 +94,11 @@ impl LaterScopes {
     /// was offered again stays hidden.
     pub(super) fn apply(&self, names: &mut [NumberedScope]) {
         for (number, name) in names.iter_mut().enumerate() {
-            if let Some((_, policy)) = self.policy.filter(|(stored, _)| *stored == number) {
-                *name = policy.stored();
+            if let Some((stored, policy, at)) = self.policy
+                && stored == number
+            {
+                let known = PolicyState::read(name).unwrap_or_default();
+                *name = known.with_policy(policy, at).stored();
             }
             match self.added.get(&number) {
                 Some(added) if name.offer == Offer::ByHost => name.clone_from(added),
@@ -134,7 +137,7 @@ impl Decisions {
                 self.scopes.add_number(last);
             }
         }
-        self.scopes.add(&entry.act);
+        self.scopes.add(&entry);
         let Some(key) = entry.key else { return };
         let effect = match entry.act {
             Act::Create => {

@@ -10,7 +10,9 @@ use crate::{
     digest::Seals,
     error::Error,
     id::KeyId,
-    ledger::{Commit, CommitOutcome, Member, ReplicaWait, replicas::WaitObserver},
+    ledger::{
+        Commit, CommitOutcome, Member, ReplicaWait, known_uses::KnownUses, replicas::WaitObserver,
+    },
 };
 use std::{
     sync::{
@@ -43,6 +45,8 @@ pub(super) enum Request {
     RemovePruned(u64, Vec<u8>, Reply<bool>),
     WriteUses(Vec<(KeyId, u32)>, Reply<()>),
     ReadUses(Reply<()>),
+    ReportUses { minute: u32, is_leaving: bool, to: Reply<()> },
+    KnownUses(u32, Reply<KnownUses>),
     Members(Reply<Vec<Member>>),
 }
 

@@ -1,16 +1,17 @@
 //! When keys were last used, exchanged between the replicas through the consensus store.
 //!
-//! No decision depends on last uses. They change no epoch, and no call waits for them. So a failure is
+//! No validation depends on last uses. They change no epoch, and no call waits for them. So a failure is
 //! retried at the next interval, and unreadable values are skipped.
 
 use super::{
     consensus::{ConsensusStore, Revision, Transaction},
     follower::Follower,
     position::AppliedPosition,
+    use_reports::UseReports,
 };
 use crate::{codec, error::Error, id::KeyId};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::sleep;
@@ -23,16 +24,22 @@ const INTERVAL: Duration = Duration::from_millis(300);
 
 /// The last uses that this replica reads and writes.
 pub(super) struct SharedUses<C, F> {
-    consensus: Arc<C>,
-    follower: Arc<F>,
-    position: Arc<AppliedPosition>,
+    pub(super) consensus: Arc<C>,
+    pub(super) follower: Arc<F>,
+    pub(super) position: Arc<AppliedPosition>,
     /// The revision up to which they are read, and the number of bootstraps by then.
     read: Mutex<(Revision, u64)>,
+    reports: Mutex<UseReports>,
 }
 
 impl<C: ConsensusStore, F: Follower> SharedUses<C, F> {
     pub(super) fn new(consensus: Arc<C>, follower: Arc<F>, position: Arc<AppliedPosition>) -> Self {
-        Self { consensus, follower, position, read: Mutex::default() }
+        let (read, reports) = (Mutex::default(), Mutex::default());
+        Self { consensus, follower, position, read, reports }
+    }
+
+    pub(super) fn reports(&self) -> MutexGuard<'_, UseReports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn read_periodically(self: Arc<Self>) {
@@ -52,8 +59,10 @@ impl<C: ConsensusStore, F: Follower> SharedUses<C, F> {
         let seal = &self.follower.seals().frame;
         for (id, frame) in found.uses {
             let id = KeyId::from_u64(id);
-            if let Ok(minute) = codec::decode_use(&frame, id, seal) {
-                self.follower.index().record_use(id, minute);
+            match codec::decode_use(&frame, id, seal) {
+                Ok(minute) if id.is_reserved() => drop(self.reports().found.insert(id, minute)),
+                Ok(minute) => self.follower.index().record_use(id, minute),
+                Err(_) => {}
             }
         }
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = (found.revision, bootstraps);

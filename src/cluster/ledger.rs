@@ -13,7 +13,7 @@ use crate::{
     id::KeyId,
     ledger::{
         Commit, CommitOutcome, Following, Ledger, Member, PrunePoint, ReplicaWait, Replicas,
-        Snapshot, StoredRange, replicas::WaitObserver,
+        Snapshot, StoredRange, known_uses::KnownUses, replicas::WaitObserver,
     },
     scope::Catalogue,
     time::Timestamp,
@@ -151,6 +151,14 @@ impl Replicas for ClusterLedger {
 
     fn observe_waits(&self, observer: WaitObserver) {
         let _ = self.state.observer.set(observer);
+    }
+
+    fn report_uses(&self, minute: u32, is_leaving: bool) -> Result<(), Error> {
+        self.try_send(|to| Request::ReportUses { minute, is_leaving, to })
+    }
+
+    fn known_uses(&self, now: u32) -> Result<KnownUses, Error> {
+        self.try_send(|to| Request::KnownUses(now, to))
     }
 
     fn replication_error(&self) -> Option<Box<str>> {

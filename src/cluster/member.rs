@@ -103,7 +103,7 @@ impl MemberInfo {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[FORMAT], rest) = bytes.split_first_chunk()? else { return None };
         let (millis, rest) = rest.split_first_chunk()?;
         let (joined, rest) = rest.split_first_chunk()?;

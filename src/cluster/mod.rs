@@ -38,6 +38,7 @@ mod consensus;
 pub(crate) mod follower;
 mod handle;
 mod keys;
+mod known_uses;
 mod last_uses;
 pub(crate) mod ledger;
 mod limits;
@@ -53,6 +54,7 @@ pub(crate) mod sim;
 mod snapshot;
 pub(crate) mod timing;
 pub(crate) mod transfer;
+mod use_reports;
 pub(crate) mod worker;
 
 pub use self::{

@@ -205,6 +205,7 @@ impl<'c, C: ConsensusStore> Export<'c, C> {
         for (id, frame) in consensus.last_uses(Revision::default()).await?.uses {
             let db_key = db_key(Key::LastUse(id));
             if let DbKey::Use(id) = db_key
+                && !id.is_reserved()
                 && codec::decode_use(&frame, id, &seals.frame).is_ok()
             {
                 put(db_key, frame)?;

@@ -3,7 +3,7 @@
 use super::{
     bootstrap::bootstrap,
     committer::{CommitResult, Committer},
-    consensus::{ConsensusStore, Transaction, TransactionOutcome},
+    consensus::{ConsensusStore, MemberId, Transaction, TransactionOutcome},
     follower::Follower,
     handle::{ClusterLedger, Receiver, Request, channel, stopped},
     last_uses::SharedUses,
@@ -228,13 +228,25 @@ impl<C: ConsensusStore, F: Follower> Server<C, F> {
                 let _ = to.send(self.uses.write(&uses).await);
             }
             Request::ReadUses(to) => drop(to.send(self.uses.read().await)),
+            Request::ReportUses { minute, is_leaving, to } => {
+                let reported = match self.this() {
+                    Some(this) => self.uses.report(this, minute, is_leaving).await,
+                    None => Err(Error::Consensus("this replica is no member now".into())),
+                };
+                let _ = to.send(reported);
+            }
+            Request::KnownUses(now, to) => drop(to.send(self.uses.known(now).await)),
             Request::Members(to) => {
                 let list = self.consensus.members().await.map_err(Error::from);
-                let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
-                let this = this.map(|membership| membership.id);
-                let _ = to.send(list.map(|list| member::listed(list, this)));
+                let _ = to.send(list.map(|list| member::listed(list, self.this())));
             }
         }
+    }
+
+    /// The member that this replica is now.
+    fn this(&self) -> Option<MemberId> {
+        let this = *self.this.lock().unwrap_or_else(PoisonError::into_inner);
+        this.map(|membership| membership.id)
     }
 }
 

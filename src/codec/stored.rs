@@ -95,6 +95,7 @@ pub(super) enum StoredActor {
     Key(u64),
     SecretScanning,
     PlainHttp,
+    Policy,
 }
 
 impl From<Actor> for StoredActor {
@@ -106,6 +107,7 @@ impl From<Actor> for StoredActor {
             Actor::Key(id) => Self::Key(id.as_u64()),
             Actor::SecretScanning => Self::SecretScanning,
             Actor::PlainHttp => Self::PlainHttp,
+            Actor::Policy => Self::Policy,
         }
     }
 }
@@ -118,6 +120,7 @@ impl From<StoredActor> for Actor {
             StoredActor::Key(id) => Self::Key(KeyId::from_u64(id)),
             StoredActor::SecretScanning => Self::SecretScanning,
             StoredActor::PlainHttp => Self::PlainHttp,
+            StoredActor::Policy => Self::Policy,
         }
     }
 }

@@ -103,7 +103,11 @@ fn mark() -> Mark {
 
 #[test]
 fn actor_of_a_later_version_is_a_variant_after_the_first_three() {
-    for (actor, golden) in [(Actor::SecretScanning, "03000000"), (Actor::PlainHttp, "04000000")] {
+    for (actor, golden) in [
+        (Actor::SecretScanning, "03000000"),
+        (Actor::PlainHttp, "04000000"),
+        (Actor::Policy, "05000000"),
+    ] {
         assert_eq!(hex(&pack(&stored::StoredActor::from(actor)).unwrap()[1..]), golden);
         let (head, seal) = ([3; 32], Seals::derive(None).audit);
         let entry = AuditEntry { actor, ..entry(Act::Update) };
@@ -563,7 +567,11 @@ fn prune_repair_scopes_and_repeated_refusal_have_the_documented_bytes() {
         ),
         (
             Act::SetPolicy { policy: crate::policy::Policy::default(), number: 7 },
-            "12000000 07 1b00000000000000 31202d202d206f7074696f6e616c202d202d206f7074696f6e616c 01".into(),
+            "12000000 07 2600000000000000 31202d202d206f7074696f6e616c202d202d206f7074696f6e616c202d206c69737420302030 01".into(),
+        ),
+        (
+            Act::DeactivateUnused { keys: 7 },
+            "13000000 0700000000000000 01".into(),
         ),
         (
             Act::AddScope { scope: API_READ, number: 3, description: "read".into() },

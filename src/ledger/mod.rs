@@ -12,6 +12,7 @@ mod copy;
 mod data_dir;
 mod disk;
 mod engine;
+pub(crate) mod known_uses;
 pub(crate) mod inspect;
 mod memory;
 mod rehearsal;

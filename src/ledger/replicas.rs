@@ -1,6 +1,6 @@
 //! Replicas that share a ledger: the reports about them, and the trait by which the store uses them.
 
-use super::commit::CommitOutcome;
+use super::{commit::CommitOutcome, known_uses::KnownUses};
 use crate::{error::Error, time::Timestamp};
 use std::time::Duration;
 
@@ -125,6 +125,13 @@ pub(crate) trait Replicas: Send + Sync {
 
     /// Reports each wait from now on to this observer. Only the first observer counts.
     fn observe_waits(&self, observer: WaitObserver);
+
+    /// Reports that all uses of this replica before this minute are written, and, if it is leaving, that no more
+    /// come.
+    fn report_uses(&self, minute: u32, is_leaving: bool) -> Result<(), Error>;
+
+    /// The time over which all uses of all replicas are known. Reads them too.
+    fn known_uses(&self, now: u32) -> Result<KnownUses, Error>;
 
     /// Why this replica does not follow the others, if it does not.
     fn replication_error(&self) -> Option<Box<str>>;

@@ -5,7 +5,7 @@ use crate::{
     credential::Credentials,
     error::Error,
     index::{Index, Loading},
-    ledger::{Disk, Location, Memory, Mode, Tip},
+    ledger::{Disk, Location, Memory, Mode, Tip, known_uses::StoredKnownUses},
     pepper::Pepper,
     scope::Scope,
     secret::Prefix,
@@ -136,11 +136,16 @@ impl Builder {
         let (names, found) = disk.load_names()?;
         let names = ScopeNames::new(names, self.scopes)?;
         disk.load_records(found, names.catalogue(), |records| index.records(records))?;
-        disk.load_uses(|id, minute| index.last_use(id, minute))?;
+        let mut known_uses = StoredKnownUses::default();
+        disk.load_uses(|id, minute| {
+            known_uses.note(id, minute);
+            index.last_use(id, minute);
+        })?;
         let index = index.finish();
         let (tip, prefix) = (disk.tip(), disk.prefix()?);
         let writer = Writer::start(Box::new(disk), index, seals, names, tip, uses::INTERVAL)?;
         writer.number_names()?;
+        writer.begin_known_uses(known_uses)?;
         let is_created = mode == Mode::Create;
         Ok(Store { writer: Arc::new(writer), prefix, credentials: self.credentials, is_created })
     }

@@ -9,7 +9,7 @@ use crate::{
     },
     error::Error,
     gate::SteadyClock,
-    ledger::Mode,
+    ledger::{Mode, known_uses::StoredKnownUses},
 };
 use std::sync::Arc;
 
@@ -68,6 +68,7 @@ impl Builder {
         let prefix = worker.start(consensus, Arc::clone(&core), options)?;
         let writer = Writer::begin(core, uses::SHARED_INTERVAL)?;
         writer.number_names()?;
+        writer.begin_known_uses(StoredKnownUses::default())?;
         let (credentials, is_created) = (self.credentials, mode == Mode::Create);
         Ok(Store { writer: Arc::new(writer), prefix, credentials, is_created })
     }

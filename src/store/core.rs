@@ -21,7 +21,7 @@ use crate::{
     scope::Catalogue,
     sync::waiting::{Condvar, Mutex, MutexGuard},
 };
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU32};
 
 /// The parts of a store.
 pub(super) struct Core {
@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub(super) scope_changes: Mutex<()>,
     /// Held while keys are imported.
     pub(super) deleted: Mutex<DeletedKeys>,
+    /// The minute since which all uses are known, if only this process has the store.
+    pub(super) uses_known_since: AtomicU32,
     pub(super) plans: Mutex<Plans>,
     /// The counters of repeated refusals. Do not lock `plans` while holding this lock.
     pub(super) refusals: Mutex<RefusalCounters>,
@@ -63,6 +65,7 @@ impl Core {
     pub(super) fn new(parts: Parts, plans: Plans) -> Self {
         let Parts { gate, index, ledger, clock, seals, names } = parts;
         Self {
+            uses_known_since: AtomicU32::new(clock.now().as_minutes()),
             gate,
             index,
             ledger,

@@ -35,6 +35,7 @@ mod health;
 mod imported;
 mod idempotency;
 mod issued;
+mod known_uses;
 mod keys;
 mod leaked;
 mod list;
@@ -55,6 +56,7 @@ mod scope_names;
 mod scopes;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod unused;
 mod uses;
 mod writer;
 
@@ -73,6 +75,7 @@ pub use self::{
     leaked::LeakedKeys,
     list::{ListQuery, Page, Sort, SortBy},
     pruned::Pruned,
+    unused::{UnusedBlocked, UnusedKeys},
 };
 
 #[cfg(all(test, shuttle))]

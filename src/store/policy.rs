@@ -42,7 +42,7 @@ mod tests {
         Change, Error, Expiry, NewKey, Store,
         error::Field,
         list::ListQuery,
-        policy::Policy,
+        policy::{Policy, PolicyState},
         scope::{NumberedScope, catalogue},
     };
 
@@ -53,7 +53,7 @@ mod tests {
         let id = store.issue(NewKey::new("a", scopes(), Expiry::Never)).unwrap().record.id;
         store.set_policy(Policy::default()).unwrap();
         let description = "2 something else".to_owned();
-        let newer = NumberedScope { description, ..Policy::default().stored() };
+        let newer = NumberedScope { description, ..PolicyState::default().stored() };
         let names = store.writer.names().clone();
         let place = names.numbered().iter().position(|name| name.scope == newer.scope).unwrap();
         store.writer.names_mut().set(place, newer).unwrap();

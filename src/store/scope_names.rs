@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    policy::Policy,
+    policy::{Policy, PolicyState},
     scope::{Catalogue, NumberedScope, Scope},
 };
 
@@ -30,9 +30,14 @@ impl ScopeNames {
         self.catalogue
     }
 
+    /// The policy of the store, and what it remembers beside it.
+    pub(super) fn policy_state(&self) -> Result<PolicyState, Error> {
+        PolicyState::among(&self.numbered)
+    }
+
     /// The policy of the store.
     pub(super) fn policy(&self) -> Result<Policy, Error> {
-        Policy::among(&self.numbered)
+        self.policy_state().map(|state| state.policy)
     }
 
     pub(super) fn numbered(&self) -> &[NumberedScope] {

@@ -7,18 +7,28 @@ use super::{acting::Acting, caller::Caller, core::Core, handle::Store, planning:
 use crate::{
     audit_entry::{Act, Attempt},
     error::{Error, Field, Forbidden},
-    policy::{POLICY_SCOPE, Policy},
+    id::KeyId,
+    policy::{POLICY_SCOPE, Policy, PolicyState},
     record::{Actor, is_description},
     scope::{MAX_SCOPES, NumberedScope, Offer, Scope, TooManyScopes, catalogue},
     secret::Secret,
+    time::Timestamp,
 };
 use std::sync::PoisonError;
 
 /// A change of one scope.
 enum ScopeChange<'d> {
-    Add { description: &'d str },
+    Add {
+        description: &'d str,
+    },
     Hide,
     SetPolicy(Policy),
+    /// Records that unused keys are deactivated now.
+    DeactivateUnused {
+        keys: usize,
+        now: Timestamp,
+        obsolete: &'d [KeyId],
+    },
 }
 
 impl Store {
@@ -77,7 +87,18 @@ impl Acting<'_> {
 impl Caller<'_> {
     /// Sets the policy, which is stored as a hidden scope: so every replica and backup has it.
     pub(super) fn set_policy(self, policy: Policy) -> Result<(), Error> {
-        self.change(&POLICY_SCOPE, &ScopeChange::SetPolicy(policy))
+        self.change(&POLICY_SCOPE, &ScopeChange::SetPolicy(policy)).map(drop)
+    }
+
+    /// Records that this many unused keys are deactivated now, unless that was done already. Deletes the
+    /// `obsolete` uses.
+    pub(super) fn begin_deactivation(
+        self,
+        keys: usize,
+        now: Timestamp,
+        obsolete: &[KeyId],
+    ) -> Result<bool, Error> {
+        self.change(&POLICY_SCOPE, &ScopeChange::DeactivateUnused { keys, now, obsolete })
     }
 
     fn change_scope(self, scope: &Scope, change: &ScopeChange<'_>) -> Result<(), Error> {
@@ -85,13 +106,16 @@ impl Caller<'_> {
             let reason = format!("{scope} is reserved for the policy; set the policy instead");
             return Err(Error::invalid(Field::Scopes, reason));
         }
-        self.change(scope, change)
+        self.change(scope, change).map(drop)
     }
 
-    fn change(self, scope: &Scope, change: &ScopeChange<'_>) -> Result<(), Error> {
+    /// Returns whether anything changed.
+    fn change(self, scope: &Scope, change: &ScopeChange<'_>) -> Result<bool, Error> {
         let core = self.core;
         let (attempt, refused) = match change {
-            ScopeChange::SetPolicy(_) => (Attempt::SetPolicy, Forbidden::PolicyIsRoots),
+            ScopeChange::SetPolicy(_) | ScopeChange::DeactivateUnused { .. } => {
+                (Attempt::SetPolicy, Forbidden::PolicyIsRoots)
+            }
             _ => (Attempt::ChangeScopes, Forbidden::ScopesAreRoots),
         };
         let begin = || Planning::begin(self, attempt, None)?.require_root(attempt, refused.clone());
@@ -99,7 +123,7 @@ impl Caller<'_> {
         // Each plan must see the numbers that the one before assigned.
         let _one_at_a_time = core.scope_changes.lock().unwrap_or_else(PoisonError::into_inner);
         core.number_names()?;
-        core.retry(|| {
+        let has_changed = core.retry(|| {
             let names = core.names().clone();
             let numbered = names.numbered();
             let number = numbered
@@ -107,20 +131,28 @@ impl Caller<'_> {
                 .position(|numbered| numbered.scope == *scope)
                 .unwrap_or(numbered.len());
             let Some((new, act)) = change.apply(core, scope, numbered.get(number), number)? else {
-                return Ok(());
+                return Ok(false);
             };
-            begin()?.set_scope(&names, number, &new, act)?;
+            begin()?.set_scope(&names, number, &new, act, change.obsolete())?;
             if core.ledger.replicas().is_none() {
                 core.names_mut().set(number, new)?;
             }
-            Ok(())
+            Ok(true)
         })?;
         core.wait_for_replicas();
-        Ok(())
+        Ok(has_changed)
     }
 }
 
 impl ScopeChange<'_> {
+    /// The values among the last uses that the change deletes.
+    fn obsolete(&self) -> &[KeyId] {
+        match self {
+            Self::DeactivateUnused { obsolete, .. } => obsolete,
+            _ => &[],
+        }
+    }
+
     /// The new state of a scope and the act to record; `None` if nothing changes.
     fn apply(
         &self,
@@ -143,7 +175,20 @@ impl ScopeChange<'_> {
             Self::SetPolicy(policy) => {
                 let number = u8::try_from(number).ok().filter(|_| number < MAX_SCOPES);
                 let act = Act::SetPolicy { policy: *policy, number: number.ok_or(TooManyScopes)? };
-                (policy.stored(), act)
+                let state = before.map_or_else(|| Ok(PolicyState::default()), PolicyState::read);
+                // The policy of a newer version is replaced as a whole.
+                let state = state.unwrap_or_default();
+                (state.with_policy(*policy, core.clock.now()).stored(), act)
+            }
+            Self::DeactivateUnused { keys, now, .. } => {
+                let Some(state) = before.map(PolicyState::read).transpose()? else {
+                    return Ok(None);
+                };
+                if !state.may_deactivate(*now) {
+                    return Ok(None);
+                }
+                let act = Act::DeactivateUnused { keys: *keys as u64 };
+                (state.with_deactivation(*now).stored(), act)
             }
             Self::Hide if catalogue::is_key_management(scope) => {
                 let reason = format!("{scope} is for key management and cannot be hidden");

@@ -77,8 +77,11 @@ impl Uses {
         if round.has_written {
             core.ledger.sync_uses()?;
         }
-        // More uses of this minute may come: the next round writes them.
-        self.since = if round.has_failed { self.since } else { round.minute };
+        if !round.has_failed {
+            // More uses of this minute may come: the next round writes them.
+            self.since = round.minute;
+            core.report_uses(round.minute);
+        }
         self.due = next(round.begun, self.interval, Instant::now());
         self.round = None;
         Ok(())
@@ -91,7 +94,10 @@ impl Uses {
         }
         let mut last = Round::new(core.index.minute());
         while last.step(self.since, core)? {}
-        if last.has_written || self.round.is_some() { core.ledger.sync_uses() } else { Ok(()) }
+        if !last.has_failed {
+            core.end_known_uses()?;
+        }
+        core.ledger.sync_uses()
     }
 }
 

@@ -15,7 +15,7 @@ fn within(days: u32) -> LifetimePolicy {
 }
 
 fn policy() -> Policy {
-    Policy { administrators: within(90), others: within(365) }
+    Policy { administrators: within(90), others: within(365), ..Policy::default() }
 }
 
 fn builder() -> portcullis::Builder {
@@ -62,7 +62,7 @@ fn longest_lifetimes_of_administrator_keys_and_of_others_are_apart() {
 fn required_expiry_refuses_a_lasting_key_but_not_a_root_key() {
     let store = store();
     let others = LifetimePolicy { required: true, ..LifetimePolicy::default() };
-    store.set_policy(Policy { administrators: others, others }).unwrap();
+    store.set_policy(Policy { administrators: others, others, ..Policy::default() }).unwrap();
     assert!(is_refused(store.issue(new(&store, "api.read", Expiry::Never))));
     store.issue(new(&store, "api.read", in_days(9000))).unwrap();
     store.issue(NewKey::new("root", Grant::All, Expiry::Never)).unwrap();

@@ -44,12 +44,12 @@ pub(crate) struct Entry<'e> {
     /// When the act was recorded.
     #[schema(format = DateTime)]
     at: String,
-    /// The id of a key, `local:UID`, `host`, `secret-scanning`, `plain-http`, or `operator`: somebody whom a key with an owner may not know.
+    /// The id of a key, `local:UID`, `host`, `secret-scanning`, `plain-http`, `policy`, or `operator`: somebody whom a key with an owner may not know.
     actor: String,
     /// The client's IP address, if the act came over the network.
     source: Option<String>,
-    /// `create`, `update`, `rotate`, `delete`, `extend_catalogue`, `add_scope`, `hide_scope`, `cut`,
-    /// `repair`, `restore` or `refuse`.
+    /// `create`, `import`, `update`, `rotate`, `delete`, `extend_catalogue`, `add_scope`, `hide_scope`,
+    /// `set_policy`, `deactivate_unused`, `cut`, `repair`, `restore` or `refuse`.
     act: &'static str,
     /// The key that the act concerns.
     key: Option<String>,
@@ -76,6 +76,10 @@ pub(crate) struct Entry<'e> {
     scope: Option<ChangedScope<'e>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<ShownPolicy>,
+    /// The number of keys of a `deactivate_unused`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    unused_keys: Option<u64>,
 }
 
 /// The scope that was added or hidden.
@@ -223,6 +227,10 @@ impl<'e> Entry<'e> {
             scope: changed_scope,
             policy: match &entry.act {
                 Act::SetPolicy { policy, .. } => Some((*policy).into()),
+                _ => None,
+            },
+            unused_keys: match &entry.act {
+                Act::DeactivateUnused { keys } => Some(*keys),
                 _ => None,
             },
         }

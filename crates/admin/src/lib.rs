@@ -132,6 +132,7 @@ pub fn router(store: Store) -> Router {
         .routes(routes!(scopes::list))
         .routes(routes!(scopes::add, scopes::hide))
         .routes(routes!(policy::show, policy::set))
+        .routes(routes!(policy::unused))
         .routes(routes!(audit::audit))
         .routes(routes!(export::export))
         .routes(routes!(audit_stream::follow))

@@ -135,6 +135,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let clock = tokio::spawn(log_clock_errors(store.clone()));
     let disk = tokio::spawn(disk::watch(store.clone()));
+    let unused = tokio::spawn(deactivate_unused(store.clone()));
     let metrics = Metrics::new(&store, operation.leaks.clone());
     let trusted = operation.trusted_proxies;
     let guard = Guard::new(store.clone(), metrics.clone(), trusted.clone(), operation.max_bad_keys);
@@ -223,6 +224,7 @@ pub async fn serve(
     let control_server = control_server.await;
     signal.abort();
     clock.abort();
+    unused.abort();
     disk.abort();
     drop(socket_file);
     public_server.map_err(io::Error::other)??;
@@ -254,6 +256,24 @@ async fn log_clock_errors(store: Store) {
             );
         }
         logged_ahead = health.clock_ahead.is_some();
+    }
+}
+
+/// Deactivates unused keys by the policy, and logs it. The store does it once a day.
+async fn deactivate_unused(store: Store) {
+    let mut hours = tokio::time::interval(Duration::from_hours(1));
+    loop {
+        hours.tick().await;
+        let store = store.clone();
+        match tokio::task::spawn_blocking(move || store.deactivate_unused()).await {
+            Ok(Ok(report)) if report.done.is_empty() && report.not_done.is_empty() => {}
+            Ok(Ok(report)) => {
+                let (keys, not_done) = (report.done.len(), report.not_done.len());
+                tracing::warn!(keys, not_done, "the policy deactivated unused keys");
+            }
+            Ok(Err(error)) => tracing::error!(%error, "unused keys cannot be deactivated"),
+            Err(_) => tracing::error!("deactivating unused keys panicked"),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     audit_entry::{Act, Attempt, AuditEntry, Once},
     id::KeyId,
-    policy::Policy,
+    policy::PolicyState,
     record::Change,
     scope::Catalogue,
     time::Timestamp,
@@ -128,8 +128,11 @@ enum StoredAct<'b> {
     Import,
     SetPolicy {
         number: u8,
-        /// The text that the value has.
+        /// The text that the value has, without what the store remembers beside the policy.
         policy: String,
+    },
+    DeactivateUnused {
+        keys: u64,
     },
 }
 
@@ -236,8 +239,9 @@ impl<'b> From<&'b Act> for StoredAct<'b> {
             }
             Act::HideScope { scope } => Self::HideScope { name: scope.as_str() },
             Act::SetPolicy { policy, number } => {
-                Self::SetPolicy { number: *number, policy: policy.stored().description }
+                Self::SetPolicy { number: *number, policy: PolicyState::from(*policy).text() }
             }
+            Act::DeactivateUnused { keys } => Self::DeactivateUnused { keys: *keys },
             Act::Rotate { into } => Self::Rotate { into: into.as_u64() },
             Act::Prune { through, head } => Self::Prune { through: *through, head: *head },
             Act::Repair { head, current, unproved } => {
@@ -309,8 +313,9 @@ impl StoredAct<'_> {
             },
             Self::HideScope { name } => Act::HideScope { scope: name.parse().ok()? },
             Self::SetPolicy { number, policy } => {
-                Act::SetPolicy { policy: Policy::parse(&policy)?, number }
+                Act::SetPolicy { policy: PolicyState::parse(&policy)?.policy, number }
             }
+            Self::DeactivateUnused { keys } => Act::DeactivateUnused { keys },
             Self::Rotate { into } | Self::RotateOnce { into, .. } => {
                 Act::Rotate { into: KeyId::from_u64(into) }
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     Change, Error, Expiry, Grant, Idempotency, KeyId, LifetimePolicy, MetadataPatch, NewKey,
-    Outcome, Policy, Prefix, Refusal, Store,
+    Outcome, Policy, Prefix, Refusal, Store, UnusedPolicy,
     audit::Act,
     cluster::{
         Replica, Revision,
@@ -15,7 +15,10 @@ use crate::{
         },
     },
     error::Field,
-    ledger::Mode,
+    ledger::{
+        Mode,
+        known_uses::{SINCE, UNTIL},
+    },
     list::ListQuery,
     record::Actor,
     scope::{Scope, catalogue::financial_data},
@@ -570,6 +573,79 @@ fn policy_set_on_one_replica_holds_on_all_and_on_later_ones() {
     assert_eq!(cluster.store().0.policy().unwrap(), policy);
     two.0.set_policy(Policy::default()).unwrap();
     one.0.issue(new_key(&one.0)).unwrap();
+}
+
+/// Sets a policy on unused keys. Returns the store, its link, and the minute since which uses are known.
+fn with_unused_policy(cluster: &Cluster) -> (Store, Link, u32) {
+    let (store, link) = cluster.store();
+    let unused = UnusedPolicy { after: Duration::from_hours(24), deactivate: true };
+    store.set_policy(Policy { unused: Some(unused), ..Policy::default() }).unwrap();
+    let now = store.now().as_minutes();
+    let since = now - 7;
+    store.writer.ledger.write_uses(&[(SINCE, since), (UNTIL, now)]).unwrap();
+    store.writer.report_uses(now);
+    (store, link, since)
+}
+
+#[test]
+fn uses_are_known_while_all_replicas_report_and_leave_cleanly() {
+    let cluster = Cluster::new();
+    let (one, _a, since) = with_unused_policy(&cluster);
+    let known = |store: &Store| store.writer.known_uses().unwrap();
+    assert_eq!((known(&one).since, known(&one).missing), (since, None));
+    let (two, _b) = cluster.store();
+    let found = known(&two);
+    assert_eq!((found.since, found.missing, found.obsolete), (since, None, vec![]));
+    // A replica is as far as its last report.
+    let now = one.now().as_minutes();
+    let replicas = one.writer.ledger.replicas().unwrap();
+    assert_eq!(replicas.known_uses(now + 20).unwrap().until, now.min(found.until));
+    let late = replicas.known_uses(now + 40).unwrap();
+    assert_eq!(late.missing.as_deref(), Some("test"), "it has not reported for half an hour");
+    drop(two);
+    eventually("it has left", || one.members().unwrap().len() == 1);
+    let found = known(&one);
+    assert_eq!((found.since, found.missing, found.obsolete.len()), (since, None, 1));
+    let (three, _c) = cluster.store();
+    assert_eq!(known(&three).since, since);
+    // The report of the replica that left is deleted with the next deactivation, which only one begins.
+    let begin = |store: &Store| {
+        let obsolete = known(store).obsolete;
+        let acting = store.acting_as(Actor::Policy);
+        acting.caller().begin_deactivation(3, store.now(), &obsolete).unwrap()
+    };
+    assert!(begin(&three));
+    eventually("it follows", || !begin(&one));
+    assert!(known(&one).obsolete.is_empty() && known(&three).obsolete.is_empty());
+}
+
+#[test]
+fn replica_that_ended_without_its_last_report_interrupts_the_known_time() {
+    let cluster = Cluster::new();
+    let (one, _a, since) = with_unused_policy(&cluster);
+    let (two, link) = cluster.store_fresh_for(SHORT);
+    assert_eq!(one.writer.known_uses().unwrap().since, since);
+    link.set(Conditions { no_requests: true, ..Conditions::default() });
+    drop(two);
+    let (id, _) = issue(&one);
+    one.revoke(id).unwrap();
+    eventually("it is removed", || one.members().unwrap().len() == 1);
+    let found = one.writer.known_uses().unwrap();
+    assert_eq!((found.since, found.missing), (found.until.max(one.now().as_minutes()), None));
+    // It stays interrupted.
+    assert!(one.writer.known_uses().unwrap().since > since);
+    assert!(cluster.store().0.writer.known_uses().unwrap().since > since);
+}
+
+#[test]
+fn replica_without_a_report_makes_uses_unknown() {
+    let cluster = Cluster::new();
+    // This one opened before there was a policy, and has not had a round since.
+    let (two, _b) = cluster.store();
+    let (one, _a, _) = with_unused_policy(&cluster);
+    assert!(one.writer.known_uses().unwrap().missing.is_some());
+    two.writer.report_uses(two.now().as_minutes());
+    assert_eq!(one.writer.known_uses().unwrap().missing, None);
 }
 
 #[test]

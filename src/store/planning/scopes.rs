@@ -5,6 +5,7 @@ use crate::{
     audit_entry::{Act, Attempt},
     codec::{self, DbKey},
     error::{Error, Forbidden},
+    id::KeyId,
     ledger::Put,
     record::Change,
     scope::{Grant, NumberedScope, TooManyScopes},
@@ -19,6 +20,7 @@ impl Planning<'_> {
         number: usize,
         scope: &NumberedScope,
         act: Act,
+        obsolete_uses: &[KeyId],
     ) -> Result<(), Error> {
         let core = self.caller.core;
         let number = u8::try_from(number).map_err(|_| TooManyScopes)?;
@@ -26,7 +28,9 @@ impl Planning<'_> {
         core.check_space()?;
         core.check_numbered(names.numbered().len(), names.catalogue())?;
         let frame = codec::encode_scope(scope, number, &core.seals.frame)?;
-        let puts = vec![Put { key: DbKey::Scope(number), frame: Some(frame) }];
+        let mut puts = vec![Put { key: DbKey::Scope(number), frame: Some(frame) }];
+        let obsolete = obsolete_uses.iter().map(|id| Put { key: DbKey::Use(*id), frame: None });
+        puts.extend(obsolete);
         let entry = self.caller.entry(act, None, Change::default(), Change::default());
         let sequence = core.queue(&mut self.plans, entry, puts, Vec::new())?;
         core.wait(self.plans, sequence)

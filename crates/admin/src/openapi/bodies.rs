@@ -236,4 +236,10 @@ pub(crate) struct NewPolicy {
     /// Whether such a key needs an expiry.
     #[schema(nullable = false)]
     admin_expiry_required: Option<bool>,
+    /// The time without a use after which an active key is unused; at least a day.
+    #[schema(nullable = false, minimum = 86_400)]
+    unused_after_seconds: Option<u64>,
+    /// Whether unused keys are deactivated; needs `unused_after_seconds`.
+    #[schema(nullable = false)]
+    deactivate_unused: Option<bool>,
 }

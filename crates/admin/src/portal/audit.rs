@@ -153,6 +153,7 @@ pub(crate) fn actor(user: &User, actor: Actor) -> Markup {
         Actor::Key(id) => key(user, id),
         Actor::SecretScanning => html! { "Secret scanning" },
         Actor::PlainHttp => html! { "The check for plain HTTP" },
+        Actor::Policy => html! { "The policy" },
         Actor::Operator => html! { "An operator" },
         other => html! { (other) },
     }
@@ -178,6 +179,7 @@ fn act(user: &User, entry: &AuditEntry) -> Markup {
         (Act::ExtendCatalogue, ..) => ("act", "Scopes added"),
         (Act::AddScope { .. }, ..) => ("act made", "Scope added"),
         (Act::SetPolicy { .. }, ..) => ("act", "Policy set"),
+        (Act::DeactivateUnused { .. }, ..) => ("act", "Unused keys deactivated"),
         (Act::HideScope { .. }, ..) => ("act ended", "Scope hidden"),
         (Act::Refuse { .. } | Act::RefuseRepeated { .. }, ..) => ("act refused", "Refused"),
         (Act::Prune { .. }, ..) => ("act ended", "Pruned"),
@@ -202,6 +204,7 @@ fn act(user: &User, entry: &AuditEntry) -> Markup {
                 li { (scope) ": " bdi { (description) } }
             }
             @if let Act::HideScope { scope } = &entry.act { li { (scope) } }
+            @if let Act::DeactivateUnused { keys } = &entry.act { li { "Number of keys: " (keys) } }
             @if let Act::Rotate { into } = &entry.act { li { "New key: " (key(user, *into)) } }
             @if let (Act::Delete, Some(name)) = (&entry.act, &entry.before.name) {
                 li { "Name: " bdi { (name) } }

@@ -47,9 +47,14 @@ async fn root_key_sets_the_policy_and_an_administrator_with_an_owner_only_reads_
     let wanted = json!({"max_lifetime_seconds": 86400, "admin_expiry_required": true});
     let (status, _) = ask(&store, &owned, "PUT", "/v1/policy", wanted.clone()).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    let none = json!({"expiry_required": false, "admin_expiry_required": false});
+    let none = json!({"expiry_required": false, "admin_expiry_required": false, "deactivate_unused": false});
     assert_eq!(ask(&store, &owned, "GET", "/v1/policy", Value::Null).await, (StatusCode::OK, none));
-    let set = json!({"max_lifetime_seconds": 86400, "expiry_required": false, "admin_expiry_required": true});
+    let set = json!({
+        "max_lifetime_seconds": 86400,
+        "expiry_required": false,
+        "admin_expiry_required": true,
+        "deactivate_unused": false,
+    });
     assert_eq!(
         ask(&store, &root, "PUT", "/v1/policy", wanted).await,
         (StatusCode::OK, set.clone())
@@ -81,4 +86,33 @@ async fn absent_expiry_becomes_the_default_and_null_means_never() {
     let (status, problem) = ask(&store, &root, "POST", "/v1/keys", never).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(problem["errors"][0]["pointer"], "/expires_at");
+}
+
+#[tokio::test]
+async fn unused_keys_are_listed_for_administrators_of_all_owners() {
+    let (_dir, store, root) = with_root();
+    let owned = new_key(&store, "a", &["admin.key.list"]).with_owner("lib");
+    let owned = String::from_utf8(issue(&store, owned).1).unwrap();
+    let reader =
+        String::from_utf8(issue(&store, new_key(&store, "b", &["admin.key.list"])).1).unwrap();
+    let unused = "/v1/policy/unused";
+    let (status, _) = ask(&store, &owned, "GET", unused, Value::Null).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let none =
+        json!({"total": 0, "next": [], "blocked": "the policy does not deactivate unused keys"});
+    assert_eq!(ask(&store, &reader, "GET", unused, Value::Null).await, (StatusCode::OK, none));
+    for (bad, pointer) in [
+        (json!({"deactivate_unused": true}), "/unused_after_seconds"),
+        (json!({"unused_after_seconds": 3600}), "/policy"),
+    ] {
+        let (status, problem) = ask(&store, &root, "PUT", "/v1/policy", bad).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    let set = json!({"unused_after_seconds": 86400, "deactivate_unused": true});
+    let (status, shown) = ask(&store, &root, "PUT", "/v1/policy", set).await;
+    assert_eq!((status, &shown["unused_after_seconds"]), (StatusCode::OK, &json!(86400)));
+    // Nothing is known about the time before the policy.
+    let none = json!({"total": 0, "next": []});
+    assert_eq!(ask(&store, &reader, "GET", unused, Value::Null).await, (StatusCode::OK, none));
 }

@@ -1,4 +1,4 @@
-//! `policy`: shows how long keys may live, and sets it.
+//! `policy`: shows and sets how long keys may live, and what happens to unused keys.
 
 use super::{client::Client, failure::Failure, output, table::aligned, values::seconds};
 use axum::http::Method;
@@ -14,6 +14,8 @@ pub(crate) enum PolicyCommand {
     Set(SetPolicy),
     /// Remove the policy: nothing is limited.
     Clear,
+    /// Show the unused keys, and which of them are deactivated next.
+    Unused,
 }
 
 /// A policy, as the API has it.
@@ -45,6 +47,13 @@ pub(crate) struct SetPolicy {
     #[arg(long, group = "limits")]
     #[serde(rename = "admin_expiry_required")]
     admin_require_expiry: bool,
+    /// The time without a use after which an active key is unused, such as 90d; at least a day.
+    #[arg(long, value_name = "DURATION", value_parser = seconds, group = "limits")]
+    #[serde(rename = "unused_after_seconds", skip_serializing_if = "Option::is_none")]
+    unused_after: Option<u32>,
+    /// Deactivate unused keys: at most 1 % of the active keys a day, but at least one. See `policy unused`.
+    #[arg(long, requires = "unused_after")]
+    deactivate_unused: bool,
 }
 
 /// Shows the policy, or sets it and shows it.
@@ -58,6 +67,7 @@ pub(crate) async fn run(
         PolicyCommand::Show => None,
         PolicyCommand::Set(new) => Some(new),
         PolicyCommand::Clear => Some(&none),
+        PolicyCommand::Unused => return unused(client, json).await,
     };
     let answer = match new {
         None => client.send(Method::GET, "/v1/policy", None).await?,
@@ -79,6 +89,31 @@ pub(crate) async fn run(
             "{keys} may be used longer than the policy allows: key list --active yes --exceeds-policy yes"
         ));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the unused keys.
+async fn unused(client: &mut Client, json: bool) -> Result<ExitCode, Failure> {
+    #[derive(Deserialize)]
+    struct Unused {
+        total: u64,
+        next: Vec<String>,
+        blocked: Option<String>,
+    }
+    let answer = client.send(Method::GET, "/v1/policy/unused", None).await?;
+    if json {
+        output::line(answer.bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Unused { total, next, blocked } = answer.read()?;
+    for id in &next {
+        output::line(id.as_bytes())?;
+    }
+    let (keys, are) = (output::keys(total), if total == 1 { "is" } else { "are" });
+    output::say(&match blocked {
+        Some(reason) => format!("{keys} {are} unused; none is deactivated now: {reason}"),
+        None => format!("{keys} {are} unused; those listed are deactivated next"),
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +149,15 @@ fn table(policy: &SetPolicy) -> String {
             required(policy.max_lifetime, policy.require_expiry),
         ],
     ];
-    aligned(rows.iter(), None)
+    let unused = match policy.unused_after {
+        None => text("no key"),
+        Some(after) if policy.deactivate_unused => {
+            format!("deactivated after {}", duration(after))
+        }
+        Some(after) => format!("listed after {}", duration(after)),
+    };
+    let lifetimes = aligned(rows.iter(), None);
+    format!("{lifetimes}{}", aligned([[text("unused keys"), unused]].iter(), None))
 }
 
 /// Formats seconds as an option takes them, in the largest unit that is exact.

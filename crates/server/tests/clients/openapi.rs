@@ -79,7 +79,7 @@ async fn every_operation_documents_its_required_scope() {
             }
         }
     }
-    assert_eq!(operations, 29 + usize::from(cfg!(feature = "cluster")));
+    assert_eq!(operations, 30 + usize::from(cfg!(feature = "cluster")));
 }
 
 #[needs("schemathesis")]

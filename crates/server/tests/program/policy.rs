@@ -43,8 +43,19 @@ fn policy_is_set_shown_and_cleared_with_and_without_a_server() {
         let set = ["policy", "set", "--max-lifetime", "1d", "--default-lifetime", "2d"];
         assert!(home.fails(2, &set).contains("must not exceed"));
         assert!(home.fails(2, &["policy", "set"]).contains("--max-lifetime"));
+        let set = ["policy", "set", "--unused-after", "90d", "--deactivate-unused"];
+        assert!(home.done(&set).contains("deactivated after 90d"));
+        assert!(home.done(&set[..4]).contains("listed after 90d"));
+        assert!(
+            home.fails(2, &["policy", "set", "--deactivate-unused"]).contains("--unused-after")
+        );
+        let output = home.command(&["policy", "unused"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.stdout.is_empty() && said.starts_with("0 keys are unused; none"), "{said}");
+        let json = home.done(&["policy", "unused", "--json"]);
+        assert!(json.starts_with(r#"{"total":0,"next":[],"blocked":"#), "{json}");
         home.done(&["policy", "clear"]);
     }
     let acts = home.done(&["audit"]).matches("set_policy").count();
-    assert_eq!(acts, 4);
+    assert_eq!(acts, 8);
 }

@@ -18,7 +18,7 @@ async fn imported_key_is_marked_listed_and_not_deleted() {
     let listed = browser.get("/?status=imported").await;
     listed.assert_contains("partner");
     listed.assert_contains(">imported</span>");
-    let hint = browser.store.prefix().hint(key.id).to_string();
+    let hint = browser.store.prefix().hint(key.id);
     assert!(!listed.text.contains(&hint), "no beginning of its text is known");
     let here = format!("/keys/{}", key.id);
     browser.get(&here).await.assert_contains("its strength is unknown");

@@ -19,7 +19,7 @@ async fn root_sets_the_policy_and_sees_the_keys_that_exceed_it() {
     assert_eq!((form.value("other_max"), form.value("other_required")), (Some(""), None));
     let wrong = browser.submit("/policy", &form.clone().with("other_max", "soon")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    wrong.assert_contains("A lifetime is a number of days");
+    wrong.assert_contains("A time is a number of days");
     let contradiction = form.clone().with("other_max", "1").with("other_default", "2");
     let wrong = browser.submit("/policy", &contradiction).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -37,6 +37,19 @@ async fn root_sets_the_policy_and_sees_the_keys_that_exceed_it() {
     let form = browser.open("/policy").await;
     assert_eq!((form.value("other_max"), form.value("other_default")), (Some("90"), Some("0.5")));
     assert_eq!(form.value("admin_required"), Some("1"));
+    let contradiction = form.clone().with("deactivate_unused", "1");
+    let wrong = browser.submit("/policy", &contradiction).await;
+    wrong.assert_contains("To deactivate unused keys, give one.");
+    let form = form.with("unused_after", "90").with("deactivate_unused", "1");
+    let saved = browser.submit("/policy", &form).await;
+    saved.assert_contains("0 keys are unused by the policy.");
+    let unused = browser.store.policy().unwrap().unused.unwrap();
+    assert_eq!((unused.after, unused.deactivate), (DAY * 90, true));
+    let form = browser.open("/policy").await;
+    assert_eq!(
+        (form.value("unused_after"), form.value("deactivate_unused")),
+        (Some("90"), Some("1"))
+    );
     browser.get("/?status=exceeding").await.assert_contains("lasting");
     browser.get("/audit").await.assert_contains("Policy set");
 
