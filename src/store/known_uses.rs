@@ -33,14 +33,16 @@ impl Core {
     pub(super) fn report_uses(&self, minute: u32) {
         if let Some(replicas) = self.ledger.replicas()
             && self.needs_known_uses()
+            && !self.has_clock_error()
         {
             drop(replicas.report_uses(minute, false));
         }
     }
 
-    /// Records that all uses are written, and that no more come.
+    /// Records that all uses are written, and that no more come. Not while a clock is wrong: the next process
+    /// would not see the jump, and would count the time that did not pass.
     pub(super) fn end_known_uses(&self) -> Result<(), Error> {
-        if !self.needs_known_uses() {
+        if !self.needs_known_uses() || self.has_clock_error() {
             return Ok(());
         }
         let now = self.clock.now().as_minutes();
@@ -61,6 +63,10 @@ impl Core {
         }
         let since = self.uses_known_since.load(Relaxed);
         Ok(KnownUses { since, until: now, ..KnownUses::default() })
+    }
+
+    pub(super) fn has_clock_error(&self) -> bool {
+        self.clock.jump().is_some() || self.clock.ahead().is_some()
     }
 
     fn needs_known_uses(&self) -> bool {

@@ -82,8 +82,8 @@ struct Moment {
 
 impl Moment {
     fn of(core: &Core) -> Result<Self, Error> {
-        let has_clock_error = core.clock.jump().is_some() || core.clock.ahead().is_some();
-        Ok(Self { now: core.clock.now(), has_clock_error, known: core.known_uses()? })
+        let (now, has_clock_error) = (core.clock.now(), core.has_clock_error());
+        Ok(Self { now, has_clock_error, known: core.known_uses()? })
     }
 
     /// The minute before which a key must have been used last; `None` if that is not known yet.

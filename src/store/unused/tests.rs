@@ -236,3 +236,16 @@ fn known_time_survives_a_clean_end_but_no_crash_and_no_restore() {
     assert!(since >= now, "uses after the backup are lost");
     assert_eq!(store.policy().unwrap(), policy(30, true));
 }
+
+#[test]
+fn known_time_starts_again_after_a_store_is_closed_with_a_wrong_clock() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("keys");
+    let (store, now) = opened(&dir);
+    store.set_policy(policy(30, true)).unwrap();
+    store.writer.uses_known_since.store(7, Relaxed);
+    let hour = Timestamp::from_millis(store.now().as_millis() + 3_600_000);
+    advance_time(&store, hour);
+    drop(store);
+    assert!(opened(&dir).1 >= now);
+}
